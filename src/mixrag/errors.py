@@ -1,0 +1,77 @@
+"""Every error that mixrag raises on purpose.
+
+    MixragError                 one line for the user: expected, found, remedy
+    ├── SettingError            a setting outside its range (switch, temperature, k, ...)
+    ├── QuestionError           a question that is empty or does not fit the model
+    ├── SourceError             a path that cannot be indexed at all
+    ├── StoreError              the store on disk cannot be used
+    │   ├── StoreMissingError   there is none at this path
+    │   ├── StoreEmptyError     it holds no passages
+    │   ├── StoreVersionError   written by a newer mixrag
+    │   ├── StoreCorruptError   not a readable mixrag store
+    │   ├── StoreBusyError      another process is writing to it
+    │   └── EncoderMismatchError  its vectors come from another encoder
+    └── ModelError              a path or name that is not a usable model
+        └── MissingPackageError   an optional package is not installed
+"""
+
+from __future__ import annotations
+
+
+class MixragError(Exception):
+    """Base of all errors that mixrag raises on purpose; the message is one line.
+
+    The line says what was expected, what was found and how to mend it.
+    """
+
+    def __init__(self, expected: str, found: str, remedy: str) -> None:
+        self.expected, self.found, self.remedy = expected, found, remedy
+        super().__init__(f"expected {expected}; found {found}; {remedy}")
+
+
+class SettingError(MixragError, ValueError):
+    """A setting lies outside its range."""
+
+
+class QuestionError(MixragError, ValueError):
+    """A question is empty, or does not fit into the model's context."""
+
+
+class SourceError(MixragError):
+    """A path cannot be indexed, or nothing in it can."""
+
+
+class StoreError(MixragError):
+    """The store on disk cannot be used."""
+
+
+class StoreMissingError(StoreError):
+    """There is no store at this path."""
+
+
+class StoreEmptyError(StoreError):
+    """The store holds no passages."""
+
+
+class StoreVersionError(StoreError):
+    """The store was written by a newer version of mixrag."""
+
+
+class StoreCorruptError(StoreError):
+    """The file is not a readable mixrag store."""
+
+
+class StoreBusyError(StoreError):
+    """Another process holds the store's write lock."""
+
+
+class EncoderMismatchError(StoreError):
+    """The store's vectors come from another encoder."""
+
+
+class ModelError(MixragError):
+    """A path or name is not a usable model."""
+
+
+class MissingPackageError(ModelError):
+    """A package that this feature needs is not installed."""

@@ -1,0 +1,84 @@
+"""How far an answer's law can move: certificates for truncation, pruning and poisoning.
+
+All rest on one coupling of two switching mixtures that differ only in where a draw of the hidden passage may
+land. Let a draw differ with probability ``first`` at the first token and ``later`` at each re-draw; a re-draw
+happens with probability ρ. Both hidden paths agree over T tokens with probability at least
+(1-first)(1-ρ·later)^(T-1), and where they agree the answers have the same law. One minus this therefore bounds
+the total variation distance between the two laws of the answer (coupling inequality), and, for a prior cut
+down to a subset, also what the kept paths can miss of any single answer's probability.
+
+Masses and results are plain probabilities, tensors of any one shape or floats; lengths are token counts.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def escape_mass(first: Tensor | float, later: Tensor | float, switch: float, length: int) -> Tensor:
+    """1 - (1-first)(1-ρ·later)^(T-1): the probability that a hidden path meets a changed passage.
+
+    Raises:
+        ValueError: ``switch`` or a mass outside [0, 1], or ``length`` below 1.
+    """
+    first, later = torch.as_tensor(first), torch.as_tensor(later)
+    masses_valid = bool(((first >= 0) & (first <= 1)).all() and ((later >= 0) & (later <= 1)).all())
+    if not (0.0 <= switch <= 1.0 and masses_valid and length >= 1):
+        raise ValueError(
+            f"expected switch and masses in [0, 1] and length >= 1; found {switch}, {first}, {later}, {length}"
+        )
+    # expm1 and log1p keep a tiny mass from vanishing against the one.
+    return -torch.expm1(torch.log1p(-first) + (length - 1) * torch.log1p(-switch * later))
+
+
+def truncation_tv(dropped_prior: Tensor | float, switch: float, length: int) -> Tensor:
+    """TV between the answer laws of the full and the truncated, renormalised mixture.
+
+    ε at switch 0, 1-(1-ε)^T at switch 1, where ε is the prior mass of the passages left out.
+    """
+    return escape_mass(dropped_prior, dropped_prior, switch, length)
+
+
+def log_truncation_bracket(
+    log_kept: Tensor, dropped_prior: Tensor | float, switch: float, length: int
+) -> tuple[Tensor, Tensor]:
+    """Lower and upper bound on the full mixture's log p(y | x).
+
+    ``log_kept`` is the log marginal over the kept passages under their share of the *full* prior (total
+    1-ε, not renormalised). The paths left out carry at most ``escape_mass``: L ≤ p ≤ L + ε at switch 0.
+    """
+    missed = escape_mass(dropped_prior, dropped_prior, switch, length)
+    return log_kept, torch.logaddexp(log_kept, missed.to(log_kept).log()).clamp(max=0.0)
+
+
+def is_certainly_best(
+    log_kept_best: Tensor, log_kept_other: Tensor, dropped_prior: Tensor | float, switch: float, length: int
+) -> Tensor:
+    """True where the leading answer is the full mixture's best, whatever the passages left out say.
+
+    Its lead over ``log_kept_other``, the best of all the others, must reach what those others can still gain.
+    """
+    missed = escape_mass(dropped_prior, dropped_prior, switch, length)
+    return log_kept_best.exp() - log_kept_other.exp() >= missed
+
+
+def pruning_tv(
+    dropped_weight: Tensor | float, dropped_prior: Tensor | float, switch: float, remaining: int
+) -> Tensor:
+    """TV between the laws of the remaining tokens with and without components dropped in mid-answer.
+
+    ``dropped_weight`` is their mass among the predictive weights of the next token, ``dropped_prior`` their
+    mass in the prior. At switch 0 only the first counts (a decided component does not come back); at switch 1
+    the weights are the prior. Several prunings of one answer add up.
+    """
+    return escape_mass(dropped_weight, dropped_prior, switch, remaining)
+
+
+def poisoning_tv(prior: Tensor | float, switch: float, length: int) -> Tensor:
+    """TV by which rewriting the text of one passage can move the law of the answer.
+
+    π_j at switch 0, 1-(1-π_j)^T at switch 1. The passage's weight is held fixed: it bounds what the language
+    model can be told, not what the retriever can be lured to.
+    """
+    return escape_mass(prior, prior, switch, length)

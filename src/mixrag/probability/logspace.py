@@ -1,0 +1,44 @@
+"""Arithmetic on log-probabilities that stays finite, in value and in gradient, at probability zero."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+NEG_INF = -math.inf
+
+
+def log_sum(log_x: Tensor, dim: int) -> Tensor:
+    """log Σ exp along ``dim``; -inf, with gradient zero, where every term is -inf.
+
+    ``torch.logsumexp`` has the same values, but a NaN gradient where every term is -inf.
+    """
+    shift = log_x.detach().amax(dim, keepdim=True)
+    empty = shift == NEG_INF
+    shift = shift.masked_fill(empty, 0.0)
+    total = (log_x - shift).exp().sum(dim, keepdim=True)
+    log_total = total.masked_fill(empty, 1.0).log() + shift
+    return log_total.masked_fill(empty, NEG_INF).squeeze(dim)
+
+
+def log_normalise(log_x: Tensor, dim: int) -> Tensor:
+    """Divide by the total along ``dim``; a slice without any mass stays -inf."""
+    total = log_sum(log_x, dim).unsqueeze(dim)
+    return log_x - total.masked_fill(total == NEG_INF, 0.0)
+
+
+def log_sum_others(log_x: Tensor, dim: int) -> Tensor:
+    """log Σ_{i≠j} exp x_i for every j along ``dim``; shape as ``log_x``.
+
+    Running sums from both ends, because log(total - x_j) loses all digits where x_j is most of the total.
+    """
+    log_x = log_x.movedim(dim, -1)
+    from_right = _log_sum_before(log_x.flip(-1)).flip(-1)
+    return torch.logaddexp(_log_sum_before(log_x), from_right).movedim(-1, dim)
+
+
+def _log_sum_before(log_x: Tensor) -> Tensor:
+    running = log_x.logcumsumexp(-1)[..., :-1]
+    return torch.nn.functional.pad(running, (1, 0), value=NEG_INF)

@@ -1,0 +1,83 @@
+"""What an answer says about the passages: posterior, effective number, leave-one-out, evidence ratio.
+
+Shapes and symbols as in ``switching``. None of these needs another call of the language model.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from mixrag.probability.logspace import log_normalise, log_sum, log_sum_others
+from mixrag.probability.switching import log_answer_likelihood, log_marginal, log_smoothing
+
+
+def log_posterior(log_prior: Tensor, log_likelihood: Tensor, switch: float, mask: Tensor | None = None) -> Tensor:
+    """Log of the expected share of the answer's tokens that passage j wrote, shape (*B, K).
+
+    That is (1/T) Σ_t p(z_t = j | x, y). At switch 0 one passage writes the whole answer, and this is the
+    posterior p(z_j | x, y) ∝ π_j p(y | x, z_j). Without tokens it is the prior.
+    """
+    if switch == 0.0 or log_likelihood.shape[-1] == 0:
+        return log_normalise(log_prior + log_answer_likelihood(log_likelihood, mask), -1)
+    smoothed = log_sum(log_smoothing(log_prior, log_likelihood, switch, mask), -1)
+    shares = log_normalise(smoothed, -1)
+    if mask is None:
+        return shares
+    return torch.where(mask.any(-1, keepdim=True), shares, log_normalise(log_prior, -1))
+
+
+def effective_number(log_weights: Tensor) -> Tensor:
+    """e^H(w), the perplexity of the weights, shape (*B,): 1 where one passage has all, K where all are equal."""
+    log_weights = log_normalise(log_weights, -1)
+    weights = log_weights.exp()
+    surprise = torch.where(weights > 0, -log_weights, torch.zeros_like(weights))
+    return (weights * surprise).sum(-1).exp()
+
+
+def log_leave_one_out(
+    log_prior: Tensor, log_likelihood: Tensor, switch: float, mask: Tensor | None = None
+) -> Tensor:
+    """log p(y | x) had passage j never been retrieved, for each j, shape (*B, K).
+
+    The prior is renormalised over the others. At switch 0 that is (p - π_j ℓ_j) / (1 - π_j), at switch 1 the
+    same for each token, between them one forward recursion for each j. -inf where no other passage has any
+    mass.
+    """
+    log_prior = log_normalise(log_prior, -1)
+    log_rest = log_sum_others(log_prior, -1)
+    if switch == 0.0:
+        joint = log_prior + log_answer_likelihood(log_likelihood, mask)
+        return _divide(log_sum_others(joint, -1), log_rest)
+    if switch == 1.0:
+        per_token = log_sum_others(log_prior.unsqueeze(-1) + log_likelihood, -2)  # (*B, K, T)
+        per_token = _divide(per_token, log_rest.unsqueeze(-1))
+        return log_answer_likelihood(per_token, mask)
+    return _leave_one_out_between(log_prior, log_likelihood, switch, mask)
+
+
+def _leave_one_out_between(
+    log_prior: Tensor, log_likelihood: Tensor, switch: float, mask: Tensor | None
+) -> Tensor:
+    columns = []
+    for j in range(log_prior.shape[-1]):
+        others = log_prior.clone()
+        others[..., j] = -math.inf
+        columns.append(log_marginal(log_normalise(others, -1), log_likelihood, switch, mask))
+    return torch.stack(columns, -1)
+
+
+def log_evidence_ratio(log_likelihood: Tensor, log_likelihood_null: Tensor, mask: Tensor | None = None) -> Tensor:
+    """log p(y | x, z_j) / p(y | x, ∅), shape (*B, K), in nats.
+
+    Above zero the passage made the answer more probable than the language model alone finds it. The second
+    argument is (*B, T): the tokens' log-probabilities without any passage.
+    """
+    alone = log_answer_likelihood(log_likelihood_null.unsqueeze(-2), mask)  # (*B, 1)
+    return log_answer_likelihood(log_likelihood, mask) - alone
+
+
+def _divide(log_x: Tensor, log_total: Tensor) -> Tensor:
+    return torch.where(log_total == -math.inf, torch.full_like(log_x, -math.inf), log_x - log_total)

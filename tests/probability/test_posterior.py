@@ -1,0 +1,99 @@
+"""Leave-one-out, effective number and evidence ratio against their definitions."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from enumeration import Toy, switches, toys
+from hypothesis import given, settings
+from test_switching import TOLERANCE, some_answer
+
+from mixrag.probability import (
+    effective_number,
+    log_evidence_ratio,
+    log_leave_one_out,
+    log_marginal,
+    log_posterior,
+    log_sum_others,
+)
+
+quick = settings(max_examples=60, deadline=None)
+
+
+@quick
+@given(toys(), switches)
+def test_leave_one_out_is_the_enumerated_mixture_without_the_passage(toy: Toy, switch: float) -> None:
+    answer = some_answer(toy)
+    values = log_leave_one_out(toy.log_prior, toy.log_likelihood(answer), switch).exp()
+    for j in range(len(toy.prior)):
+        rest = math.fsum(p for i, p in enumerate(toy.prior) if i != j)
+        if rest == 0.0:
+            assert values[j] == 0.0
+            continue
+        prior = [0.0 if i == j else p / rest for i, p in enumerate(toy.prior)]
+        without = Toy(prior, toy.seed, toy.vocabulary, toy.length)
+        torch.testing.assert_close(values[j].item(), without.probability(answer, switch), rtol=1e-7, atol=1e-12)
+
+
+def test_leave_one_out_of_ragged_answers_ignores_padding() -> None:
+    toy = Toy([0.5, 0.3, 0.2], seed=3, vocabulary=3, length=3)
+    likelihood = toy.log_likelihood((0, 2, 1))
+    padded = torch.cat([likelihood, torch.full((3, 2), -9.0, dtype=torch.float64)], -1)
+    mask = torch.tensor([True, True, True, False, False])
+    for switch in (0.0, 0.4, 1.0):
+        torch.testing.assert_close(
+            log_leave_one_out(toy.log_prior, padded, switch, mask),
+            log_leave_one_out(toy.log_prior, likelihood, switch),
+            **TOLERANCE,
+        )
+
+
+def test_leave_one_out_keeps_its_digits_where_one_passage_has_nearly_all_the_mass() -> None:
+    prior = torch.tensor([1 - 1e-6, 1e-6]).log()
+    likelihood = torch.tensor([[0.0], [-30.0]])
+    value = log_leave_one_out(prior, likelihood, 0.0)[0].item()
+    assert value == pytest.approx(-30.0, rel=1e-6)
+
+
+def test_effective_number_counts_equal_weights_and_ignores_zeros() -> None:
+    assert effective_number(torch.zeros(7)).item() == pytest.approx(7.0)
+    assert effective_number(torch.tensor([0.0, -math.inf, -math.inf])).item() == pytest.approx(1.0)
+    half = torch.tensor([0.5, 0.25, 0.25]).log()
+    assert effective_number(half).item() == pytest.approx(2**1.5)
+
+
+def test_effective_number_has_finite_gradients_at_zero_weights() -> None:
+    weights = torch.tensor([0.2, -math.inf, -1.0], requires_grad=True)
+    effective_number(weights).backward()
+    assert weights.grad.isfinite().all()
+
+
+def test_log_sum_others_is_the_sum_without_one() -> None:
+    values = torch.tensor([[0.1, 0.2, 0.7], [0.0, 1.0, 0.0]], dtype=torch.float64)
+    expected = values.sum(-1, keepdim=True) - values
+    torch.testing.assert_close(log_sum_others(values.log(), -1).exp(), expected)
+    torch.testing.assert_close(log_sum_others(values.log().T, 0).exp(), expected.T)
+
+
+def test_evidence_ratio_compares_with_the_model_alone() -> None:
+    likelihood = torch.tensor([[0.5, 0.5], [0.1, 0.2]]).log()
+    alone = torch.tensor([0.25, 0.4]).log()
+    ratio = log_evidence_ratio(likelihood, alone).exp()
+    torch.testing.assert_close(ratio, torch.tensor([2.5, 0.2]))
+
+
+def test_posterior_without_tokens_is_the_prior() -> None:
+    prior = torch.tensor([0.9, 0.1]).log()
+    for switch in (0.0, 0.5, 1.0):
+        torch.testing.assert_close(log_posterior(prior, torch.zeros(2, 0), switch), prior)
+        nothing = torch.zeros(3, dtype=torch.bool)
+        torch.testing.assert_close(log_posterior(prior, torch.zeros(2, 3), switch, nothing), prior)
+
+
+def test_posterior_moves_towards_the_passage_that_explains_the_answer() -> None:
+    prior = torch.tensor([0.5, 0.5]).log()
+    likelihood = torch.tensor([[0.9, 0.9], [0.1, 0.1]]).log()
+    assert log_posterior(prior, likelihood, 0.0).exp()[0].item() == pytest.approx(0.81 / 0.82)
+    assert log_marginal(prior, likelihood, 0.0).exp().item() == pytest.approx(0.41)
