@@ -89,6 +89,17 @@ def test_predictive_weights_mix_the_next_token(toy: Toy, switch: float) -> None:
 
 
 @quick
+@given(toys(least=2), switches)
+def test_mixed_tokens_of_a_truncated_prior_multiply_to_its_marginal(toy: Toy, switch: float) -> None:
+    likelihood = toy.log_likelihood(some_answer(toy))[:-1]
+    prior = toy.log_prior[:-1]
+    assume(prior.exp().sum() > 1e-6)
+    weights = log_predictive_weights(prior, likelihood, switch)[:, :-1]
+    total = (weights + likelihood).logsumexp(0).sum()
+    torch.testing.assert_close(total, log_marginal(prior, likelihood, switch), **TOLERANCE)
+
+
+@quick
 @given(toys(), switches)
 def test_filter_is_the_posterior_of_the_prefix(toy: Toy, switch: float) -> None:
     answer = some_answer(toy)

@@ -100,14 +100,14 @@ def log_predictive_weights(
 ) -> Tensor:
     """log p(z_t = j | x, y_<t), shape (*B, K, T+1): the weights that mix token t's distribution.
 
-    The first is the normalised prior, the last mixes the token that would follow the answer. At a padded
-    position they are the weights of the token that would stand there.
+    The first is the prior, the last mixes the token that would follow the answer. At a padded position they
+    are the weights of the token that would stand there. Under a truncated prior their total is below one by
+    the mass that a draw leaves out, so that the mixed tokens multiply to the log marginal.
     """
     filtered = log_filter(log_prior, log_likelihood, switch, mask)
-    prior = log_normalise(log_prior, -1).expand(filtered.shape[:-1])
-    weights = [prior]
+    weights = [log_prior.expand(filtered.shape[:-1])]
     for t in range(filtered.shape[-1]):
-        weights.append(log_transition(filtered[..., t], prior, switch))
+        weights.append(log_transition(filtered[..., t], log_prior, switch))
     return torch.stack(weights, -1)
 
 

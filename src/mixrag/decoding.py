@@ -1,0 +1,191 @@
+"""Decoding over any mixture: greedy, sampling and beam search, exact and in one pass.
+
+The next token's distribution is a mixture for every switch, so K branches and their filtered weights are all
+that a search needs to carry. The paper's thorough and fast decoding stand beside it for comparison.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mixrag.errors import SettingError
+from mixrag.mixture import Front, Mixture, ScoredAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One token of an answer, as it is decided."""
+
+    token: int
+    log_prob: float
+    """log p(token | x, answer so far)."""
+    log_likelihood: Tensor
+    """(K,) the same under each component."""
+    posterior: Tensor
+    """(K,) p(z = j | x, answer so far with this token): the live posterior."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What a search over whole answers found."""
+
+    answers: tuple[ScoredAnswer, ...]
+    """Most probable first; never empty."""
+    certified: bool
+    """True where no answer is more probable than the first, among all cut off at the same number of tokens."""
+    log_pruned: float
+    """log p of the most probable prefix that was not followed up; +inf where a method has no such bound."""
+
+
+def greedy(mixture: Mixture, max_tokens: int) -> Iterator[Step]:
+    """The most probable next token of the mixture, until an answer ends."""
+    return _walk(mixture, max_tokens, lambda log_mixed: int(log_mixed.argmax()))
+
+
+def sample(mixture: Mixture, max_tokens: int, seed: int) -> Iterator[Step]:
+    """Answers drawn from p(y | x) itself, one token at a time; equal seeds give equal answers."""
+    source = torch.Generator().manual_seed(seed)
+
+    def draw(log_mixed: Tensor) -> int:
+        probabilities = log_mixed.exp().cpu()
+        return int(torch.multinomial(probabilities / probabilities.sum(), 1, generator=source))
+
+    return _walk(mixture, max_tokens, draw)
+
+
+def _walk(mixture: Mixture, max_tokens: int, choose: Callable[[Tensor], int]) -> Iterator[Step]:
+    front = Front.start(mixture)
+    only = torch.zeros(1, dtype=torch.long, device=front.log_weights.device)
+    for position in range(max_tokens):
+        log_mixed = front.log_mixed()[0]
+        token = choose(log_mixed)
+        chosen = torch.tensor([token], device=only.device)
+        likelihood = front.likelihood(only, chosen)[0].cpu()
+        posterior = front.filtered(only, chosen)[0].exp().cpu()
+        yield Step(token, float(log_mixed[token]), likelihood, posterior)
+        if token in mixture.generator.stop_tokens:
+            return
+        if position + 1 < max_tokens:
+            front = front.advance(only, chosen)
+
+
+def scored(mixture: Mixture, steps: Iterable[Step]) -> ScoredAnswer:
+    """The answer that decoding steps make up; nothing is computed again."""
+    steps = list(steps)
+    return ScoredAnswer(
+        mixture,
+        tuple(step.token for step in steps),
+        torch.stack([step.log_likelihood for step in steps], -1).double(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Hypothesis:
+    parent: int
+    """Which answer of the front it continues."""
+    tokens: tuple[int, ...]
+    log_prob: float
+    columns: tuple[Tensor, ...]
+    """T tensors (K,): the likelihood table, column by column."""
+
+    def scored(self, mixture: Mixture) -> ScoredAnswer:
+        return ScoredAnswer(mixture, self.tokens, torch.stack(self.columns, -1).double().cpu())
+
+
+def beam(mixture: Mixture, width: int, max_tokens: int, wanted: int = 1) -> Search:
+    """Beam search over the mixture's own next-token distribution, ``width`` · K rows of the model a step.
+
+    It ends when ``wanted`` finished answers are at least as probable as every prefix still followed. A prefix
+    is at least as probable as all its continuations, so the first answer is the most probable one whenever it
+    reaches the most probable prefix that was pruned: the certificate.
+    """
+    front = Front.start(mixture)
+    live = [_Hypothesis(0, (), 0.0, ())]
+    done: list[_Hypothesis] = []
+    log_pruned = -math.inf
+    for position in range(max_tokens):
+        ended, live, next_best = _extend(front, live, width)
+        done = sorted([*done, *ended], key=lambda h: -h.log_prob)[: max(width, wanted)]
+        log_pruned = max(log_pruned, next_best)
+        if not live or (len(done) >= wanted and done[wanted - 1].log_prob >= live[0].log_prob):
+            break
+        if position + 1 < max_tokens:
+            front = _advance(front, live)
+    found = sorted([*done, *live], key=lambda h: -h.log_prob)
+    kept = (done if len(done) >= wanted else found)[: max(width, wanted)]
+    certified = kept[0].log_prob >= max(log_pruned, found[0].log_prob)
+    return Search(tuple(h.scored(mixture) for h in kept), certified, log_pruned)
+
+
+def _extend(
+    front: Front, live: list[_Hypothesis], width: int
+) -> tuple[list[_Hypothesis], list[_Hypothesis], float]:
+    """All that end now, the ``width`` best that go on, and the log-probability of the best that is pruned."""
+    device = front.log_weights.device
+    before = torch.tensor([h.log_prob for h in live], dtype=torch.float64, device=device)
+    scores = before[:, None] + front.log_mixed()  # (W, V)
+    stops = torch.tensor(sorted(front.mixture.generator.stop_tokens), dtype=torch.long, device=device)
+    ended = _continued(front, live, scores, _grid(len(live), stops, scores.shape[1]))
+    scores[:, stops] = -math.inf
+    best = scores.flatten().topk(min(width + 1, scores.numel()))
+    possible = best.indices[best.values > -math.inf]
+    next_best = float(best.values[width]) if len(best.values) > width else -math.inf
+    return ended, _continued(front, live, scores, possible[:width]), next_best
+
+
+def _grid(answers: int, tokens: Tensor, vocabulary: int) -> Tensor:
+    return (torch.arange(answers, device=tokens.device)[:, None] * vocabulary + tokens).flatten()
+
+
+def _continued(front: Front, live: list[_Hypothesis], scores: Tensor, flat: Tensor) -> list[_Hypothesis]:
+    parents, tokens = flat // scores.shape[1], flat % scores.shape[1]
+    columns = front.likelihood(parents, tokens).cpu()
+    values = scores.flatten()[flat].tolist()
+    return [
+        _Hypothesis(p, (*live[p].tokens, t), value, (*live[p].columns, column))
+        for p, t, value, column in zip(parents.tolist(), tokens.tolist(), values, columns, strict=True)
+    ]
+
+
+def _advance(front: Front, live: list[_Hypothesis]) -> Front:
+    return front.advance(torch.tensor([h.parent for h in live]), torch.tensor([h.tokens[-1] for h in live]))
+
+
+def thorough(mixture: Mixture, width: int, max_tokens: int) -> Search:
+    """Lewis et al. 2020, section 2.5: one beam search for each component, then every candidate rescored.
+
+    Takes K searches of ``width`` and a pass of every distinct candidate through all components.
+    """
+    candidates = {
+        answer.tokens for found in _per_component(mixture, width, max_tokens) for answer in found.answers
+    }
+    answers = [mixture.score_tokens(tokens) for tokens in sorted(candidates)]
+    return Search(tuple(sorted(answers, key=lambda a: -a.log_prob)), False, math.inf)
+
+
+def fast(mixture: Mixture, width: int, max_tokens: int) -> Search:
+    """Lewis et al. 2020, section 2.5: as ``thorough``, but p(y | x, z_j) counts as zero where beam j lacks y.
+
+    The order is by that lower bound; the answer returned is then scored in full, so that its probability is
+    p(y | x). Defined at switch 0 only.
+
+    Raises:
+        SettingError: another switch.
+    """
+    if mixture.switch != 0.0:
+        raise SettingError("switch 0 for fast decoding", str(mixture.switch), "use beam, or set switch to 0")
+    parts: dict[tuple[int, ...], list[float]] = {}
+    for j, found in enumerate(_per_component(mixture, width, max_tokens)):
+        for answer in found.answers:
+            parts.setdefault(answer.tokens, []).append(float(mixture.log_prior[j]) + answer.log_prob)
+    best = max(sorted(parts), key=lambda tokens: float(torch.tensor(parts[tokens]).logsumexp(0)))
+    return Search((mixture.score_tokens(best),), False, math.inf)
+
+
+def _per_component(mixture: Mixture, width: int, max_tokens: int) -> list[Search]:
+    return [beam(mixture.alone(j), width, max_tokens, wanted=width) for j in range(len(mixture.components))]

@@ -1,0 +1,144 @@
+"""Causal language models (GPT, Llama, SmolLM, ...) as generators.
+
+Rows are padded on the left, so that the answer stands at the same place in every row. Padding is masked and
+has no position: a row's log-probabilities are those of the row alone, up to the order of additions.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mixrag.corpus.passage import Passage
+from mixrag.generator.protocol import Prompt
+from mixrag.generator.tokens import PromptTokenizer
+
+SCORED_TOKENS_AT_ONCE = 8192
+"""Prompt tokens in one batch of ``log_likelihood``: bounds its memory, not its result."""
+
+
+@dataclass(frozen=True)
+class CausalBranches:
+    """Rows of a causal model with their key-value cache."""
+
+    model: Any
+    cache: Any
+    attended: Tensor
+    """(R, L) bool: False at padding."""
+    log_probs: Tensor
+    """(R, V)."""
+
+    def advance(self, rows: Tensor, tokens: Tensor) -> CausalBranches:
+        """See ``Branches.advance``."""
+        if not _is_identity(rows, len(self.attended)):
+            self.cache.reorder_cache(rows)
+        attended = torch.nn.functional.pad(self.attended[rows], (0, 1), value=True)
+        return CausalBranches(self.model, self.cache, attended, self._next(tokens, attended))
+
+    def _next(self, tokens: Tensor, attended: Tensor) -> Tensor:
+        with torch.inference_mode():
+            output = _forward(self.model, tokens.unsqueeze(1), attended, cache=self.cache, keep=1)
+        return _log_softmax(output.logits[:, -1])
+
+
+@dataclass(frozen=True)
+class CausalGenerator:
+    """A causal model with its tokenizer; see ``Generator`` for what each member means."""
+
+    name: str
+    model: Any
+    tokens: PromptTokenizer
+    stop_tokens: frozenset[int]
+    stop_token: int
+    """The stop token that ends an answer of known text."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V, as wide as the model's output layer."""
+        return int(self.model.get_output_embeddings().weight.shape[0])
+
+    @property
+    def context_size(self) -> int:
+        """Tokens of prompt and answer together."""
+        return self.tokens.context_size
+
+    def prompt(self, question: str, passages: Sequence[Passage], reserve: int) -> Prompt:
+        """See ``Generator.prompt``."""
+        return self.tokens.prompt(question, passages, reserve)
+
+    def answer_tokens(self, answer: str) -> tuple[int, ...]:
+        """See ``Generator.answer_tokens``."""
+        return self.tokens.answer_tokens(answer, self.stop_token)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """See ``Generator.text``."""
+        return self.tokens.text(tokens)
+
+    def log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:
+        """See ``Generator.log_likelihood``; one pass, the output layer on the answer's positions only."""
+        result = torch.empty(len(prompts), len(answer))
+        for batch in batches_by_length([len(prompt.tokens) for prompt in prompts], SCORED_TOKENS_AT_ONCE):
+            result[batch] = self._log_likelihood([prompts[i] for i in batch], answer)
+        return result
+
+    def _log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:
+        read = list(answer[:-1])
+        ids, attended = pad_left([[*prompt.tokens, *read] for prompt in prompts], self.model.device)
+        with torch.inference_mode():
+            output = _forward(self.model, ids, attended, cache=None, keep=len(answer))
+        log_probs = _log_softmax(output.logits[:, -len(answer) :])  # (K, T, V)
+        wanted = torch.tensor(list(answer), device=ids.device).expand(len(prompts), -1)
+        return log_probs.gather(-1, wanted.unsqueeze(-1)).squeeze(-1).cpu()
+
+    def start(self, prompts: Sequence[Prompt]) -> CausalBranches:
+        """See ``Generator.start``."""
+        from transformers import DynamicCache
+
+        ids, attended = pad_left([prompt.tokens for prompt in prompts], self.model.device)
+        cache = DynamicCache(config=self.model.config)
+        with torch.inference_mode():
+            output = _forward(self.model, ids, attended, cache=cache, keep=1)
+        return CausalBranches(self.model, output.past_key_values, attended, _log_softmax(output.logits[:, -1]))
+
+
+def pad_left(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Ids (R, L) and the mask (R, L) that is False at the padding before each row."""
+    length = max(len(row) for row in rows)
+    ids = torch.tensor([[0] * (length - len(row)) + list(row) for row in rows], device=device)
+    starts = torch.tensor([length - len(row) for row in rows], device=device)
+    return ids, torch.arange(length, device=device) >= starts.unsqueeze(1)
+
+
+def batches_by_length(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Indices grouped so that rows of like length share a batch of at most ``tokens`` padded tokens."""
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= tokens:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+def _forward(model: Any, ids: Tensor, attended: Tensor, *, cache: Any, keep: int) -> Any:
+    accepted = inspect.signature(model.forward).parameters
+    options: dict[str, Any] = {"use_cache": cache is not None, "past_key_values": cache}
+    if "position_ids" in accepted:
+        positions = (attended.long().cumsum(-1) - 1).clamp(min=0)
+        options["position_ids"] = positions[:, -ids.shape[1] :]
+    if "logits_to_keep" in accepted:
+        options["logits_to_keep"] = keep
+    return model(input_ids=ids, attention_mask=attended.long(), **options)
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    return logits.float().log_softmax(-1)
+
+
+def _is_identity(rows: Tensor, size: int) -> bool:
+    return len(rows) == size and bool((rows == torch.arange(size, device=rows.device)).all())

@@ -1,0 +1,173 @@
+"""From a path, a hub name or a GGUF file to a Generator."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mixrag.errors import MixragError, ModelError, SettingError
+from mixrag.generator.causal import CausalGenerator
+from mixrag.generator.protocol import Generator
+from mixrag.generator.seq2seq import Seq2SeqGenerator
+from mixrag.generator.template import PromptTemplate
+from mixrag.generator.tokens import PromptTokenizer
+from mixrag.packaged import GENERATOR, packaged_generator
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+UNLIMITED_CONTEXT = 2**20
+"""Stands in where a model states no context length (T5's relative positions have none)."""
+
+
+def load_generator(
+    name: str | Path | None = None,
+    *,
+    template: PromptTemplate | None = None,
+    dtype: str = "float32",
+    device: str | None = None,
+) -> Generator:
+    """Load a causal or seq2seq language model.
+
+    Args:
+        name: folder with a Hugging Face model, a GGUF file, or a hub name; None is the packaged
+            SmolLM2-135M-Instruct. A GGUF file is converted once, into the cache folder (``MIXRAG_CACHE``).
+        template: the prompt; None is the default one.
+        dtype: float32 (exact), bfloat16 or float16.
+        device: a torch device; None takes a GPU where there is one.
+
+    Raises:
+        ModelError: no usable model there, or its packaged file is not installed.
+        SettingError: an unknown ``dtype``.
+    """
+    if dtype not in DTYPES:
+        raise SettingError(f"dtype among {', '.join(DTYPES)}", repr(dtype), "choose one of them")
+    shown = GENERATOR if name is None else str(name)
+    source = packaged_generator() if name is None else _existing_or_hub_name(name)
+    if isinstance(source, Path) and source.suffix == ".gguf":
+        source = converted_gguf(source)
+    try:
+        return _load(shown, str(source), template or PromptTemplate(), DTYPES[dtype], device)
+    except MixragError:
+        raise
+    except Exception as error:
+        raise unusable(shown, "a causal or seq2seq language model", error) from error
+
+
+def unusable(name: str, wanted: str, error: Exception) -> ModelError:
+    """One line for whatever a model library raises."""
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return ModelError(f"{wanted} at {name!r}", reason, "give a model folder, a GGUF file or a hub name")
+
+
+def _existing_or_hub_name(name: str | Path) -> Path | str:
+    path = Path(name).expanduser()
+    if path.exists():
+        if path.is_file() and path.suffix != ".gguf":
+            raise ModelError("a model folder, a .gguf file or a hub name", f"the file {path}", "check the path")
+        return path.resolve()
+    looks_like_path = isinstance(name, Path) or name.startswith((".", "/", "~")) or name.count("/") > 1
+    if looks_like_path or path.suffix == ".gguf":
+        raise ModelError("a model folder, a .gguf file or a hub name", f"no such path: {name}", "check the path")
+    return str(name)
+
+
+def _load(name: str, source: str, template: PromptTemplate, dtype: torch.dtype, device: str | None) -> Generator:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+    config = AutoConfig.from_pretrained(source)
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    factory = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    model = factory.from_pretrained(source, dtype=dtype).eval().to(device or default_device())
+    tokens = PromptTokenizer(tokenizer, template, context_size(config, tokenizer), config.is_encoder_decoder)
+    stop_tokens = _stop_tokens(model, tokenizer)
+    stop_token = tokenizer.eos_token_id if tokenizer.eos_token_id in stop_tokens else min(stop_tokens)
+    if not config.is_encoder_decoder:
+        return CausalGenerator(name, model, tokens, stop_tokens, stop_token)
+    return Seq2SeqGenerator(name, model, tokens, stop_tokens, stop_token, decoder_start(model))
+
+
+def default_device() -> str:
+    """A GPU where torch sees one, else the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def context_size(config: Any, tokenizer: Any) -> int:
+    """Tokens that the model can read, as its configuration or its tokenizer states."""
+    stated = [getattr(config, key, None) for key in ("max_position_embeddings", "n_positions")]
+    if config.is_encoder_decoder and config.model_type in ("t5", "mt5", "umt5"):
+        stated = []
+    limits = [int(limit) for limit in (*stated, tokenizer.model_max_length) if limit and limit < UNLIMITED_CONTEXT]
+    return min(limits, default=UNLIMITED_CONTEXT)
+
+
+def decoder_start(model: Any) -> tuple[int, ...]:
+    """The ids a seq2seq decoder begins with: its start token, and a first token that it is forced to say."""
+    config, generation = model.config, model.generation_config
+    start = generation.decoder_start_token_id
+    start = config.decoder_start_token_id if start is None else start
+    forced = getattr(generation, "forced_bos_token_id", None)
+    return (int(start),) if forced is None else (int(start), int(forced))
+
+
+def _stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    stated = model.generation_config.eos_token_id
+    ids = set(stated) if isinstance(stated, (list, tuple)) else {stated}
+    found = frozenset(int(i) for i in (*ids, tokenizer.eos_token_id) if i is not None)
+    if not found:
+        raise ModelError("a model with an end-of-text token", "none", "set eos_token in its tokenizer")
+    return found
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: MIXRAG_CACHE, else XDG_CACHE_HOME/mixrag, else ~/.cache/mixrag."""
+    own = os.environ.get("MIXRAG_CACHE")
+    if own:
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mixrag"
+
+
+def converted_gguf(file: Path) -> Path:
+    """Folder with the de-quantised safetensors of a GGUF file, made at the first call.
+
+    It is named by the file's content, and appears only when it is complete.
+
+    Raises:
+        ModelError: the file is not a GGUF that transformers can read.
+    """
+    target = cache_folder() / f"gguf-{_digest(file)[:24]}"
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix="converting-", dir=target.parent))
+    try:
+        _convert_gguf(file, scratch)
+        # Another process may have been faster; its folder has the same content.
+        if not target.exists():
+            scratch.rename(target)
+    except Exception as error:
+        raise unusable(str(file), "a GGUF language model", error) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def _convert_gguf(file: Path, folder: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    # The weights are plain floats now; left in place, these two make transformers refuse to save them.
+    model.hf_quantizer = None
+    del model.config.quantization_config
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,102 @@
+"""Generator: what a language model must offer to be the likelihood of a mixture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from mixrag.corpus.passage import Passage
+
+
+@dataclass(frozen=True, slots=True)
+class Shortened:
+    """A passage that did not fit into the model's context and lost its end."""
+
+    passage: str
+    """Id of the passage."""
+    kept: int
+    """Tokens of the passage that the model reads."""
+    total: int
+    """Tokens of the whole passage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the model reads before the answer: three parts, tokenised separately so that the seams are stable."""
+
+    header: tuple[int, ...]
+    passages: tuple[int, ...]
+    question: tuple[int, ...]
+    shortened: tuple[Shortened, ...] = ()
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """All token ids in reading order."""
+        return self.header + self.passages + self.question
+
+
+class Branches(Protocol):
+    """R running texts of one model, each with its own prompt and the tokens appended so far."""
+
+    @property
+    def log_probs(self) -> Tensor:
+        """(R, V): log p(next token) of each row."""
+        ...
+
+    def advance(self, rows: Tensor, tokens: Tensor) -> Branches:
+        """Copy the rows ``rows`` (R',), append one token to each (R',), run the model once.
+
+        The branches advanced from may be reused as buffers: do not touch them afterwards.
+        """
+        ...
+
+
+class Generator(Protocol):
+    """A language model as a conditional distribution over answers."""
+
+    @property
+    def name(self) -> str:
+        """Path, hub name or package name that it was loaded from."""
+        ...
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V."""
+        ...
+
+    @property
+    def stop_tokens(self) -> frozenset[int]:
+        """Ids that end an answer; they count in its probability."""
+        ...
+
+    @property
+    def context_size(self) -> int:
+        """Tokens that prompt and answer may have together."""
+        ...
+
+    def prompt(self, question: str, passages: Sequence[Passage], reserve: int) -> Prompt:
+        """The prompt of one component; ``reserve`` tokens of the context are left to the answer.
+
+        Raises:
+            QuestionError: the question alone does not fit.
+        """
+        ...
+
+    def answer_tokens(self, answer: str) -> tuple[int, ...]:
+        """Token ids of an answer, with the token that ends it."""
+        ...
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The text of answer tokens, stop tokens left out."""
+        ...
+
+    def log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:
+        """(K, T): log p(y_t | prompt_j, y_<t) of every token of one answer under every prompt."""
+        ...
+
+    def start(self, prompts: Sequence[Prompt]) -> Branches:
+        """Read K prompts as one batch; the rows are in the order of the prompts."""
+        ...

@@ -1,0 +1,129 @@
+"""Encoder-decoder language models (T5, BART, ...) as generators.
+
+The encoder reads the whole prompt once for each component; the decoder's own start tokens are conditioned on,
+so that an answer's probability is that of its text and its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mixrag.corpus.passage import Passage
+from mixrag.generator.causal import SCORED_TOKENS_AT_ONCE, batches_by_length
+from mixrag.generator.protocol import Prompt
+from mixrag.generator.tokens import PromptTokenizer
+
+
+@dataclass(frozen=True)
+class Seq2SeqBranches:
+    """Rows of a decoder with its cache, and the encoder's states they attend to."""
+
+    model: Any
+    cache: Any
+    encoded: Tensor
+    """(R, S, D) encoder states."""
+    attended: Tensor
+    """(R, S) bool: False at the encoder's padding."""
+    log_probs: Tensor
+    """(R, V)."""
+
+    def advance(self, rows: Tensor, tokens: Tensor) -> Seq2SeqBranches:
+        """See ``Branches.advance``."""
+        self.cache.reorder_cache(rows)
+        encoded, attended = self.encoded[rows], self.attended[rows]
+        logits, cache = _decode(self.model, tokens.unsqueeze(1), encoded, attended, self.cache)
+        return Seq2SeqBranches(self.model, cache, encoded, attended, logits[:, -1].log_softmax(-1))
+
+
+@dataclass(frozen=True)
+class Seq2SeqGenerator:
+    """A seq2seq model with its tokenizer; see ``Generator`` for what each member means."""
+
+    name: str
+    model: Any
+    tokens: PromptTokenizer
+    stop_tokens: frozenset[int]
+    stop_token: int
+    decoder_start: tuple[int, ...]
+    """Ids that the decoder reads before the answer: the start token, and a forced first token (BART)."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V, as wide as the model's output layer."""
+        return int(self.model.get_output_embeddings().weight.shape[0])
+
+    @property
+    def context_size(self) -> int:
+        """Tokens that the encoder reads, with the answer's reserve."""
+        return self.tokens.context_size
+
+    def prompt(self, question: str, passages: Sequence[Passage], reserve: int) -> Prompt:
+        """See ``Generator.prompt``; the answer has the decoder's context to itself."""
+        return self.tokens.prompt(question, passages, reserve=0)
+
+    def answer_tokens(self, answer: str) -> tuple[int, ...]:
+        """See ``Generator.answer_tokens``."""
+        return self.tokens.answer_tokens(answer, self.stop_token)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """See ``Generator.text``."""
+        return self.tokens.text(tokens)
+
+    def log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:
+        """See ``Generator.log_likelihood``."""
+        result = torch.empty(len(prompts), len(answer))
+        for batch in batches_by_length([len(prompt.tokens) for prompt in prompts], SCORED_TOKENS_AT_ONCE):
+            result[batch] = self._log_likelihood([prompts[i] for i in batch], answer)
+        return result
+
+    def _log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:
+        encoded, attended = self._encode(prompts)
+        read = torch.tensor([*self.decoder_start, *answer[:-1]], device=encoded.device)
+        logits, _ = _decode(self.model, read.expand(len(prompts), -1), encoded, attended, None)
+        log_probs = logits[:, -len(answer) :].log_softmax(-1)  # (K, T, V)
+        wanted = torch.tensor(list(answer), device=encoded.device).expand(len(prompts), -1)
+        return log_probs.gather(-1, wanted.unsqueeze(-1)).squeeze(-1).cpu()
+
+    def start(self, prompts: Sequence[Prompt]) -> Seq2SeqBranches:
+        """See ``Generator.start``."""
+        from transformers import DynamicCache, EncoderDecoderCache
+
+        encoded, attended = self._encode(prompts)
+        config = self.model.config
+        cache = EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
+        read = torch.tensor(self.decoder_start, device=encoded.device).expand(len(prompts), -1)
+        logits, cache = _decode(self.model, read, encoded, attended, cache)
+        return Seq2SeqBranches(self.model, cache, encoded, attended, logits[:, -1].log_softmax(-1))
+
+    def _encode(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
+        ids, attended = pad_right([prompt.tokens for prompt in prompts], self.model.device)
+        with torch.inference_mode():
+            states = self.model.get_encoder()(input_ids=ids, attention_mask=attended.long())
+        return states.last_hidden_state, attended
+
+
+def pad_right(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Ids (R, L) and the mask (R, L) that is False at the padding behind each row."""
+    length = max(len(row) for row in rows)
+    ids = torch.tensor([list(row) + [0] * (length - len(row)) for row in rows], device=device)
+    lengths = torch.tensor([len(row) for row in rows], device=device)
+    return ids, torch.arange(length, device=device) < lengths.unsqueeze(1)
+
+
+def _decode(model: Any, ids: Tensor, encoded: Tensor, attended: Tensor, cache: Any) -> tuple[Tensor, Any]:
+    from transformers.modeling_outputs import BaseModelOutput
+
+    with torch.inference_mode():
+        output = model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
+            attention_mask=attended.long(),
+            decoder_input_ids=ids,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+    return output.logits.float(), output.past_key_values

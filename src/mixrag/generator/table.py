@@ -1,0 +1,99 @@
+"""A generator whose probabilities are a table: for tests, teaching and simulations, without any model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mixrag.corpus.passage import Passage
+from mixrag.errors import QuestionError
+from mixrag.generator.protocol import Prompt
+
+NextToken = Callable[[tuple[int, ...], tuple[int, ...]], Tensor]
+"""(prompt's passage tokens, answer so far) -> (V,) probabilities of the next token."""
+
+
+@dataclass(frozen=True)
+class TableBranches:
+    """Rows of a ``TableGenerator``."""
+
+    generator: TableGenerator
+    prompts: tuple[Prompt, ...]
+    answers: tuple[tuple[int, ...], ...]
+
+    @property
+    def log_probs(self) -> Tensor:
+        """(R, V)."""
+        laws = [self.generator.next_token(p.passages, a) for p, a in zip(self.prompts, self.answers, strict=True)]
+        return torch.stack(laws).log()
+
+    def advance(self, rows: Tensor, tokens: Tensor) -> TableBranches:
+        """See ``Branches.advance``."""
+        chosen = list(zip(rows.tolist(), tokens.tolist(), strict=True))
+        answers = tuple((*self.answers[row], token) for row, token in chosen)
+        return TableBranches(self.generator, tuple(self.prompts[row] for row, _ in chosen), answers)
+
+
+@dataclass(frozen=True)
+class TableGenerator:
+    """p(next token | passage, answer so far) from a function; a token is one word of ``words``.
+
+    The last word ends an answer. A passage is known to ``next_token`` by the position of its words, which need
+    not be in the vocabulary: unknown ones become -1.
+
+    Example:
+        >>> law = lambda passage, answer: torch.tensor([0.5, 0.25, 0.25])
+        >>> TableGenerator(("yes", "no", "<end>"), law).log_likelihood([Prompt((), (), ())], [0, 2]).exp()
+        tensor([[0.5000, 0.2500]])
+    """
+
+    words: tuple[str, ...]
+    next_token: NextToken
+    context_size: int = 4096
+    name: str = "table"
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V."""
+        return len(self.words)
+
+    @property
+    def stop_tokens(self) -> frozenset[int]:
+        """The last word alone."""
+        return frozenset({len(self.words) - 1})
+
+    def prompt(self, question: str, passages: Sequence[Passage], reserve: int) -> Prompt:
+        """See ``Generator.prompt``; nothing is shortened."""
+        tokens = tuple(token for passage in passages for token in self._ids(passage.text))
+        asked = self._ids(question)
+        if len(asked) + reserve > self.context_size:
+            raise QuestionError(f"at most {self.context_size} tokens", f"{len(asked)}", "shorten the question")
+        return Prompt((), tokens, asked)
+
+    def answer_tokens(self, answer: str) -> tuple[int, ...]:
+        """See ``Generator.answer_tokens``."""
+        return (*self._ids(answer), len(self.words) - 1)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """See ``Generator.text``."""
+        return " ".join(self.words[token] for token in tokens if token not in self.stop_tokens)
+
+    def log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:
+        """See ``Generator.log_likelihood``."""
+        answer = tuple(answer)
+        rows = [
+            torch.stack([self.next_token(prompt.passages, answer[:t])[answer[t]] for t in range(len(answer))])
+            for prompt in prompts
+        ]
+        return torch.stack(rows).log()
+
+    def start(self, prompts: Sequence[Prompt]) -> TableBranches:
+        """See ``Generator.start``."""
+        return TableBranches(self, tuple(prompts), ((),) * len(prompts))
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        known = {word: index for index, word in enumerate(self.words)}
+        return tuple(known.get(word, -1) for word in text.split())

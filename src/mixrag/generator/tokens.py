@@ -1,0 +1,135 @@
+"""From text to the three parts of a prompt, for any Hugging Face tokenizer.
+
+Passages and questions are data: a special token spelled out in them is read as the letters it is made of, so
+that no document can open or close a chat turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from mixrag.corpus.passage import Passage
+from mixrag.errors import QuestionError
+from mixrag.generator.protocol import Prompt, Shortened
+from mixrag.generator.template import PromptTemplate
+
+_SENTINEL = "\u2063mixrag\u2063"
+
+
+@dataclass(frozen=True)
+class PromptTokenizer:
+    """A tokenizer, a template, and the number of tokens that prompt and answer may have together."""
+
+    tokenizer: Any
+    template: PromptTemplate
+    context_size: int
+    keep_suffix: bool
+    """Encoders of seq2seq models read a closing special token; a causal prompt must stay open."""
+
+    def prompt(self, question: str, passages: Sequence[Passage], reserve: int) -> Prompt:
+        """Tokenise the three parts; passages share what header, question and answer leave of the context.
+
+        Raises:
+            QuestionError: header, question and answer alone exceed the context.
+        """
+        before, after = self._frame
+        template = self.template
+        header = before + self._plain(template.header if passages else template.header_without_passage)
+        asked = self._plain(template.question_text(question)) + after
+        room = self.context_size - reserve - len(header) - len(asked)
+        if room < 0:
+            raise QuestionError(
+                f"a question of at most {len(asked) + room} tokens (context of {self.context_size}, "
+                f"of which the answer may take {reserve})",
+                f"{len(asked)} tokens",
+                "shorten the question, lower --max-tokens or choose a model with a longer context",
+            )
+        parts, shortened = self._fit(passages, room)
+        return Prompt(tuple(header), tuple(token for part in parts for token in part), tuple(asked), shortened)
+
+    def answer_tokens(self, answer: str, stop: int) -> tuple[int, ...]:
+        """An answer's ids with the stop token; in running text a space parts it from the prompt."""
+        return (*self._plain(self._separator + answer), stop)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The text of answer ids without special tokens, and without the space that parts it from the prompt."""
+        text: str = self.tokenizer.decode(
+            list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text.removeprefix(" ")
+
+    @cached_property
+    def _in_chat(self) -> bool:
+        return self.template.chat and bool(getattr(self.tokenizer, "chat_template", None))
+
+    @cached_property
+    def _separator(self) -> str:
+        """What parts an answer from the prompt in one running text."""
+        apart = self._in_chat or self.keep_suffix or self.template.question[-1:].isspace()
+        first = self.tokenizer.convert_ids_to_tokens(self._trusted("a"))[0]
+        # SentencePiece puts a space before every text by itself.
+        return "" if apart or first.startswith("\u2581") else " "
+
+    @cached_property
+    def _frame(self) -> tuple[list[int], list[int]]:
+        """Trusted ids before and behind the user's text: chat format or the tokenizer's special tokens."""
+        if self._in_chat:
+            message = [{"role": "user", "content": _SENTINEL}]
+            rendered = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+            before, _, after = rendered.partition(_SENTINEL)
+            return self._trusted(before), self._trusted(after)
+        return self._special_ends
+
+    @cached_property
+    def _special_ends(self) -> tuple[list[int], list[int]]:
+        bare = self._trusted("a")
+        full = list(self.tokenizer("a").input_ids)
+        starts = [i for i in range(len(full)) if full[i : i + len(bare)] == bare]
+        if not starts:
+            return [], []
+        suffix = full[starts[0] + len(bare) :]
+        return full[: starts[0]], suffix if self.keep_suffix else []
+
+    def _trusted(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def _plain(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
+
+    def _fit(self, passages: Sequence[Passage], room: int) -> tuple[list[list[int]], tuple[Shortened, ...]]:
+        bodies, endings = [], []
+        for passage in passages:
+            body, ending = self.template.passage_text(passage)
+            bodies.append(self._plain(body))
+            endings.append(self._plain(ending))
+        room -= sum(len(ending) for ending in endings)
+        limit = fair_limit([len(body) for body in bodies], max(0, room))
+        if limit == 0:
+            endings = [[] for _ in passages]
+        shortened = tuple(
+            Shortened(passage.id, limit, len(body))
+            for passage, body in zip(passages, bodies, strict=True)
+            if len(body) > limit
+        )
+        return [body[:limit] + ending for body, ending in zip(bodies, endings, strict=True)], shortened
+
+
+def fair_limit(lengths: Sequence[int], room: int) -> int:
+    """The largest length to which all may be cut so that their sum fits into ``room``.
+
+    Only the longest are cut, and to the same length.
+
+    Example:
+        >>> fair_limit([10, 50, 90], 100)
+        45
+    """
+    left = room
+    for done, length in enumerate(sorted(lengths)):
+        share = left // (len(lengths) - done)
+        if length > share:
+            return share
+        left -= length
+    return max(lengths, default=0)

@@ -1,0 +1,232 @@
+"""RAG: the facade. Open a store, index documents, ask questions, score answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from mixrag.answer import Answer, build_answer
+from mixrag.corpus import IndexReport, Progress, Splitter, Store, WordSplitter, ingest
+from mixrag.encoder import Encoder, load_encoder
+from mixrag.errors import QuestionError, SettingError
+from mixrag.generator import Generator, PromptTemplate, load_generator
+from mixrag.mixture import Mixture, condition
+from mixrag.retriever import IndexKind, Retrieval, StoreRetriever, check_encoder, open_index
+from mixrag.settings import Settings
+from mixrag.streaming import Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Which models to load, and how; see ``load_encoder`` and ``load_generator``."""
+
+    encoder: str | Path | None = None
+    question_encoder: str | Path | None = None
+    generator: str | Path | None = None
+    prompt: PromptTemplate | None = None
+    dtype: str = "float32"
+    device: str | None = None
+
+
+class RAG:
+    """A store of passages, an encoder and a language model, as one conditional distribution p(answer | question).
+
+    Models are loaded when they are first needed. ``settings`` are the defaults of every question; each method
+    takes changes to them as keyword arguments (``k=10, switch=1.0``).
+
+    Example:
+        >>> rag = RAG.open("store", create=True)  # doctest: +SKIP
+        >>> rag.index(["documents"])  # doctest: +SKIP
+        >>> answer = rag.ask("Who issues the fishing licence?")  # doctest: +SKIP
+        >>> answer.text, answer.probability, answer.passages[0].posterior  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        encoder: Encoder | None = None,
+        generator: Generator | None = None,
+        models: Models | None = None,
+        index: IndexKind = "auto",
+        settings: Settings | None = None,
+    ) -> None:
+        self.store = store
+        self.models = models or Models()
+        self.settings = settings or Settings()
+        self.index_kind = index
+        self._encoder = encoder
+        self._generator = generator
+        self._retriever: tuple[int, StoreRetriever] | None = None
+
+    @classmethod
+    def open(
+        cls,
+        directory: str | Path,
+        *,
+        create: bool = False,
+        models: Models | None = None,
+        index: IndexKind = "auto",
+        settings: Settings | None = None,
+    ) -> RAG:
+        """Open the store in a directory.
+
+        Raises:
+            StoreMissingError: there is none, and ``create`` is false.
+            StoreError: it cannot be used (version, corruption).
+        """
+        return cls(Store.open(Path(directory), create=create), models=models, index=index, settings=settings)
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
+
+    def __enter__(self) -> RAG:
+        """For ``with RAG.open(...) as rag``."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the store."""
+        self.close()
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder, loaded at first use."""
+        if self._encoder is None:
+            models = self.models
+            self._encoder = load_encoder(models.encoder, question=models.question_encoder, device=models.device)
+        return self._encoder
+
+    @property
+    def generator(self) -> Generator:
+        """The language model, loaded at first use."""
+        if self._generator is None:
+            models = self.models
+            self._generator = load_generator(
+                models.generator, template=models.prompt, dtype=models.dtype, device=models.device
+            )
+        return self._generator
+
+    def index(
+        self,
+        paths: Sequence[str | Path],
+        *,
+        splitter: Splitter | None = None,
+        reembed: bool = False,
+        max_bytes: int = 25 * 2**20,
+        progress: Progress | None = None,
+    ) -> IndexReport:
+        """Bring the store up to date with files and folders; what has not changed is not read again.
+
+        Args:
+            paths: files and folders. A file gone from a folder named here is deleted from the store.
+            splitter: how documents become passages; default 100 words each, disjoint.
+            reembed: compute all vectors anew, with another encoder than the store has.
+            max_bytes: larger files are skipped.
+            progress: told what happens.
+
+        Raises:
+            SourceError: nothing could be indexed.
+            EncoderMismatchError: the store's vectors come from another encoder.
+            StoreBusyError: another process is writing.
+        """
+        return ingest(
+            self.store,
+            [Path(path) for path in paths],
+            embed=self.encoder.encode_passages,
+            encoder_fingerprint=self.encoder.fingerprint,
+            encoder_name=self.encoder.name,
+            embedding_text=self.encoder.passage_text,
+            splitter=splitter or WordSplitter(),
+            reembed=reembed,
+            max_bytes=max_bytes,
+            progress=progress,
+        )
+
+    def passages(self, question: str, **changes: Any) -> Retrieval:
+        """The passages for a question and their prior p(z | x); no language model runs.
+
+        Raises:
+            QuestionError: the question is empty.
+            SettingError: a setting outside its range.
+            StoreEmptyError: nothing to retrieve.
+            EncoderMismatchError: the store's vectors come from another encoder.
+        """
+        return self._retrieve(question, self._settings(changes))
+
+    def condition(self, question: str, **changes: Any) -> Mixture:
+        """The mixture p(answer | question) itself, for further computation. Raises as ``passages`` does."""
+        settings = self._settings(changes)
+        return self._condition(question, self._retrieve(question, settings), settings)
+
+    def ask(self, question: str, **changes: Any) -> Answer:
+        """Answer a question.
+
+        Raises:
+            QuestionError: the question is empty or does not fit into the model's context.
+            SettingError: a setting outside its range.
+            StoreEmptyError: nothing to retrieve.
+            EncoderMismatchError: the store's vectors come from another encoder.
+            ModelError: a model cannot be loaded.
+        """
+        return self.stream(question, **changes).answer
+
+    def stream(self, question: str, **changes: Any) -> Stream:
+        """As ``ask``, token by token: iterate for the tokens, then read ``answer``."""
+        settings = self._settings(changes)
+        retrieval = self._retrieve(question, settings)
+        return Stream(self._condition(question, retrieval, settings), retrieval, settings)
+
+    def score(self, question: str, answer: str, **changes: Any) -> Answer:
+        """The probability of a given answer, and what it says about the passages. Raises as ``ask`` does."""
+        settings = self._settings(changes)
+        retrieval = self._retrieve(question, settings)
+        return build_answer(self._condition(question, retrieval, settings).score(answer), retrieval, settings)
+
+    def remove(self, paths: Sequence[str | Path]) -> int:
+        """Delete files, or all files under folders, from the store; returns how many passages went."""
+        return sum(self.store.remove(Path(path)).passages for path in paths)
+
+    def _settings(self, changes: dict[str, Any]) -> Settings:
+        unknown = sorted(set(changes) - set(Settings.__dataclass_fields__))
+        if unknown:
+            raise SettingError(
+                f"settings among {', '.join(Settings.__dataclass_fields__)}", unknown[0], "rename it"
+            )
+        return replace(self.settings, **changes)
+
+    def _retrieve(self, question: str, settings: Settings) -> Retrieval:
+        if not question.strip():
+            raise QuestionError("a question", "an empty one", "ask something")
+        if settings.k == 0:
+            nothing = torch.empty(0, dtype=torch.float64)
+            return Retrieval((), nothing, nothing, log_null=0.0, outside=None, temperature=1.0)
+        return self._current_retriever().retrieve(question, settings)
+
+    def _condition(self, question: str, retrieval: Retrieval, settings: Settings) -> Mixture:
+        return condition(
+            self.generator,
+            question,
+            retrieval.passages,
+            retrieval.log_prior,
+            log_null=retrieval.log_null,
+            outside=retrieval.outside,
+            group=None if settings.group == "all" else settings.group,
+            switch=settings.switch,
+            reserve=settings.max_tokens,
+        )
+
+    def _current_retriever(self) -> StoreRetriever:
+        generation = self.store.generation
+        if self._retriever is None or self._retriever[0] != generation:
+            check_encoder(self.store, self.encoder)
+            index = open_index(self.store, self.index_kind)
+            self._retriever = generation, StoreRetriever(self.store, self.encoder, index)
+        return self._retriever[1]

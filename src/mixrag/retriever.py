@@ -1,0 +1,219 @@
+"""p(z | x): from a question to passages and their log prior.
+
+Dense scores are inner products over a temperature. The lexical option mixes that distribution with a softmax
+over BM25 scores: p(z|x) = (1-λ) dense(z) + λ lexical(z), again a distribution over passages. Dense is
+normalised over all M passages where the search is exact, else over the candidates; lexical over all passages
+that share a word with the question, and where none does, dense stands alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mixrag.corpus import Passage, Store
+from mixrag.encoder import Encoder
+from mixrag.errors import EncoderMismatchError, SettingError, StoreEmptyError
+from mixrag.index import FLAT_LIMIT, ExactIndex, FaissIndex, Hits, Index, build_faiss, faiss_factory
+from mixrag.probability import log_sum
+from mixrag.settings import Settings
+
+Rows = npt.NDArray[np.int64]
+IndexKind = Literal["auto", "exact", "faiss"]
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """What the retriever says of a question: K passages, best first, and their prior."""
+
+    passages: tuple[Passage, ...]
+    log_prior: Tensor
+    """(K,) float64 log p(z | x)."""
+    inner_products: Tensor
+    """(K,) d(z)·q(x), before the temperature."""
+    log_null: float | None
+    """Log prior of the null component, where the settings ask for one."""
+    outside: float | None
+    """Prior mass, under the full normaliser, of all other passages; None where the search is not exact."""
+    temperature: float
+    """T."""
+
+
+class Retriever(Protocol):
+    """Anything that turns a question into passages and their prior."""
+
+    def retrieve(self, question: str, settings: Settings) -> Retrieval:
+        """Passages and prior for one question; of the settings, those that concern p(z | x)."""
+        ...
+
+
+@dataclass(frozen=True)
+class StoreRetriever:
+    """A bi-encoder and an index over a store's passages."""
+
+    store: Store
+    encoder: Encoder
+    index: Index
+
+    def retrieve(self, question: str, settings: Settings) -> Retrieval:
+        """See ``Retriever.retrieve``.
+
+        Raises:
+            StoreEmptyError: no passage, or none that the filter lets through.
+            SettingError: the full normaliser or k = "all" asked of an approximate index.
+        """
+        query = self._query(question, settings)
+        ranked = _ranked(query, settings.lexical, settings.lexical_temperature)
+        return _retrieval(self.store, query, ranked, settings)
+
+    def _query(self, question: str, settings: Settings) -> _Query:
+        allowed = self.store.rows_where(settings.where) if settings.where else None
+        count = len(self.index) if allowed is None else len(allowed)
+        if count == 0:
+            found = f"none with {dict(settings.where)}" if settings.where else "none"
+            remedy = (
+                "loosen the filter" if settings.where else "index documents first: mixrag index PATH --store DIR"
+            )
+            raise StoreEmptyError("passages in the store", found, remedy)
+        vector = self.encoder.encode_questions([question])[0]
+        temperature = settings.temperature or self.encoder.temperature
+        log_full = self.index.log_normaliser(vector, temperature, allowed)
+        if log_full is None and (settings.normaliser == "full" or settings.k == "all"):
+            needed = "exact search for the full normaliser or k = 'all'"
+            raise SettingError(needed, self.index.description, "choose the exact index")
+        k = count if settings.k == "all" else min(settings.k, count)
+        return _Query(self, question, vector, k, count, allowed, temperature, log_full)
+
+
+@dataclass(frozen=True)
+class _Query:
+    """One question under way."""
+
+    retriever: StoreRetriever
+    question: str
+    vector: npt.NDArray[np.float32]
+    k: int
+    count: int
+    """M, or the number of passages that the filter lets through."""
+    allowed: Rows | None
+    temperature: float
+    log_full: float | None
+    """log Z over all ``count`` passages."""
+
+    def search(self, k: int, allowed: Rows | None) -> Hits:
+        return self.retriever.index.search(self.vector, k, allowed)
+
+    @cached_property
+    def lexical(self) -> tuple[Rows, npt.NDArray[np.float64]]:
+        """Rows and BM25 scores of all passages that share a word with the question, best first."""
+        return self.retriever.store.lexical(self.question, None, self.allowed)
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """The k passages kept, and their unnormalised prior.
+
+    Masses are such that all passages together have mass one (exact search), and the null component with score
+    b has e^b / Z.
+    """
+
+    rows: Rows
+    log_mass: Tensor
+    inner_products: Tensor
+    log_z: float
+    """log of Z in that ratio."""
+
+
+def _ranked(query: _Query, lexical: float, lexical_temperature: float) -> _Ranked:
+    hits = query.search(query.k, query.allowed)
+    if lexical == 0.0 or len(query.lexical[0]) == 0:
+        logits, log_z = _dense(query, hits)
+        return _Ranked(hits.rows, logits - log_z, torch.from_numpy(hits.inner_products), log_z)
+    # The k best of a sum of two distributions may be missing from the k best of each; twice as many seldom are.
+    pool = np.union1d(query.search(2 * query.k, query.allowed).rows, query.lexical[0][: 2 * query.k])
+    hits = query.search(len(pool), pool)
+    logits, log_z = _dense(query, hits)
+    by_words = _lexical(query, hits.rows, lexical_temperature)
+    mixed = torch.stack([logits - log_z + _log(1 - lexical), by_words + _log(lexical)])
+    log_mass = log_sum(mixed, 0)
+    best = log_mass.argsort(descending=True, stable=True)[: query.k]
+    return _Ranked(hits.rows[best.numpy()], log_mass[best], torch.from_numpy(hits.inner_products)[best], log_z)
+
+
+def _dense(query: _Query, hits: Hits) -> tuple[Tensor, float]:
+    logits = torch.from_numpy(hits.inner_products).double() / query.temperature
+    return logits, float(logits.logsumexp(0)) if query.log_full is None else query.log_full
+
+
+def _lexical(query: _Query, rows: Rows, temperature: float) -> Tensor:
+    """log of the softmax of BM25 / temperature over all matches, read off at ``rows``; -inf where no match."""
+    matched, scores = query.lexical
+    logs = (torch.from_numpy(scores) / temperature).log_softmax(0).tolist()
+    known = dict(zip(matched.tolist(), logs, strict=True))
+    return torch.tensor([known.get(row, -math.inf) for row in rows.tolist()], dtype=torch.float64)
+
+
+def _retrieval(store: Store, query: _Query, ranked: _Ranked, settings: Settings) -> Retrieval:
+    log_null = -math.inf if settings.null is None else settings.null - ranked.log_z
+    log_kept = float(ranked.log_mass.logsumexp(0))
+    log_total = 0.0 if settings.normaliser == "full" else log_kept
+    log_total = float(np.logaddexp(log_total, log_null))
+    outside = None
+    if len(ranked.rows) == query.count:
+        outside = 0.0
+    elif query.log_full is not None:
+        outside = max(0.0, -math.expm1(log_kept)) / (1.0 + math.exp(log_null))
+    return Retrieval(
+        passages=tuple(store.passages(ranked.rows)),
+        log_prior=ranked.log_mass - log_total,
+        inner_products=ranked.inner_products.double(),
+        log_null=None if settings.null is None else log_null - log_total,
+        outside=outside,
+        temperature=query.temperature,
+    )
+
+
+def _log(x: float) -> float:
+    return math.log(x) if x > 0 else -math.inf
+
+
+def check_encoder(store: Store, encoder: Encoder) -> None:
+    """Refuse an encoder that did not make the store's vectors.
+
+    Raises:
+        EncoderMismatchError: the fingerprints differ.
+    """
+    stored = store.encoder
+    if stored is None or stored.fingerprint == encoder.fingerprint:
+        return
+    raise EncoderMismatchError(
+        f"the encoder that made the store's vectors, {stored.name} ({stored.fingerprint[:12]})",
+        f"{encoder.name} ({encoder.fingerprint[:12]})",
+        f"open it with that encoder, or run: mixrag index --re-embed --store {store.directory}",
+    )
+
+
+def open_index(store: Store, kind: IndexKind) -> Index:
+    """An index over the store's present passages.
+
+    "auto" searches exactly as long as a full scan is quick and takes FAISS' inverted lists beyond
+    (``faiss_factory``). A FAISS index is kept beside the store, under the store's generation.
+    """
+    if kind == "exact" or (kind == "auto" and store.counts().passages <= FLAT_LIMIT):
+        return ExactIndex(*store.vectors())
+    path = store.directory / f"faiss-{store.generation}.index"
+    factory = faiss_factory(store.counts().passages)
+    if path.exists():
+        return FaissIndex.load(path, factory)
+    index = build_faiss(*store.vectors(), factory)
+    for stale in store.directory.glob("faiss-*.index"):
+        stale.unlink(missing_ok=True)
+    index.save(path)
+    return index

@@ -1,0 +1,78 @@
+"""The settings of the mixture: every system that mixrag can be is a point among them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mixrag.errors import SettingError
+
+Normaliser = Literal["top-k", "full"]
+Decoder = Literal["greedy", "sample", "beam", "thorough", "fast"]
+DECODERS: tuple[Decoder, ...] = ("greedy", "sample", "beam", "thorough", "fast")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a question is answered.
+
+    RAG-Sequence is ``switch=0``, RAG-Token ``switch=1``; the concatenated prompt is ``group="all"``; the
+    closed-book language model is ``k=0``; the exact mixture over the whole corpus is ``k="all"``.
+
+    Raises:
+        SettingError: a value outside its range.
+    """
+
+    k: int | Literal["all"] = 5
+    """Passages retrieved; "all" takes the whole corpus as components, 0 none."""
+    group: int | Literal["all"] = 1
+    """Passages in one component's prompt, in order of rank; "all" puts the k into one."""
+    switch: float = 0.0
+    """Probability ρ that the passage is re-drawn between two tokens."""
+    null: float | None = None
+    """Score of the null component (no passage) on the scale of inner product / temperature; None: none such."""
+    temperature: float | None = None
+    """T in p(z|x) ∝ exp(d(z)·q(x) / T); None takes the encoder's own."""
+    normaliser: Normaliser = "top-k"
+    """p(z|x) sums to one over the passages retrieved ("top-k"), or over all M ("full"; exact search only)."""
+    lexical: float = 0.0
+    """λ: p(z|x) = (1-λ) dense + λ lexical, two distributions over passages; 0 is dense alone."""
+    lexical_temperature: float = 3.0
+    """Temperature of the softmax over BM25 scores."""
+    where: Mapping[str, str] = field(default_factory=dict)
+    """Only passages whose document has these metadata; keys ``document`` and ``title`` are always there."""
+    decoder: Decoder = "greedy"
+    """greedy, sample, beam: exact and in one pass; thorough, fast: the paper's, for comparison."""
+    beams: int = 4
+    """Width of the beam decoders."""
+    max_tokens: int = 64
+    """Longest answer, in tokens."""
+    seed: int = 0
+    """Seed of ``sample``."""
+
+    def __post_init__(self) -> None:
+        _require(self.k == "all" or _whole(self.k, 0), "k to be a whole number >= 0, or 'all'", self.k)
+        _require(
+            self.group == "all" or _whole(self.group, 1), "group to be a whole number >= 1, or 'all'", self.group
+        )
+        _require(0.0 <= self.switch <= 1.0, "switch in [0, 1] (0: RAG-Sequence, 1: RAG-Token)", self.switch)
+        _require(self.null is None or math.isfinite(self.null), "null to be a finite score", self.null)
+        positive = self.temperature is None or 0.0 < self.temperature < math.inf
+        _require(positive, "temperature > 0", self.temperature)
+        _require(0.0 < self.lexical_temperature < math.inf, "lexical temperature > 0", self.lexical_temperature)
+        _require(0.0 <= self.lexical <= 1.0, "lexical in [0, 1]", self.lexical)
+        _require(self.normaliser in ("top-k", "full"), "normaliser 'top-k' or 'full'", self.normaliser)
+        _require(self.decoder in DECODERS, f"decoder among {', '.join(DECODERS)}", self.decoder)
+        _require(_whole(self.beams, 1), "beams to be a whole number >= 1", self.beams)
+        _require(_whole(self.max_tokens, 1), "max_tokens to be a whole number >= 1", self.max_tokens)
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _require(holds: bool, expected: str, found: object) -> None:
+    if not holds:
+        raise SettingError(expected, repr(found), "choose a value in this range")

@@ -1,0 +1,83 @@
+"""An answer under way: tokens as they are decided, then the whole answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mixrag.answer import Answer, TextPieces, build_answer, holders
+from mixrag.decoding import Search, Step, beam, fast, greedy, sample, scored, thorough
+from mixrag.mixture import Mixture
+from mixrag.retriever import Retrieval
+from mixrag.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedToken:
+    """A token of an answer under way."""
+
+    text: str
+    log_prob: float
+    """log p(token | question, tokens before)."""
+    posterior: tuple[float, ...]
+    """For each passage in order of rank, p(its component is writing | question, answer so far)."""
+
+
+class Stream:
+    """Iterate over the tokens of an answer; ``answer`` is the whole of it.
+
+    Greedy and sampled answers appear token by token; the other decoders decide on whole answers, whose tokens
+    come all at once.
+    """
+
+    def __init__(self, mixture: Mixture, retrieval: Retrieval, settings: Settings) -> None:
+        self.mixture = mixture
+        self.retrieval = retrieval
+        self.settings = settings
+        self._answer: Answer | None = None
+        self._tokens = self._run()
+
+    def __iter__(self) -> Iterator[StreamedToken]:
+        """The tokens not yet taken."""
+        return self._tokens
+
+    @property
+    def answer(self) -> Answer:
+        """The finished answer; takes the tokens that are left."""
+        for _ in self._tokens:
+            pass
+        assert self._answer is not None  # _run sets it before it ends
+        return self._answer
+
+    def _run(self) -> Iterator[StreamedToken]:
+        if self.settings.decoder in ("greedy", "sample"):
+            yield from self._stepwise()
+        else:
+            yield from self._searched()
+
+    def _stepwise(self) -> Iterator[StreamedToken]:
+        pieces, taken = TextPieces(self.mixture.generator), list[Step]()
+        for step in self._steps():
+            taken.append(step)
+            last = step.token in self.mixture.generator.stop_tokens or len(taken) == self.settings.max_tokens
+            posterior = step.posterior.tolist()
+            per_passage = tuple(posterior[j] for j in holders(self.mixture))
+            yield StreamedToken(pieces.add(step.token, last=last), step.log_prob, per_passage)
+        self._answer = build_answer(scored(self.mixture, taken), self.retrieval, self.settings)
+
+    def _steps(self) -> Iterator[Step]:
+        if self.settings.decoder == "greedy":
+            return greedy(self.mixture, self.settings.max_tokens)
+        return sample(self.mixture, self.settings.max_tokens, self.settings.seed)
+
+    def _searched(self) -> Iterator[StreamedToken]:
+        found = self._search()
+        certified = found.certified if self.settings.decoder == "beam" else None
+        answer = build_answer(found.answers[0], self.retrieval, self.settings, certified)
+        for token in answer.tokens:
+            yield StreamedToken(token.text, token.log_prob, token.responsibility)
+        self._answer = answer
+
+    def _search(self) -> Search:
+        decode = {"beam": beam, "thorough": thorough, "fast": fast}[self.settings.decoder]
+        return decode(self.mixture, self.settings.beams, self.settings.max_tokens)
