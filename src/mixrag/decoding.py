@@ -84,6 +84,31 @@ def scored(mixture: Mixture, steps: Iterable[Step]) -> ScoredAnswer:
     )
 
 
+def each_alone(mixture: Mixture, max_tokens: int) -> list[ScoredAnswer]:
+    """What every component by itself would answer, greedily; all in one batch."""
+    branches = mixture.generator.start([component.prompt for component in mixture.components])
+    rows = torch.arange(len(mixture.components), device=branches.log_probs.device)
+    tokens, columns = [], []
+    stops = torch.tensor(sorted(mixture.generator.stop_tokens), device=rows.device)
+    running = torch.ones_like(rows, dtype=torch.bool)
+    for position in range(max_tokens):
+        best = branches.log_probs.max(-1)
+        tokens.append(best.indices.tolist())
+        columns.append(best.values.cpu())
+        running = running & ~torch.isin(best.indices, stops)
+        if not running.any() or position + 1 == max_tokens:
+            break
+        branches = branches.advance(rows, best.indices)
+    table = torch.stack(columns, -1).double()  # (K, T)
+    answers = []
+    for j, written in enumerate(zip(*tokens, strict=True)):
+        end = next(
+            (t + 1 for t, token in enumerate(written) if token in mixture.generator.stop_tokens), len(written)
+        )
+        answers.append(ScoredAnswer(mixture.alone(j), written[:end], table[j : j + 1, :end]))
+    return answers
+
+
 @dataclass(frozen=True, slots=True)
 class _Hypothesis:
     parent: int

@@ -70,7 +70,8 @@ class SentenceEncoder:
         """sha256 over the passage model's configuration, tokenizer and weights."""
         digest = hashlib.sha256()
         model = self.passage_model
-        described = (str(model), model.max_seq_length, sorted(model.prompts.items()))
+        titled = self.passage_text("title", "text")
+        described = (str(model), model.max_seq_length, sorted(model.prompts.items()), titled)
         digest.update(repr(described).encode())
         digest.update(_tokenizer_state(model.tokenizer).encode())
         for key, tensor in sorted(model.state_dict().items()):

@@ -1,18 +1,18 @@
 """Every error that mixrag raises on purpose.
 
-    MixragError                 one line for the user: expected, found, remedy
-    ├── SettingError            a setting outside its range (switch, temperature, k, ...)
-    ├── QuestionError           a question that is empty or does not fit the model
-    ├── SourceError             a path that cannot be indexed at all
-    ├── StoreError              the store on disk cannot be used
-    │   ├── StoreMissingError   there is none at this path
-    │   ├── StoreEmptyError     it holds no passages
-    │   ├── StoreVersionError   written by a newer mixrag
-    │   ├── StoreCorruptError   not a readable mixrag store
-    │   ├── StoreBusyError      another process is writing to it
-    │   └── EncoderMismatchError  its vectors come from another encoder
-    └── ModelError              a path or name that is not a usable model
-        └── MissingPackageError   an optional package is not installed
+MixragError                 one line for the user: expected, found, remedy
+├── SettingError            a setting outside its range (switch, temperature, k, ...)
+├── QuestionError           a question that is empty or does not fit the model
+├── SourceError             a path that cannot be indexed at all
+├── StoreError              the store on disk cannot be used
+│   ├── StoreMissingError   there is none at this path
+│   ├── StoreEmptyError     it holds no passages
+│   ├── StoreVersionError   written by a newer mixrag
+│   ├── StoreCorruptError   not a readable mixrag store
+│   ├── StoreBusyError      another process is writing to it
+│   └── EncoderMismatchError  its vectors come from another encoder
+└── ModelError              a path or name that is not a usable model
+    └── MissingPackageError   an optional package is not installed
 """
 
 from __future__ import annotations

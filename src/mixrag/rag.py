@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,14 +11,26 @@ from typing import Any
 import torch
 
 from mixrag.answer import Answer, build_answer
-from mixrag.corpus import IndexReport, Progress, Splitter, Store, WordSplitter, ingest
+from mixrag.corpus import (
+    Counts,
+    DocumentRecord,
+    EncoderRecord,
+    IndexReport,
+    Progress,
+    Removed,
+    Splitter,
+    Store,
+    WordSplitter,
+    ingest,
+)
 from mixrag.encoder import Encoder, load_encoder
 from mixrag.errors import QuestionError, SettingError
 from mixrag.generator import Generator, PromptTemplate, load_generator
 from mixrag.mixture import Mixture, condition
-from mixrag.retriever import IndexKind, Retrieval, StoreRetriever, check_encoder, open_index
+from mixrag.retriever import IndexKind, Retrieval, StoreRetriever, check_encoder, describe_index, open_index
 from mixrag.settings import Settings
 from mixrag.streaming import Stream
+from mixrag.why import Why, why
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +43,21 @@ class Models:
     prompt: PromptTemplate | None = None
     dtype: str = "float32"
     device: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What a store holds."""
+
+    directory: Path
+    counts: Counts
+    encoder: EncoderRecord | None
+    """The encoder that made its vectors; None while it has none."""
+    splitter: str | None
+    """How the last indexing run made passages."""
+    index: str
+    """The kind of index that questions will use, and why."""
+    documents: tuple[DocumentRecord, ...]
 
 
 class RAG:
@@ -190,9 +217,26 @@ class RAG:
         retrieval = self._retrieve(question, settings)
         return build_answer(self._condition(question, retrieval, settings).score(answer), retrieval, settings)
 
-    def remove(self, paths: Sequence[str | Path]) -> int:
-        """Delete files, or all files under folders, from the store; returns how many passages went."""
-        return sum(self.store.remove(Path(path)).passages for path in paths)
+    def why(self, answer: Answer) -> Why:
+        """Take an answer apart: exact prompts, scores, what each passage alone would answer, leave-one-out."""
+        return why(answer, self.settings.max_tokens)
+
+    def remove(self, paths: Sequence[str | Path]) -> Removed:
+        """Delete files, or all files below folders, from the store; the files themselves stay."""
+        gone = [self.store.remove(Path(path)) for path in paths]
+        return Removed(*(sum(counts) for counts in zip(*(astuple(each) for each in gone), strict=True)))
+
+    def info(self) -> Info:
+        """What the store holds; no model is loaded."""
+        counts = self.store.counts()
+        return Info(
+            directory=self.store.directory,
+            counts=counts,
+            encoder=self.store.encoder,
+            splitter=self.store.splitter,
+            index=describe_index(counts.passages, self.index_kind),
+            documents=tuple(self.store.documents()),
+        )
 
     def _settings(self, changes: dict[str, Any]) -> Settings:
         unknown = sorted(set(changes) - set(Settings.__dataclass_fields__))

@@ -203,13 +203,14 @@ def check_encoder(store: Store, encoder: Encoder) -> None:
 def open_index(store: Store, kind: IndexKind) -> Index:
     """An index over the store's present passages.
 
-    "auto" searches exactly as long as a full scan is quick and takes FAISS' inverted lists beyond
+    "auto" searches exactly as long as a full scan is quick, and takes FAISS' inverted lists beyond
     (``faiss_factory``). A FAISS index is kept beside the store, under the store's generation.
     """
-    if kind == "exact" or (kind == "auto" and store.counts().passages <= FLAT_LIMIT):
+    passages = store.counts().passages
+    if _is_exact(passages, kind):
         return ExactIndex(*store.vectors())
     path = store.directory / f"faiss-{store.generation}.index"
-    factory = faiss_factory(store.counts().passages)
+    factory = faiss_factory(passages)
     if path.exists():
         return FaissIndex.load(path, factory)
     index = build_faiss(*store.vectors(), factory)
@@ -217,3 +218,15 @@ def open_index(store: Store, kind: IndexKind) -> Index:
         stale.unlink(missing_ok=True)
     index.save(path)
     return index
+
+
+def describe_index(passages: int, kind: IndexKind) -> str:
+    """What ``open_index`` will choose for so many passages, and why."""
+    if not _is_exact(passages, kind):
+        return f"FAISS {faiss_factory(passages)}, by the size of the corpus ({passages} passages)"
+    reason = "as asked" if kind == "exact" else f"up to {FLAT_LIMIT} passages"
+    return f"exact search over {passages} passages ({reason})"
+
+
+def _is_exact(passages: int, kind: IndexKind) -> bool:
+    return kind == "exact" or (kind == "auto" and passages <= FLAT_LIMIT)

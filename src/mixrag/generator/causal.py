@@ -71,6 +71,10 @@ class CausalGenerator:
         """See ``Generator.prompt``."""
         return self.tokens.prompt(question, passages, reserve)
 
+    def prompt_text(self, prompt: Prompt) -> str:
+        """See ``Generator.prompt_text``."""
+        return self.tokens.prompt_text(prompt)
+
     def answer_tokens(self, answer: str) -> tuple[int, ...]:
         """See ``Generator.answer_tokens``."""
         return self.tokens.answer_tokens(answer, self.stop_token)

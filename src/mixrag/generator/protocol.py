@@ -85,6 +85,10 @@ class Generator(Protocol):
         """
         ...
 
+    def prompt_text(self, prompt: Prompt) -> str:
+        """The exact text of a prompt, special tokens spelled out."""
+        ...
+
     def answer_tokens(self, answer: str) -> tuple[int, ...]:
         """Token ids of an answer, with the token that ends it."""
         ...

@@ -66,6 +66,10 @@ class Seq2SeqGenerator:
         """See ``Generator.prompt``; the answer has the decoder's context to itself."""
         return self.tokens.prompt(question, passages, reserve=0)
 
+    def prompt_text(self, prompt: Prompt) -> str:
+        """See ``Generator.prompt_text``."""
+        return self.tokens.prompt_text(prompt)
+
     def answer_tokens(self, answer: str) -> tuple[int, ...]:
         """See ``Generator.answer_tokens``."""
         return self.tokens.answer_tokens(answer, self.stop_token)

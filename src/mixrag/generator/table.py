@@ -73,6 +73,10 @@ class TableGenerator:
             raise QuestionError(f"at most {self.context_size} tokens", f"{len(asked)}", "shorten the question")
         return Prompt((), tokens, asked)
 
+    def prompt_text(self, prompt: Prompt) -> str:
+        """See ``Generator.prompt_text``."""
+        return " ".join(self.words[token] if token >= 0 else "?" for token in prompt.tokens)
+
     def answer_tokens(self, answer: str) -> tuple[int, ...]:
         """See ``Generator.answer_tokens``."""
         return (*self._ids(answer), len(self.words) - 1)

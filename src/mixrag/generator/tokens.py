@@ -50,6 +50,10 @@ class PromptTokenizer:
         parts, shortened = self._fit(passages, room)
         return Prompt(tuple(header), tuple(token for part in parts for token in part), tuple(asked), shortened)
 
+    def prompt_text(self, prompt: Prompt) -> str:
+        """The text of a prompt, special tokens spelled out."""
+        return str(self.tokenizer.decode(list(prompt.tokens), clean_up_tokenization_spaces=False))
+
     def answer_tokens(self, answer: str, stop: int) -> tuple[int, ...]:
         """An answer's ids with the stop token; in running text a space parts it from the prompt."""
         return (*self._plain(self._separator + answer), stop)

@@ -1,0 +1,5 @@
+"""``python -m mixrag``."""
+
+from mixrag.cli import main
+
+main()

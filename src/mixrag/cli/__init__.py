@@ -1,0 +1,39 @@
+"""The command line: ``mixrag index | ask | score | passages | info | remove``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+
+def main() -> None:
+    """Entry point. Errors end as one line on standard error and exit code 1."""
+    _quiet_libraries()
+    from mixrag.cli.app import app
+    from mixrag.cli.show import error_line
+    from mixrag.errors import MixragError
+
+    try:
+        app()
+    except MixragError as error:
+        error_line(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        error_line("interrupted; what was stored stays, and the same command resumes")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _quiet_libraries() -> None:
+    # Loading bars and advice of the model libraries would mix with our output.
+    for name in ("TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY"):
+        os.environ.setdefault(name, "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)

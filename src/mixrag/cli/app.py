@@ -1,0 +1,140 @@
+"""The commands: parse, call the facade, show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mixrag.cli import show
+from mixrag.cli.options import AskingOptions, StoreOptions, takes
+from mixrag.errors import SourceError
+
+SKIPPED = 3
+"""Exit code of ``index`` where it did its work but had to skip something."""
+
+app = typer.Typer(
+    name="mixrag",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help=(
+        "Answers from your own documents, with their probability and the passages behind them.\n\n"
+        "First index a folder, then ask. Nothing leaves this machine.\n\n"
+        "Exit codes: 0 done; 1 error (one line says what to do); 2 wrong usage; "
+        "3 index: done, but some files were skipped; 130 interrupted."
+    ),
+    epilog="Example: mixrag index documents --store store && mixrag ask 'Who issues the licence?' --store store",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document (docs/json.md).")]
+Question = Annotated[str, typer.Argument(help="The question, in quotes.", show_default=False)]
+
+
+@app.command()
+@takes(StoreOptions)
+def index(
+    stores: StoreOptions,
+    paths: Annotated[list[Path] | None, typer.Argument(help="Files and folders.", show_default=False)] = None,
+    splitter: Annotated[
+        str, typer.Option(help="words:N = N words each, disjoint; sentences:N = whole sentences, up to N words.")
+    ] = "words:100",
+    max_mb: Annotated[float, typer.Option(help="Skip files larger than this many megabytes.")] = 25.0,
+    re_embed: Annotated[
+        bool, typer.Option("--re-embed", help="Compute all vectors anew, with another encoder.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Bring the store up to date with files and folders.
+
+    Reads PDF, DOCX, HTML, Markdown, plain text, CSV and JSONL ({"id", "text", metadata}). What has not changed
+    is not read again; a changed file replaces its passages; a file gone from a folder named here disappears.
+    """
+    from mixrag.cli.progress import reporting
+    from mixrag.corpus import splitter_named
+
+    if not paths and not re_embed:
+        raise SourceError("files or folders to index", "none", "run: mixrag index PATH --store DIR")
+    with stores.open(create=True) as rag, reporting(quiet=json) as progress:
+        report = rag.index(
+            paths or [],
+            splitter=splitter_named(splitter),
+            reembed=re_embed,
+            max_bytes=int(max_mb * 2**20),
+            progress=progress,
+        )
+    show.index_report(report, as_json=json)
+    if report.skipped:
+        raise typer.Exit(SKIPPED)
+
+
+@app.command()
+@takes(StoreOptions, AskingOptions)
+def ask(
+    stores: StoreOptions,
+    asking: AskingOptions,
+    question: Question,
+    why: Annotated[
+        bool,
+        typer.Option(
+            "--why", help="Show exact prompts, scores, what each passage alone would answer, leave-one-out."
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Answer a question, with the probability of the answer and the passages it came from."""
+    with stores.open(asking=asking) as rag:
+        stream = rag.stream(question)
+        if not json:
+            show.streaming(stream)
+        answer = stream.answer
+        show.answer(answer, rag.why(answer) if why else None, as_json=json)
+
+
+@app.command()
+@takes(StoreOptions, AskingOptions)
+def score(
+    stores: StoreOptions,
+    asking: AskingOptions,
+    question: Question,
+    answer: Annotated[str, typer.Argument(help="The answer whose probability is wanted.", show_default=False)],
+    json: Json = False,
+) -> None:
+    """The probability of a given answer, and the passages that speak for it."""
+    with stores.open(asking=asking) as rag:
+        show.score(rag.score(question, answer), as_json=json)
+
+
+@app.command()
+@takes(StoreOptions, AskingOptions)
+def passages(stores: StoreOptions, asking: AskingOptions, question: Question, json: Json = False) -> None:
+    """The passages for a question and their prior p(passage | question); no language model runs."""
+    with stores.open(asking=asking) as rag:
+        show.passages(question, rag.passages(question), rag.settings, as_json=json)
+
+
+@app.command()
+@takes(StoreOptions)
+def info(stores: StoreOptions, json: Json = False) -> None:
+    """What the store holds: documents, passages, encoder, kind of index."""
+    with stores.open() as rag:
+        show.info(rag.info(), as_json=json)
+
+
+@app.command()
+@takes(StoreOptions)
+def remove(
+    stores: StoreOptions,
+    paths: Annotated[
+        list[Path], typer.Argument(help="Files, or folders with all below them.", show_default=False)
+    ],
+    json: Json = False,
+) -> None:
+    """Delete documents from the store; the files themselves stay."""
+    with stores.open() as rag:
+        removed = rag.remove(paths)
+    if removed.sources == 0:
+        listed = ", ".join(str(path) for path in paths)
+        raise SourceError("paths that are in the store", f"nothing stored of {listed}", "see: mixrag info")
+    show.removed(removed, as_json=json)

@@ -1,0 +1,216 @@
+"""Options that several commands share, each declared once.
+
+A group is a dataclass whose fields are typer options; ``takes`` gives a command the options of its groups and
+hands it the filled groups.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+import typer
+
+if TYPE_CHECKING:
+    from mixrag.rag import RAG
+    from mixrag.settings import Settings
+
+MODELS, MIXTURE, DECODING, RETRIEVAL = "Models", "The mixture", "Decoding", "Retrieval"
+
+
+def number_or_all(text: str) -> int | str:
+    """A whole number, or "all"."""
+    if text == "all":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"expected a whole number or 'all'; found {text!r}") from None
+
+
+def key_value(text: str) -> str:
+    """KEY=VALUE, checked here and taken apart later."""
+    if "=" not in text or text.startswith("="):
+        raise typer.BadParameter(f"expected KEY=VALUE; found {text!r}")
+    return text
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """Where the passages are, and how they are embedded and searched."""
+
+    store: Annotated[Path, typer.Option("--store", "-s", help="Folder of the store.", envvar="MIXRAG_STORE")] = (
+        Path("mixrag-store")
+    )
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="Encoder: sentence-transformers folder or hub name. Default: the packaged all-MiniLM-L6-v2.",
+            rich_help_panel=MODELS,
+            envvar="MIXRAG_ENCODER",
+        ),
+    ] = None
+    question_encoder: Annotated[
+        str | None,
+        typer.Option(help="A second encoder for questions (DPR). Default: the same.", rich_help_panel=MODELS),
+    ] = None
+    device: Annotated[
+        str | None, typer.Option(help="torch device. Default: a GPU if there is one.", rich_help_panel=MODELS)
+    ] = None
+
+    def open(self, *, create: bool = False, asking: AskingOptions | None = None) -> RAG:
+        """The facade over these options; ``asking`` adds the language model and the mixture's settings."""
+        from mixrag.rag import RAG, Models
+
+        chosen = Models(encoder=self.encoder, question_encoder=self.question_encoder, device=self.device)
+        if asking is None:
+            return RAG.open(self.store, create=create, models=chosen)
+        models, settings = asking.models(chosen), asking.settings()
+        return RAG.open(self.store, models=models, settings=settings, index=asking.index)
+
+
+@dataclass(frozen=True)
+class AskingOptions:
+    """The language model and the settings of the mixture."""
+
+    generator: Annotated[
+        str | None,
+        typer.Option(
+            "--generator",
+            "-g",
+            help="Language model: folder, GGUF file or hub name. Default: the packaged SmolLM2-135M-Instruct.",
+            rich_help_panel=MODELS,
+            envvar="MIXRAG_GENERATOR",
+        ),
+    ] = None
+    prompt: Annotated[
+        Path | None,
+        typer.Option(help="TOML file with header, passage and question of the prompt.", rich_help_panel=MODELS),
+    ] = None
+    dtype: Annotated[
+        str,
+        typer.Option(help="Numbers of the language model: float32, bfloat16, float16.", rich_help_panel=MODELS),
+    ] = "float32"
+    k: Annotated[
+        Any,
+        typer.Option(
+            "--k",
+            "-k",
+            parser=number_or_all,
+            metavar="N|all",
+            help="Passages to retrieve; all = the whole corpus, 0 = none (closed book).",
+            rich_help_panel=MIXTURE,
+        ),
+    ] = "5"
+    group: Annotated[
+        Any,
+        typer.Option(
+            parser=number_or_all,
+            metavar="N|all",
+            help="Passages in one prompt; all = one prompt with all of them (concatenation).",
+            rich_help_panel=MIXTURE,
+        ),
+    ] = "1"
+    switch: Annotated[
+        float,
+        typer.Option(
+            help="Probability that the passage changes between two tokens: 0 = RAG-Sequence, 1 = RAG-Token.",
+            rich_help_panel=MIXTURE,
+        ),
+    ] = 0.0
+    null: Annotated[
+        float | None,
+        typer.Option(
+            help="Adds a component without passage, with this score (scale: inner product / temperature).",
+            rich_help_panel=MIXTURE,
+        ),
+    ] = None
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            help="Temperature of p(passage | question). Default: the encoder's own.", rich_help_panel=MIXTURE
+        ),
+    ] = None
+    normaliser: Annotated[
+        Literal["top-k", "full"],
+        typer.Option(
+            help="The prior sums to one over the passages retrieved, or over all.", rich_help_panel=MIXTURE
+        ),
+    ] = "top-k"
+    lexical: Annotated[
+        float,
+        typer.Option(help="Weight of the BM25 part in the prior, from 0 (none) to 1.", rich_help_panel=RETRIEVAL),
+    ] = 0.0
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            parser=key_value,
+            metavar="KEY=VALUE",
+            help="Only passages with this metadata; document= and title= always work. Repeatable.",
+            rich_help_panel=RETRIEVAL,
+        ),
+    ] = None
+    index: Annotated[
+        Literal["auto", "exact", "faiss"], typer.Option(help="How to search.", rich_help_panel=RETRIEVAL)
+    ] = "auto"
+    decoder: Annotated[
+        Literal["greedy", "sample", "beam", "thorough", "fast"],
+        typer.Option(help="How to choose the answer.", rich_help_panel=DECODING),
+    ] = "greedy"
+    beams: Annotated[int, typer.Option(help="Width of beam, thorough and fast.", rich_help_panel=DECODING)] = 4
+    max_tokens: Annotated[int, typer.Option(help="Longest answer.", rich_help_panel=DECODING)] = 64
+    seed: Annotated[int, typer.Option(help="Seed of sample.", rich_help_panel=DECODING)] = 0
+
+    def settings(self) -> Settings:
+        """The settings that these options mean.
+
+        Raises:
+            SettingError: a value outside its range.
+        """
+        from mixrag.settings import Settings
+
+        same = ("k", "group", "switch", "null", "temperature", "normaliser", "lexical", "decoder", "beams")
+        chosen = {name: getattr(self, name) for name in (*same, "max_tokens", "seed")}
+        where = dict(pair.split("=", 1) for pair in self.where or [])
+        return Settings(**chosen, where=where)
+
+    def models(self, base: Any) -> Any:
+        """``base`` with the language model of these options."""
+        from dataclasses import replace
+
+        from mixrag.generator import PromptTemplate
+
+        template = PromptTemplate.from_file(self.prompt) if self.prompt else None
+        return replace(base, generator=self.generator, prompt=template, dtype=self.dtype)
+
+
+def takes(*groups: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of dataclasses; the command receives one filled object of each, in order."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(command, eval_str=True).parameters.values())[len(groups) :]
+        shared = [parameter for group in groups for parameter in _parameters(group)]
+
+        def wrapper(**values: Any) -> None:
+            filled = [group(**{f.name: values.pop(f.name) for f in fields(group)}) for group in groups]
+            command(*filled, **values)
+
+        required = [p for p in own if p.default is inspect.Parameter.empty]
+        optional = [p for p in own if p.default is not inspect.Parameter.empty]
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*required, *optional, *shared)]
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        wrapper.__doc__, wrapper.__name__ = command.__doc__, command.__name__
+        return wrapper
+
+    return decorate
+
+
+def _parameters(group: type) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+        for f in fields(group)
+    ]

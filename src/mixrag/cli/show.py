@@ -1,0 +1,246 @@
+"""What the commands print: one JSON document, or text for people.
+
+Text from documents and models is data: control characters are replaced before anything reaches a terminal, and
+nothing is read as markup.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
+    from mixrag.answer import Answer, WeightedPassage
+    from mixrag.corpus import IndexReport, Removed
+    from mixrag.rag import Info
+    from mixrag.retriever import Retrieval
+    from mixrag.settings import Settings
+    from mixrag.streaming import Stream
+    from mixrag.why import ComponentWhy, Why
+
+COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red", "bright_cyan", "bright_green", "bright_yellow")
+"""One for each of the first passages; later ones and the null component have no colour."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def plain(text: str) -> str:
+    """Text without characters that steer a terminal or turn its writing direction."""
+    return _CONTROL.sub("\ufffd", text)
+
+
+def error_line(message: str) -> None:
+    """One line on standard error."""
+    sys.stderr.write("mixrag: " + plain(" ".join(message.split())) + "\n")
+
+
+def streaming(stream: Stream) -> None:
+    """Write the answer as it comes, in the colour of the passage that is most probably writing."""
+    console = _console()
+    for token in stream:
+        colour = _colour(token.posterior, 1.0 - sum(token.posterior))
+        console.print(Text(plain(token.text), style=colour), end="", soft_wrap=True)
+    console.print()
+
+
+def answer(found: Answer, taken_apart: Why | None, *, as_json: bool) -> None:
+    """All there is to say of an answer, below the text that ``streaming`` wrote."""
+    if as_json:
+        extra = {"why": taken_apart.as_dict()} if taken_apart else {}
+        return _json({**found.as_dict(), **extra})
+    console = _console()
+    console.print(Text(_probability(found), style="bold"))
+    for line in _remarks(found):
+        console.print(Text(line, style="dim"))
+    console.print(_passage_table(found.passages, found.null_prior, found.null_posterior))
+    if found.passages:
+        console.print(Text("Written by: ").append_text(_coloured(found)), soft_wrap=True)
+    if taken_apart:
+        _why(console, taken_apart)
+
+
+def score(found: Answer, *, as_json: bool) -> None:
+    """The probability of a given answer."""
+    if as_json:
+        return _json(found.as_dict())
+    answer(found, None, as_json=False)
+
+
+def passages(question: str, found: Retrieval, settings: Settings, *, as_json: bool) -> None:
+    """Passages and prior, before any language model."""
+    from mixrag.answer import passage_as_dict
+
+    prior = found.log_prior.exp().tolist()
+    if as_json:
+        return _json(
+            {
+                "question": question,
+                "normaliser": settings.normaliser,
+                "temperature": found.temperature,
+                "outside": found.outside,
+                "null": None if found.log_null is None else {"prior": math.exp(found.log_null)},
+                "passages": [
+                    {**passage_as_dict(passage), "prior": p, "inner_product": s}
+                    for passage, p, s in zip(found.passages, prior, found.inner_products.tolist(), strict=True)
+                ],
+            }
+        )
+    console = _console()
+    for rank, (passage, p) in enumerate(zip(found.passages, prior, strict=True)):
+        head = Text(f"{rank + 1}. p = {p:.4f}  ", style=_style(rank))
+        console.print(head.append(plain(f"{passage.document} [{passage.start}:{passage.end}]")), soft_wrap=True)
+        console.print(Text(plain(passage.text), style="dim"))
+    if found.outside is not None:
+        console.print(f"mass of all other passages, over the whole corpus: {found.outside:.4f}")
+
+
+def index_report(report: IndexReport, *, as_json: bool) -> None:
+    """What an indexing run did, skipped files last."""
+    skipped = [{"path": s.path, "reason": s.reason} for s in report.skipped]
+    names = ("documents", "passages", "added", "embedded", "removed", "unchanged")
+    if as_json:
+        return _json({**{name: getattr(report, name) for name in names}, "skipped": skipped})
+    console = _console()
+    console.print(
+        f"{report.documents} documents, {report.passages} passages in the store "
+        f"(+{report.added} -{report.removed} passages, {report.embedded} embedded, "
+        f"{report.unchanged} files unchanged)",
+        highlight=False,
+    )
+    if skipped:
+        console.print(f"{len(skipped)} skipped:", style="yellow")
+    for skip in skipped:
+        console.print(Text(plain(f"  {skip['path']}: {skip['reason']}")), soft_wrap=True)
+
+
+def info(found: Info, *, as_json: bool) -> None:
+    """What a store holds."""
+    encoder = found.encoder
+    summary: dict[str, Any] = {
+        "store": str(found.directory),
+        "documents": found.counts.documents,
+        "sources": found.counts.sources,
+        "passages": found.counts.passages,
+        "splitter": found.splitter,
+        "encoder": encoder
+        and {"name": encoder.name, "fingerprint": encoder.fingerprint, "dimension": encoder.dimension},
+        "index": found.index,
+    }
+    listed = [{"document": d.path, "title": d.title, "passages": d.passages} for d in found.documents]
+    if as_json:
+        return _json({**summary, "contents": listed})
+    console = _console()
+    summary["encoder"] = (
+        f"{encoder.name} ({encoder.fingerprint[:12]}, {encoder.dimension} dimensions)" if encoder else "-"
+    )
+    for name, value in summary.items():
+        console.print(Text(plain(f"{name:<10} {value if value is not None else '-'}")), soft_wrap=True)
+    for document in listed:
+        console.print(
+            Text(plain(f"{document['passages']:>6}  {document['document']}"), style="dim"), soft_wrap=True
+        )
+
+
+def removed(gone: Removed, *, as_json: bool) -> None:
+    """What a removal took away."""
+    if as_json:
+        return _json({"documents": gone.documents, "passages": gone.passages, "sources": gone.sources})
+    _console().print(f"removed {gone.documents} documents, {gone.passages} passages", highlight=False)
+
+
+def _probability(found: Answer) -> str:
+    over = f"over {len(found.passages)} passages" if found.passages else "closed book"
+    if found.normaliser == "full":
+        over += ", of the whole corpus' prior"
+    return f"p(answer) = {found.probability:.4g}   (log {found.log_prob:.3f} nats; {over})"
+
+
+def _remarks(found: Answer) -> list[str]:
+    remarks = []
+    if found.log_bounds:
+        low, high = (math.exp(bound) for bound in found.log_bounds)
+        remarks.append(f"over the whole corpus p(answer) is between {low:.4g} and {high:.4g}")
+    if found.certified is not None:
+        remarks.append("certified: no answer is more probable" if found.certified else "not certified as the best")
+    if not found.finished:
+        remarks.append("cut off at --max-tokens: the probability is that of the text so far")
+    remarks += [f"passage {s.passage} shortened to {s.kept} of {s.total} tokens" for s in found.shortened]
+    return remarks
+
+
+def _passage_table(
+    weighted: Sequence[WeightedPassage], null_prior: float | None, null_posterior: float | None
+) -> Table:
+    table = Table("", "prior", "posterior", "source", "text", box=None, pad_edge=False)
+    for rank, each in enumerate(weighted):
+        passage = each.passage
+        source = Text(plain(f"{Path(passage.document).name} [{passage.start}:{passage.end}]"))
+        text = Text(plain(" ".join(passage.text.split())), no_wrap=True, overflow="ellipsis", style="dim")
+        number = Text(str(rank + 1), style=_style(rank))
+        table.add_row(number, f"{each.prior:.4f}", f"{each.posterior:.4f}", source, text)
+    if null_prior is not None and weighted:
+        table.add_row("∅", f"{null_prior:.4f}", f"{null_posterior:.4f}", "no passage", "")
+    return table
+
+
+def _coloured(found: Answer) -> Text:
+    text = Text()
+    for token in found.tokens:
+        text.append(plain(token.text), style=_colour(token.responsibility, token.null))
+    return text
+
+
+def _colour(weights: Sequence[float], null: float) -> str:
+    best = max(range(len(weights)), key=lambda i: weights[i], default=None)
+    return "" if best is None or null > weights[best] else _style(best)
+
+
+def _style(rank: int) -> str:
+    return COLOURS[rank] if rank < len(COLOURS) else ""
+
+
+def _why(console: Console, taken_apart: Why) -> None:
+    console.print()
+    console.print(f"without any passage: log p(answer) = {taken_apart.log_null_likelihood:.3f}", highlight=False)
+    for rank, component in enumerate(taken_apart.components):
+        console.rule(Text(plain(", ".join(component.passages) or "no passage"), style=_style(rank)))
+        for line in _component_lines(component):
+            console.print(Text(plain(line)), soft_wrap=True)
+        console.print(Text(plain(component.prompt), style="dim"), soft_wrap=True)
+
+
+def _component_lines(component: ComponentWhy) -> list[str]:
+    return [
+        f"prior {component.prior:.4f}, posterior {component.posterior:.4f}",
+        f"log p(answer | this alone)     {component.log_likelihood:.3f}",
+        f"log p(answer) without it       {component.log_without:.3f}",
+        f"log evidence ratio             {component.log_evidence_ratio:+.3f}",
+        f"rewriting its text moves the law of answers by at most {component.poisoning:.4f}",
+        f"alone it answers               {component.alone!r} (log p {component.alone_log_prob:.3f})",
+        f"prompt of {component.prompt_tokens} tokens:",
+    ]
+
+
+def _json(document: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(_finite(document), ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: log 0 becomes null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _console() -> Console:
+    return Console(highlight=False)

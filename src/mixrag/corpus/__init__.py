@@ -1,0 +1,36 @@
+"""The corpus floor: files to passages, kept with their vectors in one SQLite file."""
+
+from mixrag.corpus.changes import Removed
+from mixrag.corpus.embedding import Progress
+from mixrag.corpus.ingest import IndexReport, ingest, title_and_text
+from mixrag.corpus.passage import Document, Passage, Scalar
+from mixrag.corpus.readers import SUFFIXES, Reading, Skipped, UnreadableError, read
+from mixrag.corpus.splitters import SentenceSplitter, Splitter, WordSplitter, splitter_named
+from mixrag.corpus.store import Counts, DocumentRecord, EncoderRecord, Store
+from mixrag.corpus.walk import Found, find_files
+
+__all__ = [
+    "SUFFIXES",
+    "Counts",
+    "Document",
+    "DocumentRecord",
+    "EncoderRecord",
+    "Found",
+    "IndexReport",
+    "Passage",
+    "Progress",
+    "Reading",
+    "Removed",
+    "Scalar",
+    "SentenceSplitter",
+    "Skipped",
+    "Splitter",
+    "Store",
+    "UnreadableError",
+    "WordSplitter",
+    "find_files",
+    "ingest",
+    "read",
+    "splitter_named",
+    "title_and_text",
+]

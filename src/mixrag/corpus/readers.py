@@ -1,0 +1,205 @@
+"""Files to Documents: one reader a format, and one error for whatever cannot be read."""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mixrag.corpus.passage import Document
+from mixrag.errors import SourceError
+
+
+class UnreadableError(SourceError):
+    """A file must be skipped; the message says why, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file, folder or record that was left out."""
+
+    path: str
+    """Absolute path; ':LINE' is appended for a record of a JSONL or CSV file."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one file gave."""
+
+    documents: tuple[Document, ...]
+    skipped: tuple[Skipped, ...] = ()
+    """Records of the file that could not be used."""
+
+
+def read(path: Path, *, max_bytes: int) -> Reading:
+    """Documents of one file; a title is empty where the file names none (see ``fallback_title``).
+
+    Raises:
+        UnreadableError: the file is too large (in bytes), empty, broken, encrypted, or of another format.
+    """
+    return parse(path, load(path, max_bytes=max_bytes))
+
+
+def load(path: Path, *, max_bytes: int) -> bytes:
+    """Bytes of a regular, non-empty file of at most ``max_bytes`` bytes.
+
+    Raises:
+        UnreadableError: it is not such a file, or the system refuses to read it.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableError("a regular file", "another kind of file", "give a file or a folder")
+        if status.st_size > max_bytes:
+            raise UnreadableError(
+                f"a file of at most {max_bytes} bytes", f"{status.st_size} bytes", "split it or raise the limit"
+            )
+        data = path.read_bytes()
+    except OSError as error:
+        problem = error.strerror or type(error).__name__
+        raise UnreadableError("a readable file", problem, "check the path and its permissions") from error
+    if not data:
+        raise UnreadableError("a file with text", "an empty file (0 bytes)", "fill it or leave it out")
+    return data
+
+
+def parse(path: Path, data: bytes) -> Reading:
+    """Documents in the bytes of one file, whose format is told by its suffix.
+
+    Raises:
+        UnreadableError: the bytes are not of that format, or hold no text.
+    """
+    parser = _parsers().get(path.suffix.lower())
+    if parser is None:
+        found = f"suffix {path.suffix!r}" if path.suffix else "a name without suffix"
+        raise UnreadableError(f"one of {' '.join(SUFFIXES)}", found, "convert or rename it")
+    try:
+        return parser(path, data)
+    except UnreadableError:
+        raise
+    except Exception as error:
+        raise _broken(path, error) from error
+    except BaseException as error:
+        # A panic of the Rust extractor is no Exception; Ctrl-C and SystemExit must pass.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise _broken(path, error) from error
+
+
+def decode(data: bytes) -> str:
+    """Strict UTF-8 text, without its byte order mark.
+
+    Raises:
+        UnreadableError: a NUL byte or invalid UTF-8, with the offset of the byte.
+    """
+    remedy = "save it as UTF-8 text, or give it the suffix of its real format"
+    if (offset := data.find(b"\0")) >= 0:
+        raise UnreadableError("UTF-8 text", f"binary data (a NUL byte at offset {offset})", remedy)
+    bom = 3 if data.startswith(b"\xef\xbb\xbf") else 0
+    try:
+        return data[bom:].decode("utf-8")
+    except UnicodeDecodeError as error:
+        offset = error.start + bom
+        found = f"invalid UTF-8 (byte 0x{data[offset]:02x} at offset {offset})"
+        raise UnreadableError("UTF-8 text", found, remedy) from error
+
+
+def fallback_title(path: str, record: str = "") -> str:
+    """Title to show where the text names none: the record's id, or the file stem in plain words."""
+    return record or re.sub(r"[-_]+", " ", Path(path).stem).strip() or Path(path).name
+
+
+def one_document(text: str, title: str = "", *, remedy: str = "leave it out") -> Reading:
+    """Reading of a file that is one document.
+
+    Raises:
+        UnreadableError: the text is blank.
+    """
+    if not text.strip():
+        raise UnreadableError("a file with text", "no extractable text", remedy)
+    return Reading((Document(text=text, title=" ".join(title.split())),))
+
+
+def _broken(path: Path, error: BaseException) -> UnreadableError:
+    detail = (" ".join(str(error).split()) or type(error).__name__)[:200]
+    return UnreadableError(f"a valid {path.suffix.lower()} file", detail, "repair it or leave it out")
+
+
+def _read_plain(path: Path, data: bytes) -> Reading:
+    return one_document(decode(data))
+
+
+def _read_markdown(path: Path, data: bytes) -> Reading:
+    from mixrag.corpus.markup import markdown_title
+
+    text = decode(data)
+    return one_document(text, markdown_title(text))
+
+
+def _read_html(path: Path, data: bytes) -> Reading:
+    from mixrag.corpus.markup import html_text
+
+    text, title = html_text(data)
+    return one_document(text, title)
+
+
+def _read_pdf(path: Path, data: bytes) -> Reading:
+    text, title = _extract(data, "application/pdf")
+    return one_document(text, title, remedy="a scanned PDF has pictures of text only: run OCR on it first")
+
+
+def _read_docx(path: Path, data: bytes) -> Reading:
+    return one_document(*_extract(data, "application/vnd.openxmlformats-officedocument.wordprocessingml.document"))
+
+
+def _extract(data: bytes, mime: str) -> tuple[str, str]:
+    """Text and title by kreuzberg: no cache on disk, no OCR, no network."""
+    from kreuzberg import ExtractionConfig, extract_bytes_sync
+
+    config = ExtractionConfig(use_cache=False, output_format="plain", include_document_structure=True)
+    result = extract_bytes_sync(data, mime, config=config)
+    metadata: dict[str, Any] = dict(result.metadata)
+    title = metadata.get("title")
+    return result.content, title if isinstance(title, str) and title.strip() else _first_heading(result.document)
+
+
+def _first_heading(structure: Any) -> str:
+    contents = (node.get("content", {}) for node in (structure or {}).get("nodes", ()))
+    headings = (c.get("text") for c in contents if c.get("node_type") in {"title", "heading"})
+    return next((text for text in headings if text), "")
+
+
+def _read_jsonl(path: Path, data: bytes) -> Reading:
+    from mixrag.corpus.records import read_jsonl
+
+    return read_jsonl(path, data)
+
+
+def _read_csv(path: Path, data: bytes) -> Reading:
+    from mixrag.corpus.records import read_csv
+
+    return read_csv(path, data)
+
+
+def _parsers() -> dict[str, Callable[[Path, bytes], Reading]]:
+    return {
+        ".pdf": _read_pdf,
+        ".docx": _read_docx,
+        ".html": _read_html,
+        ".htm": _read_html,
+        ".md": _read_markdown,
+        ".markdown": _read_markdown,
+        ".txt": _read_plain,
+        ".text": _read_plain,
+        ".rst": _read_plain,
+        ".csv": _read_csv,
+        ".jsonl": _read_jsonl,
+    }
+
+
+SUFFIXES = tuple(_parsers())
+"""Suffixes of the files that can be read, in lower case."""

@@ -1,0 +1,103 @@
+"""Text to passages: disjoint character spans that leave out nothing but whitespace."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Protocol
+
+from mixrag.errors import SettingError
+
+Span = tuple[int, int]
+"""Offsets of the first character and behind the last one."""
+
+# Chinese and Japanese put no spaces between words: there, one character counts as a word. Elsewhere a run
+# of 100 characters without a space (Thai, base64) counts as one, so that no passage grows without bound.
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]{{1,100}}")
+
+
+class Splitter(Protocol):
+    """Divides a text into passages."""
+
+    @property
+    def name(self) -> str:
+        """Kind and parameters, e.g. "words:100"; two splitters of one name split alike."""
+        ...
+
+    def split(self, text: str) -> list[Span]:
+        """Ascending, disjoint spans without outer whitespace that cover every other character."""
+        ...
+
+
+def count_words(text: str) -> int:
+    """Number of words: runs without whitespace; each Chinese or Japanese character is one."""
+    return sum(1 for _ in _WORD.finditer(text))
+
+
+@dataclass(frozen=True, slots=True)
+class WordSplitter:
+    """Disjoint passages of a fixed number of words, the last one shorter (Lewis et al. 2020).
+
+    >>> WordSplitter(2).split("to be or not")
+    [(0, 5), (6, 12)]
+    """
+
+    words: int = 100
+
+    def __post_init__(self) -> None:
+        _check(self.words)
+
+    @property
+    def name(self) -> str:
+        return f"words:{self.words}"
+
+    def split(self, text: str) -> list[Span]:
+        spans = [match.span() for match in _WORD.finditer(text)]
+        groups = (spans[i : i + self.words] for i in range(0, len(spans), self.words))
+        return [(group[0][0], group[-1][1]) for group in groups]
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceSplitter:
+    """Disjoint passages of at most ``words`` words that end at paragraphs or sentences where they can."""
+
+    words: int = 100
+
+    def __post_init__(self) -> None:
+        _check(self.words)
+
+    @property
+    def name(self) -> str:
+        return f"sentences:{self.words}"
+
+    def split(self, text: str) -> list[Span]:
+        from semantic_text_splitter import TextSplitter
+
+        pieces = TextSplitter.from_callback(count_words, self.words).chunk_indices(text)
+        spans = (_trim(text, start, start + len(piece)) for start, piece in pieces)
+        return [(start, end) for start, end in spans if start < end]
+
+
+def splitter_named(name: str) -> Splitter:
+    """Splitter of a name such as "words:100" or "sentences:80".
+
+    Raises:
+        SettingError: no such kind, or not a positive number of words.
+    """
+    match = re.fullmatch(r"(words|sentences):([0-9]{1,6})", name)
+    if not match:
+        raise SettingError("a splitter such as words:100 or sentences:100", repr(name), "name one of the two")
+    kind = WordSplitter if match[1] == "words" else SentenceSplitter
+    return kind(int(match[2]))
+
+
+def _trim(text: str, start: int, end: int) -> Span:
+    # Python's whitespace is wider than the library's (\x1c to \x1f).
+    piece = text[start:end]
+    return start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip())
+
+
+def _check(words: int) -> None:
+    if words < 1:
+        raise SettingError("at least 1 word a passage", str(words), "give a positive number, e.g. words:100")

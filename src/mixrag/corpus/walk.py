@@ -1,0 +1,107 @@
+"""Files below a folder, in one order on every machine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mixrag.corpus.readers import SUFFIXES, Skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a walk met."""
+
+    files: tuple[Path, ...]
+    """Absolute paths of readable formats, sorted."""
+    skipped: tuple[Skipped, ...]
+    """Folders that could not be listed and links that lead nowhere."""
+
+
+def find_files(folder: Path) -> Found:
+    """Files of the supported suffixes below a folder; hidden files and folders are left out.
+
+    Links to folders are followed, and no folder is entered twice, so that loops end.
+    """
+    walk = _Walk()
+    walk.enter(absolute(folder))
+    # Real folders come first: what is reachable without a link keeps its own path.
+    while walk.links:
+        walk.enter(min(walk.links))
+    return Found(tuple(sorted(walk.files)), tuple(sorted(walk.skipped, key=lambda s: s.path)))
+
+
+def absolute(path: Path) -> Path:
+    """Absolute path without '..', links kept as they are."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - Path.resolve would replace the links
+
+
+def storable(path: Path) -> str | None:
+    """Path as a string, or None where the file's name is no Unicode text."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return None
+    return str(path)
+
+
+def printable(path: Path) -> str:
+    """Path as a string that can always be printed and stored."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+class _Walk:
+    def __init__(self) -> None:
+        self.files: list[Path] = []
+        self.skipped: list[Skipped] = []
+        self.links: set[Path] = set()
+        self._entered: set[tuple[int, int]] = set()
+
+    def enter(self, root: Path) -> None:
+        """Walk one tree of real folders; links to folders are put aside."""
+        self.links.discard(root)
+        waiting = [root]
+        while waiting:
+            waiting += self._list(waiting.pop())
+
+    def _list(self, folder: Path) -> list[Path]:
+        """Real folders inside ``folder``, whose files are taken; empty where it was entered before."""
+        try:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in self._entered:
+                return []
+            self._entered.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as entries:
+                visible = [entry for entry in entries if not entry.name.startswith(".")]
+        except OSError as error:
+            reason = f"expected a readable folder; found {error.strerror}; check its permissions"
+            self.skipped.append(Skipped(printable(folder), reason))
+            return []
+        return [Path(entry.path) for entry in visible if self._take(entry)]
+
+    def _take(self, entry: os.DirEntry[str]) -> bool:
+        """Whether the entry is a real folder to go on with; files and links are noted."""
+        path = Path(entry.path)
+        try:
+            if entry.is_dir():
+                if entry.is_symlink():
+                    self.links.add(path)
+                return not entry.is_symlink()
+            if path.suffix.lower() in SUFFIXES:
+                self._take_file(entry, path)
+        except OSError as error:
+            self.skipped.append(
+                Skipped(printable(path), f"expected a file; found {error.strerror}; mend the link")
+            )
+        return False
+
+    def _take_file(self, entry: os.DirEntry[str], path: Path) -> None:
+        if storable(path) is None:
+            reason = "expected a file name in UTF-8; found other bytes; rename it"
+            self.skipped.append(Skipped(printable(path), reason))
+        elif entry.is_file():
+            self.files.append(path)
+        elif entry.is_symlink():
+            reason = "expected a file; found a link that leads nowhere; mend or delete the link"
+            self.skipped.append(Skipped(str(path), reason))

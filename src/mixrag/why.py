@@ -1,0 +1,91 @@
+"""Why this answer: for each component its exact prompt, its scores, and what the answer owes to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mixrag.answer import Answer
+from mixrag.decoding import each_alone
+from mixrag.mixture import ScoredAnswer, condition
+from mixrag.probability import log_evidence_ratio, poisoning_tv
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentWhy:
+    """One component's part in an answer; probabilities in natural logarithms where named log."""
+
+    passages: tuple[str, ...]
+    """Ids; none in the null component."""
+    prompt: str
+    """What the model read, to the letter."""
+    prompt_tokens: int
+    prior: float
+    """p(component | question)."""
+    posterior: float
+    """Expected share of the answer's tokens that it wrote; at switch 0 p(component | question, answer)."""
+    log_likelihood: float
+    """log p(answer | question, component): the answer under this component alone."""
+    log_without: float
+    """log p(answer | question) had this component never been retrieved."""
+    log_evidence_ratio: float
+    """log p(answer | question, component) / p(answer | question, no passage): above 0 it speaks for the answer."""
+    poisoning: float
+    """Largest change, in total variation, that rewriting its text could make to the law of answers so long."""
+    alone: str
+    """What the model answers, greedily, from this component alone."""
+    alone_log_prob: float
+    """log p(that answer | question, component)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """An answer taken apart."""
+
+    answer: Answer
+    log_null_likelihood: float
+    """log p(answer | question, no passage): what the model knows by itself."""
+    components: tuple[ComponentWhy, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON contract of ``why`` in ``mixrag ask --why --json`` (docs/json.md)."""
+        return {
+            "log_null_likelihood": self.log_null_likelihood,
+            "components": [
+                {name: getattr(component, name) for name in ComponentWhy.__slots__}
+                for component in self.components
+            ],
+        }
+
+
+def why(answer: Answer, max_tokens: int) -> Why:
+    """Take an answer apart; two further passes of the model (no passage at all, each passage alone)."""
+    scored, mixture = answer.scored, answer.scored.mixture
+    null = _without_passages(scored, max_tokens)
+    ratio = log_evidence_ratio(scored.log_likelihood, null.log_likelihood[0])
+    prior = mixture.log_prior.exp()
+    components = tuple(
+        ComponentWhy(
+            passages=tuple(passage.id for passage in component.passages),
+            prompt=mixture.generator.prompt_text(component.prompt),
+            prompt_tokens=len(component.prompt.tokens),
+            prior=float(prior[j]),
+            posterior=float(scored.posterior[j]),
+            log_likelihood=float(scored.log_component[j]),
+            log_without=float(scored.log_leave_one_out[j]),
+            log_evidence_ratio=float(ratio[j]),
+            poisoning=float(poisoning_tv(prior[j].clamp(max=1.0), mixture.switch, len(scored.tokens))),
+            alone=alone.text,
+            alone_log_prob=alone.log_prob,
+        )
+        for j, (component, alone) in enumerate(
+            zip(mixture.components, each_alone(mixture, max_tokens), strict=True)
+        )
+    )
+    return Why(answer, null.log_prob, components)
+
+
+def _without_passages(scored: ScoredAnswer, max_tokens: int) -> ScoredAnswer:
+    mixture = scored.mixture
+    closed_book = condition(mixture.generator, mixture.question, (), mixture.log_prior[:0], reserve=max_tokens)
+    return closed_book.score_tokens(scored.tokens)

@@ -1,0 +1,63 @@
+"""A fake encoder, and what the tests of the corpus floor check over and over."""
+
+import hashlib
+
+import numpy as np
+
+from mixrag.corpus import WordSplitter, ingest
+
+
+class FakeEncoder:
+    """Vectors drawn from the hash of the text; remembers what it was asked for."""
+
+    def __init__(self, fingerprint="fake-1", dimension=8):
+        self.fingerprint, self.dimension = fingerprint, dimension
+        self.batches = []
+
+    def __call__(self, texts):
+        self.batches.append(list(texts))
+        return np.stack([self.vector(text) for text in texts])
+
+    def vector(self, text):
+        seed = int.from_bytes(hashlib.sha256((self.fingerprint + text).encode()).digest()[:8], "little")
+        return np.random.default_rng(seed).standard_normal(self.dimension).astype(np.float32)
+
+    @property
+    def texts(self):
+        return [text for batch in self.batches for text in batch]
+
+
+def run(store, *paths, encoder=None, splitter=None, **options):
+    encoder = encoder or FakeEncoder()
+    return ingest(
+        store,
+        list(paths),
+        embed=encoder,
+        encoder_fingerprint=encoder.fingerprint,
+        encoder_name=f"name of {encoder.fingerprint}",
+        splitter=splitter or WordSplitter(5),
+        **options,
+    )
+
+
+def content(store):
+    """Everything a reader can see, without row ids."""
+    rows, vectors = store.vectors()
+    passages = store.passages(rows)
+    assert len(rows) == store.counts().passages
+    return sorted(
+        (p.document, p.id, p.title, p.text, p.start, p.end, tuple(p.metadata.items()), v.tobytes())
+        for p, v in zip(passages, vectors, strict=True)
+    )
+
+
+def check_sound(store):
+    """Invariants of the file itself: SQLite, foreign keys, lexical index, no vector without a passage."""
+    assert store.query("PRAGMA integrity_check") == [("ok",)]
+    assert store.query("PRAGMA foreign_key_check") == []
+    store.query("INSERT INTO lexicon (lexicon, rank) VALUES ('integrity-check', 1)")
+    used = store.query("SELECT count(DISTINCT text_hash) FROM passages")
+    assert store.query("SELECT count(*) FROM vectors") == used
+    assert store.query("SELECT count(*) FROM documents WHERE id NOT IN (SELECT document_id FROM sources)") == [
+        (0,)
+    ]

@@ -1,0 +1,440 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_corpus import FakeEncoder, check_sound, content, run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mixrag.corpus import SentenceSplitter, Store, WordSplitter, ingest
+from mixrag.corpus.embedding import Silent
+from mixrag.errors import EncoderMismatchError, ModelError, SourceError
+
+
+def words(tag, count=12):
+    return " ".join(f"{tag}{i}" for i in range(count))
+
+
+def test_first_and_second_run(store, folder, encoder):
+    (folder / "a.txt").write_text(words("a"))
+    (folder / "b.md").write_text("# B\n" + words("b"))
+    first = run(store, folder, encoder=encoder)
+    assert (first.documents, first.passages, first.added, first.removed) == (2, 6, 6, 0)
+    assert (first.embedded, first.unchanged, first.skipped) == (6, 0, ())
+    generation, before = store.generation, content(store)
+    encoder.batches.clear()
+    second = run(store, folder, encoder=encoder)
+    assert (second.embedded, second.added, second.removed, second.unchanged) == (0, 0, 0, 2)
+    assert encoder.batches == [] and store.generation == generation and content(store) == before
+    check_sound(store)
+
+
+def test_unchanged_file_is_not_parsed(store, folder, monkeypatch):
+    (folder / "a.txt").write_text("text")
+    run(store, folder)
+    monkeypatch.setattr(sys.modules[ingest.__module__], "parse", None)
+    os.utime(folder / "a.txt", (0, 0))
+    assert run(store, folder).unchanged == 1
+
+
+def test_changed_file_embeds_only_what_is_new(store, folder, encoder):
+    path = folder / "a.txt"
+    path.write_text(words("a", 10))
+    run(store, folder, encoder=encoder)
+    path.write_text(words("a", 10) + " tail")
+    report = run(store, folder, encoder=encoder)
+    assert (report.embedded, report.passages, report.added, report.removed) == (1, 3, 3, 2)
+    assert encoder.texts[2:] == ["tail"]
+    check_sound(store)
+
+
+def test_readers_never_see_half_a_file(store, folder, encoder):
+    path = folder / "a.txt"
+    path.write_text(words("old", 50))
+    run(store, folder)
+    path.write_text(words("new", 50))
+    before, seen = content(store), []
+
+    class Watching(FakeEncoder):
+        def __call__(self, texts):
+            with Store.open(store.directory) as reader:
+                seen.append(content(reader))
+            return super().__call__(texts)
+
+    run(store, folder, encoder=Watching(), batch=2)
+    assert len(seen) == 5 and all(state == before for state in seen)
+    assert content(store) != before
+
+
+def test_a_failure_inside_the_swap_changes_nothing(store, folder, monkeypatch):
+    from mixrag.corpus import changes
+
+    for name in "ab":
+        (folder / f"{name}.txt").write_text(words(name))
+    run(store, folder)
+    before = content(store)
+    (folder / "a.txt").write_text(words("new"))
+    with monkeypatch.context() as patch:
+        patch.setattr(changes, "_drop_if_unused", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(store, folder)
+    assert content(store) == before
+    assert run(store, folder).embedded == 0  # the vectors had been committed before
+    check_sound(store)
+
+
+def test_gone_file_disappears_from_its_folder_only(store, folder, tmp_path):
+    (tmp_path / "files2").mkdir()
+    (tmp_path / "files2" / "x.txt").write_text("elsewhere")
+    for name in "ab":
+        (folder / f"{name}.txt").write_text(words(name))
+    run(store, folder, tmp_path / "files2")
+    (folder / "a.txt").unlink()
+    (tmp_path / "files2" / "x.txt").unlink()
+    report = run(store, folder)
+    assert (report.removed, report.passages) == (3, 4)
+    check_sound(store)
+
+
+def test_folder_emptied_is_no_error(store, folder):
+    (folder / "a.txt").write_text("text")
+    run(store, folder)
+    (folder / "a.txt").unlink()
+    assert run(store, folder).passages == 0
+    with pytest.raises(SourceError):
+        run(store, folder)
+
+
+def test_files_in_an_unreadable_folder_stay(store, folder, monkeypatch):
+    (folder / "shut").mkdir()
+    (folder / "shut" / "a.txt").write_text("kept")
+    (folder / "b.txt").write_text("other")
+    run(store, folder)
+    before, scandir = content(store), os.scandir
+
+    def refuse(path):
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert [s.path for s in run(store, folder).skipped] == [str(folder / "shut")]
+    assert content(store) == before
+
+
+def test_identical_files_are_stored_once(store, folder, encoder):
+    for name in "ab":
+        (folder / f"{name}.txt").write_text(words("same"))
+    report = run(store, folder, encoder=encoder)
+    assert (report.documents, report.passages, report.embedded) == (1, 3, 3)
+    assert store.counts().sources == 2
+    shown = store.passages(store.rows_where({}))[0]
+    assert (shown.document, shown.title) == (str(folder / "a.txt"), "a")  # the first in sorted order
+    (folder / "a.txt").unlink()
+    assert run(store, folder).passages == 3
+    (folder / "b.txt").unlink()
+    (folder / "c.txt").write_text("c")
+    assert run(store, folder).passages == 1
+    check_sound(store)
+
+
+def test_same_text_with_other_metadata_is_another_document(store, folder):
+    (folder / "a.jsonl").write_text(
+        '{"text": "same", "y": 1}\n{"text": "same", "y": 2}\n{"text": "same", "y": 2}\n'
+    )
+    report = run(store, folder)
+    assert (report.documents, report.embedded) == (2, 1)
+    second = store.passages(store.rows_where({"y": "2"}))
+    assert [p.document for p in second] == [f"{folder}/a.jsonl#2"]  # the first record in sorted order
+
+
+def test_renamed_file_embeds_nothing(store, folder, encoder):
+    (folder / "b.txt").write_text(words("a"))
+    run(store, folder)
+    (folder / "b.txt").rename(folder / "a.txt")
+    report = run(store, folder, encoder=encoder)
+    assert report.embedded == 0 and report.passages == 3 and encoder.batches == []
+
+
+def test_unreadable_now_keeps_what_was_stored(store, folder):
+    for name in "ab":
+        (folder / f"{name}.txt").write_text(words(name))
+    run(store, folder)
+    before = content(store)
+    (folder / "a.txt").write_bytes(b"\xff")
+    report = run(store, folder)
+    assert content(store) == before
+    assert [s.path for s in report.skipped] == [str(folder / "a.txt")] and "UTF-8" in report.skipped[0].reason
+    (folder / "b.txt").write_bytes(b"")
+    assert len(run(store, folder).skipped) == 2 and content(store) == before
+
+
+def test_record_skips_are_reported(store, folder):
+    (folder / "a.jsonl").write_text('{"text": "one"}\n{"text": ""}\n')
+    report = run(store, folder)
+    assert report.passages == 1 and report.skipped[0].path == f"{folder}/a.jsonl:2"
+
+
+def test_file_too_large_is_not_hashed(store, folder, monkeypatch):
+    (folder / "a.txt").write_text("x" * 100)
+    (folder / "b.txt").write_text("small")
+    monkeypatch.setattr(Path, "read_bytes", lambda path: b"small" if path.name == "b.txt" else 1 / 0)
+    report = run(store, folder, max_bytes=50)
+    assert report.passages == 1 and "at most 50 bytes" in report.skipped[0].reason
+
+
+# paths
+
+
+def test_missing_path(store, folder):
+    (folder / "a.txt").write_text("text")
+    report = run(store, folder, folder / "none")
+    assert report.passages == 1 and report.skipped[0].path == str(folder / "none")
+    with pytest.raises(SourceError, match="check the spelling"):
+        run(store, folder / "none.txt")
+    (folder / "a.txt").unlink()
+    with pytest.raises(SourceError, match="mixrag remove"):
+        run(store, folder / "a.txt")
+    assert store.counts().passages == 1
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".txt", "a\0b.txt"])
+def test_path_that_cannot_exist(store, folder, name):
+    with pytest.raises(SourceError):
+        run(store, folder / name)
+
+
+def test_nothing_to_index(store, folder):
+    with pytest.raises(SourceError, match=r"\.pdf .*\.jsonl"):
+        run(store, folder)
+    (folder / "picture.png").write_bytes(b"\x89PNG")
+    with pytest.raises(SourceError):
+        run(store, folder)
+    with pytest.raises(SourceError, match=r"suffix '\.png'"):
+        run(store, folder / "picture.png")
+    with pytest.raises(SourceError):
+        run(store)
+
+
+def test_explicit_file_relative_path_and_overlap(store, folder, monkeypatch):
+    (folder / "a.txt").write_text("text")
+    monkeypatch.chdir(folder)
+    seen = []
+
+    class Watch(Silent):
+        def file(self, path):
+            seen.append(path)
+
+    report = run(store, Path("a.txt"), folder, Path("../files/a.txt"), progress=Watch())
+    assert seen == [str(folder / "a.txt")]
+    assert report.documents == 1 and store.counts().sources == 1
+    assert [d.path for d in store.documents()] == [str(folder / "a.txt")]
+
+
+def test_other_splitter_replaces_passages(store, folder):
+    (folder / "a.txt").write_text(words("a"))
+    run(store, folder)
+    report = run(store, folder, splitter=WordSplitter(4))
+    assert (report.passages, report.unchanged, store.splitter) == (3, 0, "words:4")
+    assert run(store, folder, splitter=SentenceSplitter(12)).passages == 1
+    check_sound(store)
+
+
+# vectors
+
+
+def test_batches(store, folder, encoder):
+    for i in range(10):
+        (folder / f"{i}.txt").write_text(words(f"w{i}x", 15))
+    seen = []
+
+    class Watch:
+        def file(self, path):
+            seen.append(path)
+
+        def embedded(self, done, known):
+            seen.append((done, known))
+
+    run(store, folder, encoder=encoder, batch=8, progress=Watch())
+    assert [len(batch) for batch in encoder.batches] == [8, 8, 8, 6]  # across files
+    assert seen[:10] == [str(folder / f"{i}.txt") for i in range(10)]
+    assert seen[10:] == [(8, 30), (16, 30), (24, 30), (30, 30)]
+
+
+@pytest.mark.parametrize(
+    "vectors", [np.zeros((1, 4)), np.zeros(4), np.full((3, 4), np.nan), np.full((3, 4), np.inf)], ids=str
+)
+def test_encoder_that_returns_nonsense(store, folder, vectors):
+    (folder / "a.txt").write_text(words("a"))
+    with pytest.raises(ModelError):
+        ingest(
+            store,
+            [folder],
+            embed=lambda texts: vectors,
+            encoder_fingerprint="f",
+            encoder_name="n",
+            splitter=WordSplitter(5),
+        )
+    assert store.counts().passages == 0
+
+
+def test_changed_dimension_needs_a_new_fingerprint(store, folder):
+    (folder / "a.txt").write_text("a")
+    run(store, folder)
+    (folder / "b.txt").write_text("b")
+    with pytest.raises(EncoderMismatchError):
+        run(store, folder, encoder=FakeEncoder(dimension=4))
+
+
+def test_other_encoder_is_refused(store, folder):
+    (folder / "a.txt").write_text(words("a"))
+    run(store, folder)
+    before = content(store)
+    with pytest.raises(EncoderMismatchError) as caught:
+        run(store, folder, encoder=FakeEncoder("fake-2"))
+    for part in ("name of fake-1", "name of fake-2", f"mixrag index --re-embed --store {store.directory}"):
+        assert part in str(caught.value)
+    assert content(store) == before
+    store.remove(folder)
+    assert run(store, folder, encoder=FakeEncoder("fake-2")).embedded == 3  # an emptied store is free
+    check_sound(store)
+
+
+def test_reembed_equals_a_fresh_index(store, folder, tmp_path):
+    (folder / "a.md").write_text("# A\n" + words("a", 30))
+    run(store, folder)
+    generation, other = store.generation, FakeEncoder("fake-2", dimension=4)
+    report = run(store, encoder=other, reembed=True)
+    assert report.embedded == 7 and store.generation == generation + 1 and store.encoder.dimension == 4
+    with Store.open(tmp_path / "fresh", create=True) as fresh:
+        run(fresh, folder, encoder=other)
+        assert content(store) == content(fresh)
+    assert run(store, folder, encoder=other, reembed=True).embedded == 0
+    assert run(store, encoder=other, reembed=True, embedding_text=lambda title, text: text).embedded == 7
+    assert store.generation == generation + 2
+    check_sound(store)
+
+
+class Dying(FakeEncoder):
+    def __init__(self, *args, after, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.after = after
+
+    def __call__(self, texts):
+        if len(self.batches) == self.after:
+            raise KeyboardInterrupt
+        return super().__call__(texts)
+
+
+def test_interrupted_reembedding_leaves_the_old_store_working_and_resumes(store, folder):
+    (folder / "a.txt").write_text(words("a", 50))
+    run(store, folder)
+    before = content(store)
+    with pytest.raises(KeyboardInterrupt):
+        run(store, encoder=Dying("fake-2", after=3), reembed=True, batch=2)
+    assert content(store) == before and store.encoder.fingerprint == "fake-1"
+    assert run(store, folder).embedded == 0  # the old encoder still indexes
+    assert run(store, encoder=FakeEncoder("fake-2"), reembed=True, batch=2).embedded == 4
+    check_sound(store)
+
+
+def test_interrupted_run_resumes_without_recomputing(store, folder):
+    (folder / "a.txt").write_text(words("a", 50))
+    with pytest.raises(KeyboardInterrupt):
+        run(store, folder, encoder=Dying(after=3), batch=2)
+    assert store.counts().passages == 0
+    assert run(store, folder, batch=2).embedded == 4
+    check_sound(store)
+
+
+KILLED = """
+import sys, time
+sys.path[:0] = sys.argv[3].split(":")
+from pathlib import Path
+from fake_corpus import FakeEncoder, run
+from mixrag.corpus import Store
+class Slow(FakeEncoder):
+    def __call__(self, texts):
+        time.sleep(0.01)
+        return super().__call__(texts)
+with Store.open(Path(sys.argv[1]), create=True) as store:
+    print("open", flush=True)
+    run(store, Path(sys.argv[2]), encoder=Slow(), batch=2)
+"""
+
+
+@pytest.mark.parametrize("seconds", [0, 0.02, 0.1, 0.2, 0.4, 0.6])
+def test_kill_9_leaves_a_store_that_opens_and_resumes(tmp_path, folder, monkeypatch, seconds):
+    for i in range(40):
+        (folder / f"{i}.md").write_text(f"# Title {i}\n" + words(f"w{i}x", 20))
+    path = ":".join([str(Path(__file__).parent), *sys.path])
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path / "store"), str(folder), path], stdout=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"open\n"
+    time.sleep(seconds)
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    with Store.open(tmp_path / "store") as store, Store.open(tmp_path / "fresh", create=True) as fresh:
+        (kept,) = store.query("SELECT count(*) FROM vectors")[0]
+        total = run(fresh, folder).embedded
+        assert run(store, folder).embedded == total - kept
+        if seconds >= 0.2:
+            assert kept > 0
+        assert content(store) == content(fresh)
+        check_sound(store)
+
+
+# any history gives the store of a fresh index
+
+names = st.sampled_from(["a.txt", "b.md", "sub/c.txt", "sub/d.jsonl"])
+texts = st.sampled_from(["one two three four five six", "# T\nsame", "same", "x y z"])
+steps = st.lists(
+    st.tuples(st.just("write"), names, texts)
+    | st.tuples(st.just("delete"), names, st.none())
+    | st.tuples(st.just("copy"), names, names)
+    | st.tuples(st.just("remove"), names, st.none())
+    | st.tuples(st.just("index"), st.none(), st.none()),
+    min_size=1,
+    max_size=12,
+)
+
+
+def apply(step, folder, store):
+    kind, name, value = step
+    path = folder / (name or "")
+    if kind == "write":
+        path.write_text(f'{{"id": "r", "text": "{value[:8]!r}"}}' if name.endswith("jsonl") else value)
+    elif kind == "delete":
+        path.unlink(missing_ok=True)
+    elif kind == "copy" and path.exists() and path.suffix == Path(value).suffix:
+        (folder / value).write_bytes(path.read_bytes())
+    elif kind == "remove":
+        store.remove(path)
+    elif kind == "index":
+        run(store, folder)
+
+
+@settings(max_examples=40, deadline=None)
+@given(steps)
+def test_any_history_equals_a_fresh_index(tmp_path_factory, history):
+    folder = tmp_path_factory.mktemp("history")
+    (folder / "sub").mkdir()
+    (folder / "keep.txt").write_text("keep this file")
+    with (
+        Store.open(folder / ".store", create=True) as store,
+        Store.open(folder / ".fresh", create=True) as fresh,
+    ):
+        for step in history:
+            apply(step, folder, store)
+        run(store, folder)
+        run(fresh, folder)
+        assert content(store) == content(fresh)
+        assert store.counts() == fresh.counts()
+        assert store.documents() == fresh.documents()
+        check_sound(store)

@@ -1,0 +1,297 @@
+import sqlite3
+import threading
+
+import numpy as np
+import pytest
+from fake_corpus import FakeEncoder, check_sound, content, run
+
+from mixrag.corpus import Counts, Store
+from mixrag.corpus.search import match_expression
+from mixrag.errors import (
+    StoreBusyError,
+    StoreCorruptError,
+    StoreError,
+    StoreMissingError,
+    StoreVersionError,
+)
+
+FILE = "mixrag.sqlite"
+
+
+def write(folder, **files):
+    for name, text in files.items():
+        (folder / f"{name}.md").write_text(text)
+
+
+# opening
+
+
+def test_missing(tmp_path):
+    with pytest.raises(StoreMissingError, match="mixrag index"):
+        Store.open(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_create_then_open(tmp_path):
+    Store.open(tmp_path / "a" / "b", create=True).close()
+    with Store.open(tmp_path / "a" / "b") as store:
+        assert store.counts() == Counts(0, 0, 0) and store.generation == 0 and store.encoder is None
+        rows, vectors = store.vectors()
+        assert rows.shape == (0,) and vectors.shape == (0, 0)
+        assert store.query("PRAGMA journal_mode") == [("wal",)]
+
+
+def test_blank_file_of_a_killed_creation(tmp_path):
+    (tmp_path / FILE).touch()
+    with pytest.raises(StoreMissingError):
+        Store.open(tmp_path)
+    with Store.open(tmp_path, create=True) as store:
+        assert store.generation == 0
+
+
+def test_newer_version(store):
+    store.query("PRAGMA user_version = 2")
+    with pytest.raises(StoreVersionError, match="upgrade"):
+        Store.open(store.directory)
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_not_a_database(tmp_path, create):
+    (tmp_path / FILE).write_bytes(b"something else altogether " * 100)
+    with pytest.raises(StoreCorruptError):
+        Store.open(tmp_path, create=create)
+
+
+def test_database_of_another_application(tmp_path):
+    with sqlite3.connect(tmp_path / FILE) as db:
+        db.execute("CREATE TABLE meta (a)")
+    with pytest.raises(StoreCorruptError, match="another application"):
+        Store.open(tmp_path, create=True)
+
+
+def test_lost_table(store):
+    store.query("DROP TABLE metadata")
+    with pytest.raises(StoreCorruptError, match="no table metadata"):
+        Store.open(store.directory)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "overwritten"])
+def test_damaged_file(folder, tmp_path, damage):
+    write(folder, a="# A\n" + "many words here " * 3000)
+    with Store.open(tmp_path, create=True) as store:
+        run(store, folder)
+    data = bytearray((tmp_path / FILE).read_bytes())
+    if damage == "truncated":
+        del data[len(data) // 2 :]
+    else:
+        data[4096 : len(data) - 4096] = b"\xa5" * (len(data) - 8192)
+    (tmp_path / FILE).write_bytes(data)
+    with pytest.raises(StoreCorruptError, match=r"move .* away"):
+        Store.open(tmp_path)
+
+
+def test_folder_that_is_a_file(tmp_path):
+    (tmp_path / "store").write_text("x")
+    with pytest.raises(StoreError):
+        Store.open(tmp_path / "store", create=True)
+
+
+def test_busy(store, folder):
+    write(folder, a="text")
+    with Store.open(store.directory, timeout=0.05) as second, store.transaction():
+        with pytest.raises(StoreBusyError), second.transaction():
+            pass
+        with pytest.raises(StoreBusyError):
+            run(second, folder)
+
+
+def test_a_second_indexing_run_waits_or_gives_up(store, folder):
+    write(folder, a="text")
+    with Store.open(store.directory, timeout=0.05) as second, store.writing():
+        with pytest.raises(StoreBusyError):
+            run(second, folder)
+        with pytest.raises(StoreBusyError):
+            second.remove(folder)
+    run(store, folder)
+
+
+# reading
+
+
+def test_passages_in_the_order_asked(store, folder):
+    write(folder, a="# Alpha\n" + " ".join(f"a{i}" for i in range(20)), b="# Beta\nsome text")
+    run(store, folder)
+    rows, _ = store.vectors()
+    passages = store.passages(rows[::-1])
+    assert [p.id for p in passages] == [p.id for p in store.passages(rows)][::-1]
+    texts = {str(folder / f"{name}.md"): (folder / f"{name}.md").read_text() for name in "ab"}
+    for passage in passages:
+        assert texts[passage.document][passage.start : passage.end] == passage.text
+        digest, ordinal = passage.id.split(":")
+        assert len(digest) == 16 and int(ordinal) >= 0
+    with pytest.raises(StoreError, match="no row 999"):
+        store.passages([999])
+
+
+def test_vectors_are_those_of_title_and_text(store, folder, encoder):
+    write(folder, a="# Alpha\n" + " ".join(f"a{i}" for i in range(20)))
+    (folder / "b.txt").write_text("untitled text")
+    run(store, folder, encoder=encoder)
+    rows, vectors = store.vectors()
+    assert rows.dtype == np.int64 and vectors.dtype == np.float32 and list(rows) == sorted(rows)
+    for passage, vector in zip(store.passages(rows), vectors, strict=True):
+        title = "Alpha\n" if passage.document.endswith("a.md") else ""
+        np.testing.assert_array_equal(vector, encoder.vector(title + passage.text))
+
+
+def test_documents_and_titles(store, folder):
+    write(folder, a="# Alpha\nbody")
+    (folder / "plain-name.txt").write_text("text")
+    (folder / "r.jsonl").write_text('{"id": "x", "text": "one", "title": "T"}\n{"id": "y", "text": "two"}')
+    run(store, folder)
+    shown = [(d.path.removeprefix(f"{folder}/"), d.title, d.passages, d.sources) for d in store.documents()]
+    assert shown == [
+        ("a.md", "Alpha", 1, 1),
+        ("plain-name.txt", "plain name", 1, 1),
+        ("r.jsonl#x", "T", 1, 1),
+        ("r.jsonl#y", "y", 1, 1),
+    ]
+    assert store.splitter == "words:5" and store.encoder.name == "name of fake-1" and store.encoder.dimension == 8
+
+
+def where(store, **filters):
+    return sorted(p.text for p in store.passages(store.rows_where(filters)))
+
+
+def test_rows_where(store, folder):
+    (folder / "r.jsonl").write_text(
+        '{"id": "x", "text": "one", "title": "T", "year": 1999, "ok": true, "a.b\\"c": "v", "big": null}\n'
+        '{"id": "y#1", "text": "two", "year": "1999", "ok": false, "big": 1.5}\n'
+    )
+    (folder / "plain.txt").write_text("three")
+    run(store, folder)
+    assert where(store) == ["one", "three", "two"]
+    assert where(store, year="1999") == ["one", "two"]
+    assert where(store, year="1999", ok="true") == ["one"]
+    assert where(store, **{'a.b"c': "v"}) == ["one"]
+    assert where(store, big="null") == ["one"] and where(store, big="1.5") == ["two"]
+    assert where(store, nothing="x") == []
+    assert where(store, title="T") == ["one"] and where(store, title="plain") == ["three"]
+    assert where(store, document=str(folder / "plain.txt")) == ["three"]
+    assert where(store, document="r.jsonl") == ["one", "two"]
+    assert where(store, document="*.jsonl") == ["one", "two"] and where(store, document="files/p*") == ["three"]
+    assert where(store, document=f"{folder}/r.jsonl#x") == ["one"]
+    assert where(store, document="r.jsonl#y#1") == ["two"]
+    assert where(store, document="r.jsonl#z") == [] and where(store, document="jsonl") == []
+
+
+def test_lexical(store, folder):
+    write(folder, a="the oil crisis of 1973", b="oil paintings", c="running water", d="# Volcano\n\nhot rocks")
+    run(store, folder)
+    rows, scores = store.lexical("What was the OIL crisis?", 10)
+    assert [p.text for p in store.passages(rows)] == ["the oil crisis of 1973", "oil paintings"]
+    assert scores[0] > scores[1] > 0
+    assert len(store.lexical("oil", 1)[0]) == 1
+    assert [p.text for p in store.passages(store.lexical("runs")[0])] == ["running water"]
+    assert len(store.lexical("volcano")[0]) == 1  # the word stands in the title
+    assert list(store.lexical("oil", None, rows[1:])[0]) == list(rows[1:])
+    assert len(store.lexical("oil", None, [])[0]) == 0
+
+
+@pytest.mark.parametrize(
+    "query", ["", "  ", '"', "*", "(", "NEAR(", "a AND", "^", "-x", "title:", "_", "'; DROP TABLE meta", "\0", "é́"]
+)
+def test_lexical_takes_any_text(store, folder, query):
+    write(folder, a="some text")
+    run(store, folder)
+    rows, scores = store.lexical(query)
+    assert len(rows) == len(scores) == 0
+
+
+def test_match_expression():
+    assert match_expression("Oil oil AND cafe\u0301 snake_case") == '"oil" OR "and" OR "café" OR "snake" OR "case"'
+
+
+def test_generation_moves_with_the_passages_only(store, folder):
+    write(folder, a="one")
+    run(store, folder)
+    first = store.generation
+    run(store, folder)
+    write(folder, b="one")
+    run(store, folder)  # a second source of the same content
+    assert store.generation == first
+    write(folder, a="changed")
+    run(store, folder)
+    assert store.generation == first + 1
+    store.remove(folder / "a.md")
+    assert store.generation == first + 2
+    (folder / "b.md").unlink()
+    (folder / "a.md").unlink()
+    run(store, folder)
+    assert store.generation == first + 3
+
+
+# removing
+
+
+def test_remove_file_and_folder(store, folder):
+    (folder / "sub").mkdir()
+    (folder / "sub2").mkdir()
+    write(folder, a="one", b="two")
+    write(folder / "sub", c="three")
+    write(folder / "sub2", d="four")
+    run(store, folder)
+    assert store.remove(folder / "a.md").passages == 1
+    removed = store.remove(folder / "sub")
+    assert (removed.sources, removed.documents, removed.passages) == (1, 1, 1)
+    assert where(store) == ["four", "two"]
+    assert store.remove(folder / "nothing").sources == 0
+    check_sound(store)
+
+
+def test_remove_keeps_what_another_source_holds(store, folder):
+    write(folder, a="same text", b="same text")
+    run(store, folder)
+    removed = store.remove(folder / "a.md")
+    assert (removed.sources, removed.documents, removed.passages) == (1, 0, 0)
+    assert [p.document for p in store.passages(store.rows_where({}))] == [str(folder / "b.md")]
+    assert store.remove(folder / "b.md").passages == 1
+    assert store.counts() == Counts(0, 0, 0)
+    check_sound(store)
+
+
+# threads and processes
+
+
+def test_several_threads(store, folder):
+    write(folder, **{f"f{i}": f"text number {i}" for i in range(20)})
+    run(store, folder)
+    failures = []
+
+    def read():
+        try:
+            for _ in range(30):
+                rows, _ = store.vectors()
+                assert len(store.passages(rows)) == 20
+                assert len(store.lexical("number")[0]) == 20
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_a_snapshot_does_not_see_later_changes(store, folder):
+    write(folder, a="one")
+    run(store, folder)
+    with Store.open(store.directory) as reader:
+        with reader.snapshot():
+            before = content(reader)
+            write(folder, a="changed")
+            run(store, folder, encoder=FakeEncoder())
+            assert content(reader) == before
+        assert content(reader) == content(store) != before
