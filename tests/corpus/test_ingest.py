@@ -253,6 +253,9 @@ def test_batches(store, folder, encoder):
     seen = []
 
     class Watch:
+        def found(self, files):
+            seen.append(files)
+
         def file(self, path):
             seen.append(path)
 
@@ -261,8 +264,8 @@ def test_batches(store, folder, encoder):
 
     run(store, folder, encoder=encoder, batch=8, progress=Watch())
     assert [len(batch) for batch in encoder.batches] == [8, 8, 8, 6]  # across files
-    assert seen[:10] == [str(folder / f"{i}.txt") for i in range(10)]
-    assert seen[10:] == [(8, 30), (16, 30), (24, 30), (30, 30)]
+    assert seen[:11] == [10, *(str(folder / f"{i}.txt") for i in range(10))]
+    assert seen[11:] == [(8, 30), (16, 30), (24, 30), (30, 30)]
 
 
 @pytest.mark.parametrize(

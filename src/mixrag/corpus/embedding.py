@@ -25,6 +25,9 @@ _BLOCK = 2048
 class Progress(Protocol):
     """Told how far an indexing run has come."""
 
+    def found(self, files: int) -> None:
+        """So many files will be looked at."""
+
     def file(self, path: str) -> None:
         """A file is about to be looked at."""
 
@@ -34,6 +37,8 @@ class Progress(Protocol):
 
 class Silent:
     """The Progress that says nothing."""
+
+    def found(self, files: int) -> None: ...
 
     def file(self, path: str) -> None: ...
 

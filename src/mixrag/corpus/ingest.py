@@ -102,6 +102,7 @@ class _Run:
 
     def index(self, paths: list[Path]) -> None:
         files, folders = self._find(paths)
+        self.vectors.progress.found(len(files))
         for path in files:
             self.vectors.progress.file(str(path))
             try:

@@ -1,72 +1,20 @@
 """Text and title of HTML pages, and the title of a Markdown file.
 
-HTML is read here and not by kreuzberg, whose plain output loses text that stands beside block elements (in
-``div``, ``dd``, ``blockquote``); nor by html.parser, which takes quadratic time on broken pages.
+HTML goes through inscriptis (on lxml) and not through kreuzberg, whose plain output loses text that stands
+beside block elements (in ``div``, ``dd``, ``blockquote``).
 """
 
 from __future__ import annotations
 
 import codecs
-import html
 import re
+from typing import Any
 
 from mixrag.corpus.readers import decode
 
-_DROPPED = frozenset(["nav", "template", "noscript", "svg", "iframe", "object", "canvas", "select", "button"])
-_INLINE = frozenset(
-    [
-        "a",
-        "abbr",
-        "acronym",
-        "b",
-        "bdi",
-        "bdo",
-        "big",
-        "cite",
-        "code",
-        "data",
-        "del",
-        "dfn",
-        "em",
-        "font",
-        "i",
-        "ins",
-        "kbd",
-        "label",
-        "mark",
-        "q",
-        "rp",
-        "rt",
-        "ruby",
-        "s",
-        "samp",
-        "small",
-        "span",
-        "strike",
-        "strong",
-        "sub",
-        "sup",
-        "time",
-        "tt",
-        "u",
-        "var",
-        "wbr",
-    ]
-)
-_HEADINGS = frozenset(["h1", "h2", "h3", "h4", "h5", "h6"])
-_LINE_BREAKS = frozenset(["br", "li", "tr", "dt", "dd", "option"])
+_DROPPED = ("nav", "script", "style", "template", "noscript", "svg", "iframe", "object", "select", "button", "title")
 _CHARSET = re.compile(rb"""<meta[^<>]+charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
 _FRONT_MATTER_TITLE = re.compile(r"\A---\r?\n(?:(?!---).*\n)*?title:[ \t]*(\S[^\r\n]*)")
-
-# No alternative looks past the next '<' or past a part it then consumes, so that time stays linear.
-_MARKUP = re.compile(
-    r"""<!--.*?(?:-->|\Z) | <!\[CDATA\[ | \]\]>
-    | <(?P<raw>script|style)\b[^<>]*>.*?(?:</(?P=raw)\s*>|\Z)
-    | <(?P<end>/?)(?P<tag>[a-z][a-z0-9]*)
-        (?: (?:[^<>"']++|"[^"<]*"|'[^'<]*')*+ (?P<empty>(?<=/))?> | [^<>]*> )
-    | <[!?][^<>]*>""",
-    re.IGNORECASE | re.DOTALL | re.VERBOSE,
-)
 
 
 def html_text(data: bytes) -> tuple[str, str]:
@@ -75,14 +23,24 @@ def html_text(data: bytes) -> tuple[str, str]:
     Raises:
         UnreadableError: the bytes are not text in the charset the page declares (UTF-8 by default).
     """
-    page, source, position = _Page(), _decode_html(data), 0
-    for match in _MARKUP.finditer(source):
-        page.text(source[position : match.start()])
-        position = match.end()
-        if match["tag"]:
-            page.element(match["tag"].lower(), closing=bool(match["end"]), empty=match["empty"] is not None)
-    page.text(source[position:])
-    return _tidy("".join(page.pieces)), "".join(page.title) or "".join(page.heading)
+    import lxml.etree
+    import lxml.html
+    from inscriptis.css_profiles import CSS_PROFILES
+    from inscriptis.html_engine import Inscriptis
+    from inscriptis.model.config import ParserConfig
+
+    source = _decode_html(data).encode()
+    try:
+        page = lxml.html.document_fromstring(source, parser=lxml.html.HTMLParser(encoding="utf-8"))
+    except lxml.etree.ParserError:  # no element at all
+        return "", ""
+    title = _first_text(page, "title") or _first_text(page, "h1", "h2", "h3")
+    for element in list(page.iter(*_DROPPED)):
+        element.drop_tree()
+    style = CSS_PROFILES["strict"]
+    # The profile knows no definition lists: their terms would run into their definitions.
+    config = ParserConfig(css={**style, "dt": style["div"], "dd": style["div"]})
+    return Inscriptis(page, config).get_text().strip(), title
 
 
 def markdown_title(text: str) -> str:
@@ -108,58 +66,6 @@ def _decode_html(data: bytes) -> str:
     return decode(data)
 
 
-def _tidy(text: str) -> str:
-    lines = (line.strip() for line in text.split("\n"))
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
-
-
-class _Page:
-    """Collects text; block elements are parted by blank lines, cells by tabs, items by line ends."""
-
-    def __init__(self) -> None:
-        self.pieces: list[str] = []
-        self.title: list[str] = []
-        self.heading: list[str] = []
-        self._into: list[str] | None = None
-        self._dropping, self._depth, self._preformatted = "", 0, 0
-
-    def element(self, tag: str, *, closing: bool, empty: bool) -> None:
-        """Take a start or end tag."""
-        if self._dropping or (tag in _DROPPED and not closing):
-            if not empty:
-                self._drop(tag, closing)
-            return
-        if closing:
-            self._into = None if tag == "title" or tag in _HEADINGS else self._into
-        elif tag == "title" and not self.title:
-            self._into = self.title
-        elif tag in _HEADINGS and not self.heading:
-            self._into = self.heading
-        if tag == "pre":
-            self._preformatted = max(0, self._preformatted + (-1 if closing else 1))
-        self._part(tag, closing)
-
-    def text(self, source: str) -> None:
-        """Take the text between two tags."""
-        if self._dropping or not source:
-            return
-        text = html.unescape(source)
-        if self._into is not None:
-            self._into.append(text)
-        if self._into is not self.title:
-            self.pieces.append(text if self._preformatted else re.sub(r"\s+", " ", text))
-
-    def _part(self, tag: str, closing: bool) -> None:
-        if tag in {"td", "th"} or tag in _LINE_BREAKS:
-            self.pieces.append("" if closing else "\t" if tag in {"td", "th"} else "\n")
-        elif tag not in _INLINE:
-            self.pieces.append("\n\n")
-
-    def _drop(self, tag: str, closing: bool) -> None:
-        """Count nested elements of the dropped kind; one that nobody closed ends with its parent."""
-        if not self._dropping:
-            self._dropping = tag
-        if tag == self._dropping:
-            self._depth += -1 if closing else 1
-        if self._depth == 0 or tag in {"main", "article", "body"}:
-            self._dropping, self._depth = "", 0
+def _first_text(page: Any, *tags: str) -> str:
+    found = next(page.iter(*tags), None)
+    return "" if found is None else " ".join(found.text_content().split())
