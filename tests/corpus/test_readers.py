@@ -9,7 +9,8 @@ import zipfile
 import pytest
 
 from mixrag.corpus import SUFFIXES, UnreadableError, read
-from mixrag.corpus.readers import fallback_title, parse
+from mixrag.corpus.readers import parse
+from mixrag.corpus.reading import fallback_title
 from mixrag.errors import MixragError
 
 LIMIT = 2**20

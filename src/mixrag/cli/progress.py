@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mixrag.cli.show import plain
+
 if TYPE_CHECKING:
     from mixrag.corpus import Progress as Listener
 

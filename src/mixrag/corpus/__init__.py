@@ -4,7 +4,8 @@ from mixrag.corpus.changes import Removed
 from mixrag.corpus.embedding import Progress
 from mixrag.corpus.ingest import IndexReport, ingest, title_and_text
 from mixrag.corpus.passage import Document, Passage, Scalar
-from mixrag.corpus.readers import SUFFIXES, Reading, Skipped, UnreadableError, read
+from mixrag.corpus.readers import SUFFIXES, read
+from mixrag.corpus.reading import Reading, Skipped, UnreadableError
 from mixrag.corpus.splitters import SentenceSplitter, Splitter, WordSplitter, splitter_named
 from mixrag.corpus.store import Counts, DocumentRecord, EncoderRecord, Store
 from mixrag.corpus.walk import Found, find_files

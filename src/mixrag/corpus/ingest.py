@@ -11,7 +11,8 @@ from pathlib import Path
 from mixrag.corpus import changes, embedding
 from mixrag.corpus.changes import ParsedFile
 from mixrag.corpus.embedding import Embed, EmbeddingText, Encoding, Progress, Silent, Vectors, claim
-from mixrag.corpus.readers import SUFFIXES, Skipped, UnreadableError, load, parse
+from mixrag.corpus.readers import SUFFIXES, load, parse
+from mixrag.corpus.reading import Skipped, UnreadableError
 from mixrag.corpus.splitters import Splitter
 from mixrag.corpus.store import Store
 from mixrag.corpus.walk import absolute, find_files, printable, storable

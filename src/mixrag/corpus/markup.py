@@ -10,9 +10,21 @@ import codecs
 import re
 from typing import Any
 
-from mixrag.corpus.readers import decode
+from mixrag.corpus.reading import decode
 
-_DROPPED = ("nav", "script", "style", "template", "noscript", "svg", "iframe", "object", "select", "button", "title")
+_DROPPED = (
+    "nav",
+    "script",
+    "style",
+    "template",
+    "noscript",
+    "svg",
+    "iframe",
+    "object",
+    "select",
+    "button",
+    "title",
+)
 _CHARSET = re.compile(rb"""<meta[^<>]+charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
 _FRONT_MATTER_TITLE = re.compile(r"\A---\r?\n(?:(?!---).*\n)*?title:[ \t]*(\S[^\r\n]*)")
 

