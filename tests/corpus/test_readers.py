@@ -263,9 +263,11 @@ def test_no_record(folder, name):
 
 
 def test_too_large(folder):
-    path = put(folder, "a.txt", b"x" * 101)
-    assert "at most 100 bytes; found 101 bytes" in reason(path, limit=100)
-    assert read(path, max_bytes=101).documents
+    size = 3 * 2**20
+    path = put(folder, "a.txt", b"word " * (size // 5))
+    assert "at most 2 MB; found 3.0 MB; split it or raise --max-mb" in reason(path, limit=2 * 2**20)
+    assert read(path, max_bytes=size).documents
+    assert "expected" in reason(path, limit=path.stat().st_size - 1)
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl", "a.md", "a.html"])
