@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
-from enumeration import Toy, switches, toys
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from test_switching import some_answer
 
+from enumeration import Toy, switches, toys
 from mixrag.probability import (
     escape_mass,
     is_certainly_best,
@@ -28,8 +28,8 @@ SLACK = 1e-9
 
 def truncated(toy: Toy, kept: int) -> tuple[Toy, float]:
     """The mixture over the first ``kept`` components, and the prior mass of the others."""
-    dropped = math.fsum(toy.prior[kept:])
-    prior = [p / (1 - dropped) if j < kept else 0.0 for j, p in enumerate(toy.prior)]
+    dropped, mass = math.fsum(toy.prior[kept:]), math.fsum(toy.prior[:kept])
+    prior = [p / mass if j < kept else 0.0 for j, p in enumerate(toy.prior)]
     return Toy(prior, toy.seed, toy.vocabulary, toy.length), dropped
 
 

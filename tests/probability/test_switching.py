@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
-from enumeration import Toy, switches, toys
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from enumeration import Toy, switches, toys
 from mixrag.probability import (
     expected_draws,
     log_backward,

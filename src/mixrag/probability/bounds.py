@@ -7,7 +7,7 @@ happens with probability ρ. Both hidden paths agree over T tokens with probabil
 the total variation distance between the two laws of the answer (coupling inequality), and, for a prior cut
 down to a subset, also what the kept paths can miss of any single answer's probability.
 
-Masses and results are plain probabilities, tensors of any one shape or floats; lengths are token counts.
+Masses are plain probabilities, tensors of any one shape or floats; results are float64; lengths are token counts.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ def escape_mass(first: Tensor | float, later: Tensor | float, switch: float, len
     Raises:
         ValueError: ``switch`` or a mass outside [0, 1], or ``length`` below 1.
     """
-    first, later = torch.as_tensor(first), torch.as_tensor(later)
+    first, later = torch.as_tensor(first).double(), torch.as_tensor(later).double()
     masses_valid = bool(((first >= 0) & (first <= 1)).all() and ((later >= 0) & (later <= 1)).all())
     if not (0.0 <= switch <= 1.0 and masses_valid and length >= 1):
         raise ValueError(
             f"expected switch and masses in [0, 1] and length >= 1; found {switch}, {first}, {later}, {length}"
         )
-    # expm1 and log1p keep a tiny mass from vanishing against the one.
-    return -torch.expm1(torch.log1p(-first) + (length - 1) * torch.log1p(-switch * later))
+    # expm1 and log1p keep a tiny mass from vanishing against the one; xlog1py makes 0 · log 0 zero.
+    kept = torch.special.xlog1py(torch.tensor(length - 1.0, dtype=torch.float64), -switch * later)
+    return -torch.expm1(torch.log1p(-first) + kept)
 
 
 def truncation_tv(dropped_prior: Tensor | float, switch: float, length: int) -> Tensor:

@@ -1,0 +1,37 @@
+"""Fixtures for all tests: tiny models on disk, and no way to the network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from mixrag.generator import Generator
+
+# Both are read when torch and transformers are first imported, so here, before any test module.
+# A test that reached for the network fails.
+os.environ["HF_HUB_OFFLINE"] = "1"
+# Tiny tensors gain nothing from threads, and tests running side by side lose much.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """From one of ``tiny_models.KINDS`` to the folder of that model, saved once."""
+    from tiny_models import save
+
+    root = tmp_path_factory.mktemp("tiny")
+    return cache(lambda kind: save(kind, root / kind))
+
+
+@pytest.fixture(scope="session")
+def tiny_generator(tiny_folder: Callable[[str], Path]) -> Callable[[str], Generator]:
+    """From one of ``tiny_models.KINDS`` to its generator in float32, loaded once."""
+    from mixrag.generator import load_generator
+
+    return cache(lambda kind: load_generator(tiny_folder(kind), device="cpu"))

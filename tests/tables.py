@@ -1,0 +1,38 @@
+"""Mixtures over a TableGenerator, whose exact values can be enumerated."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from enumeration import Toy
+from mixrag.corpus import Passage
+from mixrag.generator import TableGenerator
+from mixrag.mixture import Mixture, condition
+
+
+def passage(name: str, text: str | None = None) -> Passage:
+    text = name if text is None else text
+    return Passage(id=name, text=text, document=f"/{name}.txt", title=name, start=0, end=len(text))
+
+
+def table_generator(toy: Toy) -> TableGenerator:
+    """The toy as a language model: passage number j is the text "pj"; the last token ends an answer."""
+    words = (*(f"w{i}" for i in range(toy.vocabulary - 1)), "<end>")
+    cache: dict[tuple[tuple[int, ...], tuple[int, ...]], Tensor] = {}
+
+    def law(tokens: tuple[int, ...], answer: tuple[int, ...]) -> Tensor:
+        if (tokens, answer) not in cache:
+            # Texts "p0", "p1 p1", ... are known by their length; no passage at all is component -1.
+            cache[tokens, answer] = torch.tensor(toy.next_token(len(tokens) - 1, answer), dtype=torch.float64)
+        return cache[tokens, answer]
+
+    return TableGenerator(words, law)
+
+
+def toy_passages(toy: Toy) -> list[Passage]:
+    return [passage(f"p{j}", " ".join(["p"] * (j + 1))) for j in range(len(toy.prior))]
+
+
+def toy_mixture(toy: Toy, switch: float, **options: object) -> Mixture:
+    return condition(table_generator(toy), "question", toy_passages(toy), toy.log_prior, switch=switch, **options)
