@@ -155,7 +155,8 @@ def _extend(
     before = torch.tensor([h.log_prob for h in live], dtype=torch.float64, device=device)
     scores = before[:, None] + front.log_mixed()  # (W, V)
     stops = torch.tensor(sorted(front.mixture.generator.stop_tokens), dtype=torch.long, device=device)
-    ended = _continued(front, live, scores, _grid(len(live), stops, scores.shape[1]))
+    ends = _grid(len(live), stops, scores.shape[1])
+    ended = _continued(front, live, scores, ends[scores.flatten()[ends] > -math.inf])
     scores[:, stops] = -math.inf
     best = scores.flatten().topk(min(width + 1, scores.numel()))
     possible = best.indices[best.values > -math.inf]

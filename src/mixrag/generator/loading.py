@@ -48,7 +48,7 @@ def load_generator(
         raise SettingError(f"dtype among {', '.join(DTYPES)}", repr(dtype), "choose one of them")
     shown = GENERATOR if name is None else str(name)
     source = packaged_generator() if name is None else _existing_or_hub_name(name)
-    if isinstance(source, Path) and source.suffix == ".gguf":
+    if isinstance(source, Path) and source.is_file():
         source = converted_gguf(source)
     try:
         return _load(shown, str(source), template or PromptTemplate(), DTYPES[dtype], device)
@@ -81,14 +81,29 @@ def _load(name: str, source: str, template: PromptTemplate, dtype: torch.dtype, 
 
     config = AutoConfig.from_pretrained(source)
     tokenizer = AutoTokenizer.from_pretrained(source)
+    _refuse_text_encoder(name, config)
     factory = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    model = factory.from_pretrained(source, dtype=dtype).eval().to(device or default_device())
+    model, loading = factory.from_pretrained(source, dtype=dtype, output_loading_info=True)
+    if loading["missing_keys"]:
+        missing = sorted(loading["missing_keys"])
+        raise ModelError("all weights of the model", f"{name} lacks {missing[0]}", "get the complete model")
+    model = model.eval().to(device or default_device())
     tokens = PromptTokenizer(tokenizer, template, context_size(config, tokenizer), config.is_encoder_decoder)
     stop_tokens = _stop_tokens(model, tokenizer)
     stop_token = tokenizer.eos_token_id if tokenizer.eos_token_id in stop_tokens else min(stop_tokens)
     if not config.is_encoder_decoder:
         return CausalGenerator(name, model, tokens, stop_tokens, stop_token)
     return Seq2SeqGenerator(name, model, tokens, stop_tokens, stop_token, decoder_start(model))
+
+
+def _refuse_text_encoder(name: str, config: Any) -> None:
+    """transformers loads BERT and its kin as causal models, though each word sees those behind it."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as ENCODERS
+
+    if config.model_type in ENCODERS and not config.is_encoder_decoder and not config.is_decoder:
+        raise ModelError(
+            "a causal or seq2seq language model", f"the text encoder {name}", "use it as --encoder instead"
+        )
 
 
 def default_device() -> str:
@@ -139,21 +154,27 @@ def converted_gguf(file: Path) -> Path:
     Raises:
         ModelError: the file is not a GGUF that transformers can read.
     """
-    target = cache_folder() / f"gguf-{_digest(file)[:24]}"
-    if target.exists():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target = cache_folder() / f"gguf-{_digest(file)[:24]}"
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _convert_into(file, target)
+    except OSError as error:
+        raise ModelError("a cache folder to convert the GGUF into", str(error), "set MIXRAG_CACHE") from error
+    except Exception as error:
+        raise unusable(str(file), "a GGUF language model", error) from error
+    return target
+
+
+def _convert_into(file: Path, target: Path) -> None:
     scratch = Path(tempfile.mkdtemp(prefix="converting-", dir=target.parent))
     try:
         _convert_gguf(file, scratch)
         # Another process may have been faster; its folder has the same content.
         if not target.exists():
             scratch.rename(target)
-    except Exception as error:
-        raise unusable(str(file), "a GGUF language model", error) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return target
 
 
 def _convert_gguf(file: Path, folder: Path) -> None:

@@ -98,8 +98,8 @@ class Seq2SeqGenerator:
         from transformers import DynamicCache, EncoderDecoderCache
 
         encoded, attended = self._encode(prompts)
-        config = self.model.config
-        cache = EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
+        # Not made from the configuration: T5's counts the encoder's layers.
+        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         read = torch.tensor(self.decoder_start, device=encoded.device).expand(len(prompts), -1)
         logits, cache = _decode(self.model, read, encoded, attended, cache)
         return Seq2SeqBranches(self.model, cache, encoded, attended, logits[:, -1].log_softmax(-1))

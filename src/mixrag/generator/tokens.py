@@ -6,6 +6,7 @@ that no document can open or close a chat turn.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,9 +43,8 @@ class PromptTokenizer:
         room = self.context_size - reserve - len(header) - len(asked)
         if room < 0:
             raise QuestionError(
-                f"a question of at most {len(asked) + room} tokens (context of {self.context_size}, "
-                f"of which the answer may take {reserve})",
-                f"{len(asked)} tokens",
+                f"question, prompt text and {reserve} tokens of answer within {self.context_size} tokens",
+                f"{len(asked)} tokens of question and {len(header)} of prompt text",
                 "shorten the question, lower --max-tokens or choose a model with a longer context",
             )
         parts, shortened = self._fit(passages, room)
@@ -63,7 +63,7 @@ class PromptTokenizer:
         text: str = self.tokenizer.decode(
             list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
-        return text.removeprefix(" ")
+        return text.removeprefix(self._separator)
 
     @cached_property
     def _in_chat(self) -> bool:
@@ -101,7 +101,24 @@ class PromptTokenizer:
         return list(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def _plain(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
+        pieces = [text] if self._inside_marker is None else self._inside_marker.split(text)
+        encoded = (
+            self.tokenizer(p, add_special_tokens=False, split_special_tokens=True).input_ids for p in pieces
+        )
+        return [token for ids in encoded for token in ids]
+
+    @cached_property
+    def _inside_marker(self) -> re.Pattern[str] | None:
+        """The place behind the first letter of a marker, where a text is cut to keep the marker letters.
+
+        Chat formats may be built of added tokens that are not declared special, which the tokenizer's own
+        switch (split_special_tokens) leaves in one piece.
+        """
+        added = self.tokenizer.added_tokens_decoder.values()
+        ordinary = {str(token) for token in added if not token.special}
+        markers = sorted(token for token in ordinary if len(token) > 1 and not token.isspace())
+        places = [f"(?<={re.escape(marker[0])})(?={re.escape(marker[1:])})" for marker in markers]
+        return re.compile("|".join(places)) if places else None
 
     def _fit(self, passages: Sequence[Passage], room: int) -> tuple[list[list[int]], tuple[Shortened, ...]]:
         bodies, endings = [], []
