@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # Both are read when torch and transformers are first imported, so here, before any test module.
 # A test that reached for the network fails.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Loading bars would mix with what commands print.
+os.environ["TQDM_DISABLE"] = "1"
 # Tiny tensors gain nothing from threads, and tests running side by side lose much.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -251,7 +251,7 @@ def test_answers_there_and_back(name: str) -> None:
     stop = tokens.tokenizer.eos_token_id
 
     @settings(max_examples=150, deadline=None)
-    @given(ANSWERS.filter(lambda text: not text.startswith(" ")))
+    @given(ANSWERS.filter(lambda text: not text.startswith(" ") and "\u2581" not in text))
     def check(answer: str) -> None:
         ids = tokens.answer_tokens(answer, stop)
         assert ids[-1] == stop and stop not in ids[:-1]

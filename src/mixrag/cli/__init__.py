@@ -19,9 +19,6 @@ def main() -> None:
     except MixragError as error:
         error_line(str(error))
         sys.exit(1)
-    except KeyboardInterrupt:
-        error_line("interrupted; what was stored stays, and the same command resumes")
-        sys.exit(130)
     except BrokenPipeError:
         # The reader of our output (head, less) has gone; there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

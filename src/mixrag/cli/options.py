@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from mixrag.cli.show import error_line
+
 if TYPE_CHECKING:
     from mixrag.rag import RAG
     from mixrag.settings import Settings
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 MODELS, MIXTURE, DECODING, RETRIEVAL = "Models", "The mixture", "Decoding", "Retrieval"
 
 
@@ -196,7 +200,11 @@ def takes(*groups: type) -> Callable[[Callable[..., None]], Callable[..., None]]
 
         def wrapper(**values: Any) -> None:
             filled = [group(**{f.name: values.pop(f.name) for f in fields(group)}) for group in groups]
-            command(*filled, **values)
+            try:
+                command(*filled, **values)
+            except KeyboardInterrupt:
+                error_line("interrupted; what was stored stays, and the same command resumes")
+                raise typer.Exit(INTERRUPTED) from None
 
         required = [p for p in own if p.default is inspect.Parameter.empty]
         optional = [p for p in own if p.default is not inspect.Parameter.empty]

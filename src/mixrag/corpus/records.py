@@ -34,7 +34,9 @@ class _Records:
         try:
             document = _document(line, fields)
             if document.record in self.ids:
-                raise _RecordError(f"id {document.record!r} occurs a second time; give each record its own id")
+                raise _RecordError(
+                    f"expected an id of its own; found id {document.record!r} a second time; rename it"
+                )
         except _RecordError as error:
             self.skip(line, str(error))
         else:
@@ -88,7 +90,9 @@ def read_csv(path: Path, data: bytes) -> Reading:
             raise UnreadableError("a header row of distinct names", f"{columns}"[:200], "rename its columns")
         for line, values in rows:
             if len(values) > len(columns):
-                records.skip(line, f"{len(values)} values under {len(columns)} columns; quote values with commas")
+                records.skip(
+                    line, f"expected {len(columns)} values; found {len(values)}; quote values with commas"
+                )
             else:
                 records.add(line, _csv_fields(columns, values))
     return records.reading()
@@ -98,18 +102,20 @@ def _json_object(line: bytes) -> dict[str, Any]:
     try:
         value = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise _RecordError(f"invalid UTF-8 at byte {error.start} of the line; save it as UTF-8") from error
+        raise _RecordError(
+            f"expected UTF-8; found other bytes at offset {error.start} of the line; save it as UTF-8"
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise _RecordError(f"invalid JSON ({error}); write one JSON object a line") from error
+        raise _RecordError(f"expected one JSON object; found invalid JSON ({error}); mend the line") from error
     if not isinstance(value, dict):
-        raise _RecordError(f"a JSON {type(value).__name__}, not an object; write one JSON object a line")
+        raise _RecordError(f"expected one JSON object; found a JSON {type(value).__name__}; mend the line")
     return value
 
 
 def _document(line: int, fields: Mapping[str, Any]) -> Document:
     text, name, title = fields.get("text"), fields.get("id"), fields.get("title")
     if not isinstance(text, str) or not text.strip():
-        raise _RecordError("no text; give the record a non-empty string under 'text'")
+        raise _RecordError("expected a non-empty string under 'text'; found none; fill it or leave the record out")
     document = Document(
         text=text,
         title=" ".join(_plain(title).split()) if title is not None else "",
@@ -127,7 +133,7 @@ def _check_encodable(document: Document) -> None:
             part.encode()
         json.dumps(dict(document.metadata), ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise _RecordError("a lone surrogate, which is no character; repair the \\u escapes") from error
+        raise _RecordError("expected characters; found a lone surrogate; repair the \\u escapes") from error
 
 
 def _plain(value: Any) -> str:

@@ -1,0 +1,335 @@
+"""The commands as a person or a script meets them: exit codes, one line of error, JSON contracts."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from mixrag.cli import main
+from tiny_encoder import save_encoder
+
+TEXTS = {
+    "cod.txt": "A licence to fish cod costs nine crowns a year.",
+    "eel.md": "# Eel\n\nA licence to fish eel costs four crowns a season.",
+    "hen.html": "<title>Hens</title><p>Hens lay fewer eggs during winter.</p>",
+}
+QUESTION = "What does a licence for cod cost?"
+
+
+HELP = """
+import sys
+from mixrag.cli import main
+sys.argv = ["mixrag", "--help"]
+try:
+    main()
+except SystemExit:
+    assert "torch" not in sys.modules
+"""
+
+
+class Shell:
+    """Runs mixrag with tiny models in a folder of its own."""
+
+    def __init__(self, folder: Path, encoder: Path, generator: Path) -> None:
+        self.folder, self.store = folder, folder / "store"
+        self.files = folder / "files"
+        self.files.mkdir()
+        for name, text in TEXTS.items():
+            (self.files / name).write_text(text)
+        self.models = {"index": ["--encoder", str(encoder)]}
+        asking = ["--encoder", str(encoder), "--generator", str(generator), "--max-tokens", "6"]
+        self.models |= dict.fromkeys(("ask", "score", "passages"), asking)
+
+    def __call__(self, command: str, *arguments: object, code: int = 0) -> str:
+        """Standard output; the exit code is checked, and standard error kept in ``errors``."""
+        output, errors = io.StringIO(), io.StringIO()
+        options = [*self.models.get(command, []), "--store", str(self.store)]
+        with (
+            mock.patch.object(sys, "argv", ["mixrag", command, *options, *map(str, arguments)]),
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(errors),
+            pytest.raises(SystemExit) as ended,
+        ):
+            main()
+        self.errors = errors.getvalue()
+        assert (ended.value.code or 0) == code, self.errors
+        return output.getvalue()
+
+    def json(self, command: str, *arguments: object, code: int = 0) -> dict[str, Any]:
+        """The JSON document on standard output; anything beside it would not parse."""
+        return json.loads(self(command, *arguments, "--json", code=code))
+
+    def refused(self, command: str, *arguments: object) -> str:
+        """The one line of an error."""
+        assert self(command, *arguments, code=1) == ""
+        (line,) = self.errors.strip().split("\n")
+        assert line.startswith("mixrag: expected ")
+        return line
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_encoder(tmp_path_factory.mktemp("cli-encoder"))
+
+
+@pytest.fixture
+def shell(tmp_path: Path, encoder: Path, tiny_folder: Callable[[str], Path]) -> Shell:
+    return Shell(tmp_path, encoder, tiny_folder("llama-chat"))
+
+
+@pytest.fixture(scope="session")
+def indexed(tmp_path_factory: pytest.TempPathFactory, encoder: Path, tiny_folder: Callable[[str], Path]) -> Shell:
+    """A store that tests only read."""
+    shell = Shell(tmp_path_factory.mktemp("cli"), encoder, tiny_folder("llama-chat"))
+    shell("index", shell.files)
+    return shell
+
+
+def test_the_life_of_a_store(shell: Shell) -> None:
+    first = shell.json("index", shell.files)
+    assert {name: first[name] for name in ("documents", "passages", "embedded", "removed", "skipped")} == {
+        "documents": 3,
+        "passages": 3,
+        "embedded": 3,
+        "removed": 0,
+        "skipped": [],
+    }
+    again = shell.json("index", shell.files)
+    assert (again["embedded"], again["removed"], again["unchanged"]) == (0, 0, 3)
+    (shell.files / "hen.html").unlink()
+    gone = shell.json("index", shell.files)
+    assert (gone["passages"], gone["removed"], gone["embedded"]) == (2, 1, 0)
+    (shell.files / "cod.txt").write_text("A licence to fish cod costs ten crowns a year.")
+    changed = shell.json("index", shell.files)
+    assert (changed["passages"], changed["removed"], changed["embedded"]) == (2, 1, 1)
+    removed = shell.json("remove", shell.files / "eel.md")
+    assert (removed["passages"], removed["documents"]) == (1, 1)
+    info = shell.json("info")
+    assert info["passages"] == 1 and [Path(d["document"]).name for d in info["contents"]] == ["cod.txt"]
+
+
+def test_the_contract_of_ask(indexed: Shell) -> None:
+    found = indexed.json("ask", QUESTION, "-k", "2", "--null", "1")
+    assert {"question", "answer", "log_prob", "normaliser", "switch", "passages", "tokens"} <= set(found)
+    assert found["question"] == QUESTION and found["normaliser"] == "top-k" and found["switch"] == 0.0
+    assert len(found["passages"]) == 2
+    for passage in found["passages"]:
+        assert {"id", "document", "start", "end", "text", "prior", "posterior"} <= set(passage)
+        assert Path(passage["document"]).is_absolute()
+    assert "".join(token["text"] for token in found["tokens"]) == found["answer"]
+    for token in found["tokens"]:
+        assert set(token) >= {"text", "log_prob", "responsibility"}
+        assert sum(token["responsibility"]) + token["null"] == pytest.approx(1.0)
+    assert sum(token["log_prob"] for token in found["tokens"]) == pytest.approx(found["log_prob"])
+    assert sum(p["prior"] for p in found["passages"]) + found["null"]["prior"] == pytest.approx(1.0)
+
+
+def test_the_contract_of_score_and_of_passages(indexed: Shell) -> None:
+    scored = indexed.json("score", QUESTION, "nine crowns", "-k", "all")
+    assert {"log_prob", "normaliser", "passages"} <= set(scored) and len(scored["passages"]) == 3
+    assert scored["log_bounds"] == pytest.approx([scored["log_prob"]] * 2)
+    part = indexed.json("score", QUESTION, "nine crowns", "-k", "1")
+    assert part["log_bounds"][0] <= scored["log_prob"] <= part["log_bounds"][1]
+    found = indexed.json("passages", QUESTION, "-k", "2", "--normaliser", "full")
+    assert sum(p["prior"] for p in found["passages"]) + found["outside"] == pytest.approx(1.0)
+
+
+def test_why_is_part_of_the_document(indexed: Shell) -> None:
+    found = indexed.json("ask", QUESTION, "-k", "2", "--why")
+    assert len(found["why"]["components"]) == 2
+    for component in found["why"]["components"]:
+        assert QUESTION in component["prompt"] and component["alone_log_prob"] <= 0
+
+
+def test_numbers_that_json_lacks_are_null(indexed: Shell) -> None:
+    """With one component there is no answer without it: log 0."""
+    found = indexed.json("ask", QUESTION, "-k", "1", "--why")
+    assert found["why"]["components"][0]["log_without"] is None
+
+
+def test_what_a_person_reads(indexed: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    text = indexed("ask", QUESTION, "-k", "2", "--switch", "0.5", "--why")
+    for part in ("p(answer) = ", "prior", "posterior", "cod.txt [0:47]", "Written by:", "log evidence ratio"):
+        assert part in text
+    assert "\x1b" not in text, "colour is for terminals"
+    assert "p(answer) = " in indexed("score", QUESTION, "nine")
+    assert "1. p = " in indexed("passages", QUESTION)
+    info = indexed("info")
+    assert "exact search over 3 passages" in info and "words:100" in info
+
+
+def test_help_needs_no_model_library() -> None:
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    for command in ("index", "ask", "score", "passages", "info", "remove"):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize("command", ["index", "ask", "score", "passages", "info", "remove"])
+def test_every_command_explains_itself(command: str) -> None:
+    line = [sys.executable, "-m", "mixrag", command, "--help"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, env={**os.environ, "COLUMNS": "120"})
+    assert done.returncode == 0 and "--store" in done.stdout and "--json" in done.stdout
+
+
+def test_bad_files_among_good_ones_are_listed_and_tell_in_the_exit_code(shell: Shell) -> None:
+    (shell.files / "junk.txt").write_bytes(bytes(range(256)) * 20)
+    (shell.files / "empty.md").write_text("")
+    (shell.files / "broken.pdf").write_bytes(b"%PDF-1.4 nothing of the kind")
+    (shell.files / "latin.txt").write_bytes("Gebühr".encode("latin-1"))
+    (shell.files / "rows.jsonl").write_text('{"id": "a", "text": "good record"}\n{"id": "b"}\nnot json\n')
+    (shell.files / "loop").symlink_to(shell.files)
+    report = shell.json("index", shell.files, code=3)
+    assert report["documents"] == 4
+    reasons = {Path(skip["path"]).name: skip["reason"] for skip in report["skipped"]}
+    assert set(reasons) == {"junk.txt", "empty.md", "broken.pdf", "latin.txt", "rows.jsonl:2", "rows.jsonl:3"}
+    assert all("\n" not in reason and "expected" in reason for reason in reasons.values())
+    text = shell("index", shell.files, code=3)
+    assert "5 skipped" in text or "4 skipped" in text
+
+
+def test_a_good_path_beside_a_missing_one_is_indexed(shell: Shell) -> None:
+    report = shell.json("index", shell.files, shell.folder / "nowhere", code=3)
+    assert report["documents"] == 3 and "nowhere" in report["skipped"][0]["path"]
+
+
+def test_a_file_above_the_limit_is_skipped(shell: Shell) -> None:
+    (shell.files / "large.txt").write_text("word " * 400_000)
+    report = shell.json("index", shell.files, "--max-mb", "1", code=3)
+    assert "at most 1 MB" in report["skipped"][0]["reason"] and report["documents"] == 3
+
+
+def test_nothing_to_index(shell: Shell) -> None:
+    (shell.folder / "hollow").mkdir()
+    assert "none in" in shell.refused("index", shell.folder / "hollow")
+    assert "nowhere" in shell.refused("index", shell.folder / "nowhere")
+    assert "files or folders to index" in shell.refused("index")
+    assert "words:N" in shell.refused("index", shell.files, "--splitter", "pages:3") or "pages" in shell.errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["ask", ""], "a question"),
+        (["ask", QUESTION, "--switch", "1.5"], "switch in [0, 1]"),
+        (["ask", QUESTION, "--temperature", "0"], "temperature > 0"),
+        (["ask", QUESTION, "-k", "-3"], "k to be a whole number"),
+        (["ask", QUESTION, "--where", "document=none"], "loosen the filter"),
+        (["ask", "cod " * 400], "shorten the question"),
+        (["ask", QUESTION, "--generator", "/no/such/model"], "no such path"),
+        (["ask", QUESTION, "--encoder", "/no/such/encoder"], "no such path"),
+        (["ask", QUESTION, "--prompt", "/no/such/prompt.toml"], "a TOML file"),
+        (["ask", QUESTION, "--dtype", "float8"], "dtype among"),
+        (["ask", QUESTION, "--decoder", "fast", "--switch", "1"], "switch 0 for fast decoding"),
+        (["remove", "/never/indexed"], "nothing stored of"),
+    ],
+    ids=str,
+)
+def test_errors_are_one_line_with_expected_found_and_remedy(
+    indexed: Shell, arguments: list[str], part: str
+) -> None:
+    assert part in indexed.refused(*arguments)
+
+
+def test_stores_that_cannot_be_used(shell: Shell) -> None:
+    assert "mixrag index" in shell.refused("ask", QUESTION)
+    shell("index", shell.files)
+    database = next(shell.store.glob("*.sqlite"))
+    shell("remove", shell.files)
+    assert "index documents first" in shell.refused("ask", QUESTION)
+    with sqlite3.connect(database) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    assert "upgrade mixrag" in shell.refused("info")
+    for path in shell.store.iterdir():
+        path.unlink()
+    database.write_bytes(b"this is no database" * 500)
+    shell.refused("ask", QUESTION)
+
+
+def test_another_encoder_is_refused_with_the_command_that_mends_it(shell: Shell, tmp_path: Path) -> None:
+    shell("index", shell.files)
+    shell.models["ask"][1] = shell.models["index"][1] = str(save_encoder(tmp_path / "other", seed=9))
+    assert f"mixrag index --re-embed --store {shell.store}" in shell.refused("ask", QUESTION)
+    assert "--re-embed" in shell.refused("index", shell.files)
+    assert shell.json("index", "--re-embed")["embedded"] == 3
+    assert shell.json("ask", QUESTION)["passages"]
+
+
+def test_closed_book_and_concatenation_are_settings(indexed: Shell) -> None:
+    closed = indexed.json("ask", QUESTION, "-k", "0")
+    assert closed["passages"] == [] and closed["null"]["prior"] == 1.0
+    together = indexed.json("ask", QUESTION, "-k", "3", "--group", "all")
+    assert [p["posterior"] for p in together["passages"]] == pytest.approx([1.0] * 3)
+
+
+def test_a_prompt_from_a_file_is_what_the_model_reads(indexed: Shell, tmp_path: Path) -> None:
+    (tmp_path / "prompt.toml").write_text('header = "READ THIS: "\nquestion = "ASK {question}"\nchat = false\n')
+    found = indexed.json("ask", QUESTION, "-k", "1", "--why", "--prompt", tmp_path / "prompt.toml")
+    prompt = found["why"]["components"][0]["prompt"]
+    assert "READ THIS: " in prompt and f"ASK {QUESTION}" in prompt and "<|im_start|>" not in prompt
+
+
+def test_text_from_documents_cannot_steer_the_terminal(shell: Shell) -> None:
+    (shell.files / "evil.txt").write_text("cod \x1b[31mred\x1b]0;title\x07 [bold]licence[/bold] \u202egnorw")
+    shell("index", shell.files)
+    text = shell("passages", "cod licence", "-k", "4")
+    assert "\x1b" not in text and "\u202e" not in text and "\x07" not in text
+    assert "[bold]licence[/bold]" in text
+
+
+def test_nothing_leaves_the_machine(
+    tmp_path: Path, encoder: Path, tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mixrag import RAG, Models
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    (tmp_path / "a.txt").write_text("cod licence")
+    models = Models(encoder=encoder, generator=tiny_folder("gpt2"))
+    with RAG.open(tmp_path / "store", create=True, models=models) as rag:
+        rag.index([tmp_path / "a.txt"])
+        assert rag.ask("cod?", max_tokens=2).text is not None
+
+
+def test_an_interrupted_index_resumes(shell: Shell) -> None:
+    """Ctrl-C ends in one line and exit code 130; nothing that was stored is lost."""
+    for number in range(400):
+        (shell.files / f"{number}.txt").write_text(f"passage number {number} about cod " * 20)
+    line = [sys.executable, "-m", "mixrag", "index", str(shell.files), *shell.models["index"]]
+    process = subprocess.Popen(
+        [*line, "--store", str(shell.store)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not list(shell.store.glob("*.sqlite")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    if process.returncode != 0:  # it may have been faster
+        assert process.returncode == 130 and "interrupted" in errors and "Traceback" not in errors
+    report = shell.json("index", shell.files)
+    assert report["documents"] == 403
+    fresh = shutil.copytree(shell.files, shell.folder / "again")
+    shell.store = shell.folder / "fresh"
+    assert shell.json("index", fresh)["passages"] == report["passages"]
