@@ -50,9 +50,18 @@ TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
 }
 
 
+WORDING = {
+    "header": "Answer the question with a few words from the text.\n\n",
+    "passage": "{title}\n{text}\n\n",
+    "question": "Question: {question}\nAnswer:",
+}
+"""Of these tests; the default may change."""
+
+
 def reader(name: str, context: int = CONTEXT, **template: Any) -> PromptTokenizer:
     seq2seq = name in tiny_models.SEQ2SEQ
-    return PromptTokenizer(TOKENIZERS[name](), PromptTemplate(**template), context, keep_suffix=seq2seq)
+    chosen = PromptTemplate(**(WORDING | template))
+    return PromptTokenizer(TOKENIZERS[name](), chosen, context, keep_suffix=seq2seq)
 
 
 def control_ids(tokens: PromptTokenizer) -> set[int]:
@@ -109,7 +118,7 @@ def test_chat_false_is_running_text() -> None:
 
 
 def test_a_causal_prompt_stays_open_where_the_tokenizer_closes_texts() -> None:
-    tokens = PromptTokenizer(tiny_models.build("bart")[1], PromptTemplate(), CONTEXT, keep_suffix=False)
+    tokens = PromptTokenizer(tiny_models.build("bart")[1], PromptTemplate(**WORDING), CONTEXT, keep_suffix=False)
     prompt = tokens.prompt(QUESTION, [passage("Short.")], 20)
     assert controls(tokens, prompt.tokens) == ["<s>"]
 

@@ -102,7 +102,7 @@ def test_the_last_text_field_is_where_a_passage_ends() -> None:
     "literal", ["{title}", "{question}", "{text}", "{", "}", "{}", "{0}", "\\1", r"\g<0>", "%s"]
 )
 def test_fields_spelled_in_the_data_stay_letters(literal: str) -> None:
-    template = PromptTemplate()
+    template = PromptTemplate(passage="{title}\n{text}\n\n", question="Question: {question}\nAnswer:")
     data = f"before {literal} after"
     assert template.passage_text(passage(data, title=literal)) == (f"{literal}\n{data}", "\n\n")
     assert template.question_text(data) == f"Question: {data}\nAnswer:"

@@ -20,10 +20,10 @@ class PromptTemplate:
     In a model's chat format the whole of it is the user's message; elsewhere it is the text itself.
     """
 
-    header: str = "Answer the question with a few words from the text.\n\n"
-    passage: str = "{title}\n{text}\n\n"
-    question: str = "Question: {question}\nAnswer:"
-    header_without_passage: str = "Answer the question with a few words.\n\n"
+    header: str = "Use the text to answer the question in a few words.\n\nText:\n"
+    passage: str = "{title}. {text}\n\n"
+    question: str = "Question: {question}"
+    header_without_passage: str = "Answer the question in a few words.\n\n"
     """The header of the null component, which reads no passage."""
     chat: bool = True
     """Put the prompt into the model's chat format where it has one."""
