@@ -1,136 +1,17 @@
-"""One-pass beam search against the paper's thorough decoding, at equal rows of the language model.
-
-Random mixtures small enough that the most probable answer is known by enumeration: K=5 passages, V=8 words,
-answers of T=5 words. Thorough decoding has width 4 for each passage; the one-pass beam gets the largest width
-whose rows do not exceed what thorough decoding took on the same mixture.
-"""
+"""The simulation of ``benchmarks/one_pass_beam.py``, held against its enumerated optimum."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from statistics import fmean
 
 import pytest
 import torch
-from torch import Tensor
 
-from mixrag.decoding import Search, beam, thorough
+from mixrag.decoding import beam, thorough
 from mixrag.generator import Prompt, TableGenerator
-from mixrag.generator.table import TableBranches
 from mixrag.mixture import Component, Mixture
-
-K, V, T = 5, 8, 5
-WIDTH = 4
-"""Of thorough decoding, for each passage."""
-STARTS, STEPS, SCORED = "rows started", "rows advanced", "tokens scored"
-
-
-@dataclass(frozen=True)
-class CountedGenerator(TableGenerator):
-    """Without a stop token: every answer has T words. Counts the rows that a language model would compute."""
-
-    rows: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def stop_tokens(self) -> frozenset[int]:
-        return frozenset()
-
-    def start(self, prompts: Sequence[Prompt]) -> CountedBranches:
-        self.rows[STARTS] += len(prompts)
-        return CountedBranches(self, tuple(prompts), ((),) * len(prompts))
-
-    def log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:
-        self.rows[SCORED] += len(prompts) * len(answer)
-        return super().log_likelihood(prompts, answer)
-
-
-@dataclass(frozen=True)
-class CountedBranches(TableBranches):
-    def advance(self, rows: Tensor, tokens: Tensor) -> CountedBranches:
-        assert isinstance(self.generator, CountedGenerator)
-        self.generator.rows[STEPS] += len(rows)
-        after = super().advance(rows, tokens)
-        return CountedBranches(after.generator, after.prompts, after.answers)
-
-
-@dataclass(frozen=True)
-class Random:
-    """A random mixture: for every prefix of t words a law for each passage, (K, 8^t, V) log-probabilities."""
-
-    log_prior: Tensor
-    laws: tuple[Tensor, ...]
-
-    @classmethod
-    def drawn(cls, seed: int) -> Random:
-        source = torch.Generator().manual_seed(seed)
-
-        def normal(*shape: int) -> Tensor:
-            return torch.randn(*shape, generator=source, dtype=torch.float64)
-
-        laws = tuple((1.5 * normal(K, V**t, V)).log_softmax(-1) for t in range(T))
-        return cls(normal(K).log_softmax(-1), laws)
-
-    def mixture(self) -> Mixture:
-        probabilities = [list(law.exp().unbind(0)) for law in self.laws]
-
-        def next_token(passage: tuple[int, ...], answer: tuple[int, ...]) -> Tensor:
-            index = 0
-            for word in answer:
-                index = index * V + word
-            return probabilities[len(answer)][passage[0]][index]
-
-        generator = CountedGenerator(tuple("abcdefgh"), next_token)
-        components = tuple(Component((), Prompt((), (j,), ())) for j in range(K))
-        return Mixture(generator, "", components, self.log_prior, 0.0, None)
-
-    def log_probs(self) -> Tensor:
-        """(8^T,) log p(y | x) of every answer, in the order of its words."""
-        log_joint = self.log_prior[:, None]
-        for law in self.laws:
-            log_joint = (log_joint[:, :, None] + law).flatten(1)
-        return log_joint.logsumexp(0)
-
-
-def rows_of_beam(width: int) -> int:
-    return K + K * sum(min(width, V**t) for t in range(1, T))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What both methods found on one mixture."""
-
-    optimum: tuple[int, ...]
-    log_optimum: float
-    one_pass: Search
-    thorough: Search
-    rows_one_pass: int
-    rows_thorough: int
-
-    @property
-    def found(self) -> tuple[bool, bool]:
-        return self.one_pass.answers[0].tokens == self.optimum, self.thorough.answers[0].tokens == self.optimum
-
-
-def outcome(seed: int) -> Outcome:
-    drawn = Random.drawn(seed)
-    log_probs = drawn.log_probs()
-    best = int(log_probs.argmax())
-    optimum = tuple(best // V**t % V for t in reversed(range(T)))
-    by_thorough, thoroughly = _run(drawn, lambda mixture: thorough(mixture, WIDTH, T))
-    width = max(w for w in range(1, V ** (T - 1)) if rows_of_beam(w) <= thoroughly)
-    by_beam, passed = _run(drawn, lambda mixture: beam(mixture, width, T))
-    assert passed == rows_of_beam(width)
-    return Outcome(optimum, float(log_probs[best]), by_beam, by_thorough, passed, thoroughly)
-
-
-def _run(drawn: Random, method: Callable[[Mixture], Search]) -> tuple[Search, int]:
-    mixture = drawn.mixture()
-    assert isinstance(mixture.generator, CountedGenerator)
-    found = method(mixture)
-    return found, mixture.generator.rows.total()
+from one_pass_beam import Outcome, Random, T, V, outcome
 
 
 def check(outcomes: list[Outcome]) -> None:

@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
-from enumeration import Toy, switches, toys
 from hypothesis import given, settings
 from test_switching import TOLERANCE, some_answer
 
+from enumeration import Toy, switches, toys
 from mixrag.probability import (
     effective_number,
     log_evidence_ratio,
