@@ -149,8 +149,7 @@ def main() -> None:
     report("one pass, equal rows", outcomes, [row(o, o.one_pass, o.rows_one_pass) for o in outcomes])
     report(f"thorough, {WIDTH} per passage", outcomes, [row(o, o.thorough, o.rows_thorough) for o in outcomes])
     for width in (WIDTH, WIDTH * K):
-        found = [run(Random.drawn(seed), lambda mixture, w=width: beam(mixture, w, T)) for seed in seeds]
-        rows = [row(o, search, steps) for o, (search, steps) in zip(outcomes, found, strict=True)]
+        rows = [of_width(o, seed, width) for o, seed in zip(outcomes, seeds, strict=True)]
         report(f"one pass, width {width}", outcomes, rows)
 
 
@@ -161,6 +160,11 @@ def row(each: Outcome, search: Search, rows: int) -> Row:
     """log p, whether it is the optimum, row-steps, certified."""
     best = search.answers[0]
     return best.log_prob, best.tokens == each.optimum, rows, search.certified
+
+
+def of_width(each: Outcome, seed: int, width: int) -> Row:
+    """What a one-pass beam of this width finds."""
+    return row(each, *run(Random.drawn(seed), lambda mixture: beam(mixture, width, T)))
 
 
 def report(name: str, outcomes: list[Outcome], rows: list[Row]) -> None:
