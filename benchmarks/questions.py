@@ -55,16 +55,23 @@ def main() -> None:
 
 
 def print_recall(rag: RAG, pairs: list[dict[str, Any]]) -> None:
-    """Share of questions with a relevant passage among the first k."""
+    """Share of questions with a relevant passage among the first k, dense and hybrid."""
+    for name, weight in (("dense", 0.0), ("hybrid, lexical=0.5", 0.5)):
+        print(f"\nretrieval, {name}")
+        for k, found in zip(RECALL_AT, recall(rag, pairs, weight), strict=True):
+            show(f"recall@{k}", found)
+
+
+def recall(rag: RAG, pairs: list[dict[str, Any]], weight: float) -> list[list[float]]:
+    """For each k, a one for each question with a relevant passage among the first k, else a zero."""
     ranks = []
     for pair in pairs:
-        found = rag.passages(pair["question"], k=max(RECALL_AT)).passages
+        found = rag.passages(pair["question"], k=max(RECALL_AT), lexical=weight).passages
         hits = (
             i for i, p in enumerate(found) if in_document(p.document, pair) and contains(p.text, pair["answers"])
         )
         ranks.append(next(hits, max(RECALL_AT)))
-    for k in RECALL_AT:
-        show(f"recall@{k}", [float(rank < k) for rank in ranks])
+    return [[float(rank < k) for rank in ranks] for k in RECALL_AT]
 
 
 def run(rag: RAG, pairs: list[dict[str, Any]], out: Path) -> None:

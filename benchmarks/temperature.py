@@ -1,9 +1,11 @@
-"""Which temperature suits an encoder: -log of the prior mass on relevant passages, over a range of T.
+"""Which temperatures suit an encoder and BM25: -log of the prior mass on relevant passages, over a range of them.
 
     python benchmarks/temperature.py PAIRS.jsonl --store DIR
 
-The prior is the softmax over all passages of the store; a passage is relevant where it is from the pair's document
-and contains one of its answers. Questions without any relevant passage are left out. Lower is better.
+The dense prior is the softmax of inner product / T over all passages of the store, the lexical one that of
+BM25 / T over the passages that share a word with the question, the hybrid one half of each (``--lexical 0.5``).
+A passage is relevant where it is from the pair's document and contains one of its answers; questions without
+any are left out.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ import numpy as np
 from mixrag import RAG
 from questions import contains, in_document, read
 
-TEMPERATURES = (0.02, 0.03, 0.04, 0.045, 0.05, 0.06, 0.08, 0.1, 0.2, 1.0)
+DENSE = (0.02, 0.03, 0.04, 0.045, 0.05, 0.06, 0.08, 0.1, 0.2, 1.0)
+LEXICAL = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 
 def main() -> None:
@@ -27,11 +30,41 @@ def main() -> None:
     parser.add_argument("--store", type=Path, required=True)
     options = parser.parse_args()
     with RAG.open(options.store) as rag:
-        scores, relevant = score(rag, read(options.pairs))
+        pairs = read(options.pairs)
+        products, relevant = score(rag, pairs)
+        words = lexical(rag, pairs)
+        own = softmax(products / rag.encoder.temperature)
     answerable = relevant.any(1)
     print(f"{answerable.sum()} of {len(relevant)} questions have a relevant passage")
-    for temperature in TEMPERATURES:
-        print(f"T = {temperature:<6} {cost(scores[answerable] / temperature, relevant[answerable]):.4f} nats")
+    print("dense              nats    best passage relevant")
+    for temperature in DENSE:
+        show(temperature, softmax(products / temperature)[answerable], relevant[answerable])
+    print("half dense at the encoder's temperature, half lexical")
+    for temperature in LEXICAL:
+        show(temperature, (0.5 * own + 0.5 * softmax(words / temperature))[answerable], relevant[answerable])
+
+
+def show(temperature: float, prior: Any, relevant: Any) -> None:
+    """Mean of -log of the mass on relevant passages, and how often the first passage is one."""
+    nats = -np.log((prior * relevant).sum(1)).mean()
+    first = np.take_along_axis(relevant, prior.argmax(1)[:, None], 1).mean()
+    print(f"  T = {temperature:<6} {nats:12.4f} {first:12.3f}")
+
+
+def softmax(logits: Any) -> Any:
+    """Over the last axis."""
+    mass = np.exp(logits - logits.max(1, keepdims=True))
+    return mass / mass.sum(1, keepdims=True)
+
+
+def lexical(rag: RAG, pairs: list[dict[str, Any]]) -> Any:
+    """BM25 scores (B, M); -inf where no word is shared."""
+    rows, _ = rag.store.vectors()
+    scores = np.full((len(pairs), len(rows)), -np.inf)
+    for i, pair in enumerate(pairs):
+        found, values = rag.store.lexical(pair["question"], None, None)
+        scores[i, np.searchsorted(rows, found)] = values
+    return scores
 
 
 def score(rag: RAG, pairs: list[dict[str, Any]]) -> tuple[Any, Any]:
@@ -44,13 +77,6 @@ def score(rag: RAG, pairs: list[dict[str, Any]]) -> tuple[Any, Any]:
         for j, passage in enumerate(passages):
             relevant[i, j] = in_document(passage.document, pair) and contains(passage.text, pair["answers"])
     return questions.astype(np.float64) @ vectors.T, relevant
-
-
-def cost(logits: Any, relevant: Any) -> float:
-    """Mean of -log Σ_relevant softmax(logits)."""
-    logits = logits - logits.max(1, keepdims=True)
-    mass = np.exp(logits)
-    return float(-np.log((mass * relevant).sum(1) / mass.sum(1)).mean())
 
 
 if __name__ == "__main__":

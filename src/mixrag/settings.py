@@ -39,7 +39,7 @@ class Settings:
     """p(z|x) sums to one over the passages retrieved ("top-k"), or over all M ("full"; exact search only)."""
     lexical: float = 0.0
     """λ: p(z|x) = (1-λ) dense + λ lexical, two distributions over passages; 0 is dense alone."""
-    lexical_temperature: float = 3.0
+    lexical_temperature: float = 1.0
     """Temperature of the softmax over BM25 scores."""
     where: Mapping[str, str] = field(default_factory=dict)
     """Only passages whose document has these metadata; keys ``document`` and ``title`` are always there."""
