@@ -193,6 +193,14 @@ def test_a_long_passage_is_shortened_and_reported(tmp_path: Path, tiny_generator
             rag.ask("cod " * 300)
 
 
+def test_a_long_answer_takes_its_room_from_the_passages(chat: RAG) -> None:
+    short = chat.score(QUESTION, "nine", k=1)
+    long = chat.score(QUESTION, "nine crowns " * 12, k=1)
+    assert short.shortened == () and long.shortened != ()
+    with pytest.raises(QuestionError, match="tokens of answer"):
+        chat.score(QUESTION, "nine crowns " * 200, k=1)
+
+
 def test_a_changed_store_is_seen_at_the_next_question(chat: RAG, tmp_path: Path) -> None:
     assert len(chat.passages(QUESTION, k="all").passages) == 3
     (tmp_path / "files" / "eel.txt").unlink()

@@ -214,8 +214,12 @@ class RAG:
     def score(self, question: str, answer: str, **changes: Any) -> Answer:
         """The probability of a given answer, and what it says about the passages. Raises as ``ask`` does."""
         settings = self._settings(changes)
+        tokens = self.generator.answer_tokens(answer)
+        # The answer is given: the prompt must leave room for all of it.
+        settings = replace(settings, max_tokens=max(settings.max_tokens, len(tokens)))
         retrieval = self._retrieve(question, settings)
-        return build_answer(self._condition(question, retrieval, settings).score(answer), retrieval, settings)
+        scored = self._condition(question, retrieval, settings).score_tokens(tokens)
+        return build_answer(scored, retrieval, settings)
 
     def why(self, answer: Answer) -> Why:
         """Take an answer apart: exact prompts, scores, what each passage alone would answer, leave-one-out."""
