@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from enumeration import Toy, switches, toys
 from mixrag.generator import Prompt, TableGenerator
-from mixrag.mixture import Front, condition
+from mixrag.mixture import Front, Mixture, condition
 from tables import passage, table_generator, toy_mixture, toy_passages
 
 quick = settings(max_examples=40, deadline=None)
@@ -110,6 +110,31 @@ def test_the_bracket_of_a_truncated_mixture_holds_the_full_one(switch: float, ke
             full = math.log(TOY.probability(answer, switch))
             assert low - 1e-9 <= full <= high + 1e-9
     assert kept < 3 or low == pytest.approx(full)
+
+
+@pytest.mark.parametrize(
+    ("group", "kept", "known"), [(None, 2, False), (2, 2, True), (3, 2, False), (None, 3, True)]
+)
+def test_a_group_cut_short_by_k_has_no_bracket(group: int | None, kept: int, known: bool) -> None:
+    """The concatenation of k passages is no component of the mixture over all of them."""
+    outside = sum(TOY.prior[kept:])
+    passages, log_prior = toy_passages(TOY)[:kept], TOY.log_prior[:kept]
+    mixture = condition(table_generator(TOY), "q", passages, log_prior, outside=outside, group=group)
+    assert (mixture.score_tokens((0, 2)).log_bracket is not None) == known
+
+
+@pytest.mark.parametrize("switch", [0.0, 0.4, 1.0])
+def test_complete_groups_are_bracketed(switch: float) -> None:
+    toy = Toy([0.4, 0.3, 0.2, 0.1], seed=5, vocabulary=3, length=2)
+
+    def grouped(k: int) -> Mixture:
+        outside = sum(toy.prior[k:])
+        chosen = toy_passages(toy)[:k], toy.log_prior[:k]
+        return condition(table_generator(toy), "q", *chosen, outside=outside, group=2, switch=switch)
+
+    for answer in toy.answers():
+        low, high = grouped(2).score_tokens(answer).log_bracket
+        assert low - 1e-9 <= grouped(4).score_tokens(answer).log_prob <= high + 1e-9
 
 
 def test_without_known_outside_mass_there_is_no_bracket_and_no_certain_lead() -> None:

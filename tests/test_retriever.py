@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mixrag.corpus import Store, WordSplitter, ingest
+from mixrag.corpus import Store, WordSplitter, check_encoder, ingest
 from mixrag.errors import EncoderMismatchError, SettingError, StoreEmptyError
 from mixrag.index import ExactIndex, build_faiss
-from mixrag.retriever import StoreRetriever, check_encoder, describe_index, open_index
+from mixrag.retriever import StoreRetriever, describe_index, open_index
 from mixrag.settings import Settings
 from words_encoder import WordsEncoder
 
@@ -117,6 +117,14 @@ def test_the_null_component_competes_with_its_score(store: Store, normaliser: st
     assert found.outside == pytest.approx(others / everything, rel=1e-4)
 
 
+@pytest.mark.parametrize("score", [1000.0, -1000.0])
+def test_a_null_score_may_be_extreme(store: Store, score: float) -> None:
+    found = retriever(store).retrieve(QUESTION, Settings(k=2, null=score))
+    total = math.exp(found.log_null) + float(found.log_prior.exp().sum())
+    assert total == pytest.approx(1.0)
+    assert 0.0 <= found.outside < 1.0
+
+
 def lexical(store: Store, temperature: float) -> dict[str, float]:
     rows, scores = store.lexical(QUESTION, None, None)
     weights = np.exp(np.asarray(scores) / temperature)
@@ -167,9 +175,9 @@ def test_an_approximate_index_refuses_what_it_cannot_know(store: Store, settings
 
 
 def test_another_encoder_is_refused_with_the_command_that_re_embeds(store: Store) -> None:
-    check_encoder(store, WordsEncoder())
+    check_encoder(store, "words", "words-1")
     with pytest.raises(EncoderMismatchError, match=r"mixrag index --re-embed --store ") as caught:
-        check_encoder(store, WordsEncoder(name="other", fingerprint="other-1"))
+        check_encoder(store, "other", "other-1")
     assert "words" in str(caught.value) and "other" in str(caught.value)
 
 
@@ -180,6 +188,8 @@ def test_the_index_is_chosen_by_size_and_kept_beside_the_store(store: Store) -> 
     built = open_index(store, "faiss")
     kept = list(store.directory.glob("faiss-*.index"))
     assert len(kept) == 1 and len(built) == 5
+    assert len(open_index(store, "faiss")) == 5
+    kept[0].write_bytes(b"damaged")
     assert len(open_index(store, "faiss")) == 5
     store.remove(Path(store.documents()[0].path))
     assert len(open_index(store, "faiss")) == 4

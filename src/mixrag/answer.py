@@ -25,7 +25,8 @@ class WeightedPassage:
     """p(z | x)."""
     posterior: float
     """Posterior of the component that holds it: the expected share of the answer's tokens which it wrote
-    (at switch 0, the probability that it wrote the answer). Members of one group share their component's."""
+    (at switch 0, the probability that it wrote the answer), among the passages listed. Members of one group
+    share their component's."""
     inner_product: float
     """d(z)·q(x), from which the prior comes."""
 
@@ -54,6 +55,8 @@ class Answer:
     normaliser: str
     """"top-k": the prior sums to one over the passages listed (and null). "full": over the whole corpus, and
     ``log_prob`` is the part of these passages."""
+    temperature: float
+    """T in p(z | x) ∝ exp(inner product / T)."""
     switch: float
     passages: tuple[WeightedPassage, ...]
     tokens: tuple[AnswerToken, ...]
@@ -63,7 +66,8 @@ class Answer:
     outside: float | None
     """Prior mass, under the full normaliser, of all passages not listed; None where it is unknown."""
     log_bounds: tuple[float, float] | None
-    """Bounds on log p(answer | question) under the mixture of the whole corpus; None where unknown."""
+    """Bounds on log p(answer | question) under the mixture of all passages (that the filter lets through); None
+    where ``outside`` is unknown, or where a group was cut short by k."""
     finished: bool
     """False where the answer was cut off at max_tokens."""
     certified: bool | None
@@ -90,9 +94,12 @@ class Answer:
             "log_prob": self.log_prob,
             "probability": self.probability,
             "normaliser": self.normaliser,
+            "temperature": self.temperature,
             "switch": self.switch,
             "passages": [weighted_as_dict(weighted) for weighted in self.passages],
-            "null": self.null_prior and {"prior": self.null_prior, "posterior": self.null_posterior},
+            "null": None
+            if self.null_prior is None
+            else {"prior": self.null_prior, "posterior": self.null_posterior},
             "tokens": [
                 {
                     "text": token.text,
@@ -148,12 +155,13 @@ def build_answer(
         text=scored.text,
         log_prob=scored.log_prob,
         normaliser=settings.normaliser,
+        temperature=retrieval.temperature,
         switch=mixture.switch,
         passages=_weighted(retrieval, mixture, scored.posterior),
-        tokens=_tokens(scored, retrieval, null),
+        tokens=_tokens(scored, null),
         null_prior=None if null is None else float(prior[null]),
         null_posterior=None if null is None else float(scored.posterior[null]),
-        outside=mixture.outside,
+        outside=retrieval.outside,
         log_bounds=scored.log_bracket,
         finished=scored.finished,
         certified=certified,
@@ -195,7 +203,7 @@ def _weighted(retrieval: Retrieval, mixture: Mixture, posterior: Tensor) -> tupl
     )
 
 
-def _tokens(scored: ScoredAnswer, retrieval: Retrieval, null: int | None) -> tuple[AnswerToken, ...]:
+def _tokens(scored: ScoredAnswer, null: int | None) -> tuple[AnswerToken, ...]:
     shares = scored.responsibilities  # (K, T)
     held = holders(scored.mixture)
     pieces = TextPieces(scored.mixture.generator)

@@ -39,7 +39,7 @@ class Search:
     certified: bool
     """True where no answer is more probable than the first, among all cut off at the same number of tokens."""
     log_pruned: float
-    """log p of the most probable prefix that was not followed up; +inf where a method has no such bound."""
+    """log p of the most probable prefix that was cut from a beam; +inf where a method has no such bound."""
 
 
 def greedy(mixture: Mixture, max_tokens: int) -> Iterator[Step]:
@@ -89,7 +89,7 @@ def each_alone(mixture: Mixture, max_tokens: int) -> list[ScoredAnswer]:
     branches = mixture.generator.start([component.prompt for component in mixture.components])
     rows = torch.arange(len(mixture.components), device=branches.log_probs.device)
     tokens, columns = [], []
-    stops = torch.tensor(sorted(mixture.generator.stop_tokens), device=rows.device)
+    stops = torch.tensor(sorted(mixture.generator.stop_tokens), dtype=torch.long, device=rows.device)
     running = torch.ones_like(rows, dtype=torch.bool)
     for position in range(max_tokens):
         best = branches.log_probs.max(-1)
@@ -209,7 +209,9 @@ def fast(mixture: Mixture, width: int, max_tokens: int) -> Search:
     for j, found in enumerate(_per_component(mixture, width, max_tokens)):
         for answer in found.answers:
             parts.setdefault(answer.tokens, []).append(float(mixture.log_prior[j]) + answer.log_prob)
-    best = max(sorted(parts), key=lambda tokens: float(torch.tensor(parts[tokens]).logsumexp(0)))
+    best = max(
+        sorted(parts), key=lambda tokens: float(torch.tensor(parts[tokens], dtype=torch.float64).logsumexp(0))
+    )
     return Search((mixture.score_tokens(best),), False, math.inf)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from mixrag.errors import ModelError
+from mixrag.errors import MixragError, ModelError
 from mixrag.packaged import ENCODER, packaged_encoder
 
 Vectors = npt.NDArray[np.float32]
@@ -70,9 +70,9 @@ class SentenceEncoder:
         """sha256 over the passage model's configuration, tokenizer and weights."""
         digest = hashlib.sha256()
         model = self.passage_model
-        titled = self.passage_text("title", "text")
-        described = (str(model), model.max_seq_length, sorted(model.prompts.items()), titled)
-        digest.update(repr(described).encode())
+        layers = [(type(layer).__name__, str(getattr(layer, "pooling_mode", ""))) for layer in model]
+        described = (layers, model.max_seq_length, sorted(model.prompts.items()))
+        digest.update(repr((described, self.passage_text("title", "text"))).encode())
         digest.update(_tokenizer_state(model.tokenizer).encode())
         for key, tensor in sorted(model.state_dict().items()):
             digest.update(key.encode())
@@ -131,16 +131,27 @@ def load_encoder(
 def _load(name: str | Path | None, device: str | None) -> Any:
     from sentence_transformers import SentenceTransformer
 
-    source = packaged_encoder() if name is None else Path(name).expanduser()
-    local = source.exists()
-    if not local and (isinstance(name, Path) or str(name).startswith((".", "/", "~"))):
-        raise ModelError("a sentence-transformers folder or hub name", f"no such path: {name}", "check the path")
+    wanted = "a sentence-transformers folder or hub name"
+    shown = ENCODER if name is None else str(name)
     try:
-        return SentenceTransformer(str(source if local else name), device=device, local_files_only=local).eval()
+        source = packaged_encoder() if name is None else Path(name).expanduser()
+        local = source.exists()
+        if not local and shown.startswith((".", "/", "~")):
+            raise ModelError(wanted, f"no such path: {shown}", "check the path")
+        model = SentenceTransformer(
+            str(source) if local else shown,
+            device=device,
+            local_files_only=local,
+            trust_remote_code=False,
+            model_kwargs={"use_safetensors": True},
+        ).eval()
+        model.encode_document(["probe"], show_progress_bar=False)  # a model of another kind fails here
+    except MixragError:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        remedy = "give a sentence-transformers folder or hub name"
-        raise ModelError(f"an encoder at {str(name)!r}", reason, remedy) from error
+        raise ModelError(f"{wanted} at {shown[:100]!r}", reason, "choose another encoder or --device") from error
+    return model
 
 
 def _tokenizer_state(tokenizer: Any) -> str:

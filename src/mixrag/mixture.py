@@ -13,6 +13,7 @@ from mixrag.corpus.passage import Passage
 from mixrag.generator.protocol import Branches, Generator, Prompt
 from mixrag.probability import (
     is_certainly_best,
+    log_answer_likelihood,
     log_leave_one_out,
     log_marginal,
     log_mix,
@@ -45,7 +46,10 @@ class Mixture:
     """(K,) float64. Its total is one under the top-k normaliser, and 1-ε under the full one."""
     switch: float
     outside: float | None
-    """ε: prior mass, under the full normaliser, of the passages that are no component; None where unknown."""
+    """ε: prior mass, under the full normaliser, of the components left out; None where it is unknown, or where
+    a component kept is none of the full mixture's (a group cut short by k)."""
+    reserve: int = 64
+    """Tokens of the context that the prompts leave to an answer."""
 
     def score(self, answer: str) -> ScoredAnswer:
         """Likelihoods of a given answer and its end, in one pass over all components."""
@@ -125,13 +129,13 @@ class ScoredAnswer:
 
     @cached_property
     def log_leave_one_out(self) -> Tensor:
-        """(K,) log p(y | x) had component j not been there, the others' prior renormalised."""
+        """(K,) log p(y | x) had component j not been there, the others' prior divided by 1 - π_j."""
         return log_leave_one_out(self.mixture.log_prior, self.log_likelihood, self.mixture.switch)
 
     @cached_property
     def log_component(self) -> Tensor:
         """(K,) log p(y | x, z_j): the whole answer under each component alone."""
-        return self.log_likelihood.sum(-1)
+        return log_answer_likelihood(self.log_likelihood)
 
     @cached_property
     def log_bracket(self) -> tuple[float, float] | None:
@@ -242,4 +246,7 @@ def condition(
         tuples.append(())
         priors.append(torch.tensor(0.0 if log_null is None else log_null, dtype=torch.float64))
     components = tuple(Component(each, generator.prompt(question, each, reserve)) for each in tuples)
-    return Mixture(generator, question, components, torch.stack(priors), switch, outside)
+    # With 0 < ε, a last group that k cut short (or one group of all k) would be larger in the full mixture.
+    complete = outside == 0.0 or (group is not None and len(passages) % size == 0)
+    known = outside if complete else None
+    return Mixture(generator, question, components, torch.stack(priors), switch, known, reserve)

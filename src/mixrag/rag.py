@@ -21,13 +21,14 @@ from mixrag.corpus import (
     Splitter,
     Store,
     WordSplitter,
+    check_encoder,
     ingest,
 )
 from mixrag.encoder import Encoder, load_encoder
 from mixrag.errors import QuestionError, SettingError
 from mixrag.generator import Generator, PromptTemplate, load_generator
 from mixrag.mixture import Mixture, condition
-from mixrag.retriever import IndexKind, Retrieval, StoreRetriever, check_encoder, describe_index, open_index
+from mixrag.retriever import IndexKind, Retrieval, StoreRetriever, describe_index, open_index
 from mixrag.settings import Settings
 from mixrag.streaming import Stream
 from mixrag.why import Why, why
@@ -223,7 +224,7 @@ class RAG:
 
     def why(self, answer: Answer) -> Why:
         """Take an answer apart: exact prompts, scores, what each passage alone would answer, leave-one-out."""
-        return why(answer, self.settings.max_tokens)
+        return why(answer)
 
     def remove(self, paths: Sequence[str | Path]) -> Removed:
         """Delete files, or all files below folders, from the store; the files themselves stay."""
@@ -253,6 +254,8 @@ class RAG:
     def _retrieve(self, question: str, settings: Settings) -> Retrieval:
         if not question.strip():
             raise QuestionError("a question", "an empty one", "ask something")
+        if not _is_text(question):
+            raise QuestionError("a question in UTF-8", "other bytes", "write it in a UTF-8 terminal")
         if settings.k == 0:
             nothing = torch.empty(0, dtype=torch.float64)
             return Retrieval((), nothing, nothing, log_null=0.0, outside=None, temperature=1.0)
@@ -274,7 +277,15 @@ class RAG:
     def _current_retriever(self) -> StoreRetriever:
         generation = self.store.generation
         if self._retriever is None or self._retriever[0] != generation:
-            check_encoder(self.store, self.encoder)
+            check_encoder(self.store, self.encoder.name, self.encoder.fingerprint)
             index = open_index(self.store, self.index_kind)
             self._retriever = generation, StoreRetriever(self.store, self.encoder, index)
         return self._retriever[1]
+
+
+def _is_text(question: str) -> bool:
+    try:
+        question.encode()
+    except UnicodeEncodeError:  # what a shell passes on that is no UTF-8 arrives as lone surrogates
+        return False
+    return True

@@ -9,6 +9,7 @@ that share a word with the question, and where none does, dense stands alone.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Protocol
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from mixrag.corpus import Passage, Store
 from mixrag.encoder import Encoder
-from mixrag.errors import EncoderMismatchError, SettingError, StoreEmptyError
+from mixrag.errors import SettingError, StoreEmptyError
 from mixrag.index import FLAT_LIMIT, ExactIndex, FaissIndex, Hits, Index, build_faiss, faiss_factory
 from mixrag.probability import log_sum
 from mixrag.settings import Settings
@@ -87,7 +88,7 @@ class StoreRetriever:
         log_full = self.index.log_normaliser(vector, temperature, allowed)
         if log_full is None and (settings.normaliser == "full" or settings.k == "all"):
             needed = "exact search for the full normaliser or k = 'all'"
-            raise SettingError(needed, self.index.description, "choose the exact index")
+            raise SettingError(needed, f"an index without it ({self.index.description})", "choose index 'exact'")
         k = count if settings.k == "all" else min(settings.k, count)
         return _Query(self, question, vector, k, count, allowed, temperature, log_full)
 
@@ -169,7 +170,7 @@ def _retrieval(store: Store, query: _Query, ranked: _Ranked, settings: Settings)
     if len(ranked.rows) == query.count:
         outside = 0.0
     elif query.log_full is not None:
-        outside = max(0.0, -math.expm1(log_kept)) / (1.0 + math.exp(log_null))
+        outside = max(0.0, -math.expm1(log_kept)) * math.exp(-np.logaddexp(0.0, log_null))
     return Retrieval(
         passages=tuple(store.passages(ranked.rows)),
         log_prior=ranked.log_mass - log_total,
@@ -184,22 +185,6 @@ def _log(x: float) -> float:
     return math.log(x) if x > 0 else -math.inf
 
 
-def check_encoder(store: Store, encoder: Encoder) -> None:
-    """Refuse an encoder that did not make the store's vectors.
-
-    Raises:
-        EncoderMismatchError: the fingerprints differ.
-    """
-    stored = store.encoder
-    if stored is None or stored.fingerprint == encoder.fingerprint:
-        return
-    raise EncoderMismatchError(
-        f"the encoder that made the store's vectors, {stored.name} ({stored.fingerprint[:12]})",
-        f"{encoder.name} ({encoder.fingerprint[:12]})",
-        f"open it with that encoder, or run: mixrag index --re-embed --store {store.directory}",
-    )
-
-
 def open_index(store: Store, kind: IndexKind) -> Index:
     """An index over the store's present passages.
 
@@ -212,11 +197,13 @@ def open_index(store: Store, kind: IndexKind) -> Index:
     path = store.directory / f"faiss-{store.generation}.index"
     factory = faiss_factory(passages)
     if path.exists():
-        return FaissIndex.load(path, factory)
+        with suppress(RuntimeError):  # FAISS' word for a damaged file: build it anew
+            return FaissIndex.load(path, factory)
     index = build_faiss(*store.vectors(), factory)
-    for stale in store.directory.glob("faiss-*.index"):
-        stale.unlink(missing_ok=True)
-    index.save(path)
+    with suppress(OSError, RuntimeError):  # a folder that cannot be written to costs time, not the answer
+        for stale in store.directory.glob("faiss-*.index"):
+            stale.unlink(missing_ok=True)
+        index.save(path)
     return index
 
 

@@ -59,14 +59,15 @@ class Settings:
         )
         _require(0.0 <= self.switch <= 1.0, "switch in [0, 1] (0: RAG-Sequence, 1: RAG-Token)", self.switch)
         _require(self.null is None or math.isfinite(self.null), "null to be a finite score", self.null)
-        positive = self.temperature is None or 0.0 < self.temperature < math.inf
-        _require(positive, "temperature > 0", self.temperature)
+        positive = self.temperature is None or 1e-6 <= self.temperature < math.inf
+        _require(positive, "temperature > 0 (at least 1e-6)", self.temperature)
         _require(0.0 < self.lexical_temperature < math.inf, "lexical temperature > 0", self.lexical_temperature)
         _require(0.0 <= self.lexical <= 1.0, "lexical in [0, 1]", self.lexical)
         _require(self.normaliser in ("top-k", "full"), "normaliser 'top-k' or 'full'", self.normaliser)
         _require(self.decoder in DECODERS, f"decoder among {', '.join(DECODERS)}", self.decoder)
         _require(_whole(self.beams, 1), "beams to be a whole number >= 1", self.beams)
         _require(_whole(self.max_tokens, 1), "max_tokens to be a whole number >= 1", self.max_tokens)
+        _require(_whole(self.seed, 0) and self.seed < 2**63, "seed to be a whole number in [0, 2^63)", self.seed)
 
 
 def _whole(value: object, least: int) -> bool:

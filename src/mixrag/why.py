@@ -26,12 +26,15 @@ class ComponentWhy:
     """Expected share of the answer's tokens that it wrote; at switch 0 p(component | question, answer)."""
     log_likelihood: float
     """log p(answer | question, component): the answer under this component alone."""
-    log_without: float
-    """log p(answer | question) had this component never been retrieved."""
+    inner_products: tuple[float, ...]
+    """d(z)·q(x) of its passages."""
+    log_without: float | None
+    """log p(answer | question) had this component never been retrieved; None where nothing would be left."""
     log_evidence_ratio: float
     """log p(answer | question, component) / p(answer | question, no passage): above 0 it speaks for the answer."""
-    poisoning: float
-    """Largest change, in total variation, that rewriting its text could make to the law of answers so long."""
+    poisoning: float | None
+    """Largest change, in total variation, that rewriting its text could make to the law of answers so long;
+    None where it has no text."""
     alone: str
     """What the model answers, greedily, from this component alone."""
     alone_log_prob: float
@@ -58,12 +61,13 @@ class Why:
         }
 
 
-def why(answer: Answer, max_tokens: int) -> Why:
+def why(answer: Answer) -> Why:
     """Take an answer apart; two further passes of the model (no passage at all, each passage alone)."""
     scored, mixture = answer.scored, answer.scored.mixture
-    null = _without_passages(scored, max_tokens)
+    null = _without_passages(scored)
     ratio = log_evidence_ratio(scored.log_likelihood, null.log_likelihood[0])
     prior = mixture.log_prior.exp()
+    products = {weighted.passage.id: weighted.inner_product for weighted in answer.passages}
     components = tuple(
         ComponentWhy(
             passages=tuple(passage.id for passage in component.passages),
@@ -72,20 +76,27 @@ def why(answer: Answer, max_tokens: int) -> Why:
             prior=float(prior[j]),
             posterior=float(scored.posterior[j]),
             log_likelihood=float(scored.log_component[j]),
-            log_without=float(scored.log_leave_one_out[j]),
+            inner_products=tuple(products[passage.id] for passage in component.passages),
+            log_without=float(scored.log_leave_one_out[j]) if prior[j] < 1.0 else None,
             log_evidence_ratio=float(ratio[j]),
-            poisoning=float(poisoning_tv(prior[j].clamp(max=1.0), mixture.switch, len(scored.tokens))),
+            poisoning=_poisoning(scored, j) if component.passages else None,
             alone=alone.text,
             alone_log_prob=alone.log_prob,
         )
         for j, (component, alone) in enumerate(
-            zip(mixture.components, each_alone(mixture, max_tokens), strict=True)
+            zip(mixture.components, each_alone(mixture, mixture.reserve), strict=True)
         )
     )
     return Why(answer, null.log_prob, components)
 
 
-def _without_passages(scored: ScoredAnswer, max_tokens: int) -> ScoredAnswer:
+def _poisoning(scored: ScoredAnswer, j: int) -> float:
+    prior = scored.mixture.log_prior[j].exp().clamp(max=1.0)
+    return float(poisoning_tv(prior, scored.mixture.switch, len(scored.tokens)))
+
+
+def _without_passages(scored: ScoredAnswer) -> ScoredAnswer:
     mixture = scored.mixture
-    closed_book = condition(mixture.generator, mixture.question, (), mixture.log_prior[:0], reserve=max_tokens)
+    nothing = mixture.log_prior[:0]
+    closed_book = condition(mixture.generator, mixture.question, (), nothing, reserve=mixture.reserve)
     return closed_book.score_tokens(scored.tokens)

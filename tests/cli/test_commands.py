@@ -201,7 +201,7 @@ def test_bad_files_among_good_ones_are_listed_and_tell_in_the_exit_code(shell: S
     assert set(reasons) == {"junk.txt", "empty.md", "broken.pdf", "latin.txt", "rows.jsonl:2", "rows.jsonl:3"}
     assert all("\n" not in reason and "expected" in reason for reason in reasons.values())
     text = shell("index", shell.files, code=3)
-    assert "5 skipped" in text or "4 skipped" in text
+    assert "6 skipped" in text, "records are told again, though nothing changed"
 
 
 def test_a_good_path_beside_a_missing_one_is_indexed(shell: Shell) -> None:
@@ -238,6 +238,14 @@ def test_nothing_to_index(shell: Shell) -> None:
         (["ask", QUESTION, "--dtype", "float8"], "dtype among"),
         (["ask", QUESTION, "--decoder", "fast", "--switch", "1"], "switch 0 for fast decoding"),
         (["remove", "/never/indexed"], "nothing stored of"),
+        (["index", "/tmp", "--max-mb", "inf"], "--max-mb above 0"),
+        (["ask", QUESTION, "--where", "title=a", "--where", "title=b"], "each --where key once"),
+        (["ask", QUESTION, "--seed", "99999999999999999999999"], "seed to be a whole number"),
+        (["ask", QUESTION, "--generator", "~nosuchuser/x"], "a model at"),
+        (["ask", QUESTION, "--generator", "x" * 300], "a model at"),
+        (["ask", QUESTION, "--device", "nonsense"], "choose another encoder or --device"),
+        (["ask", "cod\udcff"], "a question in UTF-8"),
+        (["ask", QUESTION, "--index", "faiss", "--normaliser", "full"], "choose index 'exact'"),
     ],
     ids=str,
 )
@@ -245,6 +253,20 @@ def test_errors_are_one_line_with_expected_found_and_remedy(
     indexed: Shell, arguments: list[str], part: str
 ) -> None:
     assert part in indexed.refused(*arguments)
+
+
+def test_what_nobody_foresaw_is_one_line_too(indexed: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mixrag import RAG
+
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("by\nzero")
+
+    monkeypatch.setattr(RAG, "info", fail)
+    assert indexed("info", code=1) == ""
+    assert indexed.errors.count("\n") == 1 and "unexpected ZeroDivisionError: by zero" in indexed.errors
+    monkeypatch.setenv("MIXRAG_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        indexed("info")
 
 
 def test_stores_that_cannot_be_used(shell: Shell) -> None:
@@ -273,6 +295,7 @@ def test_another_encoder_is_refused_with_the_command_that_mends_it(shell: Shell,
 
 
 def test_closed_book_and_concatenation_are_settings(indexed: Shell) -> None:
+    assert "of the whole corpus" not in indexed("ask", QUESTION, "-k", "0", "--normaliser", "full")
     closed = indexed.json("ask", QUESTION, "-k", "0")
     assert closed["passages"] == [] and closed["null"]["prior"] == 1.0
     together = indexed.json("ask", QUESTION, "-k", "3", "--group", "all")

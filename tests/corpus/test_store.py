@@ -208,6 +208,12 @@ def test_lexical_takes_any_text(store, folder, query):
     assert len(rows) == len(scores) == 0
 
 
+def test_lexical_finds_words_that_casefolding_would_respell(store, folder):
+    (folder / "a.txt").write_text("Die Straße nach Ellick")
+    run(store, folder)
+    assert len(store.lexical("STRASSE Straße")[0]) == len(store.lexical("straße")[0]) == 1
+
+
 def test_match_expression():
     assert match_expression("Oil oil AND cafe\u0301 snake_case") == '"oil" OR "and" OR "café" OR "snake" OR "case"'
 

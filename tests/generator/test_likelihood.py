@@ -16,10 +16,8 @@ from torch import Tensor
 
 import tiny_models
 from mixrag.corpus.passage import Passage
-from mixrag.generator import CausalGenerator, Generator, Prompt, PromptTemplate, Seq2SeqGenerator
-from mixrag.generator import causal as causal_module
-from mixrag.generator import seq2seq as seq2seq_module
-from mixrag.generator.causal import batches_by_length
+from mixrag.generator import CausalGenerator, Generator, Prompt, PromptTemplate, Seq2SeqGenerator, batching
+from mixrag.generator.batching import batches_by_length
 from mixrag.generator.loading import decoder_start
 from mixrag.generator.tokens import PromptTokenizer
 from tiny_models import CAUSAL, KINDS
@@ -108,8 +106,7 @@ def test_small_batches_change_nothing(
 ) -> None:
     prompts, answer = ragged(generator), generator.answer_tokens("the river")
     expected = generator.log_likelihood(prompts, answer)
-    for module in (causal_module, seq2seq_module):
-        monkeypatch.setattr(module, "SCORED_TOKENS_AT_ONCE", tokens_at_once)
+    monkeypatch.setattr(batching, "SCORED_TOKENS_AT_ONCE", tokens_at_once)
     passes: list[int] = []
     handle = generator.model.register_forward_hook(lambda *_: passes.append(1))
     try:
@@ -121,12 +118,20 @@ def test_small_batches_change_nothing(
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=20), st.integers(1, 200))
-def test_batches_hold_every_row_once_and_no_more_than_allowed(lengths: list[int], tokens: int) -> None:
-    batches = batches_by_length(lengths, tokens)
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=20), st.integers(1, 200), st.integers(1, 9))
+def test_batches_hold_every_row_once_and_no_more_than_allowed(lengths: list[int], tokens: int, rows: int) -> None:
+    batches = batches_by_length(lengths, tokens, rows)
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
+        assert len(batch) <= rows
         assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= tokens
+
+
+def test_long_answers_take_fewer_rows_at_once(generator: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts, answer = ragged(generator), generator.answer_tokens("the river")
+    expected = generator.log_likelihood(prompts, answer)
+    monkeypatch.setattr(batching, "DISTRIBUTIONS_AT_ONCE", 2 * len(answer))
+    torch.testing.assert_close(generator.log_likelihood(prompts, answer), expected, **TOLERANCE)
 
 
 def test_steps_equal_teacher_forcing(generator: Generator) -> None:

@@ -264,8 +264,8 @@ def test_answers_there_and_back(name: str) -> None:
     def check(answer: str) -> None:
         ids = tokens.answer_tokens(answer, stop)
         assert ids[-1] == stop and stop not in ids[:-1]
-        assert tokens.text(ids) == answer
-        assert tokens.text(ids[:-1]) == answer
+        assert tokens.text(ids, {stop}) == answer
+        assert tokens.text(ids[:-1], {stop}) == answer
 
     check()
 
@@ -288,7 +288,8 @@ def test_answers_there_and_back(name: str) -> None:
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_known_answers_there_and_back(name: str, answer: str) -> None:
     tokens = reader(name)
-    assert tokens.text(tokens.answer_tokens(answer, tokens.tokenizer.eos_token_id)) == answer
+    stop = tokens.tokenizer.eos_token_id
+    assert tokens.text(tokens.answer_tokens(answer, stop), {stop}) == answer
 
 
 @pytest.mark.parametrize(

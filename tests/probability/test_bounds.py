@@ -78,6 +78,18 @@ def test_certification_does_happen_and_is_refused_when_the_lead_is_too_small() -
     assert not is_certainly_best(best, second, 0.19, 1.0, 5)
 
 
+def test_tiny_probabilities_are_not_certified_by_underflow() -> None:
+    worse, better = torch.tensor(-800.0, dtype=torch.float64), torch.tensor(-750.0, dtype=torch.float64)
+    assert not is_certainly_best(worse, better, 0.0, 0.0, 3)
+    assert is_certainly_best(better, worse, 0.0, 0.0, 3)
+
+
+def test_a_bracket_has_finite_gradients_where_nothing_is_kept_or_missed() -> None:
+    kept = torch.tensor([-1.0, -math.inf], requires_grad=True)
+    log_truncation_bracket(kept, 0.0, 0.0, 2)[1].exp().sum().backward()
+    assert kept.grad is not None and kept.grad.isfinite().all()
+
+
 @quick
 @given(toys(length=3, components=3, least=2), switches, st.integers(1, 2), st.integers(1, 2))
 def test_pruning_moves_the_law_of_the_rest_by_at_most_its_bound(

@@ -37,6 +37,28 @@ def test_leave_one_out_is_the_enumerated_mixture_without_the_passage(toy: Toy, s
         torch.testing.assert_close(values[j].item(), without.probability(answer, switch), rtol=1e-7, atol=1e-12)
 
 
+@quick
+@given(toys(least=2, zeros=False), switches)
+def test_leave_one_out_of_a_truncated_prior_keeps_the_mass_outside(toy: Toy, switch: float) -> None:
+    """The last passage is outside: as if it gave every answer probability zero."""
+    answer = some_answer(toy)
+    values = log_leave_one_out(toy.log_prior[:-1], toy.log_likelihood(answer)[:-1], switch).exp()
+    outside = len(toy.prior) - 1
+    for j in range(outside):
+        prior = [0.0 if i == j else p / (1 - toy.prior[j]) for i, p in enumerate(toy.prior)]
+        joint = Toy(prior, toy.seed, toy.vocabulary, toy.length).joint(answer, switch)
+        expected = math.fsum(p for path, p in joint.items() if outside not in path)
+        torch.testing.assert_close(values[j].item(), expected, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("switch", [0.0, 0.3, 1.0])
+def test_leave_one_out_has_finite_gradients_at_zero_priors(switch: float) -> None:
+    prior = torch.tensor([-0.7, -0.8, -math.inf], dtype=torch.float64, requires_grad=True)
+    likelihood = torch.full((3, 2), -1.0, dtype=torch.float64, requires_grad=True)
+    log_leave_one_out(prior, likelihood, switch).exp().sum().backward()
+    assert prior.grad.isfinite().all() and likelihood.grad.isfinite().all()
+
+
 def test_leave_one_out_of_ragged_answers_ignores_padding() -> None:
     toy = Toy([0.5, 0.3, 0.2], seed=3, vocabulary=3, length=3)
     likelihood = toy.log_likelihood((0, 2, 1))

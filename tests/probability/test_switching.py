@@ -99,6 +99,26 @@ def test_mixed_tokens_of_a_truncated_prior_multiply_to_its_marginal(toy: Toy, sw
     torch.testing.assert_close(total, log_marginal(prior, likelihood, switch), **TOLERANCE)
 
 
+@pytest.mark.parametrize("switch", [0.0, 0.5, 1.0])
+def test_padding_before_an_answer_changes_nothing(switch: float) -> None:
+    prior = torch.tensor([0.3, 0.2], dtype=torch.float64).log()
+    likelihood = torch.tensor([[0.5, 0.1], [0.2, 0.8]], dtype=torch.float64).log()
+    padded = torch.cat([torch.full((2, 1), -7.0, dtype=torch.float64), likelihood], -1)
+    mask = torch.tensor([False, True, True])
+    weights = log_predictive_weights(prior, padded, switch, mask)[:, 1:-1]
+    total = (weights + likelihood).logsumexp(0).sum()
+    torch.testing.assert_close(total, log_marginal(prior, likelihood, switch), **TOLERANCE)
+    torch.testing.assert_close(log_marginal(prior, padded, switch, mask), total, **TOLERANCE)
+
+
+def test_draws_are_counted_for_each_row_of_a_mask() -> None:
+    prior, likelihood = torch.tensor([0.6, 0.4]).log(), torch.tensor([[0.5, 0.1], [0.2, 0.8]]).log()
+    mask = torch.tensor([[True, True], [True, False]])
+    draws = expected_draws(prior, likelihood, 1.0, mask)
+    assert draws.shape == (2, 2)
+    torch.testing.assert_close(draws.sum(-1), torch.tensor([2.0, 1.0]))
+
+
 @quick
 @given(toys(), switches)
 def test_filter_is_the_posterior_of_the_prefix(toy: Toy, switch: float) -> None:

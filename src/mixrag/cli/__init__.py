@@ -23,6 +23,11 @@ def main() -> None:
         # The reader of our output (head, less) has gone; there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except Exception as error:
+        if os.environ.get("MIXRAG_DEBUG"):
+            raise
+        error_line(f"unexpected {type(error).__name__}: {error}; for a report, run it again with MIXRAG_DEBUG=1")
+        sys.exit(1)
 
 
 def _quiet_libraries() -> None:

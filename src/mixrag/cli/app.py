@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from mixrag.cli import show
 from mixrag.cli.options import AskingOptions, StoreOptions, takes
-from mixrag.errors import SourceError
+from mixrag.errors import SettingError, SourceError
 
 SKIPPED = 3
 """Exit code of ``index`` where it did its work but had to skip something."""
@@ -54,6 +55,8 @@ def index(
     from mixrag.cli.progress import reporting
     from mixrag.corpus import splitter_named
 
+    if not 0.0 < max_mb < math.inf:
+        raise SettingError("--max-mb above 0", str(max_mb), "give a number of megabytes")
     if not paths and not re_embed:
         raise SourceError("files or folders to index", "none", "run: mixrag index PATH --store DIR")
     with stores.open(create=True) as rag, reporting(quiet=json) as progress:

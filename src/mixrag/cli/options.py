@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import typer
 
 from mixrag.cli.show import error_line
+from mixrag.errors import SettingError
 
 if TYPE_CHECKING:
     from mixrag.rag import RAG
@@ -179,6 +180,8 @@ class AskingOptions:
         same = ("k", "group", "switch", "null", "temperature", "normaliser", "lexical", "decoder", "beams")
         chosen = {name: getattr(self, name) for name in (*same, "max_tokens", "seed")}
         where = dict(pair.split("=", 1) for pair in self.where or [])
+        if len(where) < len(self.where or []):
+            raise SettingError("each --where key once", " ".join(self.where or []), "ask once for each value")
         return Settings(**chosen, where=where)
 
     def models(self, base: Any) -> Any:

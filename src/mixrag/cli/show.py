@@ -60,8 +60,8 @@ def answer(found: Answer, taken_apart: Why | None, *, as_json: bool) -> None:
     console.print(Text(_probability(found), style="bold"))
     for line in _remarks(found):
         console.print(Text(line, style="dim"))
-    console.print(_passage_table(found.passages, found.null_prior, found.null_posterior))
     if found.passages:
+        console.print(_passage_table(found.passages, found.null_prior, found.null_posterior))
         console.print(Text("Written by: ").append_text(_coloured(found)), soft_wrap=True)
     if taken_apart:
         _why(console, taken_apart)
@@ -158,7 +158,7 @@ def removed(gone: Removed, *, as_json: bool) -> None:
 
 def _probability(found: Answer) -> str:
     over = f"over {len(found.passages)} passages" if found.passages else "closed book"
-    if found.normaliser == "full":
+    if found.passages and found.normaliser == "full":
         over += ", of the whole corpus' prior"
     return f"p(answer) = {found.probability:.4g}   (log {found.log_prob:.3f} nats; {over})"
 
@@ -167,7 +167,7 @@ def _remarks(found: Answer) -> list[str]:
     remarks = []
     if found.log_bounds:
         low, high = (math.exp(bound) for bound in found.log_bounds)
-        remarks.append(f"over the whole corpus p(answer) is between {low:.4g} and {high:.4g}")
+        remarks.append(f"over all passages, retrieved or not, p(answer) is between {low:.4g} and {high:.4g}")
     if found.certified is not None:
         remarks.append("certified: no answer is more probable" if found.certified else "not certified as the best")
     if not found.finished:
@@ -209,7 +209,8 @@ def _style(rank: int) -> str:
 
 def _why(console: Console, taken_apart: Why) -> None:
     console.print()
-    console.print(f"without any passage: log p(answer) = {taken_apart.log_null_likelihood:.3f}", highlight=False)
+    console.print(f"temperature {taken_apart.answer.temperature:g}")
+    console.print(f"without any passage: log p(answer) = {taken_apart.log_null_likelihood:.3f}")
     for rank, component in enumerate(taken_apart.components):
         console.rule(Text(plain(", ".join(component.passages) or "no passage"), style=_style(rank)))
         for line in _component_lines(component):
@@ -218,15 +219,19 @@ def _why(console: Console, taken_apart: Why) -> None:
 
 
 def _component_lines(component: ComponentWhy) -> list[str]:
-    return [
+    products = ", ".join(f"{product:.4f}" for product in component.inner_products)
+    without = "nothing would be left" if component.log_without is None else f"{component.log_without:.3f}"
+    lines = [
+        f"inner product                  {products}" if products else "",
         f"prior {component.prior:.4f}, posterior {component.posterior:.4f}",
         f"log p(answer | this alone)     {component.log_likelihood:.3f}",
-        f"log p(answer) without it       {component.log_without:.3f}",
+        f"log p(answer) without it       {without}",
         f"log evidence ratio             {component.log_evidence_ratio:+.3f}",
-        f"rewriting its text moves the law of answers by at most {component.poisoning:.4f}",
         f"alone it answers               {component.alone!r} (log p {component.alone_log_prob:.3f})",
-        f"prompt of {component.prompt_tokens} tokens:",
     ]
+    if component.poisoning is not None:
+        lines.append(f"rewriting its text moves the law of answers by at most {component.poisoning:.4f}")
+    return [*filter(None, lines), f"prompt of {component.prompt_tokens} tokens:"]
 
 
 def _json(document: dict[str, Any]) -> None:

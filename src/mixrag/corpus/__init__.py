@@ -1,7 +1,7 @@
 """The corpus floor: files to passages, kept with their vectors in one SQLite file."""
 
 from mixrag.corpus.changes import Removed
-from mixrag.corpus.embedding import Progress
+from mixrag.corpus.embedding import Progress, check_encoder
 from mixrag.corpus.ingest import IndexReport, ingest, title_and_text
 from mixrag.corpus.passage import Document, Passage, Scalar
 from mixrag.corpus.readers import SUFFIXES, read
@@ -29,6 +29,7 @@ __all__ = [
     "Store",
     "UnreadableError",
     "WordSplitter",
+    "check_encoder",
     "find_files",
     "ingest",
     "read",

@@ -124,14 +124,26 @@ def claim(store: Store, encoding: Encoding) -> None:
     if current == encoding.fingerprint:
         return
     if store.counts().passages:
-        stored = store.encoder
-        expected = f"the encoder of the store, {stored.name if stored else ''} ({(current or '')[:12]})"
-        found = f"{encoding.name} ({encoding.fingerprint[:12]})"
-        remedy = f"name that encoder, or run: mixrag index --re-embed --store {store.directory}"
-        raise EncoderMismatchError(expected, found, remedy)
+        check_encoder(store, encoding.name, encoding.fingerprint)
     with store.transaction() as db:
         set_meta(db, "encoder", encoding.fingerprint)
         db.execute("DELETE FROM encoders WHERE fingerprint != ?", (encoding.fingerprint,))
+
+
+def check_encoder(store: Store, name: str, fingerprint: str) -> None:
+    """Refuse an encoder that did not make the store's vectors.
+
+    Raises:
+        EncoderMismatchError: the fingerprints differ.
+    """
+    stored = store.encoder
+    if stored is None or stored.fingerprint == fingerprint:
+        return
+    raise EncoderMismatchError(
+        f"the encoder that made the store's vectors, {stored.name} ({stored.fingerprint[:12]})",
+        f"{name} ({fingerprint[:12]})",
+        f"name that encoder, or run: mixrag index --re-embed --store {store.directory}",
+    )
 
 
 def reembed(store: Store, vectors: Vectors) -> None:

@@ -170,7 +170,9 @@ class _Run:
             one, texts = changes.split_document(document, self.splitter, self.vectors.encoding.embedding_text)
             split.append(one)
             self.texts.update(texts)
-        self.pending.append(ParsedFile(str(path), sha256, self.splitter.name, tuple(split)))
+        # Without a hash the file is parsed again next time, so that its skipped records are told again.
+        known = "" if reading.skipped else sha256
+        self.pending.append(ParsedFile(str(path), known, self.splitter.name, tuple(split)))
         self.read += 1
         if len(self.texts) >= _PENDING_TEXTS or sum(map(len, self.texts.values())) >= _PENDING_CHARACTERS:
             self._flush()

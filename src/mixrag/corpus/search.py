@@ -106,7 +106,7 @@ def match_expression(query: str) -> str:
     >>> match_expression('AND "oil" -crisis')
     '"and" OR "oil" OR "crisis"'
     """
-    words = re.findall(r"[^\W_]+", unicodedata.normalize("NFC", query).casefold())
+    words = re.findall(r"[^\W_]+", unicodedata.normalize("NFC", query).lower())
     return " OR ".join(f'"{word}"' for word in dict.fromkeys(words))
 
 

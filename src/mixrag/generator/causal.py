@@ -15,11 +15,9 @@ import torch
 from torch import Tensor
 
 from mixrag.corpus.passage import Passage
+from mixrag.generator.batching import in_batches, log_probs_of
 from mixrag.generator.protocol import Prompt
 from mixrag.generator.tokens import PromptTokenizer
-
-SCORED_TOKENS_AT_ONCE = 8192
-"""Prompt tokens in one batch of ``log_likelihood``: bounds its memory, not its result."""
 
 
 @dataclass(frozen=True)
@@ -81,23 +79,18 @@ class CausalGenerator:
 
     def text(self, tokens: Sequence[int]) -> str:
         """See ``Generator.text``."""
-        return self.tokens.text(tokens)
+        return self.tokens.text(tokens, self.stop_tokens)
 
     def log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:
         """See ``Generator.log_likelihood``; one pass, the output layer on the answer's positions only."""
-        result = torch.empty(len(prompts), len(answer))
-        for batch in batches_by_length([len(prompt.tokens) for prompt in prompts], SCORED_TOKENS_AT_ONCE):
-            result[batch] = self._log_likelihood([prompts[i] for i in batch], answer)
-        return result
+        return in_batches(self._log_likelihood, prompts, answer)
 
     def _log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:
         read = list(answer[:-1])
         ids, attended = pad_left([[*prompt.tokens, *read] for prompt in prompts], self.model.device)
         with torch.inference_mode():
             output = _forward(self.model, ids, attended, cache=None, keep=len(answer))
-        log_probs = _log_softmax(output.logits[:, -len(answer) :])  # (K, T, V)
-        wanted = torch.tensor(list(answer), device=ids.device).expand(len(prompts), -1)
-        return log_probs.gather(-1, wanted.unsqueeze(-1)).squeeze(-1).cpu()
+        return log_probs_of(output.logits[:, -len(answer) :], answer)
 
     def start(self, prompts: Sequence[Prompt]) -> CausalBranches:
         """See ``Generator.start``."""
@@ -116,17 +109,6 @@ def pad_left(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tenso
     ids = torch.tensor([[0] * (length - len(row)) + list(row) for row in rows], device=device)
     starts = torch.tensor([length - len(row) for row in rows], device=device)
     return ids, torch.arange(length, device=device) >= starts.unsqueeze(1)
-
-
-def batches_by_length(lengths: Sequence[int], tokens: int) -> list[list[int]]:
-    """Indices grouped so that rows of like length share a batch of at most ``tokens`` padded tokens."""
-    batches: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= tokens:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-    return batches
 
 
 def _forward(model: Any, ids: Tensor, attended: Tensor, *, cache: Any, keep: int) -> Any:

@@ -65,7 +65,7 @@ def unusable(name: str, wanted: str, error: Exception) -> ModelError:
 
 
 def _existing_or_hub_name(name: str | Path) -> Path | str:
-    path = Path(name).expanduser()
+    path = _expanded(name)
     if path.exists():
         if path.is_file() and path.suffix != ".gguf":
             raise ModelError("a model folder, a .gguf file or a hub name", f"the file {path}", "check the path")
@@ -76,23 +76,35 @@ def _existing_or_hub_name(name: str | Path) -> Path | str:
     return str(name)
 
 
+def _expanded(name: str | Path) -> Path:
+    try:
+        path = Path(name).expanduser()
+        path.exists()
+    except (OSError, RuntimeError) as error:
+        raise unusable(str(name)[:100], "a model", error) from error
+    return path
+
+
 def _load(name: str, source: str, template: PromptTemplate, dtype: torch.dtype, device: str | None) -> Generator:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-    config = AutoConfig.from_pretrained(source)
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     _refuse_text_encoder(name, config)
     factory = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    model, loading = factory.from_pretrained(source, dtype=dtype, output_loading_info=True)
+    model, loading = factory.from_pretrained(
+        source, dtype=dtype, output_loading_info=True, use_safetensors=True, trust_remote_code=False
+    )
     if loading["missing_keys"]:
         missing = sorted(loading["missing_keys"])
         raise ModelError("all weights of the model", f"{name} lacks {missing[0]}", "get the complete model")
     model = model.eval().to(device or default_device())
     tokens = PromptTokenizer(tokenizer, template, context_size(config, tokenizer), config.is_encoder_decoder)
+    tokens.prompt("", (), 0)  # a chat template that fails should fail here
     stop_tokens = _stop_tokens(model, tokenizer)
-    stop_token = tokenizer.eos_token_id if tokenizer.eos_token_id in stop_tokens else min(stop_tokens)
+    stop_token = tokens.turn_end(stop_tokens) or tokenizer.eos_token_id
     if not config.is_encoder_decoder:
-        return CausalGenerator(name, model, tokens, stop_tokens, stop_token)
+        return CausalGenerator(name, model, tokens, stop_tokens | {stop_token}, stop_token)
     return Seq2SeqGenerator(name, model, tokens, stop_tokens, stop_token, decoder_start(model))
 
 
@@ -133,7 +145,7 @@ def _stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     stated = model.generation_config.eos_token_id
     ids = set(stated) if isinstance(stated, (list, tuple)) else {stated}
     found = frozenset(int(i) for i in (*ids, tokenizer.eos_token_id) if i is not None)
-    if not found:
+    if tokenizer.eos_token_id is None:
         raise ModelError("a model with an end-of-text token", "none", "set eos_token in its tokenizer")
     return found
 
@@ -178,10 +190,12 @@ def _convert_into(file: Path, target: Path) -> None:
 
 
 def _convert_gguf(file: Path, folder: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
     source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-    model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    seq2seq = AutoConfig.from_pretrained(**source).is_encoder_decoder
+    factory = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
+    model = factory.from_pretrained(**source, dtype=torch.float32)
     # The weights are plain floats now; left in place, these two make transformers refuse to save them.
     model.hf_quantizer = None
     del model.config.quantization_config

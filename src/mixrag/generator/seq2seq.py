@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from mixrag.corpus.passage import Passage
-from mixrag.generator.causal import SCORED_TOKENS_AT_ONCE, batches_by_length
+from mixrag.errors import QuestionError
+from mixrag.generator.batching import in_batches, log_probs_of
 from mixrag.generator.protocol import Prompt
 from mixrag.generator.tokens import PromptTokenizer
 
@@ -64,7 +65,19 @@ class Seq2SeqGenerator:
 
     def prompt(self, question: str, passages: Sequence[Passage], reserve: int) -> Prompt:
         """See ``Generator.prompt``; the answer has the decoder's context to itself."""
+        longest = self._longest_answer
+        if reserve > longest:
+            found, remedy = f"{reserve} tokens", "lower --max-tokens or shorten the answer"
+            raise QuestionError(
+                f"an answer of at most {longest} tokens, which the decoder can write", found, remedy
+            )
         return self.tokens.prompt(question, passages, reserve=0)
+
+    @property
+    def _longest_answer(self) -> int:
+        # Learned positions end where their table ends; T5's relative ones do not.
+        learned = getattr(self.model.config, "max_position_embeddings", None)
+        return 2**20 if learned is None else int(learned) - len(self.decoder_start)
 
     def prompt_text(self, prompt: Prompt) -> str:
         """See ``Generator.prompt_text``."""
@@ -76,22 +89,17 @@ class Seq2SeqGenerator:
 
     def text(self, tokens: Sequence[int]) -> str:
         """See ``Generator.text``."""
-        return self.tokens.text(tokens)
+        return self.tokens.text(tokens, self.stop_tokens)
 
     def log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:
         """See ``Generator.log_likelihood``."""
-        result = torch.empty(len(prompts), len(answer))
-        for batch in batches_by_length([len(prompt.tokens) for prompt in prompts], SCORED_TOKENS_AT_ONCE):
-            result[batch] = self._log_likelihood([prompts[i] for i in batch], answer)
-        return result
+        return in_batches(self._log_likelihood, prompts, answer)
 
     def _log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:
         encoded, attended = self._encode(prompts)
         read = torch.tensor([*self.decoder_start, *answer[:-1]], device=encoded.device)
         logits, _ = _decode(self.model, read.expand(len(prompts), -1), encoded, attended, None)
-        log_probs = logits[:, -len(answer) :].log_softmax(-1)  # (K, T, V)
-        wanted = torch.tensor(list(answer), device=encoded.device).expand(len(prompts), -1)
-        return log_probs.gather(-1, wanted.unsqueeze(-1)).squeeze(-1).cpu()
+        return log_probs_of(logits[:, -len(answer) :], answer)
 
     def start(self, prompts: Sequence[Prompt]) -> Seq2SeqBranches:
         """See ``Generator.start``."""

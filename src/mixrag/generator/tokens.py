@@ -7,7 +7,7 @@ that no document can open or close a chat turn.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -58,12 +58,24 @@ class PromptTokenizer:
         """An answer's ids with the stop token; in running text a space parts it from the prompt."""
         return (*self._plain(self._separator + answer), stop)
 
-    def text(self, tokens: Sequence[int]) -> str:
+    def text(self, tokens: Sequence[int], stop_tokens: Set[int]) -> str:
         """The text of answer ids without special tokens, and without the space that parts it from the prompt."""
-        text: str = self.tokenizer.decode(
-            list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        written = [token for token in tokens if token not in stop_tokens]
+        text: str = self.tokenizer.decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text.removeprefix(self._separator)
+
+    def turn_end(self, stop_tokens: Set[int]) -> int | None:
+        """The token that the chat format writes behind an assistant's message; None where it has none.
+
+        It is one of the stop tokens, or an added token that the model was not declared to stop at.
+        """
+        if not self._in_chat:
+            return None
+        messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _SENTINEL}]
+        rendered = self.tokenizer.apply_chat_template(messages, tokenize=False)
+        ids = self._trusted(rendered.partition(_SENTINEL)[2])
+        known = stop_tokens | self.tokenizer.added_tokens_decoder.keys()
+        return ids[0] if ids and ids[0] in known else None
 
     @cached_property
     def _in_chat(self) -> bool:

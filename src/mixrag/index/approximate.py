@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ class FaissIndex:
         """Write the index in FAISS' own format."""
         import faiss
 
-        partial = path.with_suffix(".partial")
+        partial = path.with_suffix(f".{os.getpid()}.partial")
         faiss.write_index(self.index, str(partial))
         partial.replace(path)  # a kill leaves either no index or a whole one
 

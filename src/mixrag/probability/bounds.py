@@ -15,6 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mixrag.probability.logspace import log_sum
+
 
 def escape_mass(first: Tensor | float, later: Tensor | float, switch: float, length: int) -> Tensor:
     """1 - (1-first)(1-ρ·later)^(T-1): the probability that a hidden path meets a changed passage.
@@ -50,7 +52,8 @@ def log_truncation_bracket(
     1-ε, not renormalised). The paths left out carry at most ``escape_mass``: L ≤ p ≤ L + ε at switch 0.
     """
     missed = escape_mass(dropped_prior, dropped_prior, switch, length)
-    return log_kept, torch.logaddexp(log_kept, missed.to(log_kept).log()).clamp(max=0.0)
+    log_missed = missed.to(log_kept).log().expand_as(log_kept)
+    return log_kept, log_sum(torch.stack([log_kept, log_missed]), 0).clamp(max=0.0)
 
 
 def is_certainly_best(
@@ -61,7 +64,8 @@ def is_certainly_best(
     Its lead over ``log_kept_other``, the best of all the others, must reach what those others can still gain.
     """
     missed = escape_mass(dropped_prior, dropped_prior, switch, length)
-    return log_kept_best.exp() - log_kept_other.exp() >= missed
+    # In log space, where also the tiniest probabilities can be told apart.
+    return log_kept_best >= torch.logaddexp(log_kept_other, missed.to(log_kept_other).log())
 
 
 def pruning_tv(

@@ -30,15 +30,18 @@ def log_normalise(log_x: Tensor, dim: int) -> Tensor:
 
 
 def log_sum_others(log_x: Tensor, dim: int) -> Tensor:
-    """log Σ_{i≠j} exp x_i for every j along ``dim``; shape as ``log_x``.
+    """log Σ_{i≠j} exp x_i for every j along ``dim``; shape as ``log_x``, -inf where no other has any mass.
 
     Running sums from both ends, because log(total - x_j) loses all digits where x_j is most of the total.
     """
-    log_x = log_x.movedim(dim, -1)
-    from_right = _log_sum_before(log_x.flip(-1)).flip(-1)
-    return torch.logaddexp(_log_sum_before(log_x), from_right).movedim(-1, dim)
+    # A finite stand-in for -inf: its exponential is zero as well, and its gradients are zero instead of NaN.
+    floor = torch.finfo(log_x.dtype).min / 4
+    log_x = log_x.movedim(dim, -1).clamp(min=floor)
+    from_right = _log_sum_before(log_x.flip(-1), floor).flip(-1)
+    others = torch.logaddexp(_log_sum_before(log_x, floor), from_right)
+    return others.masked_fill(others <= floor / 2, NEG_INF).movedim(-1, dim)
 
 
-def _log_sum_before(log_x: Tensor) -> Tensor:
+def _log_sum_before(log_x: Tensor, floor: float) -> Tensor:
     running = log_x.logcumsumexp(-1)[..., :-1]
-    return torch.nn.functional.pad(running, (1, 0), value=NEG_INF)
+    return torch.nn.functional.pad(running, (1, 0), value=floor)

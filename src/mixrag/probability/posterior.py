@@ -42,12 +42,11 @@ def log_leave_one_out(
 ) -> Tensor:
     """log p(y | x) had passage j never been retrieved, for each j, shape (*B, K).
 
-    The prior is renormalised over the others. At switch 0 that is (p - π_j ℓ_j) / (1 - π_j), at switch 1 the
-    same for each token, between them one forward recursion for each j. -inf where no other passage has any
-    mass.
+    The others' prior is divided by 1 - π_j; under a truncated prior, as in the marginal, the passages left out
+    keep their mass and add nothing. At switch 0 that is (p - π_j ℓ_j) / (1 - π_j), at switch 1 the same for
+    each token, between them one forward recursion for each j. -inf where π_j = 1: nothing is left.
     """
-    log_prior = log_normalise(log_prior, -1)
-    log_rest = log_sum_others(log_prior, -1)
+    log_rest = _log_complement(log_prior)
     if switch == 0.0:
         joint = log_prior + log_answer_likelihood(log_likelihood, mask)
         return _divide(log_sum_others(joint, -1), log_rest)
@@ -55,17 +54,28 @@ def log_leave_one_out(
         per_token = log_sum_others(log_prior.unsqueeze(-1) + log_likelihood, -2)  # (*B, K, T)
         per_token = _divide(per_token, log_rest.unsqueeze(-1))
         return log_answer_likelihood(per_token, mask)
-    return _leave_one_out_between(log_prior, log_likelihood, switch, mask)
+    return _leave_one_out_between(log_prior, log_rest, log_likelihood, switch, mask)
+
+
+def _log_complement(log_prior: Tensor) -> Tensor:
+    """log(1 - π_j), from the other passages and the mass outside: a difference would lose digits near π_j = 1."""
+    outside = -torch.expm1(log_sum(log_prior, -1).detach())
+    # A total of one up to rounding has nothing outside.
+    rounding = 8 * log_prior.shape[-1] * torch.finfo(log_prior.dtype).eps
+    outside = torch.where(outside > rounding, outside, torch.zeros_like(outside))
+    log_others = log_sum_others(log_prior, -1)
+    return log_sum(torch.stack([log_others, outside.log().unsqueeze(-1).expand_as(log_others)]), 0)
 
 
 def _leave_one_out_between(
-    log_prior: Tensor, log_likelihood: Tensor, switch: float, mask: Tensor | None
+    log_prior: Tensor, log_rest: Tensor, log_likelihood: Tensor, switch: float, mask: Tensor | None
 ) -> Tensor:
     columns = []
     for j in range(log_prior.shape[-1]):
         others = log_prior.clone()
         others[..., j] = -math.inf
-        columns.append(log_marginal(log_normalise(others, -1), log_likelihood, switch, mask))
+        rest = log_rest[..., j : j + 1]
+        columns.append(log_marginal(_divide(others, rest), log_likelihood, switch, mask))
     return torch.stack(columns, -1)
 
 

@@ -105,9 +105,11 @@ def log_predictive_weights(
     the mass that a draw leaves out, so that the mixed tokens multiply to the log marginal.
     """
     filtered = log_filter(log_prior, log_likelihood, switch, mask)
-    weights = [log_prior.expand(filtered.shape[:-1])]
+    log_prior, _, valid = _broadcast(log_prior, log_likelihood, mask)
+    weights = [log_prior]
     for t in range(filtered.shape[-1]):
-        weights.append(log_transition(filtered[..., t], log_prior, switch))
+        started = valid[..., : t + 1].any(-1, keepdim=True)
+        weights.append(torch.where(started, log_transition(filtered[..., t], log_prior, switch), log_prior))
     return torch.stack(weights, -1)
 
 
@@ -154,7 +156,8 @@ def expected_draws(log_prior: Tensor, log_likelihood: Tensor, switch: float, mas
     """
     _check(log_prior, log_likelihood, switch, mask)
     with torch.enable_grad():
-        prior = log_prior.detach().expand(log_likelihood.shape[:-1]).clone().requires_grad_()
+        expanded, _, _ = _broadcast(log_prior, log_likelihood, mask)
+        prior = expanded.detach().clone().requires_grad_()
         total = log_marginal(prior, log_likelihood.detach(), switch, mask)
         (draws,) = torch.autograd.grad(total.sum(), prior)
     return draws

@@ -1,0 +1,22 @@
+"""The probability floor imports torch, itself and plain mathematics; nothing else."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import mixrag.probability
+
+ALLOWED = {"__future__", "math", "torch", "mixrag"}
+
+
+def test_the_probability_floor_imports_torch_only() -> None:
+    files = list(Path(mixrag.probability.__file__).parent.glob("*.py"))
+    assert len(files) >= 5
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                assert name.split(".")[0] in ALLOWED, f"{file.name} imports {name}"
+                assert not name.startswith("mixrag") or name.startswith("mixrag.probability")
