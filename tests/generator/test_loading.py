@@ -148,6 +148,40 @@ def test_weights_that_are_missing_are_not_made_up(tiny_folder: Folder, tmp_path:
     refusal(ModelError, folder)
 
 
+def test_an_answer_ends_as_the_chat_format_ends_a_turn(tmp_path: Path) -> None:
+    """Not with the tokenizer's end of text, which such a model seldom writes after an answer."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = tiny_models.chat_tokenizer(special=False)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    generator = load_generator(tmp_path, device="cpu")
+    turn_end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert turn_end != tokenizer.eos_token_id
+    assert generator.answer_tokens("nine")[-1] == turn_end
+    assert generator.stop_tokens == {turn_end, tokenizer.eos_token_id}
+    assert generator.text(generator.answer_tokens("nine")) == "nine"
+
+
+def test_weights_in_a_pickle_are_refused(tiny_folder: Folder, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    folder = shutil.copytree(tiny_folder("gpt2"), tmp_path / "model")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    refusal(ModelError, folder)
+
+
 def test_a_text_encoder_is_no_language_model(tmp_path: Path) -> None:
     """A model that sees the words to come gives no p(next token | words so far)."""
     from transformers import BertConfig, BertModel
