@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mixrag.cli.show import plain
-
 if TYPE_CHECKING:
     from mixrag.corpus import Progress as Listener
 
@@ -53,8 +51,7 @@ class _Bar(_Counter):
 
     def file(self, path: str) -> None:
         super().file(path)
-        name = plain(path.rsplit("/", 1)[-1])[:32]
-        self._progress.update(self._task, description=f"{self.seen}/{self.files} files  {name}")
+        self._progress.update(self._task, description=f"{self.seen}/{self.files} files")
 
     def embedded(self, done: int, known: int) -> None:
         super().embedded(done, known)
