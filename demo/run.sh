@@ -10,7 +10,12 @@ show() {
     "$mixrag" "$@"
 }
 show index demo/corpus --store "$store"
-show ask "What single dose of pelindrate does an adult of normal weight receive for lanter fever?" --store "$store"
-show ask "How much did the Land Tribunal order Perran Hask to pay his sister in total?" --store "$store"
-show ask "To what level did the Tarravoe Reserve lift its policy rate in September 2023?" --store "$store" --switch 1
-show score "Which laboratory test proves that a patient has lanter fever?" "Morrick smear" --store "$store"
+show ask "Which bacterium was behind the Hesterlin cough epidemic of winter 2022?" --store "$store"
+show ask "What was the name of Rosamund Quill's boat?" --store "$store" --switch 1
+show ask "Who founded the Dunmarret Credit Union?" --store "$store" --decoder beam
+show score "Who founded the Dunmarret Credit Union?" "Osric Penhallow" --store "$store"
+cat <<'END'
+
+The packaged model is small and not trained to read passages: it answers these questions and fails at most of the
+85 in demo/pairs.jsonl. Ask your own: mixrag ask "..." --store demo/store (--why takes an answer apart).
+END

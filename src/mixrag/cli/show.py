@@ -113,7 +113,7 @@ def index_report(report: IndexReport, *, as_json: bool) -> None:
         f"{report.documents} documents, {report.passages} passages in the store "
         f"(+{report.added} -{report.removed} passages, {report.embedded} embedded, "
         f"{report.unchanged} files unchanged)",
-        highlight=False,
+        soft_wrap=True,
     )
     if skipped:
         console.print(f"{len(skipped)} skipped:", style="yellow")
