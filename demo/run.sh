@@ -5,14 +5,19 @@ mixrag=$1
 store=$2
 show() {
     printf '\n$ mixrag'
-    printf ' %s' "$@"
+    for word in "$@"; do
+        case $word in
+        *" "*) printf ' "%s"' "$word" ;;
+        *) printf ' %s' "$word" ;;
+        esac
+    done
     printf '\n'
     "$mixrag" "$@"
 }
 show index demo/corpus --store "$store"
-show ask "Which bacterium was behind the Hesterlin cough epidemic of winter 2022?" --store "$store"
-show ask "What was the name of Rosamund Quill's boat?" --store "$store" --switch 1
-show ask "Who founded the Dunmarret Credit Union?" --store "$store" --decoder beam
+show ask "Which bacterium was behind the Hesterlin cough epidemic of winter 2022?" --store "$store" --switch 1
+show ask "What was the name of Rosamund Quill's boat?" --store "$store"
+show ask "Who founded the Dunmarret Credit Union?" --store "$store" -k 10
 show score "Who founded the Dunmarret Credit Union?" "Osric Penhallow" --store "$store"
 cat <<'END'
 
