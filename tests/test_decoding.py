@@ -114,6 +114,18 @@ def test_narrow_beams_are_sometimes_certified_and_sometimes_not() -> None:
     assert verdicts == {True, False}
 
 
+def test_narrow_beams_never_certify_a_miss_and_do_miss() -> None:
+    missed = 0
+    for seed in range(60):
+        toy = Toy([0.5, 0.3, 0.2], seed, 4, 3)
+        found = beam(toy_mixture(toy, 0.0), width=1, max_tokens=3)
+        best = max(outcomes(toy, 0.0, limit=3).values())
+        is_best = math.exp(found.answers[0].log_prob) >= best * (1 - 1e-9)
+        assert is_best or not found.certified
+        missed += not is_best
+    assert missed > 0
+
+
 def test_a_wider_beam_is_never_worse_on_its_own_mixture_in_the_mean() -> None:
     gain = 0.0
     for seed in range(30):

@@ -173,6 +173,8 @@ def test_why_takes_an_answer_apart(chat: RAG) -> None:
     rest = sum(c.prior * math.exp(c.log_likelihood) for c in apart.components[1:])
     assert first.log_without == pytest.approx(math.log(rest / (1 - first.prior)), abs=1e-6)
     assert first.poisoning == pytest.approx(first.prior)
+    assert first.inner_products == (answer.passages[0].inner_product,)
+    assert null.inner_products == () and null.poisoning is None
     only = chat.ask(QUESTION, k=1)
     assert first.alone == only.text and first.alone_log_prob == pytest.approx(only.log_prob, abs=1e-3)
 

@@ -20,7 +20,7 @@ from unittest import mock
 
 import pytest
 
-from mixrag.cli import main
+from mixrag.cli import main, show
 from tiny_encoder import save_encoder
 
 TEXTS = {
@@ -160,6 +160,11 @@ def test_numbers_that_json_lacks_are_null(indexed: Shell) -> None:
     """With one component there is no answer without it: log 0."""
     found = indexed.json("ask", QUESTION, "-k", "1", "--why")
     assert found["why"]["components"][0]["log_without"] is None
+
+
+def test_infinity_never_reaches_json(capsys: pytest.CaptureFixture[str]) -> None:
+    show._json({"log": [float("-inf"), 1.0], "deep": {"nan": float("nan")}})
+    assert json.loads(capsys.readouterr().out) == {"log": [None, 1.0], "deep": {"nan": None}}
 
 
 def test_what_a_person_reads(indexed: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
