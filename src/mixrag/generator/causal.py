@@ -14,10 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixrag.corpus.passage import Passage
-from mixrag.generator.batching import in_batches, log_probs_of
+from mixrag.generator.base import ModelGenerator
+from mixrag.generator.batching import log_probs_of
 from mixrag.generator.protocol import Prompt
-from mixrag.generator.tokens import PromptTokenizer
 
 
 @dataclass(frozen=True)
@@ -45,45 +44,8 @@ class CausalBranches:
 
 
 @dataclass(frozen=True)
-class CausalGenerator:
-    """A causal model with its tokenizer; see ``Generator`` for what each member means."""
-
-    name: str
-    model: Any
-    tokens: PromptTokenizer
-    stop_tokens: frozenset[int]
-    stop_token: int
-    """The stop token that ends an answer of known text."""
-
-    @property
-    def vocabulary_size(self) -> int:
-        """V, as wide as the model's output layer."""
-        return int(self.model.get_output_embeddings().weight.shape[0])
-
-    @property
-    def context_size(self) -> int:
-        """Tokens of prompt and answer together."""
-        return self.tokens.context_size
-
-    def prompt(self, question: str, passages: Sequence[Passage], reserve: int) -> Prompt:
-        """See ``Generator.prompt``."""
-        return self.tokens.prompt(question, passages, reserve)
-
-    def prompt_text(self, prompt: Prompt) -> str:
-        """See ``Generator.prompt_text``."""
-        return self.tokens.prompt_text(prompt)
-
-    def answer_tokens(self, answer: str) -> tuple[int, ...]:
-        """See ``Generator.answer_tokens``."""
-        return self.tokens.answer_tokens(answer, self.stop_token)
-
-    def text(self, tokens: Sequence[int]) -> str:
-        """See ``Generator.text``."""
-        return self.tokens.text(tokens, self.stop_tokens)
-
-    def log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:
-        """See ``Generator.log_likelihood``; one pass, the output layer on the answer's positions only."""
-        return in_batches(self._log_likelihood, prompts, answer)
+class CausalGenerator(ModelGenerator):
+    """A causal model with its tokenizer."""
 
     def _log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:
         read = list(answer[:-1])

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from mixrag.corpus.passage import Passage
 from mixrag.errors import QuestionError
-from mixrag.generator.batching import in_batches, log_probs_of
+from mixrag.generator.base import ModelGenerator
+from mixrag.generator.batching import log_probs_of
 from mixrag.generator.protocol import Prompt
-from mixrag.generator.tokens import PromptTokenizer
 
 
 @dataclass(frozen=True)
@@ -42,26 +42,11 @@ class Seq2SeqBranches:
 
 
 @dataclass(frozen=True)
-class Seq2SeqGenerator:
-    """A seq2seq model with its tokenizer; see ``Generator`` for what each member means."""
+class Seq2SeqGenerator(ModelGenerator):
+    """An encoder-decoder model with its tokenizer."""
 
-    name: str
-    model: Any
-    tokens: PromptTokenizer
-    stop_tokens: frozenset[int]
-    stop_token: int
     decoder_start: tuple[int, ...]
     """Ids that the decoder reads before the answer: the start token, and a forced first token (BART)."""
-
-    @property
-    def vocabulary_size(self) -> int:
-        """V, as wide as the model's output layer."""
-        return int(self.model.get_output_embeddings().weight.shape[0])
-
-    @property
-    def context_size(self) -> int:
-        """Tokens that the encoder reads, with the answer's reserve."""
-        return self.tokens.context_size
 
     def prompt(self, question: str, passages: Sequence[Passage], reserve: int) -> Prompt:
         """See ``Generator.prompt``; the answer has the decoder's context to itself."""
@@ -78,22 +63,6 @@ class Seq2SeqGenerator:
         # Learned positions end where their table ends; T5's relative ones do not.
         learned = getattr(self.model.config, "max_position_embeddings", None)
         return 2**20 if learned is None else int(learned) - len(self.decoder_start)
-
-    def prompt_text(self, prompt: Prompt) -> str:
-        """See ``Generator.prompt_text``."""
-        return self.tokens.prompt_text(prompt)
-
-    def answer_tokens(self, answer: str) -> tuple[int, ...]:
-        """See ``Generator.answer_tokens``."""
-        return self.tokens.answer_tokens(answer, self.stop_token)
-
-    def text(self, tokens: Sequence[int]) -> str:
-        """See ``Generator.text``."""
-        return self.tokens.text(tokens, self.stop_tokens)
-
-    def log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:
-        """See ``Generator.log_likelihood``."""
-        return in_batches(self._log_likelihood, prompts, answer)
 
     def _log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:
         encoded, attended = self._encode(prompts)
