@@ -1,6 +1,6 @@
 """One-pass beam search against the paper's thorough decoding, at equal rows of the language model.
 
-    python benchmarks/one_pass_beam.py [--mixtures 300]
+    python benchmarks/one_pass_beam.py [--mixtures 300] [--spread 1.5]
 
 Random mixtures small enough that the most probable answer is known by enumeration: K=5 passages, V=8 words,
 answers of T=5 words. Thorough decoding has width 4 for each passage; the one-pass beam gets the largest width
@@ -24,6 +24,8 @@ from mixrag.generator.table import TableBranches
 from mixrag.mixture import Component, Mixture
 
 K, V, T = 5, 8, 5
+SPREAD = 1.5
+"""Standard deviation of the random logits: small ones give nearly flat laws."""
 WIDTH = 4
 """Of thorough decoding, for each passage."""
 STARTS, STEPS, SCORED = "rows started", "rows advanced", "tokens scored"
@@ -65,13 +67,13 @@ class Random:
     laws: tuple[Tensor, ...]
 
     @classmethod
-    def drawn(cls, seed: int) -> Random:
+    def drawn(cls, seed: int, spread: float = SPREAD) -> Random:
         source = torch.Generator().manual_seed(seed)
 
         def normal(*shape: int) -> Tensor:
             return torch.randn(*shape, generator=source, dtype=torch.float64)
 
-        laws = tuple((1.5 * normal(K, V**t, V)).log_softmax(-1) for t in range(T))
+        laws = tuple((spread * normal(K, V**t, V)).log_softmax(-1) for t in range(T))
         return cls(normal(K).log_softmax(-1), laws)
 
     def mixture(self) -> Mixture:
@@ -117,9 +119,9 @@ class Outcome:
         return self.one_pass.answers[0].tokens == self.optimum, self.thorough.answers[0].tokens == self.optimum
 
 
-def outcome(seed: int) -> Outcome:
+def outcome(seed: int, spread: float = SPREAD) -> Outcome:
     """Both methods on one mixture, the beam as wide as thorough decoding's rows allow."""
-    drawn = Random.drawn(seed)
+    drawn = Random.drawn(seed, spread)
     log_probs = drawn.log_probs()
     best = int(log_probs.argmax())
     optimum = tuple(best // V**t % V for t in reversed(range(T)))
@@ -142,14 +144,16 @@ def main() -> None:
     """Print the table of docs/comparison.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mixtures", type=int, default=300)
-    seeds = range(parser.parse_args().mixtures)
-    outcomes = [outcome(seed) for seed in seeds]
+    parser.add_argument("--spread", type=float, default=SPREAD, help="standard deviation of the logits")
+    options = parser.parse_args()
+    seeds, spread = range(options.mixtures), options.spread
+    outcomes = [outcome(seed, spread) for seed in seeds]
     print("method                      optimum found   mean log p(y|x)   mean row-steps   certified")
     report("the optimum itself", outcomes, [(o.log_optimum, True, 0, True) for o in outcomes])
     report("one pass, equal rows", outcomes, [row(o, o.one_pass, o.rows_one_pass) for o in outcomes])
     report(f"thorough, {WIDTH} per passage", outcomes, [row(o, o.thorough, o.rows_thorough) for o in outcomes])
     for width in (WIDTH, WIDTH * K):
-        rows = [of_width(o, seed, width) for o, seed in zip(outcomes, seeds, strict=True)]
+        rows = [of_width(o, Random.drawn(seed, spread), width) for o, seed in zip(outcomes, seeds, strict=True)]
         report(f"one pass, width {width}", outcomes, rows)
 
 
@@ -162,9 +166,9 @@ def row(each: Outcome, search: Search, rows: int) -> Row:
     return best.log_prob, best.tokens == each.optimum, rows, search.certified
 
 
-def of_width(each: Outcome, seed: int, width: int) -> Row:
+def of_width(each: Outcome, drawn: Random, width: int) -> Row:
     """What a one-pass beam of this width finds."""
-    return row(each, *run(Random.drawn(seed), lambda mixture: beam(mixture, width, T)))
+    return row(each, *run(drawn, lambda mixture: beam(mixture, width, T)))
 
 
 def report(name: str, outcomes: list[Outcome], rows: list[Row]) -> None:
