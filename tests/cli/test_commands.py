@@ -173,6 +173,8 @@ def test_what_a_person_reads(indexed: Shell, monkeypatch: pytest.MonkeyPatch) ->
     for part in ("p(answer) = ", "prior", "posterior", "cod.txt [0:47]", "Written by:", "log evidence ratio"):
         assert part in text
     assert "\x1b" not in text, "colour is for terminals"
+    assert "over all passages, retrieved or not, p(answer) is between" in text
+    assert "exact: no passage was left out" in indexed("ask", QUESTION, "-k", "all")
     assert "p(answer) = " in indexed("score", QUESTION, "nine")
     assert "1. p = " in indexed("passages", QUESTION)
     info = indexed("info")

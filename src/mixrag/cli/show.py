@@ -165,7 +165,9 @@ def _probability(found: Answer) -> str:
 
 def _remarks(found: Answer) -> list[str]:
     remarks = []
-    if found.log_bounds:
+    if found.passages and found.outside == 0.0:
+        remarks.append("exact: no passage was left out")
+    elif found.log_bounds:
         low, high = (math.exp(bound) for bound in found.log_bounds)
         remarks.append(f"over all passages, retrieved or not, p(answer) is between {low:.4g} and {high:.4g}")
     if found.certified is not None:
