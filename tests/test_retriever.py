@@ -153,6 +153,39 @@ def test_a_truncated_hybrid_prior_keeps_the_best_and_knows_what_is_outside(store
     assert two.log_prior.exp().tolist() == pytest.approx((prior[:2] / prior[:2].sum()).tolist(), rel=1e-5)
 
 
+def test_an_exact_hybrid_ranking_misses_nothing_that_is_second_best_twice(store: Store, tmp_path: Path) -> None:
+    """A passage among the first of neither distribution can be the first of their sum."""
+    texts = [f"cod cod cod {i}" for i in range(4)] + [f"licence {i} eel hen" for i in range(4)]
+    texts.append("cod licence of the harbour office by the sea")
+    folder = tmp_path / "more"
+    folder.mkdir()
+    for i, text in enumerate(texts):
+        (folder / f"{i}.txt").write_text(text)
+    encoder = WordsEncoder()
+    with Store.open(tmp_path / "second", create=True) as second:
+        ingest(
+            second,
+            [folder],
+            embed=encoder.encode_passages,
+            encoder_fingerprint=encoder.fingerprint,
+            encoder_name=encoder.name,
+            embedding_text=encoder.passage_text,
+            splitter=WordSplitter(),
+        )
+        searched: list[int] = []
+
+        class Watched(ExactIndex):
+            def search(self, question, k, allowed=None):
+                searched.append(k)
+                return super().search(question, k, allowed)
+
+        found = StoreRetriever(second, encoder, Watched(*second.vectors()))
+        full = found.retrieve("cod licence", Settings(k="all", lexical=0.5))
+        first = found.retrieve("cod licence", Settings(k=1, lexical=0.5))
+        assert names(first) == names(full)[:1]
+        assert searched[-1] == len(texts), "all are candidates where the search is exact"
+
+
 def test_a_question_without_any_known_word_falls_back_to_dense(store: Store) -> None:
     plain, mixed = (retriever(store).retrieve("xyzzy", Settings(k="all", lexical=weight)) for weight in (0.0, 0.5))
     assert plain.log_prior.tolist() == mixed.log_prior.tolist()

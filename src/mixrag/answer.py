@@ -1,4 +1,4 @@
-"""Answer: what a person or a program is told. Every number in it is a probability with a stated definition."""
+"""Answer: what a person or a program is told. Every number in it has a stated definition."""
 
 from __future__ import annotations
 

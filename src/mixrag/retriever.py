@@ -137,15 +137,22 @@ def _ranked(query: _Query, lexical: float, lexical_temperature: float) -> _Ranke
     if lexical == 0.0 or len(query.lexical[0]) == 0:
         logits, log_z = _dense(query, hits)
         return _Ranked(hits.rows, logits - log_z, torch.from_numpy(hits.inner_products), log_z)
-    # The k best of a sum of two distributions may be missing from the k best of each; twice as many seldom are.
-    pool = np.union1d(query.search(2 * query.k, query.allowed).rows, query.lexical[0][: 2 * query.k])
-    hits = query.search(len(pool), pool)
+    hits = _candidates(query)
     logits, log_z = _dense(query, hits)
     by_words = _lexical(query, hits.rows, lexical_temperature)
     mixed = torch.stack([logits - log_z + _log(1 - lexical), by_words + _log(lexical)])
     log_mass = log_sum(mixed, 0)
     best = log_mass.argsort(descending=True, stable=True)[: query.k]
     return _Ranked(hits.rows[best.numpy()], log_mass[best], torch.from_numpy(hits.inner_products)[best], log_z)
+
+
+def _candidates(query: _Query) -> Hits:
+    """What may be among the k best of the sum of both distributions: everything, where the search is exact."""
+    if query.log_full is not None:
+        return query.search(query.count, query.allowed)
+    # They may be missing from the k best of each distribution; from twice as many they seldom are.
+    pool = np.union1d(query.search(2 * query.k, query.allowed).rows, query.lexical[0][: 2 * query.k])
+    return query.search(len(pool), pool)
 
 
 def _dense(query: _Query, hits: Hits) -> tuple[Tensor, float]:

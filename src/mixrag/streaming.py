@@ -20,7 +20,8 @@ class StreamedToken:
     log_prob: float
     """log p(token | question, tokens before)."""
     posterior: tuple[float, ...]
-    """For each passage in order of rank, p(its component is writing | question, answer so far)."""
+    """For each passage in order of rank, p(its component is writing | question, answer so far); where a decoder
+    decides on whole answers, given the whole answer."""
 
 
 class Stream:
@@ -56,12 +57,12 @@ class Stream:
             yield from self._searched()
 
     def _stepwise(self) -> Iterator[StreamedToken]:
-        pieces, taken = TextPieces(self.mixture.generator), list[Step]()
+        pieces, taken, held = TextPieces(self.mixture.generator), list[Step](), holders(self.mixture)
         for step in self._steps():
             taken.append(step)
             last = step.token in self.mixture.generator.stop_tokens or len(taken) == self.settings.max_tokens
             posterior = step.posterior.tolist()
-            per_passage = tuple(posterior[j] for j in holders(self.mixture))
+            per_passage = tuple(posterior[j] for j in held)
             yield StreamedToken(pieces.add(step.token, last=last), step.log_prob, per_passage)
         self._answer = build_answer(scored(self.mixture, taken), self.retrieval, self.settings)
 

@@ -7,8 +7,9 @@ has no position: a row's log-probabilities are those of the row alone, up to the
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -74,7 +75,7 @@ def pad_left(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tenso
 
 
 def _forward(model: Any, ids: Tensor, attended: Tensor, *, cache: Any, keep: int) -> Any:
-    accepted = inspect.signature(model.forward).parameters
+    accepted = _arguments(type(model).forward)
     options: dict[str, Any] = {"use_cache": cache is not None, "past_key_values": cache}
     if "position_ids" in accepted:
         positions = (attended.long().cumsum(-1) - 1).clamp(min=0)
@@ -82,6 +83,12 @@ def _forward(model: Any, ids: Tensor, attended: Tensor, *, cache: Any, keep: int
     if "logits_to_keep" in accepted:
         options["logits_to_keep"] = keep
     return model(input_ids=ids, attention_mask=attended.long(), **options)
+
+
+@cache
+def _arguments(forward: Callable[..., Any]) -> frozenset[str]:
+    """What a model's forward takes; asked at every token, so looked up once."""
+    return frozenset(inspect.signature(forward).parameters)
 
 
 def _log_softmax(logits: Tensor) -> Tensor:
