@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mixrag.corpus.passage import Passage
@@ -54,8 +55,16 @@ class ModelGenerator:
 
     def log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:
         """See ``Generator.log_likelihood``; the output layer runs on the answer's positions only."""
-        return in_batches(self._log_likelihood, prompts, answer)
+        return self.log_likelihoods(prompts, [answer] * len(prompts))
+
+    def log_likelihoods(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
+        """(R, T): log p(y_t | prompt, y_<t) of R rows, each with its own answer; zero behind its end.
+
+        Without gradient, and within bounded memory whatever R is.
+        """
+        with torch.inference_mode():
+            return in_batches(self.token_log_probs, prompts, answers)
 
     @abstractmethod
-    def _log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:
-        """(K, T) of prompts that are read together."""
+    def token_log_probs(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
+        """As ``log_likelihoods``, with gradient, and all rows read together."""

@@ -15,23 +15,39 @@ DISTRIBUTIONS_AT_ONCE = 2048
 """Answer tokens in one such batch, each with a distribution over the whole vocabulary."""
 
 
-def in_batches(
-    score: Callable[[Sequence[Prompt], Sequence[int]], Tensor], prompts: Sequence[Prompt], answer: Sequence[int]
-) -> Tensor:
-    """(K, T) from a function that scores some prompts at once; prompts of like length go together."""
-    result = torch.empty(len(prompts), len(answer))
-    lengths = [len(prompt.tokens) + len(answer) for prompt in prompts]
-    rows = max(1, DISTRIBUTIONS_AT_ONCE // max(1, len(answer)))
+Score = Callable[[Sequence[Prompt], Sequence[Sequence[int]]], Tensor]
+
+
+def in_batches(score: Score, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
+    """(R, T) from a function that scores some rows at once; rows of like length go together."""
+    longest = max(map(len, answers), default=0)
+    result = torch.zeros(len(prompts), longest)
+    lengths = [len(prompt.tokens) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)]
+    rows = max(1, DISTRIBUTIONS_AT_ONCE // max(1, longest))
     for batch in batches_by_length(lengths, SCORED_TOKENS_AT_ONCE, rows):
-        result[batch] = score([prompts[i] for i in batch], answer)
+        scored = score([prompts[i] for i in batch], [answers[i] for i in batch])
+        result[batch, : scored.shape[1]] = scored.cpu()
     return result
 
 
-def log_probs_of(logits: Tensor, answer: Sequence[int]) -> Tensor:
-    """(K, T) log-probabilities of the answer's tokens, from logits (K, T, V)."""
-    logits = logits.float()
-    wanted = torch.tensor(list(answer), device=logits.device).expand(len(logits), -1)
-    return (logits.gather(-1, wanted.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)).cpu()
+def log_probs_of(logits: Tensor, answers: Sequence[Sequence[int]], starts: Sequence[int]) -> Tensor:
+    """(R, T) log-probabilities of the tokens of R answers, zero behind each answer's end.
+
+    Args:
+        logits: (R, L, V) of R rows.
+        answers: their answers.
+        starts: the position in ``logits`` that predicts the first token of each.
+    """
+    lengths = [len(answer) for answer in answers]
+    rows = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+    columns = torch.cat([torch.arange(length) for length in lengths])
+    wanted = torch.tensor([token for answer in answers for token in answer], device=logits.device)
+    # Only the answers' own positions become float32: they are few, a vocabulary is wide.
+    losses = torch.nn.functional.cross_entropy(
+        logits[rows, torch.tensor(starts)[rows] + columns].float(), wanted, reduction="none"
+    )
+    scored = torch.zeros(len(lengths), max(lengths, default=0), device=logits.device)
+    return scored.index_put((rows.to(logits.device), columns.to(logits.device)), -losses)
 
 
 def batches_by_length(lengths: Sequence[int], tokens: int, rows: int) -> list[list[int]]:

@@ -48,12 +48,13 @@ class CausalBranches:
 class CausalGenerator(ModelGenerator):
     """A causal model with its tokenizer."""
 
-    def _log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:
-        read = list(answer[:-1])
-        ids, attended = pad_left([[*prompt.tokens, *read] for prompt in prompts], self.model.device)
-        with torch.inference_mode():
-            output = _forward(self.model, ids, attended, cache=None, keep=len(answer))
-        return log_probs_of(output.logits[:, -len(answer) :], answer)
+    def token_log_probs(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
+        """See ``ModelGenerator.token_log_probs``."""
+        rows = [[*prompt.tokens, *answer[:-1]] for prompt, answer in zip(prompts, answers, strict=True)]
+        ids, attended = pad_left(rows, self.model.device)
+        output = _forward(self.model, ids, attended, cache=None, keep=max(map(len, answers)))
+        starts = [output.logits.shape[1] - len(answer) for answer in answers]
+        return log_probs_of(output.logits, answers, starts)
 
     def start(self, prompts: Sequence[Prompt]) -> CausalBranches:
         """See ``Generator.start``."""

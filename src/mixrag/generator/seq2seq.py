@@ -33,6 +33,7 @@ class Seq2SeqBranches:
     log_probs: Tensor
     """(R, V)."""
 
+    @torch.inference_mode()
     def advance(self, rows: Tensor, tokens: Tensor) -> Seq2SeqBranches:
         """See ``Branches.advance``."""
         self.cache.reorder_cache(rows)
@@ -64,12 +65,15 @@ class Seq2SeqGenerator(ModelGenerator):
         learned = getattr(self.model.config, "max_position_embeddings", None)
         return 2**20 if learned is None else int(learned) - len(self.decoder_start)
 
-    def _log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:
+    def token_log_probs(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
+        """See ``ModelGenerator.token_log_probs``."""
         encoded, attended = self._encode(prompts)
-        read = torch.tensor([*self.decoder_start, *answer[:-1]], device=encoded.device)
-        logits, _ = _decode(self.model, read.expand(len(prompts), -1), encoded, attended, None)
-        return log_probs_of(logits[:, -len(answer) :], answer)
+        # Padding stands behind an answer: what is read there is never scored.
+        ids, _ = pad_right([(*self.decoder_start, *answer[:-1]) for answer in answers], encoded.device)
+        logits, _ = _decode(self.model, ids, encoded, attended, None)
+        return log_probs_of(logits, answers, [len(self.decoder_start) - 1] * len(answers))
 
+    @torch.inference_mode()
     def start(self, prompts: Sequence[Prompt]) -> Seq2SeqBranches:
         """See ``Generator.start``."""
         from transformers import DynamicCache, EncoderDecoderCache
@@ -83,8 +87,7 @@ class Seq2SeqGenerator(ModelGenerator):
 
     def _encode(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
         ids, attended = pad_right([prompt.tokens for prompt in prompts], self.model.device)
-        with torch.inference_mode():
-            states = self.model.get_encoder()(input_ids=ids, attention_mask=attended.long())
+        states = self.model.get_encoder()(input_ids=ids, attention_mask=attended.long())
         return states.last_hidden_state, attended
 
 
@@ -99,12 +102,11 @@ def pad_right(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tens
 def _decode(model: Any, ids: Tensor, encoded: Tensor, attended: Tensor, cache: Any) -> tuple[Tensor, Any]:
     from transformers.modeling_outputs import BaseModelOutput
 
-    with torch.inference_mode():
-        output = model(
-            encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
-            attention_mask=attended.long(),
-            decoder_input_ids=ids,
-            past_key_values=cache,
-            use_cache=cache is not None,
-        )
+    output = model(
+        encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
+        attention_mask=attended.long(),
+        decoder_input_ids=ids,
+        past_key_values=cache,
+        use_cache=cache is not None,
+    )
     return output.logits.float(), output.past_key_values
