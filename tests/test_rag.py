@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 import mixrag
-from mixrag import RAG, Generator, Models, Settings
+from mixrag import RAG, Generator, Models, PromptTemplate, Settings
 from mixrag.corpus import Store
 from mixrag.errors import (
     EncoderMismatchError,
+    ModelError,
     QuestionError,
     SettingError,
     StoreEmptyError,
     StoreMissingError,
 )
+from mixrag.trained import Trained, read_trained, write_trained
 from words_encoder import WordsEncoder
 
 TEXTS = {
@@ -265,3 +268,162 @@ def test_the_mixture_itself_can_be_asked(chat: RAG) -> None:
     assert float(law.sum()) == pytest.approx(1.0, abs=1e-5)
     assert mixture.log_prob("nine") == pytest.approx(chat.score(QUESTION, "nine", k=3, switch=0.3).log_prob)
     torch.testing.assert_close(mixture.posterior("nine").sum(), torch.tensor(1.0, dtype=torch.float64))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A trained folder; none of its models is loaded here."""
+    folder = tmp_path / "trained"
+    for part in ("adapter", "question-encoder"):
+        (folder / part).mkdir(parents=True)
+    settings = {"k": 3, "group": 2, "switch": 0.5, "null": -2.0, "temperature": 0.7, "lexical": 0.25}
+    trained = Trained(
+        folder,
+        generator="someone/some-model",
+        adapter="adapter",
+        question_encoder="question-encoder",
+        settings=settings,
+        prompt={"header": "READ:\n"},
+        titles=False,
+    )
+    write_trained(trained)
+    return folder
+
+
+def at(tmp_path: Path, **options: object) -> RAG:
+    with RAG.open(tmp_path / "empty", create=True, **options) as rag:
+        return rag
+
+
+def test_a_trained_folder_gives_models_and_settings(tmp_path: Path, model: Path) -> None:
+    rag = at(tmp_path, model=str(model))
+    assert rag.models == Models(
+        generator="someone/some-model",
+        adapter=model / "adapter",
+        question_encoder=model / "question-encoder",
+        prompt=PromptTemplate(header="READ:\n"),
+        titles=False,
+    )
+    expected = Settings(k=3, group=2, switch=0.5, null=-2.0, temperature=0.7, lexical=0.25)
+    assert rag.settings == expected and rag.model == model
+
+
+def test_what_is_given_comes_before_the_trained_folder(tmp_path: Path, model: Path) -> None:
+    prompt = PromptTemplate(header="ELSE:\n")
+    given = Models(generator="other/model", adapter="none", prompt=prompt, device="cpu", dtype="bfloat16")
+    rag = at(tmp_path, model=model, models=given, settings={"k": 10, "null": None, "seed": 4})
+    assert rag.models == replace(given, question_encoder=model / "question-encoder", titles=False)
+    assert rag.settings == Settings(k=10, group=2, switch=0.5, null=None, temperature=0.7, lexical=0.25, seed=4)
+
+
+def test_of_whole_settings_only_the_temperature_is_left_to_the_trained_folder(tmp_path: Path, model: Path) -> None:
+    assert at(tmp_path, model=model, settings=Settings(k=10)).settings == Settings(k=10, temperature=0.7)
+    hot = Settings(temperature=2.0)
+    assert at(tmp_path, model=model, settings=hot).settings == hot
+    assert at(tmp_path, settings=Settings(k=10)).settings == Settings(k=10)
+
+
+def test_the_trained_temperature_reaches_the_prior(tmp_path: Path, tiny_generator: Loaded) -> None:
+    with opened(tmp_path, tiny_generator("gpt2")) as rag:
+        plain = rag.passages(QUESTION)
+    folder = tmp_path / "trained"
+    folder.mkdir()
+    write_trained(Trained(folder, settings={"temperature": 0.5, "k": 2}))
+    for settings, expected in ((None, 0.5), (Settings(k=3), 0.5), ({"temperature": 3.0}, 3.0)):
+        with RAG.open(tmp_path / "store", model=folder, settings=settings) as rag:
+            rag._encoder = WordsEncoder()
+            found = rag.passages(QUESTION)
+            assert found.temperature == expected != plain.temperature
+            assert rag.passages(QUESTION, k=1).temperature == expected
+
+
+@pytest.mark.parametrize("given", [{"encoder": "other"}, {"question_encoder": "other"}], ids=str)
+def test_another_encoder_leaves_out_what_was_fitted_to_the_trained_one(
+    given: dict, tmp_path: Path, model: Path
+) -> None:
+    rag = at(tmp_path, model=model, models=Models(**given))
+    assert (rag.models.encoder, rag.models.question_encoder, rag.models.titles) == (
+        given.get("encoder"),
+        given.get("question_encoder"),
+        None,
+    )
+    assert rag.models.adapter == model / "adapter"
+    assert rag.settings == Settings(k=3, group=2, switch=0.5, lexical=0.25)
+
+
+def test_the_trained_encoder_named_again_is_no_other_one(tmp_path: Path, model: Path) -> None:
+    given = Models(question_encoder=model / "adapter" / ".." / "question-encoder")
+    assert at(tmp_path, model=model, models=given).settings.temperature == 0.7
+    (model / "encoder").mkdir()
+    write_trained(replace(read_trained(model), encoder="encoder"))
+    rag = at(tmp_path, model=model, models=Models(encoder=str(model / "encoder")))
+    assert rag.settings.temperature == 0.7 and rag.models.question_encoder == model / "question-encoder"
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"settings": {"switch": 2.0}}, SettingError),
+        ({"settings": {"temperature": 0}}, SettingError),
+        ({"prompt": {"question": "no field"}}, SettingError),
+        ({"format": 2}, ModelError),
+    ],
+    ids=str,
+)
+def test_a_trained_folder_with_bad_values_is_named(
+    changes: dict, error: type[Exception], tmp_path: Path, model: Path
+) -> None:
+    document = json.loads((model / "mixrag.json").read_text())
+    (model / "mixrag.json").write_text(json.dumps(document | changes))
+    with pytest.raises(error) as caught:
+        at(tmp_path, model=model)
+    assert "\n" not in str(caught.value) and str(model / "mixrag.json") in str(caught.value)
+    assert not (tmp_path / "empty").exists()
+
+
+def test_settings_that_are_none_are_refused_at_opening(tmp_path: Path, model: Path) -> None:
+    for settings in ({"width": 3}, {"switch": 2.0}):
+        with pytest.raises(SettingError):
+            at(tmp_path, model=model, settings=settings)
+
+
+@pytest.fixture
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A reader that ships with the package."""
+    from mixrag import models
+
+    folder = tmp_path / "reader"
+    folder.mkdir()
+    write_trained(Trained(folder, adapter=".", settings={"temperature": 0.03, "null": 20.0, "lexical": 0.5}))
+    monkeypatch.setattr(models, "packaged_reader", lambda: folder)
+    return folder
+
+
+def test_the_packaged_models_are_opened_as_their_reader_was_trained(tmp_path: Path, reader: Path) -> None:
+    rag = at(tmp_path)
+    assert rag.models == Models(adapter=reader) and rag.model is None
+    assert rag.settings == Settings(temperature=0.03, null=20.0, lexical=0.5)
+    assert at(tmp_path, settings=Settings(k=2)).settings == Settings(k=2, temperature=0.03)
+    other = at(tmp_path, models=Models(encoder="other"))
+    assert other.models.adapter == reader and other.settings == Settings(lexical=0.5)
+
+
+@pytest.mark.parametrize("given", [{"generator": "other"}, {"adapter": "none"}, {"adapter": "mine"}], ids=str)
+def test_another_language_model_is_opened_without_the_reader(given: dict, tmp_path: Path, reader: Path) -> None:
+    rag = at(tmp_path, models=Models(**given))
+    assert rag.models == Models(**given) and rag.settings == Settings()
+
+
+def test_a_trained_folder_comes_before_the_reader(tmp_path: Path, reader: Path, model: Path) -> None:
+    assert at(tmp_path, model=model).settings.temperature == 0.7
+
+
+def test_another_encoder_is_refused_with_the_trained_folder_in_the_command(tmp_path: Path, chat: RAG) -> None:
+    other = WordsEncoder(name="other", fingerprint="other-1", dimension=64)
+    with RAG(Store.open(tmp_path / "store"), encoder=other, model=Path("trained/one")) as rag:
+        command = f"mixrag index --re-embed --model trained/one --store {tmp_path / 'store'}"
+        for refused in (lambda: rag.passages(QUESTION), lambda: rag.index([tmp_path / "files"])):
+            with pytest.raises(EncoderMismatchError) as caught:
+                refused()
+            assert command in str(caught.value)
+        assert rag.info().model == Path("trained/one")

@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from mixrag.errors import MixragError, ModelError
 from mixrag.packaged import ENCODER, packaged_encoder
@@ -64,6 +65,8 @@ class SentenceEncoder:
     question_model: Any
     passage_model: Any
     batch_size: int = 32
+    titles: bool | None = None
+    """Passages are embedded as "title [SEP] text"; None: only where the models are a pair, as DPR was trained."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -93,9 +96,22 @@ class SentenceEncoder:
         """See ``Encoder.encode_passages``."""
         return self._encode(self.passage_model.encode_document, texts)
 
+    def question_tensor(self, questions: Sequence[str]) -> Tensor:
+        """(B, D) as ``encode_questions``, with gradient."""
+        return _forward(self.question_model, "query", ("query",), questions)
+
+    def passage_tensor(self, texts: Sequence[str]) -> Tensor:
+        """(M, D) as ``encode_passages``, with gradient."""
+        return _forward(self.passage_model, "document", ("document", "passage", "corpus"), texts)
+
+    @property
+    def embeds_titles(self) -> bool:
+        """True where a passage's vector is that of its title and text."""
+        return self.question_model is not self.passage_model if self.titles is None else self.titles
+
     def passage_text(self, title: str, text: str) -> str:
-        """The text itself; for a pair of encoders, as DPR was trained, title [SEP] text."""
-        if self.question_model is self.passage_model or not title:
+        """The text itself, or with its title before it (``titles``)."""
+        if not self.embeds_titles or not title:
             return text
         return f"{title} {self.passage_model.tokenizer.sep_token or '/'} {text}"
 
@@ -105,13 +121,19 @@ class SentenceEncoder:
 
 
 def load_encoder(
-    name: str | Path | None = None, *, question: str | Path | None = None, device: str | None = None
+    name: str | Path | None = None,
+    *,
+    question: str | Path | None = None,
+    titles: bool | None = None,
+    device: str | None = None,
 ) -> SentenceEncoder:
     """Load an encoder.
 
     Args:
         name: sentence-transformers folder or hub name; None is the packaged all-MiniLM-L6-v2.
         question: a second model for the questions (DPR); None uses the first for both sides.
+        titles: embed titles with the passages; None: for a pair of models only. A question encoder that was
+            trained by itself, from a shared encoder, needs False: its passages are the shared encoder's.
         device: a torch device; None lets sentence-transformers choose.
 
     Raises:
@@ -125,7 +147,8 @@ def load_encoder(
         raise ModelError(
             "question and passage encoders of one dimension", f"{sizes[1]} and {sizes[0]}", "pair them"
         )
-    return SentenceEncoder(shown if question is None else f"{shown} + {question}", question_model, passage_model)
+    both = shown if question is None else f"{shown} + {question}"
+    return SentenceEncoder(both, question_model, passage_model, titles=titles)
 
 
 def _load(name: str | Path | None, device: str | None) -> Any:
@@ -152,6 +175,16 @@ def _load(name: str | Path | None, device: str | None) -> Any:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(f"{wanted} at {shown[:100]!r}", reason, "choose another encoder or --device") from error
     return model
+
+
+def _forward(model: Any, task: str, prompt_names: Sequence[str], texts: Sequence[str]) -> Tensor:
+    """What ``encode_query`` and ``encode_document`` compute; they run in inference mode, which has no gradient."""
+    named = next((name for name in prompt_names if name in model.prompts), model.default_prompt_name)
+    prompt = model.prompts.get(named) if named is not None else None
+    features = model.preprocess(list(texts), prompt=prompt, task=task)
+    moved = {key: value.to(model.device) if hasattr(value, "to") else value for key, value in features.items()}
+    vectors: Tensor = model(moved, task=task)["sentence_embedding"]
+    return vectors if model.truncate_dim is None else vectors[..., : model.truncate_dim]
 
 
 def _tokenizer_state(tokenizer: Any) -> str:

@@ -11,6 +11,9 @@ MixragError                 one line for the user: expected, found, remedy
 │   ├── StoreCorruptError   not a readable mixrag store
 │   ├── StoreBusyError      another process is writing to it
 │   └── EncoderMismatchError  its vectors come from another encoder
+├── PairsError              question-answer pairs that cannot be used
+├── TrainingError           a training run that cannot go on
+│   └── CheckpointError       a checkpoint that is damaged, or of another run
 └── ModelError              a path or name that is not a usable model
     └── MissingPackageError   an optional package is not installed
 """
@@ -67,6 +70,18 @@ class StoreBusyError(StoreError):
 
 class EncoderMismatchError(StoreError):
     """The store's vectors come from another encoder."""
+
+
+class PairsError(MixragError, ValueError):
+    """Question-answer pairs cannot be used."""
+
+
+class TrainingError(MixragError):
+    """A training run cannot go on; what it has saved stays."""
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint is damaged, or belongs to another run."""
 
 
 class ModelError(MixragError):

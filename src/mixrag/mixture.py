@@ -217,7 +217,7 @@ def condition(
     passages: Sequence[Passage],
     log_prior: Tensor,
     *,
-    log_null: float | None = None,
+    log_null: float | Tensor | None = None,
     outside: float | None = None,
     group: int | None = 1,
     switch: float = 0.0,
@@ -241,12 +241,20 @@ def condition(
     """
     size = max(1, len(passages)) if group is None else group
     tuples = [tuple(passages[i : i + size]) for i in range(0, len(passages), size)]
-    priors = [log_sum(log_prior[i : i + size].double(), 0) for i in range(0, len(passages), size)]
     if log_null is not None or not tuples:
         tuples.append(())
-        priors.append(torch.tensor(0.0 if log_null is None else log_null, dtype=torch.float64))
+    priors = component_log_prior(log_prior, log_null, group)
     components = tuple(Component(each, generator.prompt(question, each, reserve)) for each in tuples)
     # With 0 < ε, a last group that k cut short (or one group of all k) would be larger in the full mixture.
     complete = outside == 0.0 or (group is not None and len(passages) % size == 0)
     known = outside if complete else None
-    return Mixture(generator, question, components, torch.stack(priors), switch, known, reserve)
+    return Mixture(generator, question, components, priors, switch, known, reserve)
+
+
+def component_log_prior(log_prior: Tensor, log_null: float | Tensor | None, group: int | None) -> Tensor:
+    """(K,) log prior of the components that passages with this log prior (k,) make; see ``condition``."""
+    size = max(1, len(log_prior)) if group is None else group
+    priors = [log_sum(log_prior[i : i + size].double(), 0) for i in range(0, len(log_prior), size)]
+    if log_null is not None or not priors:
+        priors.append(torch.as_tensor(0.0 if log_null is None else log_null, dtype=torch.float64))
+    return torch.stack(priors)

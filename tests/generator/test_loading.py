@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 
@@ -16,6 +21,7 @@ from mixrag.corpus.passage import Passage
 from mixrag.errors import MixragError, ModelError, SettingError
 from mixrag.generator import CausalGenerator, PromptTemplate, Seq2SeqGenerator, load_generator, loading
 from mixrag.packaged import packaged_generator
+from tiny_adapter import adapted, save_adapter
 from tiny_models import CAUSAL, SEQ2SEQ
 
 Folder = Callable[[str], Path]
@@ -333,7 +339,7 @@ def packaged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Pa
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MIXRAG_CACHE", str(folder))
-        yield load_generator(device="cpu"), folder
+        yield load_generator(device="cpu", adapter="none"), folder
     shutil.rmtree(folder)
 
 
@@ -399,3 +405,241 @@ class TestPackagedModel:
         alone = torch.cat([generator.log_likelihood([prompt], answer) for prompt in prompts])
         # Thirty layers of float32: the order of additions alone moves this by about 2e-5.
         torch.testing.assert_close(generator.log_likelihood(prompts, answer), alone, rtol=1e-5, atol=5e-5)
+
+
+def edited(adapter: Path, **changes: Any) -> Path:
+    """The adapter's configuration, changed in place."""
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(config | changes))
+    return adapter
+
+
+def log_likelihoods(generator: Any) -> torch.Tensor:
+    passage = Passage("p", "The city lies on the river.", "/d", "Title", 0, 27)
+    prompts = [generator.prompt("What is its name?", given, 10) for given in ([passage], [])]
+    return generator.log_likelihood(prompts, generator.answer_tokens("the author"))
+
+
+@pytest.mark.parametrize("kind", CAUSAL + SEQ2SEQ)
+def test_a_merged_adapter_gives_the_law_of_peft_s_model(kind: str, tiny_folder: Folder, tmp_path: Path) -> None:
+    adapter = save_adapter(kind, tmp_path / "adapter")
+    plain: Any = load_generator(tiny_folder(kind), device="cpu")
+    found: Any = load_generator(tiny_folder(kind), device="cpu", adapter=adapter)
+    # Inside peft's wrapper: the model with its layers exchanged, which tells what arguments it takes.
+    beside = replace(plain, model=adapted(kind).base_model.model)
+    torch.testing.assert_close(log_likelihoods(found), log_likelihoods(beside), rtol=1e-4, atol=1e-4)
+    assert (log_likelihoods(found) - log_likelihoods(plain)).abs().max() > 0.01
+    assert type(found.model) is type(plain.model) and not found.model.training
+    assert set(found.model.state_dict()) == set(plain.model.state_dict())
+    assert found.name == f"{tiny_folder(kind)} + {adapter}"
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("kind", CAUSAL + SEQ2SEQ)
+def test_a_merged_model_is_rounded_once_and_as_transformers_does(
+    kind: str, dtype: str, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    adapter = save_adapter(kind, tmp_path / "adapter")
+    plain: Any = load_generator(tiny_folder(kind), device="cpu", dtype=dtype)
+    exact: Any = load_generator(tiny_folder(kind), device="cpu", adapter=adapter)
+    found: Any = load_generator(tiny_folder(kind), device="cpu", dtype=dtype, adapter=adapter)
+    kinds = [
+        {name: tensor.dtype for name, tensor in (*model.named_parameters(), *model.named_buffers())}
+        for model in (plain.model, found.model)
+    ]
+    assert kinds[0] == kinds[1] and found.model.dtype == plain.model.dtype == found.model.config.dtype
+    for name, tensor in found.model.state_dict().items():
+        assert torch.equal(tensor, exact.model.state_dict()[name].to(tensor.dtype)), name
+
+
+def test_an_adapter_may_be_in_half_precision_or_replace_layers(tiny_folder: Folder, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    adapter = save_adapter("llama", tmp_path / "adapter", modules_to_save=["lm_head"])
+    weights = load_file(adapter / "adapter_model.safetensors")
+    weights["base_model.model.lm_head.weight"].mul_(-1.0)
+    halves = {name: tensor.bfloat16() for name, tensor in weights.items()}
+    save_file(halves, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
+    found: Any = load_generator(tiny_folder("llama"), device="cpu", adapter=str(adapter))
+    assert all(tensor.dtype == torch.float32 for tensor in found.model.parameters())
+    assert torch.equal(found.model.lm_head.weight.bfloat16(), halves["base_model.model.lm_head.weight"])
+
+
+def test_an_adapter_is_taken_from_its_folder_alone(
+    tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever base it names, and with a way to the hub."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    adapter = edited(save_adapter("llama", tmp_path / "adapter"), base_model_name_or_path="someone/some-model")
+    assert load_generator(tiny_folder("llama"), device="cpu", adapter=adapter)
+
+
+def test_none_is_no_adapter(tiny_folder: Folder) -> None:
+    generator = load_generator(tiny_folder("llama"), device="cpu", adapter="none")
+    assert generator.name == str(tiny_folder("llama"))
+
+
+def test_peft_waits_until_an_adapter_is_used() -> None:
+    """It takes time to import."""
+    code = "import sys, mixrag.generator.loading, mixrag.rag; sys.exit('peft' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+def misfit(kind: str, adapter: Path, tiny_folder: Folder) -> MixragError:
+    return refusal(ModelError, tiny_folder(kind), adapter=adapter)
+
+
+def test_what_is_no_adapter_folder(tiny_folder: Folder, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    for name in (tmp_path / "nowhere", file, "no/such/hub-name"):
+        assert "no such folder" in misfit("llama", name, tiny_folder).found
+    misfit("llama", Path("~nosuchuser/x"), tiny_folder)
+    assert "adapter_config.json" in misfit("llama", tmp_path, tiny_folder).found
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "3", "[" * 100_000])
+def test_a_broken_adapter_configuration(content: str, tiny_folder: Folder, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(content)
+    assert "adapter_config.json" in misfit("llama", tmp_path, tiny_folder).found
+
+
+@pytest.mark.parametrize(
+    "changes", [{"r": "four"}, {"r": 0}, {"target_modules": None}, {"lora_alpha": "x"}], ids=str
+)
+def test_an_adapter_configuration_with_wrong_values(
+    changes: dict[str, Any], tiny_folder: Folder, tmp_path: Path
+) -> None:
+    adapter = edited(save_adapter("llama", tmp_path / "adapter"), **changes)
+    misfit("llama", adapter, tiny_folder)
+
+
+def test_another_kind_of_adapter(tiny_folder: Folder, tmp_path: Path) -> None:
+    adapter = edited(save_adapter("llama", tmp_path / "adapter"), peft_type="IA3")
+    assert "'IA3'" in misfit("llama", adapter, tiny_folder).found
+
+
+def test_an_adapter_in_a_pickle(tiny_folder: Folder, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    adapter = save_adapter("llama", tmp_path / "adapter")
+    torch.save(load_file(adapter / "adapter_model.safetensors"), adapter / "adapter_model.bin")
+    (adapter / "adapter_model.safetensors").unlink()
+    assert "adapter_model.safetensors" in misfit("llama", adapter, tiny_folder).expected
+
+
+def test_adapter_weights_cut_off_in_the_middle(tiny_folder: Folder, tmp_path: Path) -> None:
+    adapter = save_adapter("llama", tmp_path / "adapter")
+    weights = adapter / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:2000])
+    misfit("llama", adapter, tiny_folder)
+
+
+def test_an_adapter_for_another_architecture(tiny_folder: Folder, tmp_path: Path) -> None:
+    adapter = edited(save_adapter("gpt2", tmp_path / "adapter"), base_model_name_or_path="some-gpt2")
+    error = misfit("llama", adapter, tiny_folder)
+    assert "not found in the base model" in error.found and "names 'some-gpt2' as its base" in error.found
+    assert "--adapter none" in error.remedy
+
+
+def test_an_adapter_for_another_size(tiny_folder: Folder, tmp_path: Path) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig.from_pretrained(tiny_folder("llama"))
+    config.hidden_size = 64
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "wide")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny_folder("llama") / name, tmp_path / "wide")
+    adapter = save_adapter("llama", tmp_path / "adapter")
+    error = refusal(ModelError, tmp_path / "wide", adapter=adapter)
+    assert "size mismatch" in error.found
+
+
+def changed_weights(adapter: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> Path:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(adapter / "adapter_model.safetensors")
+    change(weights)
+    save_file(weights, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
+    return adapter
+
+
+B_OF_LAYER_1 = "base_model.model.model.layers.1.self_attn.q_proj.lora_B.weight"
+
+
+def test_adapter_weights_that_are_missing_or_too_many(tiny_folder: Folder, tmp_path: Path) -> None:
+    """peft warns of the first, keeping noise or zeros in their place, and does not speak of the second."""
+    lacking = changed_weights(save_adapter("llama", tmp_path / "a"), lambda w: w.pop(B_OF_LAYER_1))
+    assert "layers.1.self_attn.q_proj.lora_B" in misfit("llama", lacking, tiny_folder).found
+    deeper = B_OF_LAYER_1.replace("layers.1", "layers.9")
+    more = changed_weights(
+        save_adapter("llama", tmp_path / "b"), lambda w: w.update({deeper: w[B_OF_LAYER_1] + 1})
+    )
+    assert "layers.9.self_attn.q_proj.lora_B" in misfit("llama", more, tiny_folder).found
+    head = "base_model.model.lm_head.weight"
+    left_out = save_adapter("llama", tmp_path / "c", modules_to_save=["lm_head"])
+    assert head in misfit("llama", changed_weights(left_out, lambda w: w.pop(head)), tiny_folder).found
+
+
+def test_an_adapter_whose_sum_is_no_number(tiny_folder: Folder, tmp_path: Path) -> None:
+    adapter = changed_weights(save_adapter("llama", tmp_path / "a"), lambda w: w[B_OF_LAYER_1].fill_(float("nan")))
+    assert "NaN in base_model.model.model.layers.1" in misfit("llama", adapter, tiny_folder).found
+
+
+def test_an_adapter_on_one_of_two_tied_layers(tiny_folder: Folder, tmp_path: Path) -> None:
+    """Added into the weights, it would change the other as well."""
+    adapter = save_adapter("gpt2", tmp_path / "adapter", target_modules=["lm_head"], fan_in_fan_out=False)
+    assert "share their weights" in misfit("gpt2", adapter, tiny_folder).found
+
+
+@pytest.fixture
+def reader(tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package whose language model is the tiny Llama, and whose reader is an adapter for it."""
+    from mixrag.trained import Trained, write_trained
+
+    folder = save_adapter("llama", tmp_path / "reader")
+    write_trained(Trained(folder, adapter=".", prompt={"header": "READ:\n"}))
+    monkeypatch.setattr(loading, "packaged_generator", lambda: tiny_folder("llama"))
+    monkeypatch.setattr(loading, "packaged_reader", lambda: folder)
+    return folder
+
+
+def test_the_packaged_model_comes_with_its_reader(reader: Path, tiny_folder: Folder) -> None:
+    found: Any = load_generator(device="cpu")
+    same: Any = load_generator(tiny_folder("llama"), device="cpu", adapter=reader)
+    assert found.name == "SmolLM2-135M-Instruct + reader"
+    assert found.tokens.template.header == "READ:\n"
+    for name, tensor in found.model.state_dict().items():
+        assert torch.equal(tensor, same.model.state_dict()[name])
+    asked = PromptTemplate(header="ELSE:\n")
+    assert load_generator(device="cpu", template=asked).tokens.template == asked
+
+
+def test_other_models_and_a_refusal_are_without_the_reader(reader: Path, tiny_folder: Folder) -> None:
+    plain, _ = tiny_models.build("llama")
+    for found in (
+        load_generator(device="cpu", adapter="none"),
+        load_generator(tiny_folder("llama"), device="cpu"),
+    ):
+        assert "reader" not in found.name and found.tokens.template == PromptTemplate()
+        for name, tensor in found.model.state_dict().items():
+            assert torch.equal(tensor, plain.state_dict()[name])
+
+
+def test_a_reader_is_there_when_all_its_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mixrag import packaged
+
+    monkeypatch.setattr(packaged, "__file__", str(tmp_path / "packaged.py"))
+    assert packaged.packaged_reader() is None
+    folder = tmp_path / "reader"
+    folder.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors", "mixrag.json"):
+        assert packaged.packaged_reader() is None
+        (folder / name).write_text("")
+    assert packaged.packaged_reader() == folder.resolve()

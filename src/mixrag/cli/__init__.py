@@ -1,10 +1,11 @@
-"""The command line: ``mixrag index | ask | score | passages | info | remove``."""
+"""The command line: ``mixrag index | ask | score | passages | info | remove | train``."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
+import warnings
 
 
 def main() -> None:
@@ -12,6 +13,7 @@ def main() -> None:
     _quiet_libraries()
     from mixrag.cli.app import app
     from mixrag.cli.show import error_line
+    from mixrag.cli.train import train as _train  # noqa: F401 - registers itself
     from mixrag.errors import MixragError
 
     try:
@@ -38,4 +40,6 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")
+    # peft still calls transformers by names that it is giving up.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     logging.getLogger("sentence_transformers").setLevel(logging.ERROR)

@@ -19,7 +19,6 @@ from mixrag.errors import SettingError
 
 if TYPE_CHECKING:
     from mixrag.rag import RAG
-    from mixrag.settings import Settings
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -36,6 +35,16 @@ def number_or_all(text: str) -> int | str:
         raise typer.BadParameter(f"expected a whole number or 'all'; found {text!r}") from None
 
 
+def score_or_none(text: str) -> float | str:
+    """A number, or "none"."""
+    if text == "none":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"expected a number or 'none'; found {text!r}") from None
+
+
 def key_value(text: str) -> str:
     """KEY=VALUE, checked here and taken apart later."""
     if "=" not in text or text.startswith("="):
@@ -50,6 +59,14 @@ class StoreOptions:
     store: Annotated[Path, typer.Option("--store", "-s", help="Folder of the store.", envvar="MIXRAG_STORE")] = (
         Path("mixrag-store")
     )
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that mixrag train wrote: its models and settings, but for those given here.",
+            rich_help_panel=MODELS,
+            envvar="MIXRAG_MODEL",
+        ),
+    ] = None
     encoder: Annotated[
         str | None,
         typer.Option(
@@ -72,14 +89,14 @@ class StoreOptions:
 
         chosen = Models(encoder=self.encoder, question_encoder=self.question_encoder, device=self.device)
         if asking is None:
-            return RAG.open(self.store, create=create, models=chosen)
+            return RAG.open(self.store, create=create, model=self.model, models=chosen)
         models, settings = asking.models(chosen), asking.settings()
-        return RAG.open(self.store, models=models, settings=settings, index=asking.index)
+        return RAG.open(self.store, model=self.model, models=models, settings=settings, index=asking.index)
 
 
 @dataclass(frozen=True)
 class AskingOptions:
-    """The language model and the settings of the mixture."""
+    """The language model and the settings of the mixture; None where a trained folder or mixrag decides."""
 
     generator: Annotated[
         str | None,
@@ -89,6 +106,15 @@ class AskingOptions:
             help="Language model: folder, GGUF file or hub name. Default: the packaged SmolLM2-135M-Instruct.",
             rich_help_panel=MODELS,
             envvar="MIXRAG_GENERATOR",
+        ),
+    ] = None
+    adapter: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR|none",
+            help="LoRA adapter for the language model (peft folder). Default: for the packaged one the trained "
+            "reader that ships with mixrag; none = none.",
+            rich_help_panel=MODELS,
         ),
     ] = None
     prompt: Annotated[
@@ -106,37 +132,44 @@ class AskingOptions:
             "-k",
             parser=number_or_all,
             metavar="N|all",
-            help="Passages to retrieve; all = the whole corpus, 0 = none (closed book).",
+            help="Passages to retrieve; all = the whole corpus, 0 = none (closed book). "
+            "Default: --model's, else 5.",
             rich_help_panel=MIXTURE,
         ),
-    ] = "5"
+    ] = None
     group: Annotated[
         Any,
         typer.Option(
             parser=number_or_all,
             metavar="N|all",
-            help="Passages in one prompt; all = one prompt with all of them (concatenation).",
+            help="Passages in one prompt; all = one prompt with all of them (concatenation). Default: --model's, "
+            "else 1.",
             rich_help_panel=MIXTURE,
         ),
-    ] = "1"
+    ] = None
     switch: Annotated[
-        float,
-        typer.Option(
-            help="Probability that the passage changes between two tokens: 0 = RAG-Sequence, 1 = RAG-Token.",
-            rich_help_panel=MIXTURE,
-        ),
-    ] = 0.0
-    null: Annotated[
         float | None,
         typer.Option(
-            help="Adds a component without passage, with this score (scale: inner product / temperature).",
+            help="Probability that the passage changes between two tokens: 0 = RAG-Sequence, 1 = RAG-Token. "
+            "Default: --model's, else 0.",
+            rich_help_panel=MIXTURE,
+        ),
+    ] = None
+    null: Annotated[
+        Any,
+        typer.Option(
+            parser=score_or_none,
+            metavar="SCORE|none",
+            help="Adds a component without passage, with this score (scale: inner product / temperature). "
+            "Default: --model's, else none.",
             rich_help_panel=MIXTURE,
         ),
     ] = None
     temperature: Annotated[
         float | None,
         typer.Option(
-            help="Temperature of p(passage | question). Default: the encoder's own.", rich_help_panel=MIXTURE
+            help="Temperature of p(passage | question). Default: --model's, else the encoder's own.",
+            rich_help_panel=MIXTURE,
         ),
     ] = None
     normaliser: Annotated[
@@ -146,9 +179,12 @@ class AskingOptions:
         ),
     ] = "top-k"
     lexical: Annotated[
-        float,
-        typer.Option(help="Weight of the BM25 part in the prior, from 0 (none) to 1.", rich_help_panel=RETRIEVAL),
-    ] = 0.0
+        float | None,
+        typer.Option(
+            help="Weight of the BM25 part in the prior, from 0 (none) to 1. Default: --model's, else 0.",
+            rich_help_panel=RETRIEVAL,
+        ),
+    ] = None
     where: Annotated[
         list[str] | None,
         typer.Option(
@@ -167,22 +203,23 @@ class AskingOptions:
     ] = "greedy"
     beams: Annotated[int, typer.Option(help="Width of beam, thorough and fast.", rich_help_panel=DECODING)] = 4
     max_tokens: Annotated[int, typer.Option(help="Longest answer.", rich_help_panel=DECODING)] = 64
-    seed: Annotated[int, typer.Option(help="Seed of sample.", rich_help_panel=DECODING)] = 0
+    seed: Annotated[int, typer.Option(help="Seed of sample, and of training.", rich_help_panel=DECODING)] = 0
 
-    def settings(self) -> Settings:
-        """The settings that these options mean.
+    def settings(self) -> dict[str, Any]:
+        """The settings that these options give, by name.
 
         Raises:
-            SettingError: a value outside its range.
+            SettingError: one key of the filter twice.
         """
-        from mixrag.settings import Settings
-
-        same = ("k", "group", "switch", "null", "temperature", "normaliser", "lexical", "decoder", "beams")
-        chosen = {name: getattr(self, name) for name in (*same, "max_tokens", "seed")}
         where = dict(pair.split("=", 1) for pair in self.where or [])
         if len(where) < len(self.where or []):
             raise SettingError("each --where key once", " ".join(self.where or []), "ask once for each value")
-        return Settings(**chosen, where=where)
+        same = ("k", "group", "switch", "null", "temperature", "normaliser", "lexical", "decoder", "beams")
+        chosen = {name: getattr(self, name) for name in (*same, "max_tokens", "seed")}
+        given = {name: value for name, value in chosen.items() if value is not None}
+        if self.null == "none":
+            given["null"] = None
+        return {**given, "where": where}
 
     def models(self, base: Any) -> Any:
         """``base`` with the language model of these options."""
@@ -191,7 +228,7 @@ class AskingOptions:
         from mixrag.generator import PromptTemplate
 
         template = PromptTemplate.from_file(self.prompt) if self.prompt else None
-        return replace(base, generator=self.generator, prompt=template, dtype=self.dtype)
+        return replace(base, generator=self.generator, adapter=self.adapter, prompt=template, dtype=self.dtype)
 
 
 def takes(*groups: type) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -10,7 +10,8 @@ import json
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +22,12 @@ from rich.text import Text
 if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
     from mixrag.answer import Answer, WeightedPassage
     from mixrag.corpus import IndexReport, Removed
+    from mixrag.evaluation import Summary
     from mixrag.rag import Info
     from mixrag.retriever import Retrieval
     from mixrag.settings import Settings
     from mixrag.streaming import Stream
+    from mixrag.training.command import Lesson
     from mixrag.why import ComponentWhy, Why
 
 COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red", "bright_cyan", "bright_green", "bright_yellow")
@@ -133,6 +136,7 @@ def info(found: Info, *, as_json: bool) -> None:
         "encoder": encoder
         and {"name": encoder.name, "fingerprint": encoder.fingerprint, "dimension": encoder.dimension},
         "index": found.index,
+        "model": None if found.model is None else str(found.model),
     }
     listed = [{"document": d.path, "title": d.title, "passages": d.passages} for d in found.documents]
     if as_json:
@@ -154,6 +158,49 @@ def removed(gone: Removed, *, as_json: bool) -> None:
     if as_json:
         return _json({"documents": gone.documents, "passages": gone.passages, "sources": gone.sources})
     _console().print(f"removed {gone.documents} documents, {gone.passages} passages", highlight=False)
+
+
+def lesson(learnt: Lesson, *, as_json: bool) -> None:
+    """What training changed, and how to use it."""
+    result = learnt.result
+    settings = dict(result.trained.settings)
+    if as_json:
+        scores = {name: asdict(summary) for name, summary in learnt.scores.items()}
+        fitted = result.calibration and asdict(result.calibration)
+        steps = result.progress and result.progress.step
+        return _json(
+            {
+                "folder": str(learnt.folder),
+                "steps": steps,
+                "calibration": fitted,
+                "settings": settings,
+                "systems": scores,
+                "notices": list(result.notices),
+            }
+        )
+    console = _console()
+    if result.calibration:
+        fit = result.calibration
+        console.print(
+            f"-log p(gold answer): {fit.nll_before:.4f} before, {fit.nll_after:.4f} after, nats per answer"
+        )
+    for name, value in settings.items():
+        console.print(Text(plain(f"{name:<20} {value}")), soft_wrap=True)
+    if learnt.scores:
+        console.print(_scores(learnt.scores))
+    console.print(
+        Text(plain(f"use it: mixrag ask QUESTION --store STORE --model {learnt.folder}")), soft_wrap=True
+    )
+
+
+def _scores(scores: Mapping[str, Summary]) -> Table:
+    table = Table("system", "EM", "F1", "recall@5", "-log p(gold)", box=None, pad_edge=False)
+    for name, summary in scores.items():
+        recall = summary.recall_at.get(5)
+        cells = (summary.exact_match, summary.f1, recall, summary.nll)
+        shown = ("-" if c is None else f"{c.mean:.3f} [{c.low:.3f}, {c.high:.3f}]" for c in cells)
+        table.add_row(Text(plain(name)), *shown)
+    return table
 
 
 def _probability(found: Answer) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mixrag.corpus.passage import Passage
 from mixrag.generator.batching import in_batches
-from mixrag.generator.protocol import Prompt
+from mixrag.generator.protocol import Branches, Prompt
 from mixrag.generator.tokens import PromptTokenizer
 
 
@@ -64,6 +64,10 @@ class ModelGenerator:
         """
         with torch.inference_mode():
             return in_batches(self.token_log_probs, prompts, answers)
+
+    @abstractmethod
+    def start(self, prompts: Sequence[Prompt]) -> Branches:
+        """See ``Generator.start``."""
 
     @abstractmethod
     def token_log_probs(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:

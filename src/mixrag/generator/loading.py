@@ -12,12 +12,14 @@ from typing import Any
 import torch
 
 from mixrag.errors import MixragError, ModelError, SettingError
+from mixrag.generator.adapter import cast, check_adapter, merged
 from mixrag.generator.causal import CausalGenerator
 from mixrag.generator.protocol import Generator
 from mixrag.generator.seq2seq import Seq2SeqGenerator
 from mixrag.generator.template import PromptTemplate
 from mixrag.generator.tokens import PromptTokenizer
-from mixrag.packaged import GENERATOR, packaged_generator
+from mixrag.packaged import GENERATOR, packaged_generator, packaged_reader
+from mixrag.trained import NO_ADAPTER, read_trained
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 UNLIMITED_CONTEXT = 2**20
@@ -30,32 +32,57 @@ def load_generator(
     template: PromptTemplate | None = None,
     dtype: str = "float32",
     device: str | None = None,
+    adapter: str | Path | None = None,
 ) -> Generator:
     """Load a causal or seq2seq language model.
 
     Args:
         name: folder with a Hugging Face model, a GGUF file, or a hub name; None is the packaged
             SmolLM2-135M-Instruct. A GGUF file is converted once, into the cache folder (``MIXRAG_CACHE``).
-        template: the prompt; None is the default one.
+        template: the prompt; None is the default one, or that of the packaged reader where it is used.
         dtype: float32 (exact), bfloat16 or float16.
         device: a torch device; None takes a GPU where there is one.
+        adapter: folder with a peft LoRA adapter, which is added into the weights in float32; "none" for none.
+            None is the packaged reader for the packaged model, and none for others.
 
     Raises:
-        ModelError: no usable model there, or its packaged file is not installed.
+        ModelError: no usable model there, its packaged file is not installed, or the adapter does not fit it.
         SettingError: an unknown ``dtype``.
     """
     if dtype not in DTYPES:
         raise SettingError(f"dtype among {', '.join(DTYPES)}", repr(dtype), "choose one of them")
     shown = GENERATOR if name is None else str(name)
+    folder = _adapter_folder(name, adapter)
+    if folder is not None:
+        check_adapter(folder)
     source = packaged_generator() if name is None else _existing_or_hub_name(name)
     if isinstance(source, Path) and source.is_file():
         source = converted_gguf(source)
     try:
-        return _load(shown, str(source), template or PromptTemplate(), DTYPES[dtype], device)
+        return _load(shown, str(source), template or _prompt_of(folder), DTYPES[dtype], device, folder)
     except MixragError:
         raise
     except Exception as error:
         raise unusable(shown, "a causal or seq2seq language model", error) from error
+
+
+def _adapter_folder(name: str | Path | None, adapter: str | Path | None) -> Path | None:
+    if adapter is None:
+        return packaged_reader() if name is None else None
+    return None if str(adapter) == NO_ADAPTER else _expanded(adapter, "an adapter folder")
+
+
+def _prompt_of(adapter: Path | None) -> PromptTemplate:
+    """The prompt that the packaged reader was trained with; the default one for other adapters."""
+    if adapter is None or adapter != packaged_reader():
+        return PromptTemplate()
+    return PromptTemplate(**dict[str, Any](read_trained(adapter).prompt or {}))
+
+
+def _shown(name: str, adapter: Path | None) -> str:
+    if adapter is None:
+        return name
+    return f"{name} + {'reader' if adapter == packaged_reader() else adapter}"
 
 
 def unusable(name: str, wanted: str, error: Exception) -> ModelError:
@@ -65,7 +92,7 @@ def unusable(name: str, wanted: str, error: Exception) -> ModelError:
 
 
 def _existing_or_hub_name(name: str | Path) -> Path | str:
-    path = _expanded(name)
+    path = _expanded(name, "a model")
     if path.exists():
         if path.is_file() and path.suffix != ".gguf":
             raise ModelError("a model folder, a .gguf file or a hub name", f"the file {path}", "check the path")
@@ -76,16 +103,23 @@ def _existing_or_hub_name(name: str | Path) -> Path | str:
     return str(name)
 
 
-def _expanded(name: str | Path) -> Path:
+def _expanded(name: str | Path, wanted: str) -> Path:
     try:
         path = Path(name).expanduser()
         path.exists()
     except (OSError, RuntimeError) as error:
-        raise unusable(str(name)[:100], "a model", error) from error
+        raise unusable(str(name)[:100], wanted, error) from error
     return path
 
 
-def _load(name: str, source: str, template: PromptTemplate, dtype: torch.dtype, device: str | None) -> Generator:
+def _load(
+    name: str,
+    source: str,
+    template: PromptTemplate,
+    dtype: torch.dtype,
+    device: str | None,
+    adapter: Path | None,
+) -> Generator:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
@@ -93,16 +127,24 @@ def _load(name: str, source: str, template: PromptTemplate, dtype: torch.dtype, 
     _refuse_text_encoder(name, config)
     factory = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     model, loading = factory.from_pretrained(
-        source, dtype=dtype, output_loading_info=True, use_safetensors=True, trust_remote_code=False
+        source,
+        dtype=dtype if adapter is None else torch.float32,
+        output_loading_info=True,
+        use_safetensors=True,
+        trust_remote_code=False,
     )
     if loading["missing_keys"]:
         missing = sorted(loading["missing_keys"])
         raise ModelError("all weights of the model", f"{name} lacks {missing[0]}", "get the complete model")
+    if adapter is not None:
+        # Rounded once, after the sum: an adapter's product is small beside the weights.
+        model = cast(merged(model, adapter, name), dtype)
     model = model.eval().to(device or default_device())
     tokens = PromptTokenizer(tokenizer, template, context_size(config, tokenizer), config.is_encoder_decoder)
     tokens.prompt("", (), 0)  # a chat template that fails should fail here
     stop_tokens = _stop_tokens(model, tokenizer)
     stop_token = tokens.turn_end(stop_tokens) or tokenizer.eos_token_id
+    name = _shown(name, adapter)
     if not config.is_encoder_decoder:
         return CausalGenerator(name, model, tokens, stop_tokens | {stop_token}, stop_token)
     return Seq2SeqGenerator(name, model, tokens, stop_tokens, stop_token, decoder_start(model))

@@ -9,6 +9,17 @@ from mixrag.probability.bounds import (
     truncation_tv,
 )
 from mixrag.probability.logspace import log_normalise, log_sum, log_sum_others
+from mixrag.probability.objective import (
+    Responsibilities,
+    distillation_loss,
+    e_step,
+    em_loss,
+    kept_branches,
+    log_any_marginal,
+    log_target,
+    marginal_loss,
+    score_gradient,
+)
 from mixrag.probability.posterior import (
     effective_number,
     log_evidence_ratio,
@@ -29,11 +40,17 @@ from mixrag.probability.switching import (
 )
 
 __all__ = [
+    "Responsibilities",
+    "distillation_loss",
+    "e_step",
     "effective_number",
+    "em_loss",
     "escape_mass",
     "expected_draws",
     "is_certainly_best",
+    "kept_branches",
     "log_answer_likelihood",
+    "log_any_marginal",
     "log_backward",
     "log_evidence_ratio",
     "log_filter",
@@ -47,9 +64,12 @@ __all__ = [
     "log_smoothing",
     "log_sum",
     "log_sum_others",
+    "log_target",
     "log_transition",
     "log_truncation_bracket",
+    "marginal_loss",
     "poisoning_tv",
     "pruning_tv",
+    "score_gradient",
     "truncation_tv",
 ]

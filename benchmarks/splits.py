@@ -1,0 +1,73 @@
+"""Training and held-out pairs of four domains, each in its own file, from a folder of documents and pairs.
+
+    python benchmarks/splits.py DATA OUT
+
+DATA holds general/, medicine/, law/ and pubmed/, each with docs and pairs ({"question", "answers", "doc"} a line).
+general and medicine come with dev.jsonl; of law whole documents are held out, of pubmed single abstracts. A question
+of law is about its own web site, so it is asked of that document alone ("where"). OUT gets DOMAIN-train.jsonl,
+DOMAIN-dev.jsonl and train.jsonl: all training pairs, at most --cap of a domain.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from mixrag.pairs import Pair, read_pairs, split_pairs
+
+HELD_OUT = 0.25
+SEED = 0
+
+
+def main() -> None:
+    """Read, split, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--cap", type=int, default=750, help="training pairs of one domain in train.jsonl")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    together: list[Pair] = []
+    for domain, (train, dev) in splits(options.data).items():
+        write(options.out / f"{domain}-train.jsonl", train)
+        write(options.out / f"{domain}-dev.jsonl", dev)
+        together += random.Random(SEED).sample(train, min(options.cap, len(train)))
+        print(f"{domain}: {len(train)} training pairs, {len(dev)} held out")
+    write(options.out / "train.jsonl", together)
+    print(f"together: {len(together)} training pairs")
+
+
+def splits(data: Path) -> dict[str, tuple[list[Pair], list[Pair]]]:
+    """Training and held-out pairs by domain."""
+    found = {}
+    for domain in ("general", "medicine"):
+        found[domain] = (pairs(data / domain / "train.jsonl"), pairs(data / domain / "dev.jsonl"))
+    for domain, name in (("law", "pairs.jsonl"), ("pubmed", "train.jsonl")):
+        train, dev = split_pairs(pairs(data / domain / name), HELD_OUT, SEED)
+        found[domain] = (list(train), list(dev))
+    return found
+
+
+def pairs(path: Path) -> list[Pair]:
+    """The pairs of one file."""
+    return list(read_pairs([path]).pairs)
+
+
+def write(path: Path, some: list[Pair]) -> None:
+    """One JSON object a line."""
+    path.write_text("".join(json.dumps(record(p), ensure_ascii=False) + "\n" for p in some), encoding="utf-8")
+
+
+def record(pair: Pair) -> dict[str, Any]:
+    """A pair as a line; one of law names the document that it is asked of."""
+    line: dict[str, Any] = {"question": pair.question, "answers": list(pair.answers), "doc": pair.document}
+    if pair.document and pair.document.endswith(".html"):
+        line["where"] = {"document": pair.document}
+    return line
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Scores of answers and of retrieval on question-answer pairs, with bootstrap intervals."""
+
+from mixrag.evaluation.bootstrap import Interval, bootstrap, paired_difference
+from mixrag.evaluation.matching import contains, exact_match, f1, normalise, passage_holds
+from mixrag.evaluation.scoring import (
+    Record,
+    Summary,
+    first_relevant,
+    in_document,
+    markdown_table,
+    score_pair,
+    score_pairs,
+    summarise,
+)
+
+__all__ = [
+    "Interval",
+    "Record",
+    "Summary",
+    "bootstrap",
+    "contains",
+    "exact_match",
+    "f1",
+    "first_relevant",
+    "in_document",
+    "markdown_table",
+    "normalise",
+    "paired_difference",
+    "passage_holds",
+    "score_pair",
+    "score_pairs",
+    "summarise",
+]

@@ -1,0 +1,132 @@
+"""When an answer is right: SQuAD's exact match and F1, and words in a row.
+
+Rajpurkar et al. 2016, "SQuAD: 100,000+ Questions for Machine Comprehension of Text", with the normalisation of
+their script: lower case, no punctuation, no articles, single spaces. Here punctuation is that of every script, and
+compatibility forms such as ligatures are one with their letters. Where this leaves nothing of a gold answer ("A",
+"+"), both sides are compared by the strongest normalisation that leaves something of it.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+# Written without spaces (Thai, Lao, Burmese, Khmer, kana, ideographs), or with spaces between phrases (Hangul).
+_UNSPACED = re.compile(
+    "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff])"
+)
+
+
+def normalise(text: str) -> str:
+    """SQuAD's normalisation; where it leaves nothing, articles stay, and at last punctuation too.
+
+    >>> normalise("The  Denver Broncos!"), normalise("A."), normalise(" + ")
+    ('denver broncos', 'a', '+')
+    """
+    return _level(text)(text)
+
+
+def exact_match(answer: str, golds: Sequence[str]) -> float:
+    """1.0 where the normalised answer is one of the normalised gold answers (A,), else 0.0."""
+    return max(float(level(answer) == level(gold)) for level, gold in _levels(golds))
+
+
+def f1(answer: str, golds: Sequence[str]) -> float:
+    """F1 of the words in common with the gold answer (A,) that has most, in [0, 1].
+
+    Words are those between spaces; in scripts without spaces between words, characters.
+    """
+    return max(_f1(_tokens(level(answer)), _tokens(level(gold))) for level, gold in _levels(golds))
+
+
+def contains(answer: str, golds: Sequence[str]) -> bool:
+    """True where the words of a gold answer (A,) stand in the answer in a row; an exact match always does."""
+    return any(
+        _in_a_row(_tokens(level(answer)), _tokens(level(gold))) or _holds(answer, gold)
+        for level, gold in _levels(golds)
+    )
+
+
+def passage_holds(text: str, golds: Sequence[str]) -> bool:
+    """True where a gold answer (A,) occurs in a passage: the same words in a row, whatever stands between them.
+
+    Punctuation marks and symbols separate words: "308" is in "$308", and "COVID-19" in "COVID-19-related".
+    """
+    return any(_holds(text, gold) for gold in golds)
+
+
+def _levels(golds: Sequence[str]) -> list[tuple[Callable[[str], str], str]]:
+    return [(_level(gold), gold) for gold in golds]
+
+
+def _level(gold: str) -> Callable[[str], str]:
+    """The strongest normalisation that leaves something of a gold answer."""
+    return next((level for level in (_without_articles, _without_punctuation) if level(gold)), _folded)
+
+
+def _without_articles(text: str) -> str:
+    return " ".join(_ARTICLES.sub(" ", _without_punctuation(text)).split())
+
+
+def _without_punctuation(text: str) -> str:
+    return " ".join("".join(c for c in _lower(text) if not _is_punctuation(c)).split())
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _lower(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).lower()
+
+
+@lru_cache(4096)
+def _is_punctuation(character: str) -> bool:
+    # SQuAD's set has ASCII symbols (+ < $) as well; formatting (a soft hyphen) is invisible.
+    return character in string.punctuation or unicodedata.category(character)[0] == "P" or _is_invisible(character)
+
+
+def _is_invisible(character: str) -> bool:
+    return unicodedata.category(character) == "Cf"
+
+
+def _tokens(text: str) -> list[str]:
+    return _UNSPACED.sub(r" \1 ", text).split()
+
+
+def _f1(answer: Sequence[str], gold: Sequence[str]) -> float:
+    common = (Counter(answer) & Counter(gold)).total()
+    return 2 * common / (len(answer) + len(gold)) if common else 0.0
+
+
+def _holds(text: str, gold: str) -> bool:
+    wanted = _words(gold)
+    bare = [word for word in wanted if not _ARTICLES.fullmatch(word)]
+    if bare:
+        return _in_a_row([word for word in _words(text) if not _ARTICLES.fullmatch(word)], bare)
+    if wanted:
+        return _in_a_row(_words(text), wanted)
+    return bool(gold.strip()) and _folded(gold) in _folded(text)
+
+
+@lru_cache(1024)
+def _words(text: str) -> tuple[str, ...]:
+    """Letters and digits with their marks; all else separates."""
+    return tuple(_tokens("".join(map(_word_part, _lower(text)))))
+
+
+@lru_cache(4096)
+def _word_part(character: str) -> str:
+    if _is_invisible(character):
+        return ""
+    return character if unicodedata.category(character)[0] in "LMN" else " "
+
+
+def _in_a_row(words: Sequence[str], wanted: Sequence[str]) -> bool:
+    return bool(wanted) and f" {' '.join(wanted)} " in f" {' '.join(words)} "

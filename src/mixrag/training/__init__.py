@@ -1,0 +1,1 @@
+"""Learning from question-answer pairs alone: retriever, generator or both, by the marginal likelihood."""

@@ -1,0 +1,62 @@
+"""What a trained mixture is compared with: the same language model, pairs and steps, and another way to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mixrag.errors import SettingError
+from mixrag.rag import RAG
+from mixrag.training.run import Trainee
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Changes to the mixture that turn it into another system."""
+
+    shown: str
+    """How tables name it."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    passages_first: bool = False
+
+
+BASELINES: Mapping[str, Baseline] = {
+    "closed-book": Baseline("closed book, fine-tuned", {"k": 0, "null": None}),
+    "passages": Baseline("closed book, fine-tuned on passages, then pairs", {"k": 0, "null": None}, True),
+    "concatenation": Baseline("concatenation, trained alike", {"group": "all", "null": None}),
+    "frozen": Baseline("mixture, retriever frozen"),
+}
+"""What ``--baselines`` can name. All train the generator alone."""
+
+
+def named_baselines(names: Sequence[str]) -> dict[str, Baseline]:
+    """The baselines of these names, in order.
+
+    Raises:
+        SettingError: a name that does not exist.
+    """
+    unknown = [name for name in names if name not in BASELINES]
+    if unknown:
+        raise SettingError(f"baselines among {', '.join(BASELINES)}", unknown[0], "rename or remove it")
+    return {name: BASELINES[name] for name in names}
+
+
+def baseline_of(trainee: Trainee, name: str) -> Trainee:
+    """The run of a baseline: in a folder of its own below the trainee's, else alike."""
+    baseline = BASELINES[name]
+    rag = trainee.rag
+    changed = RAG(
+        rag.store,
+        encoder=rag.encoder,
+        models=rag.models,
+        index=rag.index_kind,
+        settings=replace(rag.settings, **baseline.changes),
+    )
+    return replace(
+        trainee,
+        rag=changed,
+        settings=replace(trainee.settings, parts=("generator",), objective="marginal"),
+        folder=trainee.folder / "baselines" / name,
+        passages_first=baseline.passages_first,
+    )

@@ -1,0 +1,161 @@
+"""The generator under training: a low-rank adapter or all weights, scored without and trained with gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mixrag.errors import ModelError
+from mixrag.generator import Prompt
+from mixrag.generator.adapter import added, check_adapter
+from mixrag.generator.base import ModelGenerator
+from mixrag.training.settings import TrainingSettings
+
+ALPHA_OVER_RANK = 2
+"""Scale of an adapter's product, as is common."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """R rows of a step: a prompt, an answer, and what the loss changes by with each token's log-likelihood."""
+
+    prompts: Sequence[Prompt]
+    answers: Sequence[Sequence[int]]
+    coefficients: Sequence[Tensor]
+    """R tensors (T,): ∂ loss / ∂ log p(y_t | prompt, y_<t)."""
+    owners: Tensor
+    """(R,) which question of the step each is of."""
+
+
+class TrainableGenerator:
+    """A language model whose weights, or whose adapter, are trained. ``adapted`` is peft's model, if any."""
+
+    def __init__(self, generator: ModelGenerator, settings: TrainingSettings, adapter: Path | None = None) -> None:
+        self.generator, self.settings = generator, settings
+        model = generator.model
+        model.requires_grad_(settings.method == "full")
+        self.adapted = _adapted(model, generator.name, settings, adapter) if settings.method == "lora" else None
+        if settings.dtype == "bfloat16" and settings.method == "lora":
+            _halve_frozen(model)
+        if settings.dtype == "bfloat16" and model.device.type == "cpu":
+            # On CPUs fused attention is slower than plain matrix products, above all backwards.
+            model.set_attn_implementation("eager")
+        if settings.checkpointing:
+            _checkpoint_activations(model)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The trained weights, by name."""
+        return {name: p for name, p in self.generator.model.named_parameters() if p.requires_grad}
+
+    def log_likelihoods(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
+        """(R, T) without gradient, zero behind each answer's end."""
+        with self._autocast():
+            return self.generator.log_likelihoods(prompts, answers).clone()
+
+    def backward(self, rows: Rows) -> Tensor:
+        """Add Σ coefficient · ∂ log-likelihood / ∂ weight to the weights' gradients, a few rows at a time.
+
+        Returns (R,) Σ_t coefficient · log-likelihood of each row.
+
+        Given the coefficients the loss is a sum over rows, so memory is that of ``settings.rows`` of them.
+        """
+        values = torch.zeros(len(rows.prompts), dtype=torch.float64)
+        order = sorted(range(len(rows.prompts)), key=lambda i: len(rows.prompts[i].tokens) + len(rows.answers[i]))
+        for start in range(0, len(order), self.settings.rows):
+            some = order[start : start + self.settings.rows]
+            with self._autocast():
+                scored = self.generator.token_log_probs(
+                    [rows.prompts[i] for i in some], [rows.answers[i] for i in some]
+                )
+            coefficients = [rows.coefficients[i].to(scored) for i in some]
+            padded = nn.utils.rnn.pad_sequence(coefficients, batch_first=True)
+            weighted = (scored * padded).sum(-1)
+            weighted.sum().backward()
+            values[some] = weighted.detach().double().cpu()
+        return values
+
+    @contextmanager
+    def _autocast(self) -> Iterator[None]:
+        if self.settings.dtype != "bfloat16":
+            yield
+            return
+        with ExitStack() as stack:
+            stack.enter_context(torch.autocast(self.generator.model.device.type, torch.bfloat16))
+            if self.adapted is not None:
+                from peft.helpers import disable_input_dtype_casting
+
+                # Autocast brings inputs to the type of the product; peft's own cast would first widen them.
+                stack.enter_context(disable_input_dtype_casting(self.adapted))
+            yield
+
+
+def _adapted(model: Any, base: str, settings: TrainingSettings, adapter: Path | None) -> Any:
+    """The model with a fresh adapter, whose product is zero, or with an existing one, in float32."""
+    from peft import LoraConfig, get_peft_model
+
+    if adapter is not None:
+        check_adapter(adapter)
+        return added(model, adapter, base, trainable=True)
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=ALPHA_OVER_RANK * settings.rank,
+        target_modules=linear_layers(model),
+        fan_in_fan_out=_transposed(model),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        return get_peft_model(model, config)
+
+
+def linear_layers(model: Any) -> list[str]:
+    """Names of the projections inside a model's layers; the output layer and embeddings are not among them.
+
+    Raises:
+        ModelError: the model has none.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    head = model.get_output_embeddings()
+    inside = (
+        name.rsplit(".", 1)[-1]
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Linear, Conv1D)) and module is not head and "." in name
+    )
+    names = sorted(set(inside))
+    if not names:
+        raise ModelError("a model with linear layers for an adapter", "none", "train all weights: --method full")
+    return names
+
+
+def _transposed(model: Any) -> bool:
+    """True for GPT-2 and its kin, whose projections hold their weights the other way round."""
+    from transformers.pytorch_utils import Conv1D
+
+    return any(isinstance(module, Conv1D) for module in model.modules())
+
+
+def _halve_frozen(model: Any) -> None:
+    """Weights that are not trained in bfloat16, which is what autocast would make of them at every step."""
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.bfloat16)
+
+
+def _checkpoint_activations(model: Any) -> None:
+    # transformers is renaming this; the old name warns.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable()
+    # Only in training mode do models recompute; dropout stays off, since responsibilities are computed without.
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name in ("dropout", "attention_dropout", "activation_dropout", "layerdrop"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)

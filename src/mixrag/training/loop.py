@@ -1,0 +1,310 @@
+"""The loop: batches, steps, looks at the dev pairs, checkpoints; it goes on where a killed run stopped."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from mixrag.errors import PairsError, TrainingError
+from mixrag.training.batches import epoch_batches, rate_factor, steps_in_epoch
+from mixrag.training.checkpoint import (
+    Checkpoint,
+    checkpoint_at,
+    latest_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
+from mixrag.training.diagnostics import UsageWindow, step_diagnostics
+from mixrag.training.examples import Example
+from mixrag.training.held import Memory
+from mixrag.training.metrics import MetricsLog
+from mixrag.training.optimiser import Part, adamw, add_up, all_finite, clip, named_weights
+from mixrag.training.prior import aligned
+from mixrag.training.settings import TrainingSettings
+from mixrag.training.step import Learnt, Step, component_name, gold_found
+
+
+class Listener(Protocol):
+    """Told how far a training run has come."""
+
+    def started(self, step: int, total: int) -> None:
+        """Steps done before (by a run that was killed), and steps in all."""
+
+    def stepped(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Another optimizer step is done."""
+
+    def looked(self, step: int, nll: float, best: float) -> None:
+        """Mean -log p(gold answer) of the dev pairs now, and the least so far, in nats."""
+
+    def noticed(self, text: str) -> None:
+        """Something a person should know."""
+
+
+@dataclass
+class Progress:
+    """What a run knows of itself; kept in every checkpoint."""
+
+    step: int = 0
+    """Optimizer steps done."""
+    best_nll: float = math.inf
+    best_step: int = 0
+    worse: int = 0
+    """Looks at the dev pairs since the best one."""
+    stopped: bool = False
+
+
+@dataclass
+class Loop:
+    """One training run. ``step`` holds what is trained; ``parts`` its weights."""
+
+    step: Step
+    parts: list[Part]
+    train: Sequence[Example]
+    dev: Sequence[Example]
+    settings: TrainingSettings
+    folder: Path
+    fingerprint: Mapping[str, str]
+    accelerator: Any
+    listener: Listener
+    progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        size = self.settings.batch
+        if len(self.train) < size:
+            found = f"{len(self.train)} usable ones"
+            raise PairsError(
+                f"at least {size} pairs, one batch", found, f"lower --batch to {len(self.train)} or less"
+            )
+        self.epoch = steps_in_epoch(len(self.train), size)
+        self.total = self.settings.steps or max(1, round(self.settings.epochs * self.epoch))
+        self.look_every = self.settings.evaluate_every or max(1, self.epoch // 4)
+        self.resumed = False
+        self.optimizer = adamw(self.parts)
+        self.window = UsageWindow()
+
+    def run(self) -> Progress:
+        """Train to the end, and leave the best weights in the models.
+
+        Raises:
+            TrainingError: a loss that is not finite, or a checkpoint that cannot be written.
+            CheckpointError: the folder holds checkpoints of another run.
+        """
+        self._resume()
+        log = MetricsLog(self.folder, self.progress.step if self.resumed else None) if self._main else None
+        self.listener.started(self.progress.step, self.total)
+        try:
+            if not self.resumed:
+                # What training has to beat; if it never does, these weights are the result.
+                self._look(log)
+                self._save()
+            while self.progress.step < self.total and not self.progress.stopped:
+                self._one(log)
+        finally:
+            if log is not None:
+                log.close()
+        self._take_best()
+        return self.progress
+
+    @property
+    def _main(self) -> bool:
+        return bool(self.accelerator.is_main_process)
+
+    def _one(self, log: MetricsLog | None) -> None:
+        started, number = time.perf_counter(), self.progress.step
+        batch = self._batch(number)
+        mine = batch[self.accelerator.process_index :: self.accelerator.num_processes]
+        e_step = (number // self.epoch) % self.settings.e_step_every == 0
+        learnt = self.step.learn(mine, len(batch), e_step=e_step)
+        metrics = self._update(number, learnt, len(batch))
+        self.progress.step += 1
+        metrics["seconds"] = time.perf_counter() - started
+        self._tell(log, metrics)
+        self._refresh(log)
+        looked = self.progress.step % self.look_every == 0 or self.progress.step == self.total
+        if looked:
+            self._look(log)
+        if looked or self.progress.step % self.settings.checkpoint_every == 0:
+            self._save()
+
+    def _batch(self, step: int) -> list[Example]:
+        lengths = [example.length for example in self.train]
+        batches = epoch_batches(lengths, self.settings.batch, self.settings.seed, step // self.epoch)
+        return [self._with_some_answers(self.train[i], step) for i in batches[step % self.epoch]]
+
+    def _with_some_answers(self, example: Example, step: int) -> Example:
+        limit = self.settings.max_answers
+        if len(example.answers) <= limit:
+            return example
+        source = random.Random(f"{self.settings.seed}/{step}/{example.number}")
+        return replace(example, answers=tuple(source.sample(example.answers, limit)))
+
+    def _update(self, number: int, learnt: Learnt, size: int) -> dict[str, float]:
+        add_up(self.parts, self.accelerator)
+        factor = rate_factor(number, self.total, self.settings.warmup)
+        for group, part in zip(self.optimizer.param_groups, self.parts, strict=True):
+            group["lr"] = part.rate * factor
+        norms = clip(self.parts, self.settings.clip)
+        metrics = self._measure(learnt, size)
+        if not all_finite({"loss": metrics["loss"], **norms}):
+            raise TrainingError(
+                "a finite loss and gradient",
+                f"loss {metrics['loss']} and gradient norms {norms} at step {number + 1}",
+                f"lower the learning rate; the checkpoints in {self.folder} are as before",
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        for part in self.parts:
+            metrics[f"gradient_{part.name}"] = norms[part.name]
+            metrics[f"rate_{part.name}"] = part.rate * factor
+        return metrics
+
+    def _measure(self, learnt: Learnt, size: int) -> dict[str, float]:
+        sums = torch.tensor(
+            [
+                sum(c.loss for c in learnt.coefficients),
+                sum(c.nll for c in learnt.coefficients),
+                float(learnt.rows),
+                float(learnt.backward),
+            ],
+            dtype=torch.float64,
+        )
+        loss, nll, rows, backward = self._total(sums).tolist()
+        metrics = {"loss": loss / size, "nll": nll / size, "rows": rows, "rows_backward": backward}
+        metrics["skipped"] = learnt.skipped
+        return metrics | self._diagnose(learnt) | self._retriever_state(learnt)
+
+    def _total(self, values: Tensor) -> Tensor:
+        if self.accelerator.num_processes == 1:
+            return values
+        summed: Tensor = self.accelerator.reduce(values.to(self.accelerator.device), "sum")
+        return summed.cpu()
+
+    def _diagnose(self, learnt: Learnt) -> dict[str, float]:
+        questions = learnt.questions
+        if not questions or len(questions[0].components) < 2:
+            return {}
+        ids = [[component_name(c) for c in q.components] for q in questions]
+        priors = [q.log_prior.detach() for q in questions]
+        found = [gold_found(q) for q in questions]
+        posteriors = [c.log_posterior for c in learnt.coefficients]
+        self.window.add([q.example.pair.question for q in questions], priors, posteriors, ids, found)
+        return step_diagnostics(priors, posteriors, ids, found) | self.window.summary()
+
+    def _retriever_state(self, learnt: Learnt) -> dict[str, float]:
+        prior = self.step.prior
+        if prior is None or not self.settings.trains_retriever:
+            return {}
+        state = {"temperature": prior.temperature}
+        if prior.null is not None:
+            state["null"] = float(prior.null)
+        return state
+
+    def _tell(self, log: MetricsLog | None, metrics: dict[str, float]) -> None:
+        self.listener.stepped(self.progress.step, metrics)
+        if log is not None:
+            log.write(self.progress.step, "train", metrics)
+        for alarm in self.window.alarms():
+            self.listener.noticed(alarm)
+            if log is not None:
+                log.write(self.progress.step, "alarm", {"text": alarm})
+
+    def _refresh(self, log: MetricsLog | None) -> None:
+        prior, step = self.step.prior, self.progress.step
+        if prior is None or not self.settings.trains_passages or step % self.settings.refresh_every:
+            return
+        some = list(self.train[: self.settings.batch])
+        stale = prior.staleness(prior.candidates(some), some, step)
+        prior.refresh(step)
+        found = {"steps": float(stale.steps), "shift": stale.shift}
+        self.listener.noticed(
+            f"index rebuilt after {stale.steps} steps; candidates' logits had moved by {stale.shift:.3f} (mean)"
+        )
+        if log is not None:
+            log.write(step, "refresh", found)
+
+    def _look(self, log: MetricsLog | None) -> None:
+        """-log p(gold) of the dev pairs; remember the best, count how long ago it was."""
+        if not self.dev:
+            return
+        nll = self.dev_nll()
+        progress = self.progress
+        if nll < progress.best_nll:
+            progress.best_nll, progress.best_step, progress.worse = nll, progress.step, 0
+        else:
+            progress.worse += 1
+            progress.stopped = progress.worse >= self.settings.patience
+        self.listener.looked(progress.step, nll, progress.best_nll)
+        if log is not None:
+            log.write(progress.step, "dev", {"nll": nll})
+        if progress.stopped:
+            self.listener.noticed(
+                f"stopped early: no better than at step {progress.best_step} {progress.worse} times"
+            )
+
+    def dev_nll(self) -> float:
+        """Mean -log p(any gold answer) over the dev pairs, in nats."""
+        mine = self.dev[self.accelerator.process_index :: self.accelerator.num_processes]
+        total = torch.zeros(1, dtype=torch.float64)
+        with torch.no_grad():
+            for start in range(0, len(mine), self.settings.batch):
+                for question in self.step.look(mine[start : start + self.settings.batch]):
+                    total += self.step.coefficients(question).nll
+        return float(self._total(total)) / len(self.dev)
+
+    def _save(self) -> None:
+        if self._main:
+            tensors, state = optimizer_tensors(self.optimizer, list(named_weights(self.parts).items()))
+            kept = {f"weights/{name}": weight.detach().cpu() for name, weight in named_weights(self.parts).items()}
+            if self.step.prior is not None and self.settings.trains_passages:
+                kept["index/vectors"] = self.step.prior.vectors
+                state["built_at"] = self.step.prior.built_at
+            memory = self.step.memory
+            state |= {"progress": vars(self.progress), "window": self.window.state(), "held": memory.state()}
+            state["likelihoods"] = self.step.likelihoods.state()
+            kept |= self.step.likelihoods.tensors()
+            checkpoint = Checkpoint(self.progress.step, {**kept, **tensors, **memory.tensors()}, state)
+            save_checkpoint(
+                self.folder / "checkpoints", checkpoint, self.fingerprint, protect={self.progress.best_step}
+            )
+        self.accelerator.wait_for_everyone()
+
+    def _resume(self) -> None:
+        found = latest_checkpoint(self.folder / "checkpoints", self.fingerprint)
+        self.resumed = found is not None
+        if found is None:
+            return
+        for notice in found.notices:
+            self.listener.noticed(notice)
+        restore_optimizer(self.optimizer, list(named_weights(self.parts).items()), found.tensors, found.state)
+        self._load(found)
+        self.step.likelihoods.restore(found.tensors, found.state["likelihoods"])
+        self.step.memory = Memory.restored(found.tensors, found.state["held"])
+        self.progress = Progress(**found.state["progress"])
+        self.window = UsageWindow.from_state(found.state["window"])
+        self.listener.noticed(f"resumed at step {self.progress.step}")
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        with torch.no_grad():
+            for name, weight in named_weights(self.parts).items():
+                weight.copy_(checkpoint.tensors[f"weights/{name}"])
+        if self.step.prior is not None and self.settings.trains_passages:
+            self.step.prior.vectors = aligned(checkpoint.tensors["index/vectors"])
+            self.step.prior.built_at = checkpoint.state["built_at"]
+
+    def _take_best(self) -> None:
+        """Where dev pairs say which weights were the best, go back to them."""
+        if self.dev and self.progress.best_step != self.progress.step:
+            found = checkpoint_at(self.folder / "checkpoints", self.progress.best_step, self.fingerprint)
+            self._load(found)
+            self.listener.noticed(
+                f"the weights of step {self.progress.best_step} are kept, the best on the dev pairs"
+            )

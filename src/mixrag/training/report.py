@@ -1,0 +1,107 @@
+"""Before and after: the scores of a run, of what it started from, and of its baselines, on held-out pairs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from mixrag.evaluation.scoring import Summary, markdown_table, score_pairs, summarise
+from mixrag.index import ExactIndex
+from mixrag.models import Models
+from mixrag.pairs import Pair, digest
+from mixrag.rag import RAG
+from mixrag.retriever import StoreRetriever
+from mixrag.trained import Trained
+from mixrag.training.output import Card, write_card
+from mixrag.training.prior import TrainablePrior
+from mixrag.training.run import Trainee
+
+Told = Callable[[str, int, int], None]
+"""Name of the system, questions done, questions in all."""
+RECORDS = "answers.jsonl"
+
+
+def sample(pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:
+    """At most ``count`` of the pairs, chosen by the seed, in their order."""
+    chosen = sorted(random.Random(seed).sample(range(len(pairs)), min(count, len(pairs))))
+    return [pairs[i] for i in chosen]
+
+
+def score_start(trainee: Trainee, pairs: Sequence[Pair], told: Told) -> Summary:
+    """Scores of the models that training starts from."""
+    return _scored(trainee.rag, trainee, "start", pairs, told)
+
+
+def score_result(trainee: Trainee, trained: Trained, pairs: Sequence[Pair], told: Told) -> Summary:
+    """Scores of the folder that training wrote, opened as a user would."""
+    rag = trainee.rag
+    models = rag.models
+    opened = RAG.open(rag.store.directory, model=trainee.folder, models=_numbers(models), settings=None)
+    with opened:
+        settings = replace(opened.settings, max_tokens=rag.settings.max_tokens, where=rag.settings.where)
+        scored = RAG(
+            rag.store,
+            encoder=opened.encoder,
+            generator=opened.generator,
+            models=opened.models,
+            settings=settings,
+            retriever=_own_index(trainee, opened) if trainee.settings.trains_passages else None,
+        )
+        return _scored(scored, trainee, "trained", pairs, told)
+
+
+def _numbers(models: Models) -> Models:
+    """How to compute, without what to load."""
+    return Models(dtype=models.dtype, device=models.device)
+
+
+def _own_index(trainee: Trainee, opened: RAG) -> StoreRetriever:
+    """The store's passages under the trained encoder; the store itself is re-embedded by its owner."""
+    prior = TrainablePrior(trainee.rag.store, opened.encoder, opened.settings, frozenset())  # type: ignore[arg-type]
+    prior.refresh(0)
+    return StoreRetriever(trainee.rag.store, opened.encoder, ExactIndex(prior.rows, prior.vectors.numpy()))
+
+
+def _scored(rag: RAG, trainee: Trainee, system: str, pairs: Sequence[Pair], told: Told) -> Summary:
+    records = score_pairs(
+        rag,
+        pairs,
+        {},
+        out=trainee.folder / RECORDS,
+        system=system,
+        progress=lambda done, total: told(system, done, total),
+    )
+    return summarise(records)
+
+
+def table(rows: Mapping[str, Summary]) -> list[str]:
+    """The Markdown table with what its numbers are, as lines."""
+    count = next(iter(rows.values())).n
+    return [
+        f"{count} held-out questions; means with bootstrap 95 % intervals. EM and F1 as SQuAD defines them;",
+        "recall@5: share of questions with a relevant passage among the first five; NLL/answer: -log p(gold",
+        "answer), in nats.",
+        "",
+        *markdown_table(rows).splitlines(),
+    ]
+
+
+def card(trainee: Trainee, sources: Sequence[str], rows: Mapping[str, Summary], command: str) -> None:
+    """Write the model card of a run."""
+    models = trainee.rag.models
+    base = {
+        "language model": models.generator or "SmolLM2-135M-Instruct (packaged)",
+        "adapter": models.adapter or "a new one",
+        "encoder": models.encoder or "all-MiniLM-L6-v2 (packaged)",
+    }
+    data = [
+        f"{', '.join(sources)}: {len(trainee.pairs)} training pairs (sha256 {digest(trainee.pairs)[:16]})",
+        f"{len(trainee.dev)} dev pairs for early stopping and scores",
+    ]
+    mixture: dict[str, Any] = asdict(trainee.rag.settings)
+    results = table(rows) if rows else ["Not scored."]
+    title = f"{trainee.folder.name}: {', '.join(trainee.settings.parts)} trained on question-answer pairs"
+    shown = {role: str(name) for role, name in base.items()}
+    write_card(trainee.folder, Card(title, shown, data, trainee.settings, mixture, results, command))

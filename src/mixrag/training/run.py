@@ -1,0 +1,311 @@
+"""A training run from end to end: models opened, trained, and written to a folder that ``--model`` opens."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from mixrag.corpus import check_encoder
+from mixrag.encoder import SentenceEncoder
+from mixrag.errors import CheckpointError, ModelError, SettingError, TrainingError
+from mixrag.generator import PromptTemplate, load_generator
+from mixrag.generator.base import ModelGenerator
+from mixrag.models import Models
+from mixrag.packaged import packaged_reader
+from mixrag.pairs import Pair, digest
+from mixrag.rag import RAG
+from mixrag.trained import Trained, write_trained
+from mixrag.training.calibrate import Calibration, calibrate
+from mixrag.training.checkpoint import has_checkpoint
+from mixrag.training.examples import Example, examples_from, passage_examples
+from mixrag.training.generators import TrainableGenerator
+from mixrag.training.loop import Listener, Loop, Progress
+from mixrag.training.metrics import write_whole
+from mixrag.training.optimiser import parts
+from mixrag.training.output import save_adapter, save_encoders, save_generator, save_part
+from mixrag.training.prior import TrainablePrior
+from mixrag.training.settings import SCALARS, TrainingSettings
+from mixrag.training.step import Step
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """What is trained on what: the request of one run."""
+
+    rag: RAG
+    """The store, the models to start from, and the mixture's settings."""
+    pairs: tuple[Pair, ...]
+    dev: tuple[Pair, ...]
+    settings: TrainingSettings
+    folder: Path
+    passages_first: bool = False
+    """Before the pairs, learn the store's passages as plain text (the closed-book baseline)."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run did."""
+
+    trained: Trained
+    progress: Progress | None
+    """None for a calibration."""
+    calibration: Calibration | None
+    notices: tuple[str, ...] = field(default=())
+
+
+def train(trainee: Trainee, listener: Listener) -> Result:
+    """Train, and write the folder; the same call goes on where a killed one stopped.
+
+    Raises:
+        SettingError: parts that the models or the mixture do not have.
+        PairsError: too few pairs, or none that fits.
+        CheckpointError: the folder belongs to another run.
+        TrainingError: a loss that is not finite, or a full disk.
+    """
+    _check(trainee)
+    print_of_run = fingerprint(trainee)
+    claim(trainee.folder, print_of_run)
+    accelerator = _accelerator(trainee.rag.models.device)
+    torch.manual_seed(trainee.settings.seed)
+    trained = _trainable_generator(trainee) if "generator" in trainee.settings.parts else None
+    generator = trained.generator if trained else _frozen_generator(trainee.rag)
+    prior = _trainable_prior(trainee)
+    step = Step(prior, generator, trained, trainee.settings, trainee.rag.settings)
+    examples, dev, notices = _examples(trainee, generator)
+    for notice in notices:
+        listener.noticed(notice)
+    progress = calibration = None
+    if set(trainee.settings.parts) <= SCALARS:
+        calibration = calibrate(step, examples)
+    else:
+        if trainee.passages_first:
+            _learn_passages(trainee, step, print_of_run, accelerator, listener, len(examples) + len(dev))
+        progress = _loop(trainee, step, examples, dev, trainee.folder, print_of_run, accelerator, listener).run()
+    written = None
+    if accelerator.is_main_process:
+        written = write(trainee, trained, prior)
+    accelerator.wait_for_everyone()
+    return Result(written or describe(trainee, {}, prior), progress, calibration, tuple(notices))
+
+
+def fingerprint(trainee: Trainee) -> dict[str, str]:
+    """What makes two runs the same, by name; a checkpoint of another is refused."""
+    rag, models = trainee.rag, trainee.rag.models
+    store = rag.store.encoder
+    return {
+        "language model": str(models.generator),
+        "adapter to start from": str(models.adapter),
+        "encoder": f"{models.encoder} {models.question_encoder} {store.fingerprint if store else ''}",
+        "store": str(rag.store.generation),
+        "training pairs": digest(trainee.pairs),
+        "dev pairs": digest(trainee.dev) if trainee.dev else "none",
+        "mixture settings": json.dumps(_jsonable(rag.settings), sort_keys=True),
+        "training settings": json.dumps(asdict(trainee.settings), sort_keys=True),
+        "passages first": str(trainee.passages_first),
+    }
+
+
+def claim(folder: Path, wanted: Mapping[str, str]) -> None:
+    """Refuse a folder that holds something else.
+
+    Raises:
+        CheckpointError: it is not empty and not of this run.
+    """
+    record = folder / "run.json"
+    if folder.exists() and not record.exists() and any(folder.iterdir()):
+        raise CheckpointError("an empty or new folder", f"files in {folder}", "give another --out")
+    if record.exists():
+        found = _recorded(record)
+        differs = [name for name in wanted if found.get(name) != wanted[name]]
+        if differs:
+            raise CheckpointError(
+                f"the run that {folder} was made for", f"another {', '.join(differs)}", "give another --out"
+            )
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(record, json.dumps(dict(wanted), indent=1).encode())
+    except OSError as error:
+        raise TrainingError(f"a folder to write to at {folder}", str(error), "give another --out") from error
+
+
+def _recorded(record: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"the record of a run in {record}", str(error), "give another --out") from error
+    return found if isinstance(found, dict) else {}
+
+
+def write(trainee: Trainee, trained: TrainableGenerator | None, prior: TrainablePrior | None) -> Trained:
+    """Save what was trained, then the config that opens it."""
+    folder, saved = trainee.folder, dict[str, str]()
+    if trained is not None and trained.adapted is not None:
+        saved["adapter"] = save_part(folder, "adapter", save_adapter(trained))
+    elif trained is not None:
+        saved["generator"] = save_part(folder, "generator", save_generator(trained))
+    else:
+        saved |= _copied_adapter(trainee)
+    if prior is not None:
+        saved |= save_encoders(folder, prior)
+    described = describe(trainee, saved, prior)
+    write_trained(described)
+    return described
+
+
+def describe(trainee: Trainee, saved: Mapping[str, str], prior: TrainablePrior | None) -> Trained:
+    """The config of the folder: what is in it, and what is still taken from elsewhere."""
+    models = trainee.rag.models
+    settings = trainee.rag.settings if prior is None else prior.retrieval_settings()
+    fitted = {name: getattr(settings, name) for name in FITTED if getattr(settings, name) is not None}
+    names = {name: None if value is None else str(value) for name, value in vars_of(models).items()}
+    return Trained(
+        folder=trainee.folder,
+        generator=saved.get("generator", names["generator"]),
+        adapter=saved.get("adapter", "none" if "generator" in saved else names["adapter"]),
+        encoder=saved.get("encoder", names["encoder"]),
+        question_encoder=saved.get("question_encoder", names["question_encoder"]),
+        settings=fitted,
+        prompt=asdict(models.prompt or PromptTemplate()),
+        titles=models.titles if prior is None else prior.encoder.titles,
+    )
+
+
+FITTED = ("k", "group", "switch", "null", "temperature", "lexical", "lexical_temperature")
+"""Settings that belong to a trained mixture: fitted, or part of what was fitted."""
+
+
+def vars_of(models: Models) -> dict[str, Any]:
+    """The fields of ``models`` by name."""
+    return {name: getattr(models, name) for name in Models.__dataclass_fields__}
+
+
+def _check(trainee: Trainee) -> None:
+    settings, mixture = trainee.settings, trainee.rag.settings
+    if mixture.k == 0 and settings.trains_retriever:
+        raise SettingError(
+            "--parts generator where no passage is retrieved (k = 0)", str(settings.parts), "set it"
+        )
+    if "null" in settings.parts and mixture.k == 0:
+        raise SettingError("passages beside the null component", "k = 0", "raise -k")
+    if mixture.group == "all" and mixture.null is None and settings.trains_retriever:
+        found = "one component, whose prior is 1 whatever the retriever says"
+        raise SettingError("several components to train a retriever", found, "use --parts generator, or --group 1")
+
+
+def _accelerator(device: str | None) -> Any:
+    from accelerate import Accelerator  # type: ignore[import-untyped]
+
+    return Accelerator(cpu=device == "cpu" or not torch.cuda.is_available())
+
+
+def _frozen_generator(rag: RAG) -> ModelGenerator:
+    if not isinstance(rag.generator, ModelGenerator):
+        raise ModelError("a causal or seq2seq model", type(rag.generator).__name__, "train with a model")
+    return rag.generator
+
+
+def _trainable_generator(trainee: Trainee) -> TrainableGenerator:
+    """The model in float32: bfloat16 is a matter of its products (autocast), not of what is learnt."""
+    models, lora = trainee.rag.models, trainee.settings.method == "lora"
+    generator = load_generator(
+        models.generator,
+        template=models.prompt or PromptTemplate(),
+        dtype="float32",
+        device=models.device,
+        adapter="none" if lora else models.adapter,
+    )
+    start = _starting_adapter(models) if lora else None
+    return TrainableGenerator(cast(ModelGenerator, generator), trainee.settings, start)
+
+
+def _starting_adapter(models: Models) -> Path | None:
+    """The adapter that goes on being trained: the one given, or the packaged reader of the packaged model."""
+    if models.adapter is not None:
+        return None if str(models.adapter) == "none" else Path(models.adapter)
+    return packaged_reader() if models.generator is None else None
+
+
+def _trainable_prior(trainee: Trainee) -> TrainablePrior | None:
+    rag = trainee.rag
+    if rag.settings.k == 0:
+        return None
+    if not isinstance(rag.encoder, SentenceEncoder):
+        raise ModelError("a sentence-transformers encoder", type(rag.encoder).__name__, "train with one")
+    check_encoder(rag.store, rag.encoder.name, rag.encoder.fingerprint)
+    retriever_parts = frozenset(trainee.settings.parts) - {"generator"}
+    return TrainablePrior(rag.store, rag.encoder, rag.settings, retriever_parts)
+
+
+def _examples(trainee: Trainee, generator: ModelGenerator) -> tuple[list[Example], list[Example], list[str]]:
+    limit = trainee.settings.max_answer_tokens
+    examples, notices = examples_from(trainee.pairs, generator, limit)
+    if not trainee.dev:
+        return examples, [], notices
+    # Dev answers are scored, never learnt: those too long for training count all the same.
+    dev, more = examples_from(trainee.dev, generator, max(limit, generator.context_size // 2), len(examples))
+    return examples, dev, notices + more
+
+
+def _loop(
+    trainee: Trainee,
+    step: Step,
+    examples: Sequence[Example],
+    dev: Sequence[Example],
+    folder: Path,
+    print_of_run: Mapping[str, str],
+    accelerator: Any,
+    listener: Listener,
+) -> Loop:
+    settings = trainee.settings
+    prior, trained = step.prior, step.trained
+    weights = parts(
+        trained.weights() if trained else {},
+        prior.weights() if prior else {},
+        prior.scalars() if prior else {},
+        settings,
+    )
+    return Loop(step, weights, examples, dev, settings, folder, print_of_run, accelerator, listener)
+
+
+def _learn_passages(
+    trainee: Trainee,
+    step: Step,
+    print_of_run: Mapping[str, str],
+    accelerator: Any,
+    listener: Listener,
+    first: int,
+) -> None:
+    """One visit of every passage as plain text, in a loop of its own below the folder."""
+    if has_checkpoint(trainee.folder / "checkpoints"):
+        return  # the pairs are already under way, from weights that know the passages
+    rows, _ = trainee.rag.store.vectors()
+    texts = passage_examples(trainee.rag.store.passages(rows), step.generator, first)
+    settings = replace(trainee.settings, epochs=1.0, steps=None, checkpoint_every=100)
+    once = replace(trainee, settings=settings)
+    _loop(once, step, texts, [], trainee.folder / "passages", print_of_run, accelerator, listener).run()
+
+
+def _copied_adapter(trainee: Trainee) -> dict[str, str]:
+    """An adapter that was used but not trained goes along, so that the folder stands by itself."""
+    adapter = trainee.rag.models.adapter
+    if adapter is None or str(adapter) == "none":
+        return {}
+    source = Path(adapter)
+
+    def copy(folder: Path) -> None:
+        shutil.copytree(source, folder, dirs_exist_ok=True)
+
+    return {"adapter": save_part(trainee.folder, "adapter", copy)}
+
+
+def _jsonable(settings: Any) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in type(settings).__dataclass_fields__ if name != "where"} | {
+        "where": dict(settings.where)
+    }

@@ -1,0 +1,360 @@
+"""One step of learning: the gradient of the objective, without holding the graphs of all branches.
+
+The loss is a function of two tables, the log prior and the log-likelihoods. Their gradients (the coefficients)
+need no model: the tables are computed first, without a graph; then each branch goes backward by itself with its
+coefficient. At switch 0 the coefficient of a branch is minus its responsibility, so branches that explain nothing
+need no backward pass; with a frozen generator the table of likelihoods is a constant and is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mixrag.corpus import Passage
+from mixrag.evaluation.matching import passage_holds
+from mixrag.generator import Prompt
+from mixrag.generator.base import ModelGenerator
+from mixrag.mixture import Component, Mixture, condition
+from mixrag.probability import (
+    distillation_loss,
+    e_step,
+    em_loss,
+    kept_branches,
+    log_any_marginal,
+    log_marginal,
+    log_normalise,
+    log_posterior,
+    log_sum,
+    log_target,
+)
+from mixrag.settings import Settings
+from mixrag.training.examples import Example
+from mixrag.training.generators import Rows, TrainableGenerator
+from mixrag.training.held import Held, Memory
+from mixrag.training.prior import Candidates, TrainablePrior
+from mixrag.training.settings import TrainingSettings
+
+LogLikelihoods = Callable[[Sequence[Prompt], Sequence[Sequence[int]]], Tensor]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question of a step."""
+
+    example: Example
+    components: tuple[Component, ...]
+    log_prior: Tensor
+    """(K,) float64, with gradient where the retriever is trained."""
+    log_likelihood: Tensor
+    """(A, K, T) float64, zero behind each answer's end."""
+    mask: Tensor
+    """(A, T) True at the tokens of each answer."""
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """What the loss of one question changes by with each entry of its two tables."""
+
+    loss: float
+    """The objective, in nats."""
+    nll: float
+    """-log p(any gold answer | question), in nats."""
+    prior: Tensor
+    """(K,)."""
+    likelihood: Tensor
+    """(A, K, T)."""
+    log_posterior: Tensor
+    """(K,) under the most probable gold answer."""
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What one process saw in one step, summed over its questions or listed by question."""
+
+    questions: list[Question]
+    coefficients: list[Coefficients]
+    rows: int
+    """Branches (component, answer) scored in the E-step."""
+    backward: int
+    """Of these, branches that went backward."""
+    skipped: float
+    """Largest share of a question's responsibility that was left out of the generator's gradient."""
+
+
+@dataclass
+class Likelihoods:
+    """log p(y_t | x, z_j, y_<t) of (component, answer), kept where the generator is frozen."""
+
+    score: LogLikelihoods
+    frozen: bool
+    kept: dict[str, Tensor] = field(default_factory=dict)
+    """By digest of prompt and answer."""
+
+    def tables(self, asked: Sequence[tuple[Example, Mixture]]) -> list[tuple[Tensor, Tensor]]:
+        """Tables (A, K, T) and masks (A, T) of the questions; what is not known yet is scored as one batch."""
+        wanted = {
+            _digest(component, answer): (component.prompt, answer)
+            for example, mixture in asked
+            for answer in example.answers
+            for component in mixture.components
+        }
+        missing = [key for key in wanted if key not in self.kept]
+        known = self.kept if self.frozen else {}
+        if missing:
+            scored = self.score([wanted[key][0] for key in missing], [wanted[key][1] for key in missing])
+            known |= {key: row[: len(wanted[key][1])] for key, row in zip(missing, scored, strict=True)}
+        return [self._table(example, mixture, known) for example, mixture in asked]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """For a checkpoint: a run that goes on must not score anew, in other batches and thus other last bits."""
+        return {"likelihoods": torch.cat([*self.kept.values(), torch.zeros(0)])}
+
+    def state(self) -> list[list[Any]]:
+        """For a checkpoint: whose likelihoods they are."""
+        return [[digest, len(row)] for digest, row in self.kept.items()]
+
+    def restore(self, tensors: Mapping[str, Tensor], state: Sequence[Sequence[Any]]) -> None:
+        """Undo ``tensors`` and ``state``."""
+        rows = tensors["likelihoods"].split([length for _, length in state]) if state else ()
+        self.kept = {digest: row.clone() for (digest, _), row in zip(state, rows, strict=True)}
+
+    def _table(self, example: Example, mixture: Mixture, known: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        size = (len(example.answers), len(mixture.components), example.length)
+        table, mask = torch.zeros(size, dtype=torch.float64), torch.zeros(size[0], size[2], dtype=torch.bool)
+        for a, answer in enumerate(example.answers):
+            mask[a, : len(answer)] = True
+            for j, component in enumerate(mixture.components):
+                table[a, j, : len(answer)] = known[_digest(component, answer)].double()
+        return table, mask
+
+
+class Step:
+    """The objective of a batch and its gradient in whatever is trained."""
+
+    def __init__(
+        self,
+        prior: TrainablePrior | None,
+        generator: ModelGenerator,
+        trained: TrainableGenerator | None,
+        settings: TrainingSettings,
+        mixture: Settings,
+    ) -> None:
+        self.prior, self.generator, self.trained = prior, generator, trained
+        self.settings, self.mixture = settings, mixture
+        score = trained.log_likelihoods if trained else generator.log_likelihoods
+        self.likelihoods = Likelihoods(score, frozen=trained is None)
+        self.memory = Memory()
+
+    def look(self, examples: Sequence[Example]) -> list[Question]:
+        """The questions' tables; the log priors carry a gradient where the retriever is trained."""
+        return self._questions(list(zip(examples, self._mixtures(examples), strict=True)))
+
+    def learn(self, examples: Sequence[Example], total: int, *, e_step: bool = True) -> Learnt:
+        """Add the gradient of (Σ loss) / ``total`` over these examples to the trained weights.
+
+        Without ``e_step`` the responsibilities of the last one are used, where the components are the same.
+        """
+        asked = list(zip(examples, self._mixtures(examples), strict=True))
+        known = [self._known(example, mixture, e_step) for example, mixture in asked]
+        looked = iter(self._questions([each for each, held in zip(asked, known, strict=True) if held is None]))
+        questions = [
+            next(looked) if held is None else _question_of(held, example, mixture)
+            for (example, mixture), held in zip(asked, known, strict=True)
+        ]
+        return self.learn_from(questions, total, known)
+
+    def learn_from(
+        self, questions: list[Question], total: int, known: Sequence[Held | None] | None = None
+    ) -> Learnt:
+        """As ``learn``, for questions that were looked at before, or whose responsibilities are known."""
+        known = known or [None] * len(questions)
+        coefficients = [
+            self._remembered(question) if held is None else Coefficients(0.0, 0.0, *_gradients(held))
+            for question, held in zip(questions, known, strict=True)
+        ]
+        self._retriever_backward(questions, coefficients, total)
+        rows, skipped = self._rows(questions, coefficients, total)
+        losses = self.trained.backward(rows) if self.trained is not None and rows.prompts else torch.zeros(0)
+        for i, held in enumerate(known):
+            if held is not None:
+                loss = _complete_loss(questions[i], held) + total * float(losses[rows.owners == i].sum())
+                coefficients[i] = replace(coefficients[i], loss=loss, nll=loss)
+        fresh = (q for q, held in zip(questions, known, strict=True) if held is None)
+        scored = sum(len(q.components) * len(q.example.answers) for q in fresh)
+        return Learnt(questions, coefficients, scored, len(rows.prompts), skipped)
+
+    def _questions(self, asked: list[tuple[Example, Mixture]]) -> list[Question]:
+        tables = self.likelihoods.tables(asked)
+        return [
+            Question(example, mixture.components, mixture.log_prior, table, mask)
+            for (example, mixture), (table, mask) in zip(asked, tables, strict=True)
+        ]
+
+    def _known(self, example: Example, mixture: Mixture, e_step: bool) -> Held | None:
+        """Responsibilities that need no E-step."""
+        if len(mixture.components) == 1 and len(example.answers) == 1 and self.trained is not None:
+            return _only(example)
+        return None if e_step else self.memory.recall(example.number, _names(mixture.components))
+
+    def _remembered(self, question: Question) -> Coefficients:
+        found = self.coefficients(question)
+        if self.settings.e_step_every > 1:
+            self.memory.held[question.example.number] = Held(
+                question.example.answers,
+                _names(question.components),
+                found.prior,
+                found.likelihood,
+                found.log_posterior,
+            )
+        return found
+
+    def coefficients(self, question: Question) -> Coefficients:
+        """The loss of one question and its gradient in the two tables."""
+        prior = question.log_prior.detach().clone().requires_grad_()
+        likelihood = question.log_likelihood.clone().requires_grad_()
+        switch = self.mixture.switch
+        with torch.enable_grad():
+            nll = -log_any_marginal(prior, likelihood, switch, question.mask)
+            loss = self._loss(prior, likelihood, question.mask, nll)
+            by_prior, by_likelihood = torch.autograd.grad(
+                loss, (prior, likelihood), allow_unused=True, materialize_grads=True
+            )
+        best = int(_log_answers(question, switch).argmax())
+        posterior = log_posterior(
+            question.log_prior.detach(), question.log_likelihood[best], switch, question.mask[best]
+        )
+        return Coefficients(float(loss.detach()), float(nll.detach()), by_prior, by_likelihood, posterior)
+
+    def _loss(self, log_prior: Tensor, log_likelihood: Tensor, mask: Tensor, nll: Tensor) -> Tensor:
+        settings = self.settings
+        if settings.objective == "marginal":
+            return nll
+        answers = log_prior.expand(len(mask), -1)
+        if settings.objective == "em":
+            # Over several gold answers, which one was given is hidden as well: each has its share.
+            with torch.no_grad():
+                share = log_normalise(_log_per_answer(answers, log_likelihood, self.mixture.switch, mask), 0).exp()
+            held = e_step(answers, log_likelihood, self.mixture.switch, mask)
+            return (share * em_loss(answers, log_likelihood, held)).sum()
+        means = log_likelihood.sum(-1) / mask.sum(-1, keepdim=True)
+        best = means[log_sum(means.detach(), -1).argmax()]
+        target = log_target(log_prior, best, settings.prior_power, settings.likelihood_temperature)
+        distilled = distillation_loss(log_prior, target)
+        # The generator learns by the marginal likelihood; the prior in it is held fixed.
+        generator = -log_any_marginal(log_prior.detach(), log_likelihood, self.mixture.switch, mask)
+        return distilled + (generator if self.trained is not None else 0.0)
+
+    def _mixtures(self, examples: Sequence[Example]) -> list[Mixture]:
+        if self.prior is None:
+            return [self._closed_book(example) for example in examples]
+        candidates: Sequence[Candidates] = self.prior.candidates(examples)
+        priors = self.prior.priors(examples, candidates)
+        return [
+            self._condition(example, chosen.passages, prior.log_prior, prior.log_null)
+            for example, chosen, prior in zip(examples, candidates, priors, strict=True)
+        ]
+
+    def _closed_book(self, example: Example) -> Mixture:
+        if example.prompt is None:
+            return self._condition(example, (), torch.empty(0, dtype=torch.float64), None)
+        component, certain = Component((), example.prompt), torch.zeros(1, dtype=torch.float64)
+        return Mixture(self.generator, "", (component,), certain, self.mixture.switch, None)
+
+    def _condition(
+        self, example: Example, passages: tuple[Passage, ...], log_prior: Tensor, log_null: Tensor | None
+    ) -> Mixture:
+        group = None if self.mixture.group == "all" else self.mixture.group
+        return condition(
+            self.generator,
+            example.pair.question,
+            passages,
+            log_prior,
+            log_null=log_null,
+            group=group,
+            switch=self.mixture.switch,
+            reserve=max(self.settings.max_answer_tokens, example.length),
+        )
+
+    def _retriever_backward(
+        self, questions: Sequence[Question], coefficients: Sequence[Coefficients], total: int
+    ) -> None:
+        pairs = zip(questions, coefficients, strict=True)
+        terms = [(q.log_prior * c.prior).sum() for q, c in pairs if q.log_prior.requires_grad]
+        if terms:
+            (torch.stack(terms).sum() / total).backward()
+
+    def _rows(
+        self, questions: Sequence[Question], coefficients: Sequence[Coefficients], total: int
+    ) -> tuple[Rows, float]:
+        prompts, answers, weights, owners = [], [], [], []
+        skipped = 0.0
+        for i, (question, each) in enumerate(zip(questions, coefficients, strict=True)):
+            shares = each.likelihood.abs().sum(-1)  # (A, K)
+            kept = kept_branches(shares.flatten(), self.settings.skip).reshape(shares.shape)
+            skipped = max(skipped, float((shares * ~kept).sum() / shares.sum().clamp_min(1e-300)))
+            for a, j in kept.nonzero().tolist():
+                answer = question.example.answers[a]
+                prompts.append(question.components[j].prompt)
+                answers.append(answer)
+                weights.append(each.likelihood[a, j, : len(answer)] / total)
+                owners.append(i)
+        return Rows(prompts, answers, weights, torch.tensor(owners)), skipped
+
+
+def gold_found(question: Question) -> bool:
+    """True where a gold answer occurs in a retrieved passage."""
+    passages = {p.id: p for component in question.components for p in component.passages}
+    return any(passage_holds(p.text, question.example.pair.answers) for p in passages.values())
+
+
+def _digest(component: Component, answer: Sequence[int]) -> str:
+    content = f"{component.prompt.tokens} {tuple(answer)}"
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def component_name(component: Component) -> str | None:
+    """The ids of its passages; None for the null component."""
+    return "+".join(p.id for p in component.passages) or None
+
+
+def _names(components: Sequence[Component]) -> tuple[str, ...]:
+    return tuple(component_name(component) or "" for component in components)
+
+
+def _only(example: Example) -> Held:
+    """The one component has written the one answer: known before the model has read anything."""
+    ones = torch.full((1, 1, example.length), -1.0, dtype=torch.float64)
+    return Held(example.answers, (), -torch.ones(1, dtype=torch.float64), ones, ones.new_zeros(1))
+
+
+def _question_of(held: Held, example: Example, mixture: Mixture) -> Question:
+    mask = torch.zeros(len(held.answers), max(map(len, held.answers)), dtype=torch.bool)
+    for row, answer in zip(mask, held.answers, strict=True):
+        row[: len(answer)] = True
+    asked = replace(example, answers=held.answers)
+    return Question(asked, mixture.components, mixture.log_prior, torch.zeros_like(held.likelihood), mask)
+
+
+def _gradients(held: Held) -> tuple[Tensor, Tensor, Tensor]:
+    return held.prior, held.likelihood, held.log_posterior
+
+
+def _complete_loss(question: Question, held: Held) -> float:
+    """The prior's part of the EM loss, -Σ draws · log π; a component that cannot be drawn adds nothing."""
+    log_prior = question.log_prior.detach()
+    return float(torch.where(held.prior == 0, 0.0, held.prior * log_prior).sum())
+
+
+def _log_answers(question: Question, switch: float) -> Tensor:
+    answers = question.log_prior.detach().expand(len(question.mask), -1)
+    return _log_per_answer(answers, question.log_likelihood, switch, question.mask)
+
+
+def _log_per_answer(log_prior: Tensor, log_likelihood: Tensor, switch: float, mask: Tensor) -> Tensor:
+    return log_marginal(log_prior, log_likelihood, switch, mask)

@@ -1,0 +1,214 @@
+"""The loop as a whole: it learns, resumes, stops, and leaves a folder that opens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mixrag.errors import CheckpointError, PairsError, SettingError, TrainingError
+from mixrag.models import Models
+from mixrag.rag import RAG
+from mixrag.training.loop import Loop
+from mixrag.training.metrics import read_metrics
+from mixrag.training.run import Trainee, train
+from mixrag.training.settings import TrainingSettings
+from training.conftest import PAIRS
+
+QUICK = {
+    "parts": ("generator", "question-encoder", "temperature"),
+    "rank": 4,
+    "batch": 3,
+    "epochs": 3.0,
+    "learning_rate": 0.02,
+    "encoder_rate": 1e-3,
+    "checkpoint_every": 2,
+}
+
+
+class Listener:
+    """Remembers what it was told; may stop the run at a step, as a kill would."""
+
+    def __init__(self, die_at: int | None = None) -> None:
+        self.notices: list[str] = []
+        self.losses: list[float] = []
+        self.die_at = die_at
+
+    def started(self, step: int, total: int) -> None:
+        self.total = total
+
+    def stepped(self, step: int, metrics: Mapping[str, float]) -> None:
+        self.losses.append(metrics["loss"])
+        if step == self.die_at:
+            raise KeyboardInterrupt
+
+    def looked(self, step: int, nll: float, best: float) -> None: ...
+
+    def noticed(self, text: str) -> None:
+        self.notices.append(text)
+
+
+def trainee(rag: RAG, folder: Path, dev: bool = False, **changes: object) -> Trainee:
+    settings = TrainingSettings(**{**QUICK, **changes})  # type: ignore[arg-type]
+    return Trainee(rag, PAIRS, PAIRS[::2] if dev else (), settings, folder)
+
+
+def test_it_learns_and_leaves_a_folder_that_opens(open_rag: Callable[..., RAG], tmp_path: Path) -> None:
+    rag = open_rag("llama-chat")
+    listener = Listener()
+    result = train(trainee(rag, tmp_path / "out", dev=True), listener)
+    assert listener.total == 6 and listener.losses[-1] < listener.losses[0]
+    assert result.progress is not None and result.progress.best_step > 0
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"adapter", "question-encoder", "mixrag.json", "metrics.jsonl", "checkpoints", "tensorboard"} <= written
+    kinds = [line["kind"] for line in read_metrics(tmp_path / "out" / "metrics.jsonl")]
+    assert kinds.count("train") == 6 and kinds.count("dev") >= 3
+    with RAG.open(rag.store.directory, model=tmp_path / "out", models=Models(device="cpu")) as opened:
+        assert opened.settings.temperature == pytest.approx(result.trained.settings["temperature"])
+        before = -rag.score(PAIRS[0].question, PAIRS[0].answers[0]).log_prob
+        after = -opened.score(PAIRS[0].question, PAIRS[0].answers[0]).log_prob
+    assert after < before
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_what_is_opened_is_what_was_trained(open_rag: Callable[..., RAG], tmp_path: Path, method: str) -> None:
+    rag = open_rag("llama", lexical=0.3)
+    result = train(trainee(rag, tmp_path / "out", dev=True, method=method), Listener())
+    (last,) = [line["nll"] for line in read_metrics(tmp_path / "out" / "metrics.jsonl") if line["kind"] == "dev"][
+        -1:
+    ]
+    assert result.progress is not None and result.progress.best_nll == pytest.approx(last)
+    with RAG.open(rag.store.directory, model=tmp_path / "out", models=Models(device="cpu")) as opened:
+        nll = []
+        for pair in PAIRS[::2]:
+            scored = [opened.score(pair.question, answer).log_prob for answer in pair.answers]
+            nll.append(-float(torch.tensor(scored).logsumexp(0)))
+    assert sum(nll) / len(nll) == pytest.approx(last, abs=1e-3)
+
+
+def test_a_stopped_run_resumes_to_the_same_weights(open_rag: Callable[..., RAG], tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(trainee(open_rag(), whole), Listener())
+    with pytest.raises(KeyboardInterrupt):
+        train(trainee(open_rag(), parts), Listener(die_at=3))
+    listener = Listener()
+    train(trainee(open_rag(), parts), listener)
+    assert any("resumed at step 2" in notice for notice in listener.notices) and len(listener.losses) == 4
+    for name in ("adapter/adapter_model.safetensors", "question-encoder/model.safetensors"):
+        expected, found = load_file(whole / name), load_file(parts / name)
+        assert all(torch.equal(found[key], expected[key]) for key in expected)
+    steps = [line["step"] for line in read_metrics(parts / "metrics.jsonl") if line["kind"] == "train"]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_held_responsibilities_survive_a_stop(open_rag: Callable[..., RAG], tmp_path: Path) -> None:
+    changes = {"parts": ("generator", "temperature"), "objective": "em", "e_step_every": 2}
+    train(trainee(open_rag(), tmp_path / "whole", **changes), Listener())
+    scored = [
+        line["rows"] for line in read_metrics(tmp_path / "whole" / "metrics.jsonl") if line["kind"] == "train"
+    ]
+    assert [count > 0 for count in scored] == [True, True, False, False, True, True]
+    with pytest.raises(KeyboardInterrupt):
+        train(trainee(open_rag(), tmp_path / "parts", **changes), Listener(die_at=4))
+    train(trainee(open_rag(), tmp_path / "parts", **changes), Listener())
+    expected, found = (
+        load_file(tmp_path / name / "adapter" / "adapter_model.safetensors") for name in ("whole", "parts")
+    )
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_early_stopping_keeps_the_best_weights(
+    open_rag: Callable[..., RAG], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([3.0, 4.0, 5.0])
+    monkeypatch.setattr(Loop, "dev_nll", lambda self: next(looks))
+    listener = Listener()
+    result = train(trainee(open_rag(), tmp_path / "out", dev=True, evaluate_every=1, patience=2), listener)
+    assert result.progress is not None and result.progress.stopped and result.progress.step == 2 < listener.total
+    assert result.progress.best_step == 0 and "weights of step 0 are kept" in listener.notices[-1]
+    adapter = load_file(tmp_path / "out" / "adapter" / "adapter_model.safetensors")
+    assert all(float(tensor.abs().sum()) == 0 for name, tensor in adapter.items() if "lora_B" in name)
+
+
+def test_a_calibration_lowers_the_loss_and_runs_the_model_once(
+    open_rag: Callable[..., RAG], tmp_path: Path
+) -> None:
+    rag = open_rag(temperature=2.0, null=0.0)
+    result = train(trainee(rag, tmp_path / "out", parts=("temperature", "null")), Listener())
+    assert result.calibration is not None and result.progress is None
+    assert result.calibration.nll_after < result.calibration.nll_before
+    kept = json.loads((tmp_path / "out" / "mixrag.json").read_text())["settings"]
+    assert kept["temperature"] == pytest.approx(result.calibration.temperature) and kept["null"] != 0.0
+
+
+def test_both_encoders_are_trained_and_the_index_follows(open_rag: Callable[..., RAG], tmp_path: Path) -> None:
+    listener = Listener()
+    train(trainee(open_rag(), tmp_path / "out", parts=("encoder",), refresh_every=2, batch=2), listener)
+    rebuilt = [notice for notice in listener.notices if notice.startswith("index rebuilt")]
+    assert len(rebuilt) == 4 and "after 2 steps" in rebuilt[0]
+    assert (tmp_path / "out" / "encoder" / "model.safetensors").exists()
+
+
+def test_a_resumed_index_is_the_index_of_the_checkpoint(open_rag: Callable[..., RAG], tmp_path: Path) -> None:
+    changes = {"parts": ("encoder",), "refresh_every": 3, "batch": 2}
+    train(trainee(open_rag(), tmp_path / "whole", **changes), Listener())
+    with pytest.raises(KeyboardInterrupt):
+        train(trainee(open_rag(), tmp_path / "parts", **changes), Listener(die_at=5))
+    train(trainee(open_rag(), tmp_path / "parts", **changes), Listener())
+    expected = load_file(tmp_path / "whole" / "encoder" / "model.safetensors")
+    found = load_file(tmp_path / "parts" / "encoder" / "model.safetensors")
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_a_folder_of_another_run_is_refused(open_rag: Callable[..., RAG], tmp_path: Path) -> None:
+    one = trainee(open_rag(), tmp_path / "out")
+    train(one, Listener())
+    before = (tmp_path / "out" / "mixrag.json").read_bytes()
+    with pytest.raises(CheckpointError, match="training settings"):
+        train(replace(one, settings=replace(one.settings, seed=1)), Listener())
+    with pytest.raises(CheckpointError, match="training pairs"):
+        train(replace(one, pairs=PAIRS[:4]), Listener())
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("mine")
+    with pytest.raises(CheckpointError, match="an empty or new folder"):
+        train(replace(one, folder=tmp_path / "other"), Listener())
+    assert (tmp_path / "out" / "mixrag.json").read_bytes() == before
+
+
+def test_what_cannot_be_trained_is_refused(open_rag: Callable[..., RAG], tmp_path: Path) -> None:
+    with pytest.raises(PairsError, match="lower --batch to 6"):
+        train(trainee(open_rag(), tmp_path / "a", batch=7), Listener())
+    with pytest.raises(SettingError, match="k = 0"):
+        train(trainee(open_rag(k=0), tmp_path / "b"), Listener())
+    with pytest.raises(SettingError, match="group"):
+        train(trainee(open_rag(group="all"), tmp_path / "c"), Listener())
+    with pytest.raises(PairsError, match="--max-answer-tokens"):
+        train(trainee(open_rag(), tmp_path / "d", max_answer_tokens=1), Listener())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    open_rag: Callable[..., RAG], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mixrag.training.step import Step
+
+    learn = Step.learn
+    calls: list[int] = []
+
+    def poisoned(self: Step, examples: object, total: int, *, e_step: bool) -> object:
+        calls.append(1)
+        learnt = learn(self, examples, total, e_step=e_step)  # type: ignore[arg-type]
+        if len(calls) == 4:
+            first = replace(learnt.coefficients[0], loss=float("nan"))
+            return replace(learnt, coefficients=[first, *learnt.coefficients[1:]])
+        return learnt
+
+    monkeypatch.setattr(Step, "learn", poisoned)
+    with pytest.raises(TrainingError, match=r"finite loss.*step 4.*lower the learning rate"):
+        train(trainee(open_rag(), tmp_path / "out"), Listener())
+    assert (tmp_path / "out" / "checkpoints" / "step-000002").exists()
+    assert not (tmp_path / "out" / "mixrag.json").exists()

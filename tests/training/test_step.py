@@ -1,0 +1,237 @@
+"""The step's gradient against one graph over all branches: K rows, full logits, the objective on top."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from mixrag.generator import load_generator
+from mixrag.probability import log_any_marginal
+from mixrag.rag import RAG
+from mixrag.training.examples import Example, examples_from
+from mixrag.training.generators import TrainableGenerator
+from mixrag.training.prior import TrainablePrior
+from mixrag.training.settings import TrainingSettings
+from mixrag.training.step import Question, Step
+from training.conftest import PAIRS
+
+TOLERANCE = {"rtol": 1e-3, "atol": 1e-5}
+"""Gradients in float32 whose largest entries are near one; padding changes the order of additions."""
+ALL = frozenset({"question-encoder", "temperature", "null"})
+
+
+def build(
+    rag: RAG, folder: Path, retriever: frozenset[str] = ALL, *, generator: bool = True, **changes: object
+) -> tuple[Step, list[Example]]:
+    parts = ("generator", *sorted(retriever)) if generator else tuple(sorted(retriever))
+    settings = TrainingSettings(**{"parts": parts, "method": "full", "skip": 0.0, **changes})
+    trained = None
+    if "generator" in settings.parts:
+        trained = TrainableGenerator(load_generator(folder, device="cpu"), settings)  # type: ignore[arg-type]
+    model = trained.generator if trained else rag.generator
+    prior = TrainablePrior(rag.store, rag.encoder, rag.settings, retriever)  # type: ignore[arg-type]
+    examples, _ = examples_from(PAIRS, model, 64)
+    return Step(prior, model, trained, settings, rag.settings), examples
+
+
+def weights(step: Step) -> dict[str, Tensor]:
+    assert step.prior is not None
+    trained = step.trained.weights() if step.trained else {}
+    return {**trained, **step.prior.weights(), **step.prior.scalars()}
+
+
+def naive_log_likelihood(step: Step, question: Question) -> Tensor:
+    """(A, K, T) from the model's own forward over every row, all logits, with its graph."""
+    model = step.generator.model
+    rows = []
+    for answer in question.example.answers:
+        per_component = []
+        for component in question.components:
+            ids = torch.tensor([[*component.prompt.tokens, *answer]])
+            log_probs = model(input_ids=ids).logits[0].log_softmax(-1)
+            start = len(component.prompt.tokens) - 1
+            picked = log_probs[start:-1].gather(-1, torch.tensor(answer)[:, None])[:, 0]
+            per_component.append(torch.nn.functional.pad(picked, (0, question.example.length - len(answer))))
+        rows.append(torch.stack(per_component))
+    return torch.stack(rows).double()
+
+
+def naive_gradients(step: Step, examples: list[Example]) -> dict[str, Tensor]:
+    """One graph over all rows, one backward."""
+    questions = step.look(examples)
+    losses = [
+        -log_any_marginal(q.log_prior, naive_log_likelihood(step, q), step.mixture.switch, q.mask)
+        for q in questions
+    ]
+    (torch.stack(losses).sum() / len(examples)).backward()
+    return taken(step)
+
+
+def taken(step: Step) -> dict[str, Tensor]:
+    found = {name: torch.zeros_like(w) if w.grad is None else w.grad.clone() for name, w in weights(step).items()}
+    for weight in weights(step).values():
+        weight.grad = None
+    return found
+
+
+@pytest.mark.parametrize("objective", ["marginal", "em"])
+@pytest.mark.parametrize("switch", [0.0, 0.3, 1.0])
+def test_exact_mode_has_the_gradient_of_naive_training(
+    open_rag: Callable[..., RAG], tiny_folder: Callable[[str], Path], switch: float, objective: str
+) -> None:
+    step, examples = build(
+        open_rag(switch=switch, lexical=0.4, null=0.2), tiny_folder("llama"), objective=objective
+    )
+    expected = naive_gradients(step, examples)
+    step.learn(examples, len(examples))
+    found = taken(step)
+    assert set(found) == set(expected) and any(name.startswith("question/") for name in found)
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], **TOLERANCE, msg=lambda m, n=name: f"{n}: {m}")
+    assert all(bool(expected[name].abs().sum() > 0) for name in ("log_temperature", "null"))
+
+
+def test_half_batches_add_up_to_the_whole(
+    open_rag: Callable[..., RAG], tiny_folder: Callable[[str], Path]
+) -> None:
+    step, examples = build(open_rag(), tiny_folder("llama"), frozenset({"question-encoder", "temperature"}))
+    step.learn(examples, len(examples))
+    whole = taken(step)
+    step.learn(examples[0::2], len(examples))
+    step.learn(examples[1::2], len(examples))
+    halves = taken(step)
+    for name in whole:
+        torch.testing.assert_close(halves[name], whole[name], **TOLERANCE)
+
+
+@pytest.mark.parametrize("switch", [0.0, 0.3])
+def test_held_responsibilities_give_the_gradient_of_the_e_step_they_come_from(
+    open_rag: Callable[..., RAG], tiny_folder: Callable[[str], Path], switch: float
+) -> None:
+    rag = open_rag(switch=switch, lexical=0.4)
+    step, examples = build(rag, tiny_folder("llama"), ALL - {"null"}, objective="em", e_step_every=2)
+    fresh = step.learn(examples, len(examples))
+    expected = taken(step)
+    held = step.learn(examples, len(examples), e_step=False)
+    found = taken(step)
+    assert fresh.rows > 0 and held.rows == 0 and held.backward == fresh.backward
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], **TOLERANCE)
+    for one, other in zip(held.coefficients, fresh.coefficients, strict=True):
+        assert one.loss == pytest.approx(other.loss, rel=1e-5)
+
+
+def test_other_candidates_need_a_new_e_step(
+    open_rag: Callable[..., RAG], tiny_folder: Callable[[str], Path]
+) -> None:
+    step, examples = build(open_rag(), tiny_folder("llama"), objective="em", e_step_every=2)
+    step.learn(examples, len(examples))
+    held = step.memory.held[examples[0].number]
+    step.memory.held[examples[0].number] = replace(held, components=("another", *held.components[1:]))
+    again = step.learn(examples, len(examples), e_step=False)
+    assert again.rows == len(held.components) * len(examples[0].answers)
+
+
+def test_one_component_needs_no_e_step(open_rag: Callable[..., RAG], tiny_folder: Callable[[str], Path]) -> None:
+    step, examples = build(open_rag(group="all"), tiny_folder("llama"), frozenset())
+    single = [example for example in examples if len(example.answers) == 1]
+    expected = naive_gradients(step, single)
+    nll = [step.coefficients(q).nll for q in step.look(single)]
+    learnt = step.learn(single, len(single))
+    found = taken(step)
+    assert learnt.rows == 0 and [c.loss for c in learnt.coefficients] == pytest.approx(nll, rel=1e-5)
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], **TOLERANCE)
+
+
+@pytest.mark.parametrize("skip", [0.02, 0.2, 0.6])
+def test_skipped_branches_change_the_gradient_by_at_most_the_bound(
+    open_rag: Callable[..., RAG], tiny_folder: Callable[[str], Path], skip: float
+) -> None:
+    step, examples = build(open_rag(k=6), tiny_folder("llama"), frozenset({"temperature"}), skip=skip)
+    one = examples[:1]
+    expected = naive_gradients(step, one)
+    learnt = step.learn(one, 1)
+    found = taken(step)
+    error = (
+        sum(float((found[n] - expected[n]).square().sum()) for n in found if n not in step.prior.scalars()) ** 0.5
+    )
+    question, coefficients = learnt.questions[0], learnt.coefficients[0]
+    largest = max(token_gradient_norms(step, question))
+    total = float(coefficients.likelihood.abs().sum())
+    assert learnt.backward < learnt.rows and 0 < learnt.skipped <= skip
+    assert 0 < error <= learnt.skipped * total * largest * 1.001
+
+
+def token_gradient_norms(step: Step, question: Question) -> list[float]:
+    """Norm of the gradient of every single token's log-likelihood."""
+    table = naive_log_likelihood(step, question)
+    norms = []
+    for value in table[question.mask[:, None].expand_as(table)]:
+        value.backward(retain_graph=True)
+        gradients = taken(step)
+        norms.append(sum(float(g.square().sum()) for g in gradients.values()) ** 0.5)
+    return norms
+
+
+def test_a_frozen_generator_is_asked_once(
+    open_rag: Callable[..., RAG], tiny_folder: Callable[[str], Path]
+) -> None:
+    step, examples = build(open_rag(), tiny_folder("llama"), frozenset({"temperature"}), generator=False)
+    calls: list[int] = []
+    score = step.likelihoods.score
+    step.likelihoods.score = lambda prompts, answers: (calls.append(len(prompts)), score(prompts, answers))[1]
+    first = [step.coefficients(q).nll for q in step.look(examples)]
+    again = [step.coefficients(q).nll for q in step.look(examples)]
+    assert first == again and len(calls) == 1
+
+
+def test_distillation_moves_the_prior_towards_the_likelihoods(
+    open_rag: Callable[..., RAG], tiny_folder: Callable[[str], Path]
+) -> None:
+    step, examples = build(
+        open_rag(k=6, temperature=0.02), tiny_folder("llama"), frozenset({"question-encoder"}), objective="distill",
+        generator=False, likelihood_temperature=0.1,
+    )  # fmt: skip
+    optimizer = torch.optim.AdamW(list(weights(step).values()), lr=0.005)
+    losses = []
+    for _ in range(20):
+        learnt = step.learn(examples, len(examples))
+        losses.append(sum(c.loss for c in learnt.coefficients))
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_gradient_checkpointing_changes_nothing(
+    open_rag: Callable[..., RAG], tiny_folder: Callable[[str], Path]
+) -> None:
+    found = []
+    for checkpointing in (False, True):
+        step, examples = build(
+            open_rag(), tiny_folder("llama"), frozenset({"temperature"}), checkpointing=checkpointing
+        )
+        step.learn(examples, len(examples))
+        found.append(taken(step))
+    for name in found[0]:
+        torch.testing.assert_close(found[1][name], found[0][name], **TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "t5", "bart", "llama-chat"])
+def test_every_kind_of_model_learns(
+    open_rag: Callable[..., RAG], tiny_folder: Callable[[str], Path], kind: str
+) -> None:
+    step, examples = build(open_rag(kind), tiny_folder(kind), frozenset({"temperature"}), method="lora", rank=4)
+    optimizer = torch.optim.AdamW(list(weights(step).values()), lr=0.02)
+    losses = []
+    for _ in range(8):
+        learnt = step.learn(examples, len(examples))
+        losses.append(sum(c.loss for c in learnt.coefficients))
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[-1] < losses[0] - 1
