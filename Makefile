@@ -8,7 +8,7 @@ STORE := demo/store
 # One thread for each of the two test processes: torch's threads would otherwise wait for one another.
 TEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: install demo test test-fast check format constraints clean
+.PHONY: install demo test test-fast bench check format constraints clean
 
 install: $(VENV)/installed
 
@@ -33,6 +33,9 @@ test: install
 
 test-fast: install
 	$(TEST) -m "not slow"
+
+bench: install
+	$(BIN)/python benchmarks/training_step.py
 
 check: install
 	$(BIN)/ruff format --check .

@@ -3,9 +3,10 @@
     python benchmarks/splits.py DATA OUT
 
 DATA holds general/, medicine/, law/ and pubmed/, each with docs and pairs ({"question", "answers", "doc"} a line).
-general and medicine come with dev.jsonl; of law whole documents are held out, of pubmed single abstracts. A question
-of law is about its own web site, so it is asked of that document alone ("where"). OUT gets DOMAIN-train.jsonl,
-DOMAIN-dev.jsonl and train.jsonl: all training pairs, at most --cap of a domain.
+general and medicine come with dev.jsonl; of law whole documents are held out, of pubmed single abstracts. A
+question of law is about its own web site, so it is asked of that document alone ("where"). OUT gets, a domain,
+DOMAIN-train.jsonl and DOMAIN-dev.jsonl, and of all together train.jsonl and dev.jsonl, at most --cap and --dev-cap
+of a domain.
 """
 
 from __future__ import annotations
@@ -27,17 +28,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--cap", type=int, default=750, help="training pairs of one domain in train.jsonl")
+    parser.add_argument("--cap", type=int, default=600, help="training pairs of one domain in train.jsonl")
+    parser.add_argument("--dev-cap", type=int, default=16, help="held-out pairs of one domain in dev.jsonl")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    together: list[Pair] = []
+    together: dict[str, list[Pair]] = {"train": [], "dev": []}
     for domain, (train, dev) in splits(options.data).items():
         write(options.out / f"{domain}-train.jsonl", train)
         write(options.out / f"{domain}-dev.jsonl", dev)
-        together += random.Random(SEED).sample(train, min(options.cap, len(train)))
+        for name, some, cap in (("train", train, options.cap), ("dev", dev, options.dev_cap)):
+            together[name] += random.Random(SEED).sample(some, min(cap, len(some)))
         print(f"{domain}: {len(train)} training pairs, {len(dev)} held out")
-    write(options.out / "train.jsonl", together)
-    print(f"together: {len(together)} training pairs")
+    for name, some in together.items():
+        write(options.out / f"{name}.jsonl", some)
+        print(f"{name}.jsonl: {len(some)} pairs")
 
 
 def splits(data: Path) -> dict[str, tuple[list[Pair], list[Pair]]]:

@@ -3,9 +3,9 @@
     python benchmarks/training_step.py [--rounds N] [--method full|lora] [--dtype float32|bfloat16]
 
 Both take the gradient of -log p(answer | question) of the same question over the same K = 8 passages of 150 tokens
-and an answer of 16, in the same number format, with the packaged language model. Steps alternate in one process; the
-peak memory of each is taken in a process of its own, above what the loaded model needs. Exact mode (skip = 0) is
-compared with the naive gradient; the default mode leaves out branches of less than 1 % of the responsibility.
+and an answer of 16, in the same number format, with the packaged language model. Steps alternate in one process;
+the peak memory of each is taken in a process of its own, above what the loaded model needs. Exact mode (skip = 0)
+is compared with the naive gradient; the default mode leaves out branches with less than 1 % of the responsibility.
 """
 
 from __future__ import annotations

@@ -119,5 +119,5 @@ def test_a_pairs_own_filter_is_kept(open_rag: Callable[..., RAG]) -> None:
     (found,) = prior.candidates([Example(0, pair, ((1,),))])
     assert [Path(p.document).name for p in found.passages] == ["tax.txt"]
     nowhere = replace(pair, where={"document": "none.txt"})
-    with pytest.raises(StoreEmptyError, match="pairs.jsonl:1"):
+    with pytest.raises(StoreEmptyError, match=r"pairs\.jsonl:1"):
         prior.candidates([Example(1, nowhere, ((1,),))])

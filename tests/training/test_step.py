@@ -195,9 +195,13 @@ def test_distillation_moves_the_prior_towards_the_likelihoods(
     open_rag: Callable[..., RAG], tiny_folder: Callable[[str], Path]
 ) -> None:
     step, examples = build(
-        open_rag(k=6, temperature=0.02), tiny_folder("llama"), frozenset({"question-encoder"}), objective="distill",
-        generator=False, likelihood_temperature=0.1,
-    )  # fmt: skip
+        open_rag(k=6, temperature=0.02),
+        tiny_folder("llama"),
+        frozenset({"question-encoder"}),
+        objective="distill",
+        generator=False,
+        likelihood_temperature=0.1,
+    )
     optimizer = torch.optim.AdamW(list(weights(step).values()), lr=0.005)
     losses = []
     for _ in range(20):

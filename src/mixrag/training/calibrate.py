@@ -49,7 +49,7 @@ def calibrate(step: Step, examples: Sequence[Example], batch: int = 32) -> Calib
         after = float(_mean_nll(step, tables))
     if not all(bool(torch.isfinite(scalar)) for scalar in scalars) or before is None:
         raise TrainingError("finite temperature and null score", f"{scalars}", "check the pairs and the store")
-    return Calibration(before, after, prior.temperature, None if prior.null is None else float(prior.null))
+    return Calibration(before, after, prior.temperature, None if prior.null is None else prior.null.item())
 
 
 @dataclass(frozen=True)

@@ -205,7 +205,7 @@ class Loop:
             return {}
         state = {"temperature": prior.temperature}
         if prior.null is not None:
-            state["null"] = float(prior.null)
+            state["null"] = prior.null.item()
         return state
 
     def _tell(self, log: MetricsLog | None, metrics: dict[str, float]) -> None:

@@ -140,7 +140,7 @@ class TrainablePrior:
 
     def retrieval_settings(self) -> Settings:
         """The settings with the temperature and null score of now."""
-        null = None if self.null is None else float(self.null)
+        null = None if self.null is None else self.null.item()
         return replace(self.settings, temperature=self.temperature, null=null)
 
     def _mark_trained(self) -> None:

@@ -29,9 +29,9 @@ class TrainingSettings:
     """
 
     parts: tuple[Part, ...] = ("generator", "question-encoder", "temperature")
-    """What is trained. "encoder" is both sides and refreshes the index; "question-encoder" keeps it valid."""
+    """What is trained. "encoder" is both sides, with a new index; "question-encoder" keeps the index."""
     objective: Objective = "marginal"
-    """marginal: -log p(y|x); em: its EM surrogate, of equal gradient; distill: the prior follows r ∝ π^a ℓ^(1/τ)."""
+    """marginal: -log p(y|x); em: its EM surrogate, of equal gradient; distill: the prior follows π^a ℓ^(1/τ)."""
     e_step_every: int = 1
     """em: epochs from one E-step of a pair to the next; between them its responsibilities are held."""
     prior_power: float = 0.0

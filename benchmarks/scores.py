@@ -1,0 +1,79 @@
+"""Exact match, F1, recall and likelihood of several systems on the same held-out pairs, as one table.
+
+    python benchmarks/scores.py PAIRS.jsonl --store DIR --system 'NAME; KEY=VALUE; ...' [--system ...] [--out FILE]
+
+Keys of a system: model (a folder that mixrag train wrote), generator, adapter, encoder, prompt (a TOML file), and
+any setting (k, group, switch, lexical, temperature, ...). Every answer is appended to --out as it comes; a second
+run with the same file goes on where the first stopped.
+
+    --system 'bare; adapter=none' --system 'reader' --system 'mine; model=trained; k=10'
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from mixrag.evaluation import markdown_table, score_pairs, summarise
+from mixrag.generator import PromptTemplate
+from mixrag.models import Models
+from mixrag.pairs import read_pairs
+from mixrag.rag import RAG
+from mixrag.training.report import sample
+
+NAMES = ("generator", "adapter", "encoder", "question_encoder")
+NUMBERS = {"switch": float, "lexical": float, "temperature": float, "null": float, "max_tokens": int, "beams": int}
+
+
+def main() -> None:
+    """Score every system, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pairs", type=Path)
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--system", action="append", required=True)
+    parser.add_argument("--out", type=Path, default=Path("scores.jsonl"))
+    parser.add_argument("--questions", type=int, default=10**9, help="at most so many, drawn by seed 0")
+    parser.add_argument("--dtype", default="bfloat16")
+    options = parser.parse_args()
+    pairs = sample(read_pairs([options.pairs]).pairs, options.questions, 0)
+    rows = {}
+    for described in options.system:
+        name, chosen = parsed(described)
+        with opened(options.store, chosen, options.dtype) as rag:
+            records = score_pairs(rag, pairs, {}, out=options.out, system=described, progress=told(name))
+        rows[name] = summarise(records)
+    print(f"{len(pairs)} questions\n\n{markdown_table(rows)}")
+
+
+def parsed(described: str) -> tuple[str, dict[str, Any]]:
+    """Name and keys of a system."""
+    name, *parts = (part.strip() for part in described.split(";"))
+    return name, dict(part.split("=", 1) for part in parts)
+
+
+def opened(store: Path, chosen: dict[str, Any], dtype: str) -> RAG:
+    """The RAG that the keys describe."""
+    prompt = PromptTemplate.from_file(Path(chosen.pop("prompt"))) if "prompt" in chosen else None
+    models = Models(**{name: chosen.pop(name, None) for name in NAMES}, prompt=prompt, dtype=dtype)
+    model = chosen.pop("model", None)
+    settings: dict[str, Any] = {"max_tokens": 32}
+    for key, value in chosen.items():
+        whole = key in ("k", "group") and value != "all"
+        settings[key] = int(value) if whole else NUMBERS.get(key, str)(value)
+    return RAG.open(store, model=model, models=models, settings=settings)
+
+
+def told(name: str) -> Any:
+    """A line to standard error now and then."""
+
+    def tell(done: int, total: int) -> None:
+        if done % 20 == 0 or done == total:
+            sys.stderr.write(f"{name}: {done} of {total}\n")
+
+    return tell
+
+
+if __name__ == "__main__":
+    main()
