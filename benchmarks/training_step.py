@@ -1,6 +1,6 @@
 """One training step beside naive training: K rows in one graph, logits at every position, one backward pass.
 
-    python benchmarks/training_step.py [--rounds N] [--method full|lora] [--dtype float32|bfloat16]
+    python benchmarks/training_step.py [--rounds N] [--method full|lora] [--dtype float32|bfloat16] [--rows N]
 
 Both take the gradient of -log p(answer | question) of the same question over the same K = 8 passages of 150 tokens
 and an answer of 16, in the same number format, with the packaged language model. Steps alternate in one process;
@@ -27,11 +27,12 @@ from mixrag.generator import Prompt, load_generator
 from mixrag.generator.base import ModelGenerator
 from mixrag.mixture import Component
 from mixrag.pairs import Pair
+from mixrag.probability import effective_number
 from mixrag.settings import Settings
 from mixrag.training.examples import Example
 from mixrag.training.generators import TrainableGenerator
 from mixrag.training.settings import TrainingSettings
-from mixrag.training.step import Question, Step
+from mixrag.training.step import Learnt, Question, Step
 
 K, PASSAGE, ANSWER = 8, 150, 16
 TEXTS = (
@@ -39,10 +40,10 @@ TEXTS = (
     "Hens on the island lay fewer eggs during winter, when the days are short and the wind comes from the north. ",
     "The tenancy law protects tenants who rent a house for two winters from being put out without cause. ",
     "The lighthouse was built of grey stone in the year of the great storm, and its lamp burns oil. ",
+    "Nine crowns a year is what the harbour office of the island takes for the fishing licence, which it issues. ",
     "The ferry leaves twice a day in summer and once a week in winter, if the ice allows it to sail. ",
     "A school for the children of the fishermen stands beside the church, and its roof is new. ",
     "Peat is cut on the moor in early summer, dried in stacks, and burnt in the stoves until spring. ",
-    "The council meets on the first Monday of the month in the hall, and any islander may listen. ",
 )
 QUESTION = "Who issues the fishing licence, and what does it cost?"
 GOLD = "the harbour office of the island issues the licence, which costs nine crowns a year"
@@ -79,7 +80,7 @@ def naive(trained: TrainableGenerator, given: Case) -> float:
     return float(loss.detach())
 
 
-def ours(step: Step, given: Case) -> float:
+def ours(step: Step, given: Case) -> Learnt:
     """``Step`` on the same tables; only the retriever, which naive training would need as well, is left out."""
     pair = Pair(QUESTION, (GOLD,), None, {}, "")
     example = Example(0, pair, (given.answer,))
@@ -89,14 +90,20 @@ def ours(step: Step, given: Case) -> float:
     table = trained.log_likelihoods(given.prompts, [given.answer] * K)[None].double()
     mask = torch.ones(1, len(given.answer), dtype=torch.bool)
     question = Question(example, components, given.log_prior, table, mask)
-    return step.learn_from([question], 1).coefficients[0].loss
+    return step.learn_from([question], 1)
 
 
-def prepare(method: str, dtype: str, skip: float) -> tuple[TrainableGenerator, Step, Case]:
+def prepare(method: str, dtype: str, skip: float, rows: int) -> tuple[TrainableGenerator, Step, Case]:
     """The packaged model under training, and the case."""
     generator = cast(ModelGenerator, load_generator(adapter="none"))
-    chosen: dict[str, Any] = {"parts": ("generator",), "method": method, "dtype": dtype, "skip": skip}
-    settings = TrainingSettings(**chosen)
+    chosen: dict[str, Any] = {
+        "parts": ("generator",),
+        "method": method,
+        "dtype": dtype,
+        "skip": skip,
+        "rows": rows,
+    }
+    settings = TrainingSettings(parts=("generator",), **chosen)
     trained = TrainableGenerator(generator, settings)
     return trained, Step(None, generator, trained, settings, Settings()), case(generator)
 
@@ -109,9 +116,9 @@ def gradient(trained: TrainableGenerator) -> Tensor:
     return torch.cat(found)
 
 
-def peak_megabytes(which: str, method: str, dtype: str) -> float:
+def peak_megabytes(which: str, method: str, dtype: str, rows: int) -> float:
     """Growth of the process' largest resident set over one warm step."""
-    trained, step, given = prepare(method, dtype, 0.01)
+    trained, step, given = prepare(method, dtype, 0.01, rows)
     for weight in trained.weights().values():
         weight.grad = torch.zeros_like(weight)  # gradients are needed by both: not part of the comparison
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -146,21 +153,25 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--method", default="full")
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--rows", type=int, default=1, help="branches in one backward pass")
     options = parser.parse_args()
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        jobs = [(which, options.method, options.dtype) for which in ("naive", "ours")]
+        jobs = [(which, options.method, options.dtype, options.rows) for which in ("naive", "ours")]
         naive_peak, our_peak = (pool.apply(peak_megabytes, job) for job in jobs)
-    trained, exact, given = prepare(options.method, options.dtype, 0.0)
+    trained, exact, given = prepare(options.method, options.dtype, 0.0, options.rows)
     naive(trained, given)
     expected = gradient(trained)
     ours(exact, given)
     error = float((gradient(trained) - expected).norm() / expected.norm())
     quick = Step(None, exact.generator, trained, TrainingSettings(parts=("generator",), skip=0.01), Settings())
     slow, fast = alternate(lambda: naive(trained, given), lambda: ours(quick, given), options.rounds)
+    learnt = ours(quick, given)
+    responsible = float(effective_number(learnt.coefficients[0].log_posterior))
     slow_step, fast_step = statistics.median(slow), statistics.median(fast)
     ratio = slow_step / fast_step
     print(f"naive {slow_step:.2f} s, ours {fast_step:.2f} s a step: {ratio:.2f} times as fast")
     print(f"peak memory: naive {naive_peak:.0f} MB, ours {our_peak:.0f} MB, {our_peak / naive_peak:.2f} of it")
+    print(f"branches backward {learnt.backward} of {K}; effective number under the posterior {responsible:.2f}")
     print(f"exact mode: relative difference of the gradients {error:.1e}")
     print(json.dumps({"row": 8, "ratio": ratio, "memory": our_peak / naive_peak, "gradient": error}))
 

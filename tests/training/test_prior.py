@@ -121,3 +121,14 @@ def test_a_pairs_own_filter_is_kept(open_rag: Callable[..., RAG]) -> None:
     nowhere = replace(pair, where={"document": "none.txt"})
     with pytest.raises(StoreEmptyError, match=r"pairs\.jsonl:1"):
         prior.candidates([Example(1, nowhere, ((1,),))])
+
+
+def test_a_null_score_that_was_not_given_starts_at_a_tenth(open_rag: Callable[..., RAG]) -> None:
+    prior = trainable(open_rag(lexical=0.3), "null")
+    prior.place_null(EXAMPLES)
+    found = prior.priors(EXAMPLES, prior.candidates(EXAMPLES))
+    shares = [each.log_null.exp().item() for each in found]
+    assert sum(shares) / len(shares) == pytest.approx(0.1, abs=0.02)
+    given = trainable(open_rag(null=0.3), "null")
+    given.place_null(EXAMPLES)
+    assert given.null.item() == 0.3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -250,6 +251,8 @@ def train(
         baselines=tuple(name.strip() for name in baselines.split(",") if name.strip()),
         command=shlex.join(["mixrag", *sys.argv[1:]]),
     )
-    with stores.open(asking=asking) as rag, listening(quiet=json) as listener:
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun or accelerate started
+    with stores.open(asking=asking) as rag, listening(quiet=json or not first) as listener:
         lesson = teach(rag, request, listener)
-    show.lesson(lesson, as_json=json)
+    if first:
+        show.lesson(lesson, as_json=json)

@@ -46,9 +46,9 @@ def baseline_of(trainee: Trainee, name: str) -> Trainee:
     """The run of a baseline: in a folder of its own below the trainee's, else alike."""
     baseline = BASELINES[name]
     rag = trainee.rag
+    # Encoders are loaded anew: the trainee's own may have been trained.
     changed = RAG(
         rag.store,
-        encoder=rag.encoder,
         models=rag.models,
         index=rag.index_kind,
         settings=replace(rag.settings, **baseline.changes),

@@ -53,7 +53,7 @@ def teach(rag: RAG, request: Request, listener: Listener) -> Lesson:
     looked_at = tuple(sample(dev, DEV_LOOKED_AT, request.settings.seed))
     trainee = Trainee(rag, pairs, looked_at, request.settings, request.out)
     result = _trained(trainee, listener)
-    asked = sample(dev, request.evaluate, request.settings.seed)
+    asked = sample(dev, request.evaluate, request.settings.seed) if result.main else []
     told = _telling(listener)
     scores: dict[str, Summary] = {}
     if asked:
@@ -66,13 +66,14 @@ def teach(rag: RAG, request: Request, listener: Listener) -> Lesson:
             scores[BASELINES[name].shown] = score_result(baseline, trained.trained, asked, told)
     if asked:
         scores["trained"] = score_result(trainee, result.trained, asked, told)
-    card(trainee, [path.name for path in request.pairs], scores, request.command)
+    if result.main:
+        card(trainee, [path.name for path in request.pairs], scores, request.command)
     return Lesson(request.out, result, scores)
 
 
 def _trained(trainee: Trainee, listener: Listener) -> Result:
     result = train(trainee, listener)
-    if result.progress is not None:
+    if result.progress is not None and result.main:
         title = f"{trainee.folder.name}: {len(trainee.pairs)} pairs"
         draw_curves(read_metrics(trainee.folder / "metrics.jsonl"), trainee.folder / "curves.png", title)
     return result

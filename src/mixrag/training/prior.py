@@ -74,7 +74,7 @@ class TrainablePrior:
         self.rows, self.vectors = rows, aligned(torch.from_numpy(vectors))
         start = settings.temperature or encoder.temperature
         self.log_temperature = torch.tensor(math.log(start), dtype=torch.float64)
-        null = None if settings.null is None and "null" not in parts else settings.null or 0.0
+        null = (settings.null or 0.0) if settings.null is not None or "null" in parts else None
         self.null = None if null is None else torch.tensor(null, dtype=torch.float64)
         self.built_at = 0
         self._fixed: dict[int, Candidates] = {}
@@ -82,6 +82,24 @@ class TrainablePrior:
         self._words: dict[int, _Lexical | None] = {}
         self._allowed: dict[int, Tensor | None] = {}
         self._mark_trained()
+
+    def place_null(self, examples: Sequence[Example], share: float = 0.1) -> None:
+        """Where the null score is to be trained and none was given: start it at this prior, on average.
+
+        On the scale of inner product / temperature zero would be a prior of almost nothing, without a gradient.
+        """
+        if self.null is None or self.settings.null is not None:
+            return
+        some = examples[:64]
+        with torch.no_grad():
+            found = self.priors(some, self.candidates(some))
+            # log of null prior against that of the passages, at the score of now
+            odds = [
+                float(prior.log_null - prior.log_prior.logsumexp(0))
+                for prior in found
+                if prior.log_null is not None
+            ]
+            self.null += math.log(share / (1 - share)) - sum(odds) / len(odds)
 
     @property
     def temperature(self) -> float:

@@ -30,8 +30,10 @@ def sample(pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:
 
 
 def score_start(trainee: Trainee, pairs: Sequence[Pair], told: Told) -> Summary:
-    """Scores of the models that training starts from."""
-    return _scored(trainee.rag, trainee, "start", pairs, told)
+    """Scores of the models that training starts from, loaded anew: training changes its own in place."""
+    rag = trainee.rag
+    fresh = RAG(rag.store, models=rag.models, index=rag.index_kind, settings=rag.settings)
+    return _scored(fresh, trainee, "start", pairs, told)
 
 
 def score_result(trainee: Trainee, trained: Trained, pairs: Sequence[Pair], told: Told) -> Summary:

@@ -57,6 +57,8 @@ class Result:
     """None for a calibration."""
     calibration: Calibration | None
     notices: tuple[str, ...] = field(default=())
+    main: bool = True
+    """False in all but the first of several processes; the first one writes and scores."""
 
 
 def train(trainee: Trainee, listener: Listener) -> Result:
@@ -70,14 +72,18 @@ def train(trainee: Trainee, listener: Listener) -> Result:
     """
     _check(trainee)
     print_of_run = fingerprint(trainee)
-    claim(trainee.folder, print_of_run)
     accelerator = _accelerator(trainee.rag.models.device)
+    if accelerator.is_main_process:
+        claim(trainee.folder, print_of_run)
+    accelerator.wait_for_everyone()
     torch.manual_seed(trainee.settings.seed)
     trained = _trainable_generator(trainee) if "generator" in trainee.settings.parts else None
     generator = trained.generator if trained else _frozen_generator(trainee.rag)
     prior = _trainable_prior(trainee)
-    step = Step(prior, generator, trained, trainee.settings, trainee.rag.settings)
     examples, dev, notices = _examples(trainee, generator)
+    if prior is not None:
+        prior.place_null(examples)
+    step = Step(prior, generator, trained, trainee.settings, trainee.rag.settings)
     for notice in notices:
         listener.noticed(notice)
     progress = calibration = None
@@ -91,7 +97,8 @@ def train(trainee: Trainee, listener: Listener) -> Result:
     if accelerator.is_main_process:
         written = write(trainee, trained, prior)
     accelerator.wait_for_everyone()
-    return Result(written or describe(trainee, {}, prior), progress, calibration, tuple(notices))
+    described = written or describe(trainee, {}, prior)
+    return Result(described, progress, calibration, tuple(notices), bool(accelerator.is_main_process))
 
 
 def fingerprint(trainee: Trainee) -> dict[str, str]:
