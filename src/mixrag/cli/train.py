@@ -153,7 +153,7 @@ class Lines:
         shown = [f"step {step}/{self._total}", f"loss {metrics['loss']:.3f}"]
         if "effective_posterior" in metrics:
             shown.append(f"effective passages {metrics['effective_posterior']:.2f}")
-        if "rows_backward" in metrics:
+        if metrics["rows"]:
             shown.append(f"{metrics['rows_backward']:.0f} of {metrics['rows']:.0f} branches backward")
         self.noticed(f"{', '.join(shown)}, about {left / 60:.0f} min left")
 

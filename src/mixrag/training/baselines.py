@@ -53,10 +53,12 @@ def baseline_of(trainee: Trainee, name: str) -> Trainee:
         index=rag.index_kind,
         settings=replace(rag.settings, **baseline.changes),
     )
+    # Distillation is a loss of the retriever; the generator learns by the marginal likelihood there as well.
+    objective = "marginal" if trainee.settings.objective == "distill" else trainee.settings.objective
     return replace(
         trainee,
         rag=changed,
-        settings=replace(trainee.settings, parts=("generator",), objective="marginal"),
+        settings=replace(trainee.settings, parts=("generator",), objective=objective),
         folder=trainee.folder / "baselines" / name,
         passages_first=baseline.passages_first,
     )

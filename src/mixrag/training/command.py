@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mixrag.errors import SettingError
 from mixrag.evaluation import Summary
 from mixrag.pairs import Pair, read_pairs, split_pairs
 from mixrag.rag import RAG
@@ -13,7 +14,7 @@ from mixrag.training.baselines import BASELINES, baseline_of, named_baselines
 from mixrag.training.curves import draw_curves
 from mixrag.training.loop import Listener
 from mixrag.training.metrics import read_metrics
-from mixrag.training.report import Told, card, sample, score_result, score_start
+from mixrag.training.report import Told, card, check_scorable, sample, score_result, score_start
 from mixrag.training.run import Result, Trainee, train
 from mixrag.training.settings import TrainingSettings
 
@@ -48,12 +49,17 @@ class Lesson:
 
 def teach(rag: RAG, request: Request, listener: Listener) -> Lesson:
     """Train and score; see ``train`` for the errors raised."""
-    named_baselines(request.baselines)  # a wrong name should fail before hours of training
+    # What is wrong should fail before hours of training, not after.
+    named_baselines(request.baselines)
+    if request.evaluate < 0:
+        raise SettingError("--evaluate >= 0", str(request.evaluate), "choose a value in this range")
     pairs, dev = _pairs(request, listener)
+    asked = sample(dev, request.evaluate, request.settings.seed)
+    check_scorable(rag, asked)
     looked_at = tuple(sample(dev, DEV_LOOKED_AT, request.settings.seed))
     trainee = Trainee(rag, pairs, looked_at, request.settings, request.out)
     result = _trained(trainee, listener)
-    asked = sample(dev, request.evaluate, request.settings.seed) if result.main else []
+    asked = asked if result.main else []
     told = _telling(listener)
     scores: dict[str, Summary] = {}
     if asked:
@@ -67,7 +73,7 @@ def teach(rag: RAG, request: Request, listener: Listener) -> Lesson:
     if asked:
         scores["trained"] = score_result(trainee, result.trained, asked, told)
     if result.main:
-        card(trainee, [path.name for path in request.pairs], scores, request.command)
+        card(trainee, [path.name for path in request.pairs], len(dev), scores, request.command)
     return Lesson(request.out, result, scores)
 
 

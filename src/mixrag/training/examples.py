@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mixrag.corpus import Passage
-from mixrag.errors import PairsError
+from mixrag.errors import PairsError, QuestionError
 from mixrag.generator import Generator, Prompt
 from mixrag.generator.base import ModelGenerator
 from mixrag.pairs import Pair
@@ -32,9 +32,11 @@ class Example:
 
 
 def examples_from(
-    pairs: Sequence[Pair], generator: Generator, max_answer_tokens: int, first: int = 0
+    pairs: Sequence[Pair], generator: Generator, max_answer_tokens: int, first: int = 0, reserve: int | None = None
 ) -> tuple[list[Example], list[str]]:
     """The examples, numbered from ``first``, and notices about answers that were left out.
+
+    ``reserve``: tokens that the step leaves for an answer, however short it is; None: ``max_answer_tokens``.
 
     Raises:
         PairsError: no answer is short enough, or a question does not fit into the model's context.
@@ -48,7 +50,7 @@ def examples_from(
         if not short:
             dropped_pairs += 1
             continue
-        _check_fits(pair, generator, max(map(len, short)))
+        check_fits(pair, generator, max(reserve or max_answer_tokens, *map(len, short)))
         examples.append(Example(first + len(examples), pair, short))
     if not examples:
         expected = f"pairs with an answer of at most {max_answer_tokens} tokens"
@@ -70,14 +72,25 @@ def passage_examples(passages: Sequence[Passage], generator: ModelGenerator, fir
     ]
 
 
-def _check_fits(pair: Pair, generator: Generator, answer: int) -> None:
-    needed = len(generator.prompt(pair.question, (), 0).tokens) + answer
-    if needed > generator.context_size:
+_SOME = Passage("", "a", "", "", 0, 1)
+
+
+def check_fits(pair: Pair, generator: Generator, answer: int) -> None:
+    """Refuse a pair whose question leaves no room for ``answer`` tokens.
+
+    Raises:
+        PairsError: it does not fit.
+    """
+    try:
+        # With a passage, since its prompt may begin otherwise; passages themselves are shortened to fit.
+        generator.prompt(pair.question, (_SOME,), answer)
+        generator.prompt(pair.question, (), answer)
+    except QuestionError as error:
         raise PairsError(
             f"question and answer within the model's {generator.context_size} tokens",
-            f"{needed} tokens at {pair.source}",
+            f"{error.found}, for {answer} tokens of answer, at {pair.source}",
             "shorten or remove this pair, or lower --max-answer-tokens",
-        )
+        ) from error
 
 
 def _notices(answers: int, pairs: int, limit: int) -> list[str]:

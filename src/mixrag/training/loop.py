@@ -121,7 +121,7 @@ class Loop:
     def _one(self, log: MetricsLog | None) -> None:
         started, number = time.perf_counter(), self.progress.step
         batch = self._batch(number)
-        mine = batch[self.accelerator.process_index :: self.accelerator.num_processes]
+        mine = self._share(batch)
         e_step = (number // self.epoch) % self.settings.e_step_every == 0
         learnt = self.step.learn(mine, len(batch), e_step=e_step)
         metrics = self._update(number, learnt, len(batch))
@@ -139,6 +139,14 @@ class Loop:
         lengths = [example.length for example in self.train]
         batches = epoch_batches(lengths, self.settings.batch, self.settings.seed, step // self.epoch)
         return [self._with_some_answers(self.train[i], step) for i in batches[step % self.epoch]]
+
+    def _share(self, batch: list[Example]) -> list[Example]:
+        """This process' part of a batch."""
+        index, count = self.accelerator.process_index, self.accelerator.num_processes
+        if self.settings.e_step_every == 1:
+            return batch[index::count]
+        # Responsibilities are held where they were computed: a question always comes to the same process.
+        return [example for example in batch if example.number % count == index]
 
     def _with_some_answers(self, example: Example, step: int) -> Example:
         limit = self.settings.max_answers
@@ -180,6 +188,8 @@ class Loop:
         loss, nll, rows, backward = self._total(sums).tolist()
         metrics = {"loss": loss / size, "nll": nll / size, "rows": rows, "rows_backward": backward}
         metrics["skipped"] = learnt.skipped
+        if not learnt.exact:
+            del metrics["nll"]
         return metrics | self._diagnose(learnt) | self._retriever_state(learnt)
 
     def _total(self, values: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from mixrag.errors import TrainingError
@@ -34,7 +35,7 @@ def save_part(folder: Path, name: str, save: Callable[[Path], None]) -> str:
         if target.exists():
             shutil.rmtree(target)
         scratch.rename(target)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise TrainingError(
             f"room to write {target}", str(error), "free it and run the same command again"
         ) from error

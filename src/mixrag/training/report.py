@@ -14,6 +14,7 @@ from mixrag.pairs import Pair, digest
 from mixrag.rag import RAG
 from mixrag.retriever import StoreRetriever
 from mixrag.trained import Trained
+from mixrag.training.examples import check_fits
 from mixrag.training.output import Card, write_card
 from mixrag.training.prior import TrainablePrior
 from mixrag.training.run import Trainee
@@ -29,6 +30,20 @@ def sample(pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:
     return [pairs[i] for i in chosen]
 
 
+def check_scorable(rag: RAG, pairs: Sequence[Pair]) -> None:
+    """Refuse held-out pairs that could not be scored.
+
+    Raises:
+        PairsError: question and answer do not fit into the model's context.
+    """
+    if not pairs:
+        return
+    generator = RAG(rag.store, models=rag.models).generator  # not kept: training loads its own
+    for pair in pairs:
+        longest = max(len(generator.answer_tokens(answer)) for answer in pair.answers)
+        check_fits(pair, generator, max(rag.settings.max_tokens, longest))
+
+
 def score_start(trainee: Trainee, pairs: Sequence[Pair], told: Told) -> Summary:
     """Scores of the models that training starts from, loaded anew: training changes its own in place."""
     rag = trainee.rag
@@ -42,12 +57,14 @@ def score_result(trainee: Trainee, trained: Trained, pairs: Sequence[Pair], told
     models = rag.models
     opened = RAG.open(rag.store.directory, model=trainee.folder, models=_numbers(models), settings=None)
     with opened:
-        settings = replace(opened.settings, max_tokens=rag.settings.max_tokens, where=rag.settings.where)
+        fitted: dict[str, Any] = {"temperature": opened.settings.temperature, "null": opened.settings.null}
+        settings = replace(rag.settings, **fitted)
         scored = RAG(
             rag.store,
             encoder=opened.encoder,
             generator=opened.generator,
             models=opened.models,
+            index=rag.index_kind,
             settings=settings,
             retriever=_own_index(trainee, opened) if trainee.settings.trains_passages else None,
         )
@@ -90,7 +107,7 @@ def table(rows: Mapping[str, Summary]) -> list[str]:
     ]
 
 
-def card(trainee: Trainee, sources: Sequence[str], rows: Mapping[str, Summary], command: str) -> None:
+def card(trainee: Trainee, sources: Sequence[str], dev: int, rows: Mapping[str, Summary], command: str) -> None:
     """Write the model card of a run."""
     models = trainee.rag.models
     base = {
@@ -100,7 +117,7 @@ def card(trainee: Trainee, sources: Sequence[str], rows: Mapping[str, Summary], 
     }
     data = [
         f"{', '.join(sources)}: {len(trainee.pairs)} training pairs (sha256 {digest(trainee.pairs)[:16]})",
-        f"{len(trainee.dev)} dev pairs for early stopping and scores",
+        f"{dev} held-out pairs, {len(trainee.dev)} of them looked at for early stopping",
     ]
     mixture: dict[str, Any] = asdict(trainee.rag.settings)
     results = table(rows) if rows else ["Not scored."]

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,6 +33,9 @@ from mixrag.training.output import save_adapter, save_encoders, save_generator, 
 from mixrag.training.prior import TrainablePrior
 from mixrag.training.settings import SCALARS, TrainingSettings
 from mixrag.training.step import Step
+
+RECORD = "run.json"
+"""What the folder's run was made of; see ``fingerprint``."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,7 @@ def train(trainee: Trainee, listener: Listener) -> Result:
     _check(trainee)
     print_of_run = fingerprint(trainee)
     accelerator = _accelerator(trainee.rag.models.device)
-    if accelerator.is_main_process:
-        claim(trainee.folder, print_of_run)
+    refuse_other(trainee.folder, print_of_run)
     accelerator.wait_for_everyone()
     torch.manual_seed(trainee.settings.seed)
     trained = _trainable_generator(trainee) if "generator" in trainee.settings.parts else None
@@ -88,11 +91,14 @@ def train(trainee: Trainee, listener: Listener) -> Result:
         listener.noticed(notice)
     progress = calibration = None
     if set(trainee.settings.parts) <= SCALARS:
+        _claim(trainee.folder, print_of_run, accelerator)
         calibration = calibrate(step, examples)
     else:
+        loop = _loop(trainee, step, examples, dev, trainee.folder, print_of_run, accelerator, listener)
+        _claim(trainee.folder, print_of_run, accelerator)
         if trainee.passages_first:
             _learn_passages(trainee, step, print_of_run, accelerator, listener, len(examples) + len(dev))
-        progress = _loop(trainee, step, examples, dev, trainee.folder, print_of_run, accelerator, listener).run()
+        progress = loop.run()
     written = None
     if accelerator.is_main_process:
         written = write(trainee, trained, prior)
@@ -118,15 +124,13 @@ def fingerprint(trainee: Trainee) -> dict[str, str]:
     }
 
 
-def claim(folder: Path, wanted: Mapping[str, str]) -> None:
+def refuse_other(folder: Path, wanted: Mapping[str, str]) -> None:
     """Refuse a folder that holds something else.
 
     Raises:
         CheckpointError: it is not empty and not of this run.
     """
-    record = folder / "run.json"
-    if folder.exists() and not record.exists() and any(folder.iterdir()):
-        raise CheckpointError("an empty or new folder", f"files in {folder}", "give another --out")
+    record = folder / RECORD
     if record.exists():
         found = _recorded(record)
         differs = [name for name in wanted if found.get(name) != wanted[name]]
@@ -134,18 +138,33 @@ def claim(folder: Path, wanted: Mapping[str, str]) -> None:
             raise CheckpointError(
                 f"the run that {folder} was made for", f"another {', '.join(differs)}", "give another --out"
             )
-        return
+    elif _in_use(folder):
+        raise CheckpointError("an empty or new folder", f"files in {folder}", "give another --out")
+
+
+def _claim(folder: Path, wanted: Mapping[str, str], accelerator: Any) -> None:
+    """Write down whose folder it is, once nothing can be refused any more."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(record, json.dumps(dict(wanted), indent=1).encode())
+        if accelerator.is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / RECORD, json.dumps(dict(wanted), indent=1).encode())
     except OSError as error:
+        raise TrainingError(f"a folder to write to at {folder}", str(error), "give another --out") from error
+    accelerator.wait_for_everyone()
+
+
+def _in_use(folder: Path) -> bool:
+    """True where there is anything but the half-written record of a killed run."""
+    try:
+        return folder.exists() and any(path.name != f".{RECORD}-writing" for path in folder.iterdir())
+    except OSError as error:  # a file, or a folder that cannot be read
         raise TrainingError(f"a folder to write to at {folder}", str(error), "give another --out") from error
 
 
 def _recorded(record: Path) -> dict[str, Any]:
     try:
         found = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"the record of a run in {record}", str(error), "give another --out") from error
     return found if isinstance(found, dict) else {}
 
@@ -207,9 +226,11 @@ def _check(trainee: Trainee) -> None:
 
 
 def _accelerator(device: str | None) -> Any:
-    from accelerate import Accelerator  # type: ignore[import-untyped]
+    from accelerate import Accelerator, InitProcessGroupKwargs  # type: ignore[import-untyped]
 
-    return Accelerator(cpu=device == "cpu" or not torch.cuda.is_available())
+    # The other processes wait while the first one scores.
+    patient = InitProcessGroupKwargs(timeout=timedelta(days=1))
+    return Accelerator(cpu=device == "cpu" or not torch.cuda.is_available(), kwargs_handlers=[patient])
 
 
 def _frozen_generator(rag: RAG) -> ModelGenerator:
@@ -256,7 +277,8 @@ def _examples(trainee: Trainee, generator: ModelGenerator) -> tuple[list[Example
     if not trainee.dev:
         return examples, [], notices
     # Dev answers are scored, never learnt: those too long for training count all the same.
-    dev, more = examples_from(trainee.dev, generator, max(limit, generator.context_size // 2), len(examples))
+    dev_limit = max(limit, generator.context_size // 2)
+    dev, more = examples_from(trainee.dev, generator, dev_limit, len(examples), reserve=limit)
     return examples, dev, notices + more
 
 
@@ -294,7 +316,8 @@ def _learn_passages(
         return  # the pairs are already under way, from weights that know the passages
     rows, _ = trainee.rag.store.vectors()
     texts = passage_examples(trainee.rag.store.passages(rows), step.generator, first)
-    settings = replace(trainee.settings, epochs=1.0, steps=None, checkpoint_every=100)
+    batch = min(trainee.settings.batch, len(texts))
+    settings = replace(trainee.settings, epochs=1.0, steps=None, checkpoint_every=100, batch=batch)
     once = replace(trainee, settings=settings)
     _loop(once, step, texts, [], trainee.folder / "passages", print_of_run, accelerator, listener).run()
 

@@ -85,7 +85,9 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.parts) - set(PARTS))
-        _require(bool(self.parts) and not unknown, f"parts among {', '.join(PARTS)}", ", ".join(self.parts))
+        _require(
+            bool(self.parts) and not unknown, f"parts among {', '.join(PARTS)}", ", ".join(self.parts) or "none"
+        )
         both = {"encoder", "question-encoder"} <= set(self.parts)
         _require(not both, "encoder (both sides) or question-encoder", "both")
         _require(self.objective in get_args(Objective), "objective marginal, em or distill", self.objective)
@@ -98,16 +100,7 @@ class TrainingSettings:
         _require(
             self.evaluate_every is None or self.evaluate_every >= 1, "evaluate-every >= 1", self.evaluate_every
         )
-        for name in (
-            "rank",
-            "batch",
-            "rows",
-            "refresh_every",
-            "patience",
-            "checkpoint_every",
-            "max_answer_tokens",
-            "max_answers",
-        ):
+        for name in WHOLE:
             _require(getattr(self, name) >= 1, f"{name.replace('_', '-')} >= 1", getattr(self, name))
         for name in ("encoder_rate", "scalar_rate", "clip", "likelihood_temperature"):
             _require(0 < getattr(self, name) < math.inf, f"{name.replace('_', '-')} > 0", getattr(self, name))

@@ -85,6 +85,8 @@ class Learnt:
     """Of these, branches that went backward."""
     skipped: float
     """Largest share of a question's responsibility that was left out of the generator's gradient."""
+    exact: bool
+    """True where each ``nll`` is -log p; False where responsibilities were held, and it is the M-step's loss."""
 
 
 @dataclass
@@ -153,13 +155,15 @@ class Step:
 
     def look(self, examples: Sequence[Example]) -> list[Question]:
         """The questions' tables; the log priors carry a gradient where the retriever is trained."""
-        return self._questions(list(zip(examples, self._mixtures(examples), strict=True)))
+        return self._questions(list(zip(examples, self._mixtures(examples), strict=True))) if examples else []
 
     def learn(self, examples: Sequence[Example], total: int, *, e_step: bool = True) -> Learnt:
         """Add the gradient of (Σ loss) / ``total`` over these examples to the trained weights.
 
         Without ``e_step`` the responsibilities of the last one are used, where the components are the same.
         """
+        if not examples:  # one of several processes, in a batch of fewer questions
+            return Learnt([], [], 0, 0, 0.0, True)
         asked = list(zip(examples, self._mixtures(examples), strict=True))
         known = [self._known(example, mixture, e_step) for example, mixture in asked]
         looked = iter(self._questions([each for each, held in zip(asked, known, strict=True) if held is None]))
@@ -187,7 +191,8 @@ class Step:
                 coefficients[i] = replace(coefficients[i], loss=loss, nll=loss)
         fresh = (q for q, held in zip(questions, known, strict=True) if held is None)
         scored = sum(len(q.components) * len(q.example.answers) for q in fresh)
-        return Learnt(questions, coefficients, scored, len(rows.prompts), skipped)
+        exact = all(held is None or not held.components for held in known)
+        return Learnt(questions, coefficients, scored, len(rows.prompts), skipped, exact)
 
     def _questions(self, asked: list[tuple[Example, Mixture]]) -> list[Question]:
         tables = self.likelihoods.tables(asked)
@@ -251,6 +256,8 @@ class Step:
         return distilled + (generator if self.trained is not None else 0.0)
 
     def _mixtures(self, examples: Sequence[Example]) -> list[Mixture]:
+        if not examples:  # a process without a share of a small batch
+            return []
         if self.prior is None:
             return [self._closed_book(example) for example in examples]
         candidates: Sequence[Candidates] = self.prior.candidates(examples)
