@@ -129,10 +129,11 @@ class Loop:
         metrics["seconds"] = time.perf_counter() - started
         self._tell(log, metrics)
         self._refresh(log)
-        looked = self.progress.step % self.look_every == 0 or self.progress.step == self.total
+        last = self.progress.step == self.total
+        looked = bool(self.dev) and (last or self.progress.step % self.look_every == 0)
         if looked:
             self._look(log)
-        if looked or self.progress.step % self.settings.checkpoint_every == 0:
+        if looked or last or self.progress.step % self.settings.checkpoint_every == 0:
             self._save()
 
     def _batch(self, step: int) -> list[Example]:

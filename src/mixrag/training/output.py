@@ -148,9 +148,5 @@ def write_card(folder: Path, card: Card) -> None:
         ) from error
 
 
-def _no_room(path: Path, error: OSError) -> TrainingError:
-    return TrainingError(f"room to write {path}", str(error), "free it and run the same command again")
-
-
 def _shown(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)

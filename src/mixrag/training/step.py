@@ -8,17 +8,14 @@ need no backward pass; with a frozen generator the table of likelihoods is a con
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from mixrag.corpus import Passage
 from mixrag.evaluation.matching import passage_holds
-from mixrag.generator import Prompt
 from mixrag.generator.base import ModelGenerator
 from mixrag.mixture import Component, Mixture, condition
 from mixrag.probability import (
@@ -37,10 +34,9 @@ from mixrag.settings import Settings
 from mixrag.training.examples import Example
 from mixrag.training.generators import Rows, TrainableGenerator
 from mixrag.training.held import Held, Memory
+from mixrag.training.likelihoods import Likelihoods
 from mixrag.training.prior import Candidates, TrainablePrior
 from mixrag.training.settings import TrainingSettings
-
-LogLikelihoods = Callable[[Sequence[Prompt], Sequence[Sequence[int]]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -87,53 +83,6 @@ class Learnt:
     """Largest share of a question's responsibility that was left out of the generator's gradient."""
     exact: bool
     """True where each ``nll`` is -log p; False where responsibilities were held, and it is the M-step's loss."""
-
-
-@dataclass
-class Likelihoods:
-    """log p(y_t | x, z_j, y_<t) of (component, answer), kept where the generator is frozen."""
-
-    score: LogLikelihoods
-    frozen: bool
-    kept: dict[str, Tensor] = field(default_factory=dict)
-    """By digest of prompt and answer."""
-
-    def tables(self, asked: Sequence[tuple[Example, Mixture]]) -> list[tuple[Tensor, Tensor]]:
-        """Tables (A, K, T) and masks (A, T) of the questions; what is not known yet is scored as one batch."""
-        wanted = {
-            _digest(component, answer): (component.prompt, answer)
-            for example, mixture in asked
-            for answer in example.answers
-            for component in mixture.components
-        }
-        missing = [key for key in wanted if key not in self.kept]
-        known = self.kept if self.frozen else {}
-        if missing:
-            scored = self.score([wanted[key][0] for key in missing], [wanted[key][1] for key in missing])
-            known |= {key: row[: len(wanted[key][1])] for key, row in zip(missing, scored, strict=True)}
-        return [self._table(example, mixture, known) for example, mixture in asked]
-
-    def tensors(self) -> dict[str, Tensor]:
-        """For a checkpoint: a run that goes on must not score anew, in other batches and thus other last bits."""
-        return {"likelihoods": torch.cat([*self.kept.values(), torch.zeros(0)])}
-
-    def state(self) -> list[list[Any]]:
-        """For a checkpoint: whose likelihoods they are."""
-        return [[digest, len(row)] for digest, row in self.kept.items()]
-
-    def restore(self, tensors: Mapping[str, Tensor], state: Sequence[Sequence[Any]]) -> None:
-        """Undo ``tensors`` and ``state``."""
-        rows = tensors["likelihoods"].split([length for _, length in state]) if state else ()
-        self.kept = {digest: row.clone() for (digest, _), row in zip(state, rows, strict=True)}
-
-    def _table(self, example: Example, mixture: Mixture, known: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        size = (len(example.answers), len(mixture.components), example.length)
-        table, mask = torch.zeros(size, dtype=torch.float64), torch.zeros(size[0], size[2], dtype=torch.bool)
-        for a, answer in enumerate(example.answers):
-            mask[a, : len(answer)] = True
-            for j, component in enumerate(mixture.components):
-                table[a, j, : len(answer)] = known[_digest(component, answer)].double()
-        return table, mask
 
 
 class Step:
@@ -318,11 +267,6 @@ def gold_found(question: Question) -> bool:
     """True where a gold answer occurs in a retrieved passage."""
     passages = {p.id: p for component in question.components for p in component.passages}
     return any(passage_holds(p.text, question.example.pair.answers) for p in passages.values())
-
-
-def _digest(component: Component, answer: Sequence[int]) -> str:
-    content = f"{component.prompt.tokens} {tuple(answer)}"
-    return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
 def component_name(component: Component) -> str | None:
