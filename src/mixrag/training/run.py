@@ -317,7 +317,7 @@ def _learn_passages(
     rows, _ = trainee.rag.store.vectors()
     texts = passage_examples(trainee.rag.store.passages(rows), step.generator, first)
     batch = min(trainee.settings.batch, len(texts))
-    settings = replace(trainee.settings, epochs=1.0, steps=None, checkpoint_every=100, batch=batch)
+    settings = replace(trainee.settings, epochs=1.0, steps=None, batch=batch)
     once = replace(trainee, settings=settings)
     _loop(once, step, texts, [], trainee.folder / "passages", print_of_run, accelerator, listener).run()
 
