@@ -96,13 +96,7 @@ def ours(step: Step, given: Case) -> Learnt:
 def prepare(method: str, dtype: str, skip: float, rows: int) -> tuple[TrainableGenerator, Step, Case]:
     """The packaged model under training, and the case."""
     generator = cast(ModelGenerator, load_generator(adapter="none"))
-    chosen: dict[str, Any] = {
-        "parts": ("generator",),
-        "method": method,
-        "dtype": dtype,
-        "skip": skip,
-        "rows": rows,
-    }
+    chosen: dict[str, Any] = {"method": method, "dtype": dtype, "skip": skip, "rows": rows}
     settings = TrainingSettings(parts=("generator",), **chosen)
     trained = TrainableGenerator(generator, settings)
     return trained, Step(None, generator, trained, settings, Settings()), case(generator)
