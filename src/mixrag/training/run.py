@@ -21,7 +21,7 @@ from mixrag.models import Models
 from mixrag.packaged import packaged_reader
 from mixrag.pairs import Pair, digest
 from mixrag.rag import RAG
-from mixrag.trained import Trained, write_trained
+from mixrag.trained import MODELS, Trained, write_trained
 from mixrag.training.calibrate import Calibration, calibrate
 from mixrag.training.checkpoint import has_checkpoint
 from mixrag.training.examples import Example, examples_from, passage_examples
@@ -190,7 +190,8 @@ def describe(trainee: Trainee, saved: Mapping[str, str], prior: TrainablePrior |
     models = trainee.rag.models
     settings = trainee.rag.settings if prior is None else prior.retrieval_settings()
     fitted = {name: getattr(settings, name) for name in FITTED if getattr(settings, name) is not None}
-    names = {name: None if value is None else str(value) for name, value in vars_of(models).items()}
+    given = {name: getattr(models, name) for name in MODELS}
+    names = {name: None if value is None else str(value) for name, value in given.items()}
     return Trained(
         folder=trainee.folder,
         generator=saved.get("generator", names["generator"]),
@@ -207,19 +208,12 @@ FITTED = ("k", "group", "switch", "null", "temperature", "lexical", "lexical_tem
 """Settings that belong to a trained mixture: fitted, or part of what was fitted."""
 
 
-def vars_of(models: Models) -> dict[str, Any]:
-    """The fields of ``models`` by name."""
-    return {name: getattr(models, name) for name in Models.__dataclass_fields__}
-
-
 def _check(trainee: Trainee) -> None:
     settings, mixture = trainee.settings, trainee.rag.settings
     if mixture.k == 0 and settings.trains_retriever:
         raise SettingError(
             "--parts generator where no passage is retrieved (k = 0)", str(settings.parts), "set it"
         )
-    if "null" in settings.parts and mixture.k == 0:
-        raise SettingError("passages beside the null component", "k = 0", "raise -k")
     if mixture.group == "all" and mixture.null is None and settings.trains_retriever:
         found = "one component, whose prior is 1 whatever the retriever says"
         raise SettingError("several components to train a retriever", found, "use --parts generator, or --group 1")

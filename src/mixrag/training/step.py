@@ -104,15 +104,13 @@ class Step:
 
     def look(self, examples: Sequence[Example]) -> list[Question]:
         """The questions' tables; the log priors carry a gradient where the retriever is trained."""
-        return self._questions(list(zip(examples, self._mixtures(examples), strict=True))) if examples else []
+        return self._questions(list(zip(examples, self._mixtures(examples), strict=True)))
 
     def learn(self, examples: Sequence[Example], total: int, *, e_step: bool = True) -> Learnt:
         """Add the gradient of (Σ loss) / ``total`` over these examples to the trained weights.
 
         Without ``e_step`` the responsibilities of the last one are used, where the components are the same.
         """
-        if not examples:  # one of several processes, in a batch of fewer questions
-            return Learnt([], [], 0, 0, 0.0, True)
         asked = list(zip(examples, self._mixtures(examples), strict=True))
         known = [self._known(example, mixture, e_step) for example, mixture in asked]
         looked = iter(self._questions([each for each, held in zip(asked, known, strict=True) if held is None]))
@@ -193,7 +191,7 @@ class Step:
         if settings.objective == "em":
             # Over several gold answers, which one was given is hidden as well: each has its share.
             with torch.no_grad():
-                share = log_normalise(_log_per_answer(answers, log_likelihood, self.mixture.switch, mask), 0).exp()
+                share = log_normalise(log_marginal(answers, log_likelihood, self.mixture.switch, mask), 0).exp()
             held = e_step(answers, log_likelihood, self.mixture.switch, mask)
             return (share * em_loss(answers, log_likelihood, held)).sum()
         means = log_likelihood.sum(-1) / mask.sum(-1, keepdim=True)
@@ -304,8 +302,4 @@ def _complete_loss(question: Question, held: Held) -> float:
 
 def _log_answers(question: Question, switch: float) -> Tensor:
     answers = question.log_prior.detach().expand(len(question.mask), -1)
-    return _log_per_answer(answers, question.log_likelihood, switch, question.mask)
-
-
-def _log_per_answer(log_prior: Tensor, log_likelihood: Tensor, switch: float, mask: Tensor) -> Tensor:
-    return log_marginal(log_prior, log_likelihood, switch, mask)
+    return log_marginal(answers, question.log_likelihood, switch, question.mask)
