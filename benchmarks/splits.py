@@ -5,8 +5,9 @@
 DATA holds general/, medicine/, law/ and pubmed/, each with docs and pairs ({"question", "answers", "doc"} a line).
 general and medicine come with dev.jsonl; of law whole documents are held out, of pubmed single abstracts. A
 question of law is about its own web site, so it is asked of that document alone ("where"). OUT gets, a domain,
-DOMAIN-train.jsonl and DOMAIN-dev.jsonl, and of all together train.jsonl and dev.jsonl, at most --cap and --dev-cap
-of a domain.
+DOMAIN-train.jsonl, DOMAIN-look.jsonl (some documents of the training side, for early stopping) and
+DOMAIN-dev.jsonl (for scores, never looked at in training), and of all together train.jsonl and look.jsonl, at most
+--cap and --look-cap of a domain.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +31,17 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--cap", type=int, default=600, help="training pairs of one domain in train.jsonl")
-    parser.add_argument("--dev-cap", type=int, default=16, help="held-out pairs of one domain in dev.jsonl")
+    parser.add_argument("--look-cap", type=int, default=16, help="pairs of one domain in look.jsonl")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    together: dict[str, list[Pair]] = {"train": [], "dev": []}
-    for domain, (train, dev) in splits(options.data).items():
-        write(options.out / f"{domain}-train.jsonl", train)
-        write(options.out / f"{domain}-dev.jsonl", dev)
-        for name, some, cap in (("train", train, options.cap), ("dev", dev, options.dev_cap)):
+    together: dict[str, list[Pair]] = {"train": [], "look": []}
+    for domain, (known, dev) in splits(options.data).items():
+        train, look = split_pairs(known, options.look_cap / len(known), SEED)
+        for name, some in (("train", train), ("look", look), ("dev", dev)):
+            write(options.out / f"{domain}-{name}.jsonl", some)
+        for name, some, cap in (("train", train, options.cap), ("look", look, options.look_cap)):
             together[name] += random.Random(SEED).sample(some, min(cap, len(some)))
-        print(f"{domain}: {len(train)} training pairs, {len(dev)} held out")
+        print(f"{domain}: {len(train)} training pairs, {len(look)} to look at, {len(dev)} held out")
     for name, some in together.items():
         write(options.out / f"{name}.jsonl", some)
         print(f"{name}.jsonl: {len(some)} pairs")
@@ -60,7 +63,7 @@ def pairs(path: Path) -> list[Pair]:
     return list(read_pairs([path]).pairs)
 
 
-def write(path: Path, some: list[Pair]) -> None:
+def write(path: Path, some: Sequence[Pair]) -> None:
     """One JSON object a line."""
     path.write_text("".join(json.dumps(record(p), ensure_ascii=False) + "\n" for p in some), encoding="utf-8")
 

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from mixrag import RAG
-from questions import contains, in_document, read
+from mixrag.evaluation import in_document, passage_holds
+from mixrag.pairs import Pair, read_pairs
 
 DENSE = (0.02, 0.03, 0.04, 0.045, 0.05, 0.06, 0.08, 0.1, 0.2, 1.0)
 LEXICAL = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
@@ -30,7 +31,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, required=True)
     options = parser.parse_args()
     with RAG.open(options.store) as rag:
-        pairs = read(options.pairs)
+        pairs = read_pairs([options.pairs]).pairs
         products, relevant = score(rag, pairs)
         words = lexical(rag, pairs)
         own = softmax(products / rag.encoder.temperature)
@@ -57,25 +58,25 @@ def softmax(logits: Any) -> Any:
     return mass / mass.sum(1, keepdims=True)
 
 
-def lexical(rag: RAG, pairs: list[dict[str, Any]]) -> Any:
+def lexical(rag: RAG, pairs: tuple[Pair, ...]) -> Any:
     """BM25 scores (B, M); -inf where no word is shared."""
     rows, _ = rag.store.vectors()
     scores = np.full((len(pairs), len(rows)), -np.inf)
     for i, pair in enumerate(pairs):
-        found, values = rag.store.lexical(pair["question"], None, None)
+        found, values = rag.store.lexical(pair.question, None, None)
         scores[i, np.searchsorted(rows, found)] = values
     return scores
 
 
-def score(rag: RAG, pairs: list[dict[str, Any]]) -> tuple[Any, Any]:
+def score(rag: RAG, pairs: tuple[Pair, ...]) -> tuple[Any, Any]:
     """Inner products (B, M) and which passages are relevant (B, M)."""
     rows, vectors = rag.store.vectors()
     passages = rag.store.passages(rows)
-    questions = rag.encoder.encode_questions([pair["question"] for pair in pairs])
+    questions = rag.encoder.encode_questions([pair.question for pair in pairs])
     relevant = np.zeros((len(pairs), len(passages)), dtype=bool)
     for i, pair in enumerate(pairs):
         for j, passage in enumerate(passages):
-            relevant[i, j] = in_document(passage.document, pair) and contains(passage.text, pair["answers"])
+            relevant[i, j] = in_document(passage.document, pair) and passage_holds(passage.text, pair.answers)
     return questions.astype(np.float64) @ vectors.T, relevant
 
 

@@ -73,6 +73,23 @@ def test_a_padded_batch_equals_plain_forward_passes(generator: Generator, text: 
     assert expected.sum(-1).std() > 0.1, "the passages of this test must matter"
 
 
+@pytest.mark.parametrize("kind", CAUSAL)
+def test_the_output_layer_reads_one_block_of_memory(kind: str, tiny_generator: Callable[[str], Generator]) -> None:
+    """From a view with gaps torch makes a product for every row, each with a copy of the layer."""
+    generator: Any = tiny_generator(kind)
+    read: list[Tensor] = []
+    hook = generator.model.get_output_embeddings().register_forward_pre_hook(
+        lambda _, given: read.append(given[0])
+    )
+    answer = generator.answer_tokens("the author")
+    generator.log_likelihood(ragged(generator), answer)
+    branches = generator.start(ragged(generator))
+    branches.advance(torch.arange(len(branches.log_probs)), branches.log_probs.argmax(-1))
+    hook.remove()
+    assert [hidden.shape[1] for hidden in read] == [len(answer), 1, 1]
+    assert all(hidden.is_contiguous() for hidden in read)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_padded_batch_in_float32(kind: str, tiny_generator: Callable[[str], Generator]) -> None:
     generator = tiny_generator(kind)

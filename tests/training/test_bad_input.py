@@ -20,8 +20,9 @@ from mixrag.pairs import Pair
 from mixrag.rag import RAG
 from mixrag.training import checkpoint, run
 from mixrag.training.command import Request, teach
-from mixrag.training.run import Trainee, train
+from mixrag.training.run import train
 from mixrag.training.settings import TrainingSettings
+from mixrag.training.trainee import Trainee
 from training.conftest import PAIRS
 from training.test_loop import QUICK, Listener, trainee
 

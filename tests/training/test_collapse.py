@@ -14,9 +14,10 @@ from mixrag import Models, Settings
 from mixrag.pairs import Pair
 from mixrag.rag import RAG
 from mixrag.training.metrics import read_metrics
-from mixrag.training.run import Trainee, train
+from mixrag.training.run import train
 from mixrag.training.settings import TrainingSettings
 from mixrag.training.step import Coefficients, Question, Step
+from mixrag.training.trainee import Trainee
 from training.test_loop import Listener
 
 WORDS = [a + b + c for a in "bdks" for b in "aeio" for c in "mxz"]

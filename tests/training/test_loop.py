@@ -16,8 +16,9 @@ from mixrag.models import Models
 from mixrag.rag import RAG
 from mixrag.training.loop import Loop
 from mixrag.training.metrics import read_metrics
-from mixrag.training.run import Trainee, train
+from mixrag.training.run import train
 from mixrag.training.settings import TrainingSettings
+from mixrag.training.trainee import Trainee
 from training.conftest import PAIRS
 
 QUICK = {

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mixrag.errors import ModelError
 from mixrag.generator import load_generator
 from mixrag.probability import log_any_marginal
 from mixrag.rag import RAG
@@ -224,6 +225,31 @@ def test_gradient_checkpointing_changes_nothing(
         found.append(taken(step))
     for name in found[0]:
         torch.testing.assert_close(found[1][name], found[0][name], **TOLERANCE)
+
+
+@pytest.mark.slow
+def test_compiled_layers_have_the_gradient_of_plain_ones(
+    open_rag: Callable[..., RAG], tiny_folder: Callable[[str], Path]
+) -> None:
+    found = []
+    for compiled in (False, True):
+        step, examples = build(open_rag(), tiny_folder("llama"), frozenset({"temperature"}), compile=compiled)
+        assert step.trained is not None
+        layers = step.trained.generator.model.model.layers
+        assert all((layer._compiled_call_impl is not None) == compiled for layer in layers)
+        step.learn(examples, len(examples))
+        found.append(taken(step))
+    assert set(found[0]) == set(found[1])
+    for name in found[0]:
+        torch.testing.assert_close(found[1][name], found[0][name], **TOLERANCE)
+
+
+def test_compiling_needs_a_compiler(
+    open_rag: Callable[..., RAG], tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ModelError, match=r"no-such-compiler.*install one"):
+        build(open_rag(), tiny_folder("llama"), frozenset({"temperature"}), compile=True)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "t5", "bart", "llama-chat"])

@@ -22,8 +22,9 @@ from typing import Any
 from mixrag import Models, Settings
 from mixrag.pairs import Pair
 from mixrag.rag import RAG
-from mixrag.training.run import Trainee, train
+from mixrag.training.run import train
 from mixrag.training.settings import TrainingSettings
+from mixrag.training.trainee import Trainee
 
 TOO_LONG = 60.0
 """Seconds after which a run hangs."""

@@ -118,6 +118,10 @@ class TrainingOptions:
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Recompute activations: less memory.", rich_help_panel=COST)
     ] = False
+    compile: Annotated[
+        bool,
+        typer.Option("--compile", help="Compile the model's layers first: faster steps.", rich_help_panel=COST),
+    ] = False
 
     def settings(self, dtype: str, seed: int) -> TrainingSettings:
         """The settings that these options mean, with ``--dtype`` and ``--seed``.

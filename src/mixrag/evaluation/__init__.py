@@ -4,14 +4,12 @@ from mixrag.evaluation.bootstrap import Interval, bootstrap, paired_difference
 from mixrag.evaluation.matching import contains, exact_match, f1, normalise, passage_holds
 from mixrag.evaluation.scoring import (
     Record,
-    Summary,
     first_relevant,
     in_document,
-    markdown_table,
     score_pair,
     score_pairs,
-    summarise,
 )
+from mixrag.evaluation.summary import Summary, markdown_table, summarise
 
 __all__ = [
     "Interval",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -22,14 +21,12 @@ import torch
 from mixrag.answer import Answer
 from mixrag.corpus import Passage, Store
 from mixrag.errors import MixragError, PairsError, QuestionError
-from mixrag.evaluation.bootstrap import Interval, bootstrap
 from mixrag.evaluation.matching import contains, exact_match, f1, normalise, passage_holds
 from mixrag.mixture import Mixture
 from mixrag.pairs import Pair, digest
 from mixrag.rag import RAG
 from mixrag.settings import Settings
 
-RECALL_AT = (1, 5, 20)
 VERDICTS = frozenset({"yes", "no", "maybe", "true", "false"})
 
 
@@ -60,27 +57,6 @@ class Record:
     """Passages asked for to find ``rank``; 0 where the system retrieves nothing, and no rank is measured."""
     seconds: float
     """From the question to the whole answer; the gold answers' scores are not in it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """Means over questions, with 95 % bootstrap intervals."""
-
-    n: int
-    """Questions."""
-    exact_match: Interval
-    f1: Interval
-    contained: Interval
-    nll: Interval
-    """Nats per answer."""
-    nll_per_token: Interval
-    """Nats per token of the most probable gold answer."""
-    recall_at: dict[int, Interval | None]
-    """Share of questions with a relevant passage among the first 1, 5, 20; None where not measured."""
-    mrr: Interval | None
-    """Mean of 1/rank, 0 where no relevant passage is found; None where not measured."""
-    seconds: float
-    """Median per answer."""
 
 
 def score_pair(rag: RAG, pair: Pair, changes: Mapping[str, Any], recall_k: int = 20) -> Record:
@@ -159,33 +135,6 @@ def score_pairs(
         if progress is not None:
             progress(number, len(pairs))
     return records
-
-
-def summarise(records: Sequence[Record]) -> Summary:
-    """Means over the records of one system.
-
-    Raises:
-        ValueError: there is none.
-    """
-    ranked = [record for record in records if record.recall_k]
-    return Summary(
-        n=len(records),
-        exact_match=bootstrap([record.exact for record in records]),
-        f1=bootstrap([record.f1 for record in records]),
-        contained=bootstrap([float(record.contained) for record in records]),
-        nll=bootstrap([record.nll for record in records]),
-        nll_per_token=bootstrap([record.nll / record.nll_tokens for record in records]),
-        recall_at={k: _recall(records, k) for k in RECALL_AT},
-        mrr=bootstrap([1 / record.rank if record.rank else 0.0 for record in ranked]) if ranked else None,
-        seconds=statistics.median(record.seconds for record in records),
-    )
-
-
-def markdown_table(rows: Mapping[str, Summary]) -> str:
-    """A Markdown table: a line a system, means with their 95 % intervals in brackets."""
-    head = ("system", "EM", "F1", "recall@5", "NLL/answer")
-    lines = [head, ("---",) * len(head), *(_cells(name, summary) for name, summary in rows.items())]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def first_relevant(rag: RAG, pair: Pair, changes: Mapping[str, Any]) -> int | None:
@@ -290,20 +239,3 @@ def _parse(out: Path, number: int, line: bytes) -> tuple[tuple[str, str], Record
 
 def _foreign(out: Path, found: str) -> MixragError:
     return MixragError("a file of scores, or none yet", f"{out}: {found}", "choose another name")
-
-
-def _recall(records: Sequence[Record], k: int) -> Interval | None:
-    measured = [record.rank is not None and record.rank <= k for record in records if record.recall_k >= k]
-    return bootstrap([float(found) for found in measured]) if measured else None
-
-
-def _cells(name: str, summary: Summary) -> tuple[str, ...]:
-    shown = " ".join(name.replace("|", "\\|").split())
-    scores = (summary.exact_match, summary.f1, summary.recall_at.get(5))
-    return shown, *(_cell(score, 3) for score in scores), _cell(summary.nll, 2)
-
-
-def _cell(interval: Interval | None, digits: int) -> str:
-    if interval is None:
-        return "–"
-    return f"{interval.mean:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"

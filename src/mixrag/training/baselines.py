@@ -8,7 +8,7 @@ from typing import Any
 
 from mixrag.errors import SettingError
 from mixrag.rag import RAG
-from mixrag.training.run import Trainee
+from mixrag.training.trainee import Trainee
 
 
 @dataclass(frozen=True)

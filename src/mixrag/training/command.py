@@ -15,8 +15,9 @@ from mixrag.training.curves import draw_curves
 from mixrag.training.loop import Listener
 from mixrag.training.metrics import read_metrics
 from mixrag.training.report import Told, card, check_scorable, sample, score_result, score_start
-from mixrag.training.run import Result, Trainee, train
+from mixrag.training.run import Result, train
 from mixrag.training.settings import TrainingSettings
+from mixrag.training.trainee import Trainee
 
 DEV_SHARE = 0.1
 """Share of the pairs held out where no dev pairs are given."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -48,6 +50,8 @@ class TrainableGenerator:
             model.set_attn_implementation("eager")
         if settings.checkpointing:
             _checkpoint_activations(model)
+        if settings.compile:
+            _compile_layers(model)
 
     def weights(self) -> dict[str, Tensor]:
         """The trained weights, by name."""
@@ -145,6 +149,20 @@ def _halve_frozen(model: Any) -> None:
     for parameter in model.parameters():
         if not parameter.requires_grad:
             parameter.data = parameter.data.to(torch.bfloat16)
+
+
+def _compile_layers(model: Any) -> None:
+    """The layers alone: they are alike, so that one is compiled for all, and names of weights stay as they are."""
+    compiler = os.environ.get("CXX", "g++")
+    if model.device.type == "cpu" and shutil.which(compiler) is None:
+        raise ModelError(f"a C++ compiler for --compile ({compiler})", "none", "install one, or leave it out")
+    names = set(model._no_split_modules or ())
+    layers = [module for module in model.modules() if type(module).__name__ in names]
+    if not layers:
+        raise ModelError("a model that names its layers, for --compile", type(model).__name__, "leave it out")
+    for layer in layers:
+        # Lengths differ from batch to batch; they must not be compiled in.
+        layer.compile(dynamic=True)
 
 
 def _checkpoint_activations(model: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from mixrag.evaluation.scoring import Summary, markdown_table, score_pairs, summarise
+from mixrag.evaluation import Summary, markdown_table, score_pairs, summarise
 from mixrag.index import ExactIndex
 from mixrag.models import Models
 from mixrag.pairs import Pair, digest
@@ -17,7 +17,7 @@ from mixrag.trained import Trained
 from mixrag.training.examples import check_fits
 from mixrag.training.output import Card, write_card
 from mixrag.training.prior import TrainablePrior
-from mixrag.training.run import Trainee
+from mixrag.training.trainee import Trainee
 
 Told = Callable[[str, int, int], None]
 """Name of the system, questions done, questions in all."""

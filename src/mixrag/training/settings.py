@@ -78,6 +78,8 @@ class TrainingSettings:
     """Steps between two checkpoints."""
     checkpointing: bool = False
     """Gradient checkpointing: recompute activations in the backward pass instead of keeping them."""
+    compile: bool = False
+    """Compile the layers of the generator (torch.compile): the same mathematics in fewer passes over memory."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: matrix products by autocast; what is trained stays float32."""
     seed: int = 0

@@ -1,0 +1,100 @@
+"""What is trained on what, and whose folder it is: a folder belongs to one run and refuses another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mixrag.errors import CheckpointError, TrainingError
+from mixrag.pairs import Pair, digest
+from mixrag.rag import RAG
+from mixrag.training.metrics import write_whole
+from mixrag.training.settings import TrainingSettings
+
+RECORD = "run.json"
+"""What the folder's run was made of; see ``fingerprint``."""
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """What is trained on what: the request of one run."""
+
+    rag: RAG
+    """The store, the models to start from, and the mixture's settings."""
+    pairs: tuple[Pair, ...]
+    dev: tuple[Pair, ...]
+    settings: TrainingSettings
+    folder: Path
+    passages_first: bool = False
+    """Before the pairs, learn the store's passages as plain text (the closed-book baseline)."""
+
+
+def fingerprint(trainee: Trainee) -> dict[str, str]:
+    """What makes two runs the same, by name; a checkpoint of another is refused."""
+    rag, models = trainee.rag, trainee.rag.models
+    store = rag.store.encoder
+    return {
+        "language model": str(models.generator),
+        "adapter to start from": str(models.adapter),
+        "encoder": f"{models.encoder} {models.question_encoder} {store.fingerprint if store else ''}",
+        "store": str(rag.store.generation),
+        "training pairs": digest(trainee.pairs),
+        "dev pairs": digest(trainee.dev) if trainee.dev else "none",
+        "mixture settings": json.dumps(_jsonable(rag.settings), sort_keys=True),
+        "training settings": json.dumps(asdict(trainee.settings), sort_keys=True),
+        "passages first": str(trainee.passages_first),
+    }
+
+
+def refuse_other(folder: Path, wanted: Mapping[str, str]) -> None:
+    """Refuse a folder that holds something else.
+
+    Raises:
+        CheckpointError: it is not empty and not of this run.
+    """
+    record = folder / RECORD
+    if record.exists():
+        found = _recorded(record)
+        differs = [name for name in wanted if found.get(name) != wanted[name]]
+        if differs:
+            raise CheckpointError(
+                f"the run that {folder} was made for", f"another {', '.join(differs)}", "give another --out"
+            )
+    elif _in_use(folder):
+        raise CheckpointError("an empty or new folder", f"files in {folder}", "give another --out")
+
+
+def claim(folder: Path, wanted: Mapping[str, str], accelerator: Any) -> None:
+    """Write down whose folder it is, once nothing can be refused any more."""
+    try:
+        if accelerator.is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / RECORD, json.dumps(dict(wanted), indent=1).encode())
+    except OSError as error:
+        raise TrainingError(f"a folder to write to at {folder}", str(error), "give another --out") from error
+    accelerator.wait_for_everyone()
+
+
+def _in_use(folder: Path) -> bool:
+    """True where there is anything but the half-written record of a killed run."""
+    try:
+        return folder.exists() and any(path.name != f".{RECORD}-writing" for path in folder.iterdir())
+    except OSError as error:  # a file, or a folder that cannot be read
+        raise TrainingError(f"a folder to write to at {folder}", str(error), "give another --out") from error
+
+
+def _recorded(record: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"the record of a run in {record}", str(error), "give another --out") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _jsonable(settings: Any) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in type(settings).__dataclass_fields__ if name != "where"} | {
+        "where": dict(settings.where)
+    }
