@@ -6,7 +6,7 @@ Keys as for scores.py. Recall@k: share of questions with a relevant passage amon
 ``mixrag.evaluation.scoring``); MRR: mean of 1/rank of the first one, 0 beyond rank 20. The last column is the
 paired difference of recall@1 to the first system.
 
-    --system 'dense' --system 'hybrid; lexical=0.5' --system 'trained; model=trained'
+    --system 'dense; adapter=none' --system 'hybrid; adapter=none; lexical=0.5' --system 'trained; model=trained'
 """
 
 from __future__ import annotations

@@ -2,12 +2,12 @@
 
     python benchmarks/splits.py DATA OUT
 
-DATA holds general/, medicine/, law/ and pubmed/, each with docs and pairs ({"question", "answers", "doc"} a line).
-general and medicine come with dev.jsonl; of law whole documents are held out, of pubmed single abstracts. A
-question of law is about its own web site, so it is asked of that document alone ("where"). OUT gets, a domain,
-DOMAIN-train.jsonl, DOMAIN-look.jsonl (some documents of the training side, for early stopping) and
-DOMAIN-dev.jsonl (for scores, never looked at in training), and of all together train.jsonl and look.jsonl, at most
---cap and --look-cap of a domain.
+DATA holds general/, medicine/, law/ and pubmed/, each with documents in docs/ (pubmed: docs.jsonl) and pairs
+({"question", "answers", "doc"} a line) in train.jsonl (law: pairs.jsonl). general and medicine come with
+dev.jsonl; of law whole documents are held out, of pubmed single abstracts. A question of law is about its own web
+site, so it is asked of that document alone ("where"). OUT gets, a domain, DOMAIN-train.jsonl, DOMAIN-look.jsonl
+(some documents of the training side, for early stopping) and DOMAIN-dev.jsonl (for scores, never looked at in
+training), and of all together train.jsonl and look.jsonl, at most --cap and --look-cap of a domain.
 """
 
 from __future__ import annotations

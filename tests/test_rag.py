@@ -320,7 +320,8 @@ def test_of_whole_settings_only_the_temperature_is_left_to_the_trained_folder(tm
     assert at(tmp_path, model=model, settings=Settings(k=10)).settings == Settings(k=10, temperature=0.7)
     hot = Settings(temperature=2.0)
     assert at(tmp_path, model=model, settings=hot).settings == hot
-    assert at(tmp_path, settings=Settings(k=10)).settings == Settings(k=10)
+    bare = Models(adapter="none")
+    assert at(tmp_path, models=bare, settings=Settings(k=10)).settings == Settings(k=10)
 
 
 def test_the_trained_temperature_reaches_the_prior(tmp_path: Path, tiny_generator: Loaded) -> None:

@@ -619,6 +619,8 @@ def test_the_packaged_model_comes_with_its_reader(reader: Path, tiny_folder: Fol
         assert torch.equal(tensor, same.model.state_dict()[name])
     asked = PromptTemplate(header="ELSE:\n")
     assert load_generator(device="cpu", template=asked).tokens.template == asked
+    assert loading.default_prompt(None, None).header == "READ:\n"
+    assert loading.default_prompt(None, "none") == loading.default_prompt("other", None) == PromptTemplate()
 
 
 def test_other_models_and_a_refusal_are_without_the_reader(reader: Path, tiny_folder: Folder) -> None:

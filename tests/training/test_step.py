@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -228,6 +230,7 @@ def test_gradient_checkpointing_changes_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler: install g++")
 def test_compiled_layers_have_the_gradient_of_plain_ones(
     open_rag: Callable[..., RAG], tiny_folder: Callable[[str], Path]
 ) -> None:

@@ -119,7 +119,11 @@ class AskingOptions:
     ] = None
     prompt: Annotated[
         Path | None,
-        typer.Option(help="TOML file with header, passage and question of the prompt.", rich_help_panel=MODELS),
+        typer.Option(
+            help="TOML file with header, passage and question of the prompt. Default: the one that the model was "
+            "trained with, else a built-in one.",
+            rich_help_panel=MODELS,
+        ),
     ] = None
     dtype: Annotated[
         str,
@@ -168,7 +172,8 @@ class AskingOptions:
     temperature: Annotated[
         float | None,
         typer.Option(
-            help="Temperature of p(passage | question). Default: --model's, else the encoder's own.",
+            help="Temperature of p(passage | question). Default: --model's, else the packaged "
+            "reader's with the packaged models, else the encoder's own.",
             rich_help_panel=MIXTURE,
         ),
     ] = None
@@ -181,7 +186,8 @@ class AskingOptions:
     lexical: Annotated[
         float | None,
         typer.Option(
-            help="Weight of the BM25 part in the prior, from 0 (none) to 1. Default: --model's, else 0.",
+            help="Weight of the BM25 part in the prior, from 0 (none) to 1. Default: --model's, else 0.5 with "
+            "the packaged reader, else 0.",
             rich_help_panel=RETRIEVAL,
         ),
     ] = None

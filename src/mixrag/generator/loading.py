@@ -66,6 +66,11 @@ def load_generator(
         raise unusable(shown, "a causal or seq2seq language model", error) from error
 
 
+def default_prompt(name: str | Path | None, adapter: str | Path | None) -> PromptTemplate:
+    """The prompt of a model and adapter (as for ``load_generator``) for which none is given."""
+    return _prompt_of(_adapter_folder(name, adapter))
+
+
 def _adapter_folder(name: str | Path | None, adapter: str | Path | None) -> Path | None:
     if adapter is None:
         return packaged_reader() if name is None else None

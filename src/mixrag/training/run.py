@@ -15,7 +15,9 @@ from mixrag.corpus import check_encoder
 from mixrag.encoder import SentenceEncoder
 from mixrag.errors import ModelError, SettingError
 from mixrag.generator import PromptTemplate, load_generator
+from mixrag.generator.adapter import CONFIG, WEIGHTS
 from mixrag.generator.base import ModelGenerator
+from mixrag.generator.loading import default_prompt
 from mixrag.models import Models
 from mixrag.packaged import packaged_reader
 from mixrag.rag import RAG
@@ -118,7 +120,7 @@ def describe(trainee: Trainee, saved: Mapping[str, str], prior: TrainablePrior |
         encoder=saved.get("encoder", names["encoder"]),
         question_encoder=saved.get("question_encoder", names["question_encoder"]),
         settings=fitted,
-        prompt=asdict(models.prompt or PromptTemplate()),
+        prompt=asdict(_prompt(models)),
         titles=models.titles if prior is None else prior.encoder.titles,
     )
 
@@ -157,13 +159,17 @@ def _trainable_generator(trainee: Trainee) -> TrainableGenerator:
     models, lora = trainee.rag.models, trainee.settings.method == "lora"
     generator = load_generator(
         models.generator,
-        template=models.prompt or PromptTemplate(),
+        template=_prompt(models),
         dtype="float32",
         device=models.device,
         adapter="none" if lora else models.adapter,
     )
     start = _starting_adapter(models) if lora else None
     return TrainableGenerator(cast(ModelGenerator, generator), trainee.settings, start)
+
+
+def _prompt(models: Models) -> PromptTemplate:
+    return models.prompt or default_prompt(models.generator, models.adapter)
 
 
 def _starting_adapter(models: Models) -> Path | None:
@@ -243,6 +249,7 @@ def _copied_adapter(trainee: Trainee) -> dict[str, str]:
     source = Path(adapter)
 
     def copy(folder: Path) -> None:
-        shutil.copytree(source, folder, dirs_exist_ok=True)
+        for name in (CONFIG, WEIGHTS):
+            shutil.copyfile(source / name, folder / name)
 
     return {"adapter": save_part(trainee.folder, "adapter", copy)}

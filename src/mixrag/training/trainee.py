@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mixrag.errors import CheckpointError, TrainingError
+from mixrag.generator.adapter import WEIGHTS
+from mixrag.packaged import packaged_reader
 from mixrag.pairs import Pair, digest
 from mixrag.rag import RAG
 from mixrag.training.metrics import write_whole
@@ -38,7 +41,7 @@ def fingerprint(trainee: Trainee) -> dict[str, str]:
     store = rag.store.encoder
     return {
         "language model": str(models.generator),
-        "adapter to start from": str(models.adapter),
+        "adapter to start from": shown_adapter(models.adapter),
         "encoder": f"{models.encoder} {models.question_encoder} {store.fingerprint if store else ''}",
         "store": str(rag.store.generation),
         "training pairs": digest(trainee.pairs),
@@ -47,6 +50,13 @@ def fingerprint(trainee: Trainee) -> dict[str, str]:
         "training settings": json.dumps(asdict(trainee.settings), sort_keys=True),
         "passages first": str(trainee.passages_first),
     }
+
+
+def shown_adapter(adapter: str | Path | None) -> str:
+    """What an adapter is called; the packaged reader by its content, since where it lies says nothing."""
+    if adapter is None or Path(adapter) != packaged_reader():
+        return str(adapter)
+    return f"the packaged reader ({hashlib.sha256((Path(adapter) / WEIGHTS).read_bytes()).hexdigest()[:16]})"
 
 
 def refuse_other(folder: Path, wanted: Mapping[str, str]) -> None:

@@ -1,0 +1,59 @@
+"""The reader that ships with mixrag: complete, small, without traces of where it was made, and it reads."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from mixrag import RAG, Models
+from mixrag.generator import PromptTemplate
+from mixrag.packaged import packaged_reader
+from mixrag.trained import read_trained
+
+DEMO = Path(__file__).parent.parent / "demo" / "corpus"
+ASKED = {
+    "What was the name of Rosamund Quill's boat?": "Patient Grace",
+    "Who founded the Dunmarret Credit Union?": "Osric Penhallow",
+}
+
+
+@pytest.fixture(scope="module")
+def reader() -> Path:
+    folder = packaged_reader()
+    assert folder is not None
+    return folder
+
+
+def test_it_is_there_with_its_card_and_small(reader: Path) -> None:
+    assert {path.name for path in reader.iterdir()} == {
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "mixrag.json",
+    }
+    assert sum(path.stat().st_size for path in reader.iterdir()) <= 10_000_000
+
+
+def test_it_brings_prompt_and_retrieval_settings(reader: Path) -> None:
+    trained = read_trained(reader)
+    template = PromptTemplate.from_file(DEMO.parent.parent / "benchmarks" / "reader.toml")
+    assert trained.prompt == asdict(template)
+    assert set(trained.settings) == {"temperature", "lexical", "lexical_temperature"}
+
+
+def test_it_names_no_path_of_the_machine_that_made_it(reader: Path) -> None:
+    texts = [path.read_text(encoding="utf-8") for path in reader.iterdir() if path.suffix in (".md", ".json")]
+    assert len(texts) == 3 and not any(re.search(r"(?<![\w.])/[a-z]\w*/", text) for text in texts)
+
+
+@pytest.mark.slow
+def test_it_answers_from_documents_that_no_model_has_seen(tmp_path: Path) -> None:
+    with RAG.open(tmp_path / "store", create=True, models=Models(device="cpu")) as rag:
+        rag.index([DEMO])
+        assert rag.settings.lexical == 0.5
+        for question, gold in ASKED.items():
+            answer = rag.ask(question)
+            assert answer.text == gold and answer.probability > 0.3
