@@ -12,6 +12,7 @@ from mixrag import RAG, Models
 from mixrag.generator import PromptTemplate
 from mixrag.packaged import packaged_reader
 from mixrag.trained import read_trained
+from mixrag.training.run import starting_prompt
 
 DEMO = Path(__file__).parent.parent / "demo" / "corpus"
 ASKED = {
@@ -42,6 +43,12 @@ def test_it_brings_prompt_and_retrieval_settings(reader: Path) -> None:
     template = PromptTemplate.from_file(DEMO.parent.parent / "benchmarks" / "reader.toml")
     assert trained.prompt == asdict(template)
     assert set(trained.settings) == {"temperature", "lexical", "lexical_temperature"}
+
+
+def test_training_that_starts_from_it_keeps_its_prompt(reader: Path) -> None:
+    assert asdict(starting_prompt(Models())) == read_trained(reader).prompt
+    assert starting_prompt(Models(adapter="none")) == PromptTemplate()
+    assert starting_prompt(Models(prompt=PromptTemplate(header="MINE"))).header == "MINE"
 
 
 def test_it_names_no_path_of_the_machine_that_made_it(reader: Path) -> None:

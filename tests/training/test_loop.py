@@ -19,6 +19,7 @@ from mixrag.training.metrics import read_metrics
 from mixrag.training.run import train
 from mixrag.training.settings import TrainingSettings
 from mixrag.training.trainee import Trainee
+from tiny_adapter import save_adapter
 from training.conftest import PAIRS
 
 QUICK = {
@@ -57,6 +58,19 @@ class Listener:
 def trainee(rag: RAG, folder: Path, dev: bool = False, **changes: object) -> Trainee:
     settings = TrainingSettings(**{**QUICK, **changes})  # type: ignore[arg-type]
     return Trainee(rag, PAIRS, PAIRS[::2] if dev else (), settings, folder)
+
+
+def test_an_adapter_that_is_not_trained_goes_along_alone(open_rag: Callable[..., RAG], tmp_path: Path) -> None:
+    source = save_adapter("llama", tmp_path / "source")
+    (source / "mixrag.json").write_text("{}")
+    plain = open_rag()
+    models = replace(plain.models, adapter=source)
+    with RAG.open(plain.store.directory, models=models, settings=plain.settings) as rag:
+        result = train(trainee(rag, tmp_path / "out", parts=("temperature",)), Listener())
+    copied = tmp_path / "out" / "adapter"
+    assert result.trained.adapter == "adapter"
+    assert {path.name for path in copied.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    assert all(path.read_bytes() == (source / path.name).read_bytes() for path in copied.iterdir())
 
 
 def test_it_learns_and_leaves_a_folder_that_opens(open_rag: Callable[..., RAG], tmp_path: Path) -> None:

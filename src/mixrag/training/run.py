@@ -120,7 +120,7 @@ def describe(trainee: Trainee, saved: Mapping[str, str], prior: TrainablePrior |
         encoder=saved.get("encoder", names["encoder"]),
         question_encoder=saved.get("question_encoder", names["question_encoder"]),
         settings=fitted,
-        prompt=asdict(_prompt(models)),
+        prompt=asdict(starting_prompt(models)),
         titles=models.titles if prior is None else prior.encoder.titles,
     )
 
@@ -159,7 +159,7 @@ def _trainable_generator(trainee: Trainee) -> TrainableGenerator:
     models, lora = trainee.rag.models, trainee.settings.method == "lora"
     generator = load_generator(
         models.generator,
-        template=_prompt(models),
+        template=starting_prompt(models),
         dtype="float32",
         device=models.device,
         adapter="none" if lora else models.adapter,
@@ -168,7 +168,8 @@ def _trainable_generator(trainee: Trainee) -> TrainableGenerator:
     return TrainableGenerator(cast(ModelGenerator, generator), trainee.settings, start)
 
 
-def _prompt(models: Models) -> PromptTemplate:
+def starting_prompt(models: Models) -> PromptTemplate:
+    """The prompt that training goes on with: the one given, or that of the reader it starts from."""
     return models.prompt or default_prompt(models.generator, models.adapter)
 
 
