@@ -9,8 +9,9 @@ from torch import Tensor
 
 from mixrag.generator.protocol import Prompt
 
-SCORED_TOKENS_AT_ONCE = 8192
-"""Tokens read in one batch of ``log_likelihood``: bounds its memory, not its result."""
+SCORED_TOKENS_AT_ONCE = 2048
+"""Tokens read in one batch of ``log_likelihood``: bounds its memory, not its result. On processors more is slower:
+what a layer writes leaves the cache before the next one reads it, and rows of unlike length are padded more."""
 DISTRIBUTIONS_AT_ONCE = 2048
 """Answer tokens in one such batch, each with a distribution over the whole vocabulary."""
 
