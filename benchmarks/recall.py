@@ -15,11 +15,10 @@ import argparse
 from pathlib import Path
 
 from mixrag.evaluation import Interval, bootstrap, first_relevant, paired_difference
+from mixrag.evaluation.summary import RECALL_AT
 from mixrag.pairs import Pair, read_pairs
 from mixrag.rag import RAG
 from scores import opened, parsed
-
-AT = (1, 5, 20)
 
 
 def main() -> None:
@@ -38,7 +37,7 @@ def main() -> None:
         name, chosen = parsed(described)
         with opened(options.store, chosen, "float32") as rag:
             ranks = ranked(rag, pairs)
-        found = [[float(rank <= k) for rank in ranks] for k in AT]
+        found = [[float(rank <= k) for rank in ranks] for k in RECALL_AT]
         first = first or found[0]
         cells = [*map(bootstrap, found), bootstrap([1 / rank for rank in ranks])]
         gain = paired_difference(found[0], first)
@@ -47,7 +46,7 @@ def main() -> None:
 
 def ranked(rag: RAG, pairs: tuple[Pair, ...]) -> list[float]:
     """Rank of the first relevant passage of each question; infinite beyond the last k."""
-    ranks = (first_relevant(rag, pair, {"k": max(AT), "where": dict(pair.where)}) for pair in pairs)
+    ranks = (first_relevant(rag, pair, {"k": max(RECALL_AT), "where": dict(pair.where)}) for pair in pairs)
     return [float("inf") if rank is None else float(rank) for rank in ranks]
 
 

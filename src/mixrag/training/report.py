@@ -17,7 +17,7 @@ from mixrag.trained import Trained
 from mixrag.training.examples import check_fits
 from mixrag.training.output import Card, write_card
 from mixrag.training.prior import TrainablePrior
-from mixrag.training.trainee import Trainee, shown_adapter
+from mixrag.training.trainee import Trainee, shown_adapter, starting_adapter
 
 Told = Callable[[str, int, int], None]
 """Name of the system, questions done, questions in all."""
@@ -112,7 +112,7 @@ def card(trainee: Trainee, sources: Sequence[str], dev: int, rows: Mapping[str, 
     models = trainee.rag.models
     base = {
         "language model": models.generator or "SmolLM2-135M-Instruct (packaged)",
-        "adapter": shown_adapter(models.adapter) if models.adapter else "a new one",
+        "adapter": shown_adapter(starting_adapter(models)),
         "encoder": models.encoder or "all-MiniLM-L6-v2 (packaged)",
     }
     data = [

@@ -19,7 +19,6 @@ from mixrag.generator.adapter import CONFIG, WEIGHTS
 from mixrag.generator.base import ModelGenerator
 from mixrag.generator.loading import default_prompt
 from mixrag.models import Models
-from mixrag.packaged import packaged_reader
 from mixrag.rag import RAG
 from mixrag.trained import MODELS, Trained, write_trained
 from mixrag.training.calibrate import Calibration, calibrate
@@ -32,7 +31,7 @@ from mixrag.training.output import save_adapter, save_encoders, save_generator, 
 from mixrag.training.prior import TrainablePrior
 from mixrag.training.settings import SCALARS
 from mixrag.training.step import Step
-from mixrag.training.trainee import Trainee, claim, fingerprint, refuse_other
+from mixrag.training.trainee import Trainee, claim, fingerprint, refuse_other, starting_adapter
 
 
 @dataclass(frozen=True)
@@ -164,20 +163,13 @@ def _trainable_generator(trainee: Trainee) -> TrainableGenerator:
         device=models.device,
         adapter="none" if lora else models.adapter,
     )
-    start = _starting_adapter(models) if lora else None
+    start = starting_adapter(models) if lora else None
     return TrainableGenerator(cast(ModelGenerator, generator), trainee.settings, start)
 
 
 def starting_prompt(models: Models) -> PromptTemplate:
     """The prompt that training goes on with: the one given, or that of the reader it starts from."""
     return models.prompt or default_prompt(models.generator, models.adapter)
-
-
-def _starting_adapter(models: Models) -> Path | None:
-    """The adapter that goes on being trained: the one given, or the packaged reader of the packaged model."""
-    if models.adapter is not None:
-        return None if str(models.adapter) == "none" else Path(models.adapter)
-    return packaged_reader() if models.generator is None else None
 
 
 def _trainable_prior(trainee: Trainee) -> TrainablePrior | None:

@@ -11,9 +11,11 @@ from typing import Any
 
 from mixrag.errors import CheckpointError, TrainingError
 from mixrag.generator.adapter import WEIGHTS
+from mixrag.models import Models
 from mixrag.packaged import packaged_reader
 from mixrag.pairs import Pair, digest
 from mixrag.rag import RAG
+from mixrag.trained import NO_ADAPTER
 from mixrag.training.metrics import write_whole
 from mixrag.training.settings import TrainingSettings
 
@@ -41,7 +43,7 @@ def fingerprint(trainee: Trainee) -> dict[str, str]:
     store = rag.store.encoder
     return {
         "language model": str(models.generator),
-        "adapter to start from": shown_adapter(models.adapter),
+        "adapter to start from": shown_adapter(starting_adapter(models)),
         "encoder": f"{models.encoder} {models.question_encoder} {store.fingerprint if store else ''}",
         "store": str(rag.store.generation),
         "training pairs": digest(trainee.pairs),
@@ -52,11 +54,20 @@ def fingerprint(trainee: Trainee) -> dict[str, str]:
     }
 
 
-def shown_adapter(adapter: str | Path | None) -> str:
+def starting_adapter(models: Models) -> Path | None:
+    """The adapter that a run starts from: the one given, or the packaged reader of the packaged model."""
+    if models.adapter is not None:
+        return None if str(models.adapter) == NO_ADAPTER else Path(models.adapter)
+    return packaged_reader() if models.generator is None else None
+
+
+def shown_adapter(adapter: Path | None) -> str:
     """What an adapter is called; the packaged reader by its content, since where it lies says nothing."""
-    if adapter is None or Path(adapter) != packaged_reader():
+    if adapter is None:
+        return NO_ADAPTER
+    if adapter != packaged_reader():
         return str(adapter)
-    return f"the packaged reader ({hashlib.sha256((Path(adapter) / WEIGHTS).read_bytes()).hexdigest()[:16]})"
+    return f"the packaged reader ({hashlib.sha256((adapter / WEIGHTS).read_bytes()).hexdigest()[:16]})"
 
 
 def refuse_other(folder: Path, wanted: Mapping[str, str]) -> None:
