@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mixrag.evaluation import Interval, bootstrap, first_relevant, paired_difference
+from mixrag.evaluation import bootstrap, first_relevant, paired_difference
 from mixrag.evaluation.summary import RECALL_AT
 from mixrag.pairs import Pair, read_pairs
 from mixrag.rag import RAG
@@ -41,18 +41,13 @@ def main() -> None:
         first = first or found[0]
         cells = [*map(bootstrap, found), bootstrap([1 / rank for rank in ranks])]
         gain = paired_difference(found[0], first)
-        print(f"| {name} | {' | '.join(map(shown, cells))} | {shown(gain, '+.3f')} |")
+        print(f"| {name} | {' | '.join(f'{cell:.3f}' for cell in cells)} | {gain:+.3f} |")
 
 
 def ranked(rag: RAG, pairs: tuple[Pair, ...]) -> list[float]:
     """Rank of the first relevant passage of each question; infinite beyond the last k."""
     ranks = (first_relevant(rag, pair, {"k": max(RECALL_AT), "where": dict(pair.where)}) for pair in pairs)
     return [float("inf") if rank is None else float(rank) for rank in ranks]
-
-
-def shown(interval: Interval, form: str = ".3f") -> str:
-    """Mean and interval."""
-    return f"{interval.mean:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
 
 
 if __name__ == "__main__":

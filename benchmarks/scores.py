@@ -1,5 +1,7 @@
 """Exact match, F1, recall and likelihood of several systems on the same held-out pairs, as one table.
 
+A second table has the paired differences to the first system: means over the same questions, with their intervals.
+
     python benchmarks/scores.py PAIRS.jsonl --store DIR --system 'NAME; KEY=VALUE; ...' [--system ...] [--out FILE]
 
 Keys of a system: model (a folder that mixrag train wrote), generator, adapter, encoder, prompt (a TOML file), and
@@ -16,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mixrag.evaluation import markdown_table, score_pairs, summarise
+from mixrag.evaluation import Record, markdown_table, paired_difference, score_pairs, summarise
 from mixrag.generator import PromptTemplate
 from mixrag.models import Models
 from mixrag.pairs import read_pairs
@@ -38,13 +40,29 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     options = parser.parse_args()
     pairs = sample(read_pairs([options.pairs]).pairs, options.questions, 0)
-    rows = {}
+    records: dict[str, list[Record]] = {}
     for described in options.system:
         name, chosen = parsed(described)
         with opened(options.store, chosen, options.dtype) as rag:
-            records = score_pairs(rag, pairs, {}, out=options.out, system=described, progress=told(name))
-        rows[name] = summarise(records)
-    print(f"{len(pairs)} questions\n\n{markdown_table(rows)}")
+            found = score_pairs(rag, pairs, {}, out=options.out, system=described, progress=told(name))
+        records[name] = found
+    print(f"{len(pairs)} questions\n\n{markdown_table({name: summarise(some) for name, some in records.items()})}")
+    if len(records) > 1:
+        print(f"\n{differences(records)}")
+
+
+def differences(records: dict[str, list[Record]]) -> str:
+    """A Markdown table: every further system beside the first, question by question."""
+    first, *others = records.items()
+    lines = [f"| beside {first[0]} | EM | F1 | NLL/answer |", "| --- | --- | --- | --- |"]
+    for name, some in others:
+        both = list(zip(some, first[1], strict=True))
+        cells = (
+            paired_difference([getattr(a, field) for a, _ in both], [getattr(b, field) for _, b in both])
+            for field in ("exact", "f1", "nll")
+        )
+        lines.append(f"| {name} | {' | '.join(f'{cell:+.3f}' for cell in cells)} |")
+    return "\n".join(lines)
 
 
 def parsed(described: str) -> tuple[str, dict[str, Any]]:

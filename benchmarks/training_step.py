@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -116,16 +117,10 @@ def peak_megabytes(which: str, method: str, dtype: str, rows: int) -> float:
     for weight in trained.weights().values():
         weight.grad = torch.zeros_like(weight)  # gradients are needed by both: not part of the comparison
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    current = _resident()
+    current: int = psutil.Process().memory_info().rss // 1024
     naive(trained, given) if which == "naive" else ours(step, given)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return (max(after, before) - current) / 1024
-
-
-def _resident() -> int:
-    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123
-        line = next(line for line in status if line.startswith("VmRSS"))
-    return int(line.split()[1])
 
 
 def alternate(

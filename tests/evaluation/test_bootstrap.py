@@ -77,3 +77,8 @@ def test_a_paired_difference_knows_that_the_questions_are_the_same() -> None:
     assert paired_difference([0.0, 1.0], [2.0, 1.0]).mean == -1.0
     with pytest.raises(ValueError, match="found 1 and 2"):
         paired_difference([1.0], [1.0, 2.0])
+
+
+def test_an_interval_is_shown_as_its_mean_and_its_ends_in_brackets() -> None:
+    assert f"{Interval(0.25, -0.5, 1.0, 4):.2f}" == "0.25 [-0.50, 1.00]"
+    assert f"{Interval(0.25, -0.5, 1.0, 4):+.1f}" == "+0.2 [-0.5, +1.0]"

@@ -325,6 +325,7 @@ def test_a_disk_that_is_full_at_the_end_keeps_what_an_earlier_call_wrote(
         {"objective": "sum"},
         {"method": "none"},
         {"dtype": "float16"},
+        {"keep": "first"},
         {"objective": "marginal", "e_step_every": 2},
     ],
 )  # fmt: skip

@@ -150,6 +150,18 @@ def test_early_stopping_keeps_the_best_weights(
     assert all(float(tensor.abs().sum()) == 0 for name, tensor in adapter.items() if "lora_B" in name)
 
 
+def test_the_last_weights_are_kept_where_asked_whatever_the_dev_pairs_say(
+    open_rag: Callable[..., RAG], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Loop, "dev_nll", lambda self: 3.0 + self.progress.step)
+    run = trainee(open_rag(), tmp_path / "out", dev=True, evaluate_every=1, patience=1, keep="last")
+    result = train(run, listener := Listener())
+    assert result.progress is not None and not result.progress.stopped
+    assert result.progress.step == listener.total and result.progress.best_step == 0
+    adapter = load_file(tmp_path / "out" / "adapter" / "adapter_model.safetensors")
+    assert any(float(tensor.abs().sum()) > 0 for name, tensor in adapter.items() if "lora_B" in name)
+
+
 def test_a_calibration_lowers_the_loss_and_runs_the_model_once(
     open_rag: Callable[..., RAG], tmp_path: Path
 ) -> None:

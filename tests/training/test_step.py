@@ -129,6 +129,21 @@ def test_held_responsibilities_give_the_gradient_of_the_e_step_they_come_from(
         assert one.loss == pytest.approx(other.loss, rel=1e-5)
 
 
+def test_a_frozen_generator_reads_once_goes_nowhere_backward_and_needs_no_held_responsibilities(
+    open_rag: Callable[..., RAG], tiny_folder: Callable[[str], Path]
+) -> None:
+    retriever = frozenset({"temperature"})
+    step, examples = build(
+        open_rag(), tiny_folder("llama"), retriever, generator=False, objective="em", e_step_every=2
+    )
+    fresh = step.learn(examples, len(examples))
+    expected = taken(step)
+    again = step.learn(examples, len(examples), e_step=False)
+    assert fresh.backward == again.backward == 0 and again.exact
+    assert [c.loss for c in again.coefficients] == [c.loss for c in fresh.coefficients]
+    assert expected and all(torch.equal(value, expected[name]) for name, value in taken(step).items())
+
+
 def test_other_candidates_need_a_new_e_step(
     open_rag: Callable[..., RAG], tiny_folder: Callable[[str], Path]
 ) -> None:

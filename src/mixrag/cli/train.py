@@ -97,6 +97,13 @@ class TrainingOptions:
     patience: Annotated[
         int, typer.Option(help="Looks without improvement before an early stop.", rich_help_panel=LENGTH)
     ] = 4
+    keep: Annotated[
+        Literal["best", "last"],
+        typer.Option(
+            help="Weights of the best look at the dev pairs, or of the last step (no early stop).",
+            rich_help_panel=LENGTH,
+        ),
+    ] = "best"
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.", rich_help_panel=LENGTH)] = 25
     batch: Annotated[int, typer.Option(help="Questions in one step.", rich_help_panel=COST)] = 8
     rows: Annotated[
@@ -157,8 +164,9 @@ class Lines:
         shown = [f"step {step}/{self._total}", f"loss {metrics['loss']:.3f}"]
         if "effective_posterior" in metrics:
             shown.append(f"effective passages {metrics['effective_posterior']:.2f}")
-        if metrics["rows"]:
-            shown.append(f"{metrics['rows_backward']:.0f} of {metrics['rows']:.0f} branches backward")
+        if metrics["rows_backward"]:
+            read = f" of {metrics['rows']:.0f}" if metrics["rows"] else ""
+            shown.append(f"{metrics['rows_backward']:.0f}{read} branches backward")
         self.noticed(f"{', '.join(shown)}, about {left / 60:.0f} min left")
 
     def looked(self, step: int, nll: float, best: float) -> None:

@@ -20,6 +20,10 @@ class Interval:
     n: int
     """Number of values."""
 
+    def __format__(self, spec: str) -> str:
+        """The mean and, in brackets, its interval, all three formatted by ``spec``."""
+        return f"{self.mean:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+
 
 def bootstrap(values: Sequence[float], resamples: int = 1000, seed: int = 0, level: float = 0.95) -> Interval:
     """Mean of values (n,) and its percentile interval over resamples with replacement; a function of the seed.

@@ -68,10 +68,4 @@ def _recall(records: Sequence[Record], k: int) -> Interval | None:
 def _cells(name: str, summary: Summary) -> tuple[str, ...]:
     shown = " ".join(name.replace("|", "\\|").split())
     scores = (summary.exact_match, summary.f1, summary.recall_at.get(5))
-    return shown, *(_cell(score, 3) for score in scores), _cell(summary.nll, 2)
-
-
-def _cell(interval: Interval | None, digits: int) -> str:
-    if interval is None:
-        return "–"
-    return f"{interval.mean:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+    return shown, *("–" if score is None else f"{score:.3f}" for score in scores), f"{summary.nll:.2f}"

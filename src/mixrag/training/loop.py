@@ -92,7 +92,7 @@ class Loop:
         self.window = UsageWindow()
 
     def run(self) -> Progress:
-        """Train to the end, and leave the best weights in the models.
+        """Train to the end, and leave the best or the last weights in the models.
 
         Raises:
             TrainingError: a loss that is not finite, or a checkpoint that cannot be written.
@@ -252,7 +252,7 @@ class Loop:
             progress.best_nll, progress.best_step, progress.worse = nll, progress.step, 0
         else:
             progress.worse += 1
-            progress.stopped = progress.worse >= self.settings.patience
+            progress.stopped = self.settings.keep == "best" and progress.worse >= self.settings.patience
         self.listener.looked(progress.step, nll, progress.best_nll)
         if log is not None:
             log.write(progress.step, "dev", {"nll": nll})
@@ -312,8 +312,8 @@ class Loop:
             self.step.prior.built_at = checkpoint.state["built_at"]
 
     def _take_best(self) -> None:
-        """Where dev pairs say which weights were the best, go back to them."""
-        if self.dev and self.progress.best_step != self.progress.step:
+        """Where dev pairs are to say which weights were the best, go back to them."""
+        if self.dev and self.settings.keep == "best" and self.progress.best_step != self.progress.step:
             found = checkpoint_at(self.folder / "checkpoints", self.progress.best_step, self.fingerprint)
             self._load(found)
             self.listener.noticed(

@@ -18,6 +18,7 @@ WHOLE = (
 SCALARS: frozenset[Part] = frozenset({"temperature", "null"})
 Objective = Literal["marginal", "em", "distill"]
 Method = Literal["lora", "full"]
+Keep = Literal["best", "last"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,9 @@ class TrainingSettings:
     evaluate_every: int | None = None
     """Steps between two looks at the dev pairs; None: four times an epoch."""
     patience: int = 4
-    """Looks at the dev pairs without improvement after which training stops."""
+    """Looks at the dev pairs without improvement after which training stops, unless the last weights are kept."""
+    keep: Keep = "best"
+    """Which weights are the result: those of the best look at the dev pairs, or those of the last step."""
     checkpoint_every: int = 25
     """Steps between two checkpoints."""
     checkpointing: bool = False
@@ -94,6 +97,7 @@ class TrainingSettings:
         _require(not both, "encoder (both sides) or question-encoder", "both")
         _require(self.objective in get_args(Objective), "objective marginal, em or distill", self.objective)
         _require(self.method in get_args(Method), "method lora or full", self.method)
+        _require(self.keep in get_args(Keep), "keep best or last", self.keep)
         _require(self.dtype in ("float32", "bfloat16"), "dtype float32 or bfloat16", self.dtype)
         _require(0 <= self.skip < 1, "skip in [0, 1)", self.skip)
         _require(0 <= self.warmup <= 1, "warmup in [0, 1]", self.warmup)

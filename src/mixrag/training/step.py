@@ -131,7 +131,7 @@ class Step:
         ]
         self._retriever_backward(questions, coefficients, total)
         rows, skipped = self._rows(questions, coefficients, total)
-        losses = self.trained.backward(rows) if self.trained is not None and rows.prompts else torch.zeros(0)
+        losses = torch.zeros(0) if self.trained is None else self.trained.backward(rows)
         for i, held in enumerate(known):
             if held is not None:
                 loss = _complete_loss(questions[i], held) + total * float(losses[rows.owners == i].sum())
@@ -152,7 +152,12 @@ class Step:
         """Responsibilities that need no E-step."""
         if len(mixture.components) == 1 and len(example.answers) == 1 and self.trained is not None:
             return _only(example)
-        return None if e_step else self.memory.recall(example.number, _names(mixture.components))
+        # With a frozen generator an E-step reads nothing: the likelihoods are kept.
+        return (
+            None
+            if e_step or self.trained is None
+            else self.memory.recall(example.number, _names(mixture.components))
+        )
 
     def _remembered(self, question: Question) -> Coefficients:
         found = self.coefficients(question)
@@ -248,6 +253,8 @@ class Step:
     ) -> tuple[Rows, float]:
         prompts, answers, weights, owners = [], [], [], []
         skipped = 0.0
+        if self.trained is None:
+            return Rows((), (), (), torch.zeros(0, dtype=torch.int64)), skipped
         for i, (question, each) in enumerate(zip(questions, coefficients, strict=True)):
             shares = each.likelihood.abs().sum(-1)  # (A, K)
             kept = kept_branches(shares.flatten(), self.settings.skip).reshape(shares.shape)
@@ -258,7 +265,7 @@ class Step:
                 answers.append(answer)
                 weights.append(each.likelihood[a, j, : len(answer)] / total)
                 owners.append(i)
-        return Rows(prompts, answers, weights, torch.tensor(owners)), skipped
+        return Rows(prompts, answers, weights, torch.tensor(owners, dtype=torch.int64)), skipped
 
 
 def gold_found(question: Question) -> bool:
