@@ -152,12 +152,9 @@ class Step:
         """Responsibilities that need no E-step."""
         if len(mixture.components) == 1 and len(example.answers) == 1 and self.trained is not None:
             return _only(example)
-        # With a frozen generator an E-step reads nothing: the likelihoods are kept.
-        return (
-            None
-            if e_step or self.trained is None
-            else self.memory.recall(example.number, _names(mixture.components))
-        )
+        if e_step or self.trained is None:  # a frozen generator's likelihoods are kept: its E-steps read nothing
+            return None
+        return self.memory.recall(example.number, _names(mixture.components))
 
     def _remembered(self, question: Question) -> Coefficients:
         found = self.coefficients(question)
