@@ -4,7 +4,7 @@
 
 The encoder of questions learns -log of the prior mass on the relevant passages (those of the pair's document that
 hold an answer), against all passages of the store, whose vectors stay as they are. No language model takes part.
-Marginal likelihood has to find those passages by itself, so more recall than here is not to be expected.
+Marginal likelihood has to find those passages by itself: this is no bound on it, but a generous comparison.
 Only pairs with a relevant passage count; dense recall, before and after each epoch.
 """
 
@@ -15,17 +15,16 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
-from mixrag.corpus import Passage, Store
+from mixrag.corpus import Store
+from mixrag.encoder import COSINE_TEMPERATURE
 from mixrag.evaluation import in_document, passage_holds
 from mixrag.packaged import packaged_encoder
-from mixrag.pairs import Pair, read_pairs
-
-TEMPERATURE = 0.045
-"""The packaged encoder's, see docs/results.md."""
+from mixrag.pairs import read_pairs
 
 
 @dataclass(frozen=True)
@@ -49,9 +48,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(0)
     with Store.open(options.store) as store:
-        rows, vectors = store.vectors()
-        passages = store.passages(rows)
-    train, dev = (cases(path, passages) for path in (options.train, options.dev))
+        _, vectors = store.vectors()
+        train, dev = (cases(path, store) for path in (options.train, options.dev))
     model, keys = SentenceTransformer(str(packaged_encoder()), device="cpu"), torch.from_numpy(vectors)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.rate)
     print(f"{len(train)} training pairs, {len(dev)} held out\nbefore: {recall(model, keys, dev)}", flush=True)
@@ -64,29 +62,31 @@ def main() -> None:
         print(f"epoch {epoch + 1}: {recall(model, keys, dev)}", flush=True)
 
 
-def cases(path: Path, passages: list[Passage]) -> list[Case]:
+def cases(path: Path, store: Store) -> list[Case]:
     """The pairs that have a relevant passage."""
+    rows, _ = store.vectors()
+    passages = store.passages(rows)
     found = []
     for pair in read_pairs([path]).pairs:
-        own = torch.tensor([in_document(passage.document, pair) for passage in passages])
-        held = [passage_holds(passages[i].text, pair.answers) for i in own.nonzero().flatten().tolist()]
-        relevant = torch.zeros_like(own)
-        relevant[own] = torch.tensor(held, dtype=torch.bool)
+        allowed = torch.from_numpy(np.isin(rows, store.rows_where(pair.where)))
+        relevant = torch.tensor(
+            [
+                in_document(passage.document, pair) and passage_holds(passage.text, pair.answers)
+                for passage in passages
+            ]
+        )
         if relevant.any():
-            found.append(Case(pair.question, relevant, allowed(pair, own)))
+            found.append(Case(pair.question, relevant, allowed))
     return found
-
-
-def allowed(pair: Pair, own: Tensor) -> Tensor:
-    """The pair's document, where it is asked of that alone."""
-    return own if pair.where else torch.ones_like(own)
 
 
 def logits(model: SentenceTransformer, keys: Tensor, some: list[Case]) -> Tensor:
     """(B, M) cosines over the temperature; -inf where a passage may not be retrieved."""
     tokens = model.preprocess([case.question for case in some])
     vectors = torch.nn.functional.normalize(model(tokens)["sentence_embedding"], dim=-1)
-    return (vectors @ keys.T / TEMPERATURE).masked_fill(~torch.stack([case.allowed for case in some]), -torch.inf)
+    return (vectors @ keys.T / COSINE_TEMPERATURE).masked_fill(
+        ~torch.stack([case.allowed for case in some]), -torch.inf
+    )
 
 
 def loss(model: SentenceTransformer, keys: Tensor, some: list[Case]) -> Tensor:
