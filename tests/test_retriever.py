@@ -227,3 +227,34 @@ def test_the_index_is_chosen_by_size_and_kept_beside_the_store(store: Store) -> 
     store.remove(Path(store.documents()[0].path))
     assert len(open_index(store, "faiss")) == 4
     assert len(list(store.directory.glob("faiss-*.index"))) == 1
+
+
+@pytest.mark.parametrize("lexical", [0.0, 1.0])
+def test_uniform_weights_keep_the_passages_and_share_their_mass_equally(store: Store, lexical: float) -> None:
+    settings = {"k": 3, "lexical": lexical, "null": 2.0, "normaliser": "full"}
+    own = retriever(store).retrieve(QUESTION, Settings(**settings))
+    flat = retriever(store).retrieve(QUESTION, Settings(**settings, weights="uniform"))
+    assert names(flat) == names(own) and flat.log_null == own.log_null
+    assert flat.outside == (None if own.outside else 0.0)
+    share = float(own.log_prior.exp().sum()) / 3
+    assert flat.log_prior.exp().tolist() == pytest.approx([share] * 3)
+    everything = retriever(store).retrieve(QUESTION, Settings(k="all", weights="uniform"))
+    assert everything.outside == 0.0 and everything.log_prior.exp().tolist() == pytest.approx([0.2] * 5)
+
+
+@pytest.mark.parametrize("null", [None, 3.0])
+@pytest.mark.parametrize("allowed", [0.0, 0.01, 0.1, 0.5])
+def test_adaptive_k_is_the_smallest_that_leaves_at_most_so_much_outside(
+    store: Store, allowed: float, null: float | None
+) -> None:
+    by_k = {k: retriever(store).retrieve(QUESTION, Settings(k=k, null=null)).outside for k in range(1, 6)}
+    smallest = next(k for k, outside in by_k.items() if outside <= allowed + 1e-12)
+    found = retriever(store).retrieve(QUESTION, Settings(k="all", null=null, max_outside=allowed))
+    assert len(found.passages) == smallest and found.outside == pytest.approx(by_k[smallest])
+    capped = retriever(store).retrieve(QUESTION, Settings(k=1, null=null, max_outside=allowed))
+    assert len(capped.passages) == 1
+
+
+def test_adaptive_k_needs_exact_search(store: Store) -> None:
+    with pytest.raises(SettingError, match="max_outside"):
+        retriever(store, faiss=True).retrieve(QUESTION, Settings(k=2, max_outside=0.1))

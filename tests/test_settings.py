@@ -36,6 +36,9 @@ from mixrag.errors import SettingError
         {"decoder": "best"},
         {"beams": 0},
         {"max_tokens": 0},
+        {"weights": "heavy"},
+        {"max_outside": 1.0},
+        {"max_outside": float("nan")},
     ],
     ids=str,
 )

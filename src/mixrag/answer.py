@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor
 
+from mixrag.confidence import Calibration, Confidence, Signals, judged, log_mass
 from mixrag.corpus import Passage
 from mixrag.generator import Generator, Shortened
 from mixrag.mixture import Mixture, ScoredAnswer
@@ -70,6 +72,13 @@ class Answer:
     where ``outside`` is unknown, or where a group was cut short by k."""
     finished: bool
     """False where the answer was cut off at max_tokens."""
+    log_mass: float
+    """log Σ p(y | question) over this answer and those that the decoder found beside it and that say the same
+    once normalised; with greedy and sample, ``log_prob``."""
+    support: float
+    """Largest inner product of the question with a passage listed; 0 where there is none."""
+    confidence: Confidence | None
+    """Calibrated probability that the answer is right; None where no calibration holds for these settings."""
     certified: bool | None
     """Beam search: True if no answer is more probable. None for decoders that cannot tell."""
     shortened: tuple[Shortened, ...]
@@ -86,6 +95,11 @@ class Answer:
         """p(answer | question)."""
         return math.exp(self.log_prob)
 
+    @property
+    def abstains(self) -> bool:
+        """True where the confidence is below its threshold: ``text`` is a guess then, and no answer."""
+        return self.confidence is not None and self.confidence.abstains
+
     def as_dict(self) -> dict[str, Any]:
         """The JSON contract of ``mixrag ask --json`` (docs/json.md)."""
         return {
@@ -93,6 +107,9 @@ class Answer:
             "answer": self.text,
             "log_prob": self.log_prob,
             "probability": self.probability,
+            "log_mass": self.log_mass,
+            "support": self.support,
+            "confidence": self.confidence and confidence_as_dict(self.confidence),
             "normaliser": self.normaliser,
             "temperature": self.temperature,
             "switch": self.switch,
@@ -130,6 +147,11 @@ def weighted_as_dict(weighted: WeightedPassage) -> dict[str, Any]:
     }
 
 
+def confidence_as_dict(confidence: Confidence) -> dict[str, Any]:
+    """A confidence, as in the JSON contract."""
+    return {**asdict(confidence), "abstains": confidence.abstains}
+
+
 def passage_as_dict(passage: Passage) -> dict[str, Any]:
     """A passage, as in the JSON contract."""
     return {
@@ -144,10 +166,21 @@ def passage_as_dict(passage: Passage) -> dict[str, Any]:
 
 
 def build_answer(
-    scored: ScoredAnswer, retrieval: Retrieval, settings: Settings, certified: bool | None = None
+    scored: ScoredAnswer,
+    retrieval: Retrieval,
+    settings: Settings,
+    *,
+    certified: bool | None = None,
+    found: Sequence[ScoredAnswer] = (),
+    calibration: Calibration | None = None,
 ) -> Answer:
-    """Gather what there is to say of a scored answer."""
+    """Gather what there is to say of a scored answer.
+
+    ``found`` are the answers that a search found beside it, ``calibration`` makes a confidence of its probability.
+    """
     mixture = scored.mixture
+    support = max(retrieval.inner_products.tolist(), default=0.0)
+    signals = Signals(log_mass(scored, found), support)
     null = _null_component(mixture)
     prior = mixture.log_prior.exp()
     return Answer(
@@ -164,6 +197,9 @@ def build_answer(
         outside=retrieval.outside,
         log_bounds=scored.log_bracket,
         finished=scored.finished,
+        log_mass=signals.log_mass,
+        support=signals.support,
+        confidence=judged(signals, calibration, settings),
         certified=certified,
         shortened=tuple(s for component in mixture.components for s in component.prompt.shortened),
         effective_prior=float(effective_number(mixture.log_prior)),

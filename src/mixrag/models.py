@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mixrag.confidence import FILE, Calibration, read_calibration
 from mixrag.errors import SettingError
 from mixrag.generator import PromptTemplate
 from mixrag.packaged import packaged_reader
@@ -74,6 +75,21 @@ def defaults(given: Models, trained: Trained | None, settings: Settings | Mappin
         return replace(settings, temperature=settings.temperature or fitted.get("temperature"))
     refuse_unknown(settings or {})
     return Settings(**{**fitted, **(settings or {})})
+
+
+def calibration_for(given: Models, trained: Trained | None, confidence: str | Path | None) -> Calibration | None:
+    """The calibration asked for ("none": none); else that of the trained folder, where its models are in use.
+
+    Raises:
+        ModelError: the file cannot be used.
+    """
+    if confidence is not None:
+        return None if str(confidence) == "none" else read_calibration(Path(confidence))
+    replaced = given.generator is not None or given.adapter is not None or given.prompt is not None
+    if trained is None or replaced or not _same_encoders(given, trained):
+        return None
+    path = trained.folder / FILE
+    return read_calibration(path) if path.is_file() else None
 
 
 def refuse_unknown(settings: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from mixrag.answer import Answer, build_answer
+from mixrag.confidence import Calibration
 from mixrag.corpus import (
     Counts,
     DocumentRecord,
@@ -30,7 +31,7 @@ from mixrag.errors import EncoderMismatchError, QuestionError
 from mixrag.generator import Generator, load_generator
 from mixrag.mixture import Mixture, condition
 from mixrag.models import Models as Models
-from mixrag.models import completed, defaults, refuse_unknown, trained_for
+from mixrag.models import calibration_for, completed, defaults, refuse_unknown, trained_for
 from mixrag.retriever import IndexKind, Retrieval, Retriever, StoreRetriever, describe_index, open_index
 from mixrag.settings import Settings
 from mixrag.streaming import Stream
@@ -78,12 +79,14 @@ class RAG:
         settings: Settings | None = None,
         model: Path | None = None,
         retriever: Retriever | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self.store = store
         self.models = models or Models()
         self.settings = settings or Settings()
         self.model = model
         self.index_kind = index
+        self.calibration = calibration
         self._encoder = encoder
         self._generator = generator
         self._given_retriever = retriever
@@ -99,6 +102,7 @@ class RAG:
         models: Models | None = None,
         index: IndexKind = "auto",
         settings: Settings | Mapping[str, Any] | None = None,
+        confidence: str | Path | None = None,
     ) -> RAG:
         """Open the store in a directory.
 
@@ -111,19 +115,22 @@ class RAG:
             index: how to search.
             settings: the defaults of every question. A mapping changes only what it names of the defaults of
                 ``model``; of ``Settings`` all counts, but a temperature of None is that of ``model``.
+            confidence: file of a calibration (``mixrag eval`` writes it), "none" for none; default: that of
+                ``model``, where the models are its own.
 
         Raises:
             StoreMissingError: there is none, and ``create`` is false.
             StoreError: it cannot be used (version, corruption).
-            ModelError: ``model`` is no folder of a trained RAG.
+            ModelError: ``model`` is no folder of a trained RAG, or ``confidence`` no calibration.
             SettingError: a setting outside its range.
         """
         given = models or Models()
         trained = trained_for(given, model)
         chosen, default = completed(given, trained), defaults(given, trained, settings)
+        calibration = calibration_for(given, trained, confidence)
         store = Store.open(Path(directory), create=create)
         folder = None if model is None else Path(model)
-        return cls(store, models=chosen, index=index, settings=default, model=folder)
+        return cls(store, models=chosen, index=index, settings=default, model=folder, calibration=calibration)
 
     def close(self) -> None:
         """Close the store."""
@@ -232,7 +239,8 @@ class RAG:
         """As ``ask``, token by token: iterate for the tokens, then read ``answer``."""
         settings = self._settings(changes)
         retrieval = self._retrieve(question, settings)
-        return Stream(self._condition(question, retrieval, settings), retrieval, settings)
+        mixture = self._condition(question, retrieval, settings)
+        return Stream(mixture, retrieval, settings, self.calibration)
 
     def score(self, question: str, answer: str, **changes: Any) -> Answer:
         """The probability of a given answer, and what it says about the passages. Raises as ``ask`` does."""
@@ -242,6 +250,7 @@ class RAG:
         settings = replace(settings, max_tokens=max(settings.max_tokens, len(tokens)))
         retrieval = self._retrieve(question, settings)
         scored = self._condition(question, retrieval, settings).score_tokens(tokens)
+        # No confidence: it is fitted on answers that the system itself gave.
         return build_answer(scored, retrieval, settings)
 
     def why(self, answer: Answer) -> Why:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, Protocol
 
@@ -23,7 +23,7 @@ from mixrag.corpus import Passage, Store
 from mixrag.encoder import Encoder
 from mixrag.errors import SettingError, StoreEmptyError
 from mixrag.index import FLAT_LIMIT, ExactIndex, FaissIndex, Hits, Index, build_faiss, faiss_factory
-from mixrag.probability import log_sum
+from mixrag.probability import fewest_kept, log_sum
 from mixrag.settings import Settings
 
 Rows = npt.NDArray[np.int64]
@@ -68,10 +68,13 @@ class StoreRetriever:
 
         Raises:
             StoreEmptyError: no passage, or none that the filter lets through.
-            SettingError: the full normaliser or k = "all" asked of an approximate index.
+            SettingError: the full normaliser, k = "all" or adaptive k asked of an approximate index.
         """
         query = self._query(question, settings)
         ranked = _ranked(query, settings.lexical, settings.lexical_temperature)
+        if settings.max_outside is not None:
+            passages_share = math.exp(-np.logaddexp(0.0, _log_null(ranked, settings)))
+            ranked = ranked.first(fewest_kept(ranked.log_mass, settings.max_outside / passages_share))
         return _retrieval(self.store, query, ranked, settings)
 
     def _query(self, question: str, settings: Settings) -> _Query:
@@ -86,8 +89,9 @@ class StoreRetriever:
         vector = self.encoder.encode_questions([question])[0]
         temperature = settings.temperature or self.encoder.temperature
         log_full = self.index.log_normaliser(vector, temperature, allowed)
-        if log_full is None and (settings.normaliser == "full" or settings.k == "all"):
-            needed = "exact search for the full normaliser or k = 'all'"
+        exact = settings.normaliser == "full" or settings.k == "all" or settings.max_outside is not None
+        if log_full is None and exact:
+            needed = "exact search for the full normaliser, k = 'all' or max_outside"
             raise SettingError(needed, f"an index without it ({self.index.description})", "choose index 'exact'")
         k = count if settings.k == "all" else min(settings.k, count)
         return _Query(self, question, vector, k, count, allowed, temperature, log_full)
@@ -131,6 +135,12 @@ class _Ranked:
     log_z: float
     """log of Z in that ratio."""
 
+    def first(self, n: int) -> _Ranked:
+        """The n best of them."""
+        return replace(
+            self, rows=self.rows[:n], log_mass=self.log_mass[:n], inner_products=self.inner_products[:n]
+        )
+
 
 def _ranked(query: _Query, lexical: float, lexical_temperature: float) -> _Ranked:
     hits = query.search(query.k, query.allowed)
@@ -169,7 +179,7 @@ def _lexical(query: _Query, rows: Rows, temperature: float) -> Tensor:
 
 
 def _retrieval(store: Store, query: _Query, ranked: _Ranked, settings: Settings) -> Retrieval:
-    log_null = -math.inf if settings.null is None else settings.null - ranked.log_z
+    log_null = _log_null(ranked, settings)
     log_kept = float(ranked.log_mass.logsumexp(0))
     log_total = 0.0 if settings.normaliser == "full" else log_kept
     log_total = float(np.logaddexp(log_total, log_null))
@@ -178,14 +188,24 @@ def _retrieval(store: Store, query: _Query, ranked: _Ranked, settings: Settings)
         outside = 0.0
     elif query.log_full is not None:
         outside = max(0.0, -math.expm1(log_kept)) * math.exp(-np.logaddexp(0.0, log_null))
+    log_prior = ranked.log_mass - log_total
+    if settings.weights == "uniform":
+        log_prior = torch.full_like(log_prior, log_kept - log_total - math.log(len(log_prior)))
+        # Passages left out are no part of this prior: nothing is known of a mixture over all.
+        outside = 0.0 if outside == 0.0 else None
     return Retrieval(
         passages=tuple(store.passages(ranked.rows)),
-        log_prior=ranked.log_mass - log_total,
+        log_prior=log_prior,
         inner_products=ranked.inner_products.double(),
         log_null=None if settings.null is None else log_null - log_total,
         outside=outside,
         temperature=query.temperature,
     )
+
+
+def _log_null(ranked: _Ranked, settings: Settings) -> float:
+    """log e^b / Z: the null component's mass where all passages together have one; -inf where there is none."""
+    return -math.inf if settings.null is None else settings.null - ranked.log_z
 
 
 def _log(x: float) -> float:

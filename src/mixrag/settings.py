@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from mixrag.errors import SettingError
 
 Normaliser = Literal["top-k", "full"]
+Weights = Literal["retriever", "uniform"]
 Decoder = Literal["greedy", "sample", "beam", "thorough", "fast"]
 DECODERS: tuple[Decoder, ...] = ("greedy", "sample", "beam", "thorough", "fast")
 
@@ -37,6 +38,10 @@ class Settings:
     """T in p(z|x) ∝ exp(d(z)·q(x) / T); None takes the encoder's own."""
     normaliser: Normaliser = "top-k"
     """p(z|x) sums to one over the passages retrieved ("top-k"), or over all M ("full"; exact search only)."""
+    weights: Weights = "retriever"
+    """"uniform": what is retrieved gets equal prior, so that passages inform but are not weighed."""
+    max_outside: float | None = None
+    """Adaptive k: no more passages than leave this prior mass to all others (exact search only); k is the most."""
     lexical: float = 0.0
     """λ: p(z|x) = (1-λ) dense + λ lexical, two distributions over passages; 0 is dense alone."""
     lexical_temperature: float = 1.0
@@ -51,6 +56,8 @@ class Settings:
     """Longest answer, in tokens."""
     seed: int = 0
     """Seed of ``sample``."""
+    abstain_below: float | None = None
+    """Confidence below which an answer is withheld; None: the threshold of the calibration, 0: never."""
 
     def __post_init__(self) -> None:
         _require(self.k == "all" or _whole(self.k, 0), "k to be a whole number >= 0, or 'all'", self.k)
@@ -64,9 +71,14 @@ class Settings:
         _require(0.0 < self.lexical_temperature < math.inf, "lexical temperature > 0", self.lexical_temperature)
         _require(0.0 <= self.lexical <= 1.0, "lexical in [0, 1]", self.lexical)
         _require(self.normaliser in ("top-k", "full"), "normaliser 'top-k' or 'full'", self.normaliser)
+        _require(self.weights in get_args(Weights), "weights 'retriever' or 'uniform'", self.weights)
+        share = self.max_outside is None or 0.0 <= self.max_outside < 1.0
+        _require(share, "max_outside in [0, 1)", self.max_outside)
         _require(self.decoder in DECODERS, f"decoder among {', '.join(DECODERS)}", self.decoder)
         _require(_whole(self.beams, 1), "beams to be a whole number >= 1", self.beams)
         _require(_whole(self.max_tokens, 1), "max_tokens to be a whole number >= 1", self.max_tokens)
+        certain = self.abstain_below is None or 0.0 <= self.abstain_below <= 1.0
+        _require(certain, "abstain_below in [0, 1]", self.abstain_below)
         _require(_whole(self.seed, 0) and self.seed < 2**63, "seed to be a whole number in [0, 2^63)", self.seed)
 
 

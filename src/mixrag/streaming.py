@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mixrag.answer import Answer, TextPieces, build_answer, holders
+from mixrag.confidence import Calibration
 from mixrag.decoding import Search, Step, beam, fast, greedy, sample, scored, thorough
 from mixrag.mixture import Mixture
 from mixrag.retriever import Retrieval
@@ -31,10 +32,17 @@ class Stream:
     come all at once.
     """
 
-    def __init__(self, mixture: Mixture, retrieval: Retrieval, settings: Settings) -> None:
+    def __init__(
+        self,
+        mixture: Mixture,
+        retrieval: Retrieval,
+        settings: Settings,
+        calibration: Calibration | None = None,
+    ) -> None:
         self.mixture = mixture
         self.retrieval = retrieval
         self.settings = settings
+        self.calibration = calibration
         self._answer: Answer | None = None
         self._tokens = self._run()
 
@@ -64,7 +72,8 @@ class Stream:
             posterior = step.posterior.tolist()
             per_passage = tuple(posterior[j] for j in held)
             yield StreamedToken(pieces.add(step.token, last=last), step.log_prob, per_passage)
-        self._answer = build_answer(scored(self.mixture, taken), self.retrieval, self.settings)
+        whole = scored(self.mixture, taken)
+        self._answer = build_answer(whole, self.retrieval, self.settings, calibration=self.calibration)
 
     def _steps(self) -> Iterator[Step]:
         if self.settings.decoder == "greedy":
@@ -74,7 +83,14 @@ class Stream:
     def _searched(self) -> Iterator[StreamedToken]:
         found = self._search()
         certified = found.certified if self.settings.decoder == "beam" else None
-        answer = build_answer(found.answers[0], self.retrieval, self.settings, certified)
+        answer = build_answer(
+            found.answers[0],
+            self.retrieval,
+            self.settings,
+            certified=certified,
+            found=found.answers,
+            calibration=self.calibration,
+        )
         for token in answer.tokens:
             yield StreamedToken(token.text, token.log_prob, token.responsibility)
         self._answer = answer

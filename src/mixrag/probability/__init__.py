@@ -2,6 +2,7 @@
 
 from mixrag.probability.bounds import (
     escape_mass,
+    fewest_kept,
     is_certainly_best,
     log_truncation_bracket,
     poisoning_tv,
@@ -47,6 +48,7 @@ __all__ = [
     "em_loss",
     "escape_mass",
     "expected_draws",
+    "fewest_kept",
     "is_certainly_best",
     "kept_branches",
     "log_answer_likelihood",

@@ -130,6 +130,9 @@ FITTED = ("k", "group", "switch", "null", "temperature", "lexical", "lexical_tem
 
 def _check(trainee: Trainee) -> None:
     settings, mixture = trainee.settings, trainee.rag.settings
+    if mixture.weights == "uniform" or mixture.max_outside is not None:
+        expected = "the retriever's own weights and a fixed k in training"
+        raise SettingError(expected, "weights or max_outside that are set", "leave them out")
     if mixture.k == 0 and settings.trains_retriever:
         raise SettingError(
             "--parts generator where no passage is retrieved (k = 0)", str(settings.parts), "set it"
