@@ -21,9 +21,8 @@ from typing import Any
 from mixrag.evaluation import Record, markdown_table, paired_difference, score_pairs, summarise
 from mixrag.generator import PromptTemplate
 from mixrag.models import Models
-from mixrag.pairs import read_pairs
+from mixrag.pairs import read_pairs, sample
 from mixrag.rag import RAG
-from mixrag.training.report import sample
 
 NAMES = ("generator", "adapter", "encoder", "question_encoder")
 NUMBERS = {"switch": float, "lexical": float, "temperature": float, "null": float, "max_tokens": int, "beams": int}

@@ -1,13 +1,13 @@
 """Confidence: the probability that an answer is right, fitted on pairs of which the right answers are known.
 
 The probability of an answer is not that: it is split between wordings of one answer, falls with length, and a
-language model can be sure of what it invents. So wordings that are equal once normalised are added up, and the sum is
-mapped to a confidence by a function with few parameters:
+language model can be sure of what it invents. So wordings that are equal once normalised are added up, and the
+sum is mapped to a confidence by a function with few parameters:
 
     confidence = knots(sigmoid(scale · logit(mass) + slope · support + offset))
 
-``mass`` is Σ p(y | x) over the answers found that say the same, ``support`` the largest inner product of the question
-with a passage (how near the question is to anything in the store), ``knots`` a monotone piecewise linear function.
+``mass`` is Σ p(y | x) over the answers found that say the same, ``support`` the largest inner product of the
+question with a passage (how near it is to anything in the store), ``knots`` a monotone piecewise linear function.
 ``mixrag eval`` fits it (``evaluation/calibration.py``).
 """
 

@@ -1,20 +1,23 @@
 """Question-answer pairs: what training learns from and evaluation scores against.
 
-A file holds one JSON object a line: ``{"question", "answers": [...], "doc", "where": {...}}``. One string under
-"answer" does as well as a list under "answers"; "doc" and "where" may be missing, and other keys are ignored.
+A file holds one JSON object a line: ``{"question", "answers": [...], "doc", "where": {...}}``. A string or a list
+under "answer" (as in NQ-open) does as well as a list under "answers"; "doc" and "where" may be missing, and other
+keys are ignored. A file of one JSON object with "data" is read as SQuAD's (``squad.py``).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mixrag.errors import PairsError
+from mixrag.squad import squad_rows
 
 _FORM = '{"question": "...", "answers": ["..."], "doc": "FILE"} on every line'
 _MEND = "correct or remove this line"
@@ -53,14 +56,16 @@ def read_pairs(paths: Sequence[Path]) -> Pairs:
     Raises:
         PairsError: a file cannot be read, a line is no pair, or there is no pair at all.
     """
-    read = [pair for path in paths for pair in _read_file(path)]
+    files = [_read_file(path) for path in paths]
+    read = [pair for pairs, _ in files for pair in pairs]
     if not read:
         found = f"none in {', '.join(map(_shown, paths)) or 'no file'}"
         raise PairsError("at least one question-answer pair", found, f"write {_FORM}")
     merged = _merge(read)
     fewer = len(read) - len(merged)
-    notices = (f"{fewer} of {len(read)} pairs repeat a question and were merged with it",) if fewer else ()
-    return Pairs(tuple(merged), notices)
+    notices = [notice for _, some in files for notice in some]
+    notices += [f"{fewer} of {len(read)} pairs repeat a question and were merged with it"] if fewer else []
+    return Pairs(tuple(merged), tuple(notices))
 
 
 def split_pairs(pairs: Sequence[Pair], share: float, seed: int) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
@@ -85,6 +90,12 @@ def split_pairs(pairs: Sequence[Pair], share: float, seed: int) -> tuple[tuple[P
     held = _held_out({name: len(group) for name, group in groups.items()}, share * len(pairs), seed)
     train = tuple(pair for name, group in groups.items() if name not in held for pair in group)
     return train, tuple(pair for name, group in groups.items() if name in held for pair in group)
+
+
+def sample(pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:
+    """At most ``count`` of the pairs, chosen by the seed, in their order."""
+    chosen = sorted(random.Random(seed).sample(range(len(pairs)), min(count, len(pairs))))
+    return [pairs[i] for i in chosen]
 
 
 def digest(pairs: Sequence[Pair]) -> str:
@@ -128,11 +139,26 @@ def _spaced(text: str) -> str:
     return " ".join(text.split())
 
 
-def _read_file(path: Path) -> Iterator[Pair]:
-    # Not splitlines: a JSON string may hold U+2028 and the like as they are.
-    for number, line in enumerate(_text(path).split("\n"), 1):
-        if line.strip():
-            yield _Line(f"{_shown(path)}:{number}").pair(line)
+def _read_file(path: Path) -> tuple[list[Pair], list[str]]:
+    """Pairs and notices of a file."""
+    text = _text(path)
+    data = _squad(text)
+    if data is None:
+        # Not splitlines: a JSON string may hold U+2028 and the like as they are.
+        lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        return [_Line(f"{_shown(path)}:{number}").pair(line) for number, line in lines], []
+    rows, unanswerable = squad_rows(data, _shown(path))
+    notice = f"{unanswerable} questions of {_shown(path)} have no answer and were left out"
+    return [_Line(source).pair_of(row) for source, row in rows], [notice] if unanswerable else []
+
+
+def _squad(text: str) -> Any:
+    """The "data" of a file that is one JSON object with that key; None for any other file."""
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return whole.get("data") if isinstance(whole, dict) and "question" not in whole else None
 
 
 def _text(path: Path) -> str:
@@ -162,7 +188,9 @@ class _Line:
     source: str
 
     def pair(self, line: str) -> Pair:
-        row = self._row(line)
+        return self.pair_of(self._row(line))
+
+    def pair_of(self, row: Mapping[str, Any]) -> Pair:
         document, where = row.get("doc"), row.get("where")
         return Pair(
             question=self._question(row.get("question")),
@@ -193,7 +221,9 @@ class _Line:
         listed = row.get("answers")
         if listed is not None and not isinstance(listed, list):
             raise self._error('"answers" to be a list of strings', _kind(listed))
-        single = [] if row.get("answer") is None else [self._string("answer", row["answer"])]
+        also = row.get("answer")
+        single = also if isinstance(also, list) else [] if also is None else [also]
+        single = [self._string("answer", each) for each in single]
         distinct = _distinct([*single, *(self._string("answers", each) for each in listed or [])])
         if not distinct:
             raise self._error('an answer under "answers"', "none")

@@ -170,6 +170,19 @@ class RAG:
             )
         return self._generator
 
+    @property
+    def retriever(self) -> Retriever:
+        """The one that was given, else one over the store as it is now."""
+        if self._given_retriever is not None:
+            return self._given_retriever
+        generation = self.store.generation
+        if self._retriever is None or self._retriever[0] != generation:
+            with _mismatch_named(self.model):
+                check_encoder(self.store, self.encoder.name, self.encoder.fingerprint)
+            index = open_index(self.store, self.index_kind)
+            self._retriever = generation, StoreRetriever(self.store, self.encoder, index)
+        return self._retriever[1]
+
     def index(
         self,
         paths: Sequence[str | Path],
@@ -287,7 +300,7 @@ class RAG:
         if settings.k == 0:
             nothing = torch.empty(0, dtype=torch.float64)
             return Retrieval((), nothing, nothing, log_null=0.0, outside=None, temperature=1.0)
-        return (self._given_retriever or self._current_retriever()).retrieve(question, settings)
+        return self.retriever.retrieve(question, settings)
 
     def _condition(self, question: str, retrieval: Retrieval, settings: Settings) -> Mixture:
         return condition(
@@ -301,15 +314,6 @@ class RAG:
             switch=settings.switch,
             reserve=settings.max_tokens,
         )
-
-    def _current_retriever(self) -> StoreRetriever:
-        generation = self.store.generation
-        if self._retriever is None or self._retriever[0] != generation:
-            with _mismatch_named(self.model):
-                check_encoder(self.store, self.encoder.name, self.encoder.fingerprint)
-            index = open_index(self.store, self.index_kind)
-            self._retriever = generation, StoreRetriever(self.store, self.encoder, index)
-        return self._retriever[1]
 
 
 @contextmanager

@@ -190,7 +190,7 @@ def _retrieval(store: Store, query: _Query, ranked: _Ranked, settings: Settings)
         outside = max(0.0, -math.expm1(log_kept)) * math.exp(-np.logaddexp(0.0, log_null))
     log_prior = ranked.log_mass - log_total
     if settings.weights == "uniform":
-        log_prior = torch.full_like(log_prior, log_kept - log_total - math.log(len(log_prior)))
+        log_prior = equal_weights(log_prior)
         # Passages left out are no part of this prior: nothing is known of a mixture over all.
         outside = 0.0 if outside == 0.0 else None
     return Retrieval(
@@ -201,6 +201,11 @@ def _retrieval(store: Store, query: _Query, ranked: _Ranked, settings: Settings)
         outside=outside,
         temperature=query.temperature,
     )
+
+
+def equal_weights(log_prior: Tensor) -> Tensor:
+    """(K,) the same total mass, shared equally."""
+    return (log_prior.logsumexp(0) - math.log(len(log_prior))).expand_as(log_prior).clone()
 
 
 def _log_null(ranked: _Ranked, settings: Settings) -> float:

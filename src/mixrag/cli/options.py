@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 MODELS, MIXTURE, DECODING, RETRIEVAL = "Models", "The mixture", "Decoding", "Retrieval"
+CONFIDENCE = "Confidence"
 
 
 def number_or_all(text: str) -> int | str:
@@ -91,7 +92,14 @@ class StoreOptions:
         if asking is None:
             return RAG.open(self.store, create=create, model=self.model, models=chosen)
         models, settings = asking.models(chosen), asking.settings()
-        return RAG.open(self.store, model=self.model, models=models, settings=settings, index=asking.index)
+        return RAG.open(
+            self.store,
+            model=self.model,
+            models=models,
+            settings=settings,
+            index=asking.index,
+            confidence=asking.confidence,
+        )
 
 
 @dataclass(frozen=True)
@@ -183,6 +191,17 @@ class AskingOptions:
             help="The prior sums to one over the passages retrieved, or over all.", rich_help_panel=MIXTURE
         ),
     ] = "top-k"
+    weights: Annotated[
+        Literal["retriever", "uniform"],
+        typer.Option(help="uniform: all passages retrieved get the same prior.", rich_help_panel=MIXTURE),
+    ] = "retriever"
+    max_outside: Annotated[
+        float | None,
+        typer.Option(
+            help="Adaptive k: the fewest passages that leave this prior mass to all others, at most --k.",
+            rich_help_panel=MIXTURE,
+        ),
+    ] = None
     lexical: Annotated[
         float | None,
         typer.Option(
@@ -210,6 +229,22 @@ class AskingOptions:
     beams: Annotated[int, typer.Option(help="Width of beam, thorough and fast.", rich_help_panel=DECODING)] = 4
     max_tokens: Annotated[int, typer.Option(help="Longest answer.", rich_help_panel=DECODING)] = 64
     seed: Annotated[int, typer.Option(help="Seed of sample, and of training.", rich_help_panel=DECODING)] = 0
+    confidence: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|none",
+            help="Calibration of the confidence (mixrag eval writes it). Default: --model's, or the packaged "
+            "reader's.",
+            rich_help_panel=CONFIDENCE,
+        ),
+    ] = None
+    abstain_below: Annotated[
+        float | None,
+        typer.Option(
+            help="Confidence below which an answer is withheld; 0 = never. Default: the calibration's threshold.",
+            rich_help_panel=CONFIDENCE,
+        ),
+    ] = None
 
     def settings(self) -> dict[str, Any]:
         """The settings that these options give, by name.
@@ -220,8 +255,9 @@ class AskingOptions:
         where = dict(pair.split("=", 1) for pair in self.where or [])
         if len(where) < len(self.where or []):
             raise SettingError("each --where key once", " ".join(self.where or []), "ask once for each value")
-        same = ("k", "group", "switch", "null", "temperature", "normaliser", "lexical", "decoder", "beams")
-        chosen = {name: getattr(self, name) for name in (*same, "max_tokens", "seed")}
+        same = ("k", "group", "switch", "null", "temperature", "normaliser", "weights", "max_outside", "lexical")
+        more = ("decoder", "beams", "max_tokens", "seed", "abstain_below")
+        chosen = {name: getattr(self, name) for name in (*same, *more)}
         given = {name: value for name, value in chosen.items() if value is not None}
         if self.null == "none":
             given["null"] = None

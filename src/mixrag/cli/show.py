@@ -21,6 +21,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
     from mixrag.answer import Answer, WeightedPassage
+    from mixrag.confidence import Confidence
     from mixrag.corpus import IndexReport, Removed
     from mixrag.evaluation import Summary
     from mixrag.rag import Info
@@ -54,12 +55,24 @@ def streaming(stream: Stream) -> None:
     console.print()
 
 
+def withheld(found: Answer) -> None:
+    """In the place of an answer that is not sure enough."""
+    confidence = found.confidence
+    assert confidence is not None  # abstaining is a matter of confidence
+    console = _console()
+    told = f"No answer: the confidence is {confidence.value:.3f}, and {confidence.threshold:.3f} is asked for."
+    console.print(Text(told, style="bold"))
+    console.print(Text(plain(f"The best guess would be: {found.text}"), style="dim"), soft_wrap=True)
+
+
 def answer(found: Answer, taken_apart: Why | None, *, as_json: bool) -> None:
     """All there is to say of an answer, below the text that ``streaming`` wrote."""
     if as_json:
         extra = {"why": taken_apart.as_dict()} if taken_apart else {}
         return _json({**found.as_dict(), **extra})
     console = _console()
+    if found.confidence:
+        console.print(Text(plain(_confidence(found.confidence)), style="bold"), soft_wrap=True)
     console.print(Text(_probability(found), style="bold"))
     for line in _remarks(found):
         console.print(Text(line, style="dim"))
@@ -201,6 +214,10 @@ def _scores(scores: Mapping[str, Summary]) -> Table:
         shown = ("-" if c is None else f"{c.mean:.3f} [{c.low:.3f}, {c.high:.3f}]" for c in cells)
         table.add_row(Text(plain(name)), *shown)
     return table
+
+
+def _confidence(confidence: Confidence) -> str:
+    return f"confidence = {confidence.value:.3f}   (that it is right; calibrated on {confidence.fitted_on})"
 
 
 def _probability(found: Answer) -> str:

@@ -5,6 +5,7 @@ from mixrag.evaluation.scoring import (
     Record,
     first_relevant,
     in_document,
+    relevant,
     score_pair,
     score_pairs,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "normalise",
     "paired_difference",
     "passage_holds",
+    "relevant",
     "score_pair",
     "score_pairs",
     "summarise",

@@ -1,7 +1,8 @@
 """From the probability of an answer to a confidence, fitted on answers known to be right or wrong.
 
 Guo et al. 2017, "On Calibration of Modern Neural Networks": temperature scaling, expected calibration error;
-Zadrozny & Elkan 2002: isotonic regression; Platt 1999: logistic regression, here on two signals (``confidence.py``).
+Zadrozny & Elkan 2002: isotonic regression; Platt 1999: logistic regression, here on two signals
+(``confidence.py``).
 Confidences and outcomes are of shape (n,), n answers; an outcome is 1 where the answer is an exact match.
 """
 
@@ -77,8 +78,8 @@ def fit(
 ) -> Calibration:
     """The calibration of this method; its threshold leaves ``coverage`` of the outcomes answered.
 
-    Questions that the corpus cannot answer (``off_corpus``) teach the logistic method what little support means; the
-    other methods do not see support, and leave them out.
+    Questions that the corpus cannot answer (``off_corpus``) teach the logistic method what little support means;
+    the other methods do not see support, and leave them out.
 
     Raises:
         PairsError: as ``check_enough``.
@@ -111,21 +112,45 @@ def halves(outcomes: Sequence[Outcome], seed: int = 0) -> tuple[list[int], list[
     return sorted(chosen), [i for i in range(len(outcomes)) if i not in chosen]
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Confidences of answers, each by a calibration that was fitted on the half in which the answer is not."""
+
+    confidences: Floats
+    """(n,)"""
+    answered: npt.NDArray[np.bool_]
+    """(n,) True where the confidence reaches the threshold of that calibration."""
+    off_corpus: Floats
+    """(m,) confidences for questions that the corpus cannot answer."""
+    off_corpus_answered: npt.NDArray[np.bool_]
+    """(m,)"""
+
+
 def cross_fitted(
-    method: Method, outcomes: Sequence[Outcome], off_corpus: Sequence[Outcome] = (), seed: int = 0
-) -> Floats:
-    """(n,) confidences, each of a calibration fitted on the half in which the answer is not.
+    method: Method,
+    outcomes: Sequence[Outcome],
+    off_corpus: Sequence[Outcome] = (),
+    *,
+    coverage: float = COVERAGE,
+    seed: int = 0,
+) -> Measured:
+    """Fit on one half, measure on the other, and the other way round.
 
     Raises:
         PairsError: as ``check_enough``.
     """
     check_enough(outcomes)
-    confidences = np.empty(len(outcomes))
-    both = halves(outcomes, seed)
-    for fitted_on, measured_on in (both, both[::-1]):
-        found = _FITS[method]([outcomes[i] for i in fitted_on], off_corpus)
-        confidences[measured_on] = confidences_of(found, [outcomes[i] for i in measured_on])
-    return confidences
+    inside, outside = (np.empty(len(some)) for some in (outcomes, off_corpus))
+    threshold, off_threshold = np.empty_like(inside), np.empty_like(outside)
+    both, off_both = halves(outcomes, seed), halves(off_corpus, seed)
+    for mine, other in ((0, 1), (1, 0)):
+        own = [outcomes[i] for i in both[mine]]
+        found = _FITS[method](own, [off_corpus[i] for i in off_both[mine]])
+        inside[both[other]] = confidences_of(found, [outcomes[i] for i in both[other]])
+        outside[off_both[other]] = confidences_of(found, [off_corpus[i] for i in off_both[other]])
+        bar = threshold_for(confidences_of(found, own), coverage)
+        threshold[both[other]], off_threshold[off_both[other]] = bar, bar
+    return Measured(inside, inside >= threshold, outside, outside >= off_threshold)
 
 
 def reliability(confidences: Floats, right: Floats, bins: int = BINS) -> list[Bin]:

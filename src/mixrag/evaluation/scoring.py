@@ -55,6 +55,18 @@ class Record:
     """Rank, from 1, of the first relevant passage; None where it is not among ``recall_k``, or not measured."""
     recall_k: int
     """Passages asked for to find ``rank``; 0 where the system retrieves nothing, and no rank is measured."""
+    log_mass: float
+    """log Σ p(y | question) over the answers found that say the same as the written one, in nats."""
+    support: float
+    """Largest inner product of the question with a passage."""
+    tokens: int
+    """Tokens written, the end included."""
+    priors: tuple[float, ...]
+    """p(z | x) of each passage that was used, best first."""
+    posteriors: tuple[float, ...]
+    """Its posterior, given the written answer."""
+    relevant: tuple[bool, ...]
+    """Whether it is relevant."""
     seconds: float
     """From the question to the whole answer; the gold answers' scores are not in it."""
 
@@ -74,7 +86,8 @@ def score_pair(rag: RAG, pair: Pair, changes: Mapping[str, Any], recall_k: int =
     """
     changes = _with_filter(rag, pair, changes)
     recall_k = 0 if changes.get("k", rag.settings.k) == 0 else recall_k
-    rank = first_relevant(rag, pair, {**changes, "k": recall_k}) if recall_k else None
+    wider = {**changes, "k": recall_k, "max_outside": None}
+    rank = first_relevant(rag, pair, wider) if recall_k else None
     try:
         start = time.perf_counter()
         answer = rag.ask(pair.question, **changes)
@@ -95,6 +108,12 @@ def score_pair(rag: RAG, pair: Pair, changes: Mapping[str, Any], recall_k: int =
         nll_tokens=nll_tokens,
         rank=rank,
         recall_k=recall_k,
+        log_mass=answer.log_mass,
+        support=answer.support,
+        tokens=len(answer.tokens),
+        priors=tuple(weighted.prior for weighted in answer.passages),
+        posteriors=tuple(weighted.posterior for weighted in answer.passages),
+        relevant=relevant(rag.store, pair, [weighted.passage for weighted in answer.passages]),
         seconds=seconds,
     )
 
@@ -139,12 +158,19 @@ def score_pairs(
 
 def first_relevant(rag: RAG, pair: Pair, changes: Mapping[str, Any]) -> int | None:
     """Rank, from 1, of the first relevant passage among the k retrieved; see the head of this module."""
-    found = rag.passages(pair.question, **changes).passages
-    own = [(rank, passage) for rank, passage in enumerate(found, 1) if in_document(passage.document, pair)]
-    holding = [rank for rank, passage in own if passage_holds(passage.text, pair.answers)]
-    if holding and not _is_verdict(pair):
-        return holding[0]
-    return own[0][0] if own and not _is_span(rag.store, pair) else None
+    flags = relevant(rag.store, pair, rag.passages(pair.question, **changes).passages)
+    return flags.index(True) + 1 if True in flags else None
+
+
+def relevant(store: Store, pair: Pair, passages: Sequence[Passage]) -> tuple[bool, ...]:
+    """Whether each of the passages (k,) is relevant to a pair; see the head of this module."""
+    own = tuple(in_document(passage.document, pair) for passage in passages)
+    holding = tuple(
+        mine and passage_holds(passage.text, pair.answers) for mine, passage in zip(own, passages, strict=True)
+    )
+    if any(holding) and not _is_verdict(pair):
+        return holding
+    return own if any(own) and not _is_span(store, pair) else (False,) * len(own)
 
 
 def in_document(document: str, pair: Pair) -> bool:
@@ -232,7 +258,9 @@ def _resume(out: Path) -> dict[tuple[str, str], Record]:
 def _parse(out: Path, number: int, line: bytes) -> tuple[tuple[str, str], Record]:
     try:
         row = json.loads(line)
-        return (row["system"], row["pair"]), Record(**{field.name: row[field.name] for field in fields(Record)})
+        values = {field.name: row[field.name] for field in fields(Record)}
+        listed = {name: tuple(values[name]) for name in ("priors", "posteriors", "relevant")}
+        return (row["system"], row["pair"]), Record(**{**values, **listed})
     except (ValueError, TypeError, KeyError) as error:
         raise _foreign(out, f"something else on line {number}") from error
 

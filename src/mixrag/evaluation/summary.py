@@ -31,6 +31,8 @@ class Summary:
     """Mean of 1/rank, 0 where no relevant passage is found; None where not measured."""
     seconds: float
     """Median per answer."""
+    tokens_per_second: float
+    """Tokens written, of all answers, over the seconds that all took."""
 
 
 def summarise(records: Sequence[Record]) -> Summary:
@@ -50,6 +52,7 @@ def summarise(records: Sequence[Record]) -> Summary:
         recall_at={k: _recall(records, k) for k in RECALL_AT},
         mrr=bootstrap([1 / record.rank if record.rank else 0.0 for record in ranked]) if ranked else None,
         seconds=statistics.median(record.seconds for record in records),
+        tokens_per_second=sum(r.tokens for r in records) / max(1e-9, sum(r.seconds for r in records)),
     )
 
 

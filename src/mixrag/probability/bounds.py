@@ -59,7 +59,7 @@ def log_truncation_bracket(
 def fewest_kept(log_mass: Tensor, max_dropped: float) -> int:
     """The smallest n for which all but the first n of the passages (K,), best first, have mass <= ``max_dropped``.
 
-    ``log_mass`` is their log prior over the whole corpus, which has mass one; K where even all K leave more outside.
+    ``log_mass`` is their log prior over the whole corpus, which has mass one; K where even all K leave out more.
     """
     dropped = 1.0 - log_mass.double().exp().cumsum(-1)
     # A cumulative sum of K terms that should be one misses it by rounding.

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from mixrag.errors import SettingError
 from mixrag.evaluation import Summary
-from mixrag.pairs import Pair, read_pairs, split_pairs
+from mixrag.pairs import Pair, read_pairs, sample, split_pairs
 from mixrag.rag import RAG
 from mixrag.training.baselines import BASELINES, baseline_of, named_baselines
 from mixrag.training.curves import draw_curves
 from mixrag.training.loop import Listener
 from mixrag.training.metrics import read_metrics
-from mixrag.training.report import Told, card, check_scorable, sample, score_result, score_start
+from mixrag.training.report import Told, card, check_scorable, score_result, score_start
 from mixrag.training.run import Result, train
 from mixrag.training.settings import TrainingSettings
 from mixrag.training.trainee import Trainee

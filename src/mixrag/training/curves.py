@@ -23,7 +23,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from mixrag.errors import TrainingError
-from mixrag.training.metrics import write_whole
+from mixrag.files import write_whole
 
 Values = NDArray[np.float64]
 Metrics = Sequence[Mapping[str, Any]]

@@ -21,6 +21,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from mixrag.errors import TrainingError
+from mixrag.files import write_whole
 
 METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
 
@@ -81,23 +82,6 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """
     content = path.read_bytes() if path.exists() else b""
     return [entry for line in content.split(b"\n") if (entry := _entry(line)) is not None]
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that appears complete or not at all.
-
-    Raises:
-        OSError: it cannot be written; one that was there before is unchanged.
-    """
-    scratch = path.with_name(f".{path.name}-writing")
-    try:
-        with scratch.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _cut(path: Path, last: int) -> None:

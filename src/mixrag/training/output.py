@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from mixrag.errors import TrainingError
+from mixrag.files import write_whole
 from mixrag.training.generators import TrainableGenerator
-from mixrag.training.metrics import write_whole
 from mixrag.training.prior import TrainablePrior
 from mixrag.training.settings import TrainingSettings
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -22,12 +21,6 @@ from mixrag.training.trainee import Trainee, shown_adapter, starting_adapter
 Told = Callable[[str, int, int], None]
 """Name of the system, questions done, questions in all."""
 RECORDS = "answers.jsonl"
-
-
-def sample(pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:
-    """At most ``count`` of the pairs, chosen by the seed, in their order."""
-    chosen = sorted(random.Random(seed).sample(range(len(pairs)), min(count, len(pairs))))
-    return [pairs[i] for i in chosen]
 
 
 def check_scorable(rag: RAG, pairs: Sequence[Pair]) -> None:

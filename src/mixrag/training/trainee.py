@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from mixrag.errors import CheckpointError, TrainingError
+from mixrag.files import write_whole
 from mixrag.generator.adapter import WEIGHTS
 from mixrag.models import Models
 from mixrag.packaged import packaged_reader
 from mixrag.pairs import Pair, digest
 from mixrag.rag import RAG
 from mixrag.trained import NO_ADAPTER
-from mixrag.training.metrics import write_whole
 from mixrag.training.settings import TrainingSettings
 
 RECORD = "run.json"

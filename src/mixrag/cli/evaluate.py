@@ -1,0 +1,180 @@
+"""mixrag eval: its options, and what is shown while it runs and after."""
+
+from __future__ import annotations
+
+import json as json_text
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from mixrag.cli.app import Json, app
+from mixrag.cli.options import AskingOptions, StoreOptions, takes
+from mixrag.cli.show import error_line, plain
+from mixrag.errors import SettingError
+
+if TYPE_CHECKING:
+    from mixrag.evaluation.command import Request
+    from mixrag.evaluation.measures import Evaluation
+
+COMPARISON, TRUST = "What is compared", "Confidence"
+SECONDS_BETWEEN_LINES = 5.0
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """The options that become a ``Request``."""
+
+    systems: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated, all on the same language model: closed-book, best-passage, concat, uniform, "
+            "token, sequence; mixture = the settings as they are.",
+            rich_help_panel=COMPARISON,
+        ),
+    ] = "closed-book,concat,uniform,token,sequence"
+    questions: Annotated[
+        int | None,
+        typer.Option(help="At most so many of the pairs, drawn by --seed.", rich_help_panel=COMPARISON),
+    ] = None
+    distractors: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated numbers of irrelevant passages to add to every question: 5,20.",
+            rich_help_panel=COMPARISON,
+        ),
+    ] = ""
+    off_corpus: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Pairs that these documents cannot answer, to see them withheld.", rich_help_panel=TRUST
+        ),
+    ] = None
+    calibration: Annotated[
+        Literal["best", "none", "temperature", "logistic", "isotonic"],
+        typer.Option(help="How probability becomes confidence.", rich_help_panel=TRUST),
+    ] = "best"
+    coverage: Annotated[
+        float,
+        typer.Option(help="Share of the questions that the threshold leaves answered.", rich_help_panel=TRUST),
+    ] = 0.8
+
+    def request(self, pairs: list[Path], out: Path, seed: int) -> Request:
+        """What is asked for.
+
+        Raises:
+            SettingError: a number of distractors that is none.
+        """
+        from mixrag.evaluation.command import Request
+
+        try:
+            distractors = tuple(int(each) for each in self.distractors.split(",") if each.strip())
+        except ValueError:
+            expected = "--distractors as whole numbers, 5,20"
+            raise SettingError(expected, self.distractors, "separate them by commas") from None
+        return Request(
+            pairs=tuple(pairs),
+            out=out,
+            systems=tuple(name.strip() for name in self.systems.split(",") if name.strip()),
+            questions=self.questions,
+            off_corpus=tuple(self.off_corpus or ()),
+            distractors=distractors,
+            calibration=None if self.calibration == "best" else self.calibration,
+            coverage=self.coverage,
+            seed=seed,
+        )
+
+
+@app.command(name="eval")
+@takes(StoreOptions, AskingOptions, EvaluationOptions)
+def evaluate(
+    stores: StoreOptions,
+    asking: AskingOptions,
+    chosen: EvaluationOptions,
+    pairs: Annotated[
+        list[Path],
+        typer.Argument(
+            help='Question-answer pairs: JSONL ({"question", "answers", "doc"} or NQ-open), or SQuAD JSON.',
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the report.")] = Path("mixrag-eval"),
+    json: Json = False,
+) -> None:
+    """Score several systems on the same questions, and see how far their confidence can be trusted.
+
+    Writes report.html, report.md, report.json, pictures, and confidence.json, which ask takes with --confidence.
+    The same command goes on where a killed run stopped.
+    """
+    request = chosen.request(pairs, out, asking.seed)
+    with stores.open(asking=asking) as rag, _telling(quiet=json) as (told, noticed):
+        from mixrag.evaluation.command import evaluate as run
+
+        found = run(rag, request, told, noticed)
+    _show(found, out, as_json=json)
+
+
+@contextmanager
+def _telling(*, quiet: bool) -> Iterator[tuple[Any, Any]]:
+    if quiet:
+        yield (lambda name, done, total: None), (lambda notice: None)
+    elif sys.stderr.isatty():
+        with _bar() as both:
+            yield both
+    else:
+        yield _lines(), error_line
+
+
+@contextmanager
+def _bar() -> Iterator[tuple[Any, Any]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tasks: dict[str, Any] = {}
+
+        def told(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = progress.add_task(name, total=total)
+            progress.update(tasks[name], completed=done)
+
+        def noticed(notice: str) -> None:
+            progress.console.print(Text(plain(notice)), soft_wrap=True)
+
+        yield told, noticed
+
+
+def _lines() -> Any:
+    last = time.monotonic()
+
+    def told(name: str, done: int, total: int) -> None:
+        nonlocal last
+        if done == total or time.monotonic() - last > SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            sys.stderr.write(f"{name}: {done} of {total} questions\n")
+
+    return told
+
+
+def _show(found: Evaluation, out: Path, *, as_json: bool) -> None:
+    from mixrag.evaluation.report import as_dict, tables
+
+    if as_json:
+        sys.stdout.write(json_text.dumps(as_dict(found), ensure_ascii=False, allow_nan=False) + "\n")
+        return
+    console = Console(highlight=False)
+    for title, head, rows, note in tables(found):
+        table = Table(*head, title=title, title_justify="left", box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*(Text(plain(cell)) for cell in row))
+        console.print(table)
+        console.print(Text(note, style="dim"))
+        console.print()
+    console.print(Text(plain(f"report: {out / 'report.html'}")), soft_wrap=True)

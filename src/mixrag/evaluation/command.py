@@ -1,0 +1,203 @@
+"""What ``mixrag eval`` does: ask every question of every system, measure, and write the report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mixrag.confidence import FILE, Method, write_calibration
+from mixrag.errors import MixragError, SettingError
+from mixrag.evaluation.calibration import COVERAGE, METHODS, fit
+from mixrag.evaluation.distractors import Kind, distracted
+from mixrag.evaluation.measures import Evaluation, adaptive_k, measured, outcomes
+from mixrag.evaluation.report import write_report
+from mixrag.evaluation.scoring import Record, score_pairs
+from mixrag.evaluation.systems import OWN, System, named_systems
+from mixrag.pairs import Pair, read_pairs, sample
+from mixrag.rag import RAG
+
+RECORDS = "answers.jsonl"
+Told = Callable[[str, int, int], None]
+"""Told what is asked, questions done, questions in all."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    pairs: tuple[Path, ...]
+    out: Path
+    systems: tuple[str, ...]
+    questions: int | None = None
+    """At most so many of the pairs, drawn by the seed; None: all."""
+    off_corpus: tuple[Path, ...] = ()
+    """Pairs that the corpus cannot answer."""
+    distractors: tuple[int, ...] = ()
+    """Numbers of irrelevant passages to add to every question."""
+    calibration: Method | None = None
+    """The method to write down; None: the best of all by their Brier score on the other half."""
+    coverage: float = COVERAGE
+    """Share of the questions that the threshold leaves answered."""
+    seed: int = 0
+
+
+def evaluate(rag: RAG, request: Request, told: Told, noticed: Callable[[str], None]) -> Evaluation:
+    """Score, measure, and write ``request.out``; the same call goes on where a killed one stopped.
+
+    Raises:
+        SettingError: a system that does not exist, or a number outside its range.
+        PairsError: pairs that cannot be read, or asked.
+        MixragError: the folder cannot be written to, or as ``RAG.ask``.
+    """
+    systems = named_systems(request.systems)
+    _check(request)
+    pairs, off_corpus = _pairs(request.pairs, request, noticed), _off_corpus(request, noticed)
+    _folder(request.out)
+    asking = _Asking(rag, request, told, _identity(rag))
+    records = {name: asking.records(name, system, pairs) for name, system in systems.items()}
+    trusted = trusted_system(systems)
+    outside = asking.records("off-corpus", systems[trusted], off_corpus) if off_corpus else []
+    found = measured(records, outside, trusted, request.coverage, request.seed)
+    found = replace(
+        found,
+        sources=tuple(path.name for path in request.pairs),
+        distractors=asking.distracted(systems, pairs),
+        adaptive_k=adaptive_k(rag, pairs),
+        settings=asking.settings(systems[trusted]),
+    )
+    for notice in found.notices:
+        noticed(notice)
+    _write_confidence(found, records[trusted], outside, request, rag, systems[trusted])
+    write_report(found, request.out)
+    return found
+
+
+def trusted_system(systems: Mapping[str, System]) -> str:
+    """The system whose confidence is calibrated: the mixture, else the last one named."""
+    return next((name for name in (OWN, "sequence") if name in systems), [*systems][-1])
+
+
+@dataclass(frozen=True)
+class _Asking:
+    rag: RAG
+    request: Request
+    told: Told
+    identity: str
+
+    def records(self, name: str, system: System, pairs: Sequence[Pair], rag: RAG | None = None) -> list[Record]:
+        return score_pairs(
+            rag or self.rag,
+            pairs,
+            system.changes,
+            out=self.request.out / RECORDS,
+            system=f"{name} {self.identity}",
+            progress=lambda done, total: self.told(name, done, total),
+        )
+
+    def distracted(
+        self, systems: Mapping[str, System], pairs: Sequence[Pair]
+    ) -> dict[str, dict[str, dict[int, list[Record]]]]:
+        """By kind, system and number of distractors; what closed book never sees is left out."""
+        compared = {name: system for name, system in systems.items() if system.changes.get("k", 1) != 0}
+        kinds: tuple[Kind, ...] = ("random", "adversarial") if self.request.distractors else ()
+        return {
+            kind: {
+                name: {
+                    count: self.records(
+                        f"{name} +{count} {kind}", system, pairs, distracted(self.rag, pairs, count, kind)
+                    )
+                    for count in self.request.distractors
+                }
+                for name, system in compared.items()
+            }
+            for kind in kinds
+        }
+
+    def settings(self, system: System) -> dict[str, Any]:
+        """The settings of a system, for the report."""
+        return asdict(replace(self.rag.settings, **system.changes))
+
+
+def _check(request: Request) -> None:
+    for name, holds, found in (
+        ("--questions >= 1", request.questions is None or request.questions >= 1, request.questions),
+        ("--distractors of 1 or more", all(n >= 1 for n in request.distractors), request.distractors),
+        ("--coverage in (0, 1]", 0 < request.coverage <= 1, request.coverage),
+        (
+            f"--calibration among {', '.join(METHODS)}",
+            request.calibration in (None, *METHODS),
+            request.calibration,
+        ),
+    ):
+        if not holds:
+            raise SettingError(name, str(found), "choose a value in this range")
+
+
+def _pairs(paths: Sequence[Path], request: Request, noticed: Callable[[str], None]) -> list[Pair]:
+    read = read_pairs(paths)
+    for notice in read.notices:
+        noticed(notice)
+    return sample(read.pairs, request.questions or len(read.pairs), request.seed)
+
+
+def _off_corpus(request: Request, noticed: Callable[[str], None]) -> list[Pair]:
+    """Without their filters and documents, which are those of another corpus."""
+    if not request.off_corpus:
+        return []
+    found = _pairs(request.off_corpus, request, noticed)
+    return [replace(pair, where={}, document=None) for pair in found]
+
+
+def _folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        found = f"{out}: {error.strerror or error}"
+        raise MixragError("a folder for the report", found, "choose another --out") from error
+
+
+def _identity(rag: RAG) -> str:
+    """A digest of models and store: answers of others are not taken for those of this run."""
+    models = rag.models
+    named = [models.generator, models.adapter, models.encoder, models.question_encoder]
+    content = [[_fingerprint(name) for name in named], str(models.prompt), models.dtype, rag.store.generation]
+    content.append(rag.store.encoder.fingerprint if rag.store.encoder else None)
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
+
+
+def _fingerprint(name: str | Path | None) -> list[Any]:
+    """A model by name; one on this machine also by its files, their sizes and times."""
+    path = Path(name) if name is not None else None
+    if path is None or not path.exists():
+        return [None if name is None else str(name)]
+    files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+    return [[str(each), each.stat().st_size, each.stat().st_mtime_ns] for each in files]
+
+
+def _write_confidence(
+    found: Evaluation,
+    records: Sequence[Record],
+    off_corpus: Sequence[Record],
+    request: Request,
+    rag: RAG,
+    system: System,
+) -> None:
+    """The calibration that ``ask --confidence`` takes, fitted on all the pairs; none where they are too few."""
+    if found.best_method is None:
+        return
+    method = request.calibration or found.best_method
+    right = sum(record.exact for record in records)
+    described = f"{', '.join(found.sources)} ({len(records)} questions, {right:.0f} right)"
+    calibration = fit(
+        method,
+        outcomes(records),
+        outcomes(off_corpus, right=0.0),
+        settings=replace(rag.settings, **system.changes),
+        fitted_on=described,
+        coverage=request.coverage,
+    )
+    write_calibration(calibration, request.out / FILE)

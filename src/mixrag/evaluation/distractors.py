@@ -1,0 +1,85 @@
+"""Passages that cannot help, added to what is retrieved: what do they do to an answer?"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+
+from mixrag.corpus import Store
+from mixrag.evaluation.scoring import relevant
+from mixrag.pairs import Pair
+from mixrag.rag import RAG
+from mixrag.retriever import Retrieval, Retriever, equal_weights
+from mixrag.settings import Settings
+
+Kind = Literal["random", "adversarial"]
+
+
+@dataclass(frozen=True)
+class Distracting:
+    """A retriever that adds ``count`` passages irrelevant to a question to the k best ones.
+
+    Random ones are drawn from all that is left; adversarial ones are those that rank highest. They have the weight
+    that the retriever gives them, and stand in order of rank. Needs exact search.
+    """
+
+    retriever: Retriever
+    store: Store
+    pairs: Mapping[str, Pair]
+    """By question: what is relevant to it."""
+    count: int
+    kind: Kind = "random"
+
+    def retrieve(self, question: str, settings: Settings) -> Retrieval:
+        """See ``Retriever.retrieve``; raises as it does."""
+        everything = replace(settings, k="all", max_outside=None, weights="retriever")
+        found = self.retriever.retrieve(question, everything)
+        count = len(found.passages)
+        kept = count if settings.k == "all" else min(settings.k, count)
+        flags = relevant(self.store, self.pairs[question], found.passages)
+        rest = [i for i in range(kept, count) if not flags[i]]
+        chosen = [*range(kept), *self._drawn(question, rest)]
+        return _only(found, chosen, settings)
+
+    def _drawn(self, question: str, rest: Sequence[int]) -> list[int]:
+        if self.kind == "adversarial" or len(rest) <= self.count:
+            return list(rest[: self.count])
+        seed = int.from_bytes(hashlib.sha256(question.encode()).digest()[:8], "big")
+        return sorted(np.random.default_rng(seed).choice(rest, self.count, replace=False).tolist())
+
+
+def distracted(rag: RAG, pairs: Sequence[Pair], count: int, kind: Kind) -> RAG:
+    """The same models and store, with so many distractors beside what is retrieved for these pairs."""
+    by_question = {pair.question: pair for pair in pairs}
+    return RAG(
+        rag.store,
+        encoder=rag.encoder,
+        generator=rag.generator,
+        models=rag.models,
+        settings=rag.settings,
+        retriever=Distracting(rag.retriever, rag.store, by_question, count, kind),
+    )
+
+
+def _only(found: Retrieval, chosen: Sequence[int], settings: Settings) -> Retrieval:
+    """The chosen passages of a whole ranking, with their prior under the settings' normaliser and weights."""
+    places = torch.tensor(chosen, dtype=torch.long)
+    log_prior = found.log_prior[places]
+    null = torch.tensor([-torch.inf if found.log_null is None else found.log_null], dtype=torch.float64)
+    both = torch.cat([log_prior, null]).logsumexp(0)
+    total = both if settings.normaliser == "top-k" else torch.zeros_like(both)
+    outside = max(0.0, 1.0 - float(both.exp()))
+    uniform = settings.weights == "uniform"
+    return replace(
+        found,
+        passages=tuple(found.passages[i] for i in chosen),
+        log_prior=(equal_weights(log_prior) if uniform else log_prior) - total,
+        inner_products=found.inner_products[places],
+        log_null=None if found.log_null is None else float(null - total),
+        outside=None if uniform else outside,
+    )

@@ -1,0 +1,272 @@
+"""The report of an evaluation: one JSON document, one Markdown page, one self-contained HTML page, pictures."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+
+from mixrag.errors import MixragError
+from mixrag.evaluation.bootstrap import Interval, bootstrap
+from mixrag.evaluation.measures import COVERAGES, Difference, Evaluation, Trust
+from mixrag.evaluation.pictures import Picture, pictures
+from mixrag.evaluation.summary import RECALL_AT, Summary
+from mixrag.files import write_whole
+
+Table = tuple[str, list[str], list[list[str]], str]
+"""Title, head, rows, and what the numbers are."""
+
+
+def write_report(found: Evaluation, out: Path) -> None:
+    """Write report.json, report.md, report.html and the pictures; each appears complete or not at all.
+
+    Raises:
+        MixragError: the folder cannot be written to.
+    """
+    drawn = pictures(found)
+    files = {
+        "report.json": json.dumps(as_dict(found), ensure_ascii=False, allow_nan=False, indent=1).encode(),
+        "report.md": markdown(found, drawn).encode(),
+        "report.html": html(found, drawn).encode(),
+        **{name: content for name, _, content in drawn},
+    }
+    try:
+        for name, content in files.items():
+            write_whole(out / name, content)
+    except OSError as error:
+        found_instead = f"{out}: {error.strerror or error}"
+        raise MixragError(
+            "room to write the report", found_instead, "free it and run the same command again"
+        ) from error
+
+
+def as_dict(found: Evaluation) -> dict[str, Any]:
+    """The JSON contract of ``mixrag eval --json`` (docs/json.md)."""
+    retrieval = found.retrieval
+    return {
+        "pairs": list(found.sources),
+        "settings": dict(found.settings),
+        "systems": {name: _system(found, name) for name in found.summaries},
+        "retrieval": {} if retrieval is None else _retrieval(retrieval),
+        "gains": [
+            {"from": gain.worse, "to": gain.better, "adds": gain.factor, **_difference(step)}
+            for gain, step in found.gains
+        ],
+        "differences": {
+            "to": next(iter(found.summaries)),
+            "systems": {name: _difference(each) for name, each in found.differences.items()},
+        },
+        "confidence": {
+            "system": found.trusted,
+            "method": found.best_method,
+            "methods": {method: _trust(trust) for method, trust in found.methods.items()},
+        },
+        "off_corpus": {"n": len(found.off_corpus)},
+        "distractors": {
+            kind: {
+                name: {
+                    str(count): _interval(bootstrap([r.exact for r in some])) for count, some in by_count.items()
+                }
+                for name, by_count in systems.items()
+            }
+            for kind, systems in found.distractors.items()
+        },
+        "adaptive_k": {f"{mass:g}": _distribution(ks) for mass, ks in found.adaptive_k.items() if ks},
+        "notices": list(found.notices),
+    }
+
+
+def markdown(found: Evaluation, drawn: Sequence[Picture]) -> str:
+    """The report as one Markdown page; pictures lie beside it."""
+    lines = [f"# Evaluation on {_escaped(', '.join(found.sources))}", ""]
+    for title, head, rows, note in tables(found):
+        lines += [f"## {title}", "", *_rows([head, ["---"] * len(head), *rows]), "", note, ""]
+    for name, caption, _ in drawn:
+        lines += [f"![{caption}]({name})", "", caption, ""]
+    return "\n".join([*lines, *(f"- {_escaped(notice)}" for notice in found.notices)]).rstrip() + "\n"
+
+
+def html(found: Evaluation, drawn: Sequence[Picture]) -> str:
+    """The report as one page without anything outside it."""
+    shown = [(caption, base64.b64encode(content).decode()) for _, caption, content in drawn]
+    template = Environment(loader=PackageLoader("mixrag"), autoescape=True).get_template("evaluation.html")
+    return template.render(
+        sources=", ".join(found.sources), tables=tables(found), pictures=shown, notices=found.notices
+    )
+
+
+def tables(found: Evaluation) -> list[Table]:
+    """Every table of the report that has something to show."""
+    made = [_scores(found), _retrieval_table(found), _gain_table(found), _difference_table(found)]
+    made += [_confidence_table(found), _coverage_table(found), _distractor_table(found), _k_table(found)]
+    return [table for table in made if table[2]]
+
+
+def _scores(found: Evaluation) -> Table:
+    head = ["system", "EM", "F1", "contained", "NLL/answer", "NLL/token", "ECE", "s/question", "tokens/s"]
+    rows = [
+        [
+            name,
+            *(f"{each:.3f}" for each in (summary.exact_match, summary.f1, summary.contained)),
+            f"{summary.nll:.2f}",
+            f"{summary.nll_per_token:.2f}",
+            _number(found.errors.get(name), ".3f"),
+            f"{summary.seconds:.2f}",
+            f"{summary.tokens_per_second:.1f}",
+        ]
+        for name, summary in found.summaries.items()
+    ]
+    count = next(iter(found.summaries.values())).n
+    note = (
+        f"{count} questions; means with bootstrap 95 % intervals. EM, F1: as SQuAD defines them; contained: a gold "
+        "answer stands in the answer. NLL: -log p(gold answer), in nats. ECE: expected calibration error of the "
+        "confidence, calibrated on one half and measured on the other, both ways. Seconds: median per answer."
+    )
+    return "Scores", head, rows, note
+
+
+def _retrieval_table(found: Evaluation) -> Table:
+    summary = found.retrieval
+    head = [*(f"recall@{k}" for k in RECALL_AT), "MRR"]
+    row = (
+        []
+        if summary is None
+        else [_number(summary.recall_at[k], ".3f") for k in RECALL_AT] + [_number(summary.mrr, ".3f")]
+    )
+    note = "Recall@k: share of questions with a relevant passage among the first k. MRR: mean of 1 / its rank."
+    return "Retrieval", head, [row] if row else [], note
+
+
+def _gain_table(found: Evaluation) -> Table:
+    rows = [[f"{g.worse} → {g.better}", g.factor, *_difference_cells(step)] for g, step in found.gains]
+    note = "Paired differences with 95 % intervals: what each factor of the mixture adds to the one before."
+    return "What each factor adds", ["step", "adds", "EM", "F1", "NLL/answer"], rows, note
+
+
+def _difference_table(found: Evaluation) -> Table:
+    first = next(iter(found.summaries))
+    rows = [[name, *_difference_cells(each)] for name, each in found.differences.items()]
+    return f"Beside {first}", ["system", "EM", "F1", "NLL/answer"], rows, "Paired differences with 95 % intervals."
+
+
+def _confidence_table(found: Evaluation) -> Table:
+    head = ["calibration", "ECE", "of which chance", "Brier", "answered", "off-corpus withheld"]
+    rows = [
+        [
+            f"{method} (chosen)" if method == found.best_method else method,
+            *(f"{value:.3f}" for value in (trust.ece, trust.chance, trust.brier, trust.coverage)),
+            _number(trust.off_corpus_withheld, ".3f"),
+        ]
+        for method, trust in found.methods.items()
+    ]
+    note = (
+        f"Of {found.trusted}; fitted on one half, measured on the other, both ways. Of which chance: the ECE that "
+        "perfect confidences of this number would show. Brier: mean squared difference from the outcome. Answered: "
+        "share of the questions at or above the threshold. Off-corpus: "
+        f"{len(found.off_corpus)} questions of another corpus."
+    )
+    return "Confidence", head, rows, note
+
+
+def _coverage_table(found: Evaluation) -> Table:
+    rows = [
+        [method, *(f"{trust.accuracy_at[coverage]:.3f}" for coverage in COVERAGES)]
+        for method, trust in found.methods.items()
+    ]
+    note = "Share of right answers when only the surest part of the questions is answered."
+    return "Accuracy by coverage", ["calibration", *(f"{c:.0%}" for c in COVERAGES)], rows, note
+
+
+def _distractor_table(found: Evaluation) -> Table:
+    rows = [
+        [kind, name, str(count), f"{bootstrap([record.exact for record in some]):.3f}"]
+        for kind, systems in found.distractors.items()
+        for name, by_count in systems.items()
+        for count, some in by_count.items()
+    ]
+    note = "Irrelevant passages beside the k retrieved. Adversarial ones are those that the retriever likes best."
+    return "With distractors", ["distractors", "system", "number", "EM"], rows, note
+
+
+def _k_table(found: Evaluation) -> Table:
+    rows = [
+        [f"{mass:g}", *(f"{value:g}" for value in _distribution(ks).values())]
+        for mass, ks in found.adaptive_k.items()
+        if ks
+    ]
+    note = "The smallest k that leaves at most this prior mass to all other passages (setting max_outside)."
+    return "Adaptive k", ["mass outside", "median", "90 %", "largest", "mean"], rows, note
+
+
+def _distribution(ks: Sequence[int]) -> dict[str, float]:
+    ordered = sorted(ks)
+    ninth = ordered[math.ceil(0.9 * len(ordered)) - 1]
+    mean = round(statistics.fmean(ordered), 2)
+    return {"median": statistics.median(ordered), "90 %": ninth, "largest": ordered[-1], "mean": mean}
+
+
+def _system(found: Evaluation, name: str) -> dict[str, Any]:
+    summary = found.summaries[name]
+    means = ("exact_match", "f1", "contained", "nll", "nll_per_token")
+    raw = found.raw_errors[name]
+    return {
+        **{each: getattr(summary, each).mean for each in means},
+        "ece": found.errors.get(name, raw),
+        "ece_raw": raw,
+        "n": summary.n,
+        "seconds": summary.seconds,
+        "tokens_per_second": summary.tokens_per_second,
+        "intervals": {each: _finite([getattr(summary, each).low, getattr(summary, each).high]) for each in means},
+    }
+
+
+def _retrieval(summary: Summary) -> dict[str, Any]:
+    recalls = {f"recall@{k}": value and value.mean for k, value in summary.recall_at.items()}
+    return {**recalls, "mrr": summary.mrr and summary.mrr.mean}
+
+
+def _difference(each: Difference) -> dict[str, Any]:
+    return {name: _interval(getattr(each, name)) for name in ("exact_match", "f1", "nll")}
+
+
+def _difference_cells(each: Difference) -> list[str]:
+    return [f"{each.exact_match:+.3f}", f"{each.f1:+.3f}", f"{each.nll:+.2f}"]
+
+
+def _interval(found: Interval) -> dict[str, Any]:
+    return {name: _finite(value) for name, value in asdict(found).items()}
+
+
+def _trust(trust: Trust) -> dict[str, Any]:
+    names = ("ece", "chance", "brier", "coverage", "off_corpus_withheld")
+    accuracies = {f"{coverage:g}": value for coverage, value in trust.accuracy_at.items()}
+    return {**{name: getattr(trust, name) for name in names}, "accuracy_at": accuracies}
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: log 0 becomes null."""
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _number(value: Interval | float | None, spec: str) -> str:
+    return "–" if value is None else f"{value:{spec}}"
+
+
+def _rows(rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in rows]
+
+
+def _escaped(text: str) -> str:
+    """For Markdown: no cell ends early, and no markup of a name is read as such."""
+    for character in "\\|<>`*[]":
+        text = text.replace(character, f"\\{character}")
+    return " ".join(text.split())

@@ -1,0 +1,50 @@
+"""SQuAD's JSON: articles, paragraphs, questions with their answers.
+
+    {"data": [{"paragraphs": [{"qas": [{"question", "answers": [{"text"}]}]}]}]}
+
+Rajpurkar et al. 2016 and 2018 (version 2 has questions without an answer). XQuAD, COVID-QA and PolicyQA share it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mixrag.errors import PairsError
+
+_FORM = "SQuAD's JSON (data, paragraphs, qas, question, answers, text)"
+
+
+def squad_rows(data: Any, source: str) -> tuple[list[tuple[str, dict[str, Any]]], int]:
+    """Question and answers of each entry as a row of pairs, with its place; and the number that has no answer.
+
+    No row names a document: the titles of SQuAD are no paths, so a passage is relevant where it holds an answer.
+
+    Raises:
+        PairsError: something else stands in the place of a list or an object.
+    """
+    rows, unanswerable = [], 0
+    for a, article in enumerate(_listed(data, f"{source}: data")):
+        for p, paragraph in enumerate(
+            _listed(_of(article, "paragraphs", source), f"{source}: data[{a}].paragraphs")
+        ):
+            place = f"{source}: data[{a}].paragraphs[{p}]"
+            for q, entry in enumerate(_listed(_of(paragraph, "qas", place), f"{place}.qas")):
+                where = f"{place}.qas[{q}]"
+                answers = [_of(answer, "text", where) for answer in _listed(_of(entry, "answers", where), where)]
+                if answers:
+                    rows.append((where, {"question": _of(entry, "question", where), "answers": answers}))
+                else:
+                    unanswerable += 1
+    return rows, unanswerable
+
+
+def _listed(value: Any, place: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise PairsError(f"a list as in {_FORM}", f"{place}: something else", "mend it, or write pairs as JSONL")
+    return value
+
+
+def _of(value: Any, key: str, place: str) -> Any:
+    if not isinstance(value, dict) or key not in value:
+        raise PairsError(f'"{key}" as in {_FORM}', f"{place}: none", "mend it, or write pairs as JSONL")
+    return value[key]
