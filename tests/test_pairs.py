@@ -195,3 +195,46 @@ def test_the_digest_is_that_of_content_and_order() -> None:
     ]
     assert len({digest(pairs) for pairs in [[pair], *others]}) == 7
     assert digest(many()) != digest(many()[::-1])
+
+
+def squad(*entries: object) -> str:
+    return json.dumps(
+        {"version": "1.1", "data": [{"title": "T", "paragraphs": [{"context": "c", "qas": entries}]}]}
+    )
+
+
+def test_squad_s_json_is_read(tmp_path: Path) -> None:
+    first = {"id": "1", "question": "Who?", "answers": [{"text": "Ann", "answer_start": 3}, {"text": "Ann B"}]}
+    second = {"id": "2", "question": "When?", "answers": [], "is_impossible": True}
+    path = tmp_path / "squad.json"
+    path.write_text(squad(first, second))
+    found = read_pairs([path])
+    assert found.pairs == (Pair("Who?", ("Ann", "Ann B")),) and found.pairs[0].document is None
+    assert found.pairs[0].source.endswith("data[0].paragraphs[0].qas[0]")
+    assert found.notices == (f"1 questions of {path} have no answer and were left out",)
+
+
+def test_nq_open_s_lines_are_read(tmp_path: Path) -> None:
+    path = written(tmp_path, {"question": "who sang it", "answer": ["Ann", "Ann B"]})
+    assert read_pairs([path]).pairs == (Pair("who sang it", ("Ann", "Ann B")),)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ('{"data": 3}', "a list"),
+        ('{"data": [{"title": "x"}]}', '"paragraphs"'),
+        (squad({"question": "Who?"}), '"answers"'),
+        (squad({"answers": [{"text": "Ann"}]}), '"question"'),
+        (squad({"question": "Who?", "answers": [{}]}), '"text"'),
+        (squad({"question": "Who?", "answers": [{"text": 3}]}), "strings"),
+        (squad({"question": " ", "answers": [{"text": "Ann"}]}), "question"),
+        (squad(), "at least one"),
+    ],
+)
+def test_what_is_not_quite_squad_s_json_is_named(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "squad.json"
+    path.write_text(content)
+    with pytest.raises(PairsError, match=message) as caught:
+        read_pairs([path])
+    assert "squad.json" in str(caught.value) and "\n" not in str(caught.value)

@@ -51,6 +51,19 @@ class Stream:
         return self._tokens
 
     @property
+    def may_abstain(self) -> bool:
+        """True where the answer may yet be withheld, once its confidence is known."""
+        if self.calibration is None or self.uncalibrated:
+            return False
+        own = self.settings.abstain_below
+        return (self.calibration.threshold if own is None else own) > 0
+
+    @property
+    def uncalibrated(self) -> str | None:
+        """The setting for which the calibration at hand was not made; None where it holds, or there is none."""
+        return self.calibration.differs(self.settings) if self.calibration else None
+
+    @property
     def answer(self) -> Answer:
         """The finished answer; takes the tokens that are left."""
         for _ in self._tokens:

@@ -71,7 +71,7 @@ def rag(tmp_path: Path) -> Iterator[Counting]:
 
 
 def record(**changes: Any) -> Record:
-    base = Record("q", "d", "a", 0.0, 0.5, False, -1.0, 6.0, 3, None, 20, 1.0)
+    base = Record("q", "d", "a", 0.0, 0.5, False, -1.0, 6.0, 3, None, 20, -1.0, 0.5, 3, (), (), (), 1.0)
     return replace(base, **changes)
 
 
@@ -303,7 +303,7 @@ def test_what_was_not_measured_has_no_mean() -> None:
 def test_the_table_has_a_line_a_system() -> None:
     one = Interval(0.2061, 0.1562, 0.2554, 243)
     recall: dict[int, Interval | None] = {1: None, 5: one, 20: None}
-    summary = Summary(243, one, one, one, Interval(13.61, 12.5, 14.704, 243), one, recall, None, 1.0)
+    summary = Summary(243, one, one, one, Interval(13.61, 12.5, 14.704, 243), one, recall, None, 1.0, 9.0)
     closed = replace(summary, recall_at={1: None, 5: None, 20: None})
     assert markdown_table({"RAG-Sequence": summary, "closed | book": closed}).split("\n") == [
         "| system | EM | F1 | recall@5 | NLL/answer |",

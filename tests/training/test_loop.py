@@ -239,3 +239,102 @@ def test_a_loss_that_is_not_finite_stops_the_run(
         train(trainee(open_rag(), tmp_path / "out"), Listener())
     assert (tmp_path / "out" / "checkpoints" / "step-000002").exists()
     assert not (tmp_path / "out" / "mixrag.json").exists()
+
+
+LOOKS = {"dev": True, "evaluate_every": 1, "patience": 99, "checkpoint_every": 1}
+
+
+def with_looks(monkeypatch: pytest.MonkeyPatch, values: Mapping[int, float]) -> None:
+    monkeypatch.setattr(Loop, "dev_nll", lambda self: values[self.progress.step])
+
+
+def damage(folder: Path, step: int) -> None:
+    path = folder / "checkpoints" / f"step-{step:06d}" / "tensors.safetensors"
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def test_a_damaged_best_checkpoint_leaves_the_last_weights_and_says_so(
+    open_rag: Callable[..., RAG], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_looks(monkeypatch, {step: 3.0 if step == 1 else 9.0 for step in range(7)})
+    with pytest.raises(KeyboardInterrupt):
+        train(trainee(open_rag(), tmp_path / "out", **LOOKS), Listener(die_at=5))
+    damage(tmp_path / "out", 1)
+    listener = Listener()
+    train(trainee(open_rag(), tmp_path / "out", **LOOKS), listener)
+    assert any("the last weights are kept" in notice for notice in listener.notices)
+    assert (tmp_path / "out" / "mixrag.json").exists()
+
+
+def test_the_best_checkpoint_of_before_outlives_a_damaged_newer_one(
+    open_rag: Callable[..., RAG], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The replay need not be bit-equal: step 4, the best before the damage, is not the best after it."""
+    values = {0: 9.0, 1: 3.0, 2: 4.0, 3: 4.0, 4: 2.0, 5: 4.0, 6: 5.0}
+    with_looks(monkeypatch, values)
+    with pytest.raises(KeyboardInterrupt):
+        train(trainee(open_rag(), tmp_path / "out", **LOOKS), Listener(die_at=5))
+    damage(tmp_path / "out", 4)
+    values[4] = 3.5
+    listener = Listener()
+    train(trainee(open_rag(), tmp_path / "out", **LOOKS), listener)
+    assert any("the weights of step 1 are kept" in notice for notice in listener.notices)
+
+
+def test_one_question_with_one_component_leaves_the_others_diagnosed(
+    open_rag: Callable[..., RAG], tmp_path: Path
+) -> None:
+    rag = open_rag()
+    document = rag.store.documents()[0].path
+    for alone in range(len(PAIRS)):
+        pairs = tuple(replace(p, where={"document": document}) if i == alone else p for i, p in enumerate(PAIRS))
+        out = tmp_path / f"out{alone}"
+        train(replace(trainee(rag, out, steps=1, batch=6), pairs=pairs), Listener())
+        (row,) = [row for row in read_metrics(out / "metrics.jsonl") if row["kind"] == "train"]
+        assert {"kl", "gold_found", "effective_prior"} <= set(row)
+
+
+def test_training_goes_on_from_an_adapter_in_bfloat16_and_resumes_bit_for_bit(
+    open_rag: Callable[..., RAG], tmp_path: Path
+) -> None:
+    start = save_adapter("llama", tmp_path / "start")
+
+    def rag() -> RAG:
+        opened = open_rag()
+        opened.models = replace(opened.models, adapter=start)
+        return opened
+
+    settings = {"dtype": "bfloat16", "checkpoint_every": 1}
+    train(trainee(rag(), tmp_path / "whole", **settings), Listener())
+    with pytest.raises(KeyboardInterrupt):
+        train(trainee(rag(), tmp_path / "stopped", **settings), Listener(die_at=3))
+    train(trainee(rag(), tmp_path / "stopped", **settings), Listener())
+    path = "adapter/adapter_model.safetensors"
+    whole, stopped = (load_file(tmp_path / name / path) for name in ("whole", "stopped"))
+    began = load_file(start / "adapter_model.safetensors")
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+    assert set(whole) == set(began) and any(not torch.equal(whole[name], began[name]) for name in whole)
+
+
+def test_an_adapter_below_the_home_folder_goes_along(
+    open_rag: Callable[..., RAG], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_adapter("llama", tmp_path / "mine")
+    for parts in (("temperature",), ("generator",)):
+        rag = open_rag()
+        rag.models = replace(rag.models, adapter="~/mine")
+        train(trainee(rag, tmp_path / parts[0], parts=parts), Listener())
+        assert (tmp_path / parts[0] / "adapter" / "adapter_model.safetensors").exists()
+
+
+@pytest.mark.parametrize("changes", [{"k": 1}, {"k": 3, "group": 5}, {"group": "all"}])
+@pytest.mark.parametrize("parts", [("temperature",), ("generator", "question-encoder")])
+def test_a_retriever_of_one_component_has_nothing_to_learn_from(
+    open_rag: Callable[..., RAG], tmp_path: Path, changes: dict[str, object], parts: tuple[str, ...]
+) -> None:
+    with pytest.raises(SettingError, match="several components"):
+        train(trainee(open_rag(**changes), tmp_path / "out", parts=parts), Listener())
+    assert not (tmp_path / "out").exists()
+    # The full normaliser sees what is left out: the prior of one group is not always 1.
+    train(trainee(open_rag(**changes, normaliser="full"), tmp_path / "full", parts=("temperature",)), Listener())

@@ -94,6 +94,19 @@ def test_two_processes_give_the_losses_and_weights_of_one(
     assert_same_weights(tmp_path / "one", tmp_path / "two")
 
 
+def test_a_process_that_comes_late_begins_with_the_other(
+    runs: Processes, store_folder: Path, encoder_folder: Path, tiny_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """It must not take the other's first checkpoint for one to go on from: both would wait for one another."""
+    names = {"store": str(store_folder), "encoder": str(encoder_folder), "generator": str(tiny_folder("llama"))}
+    job = Job(**names, out=str(tmp_path / "out"), pairs=ALL, dev=(), training={**TRAINING, "epochs": 1.0})
+    port = free_port()
+    environments = [as_launched(port, rank) for rank in range(2)]
+    started = [runs.start(replace(job, environment=e, late=2.0 * r)) for r, e in enumerate(environments)]
+    assert [runs.wait(process) for process in started] == [0, 0]
+    assert len(curve(tmp_path / "out", "train", "loss")) == 3
+
+
 def assert_same_weights(one: Path, two: Path) -> None:
     names = [path.relative_to(one) for part in one.iterdir() if part.name != "checkpoints"
              for path in part.rglob("*.safetensors")]  # fmt: skip

@@ -167,6 +167,65 @@ def test_one_component_needs_no_e_step(open_rag: Callable[..., RAG], tiny_folder
         torch.testing.assert_close(found[name], expected[name], **TOLERANCE)
 
 
+@pytest.mark.parametrize("switch", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("normaliser", ["top-k", "full"])
+def test_one_component_under_either_normaliser_has_the_naive_gradient(
+    open_rag: Callable[..., RAG], tiny_folder: Callable[[str], Path], normaliser: str, switch: float
+) -> None:
+    rag = open_rag(k=1, normaliser=normaliser, switch=switch)
+    step, examples = build(rag, tiny_folder("llama"), frozenset({"temperature"}))
+    single = [example for example in examples if len(example.answers) == 1]
+    expected = naive_gradients(step, single)
+    nll = [step.coefficients(q).nll for q in step.look(single)]
+    learnt = step.learn(single, len(single))
+    found = taken(step)
+    assert [c.loss for c in learnt.coefficients] == pytest.approx(nll, rel=1e-5)
+    assert (abs(float(expected["log_temperature"])) > 1e-3) == (normaliser == "full")
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], **TOLERANCE)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_distillation_teaches_the_retriever_and_the_marginal_likelihood_the_generator(
+    open_rag: Callable[..., RAG], tiny_folder: Callable[[str], Path], reverse: bool
+) -> None:
+    settings = {"objective": "distill", "likelihood_temperature": 0.3, "prior_power": 0.5, "reverse": reverse}
+    step, examples = build(open_rag(null=0.2), tiny_folder("llama"), **settings)
+    total = torch.zeros((), dtype=torch.float64)
+    for question in step.look(examples):
+        table = naive_log_likelihood(step, question)
+        means = (table * question.mask[:, None]).sum(-1) / question.mask.sum(-1, keepdim=True)
+        best = means[means.detach().logsumexp(-1).argmax()].detach()
+        log_prior, target = question.log_prior, (0.5 * question.log_prior + best / 0.3).log_softmax(-1).detach()
+        one, other = (log_prior, target) if reverse else (target, log_prior)
+        divergence = (one.exp() * (one - other)).sum()
+        total = total + divergence - log_any_marginal(log_prior.detach(), table, 0.0, question.mask)
+    (total / len(examples)).backward()
+    expected = taken(step)
+    step.learn(examples, len(examples))
+    found = taken(step)
+    assert all(bool(expected[name].abs().sum() > 0) for name in ("log_temperature", "null"))
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], **TOLERANCE)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gradient_checkpointing_changes_memory_and_no_gradient(
+    open_rag: Callable[..., RAG], tiny_folder: Callable[[str], Path], method: str, dtype: str
+) -> None:
+    found = []
+    for checkpointing in (False, True):
+        changes = {"checkpointing": checkpointing, "dtype": dtype, "method": method, "rank": 4}
+        step, examples = build(open_rag(), tiny_folder("llama"), frozenset({"temperature"}), **changes)
+        step.learn(examples, len(examples))
+        found.append(taken(step))
+    share = 0.05 if dtype == "bfloat16" else 1e-3
+    for name, one in found[0].items():
+        assert float((one - found[1][name]).norm()) <= share * float(one.norm()) + 1e-6, name
+    assert any(float(one.norm()) > 0 for one in found[0].values())
+
+
 @pytest.mark.parametrize("skip", [0.02, 0.2, 0.6])
 def test_skipped_branches_change_the_gradient_by_at_most_the_bound(
     open_rag: Callable[..., RAG], tiny_folder: Callable[[str], Path], skip: float

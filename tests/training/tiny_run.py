@@ -22,6 +22,7 @@ from typing import Any
 from mixrag import Models, Settings
 from mixrag.pairs import Pair
 from mixrag.rag import RAG
+from mixrag.training import loop
 from mixrag.training.run import train
 from mixrag.training.settings import TrainingSettings
 from mixrag.training.trainee import Trainee
@@ -68,6 +69,8 @@ class Job:
     mixture: Mapping[str, Any] = field(default_factory=dict)
     pause: float = 0.0
     environment: Mapping[str, str] = field(default_factory=dict)
+    late: float = 0.0
+    """Seconds that pass before it looks for checkpoints."""
     arguments: Sequence[str] = ()
     """Of the command line, which then does the job; ``out`` and what follows it do not count."""
 
@@ -78,6 +81,8 @@ class Job:
 
             sys.argv = ["mixrag", *self.arguments]
             return main()
+        latest = loop.latest_checkpoint
+        loop.latest_checkpoint = lambda *given: time.sleep(self.late) or latest(*given)
         models = Models(encoder=self.encoder, generator=self.generator, device="cpu")
         settings = Settings(**{"k": 3, "temperature": 0.5, "max_tokens": 16, **self.mixture})
         with RAG.open(self.store, models=models, settings=settings) as rag:

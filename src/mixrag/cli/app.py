@@ -89,10 +89,14 @@ def ask(
     """Answer a question, with the probability of the answer and the passages it came from."""
     with stores.open(asking=asking) as rag:
         stream = rag.stream(question)
-        if not json:
+        if not json and not stream.may_abstain:
             show.streaming(stream)
         answer = stream.answer
+        if not json and stream.may_abstain:
+            show.decided(answer)
         show.answer(answer, rag.why(answer) if why else None, as_json=json)
+        if not json and (setting := stream.uncalibrated):
+            show.uncalibrated(setting)
 
 
 @app.command()

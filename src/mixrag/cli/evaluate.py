@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_text
 import sys
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from mixrag.cli.app import Json, app
 from mixrag.cli.options import AskingOptions, StoreOptions, takes
 from mixrag.cli.show import error_line, plain
 from mixrag.errors import SettingError
+from mixrag.files import strict_json
 
 if TYPE_CHECKING:
     from mixrag.evaluation.command import Request
@@ -167,7 +167,7 @@ def _show(found: Evaluation, out: Path, *, as_json: bool) -> None:
     from mixrag.evaluation.report import as_dict, tables
 
     if as_json:
-        sys.stdout.write(json_text.dumps(as_dict(found), ensure_ascii=False, allow_nan=False) + "\n")
+        sys.stdout.write(strict_json(as_dict(found)) + "\n")
         return
     console = Console(highlight=False)
     for title, head, rows, note in tables(found):

@@ -6,7 +6,6 @@ nothing is read as markup.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import sys
@@ -18,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from mixrag.files import strict_json
 
 if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
     from mixrag.answer import Answer, WeightedPassage
@@ -55,14 +56,20 @@ def streaming(stream: Stream) -> None:
     console.print()
 
 
-def withheld(found: Answer) -> None:
-    """In the place of an answer that is not sure enough."""
-    confidence = found.confidence
-    assert confidence is not None  # abstaining is a matter of confidence
-    console = _console()
+def decided(found: Answer) -> None:
+    """The text of a whole answer, or what stands in its place where it is not sure enough."""
+    console, confidence = _console(), found.confidence
+    if confidence is None or not confidence.abstains:
+        return console.print(_coloured(found), soft_wrap=True)
     told = f"No answer: the confidence is {confidence.value:.3f}, and {confidence.threshold:.3f} is asked for."
     console.print(Text(told, style="bold"))
     console.print(Text(plain(f"The best guess would be: {found.text}"), style="dim"), soft_wrap=True)
+
+
+def uncalibrated(setting: str) -> None:
+    """Say why there is no confidence."""
+    told = f"no confidence: it was calibrated with another {setting} (--confidence FILE names another calibration)"
+    _console().print(Text(told, style="dim"), soft_wrap=True)
 
 
 def answer(found: Answer, taken_apart: Why | None, *, as_json: bool) -> None:
@@ -301,16 +308,7 @@ def _component_lines(component: ComponentWhy) -> list[str]:
 
 
 def _json(document: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(_finite(document), ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity: log 0 becomes null."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    sys.stdout.write(strict_json(document) + "\n")
 
 
 def _console() -> Console:

@@ -57,7 +57,8 @@ class TrainingOptions:
         Literal["marginal", "em", "distill"],
         typer.Option(
             help="marginal: -log p(answer | question); em: the same gradient by expectation-maximisation; "
-            "distill: the retriever follows what the language model found useful (PDist, REPLUG-LSR).",
+            "distill: the retriever follows what the language model found useful (PDist; REPLUG-LSR with "
+            "--reverse).",
             rich_help_panel=HOW,
         ),
     ] = "marginal"
@@ -72,6 +73,10 @@ class TrainingOptions:
         float, typer.Option(help="distill: a in r ∝ prior^a · likelihood^(1/τ).", rich_help_panel=HOW)
     ] = 0.0
     likelihood_temperature: Annotated[float, typer.Option(help="distill: τ.", rich_help_panel=HOW)] = 1.0
+    reverse: Annotated[
+        bool,
+        typer.Option("--reverse", help="distill: KL(prior ‖ target) and not the other way.", rich_help_panel=HOW),
+    ] = False
     learning_rate: Annotated[
         float | None,
         typer.Option(help="Of the generator. Default: 5e-4 for lora, 4e-5 for full.", rich_help_panel=HOW),

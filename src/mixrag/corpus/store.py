@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -233,6 +234,18 @@ class Store(search.Search):
                 vectors[filled:stop] = np.frombuffer(b"".join(blobs), "<f4").reshape(len(block), -1)
                 filled = stop
         return rows, vectors
+
+    def digest(self) -> str:
+        """SHA-256 (hexadecimal) of all passages in the order of their rows: equal contents, equal digest."""
+        found = hashlib.sha256()
+        sql = (
+            "SELECT d.hash, p.ordinal, p.text_hash FROM passages p JOIN documents d ON d.id = p.document_id"
+            " ORDER BY p.id"
+        )
+        with self.snapshot():
+            for row in self._connection.execute(sql):
+                found.update(f"{row}\n".encode())
+        return found.hexdigest()
 
     def remove(self, path: Path) -> changes.Removed:
         """Remove a file, or every file below a folder, from the store (the disk is left alone).

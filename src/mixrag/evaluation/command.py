@@ -17,6 +17,7 @@ from mixrag.evaluation.measures import Evaluation, adaptive_k, measured, outcome
 from mixrag.evaluation.report import write_report
 from mixrag.evaluation.scoring import Record, score_pairs
 from mixrag.evaluation.systems import OWN, System, named_systems
+from mixrag.files import model_digest
 from mixrag.pairs import Pair, read_pairs, sample
 from mixrag.rag import RAG
 
@@ -164,18 +165,9 @@ def _identity(rag: RAG) -> str:
     """A digest of models and store: answers of others are not taken for those of this run."""
     models = rag.models
     named = [models.generator, models.adapter, models.encoder, models.question_encoder]
-    content = [[_fingerprint(name) for name in named], str(models.prompt), models.dtype, rag.store.generation]
-    content.append(rag.store.encoder.fingerprint if rag.store.encoder else None)
+    content = [*map(model_digest, named), str(models.prompt), models.dtype, rag.store.digest()]
+    content.append(rag.store.encoder.fingerprint if rag.store.encoder else "none")
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
-
-
-def _fingerprint(name: str | Path | None) -> list[Any]:
-    """A model by name; one on this machine also by its files, their sizes and times."""
-    path = Path(name) if name is not None else None
-    if path is None or not path.exists():
-        return [None if name is None else str(name)]
-    files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
-    return [[str(each), each.stat().st_size, each.stat().st_mtime_ns] for each in files]
 
 
 def _write_confidence(

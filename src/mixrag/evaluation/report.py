@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
 import statistics
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from mixrag.evaluation.bootstrap import Interval, bootstrap
 from mixrag.evaluation.measures import COVERAGES, Difference, Evaluation, Trust
 from mixrag.evaluation.pictures import Picture, pictures
 from mixrag.evaluation.summary import RECALL_AT, Summary
-from mixrag.files import write_whole
+from mixrag.files import strict_json, write_whole
 
 Table = tuple[str, list[str], list[list[str]], str]
 """Title, head, rows, and what the numbers are."""
@@ -32,7 +31,7 @@ def write_report(found: Evaluation, out: Path) -> None:
     """
     drawn = pictures(found)
     files = {
-        "report.json": json.dumps(as_dict(found), ensure_ascii=False, allow_nan=False, indent=1).encode(),
+        "report.json": strict_json(as_dict(found), indent=1).encode(),
         "report.md": markdown(found, drawn).encode(),
         "report.html": html(found, drawn).encode(),
         **{name: content for name, _, content in drawn},
@@ -125,9 +124,9 @@ def _scores(found: Evaluation) -> Table:
     ]
     count = next(iter(found.summaries.values())).n
     note = (
-        f"{count} questions; means with bootstrap 95 % intervals. EM, F1: as SQuAD defines them; contained: a gold "
-        "answer stands in the answer. NLL: -log p(gold answer), in nats. ECE: expected calibration error of the "
-        "confidence, calibrated on one half and measured on the other, both ways. Seconds: median per answer."
+        f"{count} questions; means with bootstrap 95 % intervals. EM, F1: as SQuAD defines them; contained: a "
+        "gold answer stands in the answer. NLL: -log p(gold answer), in nats. ECE: expected calibration error of "
+        "the confidence, calibrated on one half and measured on the other, both ways. Seconds: median per answer."
     )
     return "Scores", head, rows, note
 
@@ -168,8 +167,8 @@ def _confidence_table(found: Evaluation) -> Table:
     ]
     note = (
         f"Of {found.trusted}; fitted on one half, measured on the other, both ways. Of which chance: the ECE that "
-        "perfect confidences of this number would show. Brier: mean squared difference from the outcome. Answered: "
-        "share of the questions at or above the threshold. Off-corpus: "
+        "perfect confidences of this number would show. Brier: mean squared difference from the outcome. "
+        "Answered: share of the questions at or above the threshold. Off-corpus: "
         f"{len(found.off_corpus)} questions of another corpus."
     )
     return "Confidence", head, rows, note
@@ -223,7 +222,7 @@ def _system(found: Evaluation, name: str) -> dict[str, Any]:
         "n": summary.n,
         "seconds": summary.seconds,
         "tokens_per_second": summary.tokens_per_second,
-        "intervals": {each: _finite([getattr(summary, each).low, getattr(summary, each).high]) for each in means},
+        "intervals": {each: [getattr(summary, each).low, getattr(summary, each).high] for each in means},
     }
 
 
@@ -241,20 +240,13 @@ def _difference_cells(each: Difference) -> list[str]:
 
 
 def _interval(found: Interval) -> dict[str, Any]:
-    return {name: _finite(value) for name, value in asdict(found).items()}
+    return asdict(found)
 
 
 def _trust(trust: Trust) -> dict[str, Any]:
     names = ("ece", "chance", "brier", "coverage", "off_corpus_withheld")
     accuracies = {f"{coverage:g}": value for coverage, value in trust.accuracy_at.items()}
     return {**{name: getattr(trust, name) for name in names}, "accuracy_at": accuracies}
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity: log 0 becomes null."""
-    if isinstance(value, list):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _number(value: Interval | float | None, spec: str) -> str:

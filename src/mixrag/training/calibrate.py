@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,10 @@ class Calibration:
     null: float | None
 
 
+REACH = math.log(1000.0)
+"""How far log T may move: where every first passage is the right one the loss falls for ever as T goes to zero."""
+
+
 def calibrate(step: Step, examples: Sequence[Example], batch: int = 32) -> Calibration:
     """Fit the trained scalars of the prior to all examples at once, by L-BFGS.
 
@@ -41,10 +46,13 @@ def calibrate(step: Step, examples: Sequence[Example], batch: int = 32) -> Calib
         raise TrainingError("a temperature or a null score to fit", "neither", "name one in --parts")
     scalars = list(prior.scalars().values())
     before: float | None = None
+    first = prior.log_temperature.detach().clone()
     for _ in range(ROUNDS):
         tables = _tables(step, examples, batch)
         start = _fit(step, tables, scalars)
         before = start if before is None else before
+        with torch.no_grad():
+            prior.log_temperature.clamp_(first - REACH, first + REACH)
     with torch.no_grad():
         after = float(_mean_nll(step, tables))
     if not all(bool(torch.isfinite(scalar)) for scalar in scalars) or before is None:

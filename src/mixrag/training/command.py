@@ -63,18 +63,23 @@ def teach(rag: RAG, request: Request, listener: Listener) -> Lesson:
     asked = asked if result.main else []
     told = _telling(listener)
     scores: dict[str, Summary] = {}
+    sources = [path.name for path in request.pairs]
     if asked:
         scores["before training"] = score_start(trainee, asked, told)
     for name in request.baselines:
         baseline = baseline_of(trainee, name)
         listener.noticed(f"baseline: {BASELINES[name].shown}")
         trained = _trained(baseline, listener)
+        shown = BASELINES[name].shown
         if asked:
-            scores[BASELINES[name].shown] = score_result(baseline, trained.trained, asked, told)
+            scores[shown] = score_result(baseline, trained.trained, asked, told)
+        if trained.main:
+            own = {shown: scores[shown]} if shown in scores else {}
+            card(baseline, sources, len(dev), own, request.command)
     if asked:
         scores["trained"] = score_result(trainee, result.trained, asked, told)
     if result.main:
-        card(trainee, [path.name for path in request.pairs], len(dev), scores, request.command)
+        card(trainee, sources, len(dev), scores, request.command)
     return Lesson(request.out, result, scores)
 
 

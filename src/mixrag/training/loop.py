@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from mixrag.errors import PairsError, TrainingError
+from mixrag.errors import CheckpointError, PairsError, TrainingError
 from mixrag.training.batches import epoch_batches, rate_factor, steps_in_epoch
 from mixrag.training.checkpoint import (
     Checkpoint,
@@ -90,6 +90,8 @@ class Loop:
         self.resumed = False
         self.optimizer = adamw(self.parts)
         self.window = UsageWindow()
+        self.best_before = 0
+        """The best step at the last checkpoint."""
 
     def run(self) -> Progress:
         """Train to the end, and leave the best or the last weights in the models.
@@ -99,6 +101,8 @@ class Loop:
             CheckpointError: the folder holds checkpoints of another run.
         """
         self._resume()
+        # No process may write the first checkpoint while another still looks for one to go on from.
+        self.accelerator.wait_for_everyone()
         log = MetricsLog(self.folder, self.progress.step if self.resumed else None) if self._main else None
         self.listener.started(self.progress.step, self.total)
         try:
@@ -200,13 +204,15 @@ class Loop:
         return summed.cpu()
 
     def _diagnose(self, learnt: Learnt) -> dict[str, float]:
-        questions = learnt.questions
-        if not questions or len(questions[0].components) < 2:
+        both = zip(learnt.questions, learnt.coefficients, strict=True)
+        some = [(q, c) for q, c in both if len(q.components) > 1]  # one component has nothing to diagnose
+        if not some:
             return {}
+        questions = [q for q, _ in some]
         ids = [[component_name(c) for c in q.components] for q in questions]
         priors = [q.log_prior.detach() for q in questions]
         found = [gold_found(q) for q in questions]
-        posteriors = [c.log_posterior for c in learnt.coefficients]
+        posteriors = [c.log_posterior for _, c in some]
         self.window.add([q.example.pair.question for q in questions], priors, posteriors, ids, found)
         return step_diagnostics(priors, posteriors, ids, found) | self.window.summary()
 
@@ -283,9 +289,11 @@ class Loop:
             state["likelihoods"] = self.step.likelihoods.state()
             kept |= self.step.likelihoods.tensors()
             checkpoint = Checkpoint(self.progress.step, {**kept, **tensors, **memory.tensors()}, state)
-            save_checkpoint(
-                self.folder / "checkpoints", checkpoint, self.fingerprint, protect={self.progress.best_step}
-            )
+            # The best of before stays as long as this checkpoint may turn out damaged, and the one before be used.
+            best = self.progress.best_step
+            protect = {best, self.best_before}
+            save_checkpoint(self.folder / "checkpoints", checkpoint, self.fingerprint, protect=protect)
+            self.best_before = best
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> None:
@@ -300,6 +308,7 @@ class Loop:
         self.step.likelihoods.restore(found.tensors, found.state["likelihoods"])
         self.step.memory = Memory.restored(found.tensors, found.state["held"])
         self.progress = Progress(**found.state["progress"])
+        self.best_before = self.progress.best_step
         self.window = UsageWindow.from_state(found.state["window"])
         self.listener.noticed(f"resumed at step {self.progress.step}")
 
@@ -314,7 +323,11 @@ class Loop:
     def _take_best(self) -> None:
         """Where dev pairs are to say which weights were the best, go back to them."""
         if self.dev and self.settings.keep == "best" and self.progress.best_step != self.progress.step:
-            found = checkpoint_at(self.folder / "checkpoints", self.progress.best_step, self.fingerprint)
+            try:
+                found = checkpoint_at(self.folder / "checkpoints", self.progress.best_step, self.fingerprint)
+            except CheckpointError as error:
+                self.listener.noticed(f"the last weights are kept, for want of the best: {error}")
+                return
             self._load(found)
             self.listener.noticed(
                 f"the weights of step {self.progress.best_step} are kept, the best on the dev pairs"

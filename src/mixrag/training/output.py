@@ -16,7 +16,7 @@ from mixrag.errors import TrainingError
 from mixrag.files import write_whole
 from mixrag.training.generators import TrainableGenerator
 from mixrag.training.prior import TrainablePrior
-from mixrag.training.settings import TrainingSettings
+from mixrag.training.settings import OBJECTIVES, TrainingSettings
 
 CARD = "README.md"
 
@@ -111,7 +111,7 @@ def write_card(folder: Path, card: Card) -> None:
     lines = [
         f"# {card.title}",
         "",
-        "Trained by mixrag from question-answer pairs alone, by the marginal likelihood of the mixture.",
+        f"Trained by mixrag from question-answer pairs alone; objective: {OBJECTIVES[card.settings.objective]}.",
         "Open it with `mixrag ask QUESTION --store STORE --model FOLDER`.",
         "",
         "## Started from",

@@ -14,12 +14,11 @@ import torch
 from mixrag.corpus import check_encoder
 from mixrag.encoder import SentenceEncoder
 from mixrag.errors import ModelError, SettingError
-from mixrag.generator import PromptTemplate, load_generator
+from mixrag.generator import load_generator
 from mixrag.generator.adapter import CONFIG, WEIGHTS
 from mixrag.generator.base import ModelGenerator
-from mixrag.generator.loading import default_prompt
-from mixrag.models import Models
 from mixrag.rag import RAG
+from mixrag.settings import Settings
 from mixrag.trained import MODELS, Trained, write_trained
 from mixrag.training.calibrate import Calibration, calibrate
 from mixrag.training.checkpoint import has_checkpoint
@@ -31,7 +30,7 @@ from mixrag.training.output import save_adapter, save_encoders, save_generator, 
 from mixrag.training.prior import TrainablePrior
 from mixrag.training.settings import SCALARS
 from mixrag.training.step import Step
-from mixrag.training.trainee import Trainee, claim, fingerprint, refuse_other, starting_adapter
+from mixrag.training.trainee import Trainee, claim, fingerprint, refuse_other, starting_adapter, starting_prompt
 
 
 @dataclass(frozen=True)
@@ -137,9 +136,15 @@ def _check(trainee: Trainee) -> None:
         raise SettingError(
             "--parts generator where no passage is retrieved (k = 0)", str(settings.parts), "set it"
         )
-    if mixture.group == "all" and mixture.null is None and settings.trains_retriever:
+    if _is_one_component(mixture) and settings.trains_retriever:
         found = "one component, whose prior is 1 whatever the retriever says"
         raise SettingError("several components to train a retriever", found, "use --parts generator, or --group 1")
+
+
+def _is_one_component(mixture: Settings) -> bool:
+    """True where the one component's prior is 1 whatever the retriever says."""
+    alone = mixture.group == "all" or (mixture.k != "all" and mixture.group >= mixture.k)
+    return alone and mixture.null is None and mixture.normaliser == "top-k"
 
 
 def _accelerator(device: str | None) -> Any:
@@ -168,11 +173,6 @@ def _trainable_generator(trainee: Trainee) -> TrainableGenerator:
     )
     start = starting_adapter(models) if lora else None
     return TrainableGenerator(cast(ModelGenerator, generator), trainee.settings, start)
-
-
-def starting_prompt(models: Models) -> PromptTemplate:
-    """The prompt that training goes on with: the one given, or that of the reader it starts from."""
-    return models.prompt or default_prompt(models.generator, models.adapter)
 
 
 def _trainable_prior(trainee: Trainee) -> TrainablePrior | None:
@@ -242,7 +242,7 @@ def _copied_adapter(trainee: Trainee) -> dict[str, str]:
     adapter = trainee.rag.models.adapter
     if adapter is None or str(adapter) == "none":
         return {}
-    source = Path(adapter)
+    source = Path(adapter).expanduser()
 
     def copy(folder: Path) -> None:
         for name in (CONFIG, WEIGHTS):

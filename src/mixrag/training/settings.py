@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -17,6 +18,11 @@ WHOLE = (
 """Fields that are whole numbers from 1."""
 SCALARS: frozenset[Part] = frozenset({"temperature", "null"})
 Objective = Literal["marginal", "em", "distill"]
+OBJECTIVES: Mapping[Objective, str] = {
+    "marginal": "the marginal likelihood of the mixture",
+    "em": "the marginal likelihood of the mixture, by expectation-maximisation",
+    "distill": "the retriever follows the language model's likelihoods (distillation)",
+}
 Method = Literal["lora", "full"]
 Keep = Literal["best", "last"]
 
@@ -39,6 +45,8 @@ class TrainingSettings:
     """a of the distillation target."""
     likelihood_temperature: float = 1.0
     """τ of the distillation target; ℓ is there the mean token log-likelihood, as in Atlas' PDist."""
+    reverse: bool = False
+    """distill: KL(π ‖ r), REPLUG LSR's divergence, in the place of KL(r ‖ π), Atlas'."""
     method: Method = "lora"
     """How the generator is trained: a low-rank adapter, or all of its weights."""
     rank: int = 16
@@ -115,6 +123,7 @@ class TrainingSettings:
         )
         held = self.e_step_every > 1 and self.objective != "em"
         _require(not held, "objective em to hold responsibilities (e-step-every > 1)", self.objective)
+        _require(not self.reverse or self.objective == "distill", "objective distill for reverse", self.objective)
         _require(0 <= self.prior_power < math.inf, "prior power >= 0", self.prior_power)
         _require(0 <= self.weight_decay < 1, "weight decay in [0, 1)", self.weight_decay)
 

@@ -150,7 +150,7 @@ class Step:
 
     def _known(self, example: Example, mixture: Mixture, e_step: bool) -> Held | None:
         """Responsibilities that need no E-step."""
-        if len(mixture.components) == 1 and len(example.answers) == 1 and self.trained is not None:
+        if _is_certain(mixture) and len(example.answers) == 1 and self.trained is not None:
             return _only(example)
         if e_step or self.trained is None:  # a frozen generator's likelihoods are kept: its E-steps read nothing
             return None
@@ -199,7 +199,7 @@ class Step:
         means = log_likelihood.sum(-1) / mask.sum(-1, keepdim=True)
         best = means[log_sum(means.detach(), -1).argmax()]
         target = log_target(log_prior, best, settings.prior_power, settings.likelihood_temperature)
-        distilled = distillation_loss(log_prior, target)
+        distilled = distillation_loss(log_prior, target, settings.reverse)
         # The generator learns by the marginal likelihood; the prior in it is held fixed.
         generator = -log_any_marginal(log_prior.detach(), log_likelihood, self.mixture.switch, mask)
         return distilled + (generator if self.trained is not None else 0.0)
@@ -278,6 +278,11 @@ def component_name(component: Component) -> str | None:
 
 def _names(components: Sequence[Component]) -> tuple[str, ...]:
     return tuple(component_name(component) or "" for component in components)
+
+
+def _is_certain(mixture: Mixture) -> bool:
+    """One component, which every draw gives; under the full normaliser a draw may also be of what is left out."""
+    return len(mixture.components) == 1 and abs(float(mixture.log_prior.detach()[0])) < 1e-12
 
 
 def _only(example: Example) -> Held:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mixrag.errors import CheckpointError, TrainingError
-from mixrag.files import write_whole
+from mixrag.files import model_digest, write_whole
+from mixrag.generator import PromptTemplate
 from mixrag.generator.adapter import WEIGHTS
+from mixrag.generator.loading import default_prompt
 from mixrag.models import Models
 from mixrag.packaged import packaged_reader
 from mixrag.pairs import Pair, digest
@@ -42,10 +44,12 @@ def fingerprint(trainee: Trainee) -> dict[str, str]:
     rag, models = trainee.rag, trainee.rag.models
     store = rag.store.encoder
     return {
-        "language model": str(models.generator),
-        "adapter to start from": shown_adapter(starting_adapter(models)),
-        "encoder": f"{models.encoder} {models.question_encoder} {store.fingerprint if store else ''}",
-        "store": str(rag.store.generation),
+        "language model": model_digest(models.generator),
+        "adapter to start from": model_digest(starting_adapter(models)),
+        "prompt": json.dumps(asdict(starting_prompt(models)), sort_keys=True),
+        "encoder": store.fingerprint if store else "none",
+        "question encoder": model_digest(models.question_encoder),
+        "store": rag.store.digest(),
         "training pairs": digest(trainee.pairs),
         "dev pairs": digest(trainee.dev) if trainee.dev else "none",
         "mixture settings": json.dumps(_jsonable(rag.settings), sort_keys=True),
@@ -57,8 +61,13 @@ def fingerprint(trainee: Trainee) -> dict[str, str]:
 def starting_adapter(models: Models) -> Path | None:
     """The adapter that a run starts from: the one given, or the packaged reader of the packaged model."""
     if models.adapter is not None:
-        return None if str(models.adapter) == NO_ADAPTER else Path(models.adapter)
+        return None if str(models.adapter) == NO_ADAPTER else Path(models.adapter).expanduser()
     return packaged_reader() if models.generator is None else None
+
+
+def starting_prompt(models: Models) -> PromptTemplate:
+    """The prompt that training goes on with: the one given, or that of the reader it starts from."""
+    return models.prompt or default_prompt(models.generator, models.adapter)
 
 
 def shown_adapter(adapter: Path | None) -> str:
