@@ -1,9 +1,9 @@
 """Which passage is an answer owed to? Several methods beside the passage that holds the gold answer, as tables.
 
-Every question is answered greedily by the mixture over k passages, and this answer is attributed by every method. The
-last two explain its probability given one prompt with all passages, on the same language model. LM calls are prompts
-read with the answer, beyond answering. Every question is appended to --out as it comes; a second run with the same
-file goes on where the first stopped (give each model and store a file of its own).
+Every question is answered greedily by the mixture over k passages, and this answer is attributed by every method.
+The last two explain its probability given one prompt with all passages, on the same language model. LM calls are
+prompts read with the answer, beyond answering. Every question is appended to --out as it comes; a second run with
+the same file goes on where the first stopped (give each model and store a file of its own).
 
     python benchmarks/attribution.py PAIRS.jsonl --store DIR [--model DIR] [-k 5] [--masks 32] [--out FILE]
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from mixrag.evaluation import (
     AttributedQuestion,
+    Method,
     attribute_pairs,
     chance,
     concatenation_leave_one_out,
@@ -53,7 +54,7 @@ def main() -> None:
     options = parser.parse_args()
     pairs = sample(read_pairs([options.pairs]).pairs, options.questions, 0)
     settings = {"k": options.k, "switch": options.switch, "max_tokens": 32}
-    methods = {
+    methods: dict[str, Method] = {
         "chance": chance,
         "prior": prior,
         "posterior": posterior,
@@ -73,7 +74,8 @@ def report(records: Sequence[AttributedQuestion]) -> str:
     """What was counted, the table of methods, and their differences to the posterior."""
     counted = [record for record in records if record.methods]
     right = sum(record.exact == 1.0 for record in counted)
-    head = f"{len(records)} questions; {len(counted)} with a relevant passage retrieved, {right} of them answered right"
+    found = f"{len(counted)} with a relevant passage retrieved, {right} of them answered right"
+    head = f"{len(records)} questions; {found}"
     if not counted:
         return head
     tables = method_table(summarise_methods(records)), difference_table(records, "posterior")

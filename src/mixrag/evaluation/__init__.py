@@ -12,6 +12,7 @@ from mixrag.evaluation.agreement import (
 )
 from mixrag.evaluation.attribution import (
     Attribution,
+    Method,
     chance,
     concatenation_leave_one_out,
     context_cite,
@@ -37,6 +38,7 @@ __all__ = [
     "AttributedQuestion",
     "Attribution",
     "Interval",
+    "Method",
     "MethodSummary",
     "Record",
     "Summary",

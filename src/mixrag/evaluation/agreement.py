@@ -18,14 +18,12 @@ from typing import Any
 from torch import Tensor
 
 from mixrag.answer import Answer
-from mixrag.evaluation.attribution import Attribution
+from mixrag.evaluation.attribution import Method
 from mixrag.evaluation.bootstrap import Interval, bootstrap, paired_difference
 from mixrag.evaluation.matching import exact_match
 from mixrag.evaluation.scoring import append, fingerprint, relevant, resume, with_filter
 from mixrag.pairs import Pair
 from mixrag.rag import RAG
-
-Methods = Mapping[str, Callable[[Answer], Attribution]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,9 @@ def reciprocal_rank(scores: Tensor, flags: Sequence[bool]) -> float:
     return sum(math.comb(size - i, good - 1) / (before + i) for i in range(1, size + 1)) / math.comb(size, good)
 
 
-def attribute_pair(rag: RAG, pair: Pair, changes: Mapping[str, Any], methods: Methods) -> AttributedQuestion:
+def attribute_pair(
+    rag: RAG, pair: Pair, changes: Mapping[str, Any], methods: Mapping[str, Method]
+) -> AttributedQuestion:
     """Answer a pair's question and attribute this answer by every method.
 
     Args:
@@ -101,7 +101,7 @@ def attribute_pair(rag: RAG, pair: Pair, changes: Mapping[str, Any], methods: Me
     return AttributedQuestion(pair.question, answer.text, exact_match(answer.text, pair.answers), flags, found)
 
 
-def _measured(method: Callable[[Answer], Attribution], answer: Answer, flags: Sequence[bool]) -> Agreement:
+def _measured(method: Method, answer: Answer, flags: Sequence[bool]) -> Agreement:
     start = time.perf_counter()
     found = method(answer)
     seconds = time.perf_counter() - start
@@ -112,7 +112,7 @@ def attribute_pairs(
     rag: RAG,
     pairs: Sequence[Pair],
     changes: Mapping[str, Any],
-    methods: Methods,
+    methods: Mapping[str, Method],
     *,
     out: Path | None = None,
     system: str = "",

@@ -13,6 +13,7 @@ A higher score means that the answer owes more to the passage; only the order of
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,9 @@ class Attribution:
     """(K,) float64, in the order of the answer's passages; never NaN."""
     calls: int
     """LM calls beyond answering."""
+
+
+Method = Callable[[Answer], Attribution]
 
 
 def chance(answer: Answer) -> Attribution:
