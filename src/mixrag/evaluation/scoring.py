@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -27,6 +27,7 @@ from mixrag.pairs import Pair, digest
 from mixrag.rag import RAG
 from mixrag.settings import Settings
 
+T = TypeVar("T")
 VERDICTS = frozenset({"yes", "no", "maybe", "true", "false"})
 
 
@@ -84,7 +85,7 @@ def score_pair(rag: RAG, pair: Pair, changes: Mapping[str, Any], recall_k: int =
         PairsError: question and answers do not fit into the model's context.
         MixragError: as ``RAG.ask``.
     """
-    changes = _with_filter(rag, pair, changes)
+    changes = with_filter(rag, pair, changes)
     recall_k = 0 if changes.get("k", rag.settings.k) == 0 else recall_k
     wider = {**changes, "k": recall_k, "max_outside": None}
     rank = first_relevant(rag, pair, wider) if recall_k else None
@@ -142,14 +143,14 @@ def score_pairs(
     Raises:
         MixragError: ``out`` is another kind of file, or as ``score_pair``.
     """
-    done = {} if out is None else _resume(out)
+    done = {} if out is None else resume(out, _record)
     records = []
     for number, pair in enumerate(pairs, 1):
-        key = system, _fingerprint(rag, pair, changes)
+        key = system, fingerprint(rag, pair, changes)
         if key not in done:
             done[key] = score_pair(rag, pair, changes)
             if out is not None:
-                _append(out, key, done[key])
+                append(out, key, done[key])
         records.append(done[key])
         if progress is not None:
             progress(number, len(pairs))
@@ -197,7 +198,8 @@ def _document_passages(store: Store, pair: Pair) -> list[Passage]:
     return [passage for path in paths for passage in store.passages(store.rows_where({"document": path}))]
 
 
-def _with_filter(rag: RAG, pair: Pair, changes: Mapping[str, Any]) -> dict[str, Any]:
+def with_filter(rag: RAG, pair: Pair, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes to the settings with the filter of a pair added to theirs."""
     where = {**changes.get("where", rag.settings.where), **pair.where}
     return {**changes, "where": where}
 
@@ -218,10 +220,10 @@ def _with_room(rag: RAG, mixture: Mixture, tokens: int, changes: Mapping[str, An
     return rag.condition(mixture.question, **{**changes, "max_tokens": tokens})
 
 
-def _fingerprint(rag: RAG, pair: Pair, changes: Mapping[str, Any]) -> str:
+def fingerprint(rag: RAG, pair: Pair, changes: Mapping[str, Any]) -> str:
     """What a record is a function of, beside the models and the store."""
     own = {field.name: getattr(rag.settings, field.name) for field in fields(Settings)}
-    content = json.dumps([digest([pair]), {**own, **_with_filter(rag, pair, changes)}], sort_keys=True)
+    content = json.dumps([digest([pair]), {**own, **with_filter(rag, pair, changes)}], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -229,7 +231,12 @@ _FIRST = b'{"system": '
 """How every line of a file of records begins."""
 
 
-def _append(out: Path, key: tuple[str, str], record: Record) -> None:
+def append(out: Path, key: tuple[str, str], record: Any) -> None:
+    """Add a line with a record (a dataclass) to a file, under its system and fingerprint.
+
+    Raises:
+        MixragError: it cannot be written.
+    """
     line = json.dumps({"system": key[0], "pair": key[1], **asdict(record)}, ensure_ascii=False)
     try:
         with out.open("a", encoding="utf-8") as stream:
@@ -239,14 +246,18 @@ def _append(out: Path, key: tuple[str, str], record: Record) -> None:
         raise MixragError("scores to be written", found, "mend it and run again: what is written stays") from error
 
 
-def _resume(out: Path) -> dict[tuple[str, str], Record]:
-    """Records of a file by system and fingerprint; a last line without its end is taken off the file."""
+def resume(out: Path, record: Callable[[dict[str, Any]], T]) -> dict[tuple[str, str], T]:
+    """Records of a file by system and fingerprint; a last line without its end is taken off the file.
+
+    Raises:
+        MixragError: ``out`` is another kind of file, or ``record`` makes nothing of a line.
+    """
     if not out.exists():
         return {}
     if not out.is_file():
         raise _foreign(out, "no file")
     *lines, torn = out.read_bytes().split(b"\n")
-    done = dict(_parse(out, number, line) for number, line in enumerate(lines, 1))
+    done = dict(_parse(out, number, line, record) for number, line in enumerate(lines, 1))
     if torn:
         if torn[: len(_FIRST)] != _FIRST[: len(torn)]:
             raise _foreign(out, f"something else on line {len(lines) + 1}")
@@ -255,14 +266,20 @@ def _resume(out: Path) -> dict[tuple[str, str], Record]:
     return done
 
 
-def _parse(out: Path, number: int, line: bytes) -> tuple[tuple[str, str], Record]:
+def _parse(
+    out: Path, number: int, line: bytes, record: Callable[[dict[str, Any]], T]
+) -> tuple[tuple[str, str], T]:
     try:
         row = json.loads(line)
-        values = {field.name: row[field.name] for field in fields(Record)}
-        listed = {name: tuple(values[name]) for name in ("priors", "posteriors", "relevant")}
-        return (row["system"], row["pair"]), Record(**{**values, **listed})
+        return (row["system"], row["pair"]), record(row)
     except (ValueError, TypeError, KeyError) as error:
         raise _foreign(out, f"something else on line {number}") from error
+
+
+def _record(row: dict[str, Any]) -> Record:
+    values = {field.name: row[field.name] for field in fields(Record)}
+    listed = {name: tuple(values[name]) for name in ("priors", "posteriors", "relevant")}
+    return Record(**{**values, **listed})
 
 
 def _foreign(out: Path, found: str) -> MixragError:
