@@ -178,14 +178,14 @@ def _with_filter(rag: RAG, pair: Pair, changes: Mapping[str, Any]) -> dict[str, 
 
 def _gold_nll(rag: RAG, pair: Pair, answer: Answer, changes: Mapping[str, Any]) -> tuple[float, int]:
     golds = list(dict.fromkeys(map(rag.generator.answer_tokens, pair.answers)))
-    mixture = _with_room(rag, answer.scored.mixture, max(map(len, golds)), changes)
+    mixture = with_room(rag, answer.scored.mixture, max(map(len, golds)), changes)
     log_probs = [mixture.score_tokens(tokens).log_prob for tokens in golds]
     best = max(range(len(golds)), key=log_probs.__getitem__)
     log_sum = torch.tensor(log_probs, dtype=torch.float64).logsumexp(0)
     return -float(log_sum), len(golds[best])
 
 
-def _with_room(rag: RAG, mixture: Mixture, tokens: int, changes: Mapping[str, Any]) -> Mixture:
+def with_room(rag: RAG, mixture: Mixture, tokens: int, changes: Mapping[str, Any]) -> Mixture:
     """The mixture itself, or one whose prompts leave room for an answer of so many tokens (as ``RAG.score``)."""
     if tokens <= mixture.reserve:
         return mixture
