@@ -59,8 +59,11 @@ class Contest:
 
     @cached_property
     def chosen(self) -> int:
-        """Of the holders one that answers right, if there is, and of these the one with most prior."""
-        return max(self.holders, key=lambda j: (self.answers_right(j), float(self.mixture.log_prior[j]), -j))
+        """Of the holders that answer right the one with most prior; else the one that comes nearest to it."""
+        rights = [j for j in self.holders if self.answers_right(j)]
+        if rights:
+            return max(rights, key=lambda j: float(self.mixture.log_prior[j]))
+        return max(self.holders, key=self.best_under)
 
     def answers_right(self, j: int) -> bool:
         """Component j alone writes a right answer, or finds one more probable than both what it and they wrote."""
@@ -116,12 +119,12 @@ def weighted(contest: Contest) -> Weighted | None:
     if contest.written is None or not contest.holders:
         return None
     j = contest.chosen
-    failed = False if contest.answers_right(j) else None
+    failed = not contest.is_decided and contest.answers_right(j)
     return Weighted(
-        passed=True if contest.is_decided else failed,
+        passed=contest.is_decided or (False if failed else None),
         prior=float(contest.mixture.log_prior[j].exp()),
         posterior=float(contest.written.posterior[j]),
-        needed=_needed(contest, contest.written, j),
+        needed=_needed(contest, contest.written, j) if failed else None,
         is_first=j == 0,
     )
 

@@ -25,9 +25,9 @@ class Holding:
 
     place: Place
     """"passage": in passages that the filter lets through. "split": spread over neighbouring passages of a
-    document. "filtered": only in what the filter shuts out. "document": in no passage literally, but the pair names
-    a document of the store. "absent": in no passage. "unknown document": the pair's document is not in the store.
-    "unwritten": a verdict (yes, no), which no passage needs to hold, and the pair names no document."""
+    document. "filtered": only in what the filter shuts out. "document": in no passage literally, but the pair
+    names a document of the store. "absent": in no passage. "unknown document": the pair's document is not in the
+    store. "unwritten": a verdict (yes, no), which no passage needs to hold, and the pair names no document."""
     passages: tuple[Passage, ...] = ()
     """Those that hold it, over which it is spread, or of which the document consists."""
 

@@ -128,8 +128,8 @@ class Weighted:
     posterior: float
     """Its posterior given what was written: the expected share of those tokens that it wrote."""
     needed: float | None
-    """The least prior with which the expected answer is as probable as what was written, the other components
-    keeping their proportions; 0 where it needs none, None where no prior is enough, or switch is not 0."""
+    """Where the stage failed, at switch 0: the least prior with which an expected answer is as probable as what was
+    written, the other components keeping their proportions; None elsewhere, or where no prior is enough."""
     is_first: bool
     """No component has a better rank."""
 
@@ -244,10 +244,13 @@ class Decoded:
         """What was found."""
         if self.is_cut_off:
             return f"the answer was cut off at --max-tokens; the expected one takes {self.tokens} tokens"
-        both = f"{self.answer!r} (log p {self.log_prob:.3f}), {self.expected!r} ({self.expected_log_prob:.3f})"
-        if not self.passed:
-            return f"the mixture prefers the expected answer, but {self.decoder} decoding missed it: {both}"
-        return f"{self.decoder} decoding wrote what the mixture prefers: {both}"
+        wrote = f"{self.decoder} decoding wrote {self.answer!r} (log p {self.log_prob:.3f})"
+        other = f"{self.expected!r} has log p {self.expected_log_prob:.3f}"
+        return (
+            f"{wrote}; {other}"
+            if self.passed
+            else f"{wrote}, but the mixture prefers the expected answer: {other}"
+        )
 
     @property
     def remedy(self) -> str:

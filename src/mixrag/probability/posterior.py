@@ -93,7 +93,7 @@ def log_prior_to_lead(log_prior: Tensor, log_answer: Tensor, log_rival: Tensor) 
     """Log of the least prior with which passage j makes an answer as probable as a rival, for each j, (*B, K).
 
     At switch 0, from log p(y | x, z_j) (*B, K) of the answer a and of the rival b. The others, and what a
-    truncated prior leaves out, share 1 - π in the proportions that they have: with R_j their ``log_leave_one_out``,
+    truncated prior leaves out, share 1 - π in their present proportions: with R_j their ``log_leave_one_out``,
 
         π ℓ_j(a) + (1-π) R_j(a) = π ℓ_j(b) + (1-π) R_j(b)
         log-odds of π = log[R_j(b) - R_j(a)] - log[ℓ_j(a) - ℓ_j(b)]
