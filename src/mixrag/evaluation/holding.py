@@ -85,8 +85,13 @@ def _choose(
 
 
 def _rows_of_document(store: Store, pair: Pair) -> frozenset[int]:
-    paths = [record.path for record in store.documents() if in_document(record.path, pair)]
+    paths = [record.path for record in store.documents() if _is_named(record.path, pair)]
     return frozenset(row for path in paths for row in store.rows_where({"document": path}).tolist())
+
+
+def _is_named(path: str, pair: Pair) -> bool:
+    """True for the pair's document, and for every record of a file that it names."""
+    return in_document(path, pair) or in_document(path.rpartition("#")[0], pair)
 
 
 def _search(

@@ -128,7 +128,7 @@ class Weighted:
     posterior: float
     """Its posterior given what was written: the expected share of those tokens that it wrote."""
     needed: float | None
-    """Where the stage failed, at switch 0: the least prior with which an expected answer is as probable as what was
+    """Where the stage failed, at switch 0: the least prior with which an expected answer is as probable as the one
     written, the other components keeping their proportions; None elsewhere, or where no prior is enough."""
     is_first: bool
     """No component has a better rank."""
