@@ -275,7 +275,7 @@ def test_beam_search_finds_what_was_decoded_too_greedily(planted: Callable[[Plan
     case = PLANTED["decoded too greedily"]
     with planted(case) as rag:
         found = run(rag, case)
-        assert found.decoded.beam_finds_it and found.decoded.expected_log_prob > found.decoded.log_prob
+        assert found.decoded.beam_is_right and found.decoded.expected_log_prob > found.decoded.log_prob
         assert diagnose(rag, QUESTION, case.expected, decoder="beam").right
         narrow = diagnose(rag, QUESTION, case.expected, decoder="beam", beams=1)
         assert (narrow.right, narrow.failed) in ((True, None), (False, "decoded"))
@@ -413,3 +413,15 @@ def test_equal_settings_give_equal_diagnoses(planted: Callable[[Planted], RAG]) 
     with planted(PLANTED["low weight"]) as rag:
         first, second = (run(rag, PLANTED["low weight"]).as_dict() for _ in range(2))
     assert first == second and set(first["stages"]) == set(STAGES)
+
+
+def test_decoding_is_not_blamed_where_beam_search_finds_a_better_wrong_answer(
+    planted: Callable[[Planted], RAG],
+) -> None:
+    """Greedy decoding missed two answers; the mixture's own is the wrong one of them."""
+    law = {"nine crowns": 0.27, "no": 0.31, "four crowns": 0.2, "four": 0.15}
+    with planted(Planted(None, "", laws={**READS, "nine": law}, files=without("wrong.txt", "hens.txt"))) as rag:
+        found = diagnose(rag, QUESTION, ["nine crowns"])
+        assert found.answer.text == "four crowns" and found.decoded.expected_log_prob > found.decoded.log_prob
+        assert (found.failed, found.decoded.passed, found.decoded.beam) == ("used", True, "no")
+        assert diagnose(rag, QUESTION, ["no"]).failed == "decoded"

@@ -66,10 +66,10 @@ class Contest:
         return max(self.holders, key=self.best_under)
 
     def answers_right(self, j: int) -> bool:
-        """Component j alone writes a right answer, or finds one more probable than both what it and they wrote."""
+        """Component j alone writes a right answer, or finds one ahead of what it writes and of the rival."""
         rivals = [self.holders[j].log_prob]
-        if self.written is not None:
-            rivals.append(float(self.written.log_component[j]))
+        if self.rival is not None:
+            rivals.append(float(self.rival.log_component[j]))
         return self.is_right(self.holders[j]) or self.best_under(j) > max(rivals)
 
     def best_under(self, j: int) -> float:
@@ -85,11 +85,28 @@ class Contest:
         return next((right for right in self.rights if right.tokens[: len(written)] == written), None)
 
     @cached_property
+    def searched(self) -> ScoredAnswer | None:
+        """What beam search finds, where a right answer is ahead of the written one; None: not searched."""
+        if self.written is None or self.begun or self.is_right(self.written):
+            return None
+        if self.settings.decoder == "beam" or self.best.log_prob <= self.written.log_prob:
+            return None
+        return _beam(self.mixture, self.settings)
+
+    @cached_property
+    def rival(self) -> ScoredAnswer | None:
+        """The answer that a right one must beat: the written one, or a more probable one that is wrong as well."""
+        found = self.searched
+        if self.written is None or found is None or self.is_right(found):
+            return self.written
+        return max(self.written, found, key=lambda answer: answer.log_prob)
+
+    @cached_property
     def is_decided(self) -> bool:
         """The mixture prefers a right answer, or gives all the prior to a component that answers right."""
-        if self.written is None:
+        if self.written is None or self.rival is None:
             return False
-        if self.is_right(self.written) or self.begun or self.best.log_prob > self.written.log_prob:
+        if self.is_right(self.written) or self.begun or self.best.log_prob > self.rival.log_prob:
             return True
         return any(self.answers_right(j) and float(self.mixture.log_prior[j]) > -_ROUNDING for j in self.holders)
 
@@ -100,7 +117,7 @@ def decoded(contest: Contest) -> Decoded | None:
     if written is None:
         return None
     passed = contest.is_right(written) or not contest.is_decided
-    tried = not (passed or contest.begun or settings.decoder == "beam")
+    beam_search = contest.searched
     return Decoded(
         passed=passed,
         answer=written.text,
@@ -110,13 +127,15 @@ def decoded(contest: Contest) -> Decoded | None:
         decoder=settings.decoder,
         tokens=len((contest.begun or best).tokens),
         is_cut_off=contest.begun is not None,
-        beam_finds_it=contest.is_right(_beam(contest.mixture, settings)) if tried else None,
+        beam=None if beam_search is None else beam_search.text,
+        beam_log_prob=None if beam_search is None else beam_search.log_prob,
+        beam_is_right=None if beam_search is None else contest.is_right(beam_search),
     )
 
 
 def weighted(contest: Contest) -> Weighted | None:
     """The prior against the one that was needed; None where no holder was retrieved."""
-    if contest.written is None or not contest.holders:
+    if contest.written is None or contest.rival is None or not contest.holders:
         return None
     j = contest.chosen
     failed = not contest.is_decided and contest.answers_right(j)
@@ -124,7 +143,7 @@ def weighted(contest: Contest) -> Weighted | None:
         passed=contest.is_decided or (False if failed else None),
         prior=float(contest.mixture.log_prior[j].exp()),
         posterior=float(contest.written.posterior[j]),
-        needed=_needed(contest, contest.written, j) if failed else None,
+        needed=_needed(contest, contest.rival, j) if failed else None,
         is_first=j == 0,
     )
 
@@ -151,13 +170,13 @@ def used(contest: Contest) -> Used | None:
     )
 
 
-def _needed(contest: Contest, written: ScoredAnswer, j: int) -> float | None:
-    """The least prior with which component j makes a right answer as probable as the written one."""
+def _needed(contest: Contest, rival: ScoredAnswer, j: int) -> float | None:
+    """The least prior with which component j makes a right answer as probable as the rival."""
     mixture = contest.mixture
     if mixture.switch != 0.0:
         return None
     log_needed = min(
-        float(log_prior_to_lead(mixture.log_prior, right.log_component, written.log_component)[j])
+        float(log_prior_to_lead(mixture.log_prior, right.log_component, rival.log_component)[j])
         for right in contest.rights
     )
     return None if log_needed > 0.0 else math.exp(log_needed)

@@ -2,10 +2,10 @@
 
 The stages are those of the formula Σ_j p(z_j | x) p(y | x, z_j): is z in the store (indexed), among the k
 (retrieved), with which prior (weighted), with which likelihood (used), and did decoding find the best y (decoded).
-Where a passage that holds the expected answer a was retrieved, and b was written, exactly one of the last three
-fails:
+Let a be the expected answer, and b the more probable of what was written and, if a beats that, of what beam search
+finds. Where a passage that holds a was retrieved and the answer is wrong, exactly one of the last three fails:
 
-    decoded     p(a | x) > p(b | x), or b is the cut off beginning of a
+    decoded     p(a | x) > p(b | x), or what was written is the cut off beginning of a
     weighted    else, where the passage alone answers right: with all the weight, the answer would be right
     used        else
 """

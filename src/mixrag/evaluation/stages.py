@@ -121,15 +121,15 @@ class Weighted:
     """Did the passage's prior let its answer win?"""
 
     passed: bool | None
-    """False where the passage alone answers right, yet the mixture prefers what it wrote: with enough weight the
-    answer would be right. None where no weight would help, since the passage alone does not answer right."""
+    """False where the passage alone answers right, yet the mixture prefers another answer: with enough weight
+    the answer would be right. None where no weight would help, since the passage alone does not answer right."""
     prior: float
     """p(component | question) of the component that holds it."""
     posterior: float
     """Its posterior given what was written: the expected share of those tokens that it wrote."""
     needed: float | None
     """Where the stage failed, at switch 0: the least prior with which an expected answer is as probable as the one
-    written, the other components keeping their proportions; None elsewhere, or where no prior is enough."""
+    preferred to it, the other components keeping their proportions; None elsewhere, or where none is enough."""
     is_first: bool
     """No component has a better rank."""
 
@@ -222,7 +222,8 @@ class Decoded:
     """Did decoding find the answer that the mixture prefers?"""
 
     passed: bool
-    """False where the answer is wrong, though the expected one is more probable or was begun and cut off."""
+    """False where the answer is wrong, though the expected one is more probable, also than what beam search finds;
+    or where it was begun and cut off."""
     answer: str
     """What was written."""
     log_prob: float
@@ -236,8 +237,12 @@ class Decoded:
     """Tokens of the expected answer, its end included."""
     is_cut_off: bool
     """What was written is the beginning of the expected answer, and ends at ``max_tokens``."""
-    beam_finds_it: bool | None
-    """Beam search answers right, tried where another decoder failed; None: not tried."""
+    beam: str | None
+    """What beam search answers, tried where the expected answer is ahead of what another decoder wrote."""
+    beam_log_prob: float | None
+    """log p(that | question)."""
+    beam_is_right: bool | None
+    """That is one of the answers expected."""
 
     @property
     def finding(self) -> str:
@@ -246,11 +251,10 @@ class Decoded:
             return f"the answer was cut off at --max-tokens; the expected one takes {self.tokens} tokens"
         wrote = f"{self.decoder} decoding wrote {self.answer!r} (log p {self.log_prob:.3f})"
         other = f"{self.expected!r} has log p {self.expected_log_prob:.3f}"
-        return (
-            f"{wrote}; {other}"
-            if self.passed
-            else f"{wrote}, but the mixture prefers the expected answer: {other}"
-        )
+        if not self.passed:
+            return f"{wrote}, but the mixture prefers the expected answer: {other}"
+        found = "" if self.beam is None else f"; beam search finds {self.beam!r} (log p {self.beam_log_prob:.3f})"
+        return f"{wrote}; {other}{found}"
 
     @property
     def remedy(self) -> str:
@@ -259,12 +263,13 @@ class Decoded:
             return ""
         if self.is_cut_off:
             return f"--max-tokens {self.tokens}"
-        return "--decoder beam, which answers right" if self.beam_finds_it else "--decoder beam with more --beams"
+        return "--decoder beam, which answers right" if self.beam_is_right else "--decoder beam with more --beams"
 
     def numbers(self) -> dict[str, Any]:
         """What was measured, for JSON."""
-        names = ("answer", "log_prob", "expected", "expected_log_prob", "decoder", "is_cut_off", "beam_finds_it")
-        return {name: getattr(self, name) for name in names}
+        names = ("answer", "log_prob", "expected", "expected_log_prob", "decoder", "is_cut_off")
+        searched = ("beam", "beam_log_prob", "beam_is_right")
+        return {name: getattr(self, name) for name in (*names, *searched)}
 
 
 Stage = Indexed | Retrieved | Weighted | Used | Decoded
