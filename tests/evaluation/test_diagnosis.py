@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mixrag import RAG, Generator, Settings
+from mixrag import RAG, Generator, Models, Settings
 from mixrag.corpus import Store, WordSplitter
 from mixrag.errors import PairsError, QuestionError, SettingError
 from mixrag.evaluation import STAGES, Diagnosis, diagnose
@@ -31,6 +31,7 @@ READS: Laws = {
 }
 IGNORES: Laws = {**READS, "nine": {"four crowns": 0.7, "nine crowns": 0.2}}
 GREEDY_MISSES: Laws = {**READS, "nine": {"nine crowns": 0.4, "four crowns": 0.3, "four": 0.25}}
+DEMO = Path(__file__).parent.parent.parent / "demo" / "corpus"
 SHARP, FLAT = 0.02, 10.0
 """Temperatures at which the first passage has nearly all the prior, and at which all have the same."""
 
@@ -425,3 +426,33 @@ def test_decoding_is_not_blamed_where_beam_search_finds_a_better_wrong_answer(
         assert found.answer.text == "four crowns" and found.decoded.expected_log_prob > found.decoded.log_prob
         assert (found.failed, found.decoded.passed, found.decoded.beam) == ("used", True, "no")
         assert diagnose(rag, QUESTION, ["no"]).failed == "decoded"
+
+
+@pytest.mark.slow
+def test_the_packaged_models_are_diagnosed_on_the_demo_corpus(tmp_path: Path) -> None:
+    founder, boat = "Who founded the Dunmarret Credit Union?", "What was the name of Rosamund Quill's boat?"
+    wool, bailiff = (
+        "Which breeding station receives most of the wool levy of Tarravoe?",
+        "Who is the Water Bailiff?",
+    )
+    excess = "What is the excess per claim under Tiskerry Mutual's policy TM-204?"
+    ombudsman = "Who is the ombudsman of Corvane Savings Bank?"
+    trustees = "Who presides over the trustees of Tarravoe's Public Pension Fund?"
+    with RAG.open(tmp_path / "store", create=True, models=Models(device="cpu")) as rag:
+        rag.index([DEMO])
+        found = diagnose(rag, founder, ["Osric Penhallow"])
+        assert found.right and found.failed is None and found.retrieved.rank == 1
+        assert diagnose(rag, boat, ["Patient Grace"], where={"title": "none"}).indexed.holding.place == "filtered"
+        assert diagnose(rag, wool, ["Ossery Farm"]).indexed.holding.place == "split"
+        ranks = diagnose(rag, bailiff, ["Gideon Starling"], k="all").retrieved
+        assert ranks.rank > 1
+        low = diagnose(rag, bailiff, ["Gideon Starling"], k=ranks.rank - 1)
+        assert (low.failed, low.retrieved.rank) == ("retrieved", ranks.rank)
+        sharp = diagnose(rag, ombudsman, ["Lucan Abery", "Mr Lucan Abery"], lexical=0.0, temperature=0.01)
+        assert sharp.failed == "weighted" and sharp.weighted.prior < sharp.weighted.needed
+        assert diagnose(rag, excess, ["350 talms"]).failed == "used"
+        greedy = diagnose(rag, trustees, ["Bettany Crowle"], lexical=0.0)
+        assert greedy.failed == "decoded" and greedy.decoded.beam_is_right
+        rag.remove([DEMO / "finance" / "dunmarret-credit-union-rules.txt"])
+        gone = diagnose(rag, founder, ["Osric Penhallow"])
+        assert gone.failed == "indexed" and gone.indexed.holding.place == "absent"

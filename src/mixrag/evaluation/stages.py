@@ -136,12 +136,12 @@ class Weighted:
     @property
     def finding(self) -> str:
         """What was found."""
-        prior = f"prior {self.prior:.4f}, posterior given what was written {self.posterior:.4f}"
+        prior = f"prior {self.prior:.4g}, posterior given what was written {self.posterior:.4g}"
         if self.passed is None:
             return f"{prior}; no weight would help, since alone it does not answer right"
         if self.passed:
             return prior
-        enough = "" if self.needed is None else f", where a prior of {self.needed:.4f} would have been enough"
+        enough = "" if self.needed is None else f", where a prior of {self.needed:.4g} would have been enough"
         return f"{prior}; alone it answers right, but the others outweigh it{enough}"
 
     @property
