@@ -430,11 +430,9 @@ def test_decoding_is_not_blamed_where_beam_search_finds_a_better_wrong_answer(
 
 @pytest.mark.slow
 def test_the_packaged_models_are_diagnosed_on_the_demo_corpus(tmp_path: Path) -> None:
-    founder, boat = "Who founded the Dunmarret Credit Union?", "What was the name of Rosamund Quill's boat?"
-    wool, bailiff = (
-        "Which breeding station receives most of the wool levy of Tarravoe?",
-        "Who is the Water Bailiff?",
-    )
+    founder = "Who founded the Dunmarret Credit Union?"
+    wool = "Which breeding station receives most of the wool levy of Tarravoe?"
+    bailiff = "Who holds the post of Water Bailiff on the River Tamble?"
     excess = "What is the excess per claim under Tiskerry Mutual's policy TM-204?"
     ombudsman = "Who is the ombudsman of Corvane Savings Bank?"
     trustees = "Who presides over the trustees of Tarravoe's Public Pension Fund?"
@@ -442,12 +440,11 @@ def test_the_packaged_models_are_diagnosed_on_the_demo_corpus(tmp_path: Path) ->
         rag.index([DEMO])
         found = diagnose(rag, founder, ["Osric Penhallow"])
         assert found.right and found.failed is None and found.retrieved.rank == 1
-        assert diagnose(rag, boat, ["Patient Grace"], where={"title": "none"}).indexed.holding.place == "filtered"
         assert diagnose(rag, wool, ["Ossery Farm"]).indexed.holding.place == "split"
-        ranks = diagnose(rag, bailiff, ["Gideon Starling"], k="all").retrieved
-        assert ranks.rank > 1
-        low = diagnose(rag, bailiff, ["Gideon Starling"], k=ranks.rank - 1)
-        assert (low.failed, low.retrieved.rank) == ("retrieved", ranks.rank)
+        ranked = rag.passages(bailiff, k="all").passages
+        rank = next(rank for rank, passage in enumerate(ranked, 1) if "Gideon Starling" in passage.text)
+        low = diagnose(rag, bailiff, ["Gideon Starling"], k=rank - 1)
+        assert rank > 1 and (low.failed, low.retrieved.rank) == ("retrieved", rank)
         sharp = diagnose(rag, ombudsman, ["Lucan Abery", "Mr Lucan Abery"], lexical=0.0, temperature=0.01)
         assert sharp.failed == "weighted" and sharp.weighted.prior < sharp.weighted.needed
         assert diagnose(rag, excess, ["350 talms"]).failed == "used"
