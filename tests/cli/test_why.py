@@ -62,7 +62,7 @@ def test_what_a_person_reads(shell: Shell) -> None:
     text = shell("why", QUESTION, "--expected", "ninety crowns")
     assert "✗ indexed   failed    no passage of the store holds it" in text
     assert "– used      not told  not reached" in text
-    assert "indexed failed: no passage" in text and "remedy: index the document" in text
+    assert "the first stage that failed: indexed" in text and "remedy: index the document" in text
     text = shell("why", QUESTION, "--expected", "nine crowns", "--document", "cod.txt", "-k", "1")
     assert "✓ indexed   passed    1 passage that may be retrieved holds it: " in text and "cod.txt [0:47]" in text
     answer = shell.json("ask", QUESTION, "-k", "1")["answer"]

@@ -54,8 +54,8 @@ def show_diagnosis(found: Diagnosis) -> None:
     console.print(Text(plain(_answer(found))), soft_wrap=True)
     for name in STAGES:
         console.print(_stage_line(name, found.stage(name)), soft_wrap=True)
-    failed = "" if found.failed is None else f"{found.failed} failed: "
-    console.print(Text(plain(f"{failed}{found.finding}"), style="bold"), soft_wrap=True)
+    verdict = found.finding if found.failed is None else f"the first stage that failed: {found.failed}"
+    console.print(Text(plain(verdict), style="bold"), soft_wrap=True)
     if found.remedy:
         console.print(Text(plain(f"remedy: {found.remedy}")), soft_wrap=True)
 
