@@ -453,3 +453,11 @@ def test_the_packaged_models_are_diagnosed_on_the_demo_corpus(tmp_path: Path) ->
         rag.remove([DEMO / "finance" / "dunmarret-credit-union-rules.txt"])
         gone = diagnose(rag, founder, ["Osric Penhallow"])
         assert gone.failed == "indexed" and gone.indexed.holding.place == "absent"
+
+
+def test_passages_over_which_an_answer_is_split_do_not_hold_it(planted: Callable[[Planted], RAG]) -> None:
+    case = replace(PLANTED["split"], changes={})
+    with planted(case) as rag:
+        found = run(rag, case)
+    assert len(found.indexed.holding.passages) == 2 and found.retrieved is None
+    assert found.weighted is None and found.used is None and found.decoded is not None

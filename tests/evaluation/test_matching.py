@@ -132,6 +132,7 @@ def test_an_exact_match_contains_the_answer_and_has_f1_one(answer: str, gold: st
         ("Temperatures: -5 °C", "°C", True),
         ("more than 50 % of", "%", True),
         ("anything", " ", False),
+        ("cow and ox", "The ox", True),
     ],
 )
 def test_a_passage_holds_a_gold_answer_as_the_same_words_in_a_row(text: str, gold: str, expected: bool) -> None:
