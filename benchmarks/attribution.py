@@ -20,16 +20,18 @@ from mixrag.evaluation import (
     AttributedQuestion,
     Method,
     attribute_pairs,
+    difference_table,
+    method_table,
+    summarise_methods,
+)
+from mixrag.evaluation.attribution import (
     chance,
     concatenation_leave_one_out,
     context_cite,
-    difference_table,
     leave_one_out,
     leave_one_out_rerun,
-    method_table,
     posterior,
     prior,
-    summarise_methods,
 )
 from mixrag.models import Models
 from mixrag.pairs import read_pairs, sample

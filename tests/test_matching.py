@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixrag.evaluation import contains, exact_match, f1, normalise, passage_holds
+from mixrag.evaluation import contains, exact_match, f1, holding_test, normalise, passage_holds
 
 
 def squad_normalise(text: str) -> str:
@@ -132,7 +132,42 @@ def test_an_exact_match_contains_the_answer_and_has_f1_one(answer: str, gold: st
         ("Temperatures: -5 °C", "°C", True),
         ("more than 50 % of", "%", True),
         ("anything", " ", False),
+        ("cow and ox", "The ox", True),
     ],
 )
 def test_a_passage_holds_a_gold_answer_as_the_same_words_in_a_row(text: str, gold: str, expected: bool) -> None:
     assert passage_holds(text, [gold]) is expected
+    assert holding_test([gold])(text) is expected and holding_test(["zebra", gold])(text) is expected
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        [
+            "the",
+            "A",
+            "Cod",
+            "e\u00adel",
+            "ｃｏｄ",
+            "東",
+            "京",
+            "東京",
+            "İ",
+            "ß",
+            "+",
+            "50 %",
+            "-",
+            " ",
+            "\n",
+            "é",
+            "e\u0301",
+        ]
+    ),
+    max_size=7,
+)
+
+
+@given(
+    PIECES.map(" ".join) | PIECES.map("".join), st.lists(PIECES.map("".join) | PIECES.map(" ".join), max_size=3)
+)
+def test_the_quick_test_for_many_texts_holds_what_a_passage_holds(text: str, golds: list[str]) -> None:
+    assert holding_test(golds)(text) is passage_holds(text, golds)

@@ -166,7 +166,7 @@ def test_numbers_that_json_lacks_are_null(indexed: Shell) -> None:
 
 
 def test_infinity_never_reaches_json(capsys: pytest.CaptureFixture[str]) -> None:
-    show._json({"log": [float("-inf"), 1.0], "deep": {"nan": float("nan")}})
+    show.print_json({"log": [float("-inf"), 1.0], "deep": {"nan": float("nan")}})
     assert json.loads(capsys.readouterr().out) == {"log": [None, 1.0], "deep": {"nan": None}}
 
 
@@ -191,7 +191,7 @@ def test_help_needs_no_model_library() -> None:
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", ["index", "ask", "score", "passages", "info", "remove"])
+@pytest.mark.parametrize("command", ["index", "ask", "score", "passages", "info", "remove", "train", "eval", "why"])
 def test_every_command_explains_itself(command: str) -> None:
     line = [sys.executable, "-m", "mixrag", command, "--help"]
     done = subprocess.run(line, capture_output=True, text=True, timeout=60, env={**os.environ, "COLUMNS": "120"})

@@ -185,6 +185,20 @@ def test_rows_where(store, folder):
     assert where(store, document="r.jsonl#z") == [] and where(store, document="jsonl") == []
 
 
+def test_passages_come_by_document_in_the_order_of_its_text(store, folder, monkeypatch):
+    monkeypatch.setattr("mixrag.corpus.search._BLOCK", 2)
+    for number in range(5):
+        (folder / f"{number}.txt").write_text(" ".join(f"w{number}.{i}" for i in range(3 * number + 1)))
+    run(store, folder)
+    found = list(store.by_document())
+    assert len(found) == 5 and sum(map(len, found)) == store.counts().passages
+    for stretches in found:
+        passages = store.passages([stretch.row for stretch in stretches])
+        assert len({passage.document for passage in passages}) == 1
+        assert [(p.start, p.end, p.text) for p in passages] == [tuple(stretch)[1:] for stretch in stretches]
+        assert [p.start for p in passages] == sorted(p.start for p in passages)
+
+
 def test_lexical(store, folder):
     write(folder, a="the oil crisis of 1973", b="oil paintings", c="running water", d="# Volcano\n\nhot rocks")
     run(store, folder)

@@ -24,16 +24,13 @@ from mixrag.evaluation import (
     Attribution,
     attribute_pair,
     attribute_pairs,
-    chance,
     difference_table,
-    leave_one_out,
     method_table,
-    posterior,
-    prior,
     score_pairs,
     summarise_methods,
 )
 from mixrag.evaluation.agreement import reciprocal_rank, top_share
+from mixrag.evaluation.attribution import chance, leave_one_out, posterior, prior
 from mixrag.generator import TableGenerator
 from mixrag.pairs import Pair
 from words_encoder import WordsEncoder

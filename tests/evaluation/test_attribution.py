@@ -19,16 +19,18 @@ from enumeration import Toy, switches, toys
 from mixrag import Answer, Generator, Settings
 from mixrag.answer import build_answer
 from mixrag.errors import SettingError
-from mixrag.evaluation import (
+from mixrag.evaluation.attribution import (
+    LASSO_ALPHA,
     chance,
     concatenation_leave_one_out,
     context_cite,
     leave_one_out,
     leave_one_out_rerun,
+    logit,
     posterior,
     prior,
+    sparse_weights,
 )
-from mixrag.evaluation.attribution import LASSO_ALPHA, logit, sparse_weights
 from mixrag.generator import Prompt, TableGenerator
 from mixrag.mixture import condition
 from mixrag.retriever import Retrieval

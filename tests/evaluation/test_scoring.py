@@ -16,7 +16,16 @@ from torch import Tensor
 from mixrag import RAG, Generator, Settings
 from mixrag.corpus import Store
 from mixrag.errors import MixragError, PairsError, SettingError
-from mixrag.evaluation import Interval, Record, Summary, markdown_table, score_pair, score_pairs, summarise
+from mixrag.evaluation import (
+    Interval,
+    Record,
+    Summary,
+    in_document,
+    markdown_table,
+    score_pair,
+    score_pairs,
+    summarise,
+)
 from mixrag.generator import TableGenerator
 from mixrag.pairs import Pair
 from words_encoder import WordsEncoder
@@ -312,3 +321,24 @@ def test_the_table_has_a_line_a_system() -> None:
         " | 13.61 [12.50, 14.70] |",
         "| closed \\| book | 0.206 [0.156, 0.255] | 0.206 [0.156, 0.255] | – | 13.61 [12.50, 14.70] |",
     ]
+
+
+@pytest.mark.parametrize(
+    "document, named, belongs",
+    [
+        ("/home/a/law.txt", "law.txt", True),
+        ("/home/a/law.txt", "a/law.txt", True),
+        ("/home/a/law.txt", "/home/a/law.txt", True),
+        ("/home/a/outlaw.txt", "law.txt", False),
+        ("/home/birds.jsonl#17", "17", True),
+        ("/home/birds.jsonl#17", "7", False),
+        ("/home/birds.jsonl#17", "birds.jsonl", True),
+        ("/home/birds.jsonl#17", "birds.jsonl#17", True),
+        ("/home/birds.jsonl#17", "irds.jsonl", False),
+        ("/home/a/law.txt", None, True),
+    ],
+)
+def test_a_pair_names_a_path_the_end_of_it_a_record_or_all_records_of_a_file(
+    document: str, named: str | None, belongs: bool
+) -> None:
+    assert in_document(document, Pair("q", ("a",), named)) is belongs

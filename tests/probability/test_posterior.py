@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,10 +13,13 @@ from test_switching import TOLERANCE, some_answer
 from enumeration import Toy, switches, toys
 from mixrag.probability import (
     effective_number,
+    log_answer_likelihood,
+    log_difference,
     log_evidence_ratio,
     log_leave_one_out,
     log_marginal,
     log_posterior,
+    log_prior_to_lead,
     log_sum_others,
 )
 
@@ -119,3 +123,47 @@ def test_posterior_moves_towards_the_passage_that_explains_the_answer() -> None:
     likelihood = torch.tensor([[0.9, 0.9], [0.1, 0.1]]).log()
     assert log_posterior(prior, likelihood, 0.0).exp()[0].item() == pytest.approx(0.81 / 0.82)
     assert log_marginal(prior, likelihood, 0.0).exp().item() == pytest.approx(0.41)
+
+
+@quick
+@given(toys(least=2))
+def test_the_prior_to_lead_is_where_two_answers_tie(toy: Toy) -> None:
+    """Plugged into the mixture at switch 0, the others sharing the rest in their proportions."""
+    prior = toy.log_prior.exp()
+    answer, rival = (
+        log_answer_likelihood(toy.log_likelihood(some_answer(t))) for t in (toy, replace(toy, seed=toy.seed + 1))
+    )
+    needed = log_prior_to_lead(toy.log_prior, answer, rival)
+    for j in range(len(prior)):
+        rest = math.fsum(p for i, p in enumerate(prior.tolist()) if i != j)
+        if rest < 1e-9:
+            continue
+
+        def lead(share: float, j: int = j, rest: float = rest) -> float:
+            moved = prior * (1 - share) / rest
+            moved[j] = share
+            return float((moved * (answer.exp() - rival.exp())).sum())
+
+        if needed[j] == -math.inf:
+            assert lead(0.0) >= -1e-12
+        elif needed[j] == math.inf:
+            assert max(lead(share) for share in (0.0, 0.5, 1.0)) <= 1e-12
+        else:
+            share = math.exp(needed[j])
+            assert lead(share) == pytest.approx(0.0, abs=1e-12)
+            assert lead(share * 0.99) < 0 < lead(share + 0.01 * (1 - share)) or share > 1 - 1e-9
+
+
+def test_the_prior_to_lead_counts_what_a_truncated_prior_leaves_out() -> None:
+    prior = torch.tensor([0.1, 0.3], dtype=torch.float64)  # 0.6 is elsewhere and gives nothing to either
+    answer, rival = torch.tensor([0.5, 0.1], dtype=torch.float64), torch.tensor([0.2, 0.4], dtype=torch.float64)
+    share = log_prior_to_lead(prior.log(), answer.log(), rival.log()).exp()[0]
+    other = 0.3 / 0.9 * (1 - share)
+    assert float(share * 0.5 + other * 0.1) == pytest.approx(float(share * 0.2 + other * 0.4))
+
+
+def test_a_difference_of_logs_keeps_its_digits_and_its_zero() -> None:
+    x = torch.tensor([-800.0, -1.0, -1.0, -math.inf, -1.0], dtype=torch.float64)
+    y = torch.tensor([-801.0, -1.0 - 1e-9, -1.0, -math.inf, -math.inf], dtype=torch.float64)
+    expected = [-800.0 + math.log1p(-math.exp(-1)), -1.0 + math.log(1e-9), -math.inf, -math.inf, -1.0]
+    assert log_difference(x, y).tolist() == pytest.approx(expected, rel=1e-6)

@@ -18,9 +18,8 @@ from rich.text import Text
 
 from mixrag.cli.app import Json, app
 from mixrag.cli.options import AskingOptions, StoreOptions, takes
-from mixrag.cli.show import error_line, plain
+from mixrag.cli.show import error_line, plain, print_json
 from mixrag.errors import SettingError
-from mixrag.files import strict_json
 
 if TYPE_CHECKING:
     from mixrag.evaluation.command import Request
@@ -167,8 +166,7 @@ def _show(found: Evaluation, out: Path, *, as_json: bool) -> None:
     from mixrag.evaluation.report import as_dict, tables
 
     if as_json:
-        sys.stdout.write(strict_json(as_dict(found)) + "\n")
-        return
+        return print_json(as_dict(found))
     console = Console(highlight=False)
     for title, head, rows, note in tables(found):
         table = Table(*head, title=title, title_justify="left", box=None, pad_edge=False)

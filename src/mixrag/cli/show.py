@@ -76,7 +76,7 @@ def answer(found: Answer, taken_apart: Why | None, *, as_json: bool) -> None:
     """All there is to say of an answer, below the text that ``streaming`` wrote."""
     if as_json:
         extra = {"why": taken_apart.as_dict()} if taken_apart else {}
-        return _json({**found.as_dict(), **extra})
+        return print_json({**found.as_dict(), **extra})
     console = _console()
     if found.confidence:
         console.print(Text(plain(_confidence(found.confidence)), style="bold"), soft_wrap=True)
@@ -93,7 +93,7 @@ def answer(found: Answer, taken_apart: Why | None, *, as_json: bool) -> None:
 def score(found: Answer, *, as_json: bool) -> None:
     """The probability of a given answer."""
     if as_json:
-        return _json(found.as_dict())
+        return print_json(found.as_dict())
     answer(found, None, as_json=False)
 
 
@@ -103,7 +103,7 @@ def passages(question: str, found: Retrieval, settings: Settings, *, as_json: bo
 
     prior = found.log_prior.exp().tolist()
     if as_json:
-        return _json(
+        return print_json(
             {
                 "question": question,
                 "normaliser": settings.normaliser,
@@ -130,7 +130,7 @@ def index_report(report: IndexReport, *, as_json: bool) -> None:
     skipped = [{"path": s.path, "reason": s.reason} for s in report.skipped]
     names = ("documents", "passages", "added", "embedded", "removed", "unchanged")
     if as_json:
-        return _json({**{name: getattr(report, name) for name in names}, "skipped": skipped})
+        return print_json({**{name: getattr(report, name) for name in names}, "skipped": skipped})
     console = _console()
     console.print(
         f"{report.documents} documents, {report.passages} passages in the store "
@@ -160,7 +160,7 @@ def info(found: Info, *, as_json: bool) -> None:
     }
     listed = [{"document": d.path, "title": d.title, "passages": d.passages} for d in found.documents]
     if as_json:
-        return _json({**summary, "contents": listed})
+        return print_json({**summary, "contents": listed})
     console = _console()
     summary["encoder"] = (
         f"{encoder.name} ({encoder.fingerprint[:12]}, {encoder.dimension} dimensions)" if encoder else "-"
@@ -176,7 +176,7 @@ def info(found: Info, *, as_json: bool) -> None:
 def removed(gone: Removed, *, as_json: bool) -> None:
     """What a removal took away."""
     if as_json:
-        return _json({"documents": gone.documents, "passages": gone.passages, "sources": gone.sources})
+        return print_json({"documents": gone.documents, "passages": gone.passages, "sources": gone.sources})
     _console().print(f"removed {gone.documents} documents, {gone.passages} passages", highlight=False)
 
 
@@ -188,7 +188,7 @@ def lesson(learnt: Lesson, *, as_json: bool) -> None:
         scores = {name: asdict(summary) for name, summary in learnt.scores.items()}
         fitted = result.calibration and asdict(result.calibration)
         steps = result.progress and result.progress.step
-        return _json(
+        return print_json(
             {
                 "folder": str(learnt.folder),
                 "steps": steps,
@@ -307,7 +307,8 @@ def _component_lines(component: ComponentWhy) -> list[str]:
     return [*filter(None, lines), f"prompt of {component.prompt_tokens} tokens:"]
 
 
-def _json(document: dict[str, Any]) -> None:
+def print_json(document: dict[str, Any]) -> None:
+    """One JSON document on one line of standard output."""
     sys.stdout.write(strict_json(document) + "\n")
 
 

@@ -6,6 +6,7 @@ from mixrag.corpus.ingest import IndexReport, ingest, title_and_text
 from mixrag.corpus.passage import Document, Passage, Scalar
 from mixrag.corpus.readers import SUFFIXES, read
 from mixrag.corpus.reading import Reading, Skipped, UnreadableError
+from mixrag.corpus.search import Stretch
 from mixrag.corpus.splitters import SentenceSplitter, Splitter, WordSplitter, splitter_named
 from mixrag.corpus.store import Counts, DocumentRecord, EncoderRecord, Store
 from mixrag.corpus.walk import Found, find_files
@@ -27,6 +28,7 @@ __all__ = [
     "Skipped",
     "Splitter",
     "Store",
+    "Stretch",
     "UnreadableError",
     "WordSplitter",
     "check_encoder",

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import json
 import re
 import unicodedata
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from mixrag.corpus.passage import Scalar
 from mixrag.corpus.reading import fallback_title
+
+_BLOCK = 256
+"""Documents whose passages are read at once."""
+
+
+class Stretch(NamedTuple):
+    """A passage as the store keeps it: its row, and where its text stands in the document."""
+
+    row: int
+    start: int
+    end: int
+    text: str
 
 
 class Search:
@@ -61,6 +74,18 @@ class Search:
             return _rows(row for (row,) in self.query("SELECT id FROM passages ORDER BY id"))
         sql = "SELECT id FROM passages WHERE document_id IN (SELECT value FROM json_each(?)) ORDER BY id"
         return _rows(row for (row,) in self.query(sql, (json.dumps(sorted(wanted)),)))
+
+    def by_document(self) -> Iterator[list[Stretch]]:
+        """The passages of each document in turn, in the order of its text; read in blocks of documents."""
+        ids = [id_ for (id_,) in self.query("SELECT id FROM documents ORDER BY id")]
+        for start in range(0, len(ids), _BLOCK):
+            rows = self.query(
+                "SELECT document_id, id, start, stop, text FROM passages WHERE document_id IN"
+                " (SELECT value FROM json_each(?)) ORDER BY document_id, ordinal",
+                (json.dumps(ids[start : start + _BLOCK]),),
+            )
+            for _, group in itertools.groupby(rows, key=lambda row: row[0]):
+                yield [Stretch(*row[1:]) for row in group]
 
     def _documents_where(self, key: str, value: str) -> set[int]:
         if key == "document":

@@ -1,4 +1,4 @@
-"""Scores of answers, of retrieval and of attribution on question-answer pairs, with bootstrap intervals."""
+"""Scores on question-answer pairs, attribution compared, the diagnosis of a wrong answer."""
 
 from mixrag.evaluation.agreement import (
     Agreement,
@@ -13,15 +13,9 @@ from mixrag.evaluation.agreement import (
 from mixrag.evaluation.attribution import (
     Attribution,
     Method,
-    chance,
-    concatenation_leave_one_out,
-    context_cite,
-    leave_one_out,
-    leave_one_out_rerun,
-    posterior,
-    prior,
 )
 from mixrag.evaluation.bootstrap import Interval, bootstrap, paired_difference
+from mixrag.evaluation.diagnosis import Diagnosis, diagnose
 from mixrag.evaluation.scoring import (
     Record,
     first_relevant,
@@ -30,39 +24,44 @@ from mixrag.evaluation.scoring import (
     score_pair,
     score_pairs,
 )
+from mixrag.evaluation.stages import STAGES, Decoded, Indexed, Retrieved, Stage, StageName, Used, Weighted
 from mixrag.evaluation.summary import Summary, markdown_table, summarise
-from mixrag.matching import contains, exact_match, f1, normalise, passage_holds
+from mixrag.matching import contains, exact_match, f1, holding_test, normalise, passage_holds
 
 __all__ = [
+    "STAGES",
     "Agreement",
     "AttributedQuestion",
     "Attribution",
+    "Decoded",
+    "Diagnosis",
+    "Indexed",
     "Interval",
     "Method",
     "MethodSummary",
     "Record",
+    "Retrieved",
+    "Stage",
+    "StageName",
     "Summary",
+    "Used",
+    "Weighted",
     "attribute_pair",
     "attribute_pairs",
     "bootstrap",
-    "chance",
-    "concatenation_leave_one_out",
     "contains",
-    "context_cite",
+    "diagnose",
     "difference_table",
     "exact_match",
     "f1",
     "first_relevant",
+    "holding_test",
     "in_document",
-    "leave_one_out",
-    "leave_one_out_rerun",
     "markdown_table",
     "method_table",
     "normalise",
     "paired_difference",
     "passage_holds",
-    "posterior",
-    "prior",
     "relevant",
     "score_pair",
     "score_pairs",

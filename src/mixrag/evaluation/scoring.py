@@ -175,9 +175,14 @@ def relevant(store: Store, pair: Pair, passages: Sequence[Passage]) -> tuple[boo
 
 
 def in_document(document: str, pair: Pair) -> bool:
-    """True where a passage's source is the pair's document (its path, the end of it, a record), or none is."""
+    """True where a passage is from what the pair names: a path, the end of it, a record, all records of a file.
+
+    A pair that names nothing may have its answer anywhere.
+    """
     named = pair.document
-    return named is None or document == named or document.endswith((f"/{named}", f"#{named}"))
+    if named is None or document.endswith(f"#{named}"):
+        return True
+    return any(path == named or path.endswith(f"/{named}") for path in (document, document.rpartition("#")[0]))
 
 
 def _is_verdict(pair: Pair) -> bool:
@@ -206,14 +211,14 @@ def with_filter(rag: RAG, pair: Pair, changes: Mapping[str, Any]) -> dict[str, A
 
 def _gold_nll(rag: RAG, pair: Pair, answer: Answer, changes: Mapping[str, Any]) -> tuple[float, int]:
     golds = list(dict.fromkeys(map(rag.generator.answer_tokens, pair.answers)))
-    mixture = _with_room(rag, answer.scored.mixture, max(map(len, golds)), changes)
+    mixture = with_room(rag, answer.scored.mixture, max(map(len, golds)), changes)
     log_probs = [mixture.score_tokens(tokens).log_prob for tokens in golds]
     best = max(range(len(golds)), key=log_probs.__getitem__)
     log_sum = torch.tensor(log_probs, dtype=torch.float64).logsumexp(0)
     return -float(log_sum), len(golds[best])
 
 
-def _with_room(rag: RAG, mixture: Mixture, tokens: int, changes: Mapping[str, Any]) -> Mixture:
+def with_room(rag: RAG, mixture: Mixture, tokens: int, changes: Mapping[str, Any]) -> Mixture:
     """The mixture itself, or one whose prompts leave room for an answer of so many tokens (as ``RAG.score``)."""
     if tokens <= mixture.reserve:
         return mixture

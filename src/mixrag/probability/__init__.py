@@ -9,7 +9,7 @@ from mixrag.probability.bounds import (
     pruning_tv,
     truncation_tv,
 )
-from mixrag.probability.logspace import log_normalise, log_sum, log_sum_others
+from mixrag.probability.logspace import log_difference, log_normalise, log_sum, log_sum_others
 from mixrag.probability.objective import (
     Responsibilities,
     distillation_loss,
@@ -26,6 +26,7 @@ from mixrag.probability.posterior import (
     log_evidence_ratio,
     log_leave_one_out,
     log_posterior,
+    log_prior_to_lead,
 )
 from mixrag.probability.switching import (
     expected_draws,
@@ -54,6 +55,7 @@ __all__ = [
     "log_answer_likelihood",
     "log_any_marginal",
     "log_backward",
+    "log_difference",
     "log_evidence_ratio",
     "log_filter",
     "log_forward",
@@ -63,6 +65,7 @@ __all__ = [
     "log_normalise",
     "log_posterior",
     "log_predictive_weights",
+    "log_prior_to_lead",
     "log_smoothing",
     "log_sum",
     "log_sum_others",

@@ -29,6 +29,13 @@ def log_normalise(log_x: Tensor, dim: int) -> Tensor:
     return log_x - total.masked_fill(total == NEG_INF, 0.0)
 
 
+def log_difference(log_x: Tensor, log_y: Tensor) -> Tensor:
+    """log(e^x - e^y) element by element; -inf where x does not exceed y."""
+    ahead = log_x > log_y
+    gap = torch.where(ahead, log_y - log_x, torch.zeros_like(log_x))
+    return torch.where(ahead, log_x + (-torch.expm1(gap)).log(), torch.full_like(log_x, NEG_INF))
+
+
 def log_sum_others(log_x: Tensor, dim: int) -> Tensor:
     """log Σ_{i≠j} exp x_i for every j along ``dim``; shape as ``log_x``, -inf where no other has any mass.
 

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from mixrag.probability.logspace import log_normalise, log_sum, log_sum_others
+from mixrag.probability.logspace import log_difference, log_normalise, log_sum, log_sum_others
 from mixrag.probability.switching import log_answer_likelihood, log_marginal, log_smoothing
 
 
@@ -87,6 +87,32 @@ def log_evidence_ratio(log_likelihood: Tensor, log_likelihood_null: Tensor, mask
     """
     alone = log_answer_likelihood(log_likelihood_null.unsqueeze(-2), mask)  # (*B, 1)
     return log_answer_likelihood(log_likelihood, mask) - alone
+
+
+def log_prior_to_lead(log_prior: Tensor, log_answer: Tensor, log_rival: Tensor) -> Tensor:
+    """Log of the least prior with which passage j makes an answer as probable as a rival, for each j, (*B, K).
+
+    At switch 0, from log p(y | x, z_j) (*B, K) of the answer a and of the rival b. The others, and what a
+    truncated prior leaves out, share 1 - π in their present proportions: with R_j their ``log_leave_one_out``,
+
+        π ℓ_j(a) + (1-π) R_j(a) = π ℓ_j(b) + (1-π) R_j(b)
+        log-odds of π = log[R_j(b) - R_j(a)] - log[ℓ_j(a) - ℓ_j(b)]
+
+    -inf where the answer leads without j; +inf where no prior is enough, since under j itself the rival is ahead.
+
+    Example:
+        >>> likelihood, rival = torch.tensor([0.9, 0.2]), torch.tensor([0.1, 0.6])
+        >>> log_prior_to_lead(torch.tensor([0.2, 0.8]).log(), likelihood.log(), rival.log()).exp()
+        tensor([0.3333, 0.0000])
+    """
+    log_rest = _log_complement(log_prior)
+    behind = log_difference(
+        _divide(log_sum_others(log_prior + log_rival, -1), log_rest),
+        _divide(log_sum_others(log_prior + log_answer, -1), log_rest),
+    )
+    gain = log_difference(log_answer, log_rival)
+    needed = torch.nn.functional.logsigmoid(behind - gain).masked_fill(gain == -math.inf, math.inf)
+    return needed.masked_fill(behind == -math.inf, -math.inf)
 
 
 def _divide(log_x: Tensor, log_total: Tensor) -> Tensor:
