@@ -191,7 +191,9 @@ def test_help_needs_no_model_library() -> None:
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", ["index", "ask", "score", "passages", "info", "remove", "train", "eval", "why"])
+@pytest.mark.parametrize(
+    "command", ["index", "ask", "score", "passages", "info", "remove", "train", "eval", "why"]
+)
 def test_every_command_explains_itself(command: str) -> None:
     line = [sys.executable, "-m", "mixrag", command, "--help"]
     done = subprocess.run(line, capture_output=True, text=True, timeout=60, env={**os.environ, "COLUMNS": "120"})

@@ -84,3 +84,14 @@ def test_answers_come_from_the_mixture_with_them(rag: RAG) -> None:
     flat.settings = replace(flat.settings, temperature=1e3)
     assert len(flat.ask(COD.question).passages) == 5
     assert distracted(rag, PAIRS, 3, "adversarial").ask(COD.question).text == rag.ask(COD.question).text
+
+
+def test_one_question_of_two_documents_is_told_apart_by_its_filter(rag: RAG) -> None:
+    question = "What does a licence cost?"
+    both = [Pair(question, ("crowns",), name, {"document": name}) for name in ("cod.txt", "eel.txt")]
+    for pair in both:
+        found = distracted(rag, both, 3, "adversarial").passages(question, where=pair.where)
+        assert [passage.title for passage in found.passages] == [pair.document.removesuffix(".txt")]
+    open_ones = [Pair(question, ("crowns",), name) for name in ("cod.txt", "eel.txt")]
+    found = distracted(rag, open_ones, 3, "adversarial").passages(question, k=1)
+    assert not {passage.title for passage in found.passages[1:]} & {"cod", "eel"}

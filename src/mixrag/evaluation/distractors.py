@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -18,6 +19,8 @@ from mixrag.retriever import Retrieval, Retriever, equal_weights
 from mixrag.settings import Settings
 
 Kind = Literal["random", "adversarial"]
+Asked = tuple[str, tuple[tuple[str, str], ...]]
+"""A question and its filter."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,8 @@ class Distracting:
 
     retriever: Retriever
     store: Store
-    pairs: Mapping[str, Pair]
-    """By question: what is relevant to it."""
+    pairs: Mapping[Asked, Sequence[Pair]]
+    """By question and filter: what is relevant to it."""
     count: int
     kind: Kind = "random"
 
@@ -41,8 +44,9 @@ class Distracting:
         found = self.retriever.retrieve(question, everything)
         count = len(found.passages)
         kept = count if settings.k == "all" else min(settings.k, count)
-        flags = relevant(self.store, self.pairs[question], found.passages)
-        rest = [i for i in range(kept, count) if not flags[i]]
+        asked = self.pairs[_asked(question, settings.where)]
+        flags = [relevant(self.store, pair, found.passages) for pair in asked]
+        rest = [i for i in range(kept, count) if not any(each[i] for each in flags)]
         chosen = [*range(kept), *self._drawn(question, rest)]
         return _only(found, chosen, settings)
 
@@ -55,7 +59,9 @@ class Distracting:
 
 def distracted(rag: RAG, pairs: Sequence[Pair], count: int, kind: Kind) -> RAG:
     """The same models and store, with so many distractors beside what is retrieved for these pairs."""
-    by_question = {pair.question: pair for pair in pairs}
+    by_question: dict[Asked, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        by_question[_asked(pair.question, {**rag.settings.where, **pair.where})].append(pair)
     return RAG(
         rag.store,
         encoder=rag.encoder,
@@ -64,6 +70,10 @@ def distracted(rag: RAG, pairs: Sequence[Pair], count: int, kind: Kind) -> RAG:
         settings=rag.settings,
         retriever=Distracting(rag.retriever, rag.store, by_question, count, kind),
     )
+
+
+def _asked(question: str, where: Mapping[str, str]) -> Asked:
+    return question, tuple(sorted(where.items()))
 
 
 def _only(found: Retrieval, chosen: Sequence[int], settings: Settings) -> Retrieval:
