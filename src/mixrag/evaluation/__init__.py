@@ -1,7 +1,6 @@
 """Scores of answers and of retrieval on question-answer pairs, with bootstrap intervals."""
 
 from mixrag.evaluation.bootstrap import Interval, bootstrap, paired_difference
-from mixrag.evaluation.matching import contains, exact_match, f1, normalise, passage_holds
 from mixrag.evaluation.scoring import (
     Record,
     first_relevant,
@@ -10,6 +9,7 @@ from mixrag.evaluation.scoring import (
     score_pairs,
 )
 from mixrag.evaluation.summary import Summary, markdown_table, summarise
+from mixrag.matching import contains, exact_match, f1, normalise, passage_holds
 
 __all__ = [
     "Interval",

@@ -21,7 +21,7 @@ import torch
 from mixrag.answer import Answer
 from mixrag.corpus import Passage, Store
 from mixrag.errors import MixragError, PairsError, QuestionError
-from mixrag.evaluation.matching import contains, exact_match, f1, normalise, passage_holds
+from mixrag.matching import contains, exact_match, f1, normalise, passage_holds
 from mixrag.mixture import Mixture
 from mixrag.pairs import Pair, digest
 from mixrag.rag import RAG

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from mixrag.corpus import Passage
-from mixrag.evaluation.matching import passage_holds
 from mixrag.generator.base import ModelGenerator
+from mixrag.matching import passage_holds
 from mixrag.mixture import Component, Mixture, condition
 from mixrag.probability import (
     distillation_loss,
