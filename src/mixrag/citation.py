@@ -1,8 +1,8 @@
 """The span of a passage that an answer cites, by its words.
 
-Words are those of ``matching.words``: letters and digits, lower case, compatibility forms as one; a character each in
-scripts without spaces; English articles count only in an answer of nothing else. A citation is a statement about two
-texts. Which passage *wrote* the answer is a probability, and the mixture's to say.
+Words are those of ``matching.words``: letters and digits, lower case, compatibility forms as one; a character each
+in scripts without spaces; English articles count only in an answer of nothing else. A citation is a statement
+about two texts. Which passage *wrote* the answer is a probability, and the mixture's to say.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import regex
 from mixrag.matching import is_article, words
 
 LEAST_F1 = 2 / 3
-"""What a citation has to exceed. Then more than half of the answer's words are in it, and more than half of its words
-are the answer's: of two words, one alone ("in" of "in 1920") is no citation."""
+"""What a citation has to exceed. Then more than half of the answer's words are in it, and more than half of its
+words are the answer's: of two words, one alone ("in" of "in 1920") is no citation."""
 
 # What a reader sees as one character, with the invisible formatting behind it: a soft hyphen parts no word.
 _CHARACTER = regex.compile(r"\X\p{Cf}*")

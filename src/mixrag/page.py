@@ -1,27 +1,14 @@
-"""The explanation of an answer as one HTML page that needs nothing else: no script, no font, no network.
-
-Questions, passages, prompts and answers are data from strangers. Jinja2 escapes all of them, characters that HTML
-forbids or that turn the writing direction are replaced, and the page's policy lets a browser load nothing and run
-nothing but the one style sheet, known by its hash.
-"""
+"""The explanation of an answer as one self-contained HTML page."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
-from importlib import resources
-from itertools import groupby
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
-
+from mixrag import html
 from mixrag.answer import Answer, WeightedPassage
 from mixrag.citation import Citation, citation
 from mixrag.why import ComponentWhy, Why
@@ -30,11 +17,6 @@ PALETTE = 7
 """Colours in the style sheet, ``c1`` and on: Okabe and Ito's without black. ``c0`` is for passages beyond them."""
 COLUMNS = 8
 """Components with a column of their own in the table of tokens; the others are summed."""
-
-_NONCHARACTERS = "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
-_FORBIDDEN = re.compile(
-    rf"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef{_NONCHARACTERS}]"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,63 +105,18 @@ def explanation_page(why: Why) -> str:
     names = _names(why)
     tokens = _tokens(answer, [name for _, name in names])
     parts = _parts(why, names, tokens)
-    return _template().render(
+    return html.page(
+        "explanation",
         why=why,
         answer=answer,
         over=_over(answer),
         most_probable=_has_half(answer),
         parts=parts,
-        columns=sorted(sorted(parts, key=lambda part: -part.why.posterior)[:COLUMNS], key=lambda part: part.index),
+        columns=_columns(parts),
         tokens=tokens,
         runs=_runs(tokens, parts),
         numbers={weighted.passage.id: i for i, weighted in enumerate(answer.passages, 1)},
-        css=Markup(_style_sheet()),
-        policy=f"default-src 'none'; style-src '{_digest(_style_sheet())}'; base-uri 'none'; form-action 'none'",
     )
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("mixrag"),
-        autoescape=True,
-        finalize=_printable,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters |= {"probability": _probability, "nats": _nats, "exp": math.exp}
-    return environment.get_template("explanation.html")
-
-
-@cache
-def _style_sheet() -> str:
-    return resources.files("mixrag").joinpath("templates/explanation.css").read_text(encoding="utf-8")
-
-
-def _digest(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _printable(value: Any) -> Any:
-    """What the template writes: characters that HTML forbids or that turn the text become U+FFFD."""
-    if isinstance(value, str) and not isinstance(value, Markup):
-        return _FORBIDDEN.sub("\ufffd", value.replace("\r\n", "\n").replace("\r", "\n"))
-    return value
-
-
-def _probability(p: float) -> str:
-    if not 0.0 < p < 1.0:
-        return "undefined" if math.isnan(p) else f"{p:.0f}"
-    if p > 0.99995:
-        return "> 0.9999"
-    return f"{p:.4f}" if p >= 0.0001 else f"{p:.1e}".replace("-", "−")
-
-
-def _nats(x: float, sign: bool = False) -> str:
-    if math.isnan(x):
-        return "undefined"
-    shown = f"{abs(x):.3f}" if math.isfinite(x) else "∞"
-    return ("−" if x < 0 else "+" if sign else "") + shown
 
 
 def _over(answer: Answer) -> str:
@@ -232,10 +169,10 @@ def _leader(shares: Sequence[float]) -> int | None:
 
 def _told(log_prob: float, shares: Sequence[float], names: Sequence[str], most: int = 4) -> str:
     ranked = sorted(range(len(shares)), key=lambda j: -shares[j])
-    told = [f"{names[j]}: {_probability(shares[j])}" for j in ranked[:most]]
+    told = [f"{names[j]}: {html.probability(shares[j])}" for j in ranked[:most]]
     if rest := ranked[most:]:
-        told.append(f"others: {_probability(sum(shares[j] for j in rest))}")
-    return f"written by {'; '.join(told)}. p(token) = {_probability(math.exp(log_prob))}"
+        told.append(f"others: {html.probability(sum(shares[j] for j in rest))}")
+    return f"written by {'; '.join(told)}. p(token) = {html.probability(math.exp(log_prob))}"
 
 
 def _parts(why: Why, names: Sequence[tuple[str, str]], tokens: Sequence[_Token]) -> list[_Part]:
@@ -256,6 +193,12 @@ def _colours(why: Why, writing: set[int | None]) -> list[str]:
     chosen = sorted(sorted(with_text, key=lambda j: j not in writing)[:PALETTE])
     named = {j: f"c{number}" for number, j in enumerate(chosen, 1)}
     return [named.get(j, "c0" if component.passages else "null") for j, component in enumerate(why.components)]
+
+
+def _columns(parts: Sequence[_Part]) -> list[_Part]:
+    """The components that have a column in the table of tokens, by rank."""
+    heaviest = sorted(parts, key=lambda part: -part.why.posterior)[:COLUMNS]
+    return sorted(heaviest, key=lambda part: part.index)
 
 
 def _own_stretches(tokens: Sequence[_Token], j: int) -> list[str]:
@@ -288,10 +231,7 @@ def _citation_told(found: Sequence[Citation], *, of_whole: bool) -> str:
 def _pieces(text: str, found: Sequence[Citation]) -> tuple[_Piece, ...]:
     """The text cut at the borders of its citations, which may overlap."""
     borders = sorted({0, len(text), *(c.start for c in found), *(c.end for c in found)})
-    return tuple(
-        _Piece(text[a:b], any(c.start <= a and b <= c.end for c in found))
-        for a, b in zip(borders, borders[1:], strict=False)
-    )
+    return tuple(_Piece(text[a:b], any(c.start <= a and b <= c.end for c in found)) for a, b in pairwise(borders))
 
 
 def _runs(tokens: Sequence[_Token], parts: Sequence[_Part]) -> list[_Run]:
@@ -307,5 +247,4 @@ def _run(part: _Part | None, tokens: list[_Token]) -> _Run:
     first = tokens[0]
     bare = first.text.lstrip()
     space = first.text[: len(first.text) - len(bare)]
-    trimmed = _Token(bare, first.log_prob, first.shares, first.leader, first.told)
-    return _Run(part, space, (trimmed, *tokens[1:]))
+    return _Run(part, space, (replace(first, text=bare), *tokens[1:]))
