@@ -86,7 +86,12 @@ def test_where_no_passage_leads_words_are_underlined_and_have_no_colour() -> Non
 def test_every_number_is_that_of_why(switch: float) -> None:
     why = explained(switch=switch, null=0.2, prior=(0.5, 0.3))
     found, answer = parsed(why), why.answer
-    assert values(found, ".headline data") == [answer.probability, answer.log_prob]
+    assert values(found, "#answer data") == [
+        answer.probability,
+        answer.log_prob,
+        why.log_null_likelihood,
+        math.exp(why.log_null_likelihood),
+    ]
     assert values(found, "#weights tbody data") == [
         x for component in why.components for x in (component.prior, component.posterior)
     ]
@@ -139,7 +144,7 @@ def test_only_what_is_certain_looks_certain(p: float, shown: str) -> None:
 def test_logarithms() -> None:
     shown = [html.nats(x) for x in (-1.23456, 0.0, 2.0, -math.inf, math.nan)]
     assert shown == ["−1.235", "0.000", "2.000", "−∞", "undefined"]
-    assert [html.nats(x, True) for x in (-1.0, 1.0)] == ["−1.000", "+1.000"]
+    assert [html.nats(x, True) for x in (-1.0, 1.0, -1e-9)] == ["−1.000", "+1.000", "0.000"]
 
 
 def test_each_passage_marks_the_words_that_it_is_cited_for() -> None:
@@ -147,7 +152,7 @@ def test_each_passage_marks_the_words_that_it_is_cited_for() -> None:
     assert texts(found, "mark") == ["nine crowns", "every winter"]
     assert [mark.get("class") for mark in select(found, "mark")] == ["c1", "c2"]
     assert texts(found, "blockquote") == [FIRST, SECOND]
-    assert "characters 100 to 157" in texts(found, ".part .note")[0]
+    assert texts(found, ".part .note")[0] == "Characters 100 to 157 of 1.txt"
     assert all("that it most probably wrote stand here in a row" in texts(found, ".part .note")[i] for i in (1, 3))
 
 
@@ -265,6 +270,7 @@ def test_headings_descend_and_anchors_exist_once() -> None:
 def test_the_closed_book() -> None:
     found = parsed(explained((), (), (), outside=None, null=1.0))
     assert runs(found) == [("null", ANSWER, "∅")]
+    assert "Without any passage" not in found.text_content()
     assert "closed book: the language model alone" in texts(found, ".headline")[0]
     assert texts(found, "h2")[3] == "The language model alone"
     assert "nothing would be left" in found.text_content() and "No passage was asked for" in found.text_content()
@@ -293,6 +299,7 @@ def test_fifty_passages() -> None:
     # Colours are few: whoever writes has one before those that do not.
     assert runs(found) == [("c7", ANSWER, "41")]
     assert len(select(found, "article")) == 50 and len(select(found, "article.c0")) == 43
+    assert "the others are grey" in texts(found, ".note")[0]
     shares = [e.get("value") for e in select(select(found, ".tokens tbody tr")[0], "data")][2:]
     assert len(shares) == 9 and sum(map(float, shares)) == pytest.approx(1.0)
     assert "others: " in select(found, ".token")[0].get("title")
@@ -351,5 +358,5 @@ def test_a_title_beside_a_file_name_is_shown() -> None:
     why = explained()
     titled = WeightedPassage(replace(passage(1, FIRST), title="Of cod"), 0.6, 0.5, 0.2)
     named = replace(why, answer=replace(why.answer, passages=(titled, why.answer.passages[1])))
-    assert texts(parsed(named), ".part .note")[0] == "1. Of cod, 1.txt, characters 100 to 157"
+    assert texts(parsed(named), ".part .note")[0] == "Characters 100 to 157 of 1.txt, titled “Of cod”"
     assert QUESTION in select(parsed(named), "title")[0].text_content()

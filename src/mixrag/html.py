@@ -47,10 +47,12 @@ def probability(p: float) -> str:
 
 
 def nats(x: float, sign: bool = False) -> str:
-    """A logarithm for reading; with ``sign``, + where it is above 0."""
+    """A logarithm for reading; with ``sign``, + where it is above 0. What rounds to 0 has none."""
     if math.isnan(x):
         return "undefined"
     shown = f"{abs(x):.3f}" if math.isfinite(x) else "∞"
+    if shown == "0.000":
+        return shown
     return ("−" if x < 0 else "+" if sign else "") + shown
 
 

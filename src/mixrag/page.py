@@ -112,6 +112,7 @@ def explanation_page(why: Why) -> str:
         over=_over(answer),
         most_probable=_has_half(answer),
         parts=parts,
+        grey=any(part.colour == "c0" for part in parts),
         columns=_columns(parts),
         tokens=tokens,
         runs=_runs(tokens, parts),
@@ -212,7 +213,7 @@ def _passage(weighted: WeightedPassage, number: int, answer: str, own: Sequence[
     whole = citation(passage.text, answer)
     found = [whole] if whole else [c for c in (citation(passage.text, stretch) for stretch in own) if c]
     source = Path(passage.document).name
-    title = "" if passage.title in ("", source) else f"{passage.title}, "
+    title = "" if passage.title == source else passage.title
     told = _citation_told(found, of_whole=whole is not None)
     pieces = _pieces(passage.text, found)
     return _Passage(number, title, source, passage.document, passage.start, passage.end, pieces, told)
