@@ -89,8 +89,8 @@ def test_every_number_is_that_of_why(switch: float) -> None:
     assert values(found, "#answer data") == [
         answer.probability,
         answer.log_prob,
-        why.log_null_likelihood,
         math.exp(why.log_null_likelihood),
+        why.log_null_likelihood,
     ]
     assert values(found, "#weights tbody data") == [
         x for component in why.components for x in (component.prior, component.posterior)
