@@ -4,6 +4,7 @@ MixragError                 one line for the user: expected, found, remedy
 ├── SettingError            a setting outside its range (switch, temperature, k, ...)
 ├── QuestionError           a question that is empty or does not fit the model
 ├── SourceError             a path that cannot be indexed at all
+├── OutputError             a file that cannot be written
 ├── StoreError              the store on disk cannot be used
 │   ├── StoreMissingError   there is none at this path
 │   ├── StoreEmptyError     it holds no passages
@@ -42,6 +43,10 @@ class QuestionError(MixragError, ValueError):
 
 class SourceError(MixragError):
     """A path cannot be indexed, or nothing in it can."""
+
+
+class OutputError(MixragError):
+    """A file that was asked for cannot be written."""
 
 
 class StoreError(MixragError):

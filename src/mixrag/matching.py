@@ -54,6 +54,20 @@ def contains(answer: str, golds: Sequence[str]) -> bool:
     )
 
 
+def words(text: str) -> tuple[str, ...]:
+    """The words that ``passage_holds`` compares (W,), articles included; lower case, compatibility forms as one.
+
+    >>> words("The $308 (COVID-19)"), words("东京")
+    (('the', '308', 'covid', '19'), ('东', '京'))
+    """
+    return _words(text)
+
+
+def is_article(word: str) -> bool:
+    """True of a, an and the: they decide nothing, unless an answer has no other word."""
+    return _ARTICLES.fullmatch(word) is not None
+
+
 def passage_holds(text: str, golds: Sequence[str]) -> bool:
     """True where a gold answer (A,) occurs in a passage: the same words in a row, whatever stands between them.
 

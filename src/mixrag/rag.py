@@ -32,6 +32,7 @@ from mixrag.generator import Generator, load_generator
 from mixrag.mixture import Mixture, condition
 from mixrag.models import Models as Models
 from mixrag.models import calibration_for, completed, defaults, refuse_unknown, trained_for
+from mixrag.page import explanation_page
 from mixrag.retriever import IndexKind, Retrieval, Retriever, StoreRetriever, describe_index, open_index
 from mixrag.settings import Settings
 from mixrag.streaming import Stream
@@ -269,6 +270,10 @@ class RAG:
     def why(self, answer: Answer) -> Why:
         """Take an answer apart: exact prompts, scores, what each passage alone would answer, leave-one-out."""
         return why(answer)
+
+    def explanation_page(self, answer: Answer) -> str:
+        """``why`` as one self-contained HTML page, its words coloured by passage (docs/explanation.md)."""
+        return explanation_page(self.why(answer))
 
     def remove(self, paths: Sequence[str | Path]) -> Removed:
         """Delete files, or all files below folders, from the store; the files themselves stay."""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mixrag.cli import show
+from mixrag.cli import output, show
 from mixrag.cli.options import AskingOptions, StoreOptions, takes
 from mixrag.errors import SettingError, SourceError
 
@@ -84,9 +84,18 @@ def ask(
             "--why", help="Show exact prompts, scores, what each passage alone would answer, leave-one-out."
         ),
     ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the explanation as one HTML page, the answer's words coloured by passage.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Answer a question, with the probability of the answer and the passages it came from."""
+    target = html and output.target(html)
     with stores.open(asking=asking) as rag:
         stream = rag.stream(question)
         if not json and not stream.may_abstain:
@@ -94,9 +103,14 @@ def ask(
         answer = stream.answer
         if not json and stream.may_abstain:
             show.decided(answer)
-        show.answer(answer, rag.why(answer) if why else None, as_json=json)
-        if not json and (setting := stream.uncalibrated):
-            show.uncalibrated(setting)
+        taken_apart = rag.why(answer) if why or target else None
+    if target and taken_apart:
+        output.write_explanation(target, taken_apart)
+    show.answer(answer, taken_apart if why else None, as_json=json)
+    if not json and (setting := stream.uncalibrated):
+        show.uncalibrated(setting)
+    if target:
+        show.error_line(f"explanation written to {target}")
 
 
 @app.command()

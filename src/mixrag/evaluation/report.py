@@ -10,14 +10,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
-
 from mixrag.errors import MixragError
 from mixrag.evaluation.bootstrap import Interval, bootstrap
 from mixrag.evaluation.measures import COVERAGES, Difference, Evaluation, Trust
 from mixrag.evaluation.pictures import Picture, pictures
 from mixrag.evaluation.summary import RECALL_AT, Summary
 from mixrag.files import strict_json, write_whole
+from mixrag.html import page
 
 Table = tuple[str, list[str], list[list[str]], str]
 """Title, head, rows, and what the numbers are."""
@@ -95,9 +94,13 @@ def markdown(found: Evaluation, drawn: Sequence[Picture]) -> str:
 def html(found: Evaluation, drawn: Sequence[Picture]) -> str:
     """The report as one page without anything outside it."""
     shown = [(caption, base64.b64encode(content).decode()) for _, caption, content in drawn]
-    template = Environment(loader=PackageLoader("mixrag"), autoescape=True).get_template("evaluation.html")
-    return template.render(
-        sources=", ".join(found.sources), tables=tables(found), pictures=shown, notices=found.notices
+    return page(
+        "evaluation",
+        images=True,
+        sources=", ".join(found.sources),
+        tables=tables(found),
+        pictures=shown,
+        notices=found.notices,
     )
 
 

@@ -1,0 +1,53 @@
+"""Files that commands write where they are told to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mixrag.errors import OutputError
+from mixrag.files import write_whole
+
+if TYPE_CHECKING:
+    from mixrag.why import Why
+
+
+def target(path: Path) -> Path:
+    """The file that a path stands for, after links; what can be seen to fail fails before any work is done.
+
+    Raises:
+        OutputError: it is no file that could be written.
+    """
+    try:
+        _check(path)
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name too long, a NUL
+        raise OutputError("a file to write", f"{path}: {error}", "name another") from error
+
+
+def write_explanation(path: Path, why: Why) -> None:
+    """Write the HTML page of an explanation; it appears complete or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    from mixrag.page import explanation_page
+
+    try:
+        write_whole(path, explanation_page(why).encode())
+    except OSError as error:
+        found = f"{path}: {error.strerror or error}"
+        raise OutputError("room to write the explanation", found, "name another file") from error
+
+
+def _check(path: Path) -> None:
+    folder = path.resolve().parent
+    if path.is_dir():
+        raise OutputError("a file to write", f"{path}, a folder", f"name a file, such as {path / 'why.html'}")
+    if path.exists() and not path.is_file():
+        raise OutputError("a file to write", f"{path}, a device or pipe", "name a file")
+    if not folder.is_dir():
+        raise OutputError("a file in a folder that exists", f"no folder {folder}", f"make it: mkdir -p {folder}")
+    if not os.access(folder, os.W_OK):
+        raise OutputError("a folder that can be written to", f"{folder}, which cannot", "name another file")
