@@ -33,6 +33,7 @@ from mixrag.evaluation.attribution import (
     posterior,
     prior,
 )
+from mixrag.evaluation.scoring import identity
 from mixrag.models import Models
 from mixrag.pairs import read_pairs, sample
 from mixrag.rag import RAG
@@ -64,9 +65,9 @@ def main() -> None:
         "leave-one-out, concatenation": concatenation_leave_one_out,
         f"ContextCite, {options.masks} masks, concatenation": partial(context_cite, masks=options.masks),
     }
-    system = f"model {options.model}, masks {options.masks}, {options.dtype}"
     models = Models(dtype=options.dtype)
     with RAG.open(options.store, model=options.model, models=models, settings=settings) as rag:
+        system = f"{identity(rag)}, masks {options.masks}"
         records = attribute_pairs(rag, pairs, {}, methods, out=options.out, system=system, progress=tell)
     print(report(records))
 

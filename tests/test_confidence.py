@@ -15,9 +15,10 @@ from mixrag import Settings
 from mixrag.confidence import (
     LARGEST_LOG_ODDS,
     Calibration,
+    Confidence,
     Signals,
     conditions,
-    judged,
+    judge,
     log_mass,
     log_odds,
     read_calibration,
@@ -25,7 +26,7 @@ from mixrag.confidence import (
     write_calibration,
 )
 from mixrag.decoding import beam
-from mixrag.errors import ModelError
+from mixrag.errors import ModelError, SettingError
 from tables import toy_mixture
 
 FITTED = Calibration(
@@ -92,6 +93,8 @@ def test_a_calibration_survives_its_file(tmp_path: Path) -> None:
         {"settings": {"k": -1}},
         {"settings": []},
         {"threshold": None},
+        {"threshold": 1.5},
+        {"models": 3},
     ],
     ids=str,
 )
@@ -113,22 +116,52 @@ def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
         read_calibration(tmp_path / "none.json")
 
 
+SIGNALS = Signals(math.log(0.2), 0.7)
+
+
 def test_a_confidence_holds_for_the_settings_it_was_fitted_with() -> None:
-    signals, own = Signals(math.log(0.2), 0.7), Settings(k=5)
-    found = judged(signals, FITTED, own)
-    assert found is not None and found.value == FITTED.confidence(signals) and found.threshold == 0.3
-    assert judged(signals, FITTED, replace(own, k=6)) is None and FITTED.differs(replace(own, k=6)) == "k"
-    assert judged(signals, FITTED, replace(own, switch=1.0)) is None
-    assert judged(signals, None, own) is None
-    assert judged(signals, replace(FITTED, settings={}), replace(own, k=6)) is not None
+    own = Settings(k=5)
+    found = judge(FITTED, own, "m")
+    assert found is not None and found.differs is None
+    assert found.confidence(SIGNALS) == Confidence(FITTED.confidence(SIGNALS), 0.3, "p")
+    for name, other in (("k", replace(own, k=6)), ("switch", replace(own, switch=1.0))):
+        refused = judge(FITTED, other, "m")
+        assert refused is not None and refused.differs == name and refused.confidence(SIGNALS) is None
+    assert judge(None, own, "m") is None
+    anywhere = judge(replace(FITTED, settings={}), replace(own, k=6), "m")
+    assert anywhere is not None and anywhere.confidence(SIGNALS) is not None
+
+
+@pytest.mark.parametrize(
+    "changes", [{"temperature": 2.0}, {"lexical": 0.4}, {"lexical_temperature": 2.0}, {"null": 1.0}]
+)
+def test_another_prior_is_another_confidence(changes: dict[str, float]) -> None:
+    fitted = replace(FITTED, settings=conditions(Settings()))
+    assert fitted.differs(Settings(), "") is None
+    assert fitted.differs(Settings(**changes), "") == next(iter(changes))
+
+
+def test_other_models_are_another_confidence() -> None:
+    fitted = replace(FITTED, models="mine")
+    assert fitted.differs(Settings(), "mine") is None and fitted.differs(Settings(), "yours") == "models"
 
 
 def test_the_threshold_of_the_settings_comes_first() -> None:
-    signals = Signals(math.log(0.2), 0.7)
-    value = FITTED.confidence(signals)
+    value = FITTED.confidence(SIGNALS)
     for threshold, abstains in ((0.0, False), (value, False), (value + 1e-9, True), (1.0, True)):
-        found = judged(signals, FITTED, Settings(abstain_below=threshold))
-        assert found is not None and found.abstains is abstains
+        found = judge(FITTED, Settings(abstain_below=threshold), "m")
+        assert found is not None
+        confidence = found.confidence(SIGNALS)
+        assert confidence is not None and confidence.abstains is abstains
+
+
+@pytest.mark.parametrize("calibration, told", [(None, "found none"), (FITTED, "another k")])
+def test_nothing_can_be_withheld_without_a_calibration_that_holds(
+    calibration: Calibration | None, told: str
+) -> None:
+    with pytest.raises(SettingError, match=told):
+        judge(calibration, Settings(k=6, abstain_below=0.5), "m")
+    judge(calibration, Settings(k=6, abstain_below=0.0), "m")
 
 
 def test_the_width_of_a_search_counts_only_where_there_is_one() -> None:

@@ -18,6 +18,7 @@ from lxml import etree
 from explained import ANSWER, EITHER, FIRST, QUESTION, SECOND, explained, passage
 from mixrag import html
 from mixrag.answer import WeightedPassage
+from mixrag.confidence import Confidence
 from mixrag.page import explanation_page
 from mixrag.why import Why
 
@@ -360,3 +361,15 @@ def test_a_title_beside_a_file_name_is_shown() -> None:
     named = replace(why, answer=replace(why.answer, passages=(titled, why.answer.passages[1])))
     assert texts(parsed(named), ".part .note")[0] == "Characters 100 to 157 of 1.txt, titled “Of cod”"
     assert QUESTION in select(parsed(named), "title")[0].text_content()
+
+
+def test_an_answer_that_is_withheld_says_so_with_its_number() -> None:
+    base = explained()
+    sure, unsure = (Confidence(0.25, threshold, "sixty <b>pairs</b>") for threshold in (0.2, 0.5))
+    page = explanation_page(replace(base, answer=replace(base.answer, confidence=unsure)))
+    assert "No answer, and the best guess" in page and "below the" in page and "&lt;b&gt;pairs" in page
+    assert page.count("0.2500") >= 2 and "0.5000" in page
+    page = explanation_page(replace(base, answer=replace(base.answer, confidence=sure)))
+    assert "No answer" not in page and "0.2500" in page
+    page = explanation_page(replace(base, answer=replace(base.answer, uncalibrated="k")))
+    assert "calibrated with other k" in page

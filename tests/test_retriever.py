@@ -258,3 +258,8 @@ def test_adaptive_k_is_the_smallest_that_leaves_at_most_so_much_outside(
 def test_adaptive_k_needs_exact_search(store: Store) -> None:
     with pytest.raises(SettingError, match="max_outside"):
         retriever(store, faiss=True).retrieve(QUESTION, Settings(k=2, max_outside=0.1))
+
+
+def test_a_null_component_that_takes_everything_leaves_one_passage(store: Store) -> None:
+    found = retriever(store).retrieve(QUESTION, Settings(k="all", null=800.0, max_outside=0.1))
+    assert len(found.passages) == 1 and found.outside == 0.0

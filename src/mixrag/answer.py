@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mixrag.confidence import Calibration, Confidence, Signals, judged, log_mass
+from mixrag.confidence import Confidence, Judge, Signals, log_mass
 from mixrag.corpus import Passage
 from mixrag.generator import Generator, Shortened
 from mixrag.mixture import Mixture, ScoredAnswer
@@ -66,7 +66,8 @@ class Answer:
     """Prior of the null component; None where there is none."""
     null_posterior: float | None
     outside: float | None
-    """Prior mass, under the full normaliser, of all passages not listed; None where it is unknown."""
+    """Prior mass, under the full normaliser, of all passages not listed; None where it is unknown (approximate
+    search, uniform weights)."""
     log_bounds: tuple[float, float] | None
     """Bounds on log p(answer | question) under the mixture of all passages (that the filter lets through); None
     where ``outside`` is unknown, or where a group was cut short by k."""
@@ -78,7 +79,9 @@ class Answer:
     support: float
     """Largest inner product of the question with a passage listed; 0 where there is none."""
     confidence: Confidence | None
-    """Calibrated probability that the answer is right; None where no calibration holds for these settings."""
+    """Calibrated probability that the answer is right; None where no calibration holds, or it is cut off."""
+    uncalibrated: str | None
+    """What is not as it was when the calibration at hand was fitted; None where it holds, or there is none."""
     certified: bool | None
     """Beam search: True if no answer is more probable. None for decoders that cannot tell."""
     shortened: tuple[Shortened, ...]
@@ -110,6 +113,7 @@ class Answer:
             "log_mass": self.log_mass,
             "support": self.support,
             "confidence": self.confidence and confidence_as_dict(self.confidence),
+            "uncalibrated": self.uncalibrated,
             "normaliser": self.normaliser,
             "temperature": self.temperature,
             "switch": self.switch,
@@ -172,11 +176,11 @@ def build_answer(
     *,
     certified: bool | None = None,
     found: Sequence[ScoredAnswer] = (),
-    calibration: Calibration | None = None,
+    judge: Judge | None = None,
 ) -> Answer:
     """Gather what there is to say of a scored answer.
 
-    ``found`` are the answers that a search found beside it, ``calibration`` makes a confidence of its probability.
+    ``found`` are the answers that were found beside it, ``judge`` makes a confidence of their probability.
     """
     mixture = scored.mixture
     support = max(retrieval.inner_products.tolist(), default=0.0)
@@ -199,7 +203,8 @@ def build_answer(
         finished=scored.finished,
         log_mass=signals.log_mass,
         support=signals.support,
-        confidence=judged(signals, calibration, settings),
+        confidence=judge.confidence(signals) if judge and scored.finished else None,
+        uncalibrated=judge.differs if judge else None,
         certified=certified,
         shortened=tuple(s for component in mixture.components for s in component.prompt.shortened),
         effective_prior=float(effective_number(mixture.log_prior)),

@@ -23,6 +23,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from mixrag.errors import ModelError, SettingError
+from mixrag.files import write_whole
 from mixrag.matching import normalise
 from mixrag.mixture import ScoredAnswer
 from mixrag.settings import Settings
@@ -34,16 +35,8 @@ Method = Literal["none", "temperature", "logistic", "isotonic"]
 LARGEST_LOG_ODDS = 30.0
 """Probabilities nearer to 0 or 1 than e^-30 count as that."""
 FITTED_FOR = (
-    "k",
-    "group",
-    "switch",
-    "null",
-    "normaliser",
-    "weights",
-    "max_outside",
-    "lexical",
-    "decoder",
-    "beams",
+    *("k", "group", "switch", "null", "temperature", "normaliser", "weights", "max_outside"),
+    *("lexical", "lexical_temperature", "decoder", "beams", "samples"),
 )
 """Settings that change what probabilities mean: a confidence holds for those it was fitted with."""
 
@@ -74,6 +67,8 @@ class Calibration:
     """Which pairs, in words."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Those of ``FITTED_FOR`` in force when it was fitted; empty: any."""
+    models: str = ""
+    """Digest of the models whose answers it was fitted on; empty: any."""
 
     def confidence(self, signals: Signals) -> float:
         """The probability, as far as the pairs tell, that an answer with these signals is an exact match."""
@@ -87,8 +82,10 @@ class Calibration:
         xs, ys = zip(*self.knots, strict=True)
         return float(np.interp(probability, xs, ys))
 
-    def differs(self, settings: Settings) -> str | None:
-        """The first setting that is not as it was when this was fitted; None where all are."""
+    def differs(self, settings: Settings, models: str) -> str | None:
+        """What is not as it was when this was fitted: "models", or the first such setting; None where all is."""
+        if self.models not in ("", models):
+            return "models"
         own = conditions(settings)
         return next((name for name, value in self.settings.items() if own.get(name) != value), None)
 
@@ -118,20 +115,46 @@ def log_mass(answer: ScoredAnswer, found: Sequence[ScoredAnswer]) -> float:
     return min(0.0, float(np.logaddexp.reduce(logs)))
 
 
-def judged(signals: Signals, calibration: Calibration | None, settings: Settings) -> Confidence | None:
-    """The confidence of an answer under these settings; None without a calibration that holds for them."""
-    if calibration is None or calibration.differs(settings):
-        return None
-    own = settings.abstain_below
-    threshold = calibration.threshold if own is None else own
-    return Confidence(calibration.confidence(signals), threshold, calibration.fitted_on)
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """A calibration and whether it holds here."""
+
+    calibration: Calibration
+    differs: str | None = None
+    """What is not as it was when it was fitted; None: it holds."""
+    abstain_below: float | None = None
+    """The threshold; None: the calibration's own."""
+
+    @property
+    def threshold(self) -> float:
+        """Confidence below which an answer is withheld."""
+        return self.calibration.threshold if self.abstain_below is None else self.abstain_below
+
+    def confidence(self, signals: Signals) -> Confidence | None:
+        """The confidence of a finished answer; None where the calibration does not hold."""
+        if self.differs:
+            return None
+        return Confidence(self.calibration.confidence(signals), self.threshold, self.calibration.fitted_on)
+
+
+def judge(calibration: Calibration | None, settings: Settings, models: str) -> Judge | None:
+    """Who says how sure an answer is; None where there is no calibration.
+
+    Raises:
+        SettingError: answers are to be withheld (``abstain_below``), and no calibration holds.
+    """
+    differs = None if calibration is None else calibration.differs(settings, models)
+    if settings.abstain_below and (calibration is None or differs):
+        found = "none" if calibration is None else f"one made with another {differs}"
+        remedy = "make one with mixrag eval, and name its confidence.json as --confidence"
+        raise SettingError("a calibration that holds, to withhold answers (abstain_below)", found, remedy)
+    return None if calibration is None else Judge(calibration, differs, settings.abstain_below)
 
 
 def conditions(settings: Settings) -> dict[str, Any]:
-    """The settings that a confidence depends on; the width of a search only where there is one."""
+    """The settings that a confidence depends on; the width of a search or the samples only where there are any."""
     own = {name: getattr(settings, name) for name in FITTED_FOR}
-    if settings.decoder in ("greedy", "sample"):
-        del own["beams"]
+    del own["beams" if settings.decoder in ("greedy", "sample") else "samples"]
     return own
 
 
@@ -149,14 +172,14 @@ def sigmoid(x: float) -> float:
 
 
 def write_calibration(calibration: Calibration, path: Path) -> None:
-    """Write it as JSON.
+    """Write it as JSON; the file appears complete or not at all.
 
     Raises:
         ModelError: it cannot be written.
     """
     text = json.dumps({"format": FORMAT, **asdict(calibration)}, indent=1, allow_nan=False)
     try:
-        path.write_text(text + "\n", encoding="utf-8")
+        write_whole(path, f"{text}\n".encode())
     except OSError as error:
         raise ModelError(
             f"room to write {path}", error.strerror or str(error), "free it, or choose another"
@@ -192,14 +215,19 @@ def _calibration(document: Any) -> Calibration:
     xs, ys = [x for x, _ in knots], [y for _, y in knots]
     if xs != sorted(xs) or ys != sorted(ys) or not all(0 <= value <= 1 for value in (*xs, *ys)):
         raise ValueError("knots that do not rise from 0 to 1")
-    method, fitted_on, settings = document["method"], document["fitted_on"], document["settings"]
-    if method not in get_args(Method) or not isinstance(fitted_on, str) or not isinstance(settings, dict):
-        raise ValueError("a method, text or settings of another kind")
+    if not 0 <= numbers["threshold"] <= 1:
+        raise ValueError("a threshold outside [0, 1]")
+    texts = {name: document[name] for name in ("method", "fitted_on", "models")}
+    settings = document["settings"]
+    if texts["method"] not in get_args(Method) or not all(isinstance(text, str) for text in texts.values()):
+        raise ValueError("a method or text of another kind")
+    if not isinstance(settings, dict):
+        raise ValueError("settings of another kind")
     # Refused where a name or value is none that a setting can have.
     if unknown := set(settings) - set(FITTED_FOR):
         raise ValueError(f"unknown setting {min(unknown)}")
     Settings(**settings)
-    return Calibration(method=method, knots=knots, fitted_on=fitted_on, settings=settings, **numbers)
+    return Calibration(knots=knots, settings=settings, **texts, **numbers)  # type: ignore[arg-type]
 
 
 def _number(value: Any) -> float:

@@ -42,6 +42,8 @@ def _finite(value: Any) -> Any:
 
 MODEL_FILES = ("*.safetensors", "*.gguf", "*.json", "*.model", "*.txt")
 """Weights, configuration and vocabulary, by name."""
+NOT_MODEL_FILES = frozenset({"mixrag.json", "confidence.json", "run.json"})
+"""What mixrag itself writes beside them."""
 _ENDS = 2**20
 
 
@@ -54,7 +56,8 @@ def model_digest(name: str | Path | None) -> str:
     if path is None or not path.exists():
         return str(name)
     found = hashlib.sha256()
-    files = sorted({each for kind in MODEL_FILES for each in path.rglob(kind)}) if path.is_dir() else [path]
+    found_files = {each for kind in MODEL_FILES for each in path.rglob(kind) if each.name not in NOT_MODEL_FILES}
+    files = sorted(found_files) if path.is_dir() else [path]
     for each in files:
         own = each.relative_to(path) if path.is_dir() else each.suffix
         found.update(f"{own} {each.stat().st_size}\n".encode())

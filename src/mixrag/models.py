@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mixrag.confidence import FILE, Calibration, read_calibration
 from mixrag.errors import SettingError
+from mixrag.files import model_digest
 from mixrag.generator import PromptTemplate
 from mixrag.packaged import packaged_reader
 from mixrag.settings import Settings
@@ -90,6 +93,14 @@ def calibration_for(given: Models, trained: Trained | None, confidence: str | Pa
         return None
     path = trained.folder / FILE
     return read_calibration(path) if path.is_file() else None
+
+
+def models_digest(models: Models) -> str:
+    """What the models and the prompt are known by, wherever they lie; their kind of numbers is no part of it."""
+    named = (models.generator, models.adapter, models.encoder, models.question_encoder)
+    prompt = None if models.prompt is None else asdict(models.prompt)
+    content = json.dumps([*map(model_digest, named), prompt, models.titles], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def refuse_unknown(settings: Mapping[str, Any]) -> None:

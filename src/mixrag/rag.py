@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from mixrag.answer import Answer, build_answer
-from mixrag.confidence import Calibration
+from mixrag.confidence import Calibration, judge
 from mixrag.corpus import (
     Counts,
     DocumentRecord,
@@ -31,7 +31,7 @@ from mixrag.errors import EncoderMismatchError, QuestionError
 from mixrag.generator import Generator, load_generator
 from mixrag.mixture import Mixture, condition
 from mixrag.models import Models as Models
-from mixrag.models import calibration_for, completed, defaults, refuse_unknown, trained_for
+from mixrag.models import calibration_for, completed, defaults, models_digest, refuse_unknown, trained_for
 from mixrag.page import explanation_page
 from mixrag.retriever import IndexKind, Retrieval, Retriever, StoreRetriever, describe_index, open_index
 from mixrag.settings import Settings
@@ -252,9 +252,9 @@ class RAG:
     def stream(self, question: str, **changes: Any) -> Stream:
         """As ``ask``, token by token: iterate for the tokens, then read ``answer``."""
         settings = self._settings(changes)
+        found = judge(self.calibration, settings, models_digest(self.models)) if self._judges(settings) else None
         retrieval = self._retrieve(question, settings)
-        mixture = self._condition(question, retrieval, settings)
-        return Stream(mixture, retrieval, settings, self.calibration)
+        return Stream(self._condition(question, retrieval, settings), retrieval, settings, found)
 
     def score(self, question: str, answer: str, **changes: Any) -> Answer:
         """The probability of a given answer, and what it says about the passages. Raises as ``ask`` does."""
@@ -292,6 +292,9 @@ class RAG:
             documents=tuple(self.store.documents()),
             model=self.model,
         )
+
+    def _judges(self, settings: Settings) -> bool:
+        return self.calibration is not None or bool(settings.abstain_below)
 
     def _settings(self, changes: dict[str, Any]) -> Settings:
         refuse_unknown(changes)

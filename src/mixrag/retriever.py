@@ -42,7 +42,8 @@ class Retrieval:
     log_null: float | None
     """Log prior of the null component, where the settings ask for one."""
     outside: float | None
-    """Prior mass, under the full normaliser, of all other passages; None where the search is not exact."""
+    """Prior mass, under the full normaliser, of all other passages; None where the search is not exact, or where
+    uniform weights took the place of the retriever's."""
     temperature: float
     """T."""
 
@@ -73,8 +74,9 @@ class StoreRetriever:
         query = self._query(question, settings)
         ranked = _ranked(query, settings.lexical, settings.lexical_temperature)
         if settings.max_outside is not None:
-            passages_share = math.exp(-np.logaddexp(0.0, _log_null(ranked, settings)))
-            ranked = ranked.first(fewest_kept(ranked.log_mass, settings.max_outside / passages_share))
+            share = math.exp(-np.logaddexp(0.0, _log_null(ranked, settings)))  # that null leaves to all passages
+            allowed = settings.max_outside / share if share > settings.max_outside else 1.0
+            ranked = ranked.first(fewest_kept(ranked.log_mass, allowed))
         return _retrieval(self.store, query, ranked, settings)
 
     def _query(self, question: str, settings: Settings) -> _Query:

@@ -56,6 +56,8 @@ class Settings:
     """Longest answer, in tokens."""
     seed: int = 0
     """Seed of ``sample``."""
+    samples: int = 0
+    """Answers drawn from p(y|x) beside that of greedy or sample: those that say the same add to its mass."""
     abstain_below: float | None = None
     """Confidence below which an answer is withheld; None: the threshold of the calibration, 0: never."""
 
@@ -77,6 +79,7 @@ class Settings:
         _require(self.decoder in DECODERS, f"decoder among {', '.join(DECODERS)}", self.decoder)
         _require(_whole(self.beams, 1), "beams to be a whole number >= 1", self.beams)
         _require(_whole(self.max_tokens, 1), "max_tokens to be a whole number >= 1", self.max_tokens)
+        _require(_whole(self.samples, 0), "samples to be a whole number >= 0", self.samples)
         certain = self.abstain_below is None or 0.0 <= self.abstain_below <= 1.0
         _require(certain, "abstain_below in [0, 1]", self.abstain_below)
         _require(_whole(self.seed, 0) and self.seed < 2**63, "seed to be a whole number in [0, 2^63)", self.seed)

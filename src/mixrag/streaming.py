@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mixrag.answer import Answer, TextPieces, build_answer, holders
-from mixrag.confidence import Calibration
+from mixrag.confidence import Judge
 from mixrag.decoding import Search, Step, beam, fast, greedy, sample, scored, thorough
-from mixrag.mixture import Mixture
+from mixrag.mixture import Mixture, ScoredAnswer
 from mixrag.retriever import Retrieval
 from mixrag.settings import Settings
 
@@ -37,12 +37,12 @@ class Stream:
         mixture: Mixture,
         retrieval: Retrieval,
         settings: Settings,
-        calibration: Calibration | None = None,
+        judge: Judge | None = None,
     ) -> None:
         self.mixture = mixture
         self.retrieval = retrieval
         self.settings = settings
-        self.calibration = calibration
+        self.judge = judge
         self._answer: Answer | None = None
         self._tokens = self._run()
 
@@ -53,15 +53,7 @@ class Stream:
     @property
     def may_abstain(self) -> bool:
         """True where the answer may yet be withheld, once its confidence is known."""
-        if self.calibration is None or self.uncalibrated:
-            return False
-        own = self.settings.abstain_below
-        return (self.calibration.threshold if own is None else own) > 0
-
-    @property
-    def uncalibrated(self) -> str | None:
-        """The setting for which the calibration at hand was not made; None where it holds, or there is none."""
-        return self.calibration.differs(self.settings) if self.calibration else None
+        return self.judge is not None and self.judge.differs is None and self.judge.threshold > 0
 
     @property
     def answer(self) -> Answer:
@@ -86,7 +78,13 @@ class Stream:
             per_passage = tuple(posterior[j] for j in held)
             yield StreamedToken(pieces.add(step.token, last=last), step.log_prob, per_passage)
         whole = scored(self.mixture, taken)
-        self._answer = build_answer(whole, self.retrieval, self.settings, calibration=self.calibration)
+        self._answer = build_answer(whole, self.retrieval, self.settings, found=self._sampled(), judge=self.judge)
+
+    def _sampled(self) -> list[ScoredAnswer]:
+        """Further answers drawn from the mixture, by the seeds after the answer's own."""
+        limit, first = self.settings.max_tokens, self.settings.seed + 1
+        seeds = range(first, first + self.settings.samples)
+        return [scored(self.mixture, sample(self.mixture, limit, seed)) for seed in seeds]
 
     def _steps(self) -> Iterator[Step]:
         if self.settings.decoder == "greedy":
@@ -102,7 +100,7 @@ class Stream:
             self.settings,
             certified=certified,
             found=found.answers,
-            calibration=self.calibration,
+            judge=self.judge,
         )
         for token in answer.tokens:
             yield StreamedToken(token.text, token.log_prob, token.responsibility)

@@ -82,15 +82,21 @@ def test_the_threshold_can_be_set_or_left_out(shell: Shell, tmp_path: Path) -> N
     found = shell.json("ask", QUESTION, "--confidence", path, "--abstain-below", "0")
     assert found["confidence"]["abstains"] is False and found["confidence"]["threshold"] == 0.0
     assert shell.json("ask", QUESTION)["confidence"] is None
+    assert "a calibration that holds" in shell.refused("ask", QUESTION, "--abstain-below", "0.5")
     assert "abstain_below in [0, 1]" in shell.refused("ask", QUESTION, "--abstain-below", "2")
 
 
 def test_a_confidence_of_other_settings_is_not_shown(shell: Shell, tmp_path: Path) -> None:
     path = calibrated(tmp_path / "c.json", settings={"k": 4})
     shown = shell("ask", QUESTION, "--confidence", path)
-    assert "calibrated with another k" in " ".join(shown.split()) and "confidence = " not in shown
+    assert "calibrated with other k" in " ".join(shown.split()) and "confidence = " not in shown
     assert shell.json("ask", QUESTION, "--confidence", path)["confidence"] is None
     assert shell.json("ask", QUESTION, "--confidence", path, "-k", "4")["confidence"] is not None
+
+
+def test_samples_that_say_the_same_add_to_the_mass(shell: Shell) -> None:
+    alone, with_others = (shell.json("ask", QUESTION, "--samples", n, "--max-tokens", "1") for n in ("0", "40"))
+    assert alone["log_mass"] == alone["log_prob"] == with_others["log_prob"] <= with_others["log_mass"] <= 0.0
 
 
 def test_files_that_are_no_calibration_are_named(shell: Shell, tmp_path: Path) -> None:

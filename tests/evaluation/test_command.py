@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import statistics
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -142,18 +144,37 @@ def test_answers_of_other_models_are_not_taken(rag: Counting, tmp_path: Path) ->
     assert rag.asked == 2 * ITEMS
 
 
+def test_distractors_that_cannot_be_had_are_refused_before_any_question(rag: Counting, tmp_path: Path) -> None:
+    rag.settings = replace(rag.settings, max_outside=0.5)
+    with pytest.raises(SettingError, match="fixed k"):
+        run(rag, tmp_path / "run", distractors=(1,))
+    rag.settings, rag.index_kind = replace(rag.settings, max_outside=None), "faiss"
+    with pytest.raises(SettingError, match="exact"):
+        run(rag, tmp_path / "run", distractors=(1,))
+    assert rag.asked == 0
+    rag.index_kind = "exact"
+    _, notices = run(rag, tmp_path / "run", systems=("sequence",), questions=2, distractors=(100,))
+    assert any("57 passages beside the k retrieved" in notice for notice in notices)
+
+
 def test_the_confidence_that_is_written_is_the_one_that_ask_shows(rag: Counting, tmp_path: Path) -> None:
     found, _ = run(rag, tmp_path / "run", systems=("sequence",))
     path = tmp_path / "run" / "out" / "confidence.json"
     calibration = read_calibration(path)
-    assert calibration.method == found.best_method and "60 questions, 40 right" in calibration.fitted_on
+    assert (
+        calibration == found.calibration
+        and calibration.method == found.method
+        and "60 questions, 40 right" in calibration.fitted_on
+    )
     asking = RAG(
         rag.store, encoder=rag.encoder, generator=rag.generator, settings=rag.settings, calibration=calibration
     )
     answer = asking.ask("What does the licence for item7 cost?")
     assert answer.confidence is not None and 0 < answer.confidence.value < 1
     assert answer.as_dict()["confidence"]["value"] == answer.confidence.value
-    assert asking.ask("What does the licence for item7 cost?", k=2).confidence is None
+    other = asking.ask("What does the licence for item7 cost?", k=2)
+    assert other.confidence is None and other.uncalibrated == "k"
+    assert asking.ask("What does the licence for item7 cost?", max_tokens=1).confidence is None
     assert asking.ask("What does the licence for item7 cost?", abstain_below=1.0).abstains
     assert not asking.ask("What does the licence for item7 cost?", abstain_below=0.0).abstains
     assert asking.score("What does the licence for item7 cost?", "four crowns").confidence is None
@@ -210,16 +231,71 @@ def test_pairs_that_are_too_few_say_how_many_are_needed(
     assert not (tmp_path / "few" / "out" / "confidence.json").exists()
 
 
-def test_impossible_answers_leave_no_infinity_in_the_report(rag: Counting, tmp_path: Path) -> None:
-    """A language model that gives a word no chance at all: -log p is infinite, and JSON has no such number."""
-    never = lambda passages, answer: torch.tensor([0.5, 0.0, 0.25, 0.0, 0.25], dtype=torch.float64)  # noqa: E731
+def test_impossible_answers_leave_no_nan_in_any_report(rag: Counting, tmp_path: Path) -> None:
+    """Without a passage "nine" has no chance, with one "four" has none: infinities of both signs in a difference."""
+
+    def never(passages: tuple[int, ...], answer: tuple[int, ...]) -> torch.Tensor:
+        return torch.tensor(
+            [0.5, 0.0, 0.25, 0, 0.25] if passages else [0.0, 0.5, 0.25, 0, 0.25], dtype=torch.float64
+        )
+
     deaf = RAG(rag.store, encoder=rag.encoder, generator=TableGenerator(WORDS, never), settings=rag.settings)
     run(deaf, tmp_path / "run", systems=("closed-book", "sequence"))
-    system = report(tmp_path / "run")["systems"]["sequence"]
+    system, out = report(tmp_path / "run")["systems"]["sequence"], tmp_path / "run" / "out"
     assert system["nll"] is None and system["exact_match"] == 0.0
-    assert (
-        "nan" not in (tmp_path / "run" / "out" / "report.html").read_text().lower().split("<h2>notices")[0][:2000]
-    )
+    cells = [cell.text_content().lower() for cell in html.fromstring((out / "report.html").read_text()).iter("td")]
+    assert "undefined" in cells and not any("nan" in cell for cell in cells)
+    assert "nan" not in (out / "report.md").read_text().lower()
+
+
+def test_the_report_measures_the_method_that_is_written(rag: Counting, tmp_path: Path) -> None:
+    for method in ("temperature", "isotonic", "logistic", "none"):
+        run(rag, tmp_path / "run", systems=("sequence",), calibration=method)
+        written = report(tmp_path / "run")
+        calibration = read_calibration(tmp_path / "run" / "out" / "confidence.json")
+        assert written["confidence"]["method"] == method == calibration.method
+        assert written["confidence"]["threshold"] == calibration.threshold
+        assert written["systems"]["sequence"]["ece"] == written["confidence"]["methods"][method]["ece"]
+
+
+def test_what_an_earlier_run_left_does_not_stay_beside_another_report(rag: Counting, tmp_path: Path) -> None:
+    run(rag, tmp_path / "run", systems=("sequence",))
+    out = tmp_path / "run" / "out"
+    assert (out / "confidence.json").exists() and (out / "reliability.png").exists()
+    run(rag, tmp_path / "run", systems=("sequence",), questions=10)
+    assert not (out / "confidence.json").exists() and not (out / "reliability.png").exists()
+
+
+def test_answers_from_another_store_or_index_are_not_taken(rag: Counting, tmp_path: Path) -> None:
+    run(rag, tmp_path / "run", systems=("sequence",))
+    (tmp_path / "files" / "item0.txt").rename(tmp_path / "files" / "renamed.txt")
+    rag.index([tmp_path / "files"])
+    found, _ = run(rag, tmp_path / "run", systems=("sequence",))
+    assert rag.asked == 2 * ITEMS
+    assert found.retrieval is not None and found.retrieval.recall_at[20].mean == pytest.approx(1 - 1 / ITEMS)
+    rag.index_kind = "exact"
+    run(rag, tmp_path / "run", systems=("sequence",))
+    assert rag.asked == 3 * ITEMS
+
+
+def test_models_are_loaded_before_the_clock_runs(rag: Counting, tmp_path: Path) -> None:
+    class Slow(Counting):
+        @property
+        def generator(self) -> Any:
+            if not self.__dict__.get("loaded"):
+                time.sleep(0.5)
+                self.__dict__["loaded"] = True
+            return rag.generator
+
+    slow = Slow(rag.store, encoder=rag.encoder, settings=rag.settings)
+    found, _ = run(slow, tmp_path / "run", systems=("sequence",))
+    assert max(record.seconds for record in found.records["sequence"]) < 0.5
+
+
+def test_a_name_that_is_no_text_can_be_reported(rag: Counting, tmp_path: Path) -> None:
+    path = pairs(tmp_path / "run").rename(tmp_path / "run" / os.fsdecode(b"pairs\xff.jsonl"))
+    found, _ = run(rag, tmp_path / "run", pairs=(path,), systems=("sequence",))
+    assert "\\udcff" in found.sources[0] and report(tmp_path / "run")["pairs"] == [found.sources[0]]
 
 
 def test_what_cannot_be_asked_for_is_refused_before_any_question(rag: Counting, tmp_path: Path) -> None:

@@ -93,6 +93,12 @@ PLANTED = {
     "not retrieved": Planted(
         "retrieved", "rank 2 of 3, not among the 1 retrieved", "-k 2 reaches it", changes={"k": 1}
     ),
+    "left out by adaptive k": Planted(
+        "retrieved",
+        "rank 2 of 3, not among the 1 retrieved",
+        "-k 2 reaches it, without --max-outside",
+        changes={"k": 3, "max_outside": 0.9},
+    ),
     "nothing retrieved": Planted("retrieved", "not among the 0 retrieved", "-k 2", changes={"k": 0}),
     "low weight": Planted(
         "weighted", "alone it answers right", "temperature,null", changes={"temperature": SHARP}

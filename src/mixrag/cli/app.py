@@ -107,8 +107,8 @@ def ask(
     if target and taken_apart:
         output.write_explanation(target, taken_apart)
     show.answer(answer, taken_apart if why else None, as_json=json)
-    if not json and (setting := stream.uncalibrated):
-        show.uncalibrated(setting)
+    if not json and answer.uncalibrated:
+        show.uncalibrated(answer.uncalibrated)
     if target:
         show.error_line(f"explanation written to {target}")
 

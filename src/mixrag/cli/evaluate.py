@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -90,6 +91,7 @@ class EvaluationOptions:
             calibration=None if self.calibration == "best" else self.calibration,
             coverage=self.coverage,
             seed=seed,
+            command=shlex.join(["mixrag", *sys.argv[1:]]),
         )
 
 

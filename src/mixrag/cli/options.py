@@ -238,6 +238,13 @@ class AskingOptions:
             rich_help_panel=CONFIDENCE,
         ),
     ] = None
+    samples: Annotated[
+        int,
+        typer.Option(
+            help="Answers drawn beside the one that is given: those that say the same add to its mass.",
+            rich_help_panel=CONFIDENCE,
+        ),
+    ] = 0
     abstain_below: Annotated[
         float | None,
         typer.Option(
@@ -256,7 +263,7 @@ class AskingOptions:
         if len(where) < len(self.where or []):
             raise SettingError("each --where key once", " ".join(self.where or []), "ask once for each value")
         same = ("k", "group", "switch", "null", "temperature", "normaliser", "weights", "max_outside", "lexical")
-        more = ("decoder", "beams", "max_tokens", "seed", "abstain_below")
+        more = ("decoder", "beams", "max_tokens", "seed", "samples", "abstain_below")
         chosen = {name: getattr(self, name) for name in (*same, *more)}
         given = {name: value for name, value in chosen.items() if value is not None}
         if self.null == "none":

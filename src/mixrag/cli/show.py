@@ -68,7 +68,7 @@ def decided(found: Answer) -> None:
 
 def uncalibrated(setting: str) -> None:
     """Say why there is no confidence."""
-    told = f"no confidence: it was calibrated with another {setting} (--confidence FILE names another calibration)"
+    told = f"no confidence: it was calibrated with other {setting} (--confidence FILE names another calibration)"
     _console().print(Text(told, style="dim"), soft_wrap=True)
 
 

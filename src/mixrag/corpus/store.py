@@ -236,15 +236,18 @@ class Store(search.Search):
         return rows, vectors
 
     def digest(self) -> str:
-        """SHA-256 (hexadecimal) of all passages in the order of their rows: equal contents, equal digest."""
+        """SHA-256 (hexadecimal) of all that is read from it: passages in order of rows, titles, sources."""
         found = hashlib.sha256()
-        sql = (
-            "SELECT d.hash, p.ordinal, p.text_hash FROM passages p JOIN documents d ON d.id = p.document_id"
-            " ORDER BY p.id"
+        queries = (
+            "SELECT d.id, d.hash, d.title, d.metadata, p.ordinal, p.text_hash FROM passages p"
+            " JOIN documents d ON d.id = p.document_id ORDER BY p.id",
+            "SELECT document_id, path, record FROM sources JOIN files ON files.id = file_id"
+            " ORDER BY document_id, path, record",
         )
         with self.snapshot():
-            for row in self._connection.execute(sql):
-                found.update(f"{row}\n".encode())
+            for query in queries:
+                for row in self._connection.execute(query):
+                    found.update(f"{row!r}\n".encode("utf-8", "surrogatepass"))
         return found.hexdigest()
 
     def remove(self, path: Path) -> changes.Removed:

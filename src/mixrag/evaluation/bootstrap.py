@@ -21,12 +21,16 @@ class Interval:
     """Number of values."""
 
     def __format__(self, spec: str) -> str:
-        """The mean and, in brackets, its interval, all three formatted by ``spec``."""
+        """The mean and, in brackets, its interval, all three formatted by ``spec``; "undefined" without a mean."""
+        if math.isnan(self.mean):
+            return "undefined"
         return f"{self.mean:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
 
 def bootstrap(values: Sequence[float], resamples: int = 1000, seed: int = 0, level: float = 0.95) -> Interval:
     """Mean of values (n,) and its percentile interval over resamples with replacement; a function of the seed.
+
+    Values that are infinite on both sides have no mean: all three numbers are NaN then.
 
     Raises:
         ValueError: no value, one that is not a number, no resample, or a level outside (0, 1).
@@ -36,6 +40,8 @@ def bootstrap(values: Sequence[float], resamples: int = 1000, seed: int = 0, lev
         raise ValueError(f"expected one number or more; found {len(sample)} values, or NaN among them")
     if resamples < 1 or not 0 < level < 1:
         raise ValueError(f"expected resamples >= 1 and a level in (0, 1); found {resamples} and {level}")
+    if {math.inf, -math.inf} <= set(sample[np.isinf(sample)].tolist()):
+        return Interval(math.nan, math.nan, math.nan, len(sample))
     means = np.sort(_means(sample, resamples, np.random.default_rng(seed)))
     # Values of the resamples themselves, rounded outwards: between two infinite ones nothing can be interpolated.
     last, tail = resamples - 1, (1 - level) / 2

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from mixrag.confidence import FILE, Method, write_calibration
+from mixrag.confidence import FILE, Calibration, Method, write_calibration
 from mixrag.errors import MixragError, SettingError
 from mixrag.evaluation.calibration import COVERAGE, METHODS, fit
 from mixrag.evaluation.distractors import Kind, distracted
 from mixrag.evaluation.measures import Evaluation, adaptive_k, measured, outcomes
 from mixrag.evaluation.report import write_report
-from mixrag.evaluation.scoring import Record, score_pairs
+from mixrag.evaluation.scoring import Record, identity, score_pairs
 from mixrag.evaluation.systems import OWN, System, named_systems
-from mixrag.files import model_digest
-from mixrag.pairs import Pair, read_pairs, sample
+from mixrag.models import models_digest
+from mixrag.pairs import Pair, read_pairs, sample, shown_name
 from mixrag.rag import RAG
+from mixrag.settings import Settings
 
 RECORDS = "answers.jsonl"
 Told = Callable[[str, int, int], None]
@@ -44,6 +43,8 @@ class Request:
     coverage: float = COVERAGE
     """Share of the questions that the threshold leaves answered."""
     seed: int = 0
+    command: str = ""
+    """What was typed, for the report."""
 
 
 def evaluate(rag: RAG, request: Request, told: Told, noticed: Callable[[str], None]) -> Evaluation:
@@ -57,22 +58,26 @@ def evaluate(rag: RAG, request: Request, told: Told, noticed: Callable[[str], No
     systems = named_systems(request.systems)
     _check(request)
     pairs, off_corpus = _pairs(request.pairs, request, noticed), _off_corpus(request, noticed)
+    _check_distractors(rag, request, pairs, noticed)
     _folder(request.out)
-    asking = _Asking(rag, request, told, _identity(rag))
+    _load(rag, systems)
+    asking = _Asking(rag, request, told, identity(rag))
     records = {name: asking.records(name, system, pairs) for name, system in systems.items()}
     trusted = trusted_system(systems)
     outside = asking.records("off-corpus", systems[trusted], off_corpus) if off_corpus else []
-    found = measured(records, outside, trusted, request.coverage, request.seed)
+    found = measured(records, outside, trusted, request.coverage, request.seed, request.calibration)
     found = replace(
         found,
-        sources=tuple(path.name for path in request.pairs),
+        sources=tuple(shown_name(Path(path.name)) for path in request.pairs),
         distractors=asking.distracted(systems, pairs),
         adaptive_k=adaptive_k(rag, pairs),
-        settings=asking.settings(systems[trusted]),
+        settings=asdict(replace(rag.settings, **systems[trusted].changes)),
+        command=request.command,
     )
+    found = replace(found, calibration=_calibration(found, records[trusted], outside, request, rag))
     for notice in found.notices:
         noticed(notice)
-    _write_confidence(found, records[trusted], outside, request, rag, systems[trusted])
+    _write_confidence(found, request.out / FILE)
     write_report(found, request.out)
     return found
 
@@ -118,10 +123,6 @@ class _Asking:
             for kind in kinds
         }
 
-    def settings(self, system: System) -> dict[str, Any]:
-        """The settings of a system, for the report."""
-        return asdict(replace(self.rag.settings, **system.changes))
-
 
 def _check(request: Request) -> None:
     for name, holds, found in (
@@ -136,6 +137,28 @@ def _check(request: Request) -> None:
     ):
         if not holds:
             raise SettingError(name, str(found), "choose a value in this range")
+
+
+def _check_distractors(rag: RAG, request: Request, pairs: Sequence[Pair], noticed: Callable[[str], None]) -> None:
+    """Refuse distractors where they cannot be had, before any question is asked."""
+    if not request.distractors:
+        return
+    if rag.settings.max_outside is not None:
+        raise SettingError("--distractors with a fixed k", "--max-outside", "leave one of them out")
+    where = {**rag.settings.where, **pairs[0].where}
+    count = len(rag.passages(pairs[0].question, k="all", where=where).passages)  # refused by an approximate index
+    least = count - (count if rag.settings.k == "all" else rag.settings.k)
+    if least < max(request.distractors):
+        noticed(
+            f"the store has {max(0, least)} passages beside the k retrieved, fewer than the distractors asked for"
+        )
+
+
+def _load(rag: RAG, systems: Mapping[str, System]) -> None:
+    """Load what is needed before the clock runs."""
+    assert rag.generator
+    if any(system.changes.get("k", rag.settings.k) != 0 for system in systems.values()):
+        assert rag.retriever
 
 
 def _pairs(paths: Sequence[Path], request: Request, noticed: Callable[[str], None]) -> list[Pair]:
@@ -161,35 +184,31 @@ def _folder(out: Path) -> None:
         raise MixragError("a folder for the report", found, "choose another --out") from error
 
 
-def _identity(rag: RAG) -> str:
-    """A digest of models and store: answers of others are not taken for those of this run."""
-    models = rag.models
-    named = [models.generator, models.adapter, models.encoder, models.question_encoder]
-    content = [*map(model_digest, named), str(models.prompt), models.dtype, rag.store.digest()]
-    content.append(rag.store.encoder.fingerprint if rag.store.encoder else "none")
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
-
-
-def _write_confidence(
+def _calibration(
     found: Evaluation,
     records: Sequence[Record],
     off_corpus: Sequence[Record],
     request: Request,
     rag: RAG,
-    system: System,
-) -> None:
-    """The calibration that ``ask --confidence`` takes, fitted on all the pairs; none where they are too few."""
-    if found.best_method is None:
-        return
-    method = request.calibration or found.best_method
+) -> Calibration | None:
+    """What ``ask --confidence`` takes, fitted on all the pairs; None where they are too few."""
+    if found.method is None:
+        return None
     right = sum(record.exact for record in records)
-    described = f"{', '.join(found.sources)} ({len(records)} questions, {right:.0f} right)"
     calibration = fit(
-        method,
+        found.method,
         outcomes(records),
         outcomes(off_corpus, right=0.0),
-        settings=replace(rag.settings, **system.changes),
-        fitted_on=described,
+        settings=Settings(**found.settings),
+        fitted_on=f"{', '.join(found.sources)} ({len(records)} questions, {right:.0f} right)",
         coverage=request.coverage,
     )
-    write_calibration(calibration, request.out / FILE)
+    return replace(calibration, models=models_digest(rag.models))
+
+
+def _write_confidence(found: Evaluation, path: Path) -> None:
+    """Write the calibration; one of an earlier run does not stay beside a report that has none."""
+    if found.calibration is not None:
+        return write_calibration(found.calibration, path)
+    with suppress(OSError):
+        path.unlink()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mixrag.confidence import Method, Signals
+from mixrag.confidence import Calibration, Method, Signals
 from mixrag.errors import PairsError, SettingError
 from mixrag.evaluation.bootstrap import Interval, paired_difference
 from mixrag.evaluation.calibration import (
@@ -86,7 +86,8 @@ class Evaluation:
     """The system whose confidence is looked at closely."""
     methods: Mapping[Method, Trust]
     """By calibration method; empty where the pairs are too few."""
-    best_method: Method | None
+    method: Method | None
+    """The one that was asked for, else the one with the least squared error; None where the pairs are too few."""
     off_corpus: Sequence[Record]
     notices: tuple[str, ...]
     sources: tuple[str, ...] = ()
@@ -95,6 +96,10 @@ class Evaluation:
     adaptive_k: Mapping[float, Sequence[int]] = field(default_factory=dict)
     """The k of every question, by the mass left outside."""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    """Of the system whose confidence is looked at."""
+    calibration: Calibration | None = None
+    """Fitted on all the pairs."""
+    command: str = ""
 
     @property
     def retrieval(self) -> Summary | None:
@@ -108,20 +113,25 @@ def measured(
     trusted: str,
     coverage: float,
     seed: int = 0,
+    method: Method | None = None,
 ) -> Evaluation:
-    """Everything that follows from the records alone."""
+    """Everything that follows from the records alone; ``method`` is the calibration asked for."""
     methods, notices = _methods(records[trusted], off_corpus, coverage, seed)
-    best = min(methods, key=lambda method: _loss(methods[method]), default=None)
+    best = min(methods, key=lambda name: _loss(methods[name]), default=None)
+    chosen = method if method is not None and methods else best
+    errors = _errors(records, chosen, seed)
+    if chosen is not None:
+        errors[trusted] = methods[chosen][0].ece  # with the off-corpus questions, as its calibration is fitted
     return Evaluation(
         records=records,
         summaries={name: summarise(some) for name, some in records.items()},
         raw_errors={name: _raw_error(some) for name, some in records.items()},
-        errors=_errors(records, best, seed),
+        errors=errors,
         gains=_gains(records),
         differences=_differences(records),
         trusted=trusted,
-        methods={method: trust for method, (trust, _) in methods.items()},
-        best_method=best,
+        methods={name: trust for name, (trust, _) in methods.items()},
+        method=chosen,
         off_corpus=off_corpus,
         notices=notices,
     )
@@ -161,6 +171,7 @@ def adaptive_k(rag: RAG, pairs: Sequence[Pair]) -> dict[float, list[int]]:
             "normaliser": "full",
             "where": where,
             "null": None,
+            "weights": "retriever",
         }
         try:
             log_prior = rag.passages(pair.question, **changes).log_prior

@@ -48,9 +48,9 @@ def _reliability(found: Evaluation) -> tuple[int, Fill]:
     chosen = _chosen(found)
 
     def fill(axes: Sequence[Axes]) -> None:
-        assert chosen is not None and found.best_method is not None
+        assert chosen is not None and found.method is not None
         raw = found.methods["none"]
-        for axis, trust, title in ((axes[0], raw, "probability as it is"), (axes[1], chosen, found.best_method)):
+        for axis, trust, title in ((axes[0], raw, "probability as it is"), (axes[1], chosen, found.method)):
             _reliability_panel(axis, trust, f"{title}: ECE {trust.ece:.3f}")
 
     return (0 if chosen is None else 2), fill
@@ -166,8 +166,11 @@ _PICTURES = (
 )
 
 
+PICTURES = tuple(name for name, _, _ in _PICTURES)
+
+
 def _chosen(found: Evaluation) -> Trust | None:
-    return None if found.best_method is None else found.methods[found.best_method]
+    return None if found.method is None else found.methods[found.method]
 
 
 def _shares(axis: Axes, x: str, y: str, title: str) -> None:

@@ -45,6 +45,7 @@ def find_rank(
         is_exact=is_exact,
         other_lexical=None,
         other_rank=None,
+        is_adaptive=changes.get("max_outside", rag.settings.max_outside) is not None,
     )
     if found.rank is not None:
         best = next(passage for passage in (*retrieved, *ranking) if passage.id in wanted)
@@ -58,7 +59,7 @@ def find_rank(
 
 def _ranking(rag: RAG, question: str, changes: Mapping[str, Any]) -> tuple[tuple[Passage, ...], bool]:
     """All passages that the filter lets through, best first, and True; of an approximate index its first ones."""
-    asked = {**changes, "normaliser": "top-k"}
+    asked = {**changes, "normaliser": "top-k", "max_outside": None}
     try:
         return rag.passages(question, **{**asked, "k": "all"}).passages, True
     except SettingError:

@@ -13,7 +13,7 @@ from typing import Any
 from mixrag.errors import MixragError
 from mixrag.evaluation.bootstrap import Interval, bootstrap
 from mixrag.evaluation.measures import COVERAGES, Difference, Evaluation, Trust
-from mixrag.evaluation.pictures import Picture, pictures
+from mixrag.evaluation.pictures import PICTURES, Picture, pictures
 from mixrag.evaluation.summary import RECALL_AT, Summary
 from mixrag.files import strict_json, write_whole
 from mixrag.html import page
@@ -36,6 +36,8 @@ def write_report(found: Evaluation, out: Path) -> None:
         **{name: content for name, _, content in drawn},
     }
     try:
+        for name in PICTURES:
+            (out / name).unlink(missing_ok=True)  # one of an earlier run does not stay beside another report
         for name, content in files.items():
             write_whole(out / name, content)
     except OSError as error:
@@ -63,7 +65,8 @@ def as_dict(found: Evaluation) -> dict[str, Any]:
         },
         "confidence": {
             "system": found.trusted,
-            "method": found.best_method,
+            "method": found.method,
+            "threshold": found.calibration and found.calibration.threshold,
             "methods": {method: _trust(trust) for method, trust in found.methods.items()},
         },
         "off_corpus": {"n": len(found.off_corpus)},
@@ -108,6 +111,7 @@ def tables(found: Evaluation) -> list[Table]:
     """Every table of the report that has something to show."""
     made = [_scores(found), _retrieval_table(found), _gain_table(found), _difference_table(found)]
     made += [_confidence_table(found), _coverage_table(found), _distractor_table(found), _k_table(found)]
+    made.append(_setting_table(found))
     return [table for table in made if table[2]]
 
 
@@ -128,8 +132,9 @@ def _scores(found: Evaluation) -> Table:
     count = next(iter(found.summaries.values())).n
     note = (
         f"{count} questions; means with bootstrap 95 % intervals. EM, F1: as SQuAD defines them; contained: a "
-        "gold answer stands in the answer. NLL: -log p(gold answer), in nats. ECE: expected calibration error of "
-        "the confidence, calibrated on one half and measured on the other, both ways. Seconds: median per answer."
+        "gold answer stands in the answer. NLL: -log p(gold answer), in nats; per token: of the likeliest gold "
+        "answer. ECE: expected calibration error of the confidence, calibrated on one half and measured on the "
+        "other, both ways. Seconds: median per answer. Tokens/s: all tokens written over all that time."
     )
     return "Scores", head, rows, note
 
@@ -162,7 +167,7 @@ def _confidence_table(found: Evaluation) -> Table:
     head = ["calibration", "ECE", "of which chance", "Brier", "answered", "off-corpus withheld"]
     rows = [
         [
-            f"{method} (chosen)" if method == found.best_method else method,
+            f"{method} (chosen)" if method == found.method else method,
             *(f"{value:.3f}" for value in (trust.ece, trust.chance, trust.brier, trust.coverage)),
             _number(trust.off_corpus_withheld, ".3f"),
         ]
@@ -174,6 +179,8 @@ def _confidence_table(found: Evaluation) -> Table:
         "Answered: share of the questions at or above the threshold. Off-corpus: "
         f"{len(found.off_corpus)} questions of another corpus."
     )
+    if found.calibration is not None:
+        note += f" confidence.json is fitted on all questions; its threshold is {found.calibration.threshold:.3f}."
     return "Confidence", head, rows, note
 
 
@@ -205,6 +212,12 @@ def _k_table(found: Evaluation) -> Table:
     ]
     note = "The smallest k that leaves at most this prior mass to all other passages (setting max_outside)."
     return "Adaptive k", ["mass outside", "median", "90 %", "largest", "mean"], rows, note
+
+
+def _setting_table(found: Evaluation) -> Table:
+    rows = [[name, str(value)] for name, value in found.settings.items()]
+    rows += [["command", found.command]] if found.command else []
+    return "Settings", ["setting", "value"], rows, f"Of {found.trusted}; the other systems differ by their name."
 
 
 def _distribution(ks: Sequence[int]) -> dict[str, float]:

@@ -23,6 +23,7 @@ from mixrag.corpus import Passage, Store
 from mixrag.errors import MixragError, PairsError, QuestionError
 from mixrag.matching import contains, exact_match, f1, normalise, passage_holds
 from mixrag.mixture import Mixture
+from mixrag.models import models_digest
 from mixrag.pairs import Pair, digest
 from mixrag.rag import RAG
 from mixrag.settings import Settings
@@ -155,6 +156,14 @@ def score_pairs(
         if progress is not None:
             progress(number, len(pairs))
     return records
+
+
+def identity(rag: RAG) -> str:
+    """A digest of models, store and index: answers of others are not taken for those of this system."""
+    encoder = rag.store.encoder
+    content = [models_digest(rag.models), rag.models.dtype, rag.index_kind, rag.store.digest()]
+    content.append(encoder.fingerprint if encoder else "none")
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
 def first_relevant(rag: RAG, pair: Pair, changes: Mapping[str, Any]) -> int | None:

@@ -90,6 +90,8 @@ class Retrieved:
     """Another weight of the BM25 part, tried where retrieval failed."""
     other_rank: int | None
     """The rank under it."""
+    is_adaptive: bool = False
+    """k was cut down by the mass left outside (``max_outside``)."""
 
     @property
     def finding(self) -> str:
@@ -105,14 +107,15 @@ class Retrieved:
         """What mends it; empty where nothing has to be."""
         if self.passed:
             return ""
-        ways = ["search exactly (--index exact)"] if self.rank is None else [f"-k {self.rank} reaches it"]
+        reached = f"-k {self.rank} reaches it" + (", without --max-outside" if self.is_adaptive else "")
+        ways = ["search exactly (--index exact)"] if self.rank is None else [reached]
         if self.other_rank is not None and (self.rank is None or self.other_rank < self.rank):
             ways.append(f"--lexical {self.other_lexical:g} puts it at rank {self.other_rank}")
         return "; ".join([*ways, "or train the retriever (mixrag train PAIRS --parts question-encoder)"])
 
     def numbers(self) -> dict[str, Any]:
         """What was measured, for JSON."""
-        names = ("rank", "k", "ranked", "is_exact", "other_lexical", "other_rank")
+        names = ("rank", "k", "ranked", "is_exact", "is_adaptive", "other_lexical", "other_rank")
         return {"passage": self.passage.id, **{name: getattr(self, name) for name in names}}
 
 

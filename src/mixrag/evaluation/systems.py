@@ -20,8 +20,8 @@ class System:
 
 SYSTEMS: Mapping[str, System] = {
     "closed-book": System("the language model alone, no passage", {"k": 0, "group": 1, "null": None}),
-    "best-passage": System("the first passage alone", {"k": 1, "group": 1, "null": None, "max_outside": None}),
-    "concat": System("all k passages in one prompt", {"group": "all", "null": None, "max_outside": None}),
+    "best-passage": System("the first passage alone", {"k": 1, "group": 1, "null": None}),
+    "concat": System("all k passages in one prompt", {"group": "all", "null": None}),
     "uniform": System(
         "k passages of equal weight at every token", {"group": 1, "switch": 1.0, "weights": "uniform"}
     ),
