@@ -317,7 +317,7 @@ def test_an_impossible_answer_is_written_by_nobody() -> None:
     [
         ({}, "Exact: no passage was left out."),
         ({"outside": 0.25}, "prior mass 0.2500 among all passages."),
-        ({"outside": None}, "is unknown: the search was approximate."),
+        ({"outside": None}, "is unknown: the search was approximate, or the weights are uniform."),
         ({"outside": 0.25, "group": None}, "cut a group short"),
         ({"certified": True}, "Certified by beam search"),
         ({"certified": False}, "beam search pruned a beginning"),

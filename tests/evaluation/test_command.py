@@ -148,11 +148,13 @@ def test_distractors_that_cannot_be_had_are_refused_before_any_question(rag: Cou
     rag.settings = replace(rag.settings, max_outside=0.5)
     with pytest.raises(SettingError, match="fixed k"):
         run(rag, tmp_path / "run", distractors=(1,))
-    rag.settings, rag.index_kind = replace(rag.settings, max_outside=None), "faiss"
+    rag.settings = replace(rag.settings, max_outside=None)
+    approximate = Counting(
+        rag.store, encoder=rag.encoder, generator=rag.generator, settings=rag.settings, index="faiss"
+    )
     with pytest.raises(SettingError, match="exact"):
-        run(rag, tmp_path / "run", distractors=(1,))
-    assert rag.asked == 0
-    rag.index_kind = "exact"
+        run(approximate, tmp_path / "run", distractors=(1,))
+    assert rag.asked == approximate.asked == 0
     _, notices = run(rag, tmp_path / "run", systems=("sequence",), questions=2, distractors=(100,))
     assert any("57 passages beside the k retrieved" in notice for notice in notices)
 
@@ -232,7 +234,7 @@ def test_pairs_that_are_too_few_say_how_many_are_needed(
 
 
 def test_impossible_answers_leave_no_nan_in_any_report(rag: Counting, tmp_path: Path) -> None:
-    """Without a passage "nine" has no chance, with one "four" has none: infinities of both signs in a difference."""
+    """Without a passage "nine" has no chance, with one "four": infinities of both signs in a difference."""
 
     def never(passages: tuple[int, ...], answer: tuple[int, ...]) -> torch.Tensor:
         return torch.tensor(
