@@ -33,7 +33,7 @@ from mixrag.evaluation.attribution import (
     posterior,
     prior,
 )
-from mixrag.evaluation.scoring import identity
+from mixrag.evaluation.records import identity
 from mixrag.models import Models
 from mixrag.pairs import read_pairs, sample
 from mixrag.rag import RAG

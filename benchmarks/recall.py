@@ -3,7 +3,7 @@
     python benchmarks/recall.py PAIRS.jsonl --store DIR --system 'NAME; KEY=VALUE; ...' [--system ...]
 
 Keys as for scores.py. Recall@k: share of questions with a relevant passage among the first k (see
-``mixrag.evaluation.scoring``); MRR: mean of 1/rank of the first one, 0 beyond rank 20. The last column is the
+``mixrag.evaluation.relevance``); MRR: mean of 1/rank of the first one, 0 beyond rank 20. The last column is the
 paired difference of recall@1 to the first system.
 
     --system 'dense; adapter=none' --system 'hybrid; adapter=none; lexical=0.5' --system 'trained; model=trained'

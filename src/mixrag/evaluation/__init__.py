@@ -16,14 +16,8 @@ from mixrag.evaluation.attribution import (
 )
 from mixrag.evaluation.bootstrap import Interval, bootstrap, paired_difference
 from mixrag.evaluation.diagnosis import Diagnosis, diagnose
-from mixrag.evaluation.scoring import (
-    Record,
-    first_relevant,
-    in_document,
-    relevant,
-    score_pair,
-    score_pairs,
-)
+from mixrag.evaluation.relevance import first_relevant, in_document, relevant
+from mixrag.evaluation.scoring import Record, score_pair, score_pairs
 from mixrag.evaluation.stages import STAGES, Decoded, Indexed, Retrieved, Stage, StageName, Used, Weighted
 from mixrag.evaluation.summary import Summary, markdown_table, summarise
 from mixrag.matching import contains, exact_match, f1, holding_test, normalise, passage_holds

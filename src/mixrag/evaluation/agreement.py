@@ -20,7 +20,8 @@ from torch import Tensor
 from mixrag.answer import Answer
 from mixrag.evaluation.attribution import Method
 from mixrag.evaluation.bootstrap import Interval, bootstrap, paired_difference
-from mixrag.evaluation.scoring import append, fingerprint, relevant, resume, with_filter
+from mixrag.evaluation.records import each_pair, with_filter
+from mixrag.evaluation.relevance import relevant
 from mixrag.matching import exact_match
 from mixrag.pairs import Pair
 from mixrag.rag import RAG
@@ -123,18 +124,16 @@ def attribute_pairs(
     Raises:
         MixragError: ``out`` is another kind of file, or as ``attribute_pair``.
     """
-    done = {} if out is None else resume(out, _attributed)
-    records = []
-    for number, pair in enumerate(pairs, 1):
-        key = system, fingerprint(rag, pair, changes)
-        if key not in done:
-            done[key] = attribute_pair(rag, pair, changes, methods)
-            if out is not None:
-                append(out, key, done[key])
-        records.append(done[key])
-        if progress is not None:
-            progress(number, len(pairs))
-    return records
+    return each_pair(
+        rag,
+        pairs,
+        changes,
+        lambda pair: attribute_pair(rag, pair, changes, methods),
+        _attributed,
+        out,
+        system,
+        progress,
+    )
 
 
 def _attributed(row: dict[str, Any]) -> AttributedQuestion:

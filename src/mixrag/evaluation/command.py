@@ -12,8 +12,9 @@ from mixrag.errors import MixragError, SettingError
 from mixrag.evaluation.calibration import COVERAGE, METHODS, fit
 from mixrag.evaluation.distractors import Kind, distracted
 from mixrag.evaluation.measures import Evaluation, adaptive_k, measured, outcomes
+from mixrag.evaluation.records import identity
 from mixrag.evaluation.report import write_report
-from mixrag.evaluation.scoring import Record, identity, score_pairs
+from mixrag.evaluation.scoring import Record, score_pairs
 from mixrag.evaluation.systems import OWN, System, named_systems
 from mixrag.models import models_digest
 from mixrag.pairs import Pair, read_pairs, sample, shown_name

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mixrag.corpus import Store
-from mixrag.evaluation.scoring import relevant
+from mixrag.evaluation.relevance import relevant
 from mixrag.pairs import Pair
 from mixrag.rag import RAG
 from mixrag.retriever import Retrieval, Retriever, equal_weights

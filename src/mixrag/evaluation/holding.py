@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mixrag.corpus import Passage, Store, Stretch
-from mixrag.evaluation.scoring import VERDICTS, in_document
+from mixrag.evaluation.relevance import VERDICTS, in_document
 from mixrag.matching import holding_test, normalise
 from mixrag.pairs import Pair
 

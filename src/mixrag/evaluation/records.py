@@ -1,0 +1,126 @@
+"""Records of questions in a file: written as they come, so that a run that was cut off goes on.
+
+Each line is one JSON object: the system, a fingerprint of pair and settings, and the record itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mixrag.errors import MixragError
+from mixrag.models import models_digest
+from mixrag.pairs import Pair, digest
+from mixrag.rag import RAG
+from mixrag.settings import Settings
+
+T = TypeVar("T")
+
+
+def each_pair(
+    rag: RAG,
+    pairs: Sequence[Pair],
+    changes: Mapping[str, Any],
+    compute: Callable[[Pair], T],
+    record: Callable[[dict[str, Any]], T],
+    out: Path | None,
+    system: str,
+    progress: Callable[[int, int], None] | None,
+) -> list[T]:
+    """What ``compute`` makes of every pair, in their order; ``record`` reads from ``out`` what was there.
+
+    ``out``, ``system`` and ``progress`` as in ``score_pairs``.
+
+    Raises:
+        MixragError: ``out`` is another kind of file, or as ``compute``.
+    """
+    done = {} if out is None else resume(out, record)
+    found = []
+    for number, pair in enumerate(pairs, 1):
+        key = system, fingerprint(rag, pair, changes)
+        if key not in done:
+            done[key] = compute(pair)
+            if out is not None:
+                append(out, key, done[key])
+        found.append(done[key])
+        if progress is not None:
+            progress(number, len(pairs))
+    return found
+
+
+def identity(rag: RAG) -> str:
+    """A digest of models, store and index: answers of others are not taken for those of this system."""
+    encoder = rag.store.encoder
+    content = [models_digest(rag.models), rag.models.dtype, rag.index_kind, rag.store.digest()]
+    content.append(encoder.fingerprint if encoder else "none")
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
+
+
+def with_filter(rag: RAG, pair: Pair, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes to the settings with the filter of a pair added to theirs."""
+    where = {**changes.get("where", rag.settings.where), **pair.where}
+    return {**changes, "where": where}
+
+
+def fingerprint(rag: RAG, pair: Pair, changes: Mapping[str, Any]) -> str:
+    """What a record is a function of, beside the models and the store."""
+    own = {field.name: getattr(rag.settings, field.name) for field in fields(Settings)}
+    content = json.dumps([digest([pair]), {**own, **with_filter(rag, pair, changes)}], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+_FIRST = b'{"system": '
+"""How every line of a file of records begins."""
+
+
+def append(out: Path, key: tuple[str, str], record: Any) -> None:
+    """Add a line with a record (a dataclass) to a file, under its system and fingerprint.
+
+    Raises:
+        MixragError: it cannot be written.
+    """
+    line = json.dumps({"system": key[0], "pair": key[1], **asdict(record)}, ensure_ascii=False)
+    try:
+        with out.open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+    except OSError as error:
+        found = f"{out}: {error.strerror or error}"
+        raise MixragError("scores to be written", found, "mend it and run again: what is written stays") from error
+
+
+def resume(out: Path, record: Callable[[dict[str, Any]], T]) -> dict[tuple[str, str], T]:
+    """Records of a file by system and fingerprint; a last line without its end is taken off the file.
+
+    Raises:
+        MixragError: ``out`` is another kind of file, or ``record`` makes nothing of a line.
+    """
+    if not out.exists():
+        return {}
+    if not out.is_file():
+        raise _foreign(out, "no file")
+    *lines, torn = out.read_bytes().split(b"\n")
+    done = dict(_parse(out, number, line, record) for number, line in enumerate(lines, 1))
+    if torn:
+        if torn[: len(_FIRST)] != _FIRST[: len(torn)]:
+            raise _foreign(out, f"something else on line {len(lines) + 1}")
+        with out.open("r+b") as stream:
+            stream.truncate(sum(len(line) + 1 for line in lines))
+    return done
+
+
+def _parse(
+    out: Path, number: int, line: bytes, record: Callable[[dict[str, Any]], T]
+) -> tuple[tuple[str, str], T]:
+    try:
+        row = json.loads(line)
+        return (row["system"], row["pair"]), record(row)
+    except (ValueError, TypeError, KeyError) as error:
+        raise _foreign(out, f"something else on line {number}") from error
+
+
+def _foreign(out: Path, found: str) -> MixragError:
+    return MixragError("a file of scores, or none yet", f"{out}: {found}", "choose another name")

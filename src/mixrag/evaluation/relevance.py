@@ -1,0 +1,65 @@
+"""Which passages are relevant to a question-answer pair.
+
+A passage is relevant to a pair where it is from the pair's document and holds one of the answers
+(``passage_holds``). Where the pair names no document, holding an answer is enough. Where the answers are no span
+of the document, being from it is enough: verdicts (yes, no, maybe: a "no" in the text is no evidence), and answers
+that no passage of the document holds (free wording, or a span that the splitter cut).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mixrag.corpus import Passage, Store
+from mixrag.matching import normalise, passage_holds
+from mixrag.pairs import Pair
+from mixrag.rag import RAG
+
+VERDICTS = frozenset({"yes", "no", "maybe", "true", "false"})
+
+
+def first_relevant(rag: RAG, pair: Pair, changes: Mapping[str, Any]) -> int | None:
+    """Rank, from 1, of the first relevant passage among the k retrieved; see the head of this module."""
+    flags = relevant(rag.store, pair, rag.passages(pair.question, **changes).passages)
+    return flags.index(True) + 1 if True in flags else None
+
+
+def relevant(store: Store, pair: Pair, passages: Sequence[Passage]) -> tuple[bool, ...]:
+    """Whether each of the passages (k,) is relevant to a pair; see the head of this module."""
+    own = tuple(in_document(passage.document, pair) for passage in passages)
+    holding = tuple(
+        mine and passage_holds(passage.text, pair.answers) for mine, passage in zip(own, passages, strict=True)
+    )
+    if any(holding) and not _is_verdict(pair):
+        return holding
+    return own if any(own) and not _is_span(store, pair) else (False,) * len(own)
+
+
+def in_document(document: str, pair: Pair) -> bool:
+    """True where a passage is from what the pair names: a path, the end of it, a record, all records of a file.
+
+    A pair that names nothing may have its answer anywhere.
+    """
+    named = pair.document
+    if named is None or document.endswith(f"#{named}"):
+        return True
+    return any(path == named or path.endswith(f"/{named}") for path in (document, document.rpartition("#")[0]))
+
+
+def _is_verdict(pair: Pair) -> bool:
+    return pair.document is not None and all(normalise(answer) in VERDICTS for answer in pair.answers)
+
+
+def _is_span(store: Store, pair: Pair) -> bool:
+    """True where a relevant passage must hold the answer, not just be from the document."""
+    if pair.document is None:
+        return True
+    if _is_verdict(pair):
+        return False
+    return any(passage_holds(passage.text, pair.answers) for passage in _document_passages(store, pair))
+
+
+def _document_passages(store: Store, pair: Pair) -> list[Passage]:
+    paths = [record.path for record in store.documents() if in_document(record.path, pair)]
+    return [passage for path in paths for passage in store.passages(store.rows_where({"document": path}))]
