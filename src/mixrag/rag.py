@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from mixrag.answer import Answer, build_answer
-from mixrag.confidence import Calibration, judge
+from mixrag.confidence import Calibration, Judge, judge
 from mixrag.corpus import (
     Counts,
     DocumentRecord,
@@ -88,6 +88,7 @@ class RAG:
         self.model = model
         self.index_kind = index
         self.calibration = calibration
+        self._known: tuple[Models, str] | None = None
         self._encoder = encoder
         self._generator = generator
         self._given_retriever = retriever
@@ -252,7 +253,7 @@ class RAG:
     def stream(self, question: str, **changes: Any) -> Stream:
         """As ``ask``, token by token: iterate for the tokens, then read ``answer``."""
         settings = self._settings(changes)
-        found = judge(self.calibration, settings, models_digest(self.models)) if self._judges(settings) else None
+        found = self._judge(settings)
         retrieval = self._retrieve(question, settings)
         return Stream(self._condition(question, retrieval, settings), retrieval, settings, found)
 
@@ -293,8 +294,12 @@ class RAG:
             model=self.model,
         )
 
-    def _judges(self, settings: Settings) -> bool:
-        return self.calibration is not None or bool(settings.abstain_below)
+    def _judge(self, settings: Settings) -> Judge | None:
+        if self.calibration is None:
+            return judge(None, settings, "")
+        if self._known is None or self._known[0] is not self.models:
+            self._known = self.models, models_digest(self.models)  # which reads files: once, not at every question
+        return judge(self.calibration, settings, self._known[1])
 
     def _settings(self, changes: dict[str, Any]) -> Settings:
         refuse_unknown(changes)

@@ -23,11 +23,11 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from mixrag.errors import TrainingError
+from mixrag.evaluation.pictures import BLACK, BLUE, GREEN, ORANGE, VERMILION
 from mixrag.files import write_whole
 
 Values = NDArray[np.float64]
 Metrics = Sequence[Mapping[str, Any]]
-BLUE, ORANGE, GREEN, VERMILION, BLACK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#000000"
 REACH = 0.04
 """The smoothed line averages over this share of all points on each side of a step."""
 SMOOTHED_FROM = 25
