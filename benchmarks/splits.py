@@ -13,13 +13,12 @@ training), and of all together train.jsonl and look.jsonl, at most --cap and --l
 from __future__ import annotations
 
 import argparse
-import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from mixrag.pairs import Pair, read_pairs, split_pairs
+from mixrag.pairs import Pair, as_lines, read_pairs, split_pairs
 
 HELD_OUT = 0.25
 SEED = 0
@@ -65,15 +64,13 @@ def pairs(path: Path) -> list[Pair]:
 
 def write(path: Path, some: Sequence[Pair]) -> None:
     """One JSON object a line."""
-    path.write_text("".join(json.dumps(record(p), ensure_ascii=False) + "\n" for p in some), encoding="utf-8")
+    path.write_text(as_lines([asked_of_own_site(pair) for pair in some]), encoding="utf-8")
 
 
-def record(pair: Pair) -> dict[str, Any]:
-    """A pair as a line; one of law names the document that it is asked of."""
-    line: dict[str, Any] = {"question": pair.question, "answers": list(pair.answers), "doc": pair.document}
-    if pair.document and pair.document.endswith(".html"):
-        line["where"] = {"document": pair.document}
-    return line
+def asked_of_own_site(pair: Pair) -> Pair:
+    """A question of law names the document that it is asked of."""
+    is_law = pair.document is not None and pair.document.endswith(".html")
+    return replace(pair, where={"document": str(pair.document)}) if is_law else pair
 
 
 if __name__ == "__main__":

@@ -103,6 +103,21 @@ def digest(pairs: Sequence[Pair]) -> str:
     return hashlib.sha256("\n".join(map(_content, pairs)).encode()).hexdigest()
 
 
+def as_lines(pairs: Sequence[Pair]) -> str:
+    """The pairs as ``read_pairs`` reads them, one JSON object a line."""
+    return "".join(json.dumps(_row(pair), ensure_ascii=False) + "\n" for pair in pairs)
+
+
+def _row(pair: Pair) -> dict[str, Any]:
+    row = {
+        "question": pair.question,
+        "answers": list(pair.answers),
+        "doc": pair.document,
+        "where": dict(pair.where),
+    }
+    return {key: value for key, value in row.items() if value}
+
+
 def _content(pair: Pair) -> str:
     where = sorted(pair.where.items())
     return json.dumps([pair.document, pair.question, where, pair.answers], ensure_ascii=False)

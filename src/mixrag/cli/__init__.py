@@ -1,4 +1,4 @@
-"""The command line: ``mixrag index | ask | score | passages | info | remove | train | eval | why``."""
+"""The command line: ``mixrag index | ask | score | passages | info | remove | clozes | train | eval | why``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ def main() -> None:
     """Entry point. Errors end as one line on standard error and exit code 1."""
     _quiet_libraries()
     from mixrag.cli.app import app
+    from mixrag.cli.clozes import clozes as _clozes  # noqa: F401 - registers itself
     from mixrag.cli.diagnose import why as _why  # noqa: F401 - registers itself
     from mixrag.cli.evaluate import evaluate as _evaluate  # noqa: F401 - registers itself
     from mixrag.cli.show import error_line

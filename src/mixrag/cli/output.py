@@ -34,11 +34,20 @@ def write_explanation(path: Path, why: Why) -> None:
     """
     from mixrag.page import explanation_page
 
+    write_text(path, explanation_page(why), "the explanation")
+
+
+def write_text(path: Path, text: str, what: str) -> None:
+    """Write a file that appears complete or not at all; ``what`` it is, for the message.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     try:
-        write_whole(path, explanation_page(why).encode())
+        write_whole(path, text.encode())
     except OSError as error:
         found = f"{path}: {error.strerror or error}"
-        raise OutputError("room to write the explanation", found, "name another file") from error
+        raise OutputError(f"room to write {what}", found, "name another file") from error
 
 
 def _check(path: Path) -> None:

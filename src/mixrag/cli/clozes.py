@@ -1,0 +1,44 @@
+"""mixrag clozes: its options, and what it writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mixrag.cli import output
+from mixrag.cli.app import Json, app
+from mixrag.cli.options import StoreOptions, takes
+from mixrag.cli.show import plain, print_json
+from mixrag.errors import OutputError, SettingError
+
+
+@app.command()
+@takes(StoreOptions)
+def clozes(
+    stores: StoreOptions,
+    out: Annotated[Path, typer.Option("--out", "-o", help="File of pairs to write: a new one.")],
+    number: Annotated[int, typer.Option("--number", "-n", help="Pairs to make.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of the random choices.")] = 0,
+    json: Json = False,
+) -> None:
+    """Make question-answer pairs of the stored documents (in English): sentences with a span left out.
+
+    For training where there are few pairs or none: the language model learns on them to find and copy an answer.
+    """
+    from mixrag.pairs import as_lines
+    from mixrag.training.clozes import clozes as made
+
+    if number < 1:
+        raise SettingError("--number >= 1", str(number), "choose a value in this range")
+    target = output.target(out)
+    if target.exists():
+        raise OutputError("a new file for the pairs", f"{out}, which exists", "name another, or remove it")
+    with stores.open() as rag:
+        rows, _ = rag.store.vectors()
+        found = made(rag.store.passages(rows), number, seed)
+    output.write_text(target, as_lines(found), "the pairs")
+    if json:
+        return print_json({"file": str(target), "pairs": len(found)})
+    typer.echo(plain(f"{len(found)} pairs in {out}"))

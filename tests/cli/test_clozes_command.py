@@ -1,0 +1,62 @@
+"""mixrag clozes as a person or a script meets it: pairs that train and eval read, and nothing overwritten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cli.test_commands import Shell
+from mixrag.matching import passage_holds
+from mixrag.pairs import read_pairs
+from tiny_encoder import save_encoder
+
+LICENCE = "The harbour office issues the fishing licence for nine crowns and 40 pence in Tarravoe."
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_encoder(tmp_path_factory.mktemp("clozes-encoder"))
+
+
+@pytest.fixture
+def shell(tmp_path: Path, encoder: Path) -> Shell:
+    shell = Shell(tmp_path, encoder, tmp_path)
+    (shell.files / "licence.txt").write_text(LICENCE)
+    shell("index", shell.files)
+    shell.models["clozes"] = shell.models["index"]
+    return shell
+
+
+def test_pairs_are_written_that_are_read_again(shell: Shell) -> None:
+    out = shell.folder / "clozes.jsonl"
+    assert shell("clozes", "--out", out, "-n", "5") == f"5 pairs in {out}\n"
+    found = read_pairs([out])
+    assert len(found.pairs) == 5 and found.notices == ()
+    texts = {str(path): path.read_text() for path in shell.files.iterdir()}
+    assert all(passage_holds(texts[str(pair.document)], pair.answers) for pair in found.pairs)
+
+
+def test_the_contract_of_clozes(shell: Shell) -> None:
+    out = shell.folder / "clozes.jsonl"
+    found = shell.json("clozes", "--out", out, "-n", "100000")
+    assert set(found) == {"file", "pairs"} and found["file"] == str(out.resolve())
+    assert found["pairs"] == len(read_pairs([out]).pairs) < 100000
+
+
+def test_a_file_that_exists_is_not_overwritten(shell: Shell) -> None:
+    own = shell.folder / "pairs.jsonl"
+    own.write_text("mine")
+    assert "a new file" in shell.refused("clozes", "--out", own) and own.read_text() == "mine"
+    assert "--number" in shell.refused("clozes", "--out", shell.folder / "new.jsonl", "-n", "0")
+    assert "no folder" in shell.refused("clozes", "--out", shell.folder / "none" / "new.jsonl")
+
+
+def test_documents_that_give_no_question_are_refused(tmp_path: Path, encoder: Path) -> None:
+    shell = Shell(tmp_path, encoder, tmp_path)
+    for path in shell.files.iterdir():
+        path.unlink()
+    (shell.files / "licence.txt").write_text("漁業の許可証は港湾事務所が発行します。")
+    shell("index", shell.files)
+    out = tmp_path / "clozes.jsonl"
+    assert "English" in shell.refused("clozes", "--out", out) and not out.exists()
