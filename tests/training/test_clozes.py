@@ -44,6 +44,8 @@ def test_names_numbers_and_phrases_are_asked_for_each_with_its_words() -> None:
         ("It was a slowly running boat with oars.", ["slowly running boat", "oars"]),
         ("He met Ada Berta Clara Dora Edith Finch there.", []),  # five names in a row are too long an answer
         ("See “Patient Grace” (the boat) there.", ["Patient Grace", "boat"]),
+        ("They saw Gideon Starling (Water Bailiff) there.", ["Gideon Starling", "Water Bailiff"]),
+        ("It came from “warm places” often.", []),  # behind a quotation mark no noun phrase is taken for granted
     ],
 )
 def test_what_is_no_answer_is_not_asked_for(sentence: str, found: list[str]) -> None:
@@ -69,6 +71,12 @@ def test_a_question_is_made_of_the_sentence_without_its_answer() -> None:
         assert each.endswith("?") and each[0].isupper() and len(each.split()) >= 5
         assert "40" not in each and set(re.findall(r"\w+", each.lower())) <= words
         assert re.search("how many|how much|what number of", each.lower())
+
+
+def test_an_article_does_not_stand_before_the_question_word() -> None:
+    span = next(span for span in spans(LICENCE) if span.kind is OTHER)
+    drawn = [question(LICENCE, span, random.Random(seed)) for seed in range(100)]
+    assert not any(re.search(r"\ba (what|which)", each) for each in drawn if each is not None)
 
 
 def test_nothing_is_asked_where_little_is_left_of_the_sentence() -> None:
