@@ -68,7 +68,7 @@ def test_a_question_is_made_of_the_sentence_without_its_answer() -> None:
     whole = [each for each in drawn if each is not None]
     assert len(set(whole)) > 20
     for each in whole:
-        assert each.endswith("?") and each[0].isupper() and len(each.split()) >= 5
+        assert each.endswith("?") and each[0].isupper() and len(each.split()) >= 7
         assert "40" not in each and set(re.findall(r"\w+", each.lower())) <= words
         assert re.search("how many|how much|what number of", each.lower())
 

@@ -28,7 +28,7 @@ SHORTEST, LONGEST = 6, 45
 """Words of a sentence that is asked about."""
 LONGEST_ANSWER = 4
 """Words of a span."""
-FEWEST = 5
+FEWEST = 7
 """Words of a question."""
 TRIES = 20
 """Draws for each cloze wanted, after which the passages are taken to hold no more."""
