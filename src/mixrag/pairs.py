@@ -14,11 +14,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mixrag.errors import PairsError
 from mixrag.squad import squad_rows
 
+T = TypeVar("T")
 _FORM = '{"question": "...", "answers": ["..."], "doc": "FILE"} on every line'
 _MEND = "correct or remove this line"
 
@@ -92,10 +93,10 @@ def split_pairs(pairs: Sequence[Pair], share: float, seed: int) -> tuple[tuple[P
     return train, tuple(pair for name, group in groups.items() if name in held for pair in group)
 
 
-def sample(pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:
-    """At most ``count`` of the pairs, chosen by the seed, in their order."""
-    chosen = sorted(random.Random(seed).sample(range(len(pairs)), min(count, len(pairs))))
-    return [pairs[i] for i in chosen]
+def sample(items: Sequence[T], count: int, seed: int) -> list[T]:
+    """At most ``count`` of the pairs (or whatever it is), chosen by the seed, in their order."""
+    chosen = sorted(random.Random(seed).sample(range(len(items)), min(count, len(items))))
+    return [items[i] for i in chosen]
 
 
 def digest(pairs: Sequence[Pair]) -> str:

@@ -44,6 +44,16 @@ def test_the_contract_of_clozes(shell: Shell) -> None:
     assert found["pairs"] == len(read_pairs([out]).pairs) < 100000
 
 
+def test_documents_can_be_chosen(shell: Shell) -> None:
+    out = shell.folder / "clozes.jsonl"
+    shell("clozes", "--out", out, "-n", "50", "--where", "document=licence.txt")
+    assert {Path(str(pair.document)).name for pair in read_pairs([out]).pairs} == {"licence.txt"}
+    once = "--where", "document=licence.txt", "--where", "document=*.md"
+    assert "once" in shell.refused("clozes", "--out", shell.folder / "new.jsonl", *once)
+    none = "--where", "document=none.txt"
+    assert "English" in shell.refused("clozes", "--out", shell.folder / "new.jsonl", *none)
+
+
 def test_a_file_that_exists_is_not_overwritten(shell: Shell) -> None:
     own = shell.folder / "pairs.jsonl"
     own.write_text("mine")

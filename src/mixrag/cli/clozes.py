@@ -9,9 +9,12 @@ import typer
 
 from mixrag.cli import output
 from mixrag.cli.app import Json, app
-from mixrag.cli.options import StoreOptions, takes
+from mixrag.cli.options import StoreOptions, filters, key_value, takes
 from mixrag.cli.show import plain, print_json
 from mixrag.errors import OutputError, SettingError
+
+ENOUGH = 10
+"""Passages for each pair wanted: more of a large store are not read."""
 
 
 @app.command()
@@ -21,13 +24,21 @@ def clozes(
     out: Annotated[Path, typer.Option("--out", "-o", help="File of pairs to write: a new one.")],
     number: Annotated[int, typer.Option("--number", "-n", help="Pairs to make.")] = 2000,
     seed: Annotated[int, typer.Option(help="Of the random choices.")] = 0,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            parser=key_value,
+            metavar="KEY=VALUE",
+            help="Only passages with this metadata; document= and title= always work. Repeatable.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Make question-answer pairs of the stored documents (in English): sentences with a span left out.
 
     For training where there are few pairs or none: the language model learns on them to find and copy an answer.
     """
-    from mixrag.pairs import as_lines
+    from mixrag.pairs import as_lines, sample
     from mixrag.training.clozes import clozes as made
 
     if number < 1:
@@ -36,8 +47,8 @@ def clozes(
     if target.exists():
         raise OutputError("a new file for the pairs", f"{out}, which exists", "name another, or remove it")
     with stores.open() as rag:
-        rows, _ = rag.store.vectors()
-        found = made(rag.store.passages(rows), number, seed)
+        rows = rag.store.rows_where(filters(where)).tolist()
+        found = made(rag.store.passages(sample(rows, ENOUGH * number, seed)), number, seed)
     output.write_text(target, as_lines(found), "the pairs")
     if json:
         return print_json({"file": str(target), "pairs": len(found)})

@@ -53,6 +53,18 @@ def key_value(text: str) -> str:
     return text
 
 
+def filters(where: list[str] | None) -> dict[str, str]:
+    """The filter that ``--where KEY=VALUE`` makes, each key once.
+
+    Raises:
+        SettingError: one key twice.
+    """
+    found = dict(pair.split("=", 1) for pair in where or [])
+    if len(found) < len(where or []):
+        raise SettingError("each --where key once", " ".join(where or []), "ask once for each value")
+    return found
+
+
 @dataclass(frozen=True)
 class StoreOptions:
     """Where the passages are, and how they are embedded and searched."""
@@ -259,9 +271,7 @@ class AskingOptions:
         Raises:
             SettingError: one key of the filter twice.
         """
-        where = dict(pair.split("=", 1) for pair in self.where or [])
-        if len(where) < len(self.where or []):
-            raise SettingError("each --where key once", " ".join(self.where or []), "ask once for each value")
+        where = filters(self.where)
         same = ("k", "group", "switch", "null", "temperature", "normaliser", "weights", "max_outside", "lexical")
         more = ("decoder", "beams", "max_tokens", "seed", "samples", "abstain_below")
         chosen = {name: getattr(self, name) for name in (*same, *more)}
