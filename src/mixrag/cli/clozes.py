@@ -9,7 +9,7 @@ import typer
 
 from mixrag.cli import output
 from mixrag.cli.app import Json, app
-from mixrag.cli.options import StoreOptions, filters, key_value, takes
+from mixrag.cli.options import StoreOptions, Where, filters, takes
 from mixrag.cli.show import plain, print_json
 from mixrag.errors import OutputError, SettingError
 
@@ -24,14 +24,7 @@ def clozes(
     out: Annotated[Path, typer.Option("--out", "-o", help="File of pairs to write: a new one.")],
     number: Annotated[int, typer.Option("--number", "-n", help="Pairs to make.")] = 2000,
     seed: Annotated[int, typer.Option(help="Of the random choices.")] = 0,
-    where: Annotated[
-        list[str] | None,
-        typer.Option(
-            parser=key_value,
-            metavar="KEY=VALUE",
-            help="Only passages with this metadata; document= and title= always work. Repeatable.",
-        ),
-    ] = None,
+    where: Where = None,
     json: Json = False,
 ) -> None:
     """Make question-answer pairs of the stored documents (in English): sentences with a span left out.

@@ -53,6 +53,17 @@ def key_value(text: str) -> str:
     return text
 
 
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        parser=key_value,
+        metavar="KEY=VALUE",
+        help="Only passages with this metadata; document= and title= always work. Repeatable.",
+        rich_help_panel=RETRIEVAL,
+    ),
+]
+
+
 def filters(where: list[str] | None) -> dict[str, str]:
     """The filter that ``--where KEY=VALUE`` makes, each key once.
 
@@ -222,15 +233,7 @@ class AskingOptions:
             rich_help_panel=RETRIEVAL,
         ),
     ] = None
-    where: Annotated[
-        list[str] | None,
-        typer.Option(
-            parser=key_value,
-            metavar="KEY=VALUE",
-            help="Only passages with this metadata; document= and title= always work. Repeatable.",
-            rich_help_panel=RETRIEVAL,
-        ),
-    ] = None
+    where: Where = None
     index: Annotated[
         Literal["auto", "exact", "faiss"], typer.Option(help="How to search.", rich_help_panel=RETRIEVAL)
     ] = "auto"
