@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli.test_commands import Shell
+from mixrag.corpus import Store
 from mixrag.matching import passage_holds
 from mixrag.pairs import read_pairs
 from tiny_encoder import save_encoder
@@ -39,9 +40,9 @@ def test_pairs_are_written_that_are_read_again(shell: Shell) -> None:
 
 def test_the_contract_of_clozes(shell: Shell) -> None:
     out = shell.folder / "clozes.jsonl"
-    found = shell.json("clozes", "--out", out, "-n", "100000")
+    found = shell.json("clozes", "--out", out, "-n", "500")
     assert set(found) == {"file", "pairs"} and found["file"] == str(out.resolve())
-    assert found["pairs"] == len(read_pairs([out]).pairs) < 100000
+    assert found["pairs"] == len(read_pairs([out]).pairs) < 500
 
 
 def test_documents_can_be_chosen(shell: Shell) -> None:
@@ -51,7 +52,26 @@ def test_documents_can_be_chosen(shell: Shell) -> None:
     once = "--where", "document=licence.txt", "--where", "document=*.md"
     assert "once" in shell.refused("clozes", "--out", shell.folder / "new.jsonl", *once)
     none = "--where", "document=none.txt"
-    assert "English" in shell.refused("clozes", "--out", shell.folder / "new.jsonl", *none)
+    assert "none with document=none.txt" in shell.refused("clozes", "--out", shell.folder / "new.jsonl", *none)
+
+
+def test_the_seed_decides(shell: Shell) -> None:
+    outs = [shell.folder / f"{number}.jsonl" for number in range(3)]
+    for out, seed in zip(outs, (1, 1, 2), strict=True):
+        shell("clozes", "--out", out, "-n", "4", "--seed", seed)
+    first, same, other = (out.read_text() for out in outs)
+    assert first == same != other
+
+
+def test_of_a_large_store_a_sample_is_read(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(30):
+        (shell.files / f"more-{number}.txt").write_text(LICENCE.replace("nine", f"{number} gold"))
+    shell("index", shell.files)
+    read: list[int] = []
+    whole = Store.passages
+    monkeypatch.setattr(Store, "passages", lambda self, rows: read.append(len(rows)) or whole(self, rows))
+    shell("clozes", "--out", shell.folder / "clozes.jsonl", "-n", "2")
+    assert read == [20]
 
 
 def test_a_file_that_exists_is_not_overwritten(shell: Shell) -> None:
@@ -59,6 +79,7 @@ def test_a_file_that_exists_is_not_overwritten(shell: Shell) -> None:
     own.write_text("mine")
     assert "a new file" in shell.refused("clozes", "--out", own) and own.read_text() == "mine"
     assert "--number" in shell.refused("clozes", "--out", shell.folder / "new.jsonl", "-n", "0")
+    assert "clozes.jsonl" in shell.refused("clozes", "--out", shell.folder)
     assert "no folder" in shell.refused("clozes", "--out", shell.folder / "none" / "new.jsonl")
 
 

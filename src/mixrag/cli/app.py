@@ -95,7 +95,7 @@ def ask(
     json: Json = False,
 ) -> None:
     """Answer a question, with the probability of the answer and the passages it came from."""
-    target = html and output.target(html)
+    target = html and output.target(html, "why.html")
     with stores.open(asking=asking) as rag:
         stream = rag.stream(question)
         if not json and not stream.may_abstain:

@@ -11,7 +11,7 @@ from mixrag.cli import output
 from mixrag.cli.app import Json, app
 from mixrag.cli.options import StoreOptions, Where, filters, takes
 from mixrag.cli.show import plain, print_json
-from mixrag.errors import OutputError, SettingError
+from mixrag.errors import OutputError, SettingError, StoreEmptyError
 
 ENOUGH = 10
 """Passages for each pair wanted: more of a large store are not read."""
@@ -36,11 +36,14 @@ def clozes(
 
     if number < 1:
         raise SettingError("--number >= 1", str(number), "choose a value in this range")
-    target = output.target(out)
+    target = output.target(out, "clozes.jsonl")
     if target.exists():
         raise OutputError("a new file for the pairs", f"{out}, which exists", "name another, or remove it")
     with stores.open() as rag:
         rows = rag.store.rows_where(filters(where)).tolist()
+        if not rows:
+            found_instead = f"none with {' '.join(where)}" if where else "none"
+            raise StoreEmptyError("passages in the store", found_instead, "index documents, or loosen --where")
         found = made(rag.store.passages(sample(rows, ENOUGH * number, seed)), number, seed)
     output.write_text(target, as_lines(found), "the pairs")
     if json:

@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from mixrag.why import Why
 
 
-def target(path: Path) -> Path:
+def target(path: Path, example: str) -> Path:
     """The file that a path stands for, after links; what can be seen to fail fails before any work is done.
+
+    ``example`` is a name for it, in case the path is a folder.
 
     Raises:
         OutputError: it is no file that could be written.
     """
     try:
-        _check(path)
+        _check(path, example)
         return path.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name too long, a NUL
         raise OutputError("a file to write", f"{path}: {error}", "name another") from error
@@ -50,10 +52,10 @@ def write_text(path: Path, text: str, what: str) -> None:
         raise OutputError(f"room to write {what}", found, "name another file") from error
 
 
-def _check(path: Path) -> None:
+def _check(path: Path, example: str) -> None:
     folder = path.resolve().parent
     if path.is_dir():
-        raise OutputError("a file to write", f"{path}, a folder", f"name a file, such as {path / 'why.html'}")
+        raise OutputError("a file to write", f"{path}, a folder", f"name a file, such as {path / example}")
     if path.exists() and not path.is_file():
         raise OutputError("a file to write", f"{path}, a device or pipe", "name a file")
     if not folder.is_dir():

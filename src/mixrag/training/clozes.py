@@ -22,6 +22,7 @@ from functools import cache
 
 from mixrag.corpus import Passage
 from mixrag.errors import PairsError
+from mixrag.matching import contains
 from mixrag.pairs import Pair
 
 SHORTEST, LONGEST = 6, 45
@@ -30,14 +31,18 @@ LONGEST_ANSWER = 4
 """Words of a span."""
 FEWEST = 7
 """Words of a question."""
-TRIES = 20
-"""Draws for each cloze wanted, after which the passages are taken to hold no more."""
+TRIES = 5
+"""Draws of words to leave out, until enough are left."""
 LEFT_OUT = (0.0, 0.1, 0.2)
 """Shares of a sentence's words that are left out; one of them is drawn for each question."""
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"“(])")
 _WORD = re.compile(r"\S+")
 _EDGES = ".,;:!?\"'()[]{}“”‘’«»"
-_DATE = re.compile(r"\b(1[0-9]\d\d|20\d\d)\b|\b\d{1,2} [A-Z][a-z]{2}|\b[A-Z][a-z]{2,} \d{1,2}\b")
+_BRACKETS = frozenset("()[]{}")
+_MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
+_DATE = re.compile(rf"\b({_MONTHS})\b.*\d|\d.*\b({_MONTHS})\b")
+_YEAR = re.compile(r"1\d{3}|20\d{2}")
+_BEFORE_YEARS = frozenset({"in", "since", "by", "from", "to", "until", "before", "after", "during"})
 _ARTICLES = ("a", "an", "the")
 _LEADING = {
     *_ARTICLES,
@@ -45,7 +50,6 @@ _LEADING = {
     *("of", "by", "for", "in", "with", "from", "to", "into", "as"),
 }
 """Words behind which a lower-case phrase is taken for a noun phrase."""
-_WITHOUT = re.compile(r"[.;:\"“”()\[\]]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +60,11 @@ class Kind:
     weight: float
 
 
-DATE = Kind(("what year", "which year", "when"), 3.0)
-NUMBER = Kind(("how many", "how much", "what number of"), 3.0)
+YEAR = Kind(("what year", "which year", "when"), 3.0)
+DATE = Kind(("when", "what date"), 3.0)
+NUMBER = Kind(("how many", "how much"), 3.0)
 NAME = Kind(("who", "what", "which", "where"), 3.0)
-OTHER = Kind(("what", "which", "what kind of"), 1.0)
+OTHER = Kind(("what", "which"), 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +77,30 @@ class Span:
 
 
 def clozes(passages: Sequence[Passage], count: int, seed: int = 0) -> list[Pair]:
-    """At most ``count`` cloze pairs, no span of a passage twice; a function of the passages and the seed.
+    """At most ``count`` cloze pairs, no answer of a passage twice; a function of the passages and the seed.
 
     Each names the document that its passage is from. Fewer come back where the passages hold no more.
 
     Raises:
-        PairsError: not a single one can be made of these passages.
+        PairsError: ``count`` is below 1, or not a single pair can be made of these passages.
     """
+    if count < 1:
+        raise PairsError("1 cloze or more", f"{count} asked for", "ask for more")
     source = random.Random(seed)
     found: dict[tuple[str, str], Pair] = {}
-    for _ in range(TRIES * count if passages else 0):
+    for passage, sentence, span in _drawn(passages, source):
+        answer = sentence[span.start : span.end]
+        tries = (
+            question(sentence, span, source) for _ in range(TRIES if (passage.id, answer) not in found else 0)
+        )
+        asked = next(filter(None, tries), None)
+        if asked is not None:
+            found[passage.id, answer] = Pair(asked, (answer,), passage.document)
         if len(found) == count:
             break
-        passage = source.choice(passages)
-        pair = _drawn(passage, source)
-        if pair is not None:
-            found.setdefault((passage.id, pair.answers[0]), pair)
     if not found:
         expected = f"passages with English sentences of {SHORTEST} to {LONGEST} words"
-        raise PairsError(expected, f"{len(passages)} passages without one", "index prose in English")
+        raise PairsError(expected, f"none among {len(passages)} passages", "index prose in English")
     return list(found.values())
 
 
@@ -103,8 +113,8 @@ def sentences(text: str) -> list[str]:
 def spans(sentence: str) -> list[Span]:
     """What of a sentence can be asked for.
 
-    Names, dates and numbers (words in a row that begin with a capital letter or a digit), and lower-case phrases
-    behind an article or preposition. The first word is no name by its capital letter alone.
+    Names, dates and numbers (words in a row that begin with a capital letter or hold a digit), and lower-case
+    phrases behind an article or preposition. The first word is no name by its capital letter alone.
 
     >>> sentence = "Boats of the Water Office pay 40 crowns in a warm summer."
     >>> [sentence[span.start : span.end] for span in spans(sentence)]
@@ -114,33 +124,39 @@ def spans(sentence: str) -> list[Span]:
 
 
 def question(sentence: str, span: Span, source: random.Random) -> str | None:
-    """A question about the span; None where too few words are left of the sentence."""
+    """A question about the span; None where too little is left of the sentence, or the answer stands in it."""
     share = source.choice(LEFT_OUT)
-    before, after = sentence[: span.start].split(), sentence[span.end :].split()
-    before = [word for word in before[-source.randint(6, 14) :] if source.random() >= share]
-    after = [word for word in after[: source.randint(5, 12)] if source.random() >= share]
+    before = [each for each in _bare(sentence[: span.start])[-source.randint(6, 14) :] if source.random() >= share]
+    after = [each for each in _bare(sentence[span.end :])[: source.randint(5, 12)] if source.random() >= share]
     if before and before[-1].lower() in _ARTICLES:
         del before[-1]
-    asked = source.choice(span.kind.question_words)
-    forms = ([*before, asked, *after], [asked, *before, *after], [*after, asked], [asked, *before])
+    asked = source.choice(span.kind.question_words).split()
+    forms = ([*before, *asked, *after], [*asked, *before, *after], [*after, *asked], [*asked, *before])
     words = source.choices(forms, (9, 7, 2, 2))[0]
-    if len(words) < FEWEST:
+    text = " ".join(words)
+    if len(words) < FEWEST or contains(text, (sentence[span.start : span.end],)):
         return None
-    text = _WITHOUT.sub("", " ".join(words)).strip(f" {_EDGES}")
     return f"{text[:1].upper()}{text[1:]}?"
 
 
-def _drawn(passage: Passage, source: random.Random) -> Pair | None:
-    found = sentences(passage.text)
-    if not found:
-        return None
-    sentence = source.choice(found)
-    possible = spans(sentence)
-    if not possible:
-        return None
-    span = source.choices(possible, [each.kind.weight for each in possible])[0]
-    asked = question(sentence, span, source)
-    return None if asked is None else Pair(asked, (sentence[span.start : span.end],), passage.document)
+def _drawn(passages: Sequence[Passage], source: random.Random) -> list[tuple[Passage, str, Span]]:
+    """All spans in a random order, those of more weight rather first (Efraimidis and Spirakis 2006)."""
+    keyed = [
+        (source.random() ** (1 / span.kind.weight), (passage, sentence, span))
+        for passage in passages
+        for sentence in sentences(passage.text)
+        for span in spans(sentence)
+    ]
+    return [each for _, each in sorted(keyed, key=lambda pair: pair[0], reverse=True)]
+
+
+def _bare(text: str) -> list[str]:
+    """The words without the punctuation around them; what is punctuation alone is none."""
+    return [core for word in text.split() if (core := _core(word))]
+
+
+def _core(word: str) -> str:
+    return word.strip(_EDGES) if any(letter.isalnum() for letter in word) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +164,7 @@ class _Word:
     start: int
     end: int
     salient: bool
-    """Begins with a capital letter or a digit."""
+    """Begins with a capital letter, or holds a digit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +179,11 @@ def _runs(sentence: str) -> Iterator[_Run]:
     words: list[_Word] = []
     led_by = before = ""
     for match in _WORD.finditer(sentence):
-        core = match.group().strip(_EDGES)
+        core = _core(match.group())
         opened = not core or not match.group().startswith(core)
-        function = core.lower() in _function_words() and core != "May"  # the month
+        function = _is_function(core, opens=opened or match.start() == 0)
         start = match.start() + match.group().find(core)
-        word = _Word(start, start + len(core), core[:1].isupper() or core[:1].isdigit())
+        word = _Word(start, start + len(core), core[:1].isupper() or any(letter.isdigit() for letter in core))
         if words and (opened or function or word.salient != words[0].salient):
             yield _Run(tuple(words), led_by)
             words, before = [], ""
@@ -183,20 +199,28 @@ def _runs(sentence: str) -> Iterator[_Run]:
         yield _Run(tuple(words), led_by)
 
 
+def _is_function(core: str, *, opens: bool) -> bool:
+    """True of function words; inside a sentence a capital letter makes a name of them (Bill, May, the US)."""
+    is_name = core[:1].isupper() and len(core) > 1 and not (opens and core.istitle())
+    return not is_name and core.lower() in _function_words()
+
+
 def _span(sentence: str, run: _Run) -> Span | None:
     first, last = run.words[0], run.words[-1]
     text = sentence[first.start : last.end]
-    kind = _kind(text, first.salient)
-    opens = first.start == 0 and len(run.words) == 1 and kind is NAME
+    kind = _kind(text, run.led_by, first.salient)
+    opens = len(run.words) == 1 and kind is NAME and not _bare(sentence[: first.start])
     bare = kind is OTHER and (run.led_by not in _LEADING or text.endswith(("ing", "ed", "ly")))
-    if len(run.words) > LONGEST_ANSWER or opens or bare:
+    if len(run.words) > LONGEST_ANSWER or opens or bare or _BRACKETS & set(text):
         return None
     return Span(first.start, last.end, kind)
 
 
-def _kind(text: str, salient: bool) -> Kind:
+def _kind(text: str, led_by: str, salient: bool) -> Kind:
     if _DATE.search(text):
         return DATE
+    if _YEAR.fullmatch(text) and led_by in _BEFORE_YEARS:
+        return YEAR
     if any(letter.isdigit() for letter in text):
         return NUMBER
     return NAME if salient else OTHER
