@@ -46,6 +46,7 @@ def test_names_numbers_and_phrases_are_asked_for_each_with_its_words() -> None:
         ("See “Patient Grace” (the boat) there.", ["Patient Grace", "boat"]),
         ("They saw Gideon Starling (Water Bailiff) there.", ["Gideon Starling", "Water Bailiff"]),
         ("They paid the council $40 million or -5 crowns each.", ["council", "$40", "-5"]),
+        ("The Water Office paid for it at last.", ["Water Office"]),
         ("It was Bill Clinton who met the US Army there.", ["Bill Clinton", "US Army"]),
         ("“Fishing is what they do here,” he said.", []),
         ("They live in the house - the blue one & more.", ["house", "blue"]),

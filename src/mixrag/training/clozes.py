@@ -90,12 +90,9 @@ def clozes(passages: Sequence[Passage], count: int, seed: int = 0) -> list[Pair]
     found: dict[tuple[str, str], Pair] = {}
     for passage, sentence, span in _drawn(passages, source):
         answer = sentence[span.start : span.end]
-        tries = (
-            question(sentence, span, source) for _ in range(TRIES if (passage.id, answer) not in found else 0)
-        )
-        asked = next(filter(None, tries), None)
+        asked = next(filter(None, (question(sentence, span, source) for _ in range(TRIES))), None)
         if asked is not None:
-            found[passage.id, answer] = Pair(asked, (answer,), passage.document)
+            found.setdefault((passage.id, answer), Pair(asked, (answer,), passage.document))
         if len(found) == count:
             break
     if not found:
