@@ -35,6 +35,9 @@ TRIES = 5
 """Draws of words to leave out, until enough are left."""
 LEFT_OUT = (0.0, 0.1, 0.2)
 """Shares of a sentence's words that are left out; one of them is drawn for each question."""
+BEFORE, AFTER = (6, 14), (5, 12)
+"""Fewest and most words kept before and behind the span: of a long sentence only a part is in the question."""
+_FORM_WEIGHTS = (9, 7, 2, 2)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"“(])")
 _WORD = re.compile(r"\S+")
 _EDGES = ".,;:!?\"'()[]{}“”‘’«»"
@@ -121,15 +124,20 @@ def spans(sentence: str) -> list[Span]:
 
 
 def question(sentence: str, span: Span, source: random.Random) -> str | None:
-    """A question about the span; None where too little is left of the sentence, or the answer stands in it."""
-    share = source.choice(LEFT_OUT)
-    before = [each for each in _bare(sentence[: span.start])[-source.randint(6, 14) :] if source.random() >= share]
-    after = [each for each in _bare(sentence[span.end :])[: source.randint(5, 12)] if source.random() >= share]
+    """A question about a span of the sentence, as ``source`` draws it.
+
+    Returns:
+        None where too few words are left of the sentence, or the answer stands in the question.
+    """
+    share, first, last = source.choice(LEFT_OUT), source.randint(*BEFORE), source.randint(*AFTER)
+    before = [word for word in _bare(sentence[: span.start])[-first:] if source.random() >= share]
+    after = [word for word in _bare(sentence[span.end :])[:last] if source.random() >= share]
     if before and before[-1].lower() in _ARTICLES:
         del before[-1]
     asked = source.choice(span.kind.question_words).split()
+    # In the place of the span, as in a quiz; before the sentence; or with one side of it alone.
     forms = ([*before, *asked, *after], [*asked, *before, *after], [*after, *asked], [*asked, *before])
-    words = source.choices(forms, (9, 7, 2, 2))[0]
+    words = source.choices(forms, _FORM_WEIGHTS)[0]
     text = " ".join(words)
     if len(words) < FEWEST or contains(text, (sentence[span.start : span.end],)):
         return None
