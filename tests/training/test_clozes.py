@@ -36,13 +36,10 @@ def test_names_numbers_and_phrases_are_asked_for_each_with_its_words() -> None:
 @pytest.mark.parametrize(
     ("sentence", "found"),
     [
-        (
-            "Fishing is what they do here on most days.",
-            [],
-        ),  # a capital letter alone makes no name of the first word
+        ("Fishing is what they do here on most days.", []),  # no name by its capital letter alone
         ("She was slowly running.", []),
         ("It was a slowly running boat with oars.", ["slowly running boat", "oars"]),
-        ("He met Ada Berta Clara Dora Edith Finch there.", []),  # five names in a row are too long an answer
+        ("He met Ada Berta Clara Dora Edith Finch there.", []),  # six names in a row are too long an answer
         ("See “Patient Grace” (the boat) there.", ["Patient Grace", "boat"]),
         ("They saw Gideon Starling (Water Bailiff) there.", ["Gideon Starling", "Water Bailiff"]),
         ("They paid the council $40 million or -5 crowns each.", ["council", "$40", "-5"]),
