@@ -84,6 +84,9 @@ class Answer:
     """What is not as it was when the calibration at hand was fitted; None where it holds, or there is none."""
     certified: bool | None
     """Beam search: True if no answer is more probable. None for decoders that cannot tell."""
+    pruned: float
+    """Bound on the total variation between the law from which the answer came and that of the mixture: what was
+    spent on passages dropped while it was written; 0 where none was. All other numbers are the mixture's own."""
     shortened: tuple[Shortened, ...]
     """Passages that the model could not read to their end."""
     effective_prior: float
@@ -135,6 +138,7 @@ class Answer:
             "effective_passages": {"prior": self.effective_prior, "posterior": self.effective_posterior},
             "finished": self.finished,
             "certified": self.certified,
+            "pruned": self.pruned,
             "shortened": [
                 {"passage": s.passage, "kept_tokens": s.kept, "tokens": s.total} for s in self.shortened
             ],
@@ -177,10 +181,12 @@ def build_answer(
     certified: bool | None = None,
     found: Sequence[ScoredAnswer] = (),
     judge: Judge | None = None,
+    pruned: float = 0.0,
 ) -> Answer:
     """Gather what there is to say of a scored answer.
 
-    ``found`` are the answers that were found beside it, ``judge`` makes a confidence of their probability.
+    ``found`` are the answers that were found beside it, ``judge`` makes a confidence of their probability,
+    ``pruned`` is what was spent of the budget of total variation.
     """
     mixture = scored.mixture
     support = max(retrieval.inner_products.tolist(), default=0.0)
@@ -206,6 +212,7 @@ def build_answer(
         confidence=judge.confidence(signals) if judge and scored.finished else None,
         uncalibrated=judge.differs if judge else None,
         certified=certified,
+        pruned=pruned,
         shortened=tuple(s for component in mixture.components for s in component.prompt.shortened),
         effective_prior=float(effective_number(mixture.log_prior)),
         effective_posterior=float(effective_number(scored.posterior.log())),

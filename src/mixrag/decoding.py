@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mixrag.errors import SettingError
 from mixrag.mixture import Front, Mixture, ScoredAnswer
+from mixrag.pruning import Pruning
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +26,9 @@ class Step:
     log_prob: float
     """log p(token | x, answer so far)."""
     log_likelihood: Tensor
-    """(K,) the same under each component."""
+    """(K,) the same under each component; NaN for those that were dropped (``Pruning``)."""
     posterior: Tensor
-    """(K,) p(z = j | x, answer so far with this token): the live posterior."""
+    """(K,) p(z = j | x, answer so far with this token): the live posterior; 0 for those that were dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,12 @@ class Search:
     """log p of the most probable prefix that was cut from a beam; +inf where a method has no such bound."""
 
 
-def greedy(mixture: Mixture, max_tokens: int) -> Iterator[Step]:
+def greedy(mixture: Mixture, max_tokens: int, pruning: Pruning | None = None) -> Iterator[Step]:
     """The most probable next token of the mixture, until an answer ends."""
-    return _walk(mixture, max_tokens, lambda log_mixed: int(log_mixed.argmax()))
+    return _walk(mixture, max_tokens, lambda log_mixed: int(log_mixed.argmax()), pruning or Pruning())
 
 
-def sample(mixture: Mixture, max_tokens: int, seed: int) -> Iterator[Step]:
+def sample(mixture: Mixture, max_tokens: int, seed: int, pruning: Pruning | None = None) -> Iterator[Step]:
     """Answers drawn from p(y | x) itself, one token at a time; equal seeds give equal answers."""
     source = torch.Generator().manual_seed(seed)
 
@@ -55,33 +56,31 @@ def sample(mixture: Mixture, max_tokens: int, seed: int) -> Iterator[Step]:
         probabilities = log_mixed.exp().cpu()
         return int(torch.multinomial(probabilities / probabilities.sum(), 1, generator=source))
 
-    return _walk(mixture, max_tokens, draw)
+    return _walk(mixture, max_tokens, draw, pruning or Pruning())
 
 
-def _walk(mixture: Mixture, max_tokens: int, choose: Callable[[Tensor], int]) -> Iterator[Step]:
-    front = Front.start(mixture)
+def _walk(mixture: Mixture, max_tokens: int, choose: Callable[[Tensor], int], pruning: Pruning) -> Iterator[Step]:
+    front, size = Front.start(mixture), len(mixture.components)
     only = torch.zeros(1, dtype=torch.long, device=front.log_weights.device)
     for position in range(max_tokens):
         log_mixed = front.log_mixed()[0]
         token = choose(log_mixed)
         chosen = torch.tensor([token], device=only.device)
-        likelihood = front.likelihood(only, chosen)[0].cpu()
-        posterior = front.filtered(only, chosen)[0].exp().cpu()
+        likelihood = pruning.spread(front.likelihood(only, chosen)[0], size, math.nan).cpu()
+        posterior = pruning.spread(front.filtered(only, chosen)[0].exp(), size, 0.0).cpu()
         yield Step(token, float(log_mixed[token]), likelihood, posterior)
         if token in mixture.generator.stop_tokens:
             return
         if position + 1 < max_tokens:
-            front = front.advance(only, chosen)
+            front = pruning.follow(front, token, position, max_tokens - position - 1).advance(only, chosen)
 
 
-def scored(mixture: Mixture, steps: Iterable[Step]) -> ScoredAnswer:
-    """The answer that decoding steps make up; nothing is computed again."""
+def scored(mixture: Mixture, steps: Iterable[Step], pruning: Pruning | None = None) -> ScoredAnswer:
+    """The answer that decoding steps make up; computed again is only what dropped components have not read."""
     steps = list(steps)
-    return ScoredAnswer(
-        mixture,
-        tuple(step.token for step in steps),
-        torch.stack([step.log_likelihood for step in steps], -1).double(),
-    )
+    tokens = tuple(step.token for step in steps)
+    table = torch.stack([step.log_likelihood for step in steps], -1).double()
+    return ScoredAnswer(mixture, tokens, table if pruning is None else pruning.restored(table, tokens))
 
 
 def each_alone(mixture: Mixture, max_tokens: int) -> list[ScoredAnswer]:

@@ -175,12 +175,15 @@ class Front:
     """Rows in the order (W, K)."""
     log_weights: Tensor
     """(W, K) log p(z = j | x, y so far): what mixes the next token."""
+    log_prior: Tensor
+    """(K,) of the components that are followed, K of them; its total stays that of the mixture."""
 
     @classmethod
     def start(cls, mixture: Mixture) -> Front:
         """One empty answer; the model reads all prompts as one batch."""
         branches = mixture.generator.start([component.prompt for component in mixture.components])
-        return cls(mixture, branches, mixture.log_prior.to(branches.log_probs.device)[None])
+        log_prior = mixture.log_prior.to(branches.log_probs.device)
+        return cls(mixture, branches, log_prior[None], log_prior)
 
     def log_probs(self) -> Tensor:
         """(W, K, V) log p(next token | x, z_j, answer so far)."""
@@ -204,11 +207,17 @@ class Front:
         """Continue the answers ``answers`` (W',), by one token each (W',)."""
         device, size = self.log_weights.device, self.log_weights.shape[1]
         answers, tokens = answers.to(device), tokens.to(device)
-        log_prior = self.mixture.log_prior.to(device)
-        weights = log_transition(self.filtered(answers, tokens), log_prior, self.mixture.switch)
+        weights = log_transition(self.filtered(answers, tokens), self.log_prior, self.mixture.switch)
         rows = (answers[:, None] * size + torch.arange(size, device=device)).flatten()
         branches = self.branches.advance(rows, tokens.repeat_interleave(size))
-        return Front(self.mixture, branches, weights)
+        return Front(self.mixture, branches, weights, self.log_prior)
+
+    def only(self, components: Tensor) -> Front:
+        """Follow some components (K',) of one answer alone, their weights as between themselves."""
+        total = log_sum(self.log_prior, 0)
+        log_prior = log_normalise(self.log_prior[components], 0) + total
+        weights = log_normalise(self.log_weights[:, components], -1)
+        return Front(self.mixture, self.branches.part(components), weights, log_prior)
 
 
 def condition(

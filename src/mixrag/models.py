@@ -14,6 +14,7 @@ from mixrag.confidence import FILE, Calibration, read_calibration
 from mixrag.errors import SettingError
 from mixrag.files import model_digest
 from mixrag.generator import PromptTemplate
+from mixrag.generator.loading import PASSAGE_CACHE
 from mixrag.packaged import packaged_reader
 from mixrag.settings import Settings
 from mixrag.trained import CONFIG, Trained, absolute, read_trained
@@ -31,6 +32,7 @@ class Models:
     device: str | None = None
     adapter: str | Path | None = None
     titles: bool | None = None
+    passage_cache: int = PASSAGE_CACHE
 
 
 def trained_for(given: Models, folder: str | Path | None) -> Trained | None:

@@ -169,6 +169,7 @@ class RAG:
                 dtype=models.dtype,
                 device=models.device,
                 adapter=models.adapter,
+                passage_cache=models.passage_cache,
             )
         return self._generator
 

@@ -58,6 +58,8 @@ class Settings:
     """Seed of ``sample``."""
     samples: int = 0
     """Answers drawn from p(y|x) beside that of greedy or sample: those that say the same add to its mass."""
+    prune: float = 1e-3
+    """Total variation that may be spent on dropping passages while greedy or sample writes an answer; 0: none."""
     abstain_below: float | None = None
     """Confidence below which an answer is withheld; None: the threshold of the calibration, 0: never."""
 
@@ -80,6 +82,7 @@ class Settings:
         _require(_whole(self.beams, 1), "beams to be a whole number >= 1", self.beams)
         _require(_whole(self.max_tokens, 1), "max_tokens to be a whole number >= 1", self.max_tokens)
         _require(_whole(self.samples, 0), "samples to be a whole number >= 0", self.samples)
+        _require(0.0 <= self.prune < 1.0, "prune in [0, 1)", self.prune)
         certain = self.abstain_below is None or 0.0 <= self.abstain_below <= 1.0
         _require(certain, "abstain_below in [0, 1]", self.abstain_below)
         _require(_whole(self.seed, 0) and self.seed < 2**63, "seed to be a whole number in [0, 2^63)", self.seed)

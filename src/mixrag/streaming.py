@@ -9,6 +9,7 @@ from mixrag.answer import Answer, TextPieces, build_answer, holders
 from mixrag.confidence import Judge
 from mixrag.decoding import Search, Step, beam, fast, greedy, sample, scored, thorough
 from mixrag.mixture import Mixture, ScoredAnswer
+from mixrag.pruning import Pruning
 from mixrag.retriever import Retrieval
 from mixrag.settings import Settings
 
@@ -71,25 +72,36 @@ class Stream:
 
     def _stepwise(self) -> Iterator[StreamedToken]:
         pieces, taken, held = TextPieces(self.mixture.generator), list[Step](), holders(self.mixture)
-        for step in self._steps():
+        pruning = Pruning(self.settings.prune)
+        for step in self._steps(pruning):
             taken.append(step)
             last = step.token in self.mixture.generator.stop_tokens or len(taken) == self.settings.max_tokens
             posterior = step.posterior.tolist()
             per_passage = tuple(posterior[j] for j in held)
             yield StreamedToken(pieces.add(step.token, last=last), step.log_prob, per_passage)
-        whole = scored(self.mixture, taken)
-        self._answer = build_answer(whole, self.retrieval, self.settings, found=self._sampled(), judge=self.judge)
+        whole = scored(self.mixture, taken, pruning)
+        self._answer = build_answer(
+            whole,
+            self.retrieval,
+            self.settings,
+            found=self._sampled(),
+            judge=self.judge,
+            pruned=pruning.spent,
+        )
 
     def _sampled(self) -> list[ScoredAnswer]:
         """Further answers drawn from the mixture, by the seeds after the answer's own."""
         limit, first = self.settings.max_tokens, self.settings.seed + 1
-        seeds = range(first, first + self.settings.samples)
-        return [scored(self.mixture, sample(self.mixture, limit, seed)) for seed in seeds]
+        return [self._drawn(limit, seed) for seed in range(first, first + self.settings.samples)]
 
-    def _steps(self) -> Iterator[Step]:
+    def _drawn(self, limit: int, seed: int) -> ScoredAnswer:
+        pruning = Pruning(self.settings.prune)
+        return scored(self.mixture, list(sample(self.mixture, limit, seed, pruning)), pruning)
+
+    def _steps(self, pruning: Pruning) -> Iterator[Step]:
         if self.settings.decoder == "greedy":
-            return greedy(self.mixture, self.settings.max_tokens)
-        return sample(self.mixture, self.settings.max_tokens, self.settings.seed)
+            return greedy(self.mixture, self.settings.max_tokens, pruning)
+        return sample(self.mixture, self.settings.max_tokens, self.settings.seed, pruning)
 
     def _searched(self) -> Iterator[StreamedToken]:
         found = self._search()

@@ -59,9 +59,11 @@ def in_float64(generator: Any) -> Any:
     return replace(generator, model=deepcopy(generator.model).double())
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=[*KINDS, *(f"{kind}, uncached" for kind in CAUSAL)])
 def generator(request: pytest.FixtureRequest, tiny_generator: Callable[[str], Generator]) -> Generator:
-    return in_float64(tiny_generator(request.param))
+    kind, _, uncached = request.param.partition(", ")
+    found = in_float64(tiny_generator(kind))
+    return replace(found, passage_budget=None) if uncached else found
 
 
 @pytest.mark.parametrize("text", ["Paris", "the author, of course", "é"])
@@ -76,7 +78,7 @@ def test_a_padded_batch_equals_plain_forward_passes(generator: Generator, text: 
 @pytest.mark.parametrize("kind", CAUSAL)
 def test_the_output_layer_reads_one_block_of_memory(kind: str, tiny_generator: Callable[[str], Generator]) -> None:
     """From a view with gaps torch makes a product for every row, each with a copy of the layer."""
-    generator: Any = tiny_generator(kind)
+    generator: Any = replace(tiny_generator(kind), passage_budget=None)  # type: ignore[type-var]
     read: list[Tensor] = []
     hook = generator.model.get_output_embeddings().register_forward_pre_hook(
         lambda _, given: read.append(given[0])
@@ -187,6 +189,23 @@ def test_moved_rows_equal_recomputation(generator: Any, moves: list[tuple[list[i
         texts = [(texts[r][0], (*texts[r][1], t)) for r, t in zip(rows, tokens, strict=True)]
         expected = torch.stack([plain_log_probs(generator, prompt, said)[-1] for prompt, said in texts])
         torch.testing.assert_close(branches.log_probs, expected, **TOLERANCE)
+
+
+def test_parts_read_ahead_and_leave_the_whole_as_it_was(generator: Any) -> None:
+    prompts, answer = ragged(generator), generator.answer_tokens("the author, of course")
+    expected = generator.log_likelihood(prompts, answer)
+    branches = generator.start(prompts)
+    everyone = torch.arange(len(prompts))
+    branches = branches.advance(everyone, torch.full((len(prompts),), answer[0]))
+    chosen = [3, 0, 3]
+    for _ in range(2):
+        found = branches.part(torch.tensor(chosen)).read(answer[1:])
+        torch.testing.assert_close(found, expected[chosen, 1:], **TOLERANCE)
+    part = branches.part(torch.tensor([4]))
+    torch.testing.assert_close(part.read(answer[1:2]), expected[[4], 1:2], **TOLERANCE)
+    later = branches.advance(everyone, torch.full((len(prompts),), answer[1]))
+    torch.testing.assert_close(later.log_probs[:, answer[2]], expected[:, 2], **TOLERANCE)
+    torch.testing.assert_close(later.read(answer[2:]), expected[:, 2:], **TOLERANCE)
 
 
 @pytest.mark.parametrize("kind", CAUSAL)

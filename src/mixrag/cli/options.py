@@ -160,6 +160,15 @@ class AskingOptions:
         str,
         typer.Option(help="Numbers of the language model: float32, bfloat16, float16.", rich_help_panel=MODELS),
     ] = "float32"
+    passage_cache: Annotated[
+        int,
+        typer.Option(
+            metavar="MIB",
+            help="Memory for passages that the language model has read, so that it need not read them again "
+            "for the next question; 0 = none.",
+            rich_help_panel=MODELS,
+        ),
+    ] = 1024
     k: Annotated[
         Any,
         typer.Option(
@@ -260,6 +269,14 @@ class AskingOptions:
             rich_help_panel=CONFIDENCE,
         ),
     ] = 0
+    prune: Annotated[
+        float | None,
+        typer.Option(
+            help="Total variation that may be spent on dropping passages while an answer is written (greedy and "
+            "sample); 0 = none. Default: 0.001.",
+            rich_help_panel=DECODING,
+        ),
+    ] = None
     abstain_below: Annotated[
         float | None,
         typer.Option(
@@ -276,7 +293,7 @@ class AskingOptions:
         """
         where = filters(self.where)
         same = ("k", "group", "switch", "null", "temperature", "normaliser", "weights", "max_outside", "lexical")
-        more = ("decoder", "beams", "max_tokens", "seed", "samples", "abstain_below")
+        more = ("decoder", "beams", "max_tokens", "seed", "samples", "prune", "abstain_below")
         chosen = {name: getattr(self, name) for name in (*same, *more)}
         given = {name: value for name, value in chosen.items() if value is not None}
         if self.null == "none":
@@ -290,7 +307,14 @@ class AskingOptions:
         from mixrag.generator import PromptTemplate
 
         template = PromptTemplate.from_file(self.prompt) if self.prompt else None
-        return replace(base, generator=self.generator, adapter=self.adapter, prompt=template, dtype=self.dtype)
+        return replace(
+            base,
+            generator=self.generator,
+            adapter=self.adapter,
+            prompt=template,
+            dtype=self.dtype,
+            passage_cache=self.passage_cache,
+        )
 
 
 def takes(*groups: type) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -243,6 +243,11 @@ def _remarks(found: Answer) -> list[str]:
         remarks.append(f"over all passages, retrieved or not, p(answer) is between {low:.4g} and {high:.4g}")
     if found.certified is not None:
         remarks.append("certified: no answer is more probable" if found.certified else "not certified as the best")
+    if found.pruned:
+        told = (
+            f"passages were dropped while it was written: the law of answers moved by at most {found.pruned:.1g}"
+        )
+        remarks.append(f"{told} (total variation)")
     if not found.finished:
         remarks.append("cut off at --max-tokens: the probability is that of the text so far")
     remarks += [f"passage {s.passage} shortened to {s.kept} of {s.total} tokens" for s in found.shortened]

@@ -133,7 +133,7 @@ def score_pairs(
         MixragError: ``out`` is another kind of file, or as ``score_pair``.
     """
     return each_pair(
-        rag, pairs, changes, lambda pair: score_pair(rag, pair, changes), _record, out, system, progress
+        rag, pairs, changes, lambda pair: score_pair(rag, pair, changes), record_of, out, system, progress
     )
 
 
@@ -153,7 +153,12 @@ def with_room(rag: RAG, mixture: Mixture, tokens: int, changes: Mapping[str, Any
     return rag.condition(mixture.question, **{**changes, "max_tokens": tokens})
 
 
-def _record(row: dict[str, Any]) -> Record:
+def record_of(row: Mapping[str, Any]) -> Record:
+    """The record that ``score_pairs`` wrote as this line of its file; other keys are passed over.
+
+    Raises:
+        KeyError, TypeError: the line is no such record.
+    """
     values = {field.name: row[field.name] for field in fields(Record)}
     listed = {name: tuple(values[name]) for name in ("priors", "posteriors", "relevant")}
     return Record(**{**values, **listed})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,6 +51,18 @@ def log_probs_of(logits: Tensor, answers: Sequence[Sequence[int]], starts: Seque
     )
     scored = torch.zeros(len(lengths), max(lengths, default=0), device=logits.device)
     return scored.index_put((rows.to(logits.device), columns.to(logits.device)), -losses)
+
+
+def part_of(cache: Any, rows: Tensor) -> Any:
+    """A transformers cache with copies of these rows; the cache itself stays as it is."""
+    part = copy(cache)
+    for name in ("self_attention_cache", "cross_attention_cache"):  # of an encoder-decoder model
+        if hasattr(part, name):
+            setattr(part, name, part_of(getattr(part, name), rows))
+    if "layers" in vars(part):
+        part.layers = [copy(layer) for layer in part.layers]
+        part.reorder_cache(rows)
+    return part
 
 
 def batches_by_length(lengths: Sequence[int], tokens: int, rows: int) -> list[list[int]]:

@@ -2,13 +2,16 @@
 
 Rows are padded on the left, so that the answer stands at the same place in every row. Padding is masked and
 has no position: a row's log-probabilities are those of the row alone, up to the order of additions.
+
+Where the model allows it, the states of header and passages are taken from a cache, and the question alone is read
+behind them. No padding ever stands between the two, so that distances inside a row are those of the row alone.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -16,7 +19,14 @@ import torch
 from torch import Tensor
 
 from mixrag.generator.base import ModelGenerator
-from mixrag.generator.batching import log_probs_of
+from mixrag.generator.batching import (
+    SCORED_TOKENS_AT_ONCE,
+    batches_by_length,
+    in_batches,
+    log_probs_of,
+    part_of,
+)
+from mixrag.generator.passage_cache import PassageCache
 from mixrag.generator.protocol import Prompt
 
 
@@ -38,6 +48,25 @@ class CausalBranches:
         attended = torch.nn.functional.pad(self.attended[rows], (0, 1), value=True)
         return CausalBranches(self.model, self.cache, attended, self._next(tokens, attended))
 
+    def part(self, rows: Tensor) -> CausalBranches:
+        """See ``Branches.part``."""
+        with torch.inference_mode():
+            cache = part_of(self.cache, rows)
+            return CausalBranches(self.model, cache, self.attended[rows], self.log_probs[rows])
+
+    def read(self, tokens: Sequence[int]) -> Tensor:
+        """See ``Branches.read``."""
+        first = self.log_probs[:, tokens[0], None]
+        if len(tokens) == 1:
+            return first
+        ids = torch.tensor(tokens, device=first.device)
+        attended = torch.nn.functional.pad(self.attended, (0, len(tokens) - 1), value=True)
+        with torch.inference_mode():
+            rows = ids[:-1].expand(len(first), -1)
+            output = _forward(self.model, rows, attended, cache=self.cache, keep=len(tokens) - 1)
+            rest = log_probs_of(output.logits, [tokens[1:]] * len(first), [0] * len(first))
+        return torch.cat([first, rest], -1)
+
     def _next(self, tokens: Tensor, attended: Tensor) -> Tensor:
         with torch.inference_mode():
             output = _forward(self.model, tokens.unsqueeze(1), attended, cache=self.cache, keep=1)
@@ -47,6 +76,22 @@ class CausalBranches:
 @dataclass(frozen=True)
 class CausalGenerator(ModelGenerator):
     """A causal model with its tokenizer."""
+
+    passage_budget: int | None = None
+    """Bytes for the states of passages read before; None: every prompt is read from its beginning, in one pass."""
+    passage_cache: PassageCache | None = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """A cache of its own, also for a copy with another model."""
+        budget = self.passage_budget
+        object.__setattr__(self, "passage_cache", None if budget is None else PassageCache(budget))
+
+    def log_likelihoods(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
+        """See ``ModelGenerator.log_likelihoods``."""
+        if self.passage_cache is None or not all(prompt.question for prompt in prompts):
+            return super().log_likelihoods(prompts, answers)
+        with torch.inference_mode():
+            return in_batches(self._log_probs_behind_passages, prompts, answers)
 
     def token_log_probs(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
         """See ``ModelGenerator.token_log_probs``."""
@@ -58,13 +103,72 @@ class CausalGenerator(ModelGenerator):
 
     def start(self, prompts: Sequence[Prompt]) -> CausalBranches:
         """See ``Generator.start``."""
-        from transformers import DynamicCache
-
-        ids, attended = pad_left([prompt.tokens for prompt in prompts], self.model.device)
-        cache = DynamicCache(config=self.model.config)
         with torch.inference_mode():
+            cache, before, rows = self._begun(prompts)
+            ids, own = pad_left(rows, self.model.device)
+            attended = torch.cat([before, own], -1)
             output = _forward(self.model, ids, attended, cache=cache, keep=1)
         return CausalBranches(self.model, output.past_key_values, attended, _log_softmax(output.logits[:, -1]))
+
+    def _begun(self, prompts: Sequence[Prompt]) -> tuple[Any, Tensor, list[tuple[int, ...]]]:
+        """A cache with what is known of R rows, its mask (R, P), and what is left of each to be read."""
+        if self.passage_cache is None:
+            from transformers import DynamicCache
+
+            cache = DynamicCache(config=self.model.config)
+        elif len({len(prompt.question) for prompt in prompts}) == 1 and prompts[0].question:
+            return *self._passages(prompts), [prompt.question for prompt in prompts]
+        else:
+            from mixrag.generator.states import empty_states
+
+            cache = empty_states(self.model.config)
+        nothing = torch.zeros(len(prompts), 0, dtype=torch.bool, device=self.model.device)
+        return cache, nothing, [prompt.tokens for prompt in prompts]
+
+    def _log_probs_behind_passages(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
+        """As ``token_log_probs``, without gradient: question and answer are read behind states of the passages.
+
+        What is shorter is padded on the right: nothing that is read looks there.
+        """
+        cache, attended = self._passages(prompts)
+        rows = [[*prompt.question, *answer[:-1]] for prompt, answer in zip(prompts, answers, strict=True)]
+        width, least = max(map(len, rows)), min(len(prompt.question) for prompt in prompts)
+        ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=self.model.device)
+        attended = torch.nn.functional.pad(attended, (0, width), value=True)
+        output = _forward(self.model, ids, attended, cache=cache, keep=width - least + 1)
+        starts = [len(prompt.question) - least for prompt in prompts]
+        return log_probs_of(output.logits, answers, starts)
+
+    def _passages(self, prompts: Sequence[Prompt]) -> tuple[Any, Tensor]:
+        """States of header and passages of R rows, with their mask (R, P)."""
+        from mixrag.generator.states import empty_states, states_of
+
+        prefixes = [prompt.header + prompt.passages for prompt in prompts]
+        states = self._states([*dict.fromkeys(prefix for prefix in prefixes if prefix)])
+        if not states:
+            nothing = torch.zeros(len(prompts), 0, dtype=torch.bool, device=self.model.device)
+            return empty_states(self.model.config), nothing
+        states[()] = next(iter(states.values()))[..., :0, :]
+        return states_of(self.model.config, [states[prefix] for prefix in prefixes])
+
+    def _states(self, prefixes: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], Tensor]:
+        """The states of each of these distinct prefixes, those of the cache or newly read."""
+        from mixrag.generator.states import empty_states, rows_of
+
+        assert self.passage_cache is not None
+        weights = _weights(self.model)
+        found = {prefix: self.passage_cache.get((weights, prefix)) for prefix in prefixes}
+        missing = [prefix for prefix, states in found.items() if states is None]
+        lengths = [len(prefix) for prefix in missing]
+        for batch in batches_by_length(lengths, SCORED_TOKENS_AT_ONCE, len(missing)):
+            some = [missing[i] for i in batch]
+            ids, attended = pad_left(some, self.model.device)
+            cache = empty_states(self.model.config)
+            _forward(self.model, ids, attended, cache=cache, keep=1)
+            for prefix, states in zip(some, rows_of(cache, [len(prefix) for prefix in some]), strict=True):
+                found[prefix] = states
+                self.passage_cache.put((weights, prefix), states)
+        return {prefix: states for prefix, states in found.items() if states is not None}
 
 
 def pad_left(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -92,6 +196,11 @@ def _forward(model: Any, ids: Tensor, attended: Tensor, *, cache: Any, keep: int
 def _arguments(forward: Callable[..., Any]) -> frozenset[str]:
     """What a model's forward takes; asked at every token, so looked up once."""
     return frozenset(inspect.signature(forward).parameters)
+
+
+def _weights(model: Any) -> tuple[torch.dtype, int]:
+    """Other weights, other states: kind of number, and how often a weight was changed in place."""
+    return model.dtype, sum(0 if each.is_inference() else each._version for each in model.parameters())
 
 
 def _log_softmax(logits: Tensor) -> Tensor:

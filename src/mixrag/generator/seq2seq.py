@@ -16,7 +16,7 @@ from torch import Tensor
 from mixrag.corpus.passage import Passage
 from mixrag.errors import QuestionError
 from mixrag.generator.base import ModelGenerator
-from mixrag.generator.batching import log_probs_of
+from mixrag.generator.batching import log_probs_of, part_of
 from mixrag.generator.protocol import Prompt
 
 
@@ -40,6 +40,23 @@ class Seq2SeqBranches:
         encoded, attended = self.encoded[rows], self.attended[rows]
         logits, cache = _decode(self.model, tokens.unsqueeze(1), encoded, attended, self.cache)
         return Seq2SeqBranches(self.model, cache, encoded, attended, logits[:, -1].log_softmax(-1))
+
+    @torch.inference_mode()
+    def part(self, rows: Tensor) -> Seq2SeqBranches:
+        """See ``Branches.part``."""
+        cache = part_of(self.cache, rows)
+        return Seq2SeqBranches(self.model, cache, self.encoded[rows], self.attended[rows], self.log_probs[rows])
+
+    @torch.inference_mode()
+    def read(self, tokens: Sequence[int]) -> Tensor:
+        """See ``Branches.read``."""
+        first = self.log_probs[:, tokens[0], None]
+        if len(tokens) == 1:
+            return first
+        rows = torch.tensor(tokens[:-1], device=first.device).expand(len(first), -1)
+        logits, _ = _decode(self.model, rows, self.encoded, self.attended, self.cache)
+        rest = log_probs_of(logits, [tokens[1:]] * len(first), [0] * len(first))
+        return torch.cat([first, rest], -1)
 
 
 @dataclass(frozen=True)

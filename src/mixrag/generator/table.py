@@ -36,6 +36,20 @@ class TableBranches:
         answers = tuple((*self.answers[row], token) for row, token in chosen)
         return TableBranches(self.generator, tuple(self.prompts[row] for row, _ in chosen), answers)
 
+    def part(self, rows: Tensor) -> TableBranches:
+        """See ``Branches.part``."""
+        chosen = rows.tolist()
+        prompts, answers = (tuple(each[row] for row in chosen) for each in (self.prompts, self.answers))
+        return TableBranches(self.generator, prompts, answers)
+
+    def read(self, tokens: Sequence[int]) -> Tensor:
+        """See ``Branches.read``."""
+        columns, branches, rows = [], self, torch.arange(len(self.prompts))
+        for token in tokens:
+            columns.append(branches.log_probs[:, token])
+            branches = branches.advance(rows, torch.full((len(rows),), token))
+        return torch.stack(columns, -1)
+
 
 @dataclass(frozen=True)
 class TableGenerator:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mixrag.probability.logspace import log_sum
+from mixrag.probability.logspace import log_normalise, log_sum
 
 
 def escape_mass(first: Tensor | float, later: Tensor | float, switch: float, length: int) -> Tensor:
@@ -90,6 +90,29 @@ def pruning_tv(
     the weights are the prior. Several prunings of one answer add up.
     """
     return escape_mass(dropped_weight, dropped_prior, switch, remaining)
+
+
+def most_prunable(
+    log_weights: Tensor, log_prior: Tensor, switch: float, remaining: int, budget: float
+) -> tuple[Tensor, float]:
+    """The most components that may be dropped in mid-answer, the lightest first, and what that spends.
+
+    Args:
+        log_weights: (K,) predictive weights of the next token, normalised.
+        log_prior: (K,) of the same components.
+        switch: ρ.
+        remaining: tokens still to come.
+        budget: total variation that may be spent.
+
+    Returns:
+        Positions (n,) with n < K, and their ``pruning_tv``, at most ``budget``.
+    """
+    order = log_weights.argsort()
+    weight = log_weights[order].double().exp().cumsum(0)[:-1].clamp(max=1.0)
+    prior = log_normalise(log_prior.double(), -1)[order].exp().cumsum(0)[:-1].clamp(max=1.0)
+    spent = pruning_tv(weight, prior, switch, remaining)
+    affordable = int((spent <= budget).sum())  # it rises along the order
+    return order[:affordable], float(spent[affordable - 1]) if affordable else 0.0
 
 
 def poisoning_tv(prior: Tensor | float, switch: float, length: int) -> Tensor:

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mixrag.errors import ModelError
-from mixrag.generator import Prompt
+from mixrag.generator import CausalGenerator, Prompt
 from mixrag.generator.adapter import added, check_adapter
 from mixrag.generator.base import ModelGenerator
 from mixrag.training.settings import TrainingSettings
@@ -39,6 +39,9 @@ class TrainableGenerator:
     """A language model whose weights, or whose adapter, are trained. ``adapted`` is peft's model, if any."""
 
     def __init__(self, generator: ModelGenerator, settings: TrainingSettings, adapter: Path | None = None) -> None:
+        if isinstance(generator, CausalGenerator):
+            # Weights that change make states of passages stale: none is kept, and rows are read in one pass.
+            generator = replace(generator, passage_budget=None)
         self.generator, self.settings = generator, settings
         model = generator.model
         model.requires_grad_(settings.method == "full")

@@ -1,0 +1,89 @@
+"""Attention for processors: batched matrix products in which the heads of a group share their keys and values.
+
+transformers copies keys and values once for every head of a group (grouped-query attention) before torch's fused
+attention, whose kernels for bfloat16 are slow on processors. Here a group's queries form one matrix, and nothing
+is copied. It is registered under a name with transformers, which then calls it in every layer of a model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import dropout as drop
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, eager_mask
+
+NAME = "mixrag-grouped"
+SCORES_AT_ONCE = 2**26
+"""Scores of one layer above which torch's fused attention, which never holds them all, takes over."""
+
+
+def grouped_attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    softcap: float | None = None,
+    position_bias: Tensor | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """softmax(scaling · q kᵀ + mask) v, as transformers' eager attention.
+
+    Args:
+        module: the attention layer; only whether it trains is asked.
+        query: (R, H, T, D), R rows, H heads, T new tokens, D values a head.
+        key: (R, G, L, D), G groups of H/G heads in a row, L tokens in all.
+        value: as ``key``.
+        attention_mask: (R or 1, 1 or H, T, L), added to the scores; None: nothing is hidden.
+        scaling: factor of the inner products; None is 1/√D.
+        dropout: share of the weights dropped while training.
+        softcap: scores are bent to ±softcap by tanh (Gemma 2).
+        position_bias: (1 or R, H, T, L), added to the scores.
+        options: what the fused attention may need beside.
+
+    Returns:
+        (R, T, H, D), and None in the place of the weights.
+    """
+    rows, heads, new, size = query.shape
+    groups, length = key.shape[1], key.shape[2]
+    if softcap is None and rows * heads * new * length > SCORES_AT_ONCE:
+        options |= {"dropout": dropout, "scaling": scaling, "position_bias": position_bias}
+        found: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+        return found
+    together = query.reshape(rows, groups, heads // groups * new, size)
+    scores = (together @ key.transpose(-1, -2)).view(rows, heads, new, length)
+    # A mask is the lowest number of its type: half precision has no room to add a score to it.
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    scores = scores * (size**-0.5 if scaling is None else scaling)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    for added in (position_bias, attention_mask):
+        if added is not None:
+            scores = scores + added
+    weights = drop(scores.softmax(-1).to(value.dtype), dropout, module.training)
+    mixed = weights.view(rows, groups, heads // groups * new, length) @ value
+    return mixed.view(rows, heads, new, size).transpose(1, 2).contiguous(), None
+
+
+def use_grouped_attention(model: Any) -> bool:
+    """Let a model attend so where that is faster: in half precision, on a processor. True where it does."""
+    if not _understood(model) or model.device.type != "cpu" or model.dtype == torch.float32:
+        return False
+    AttentionInterface.register(NAME, grouped_attention)
+    AttentionMaskInterface.register(NAME, eager_mask)
+    model.set_attn_implementation(NAME)
+    return True
+
+
+def _understood(model: Any) -> bool:
+    """True where a model calls registered attention, with nothing that is unknown here (such as sinks)."""
+    if not getattr(model, "_supports_attention_backend", False):
+        return False
+    capped = getattr(model.config, "attn_logit_softcapping", None) is not None
+    return capped or bool(getattr(model, "_supports_sdpa", False))

@@ -1,0 +1,103 @@
+"""Key-value states of the rows of a causal model: buffers that grow in place, and may begin with passages read.
+
+A token's states depend on the tokens before it alone. Header and passage come first in every prompt, so that their
+states are the same for every question, exactly; a prompt of all passages in a row has that for the first one only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+ROOM = 32
+"""Tokens for which a buffer has room beyond those that it is made for."""
+
+_KEYS_AND_VALUES = (DynamicLayer, DynamicSlidingWindowLayer)
+
+
+class GrowingLayer(DynamicLayer):  # type: ignore[misc]
+    """Keys and values of one layer (R, G, L, D): R rows, G key-value heads, L tokens so far, D values a head.
+
+    A new token is written into room kept behind the last one, where ``DynamicLayer`` copies all that is there.
+    """
+
+    buffer: Tensor
+    """(2, R, G, L + room, D)."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Append (R, G, T, D) to both; all tokens so far are returned."""
+        start = self.get_seq_length()
+        end = start + key_states.shape[-2]
+        if not self.is_initialized or self.buffer.shape[-2] < end:
+            self._grow(key_states, end + max(ROOM, end // 8))
+        self.buffer[0, :, :, start:end] = key_states
+        self.buffer[1, :, :, start:end] = value_states
+        self._show(end)
+        return self.keys, self.values
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Rows ``beam_idx`` (R',) in the place of all rows."""
+        end = self.get_seq_length()
+        self.buffer = self.buffer.index_select(1, beam_idx.to(self.buffer.device))
+        self._show(end)
+
+    def fill(self, states: Tensor) -> None:
+        """Begin with the buffer ``states`` (2, R, G, L + room, D), of which ``ROOM`` is room."""
+        self.lazy_initialization(states[0], states[1])
+        self.buffer = states
+        self._show(states.shape[-2] - ROOM)
+
+    def _grow(self, like: Tensor, length: int) -> None:
+        rows, heads, _, size = like.shape
+        buffer = like.new_empty(2, rows, heads, length, size)
+        if not self.is_initialized:
+            self.lazy_initialization(like, like)
+        else:
+            buffer[:, :, :, : self.keys.shape[-2]] = self.buffer[:, :, :, : self.keys.shape[-2]]
+        self.buffer = buffer
+
+    def _show(self, end: int) -> None:
+        self.keys, self.values = self.buffer[0, :, :, :end], self.buffer[1, :, :, :end]
+
+
+def uncacheable(config: Any) -> str | None:
+    """Why the states of a model with this configuration cannot be kept and joined; None where they can."""
+    layers = DynamicCache(config=config).layers
+    if not layers:
+        return "its layers are not known before it is run"
+    other = next((type(each).__name__ for each in layers if type(each) not in _KEYS_AND_VALUES), None)
+    return None if other is None else f"a layer keeps other states than keys and values ({other})"
+
+
+def empty_states(config: Any) -> Cache:
+    """States of rows of which nothing has been read."""
+    return Cache(layers=[GrowingLayer() for _ in DynamicCache(config=config).layers])
+
+
+def states_of(config: Any, prefixes: Sequence[Tensor]) -> tuple[Cache, Tensor]:
+    """The states of R rows that begin with these prefixes, each (layers, 2, G, P, D), their ends aligned.
+
+    With them the mask (R, longest P), False where a row has nothing.
+    """
+    lengths = [prefix.shape[-2] for prefix in prefixes]
+    longest, first = max(lengths), prefixes[0]
+    layers, _, heads, _, size = first.shape
+    buffer = first.new_zeros(layers, 2, len(prefixes), heads, longest + ROOM, size)
+    for row, (prefix, length) in enumerate(zip(prefixes, lengths, strict=True)):
+        buffer[:, :, row, :, longest - length : longest] = prefix
+    cache = empty_states(config)
+    for layer, states in zip(cache.layers, buffer, strict=True):
+        layer.fill(states)
+    starts = torch.tensor([longest - length for length in lengths], device=first.device)
+    return cache, torch.arange(longest, device=first.device) >= starts.unsqueeze(1)
+
+
+def rows_of(cache: Cache, lengths: Sequence[int]) -> list[Tensor]:
+    """The states (layers, 2, G, P, D) of each row of a cache, P its last tokens, as copies."""
+    both = torch.stack([torch.stack((layer.keys, layer.values)) for layer in cache.layers])
+    end = both.shape[-2]
+    return [both[:, :, row, :, end - length :].clone() for row, length in enumerate(lengths)]

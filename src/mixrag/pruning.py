@@ -1,0 +1,84 @@
+"""Components dropped while an answer is written, within a budget of total variation, and restored at its end.
+
+As an answer grows, its posterior settles on few components. The others cost as much as ever and change next to
+nothing: dropping them moves the law of the rest of the answer by no more than ``pruning_tv`` says. What they would
+have said of the tokens written is read in one pass at the end, so that every number about the answer is that of
+the whole mixture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mixrag.generator.protocol import Branches
+from mixrag.mixture import Front
+from mixrag.probability import log_transition, most_prunable
+
+WORTHWHILE = 4
+"""At least one in so many components must go: what is left is copied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Components that are no longer followed."""
+
+    position: int
+    """The token of the answer that they were the last to predict."""
+    components: Tensor
+    """(n,) their positions in the mixture."""
+    branches: Branches
+    """Their rows, which have read all tokens before that one."""
+
+
+class Pruning:
+    """The components of one answer that are still followed, and what the others have cost.
+
+    Attributes:
+        budget: total variation that may be spent on this answer; 0 drops nothing.
+        spent: bound on the total variation between the law from which the answer came and that of the mixture.
+    """
+
+    def __init__(self, budget: float = 0.0) -> None:
+        self.budget, self.spent = budget, 0.0
+        self.dropped: list[Dropped] = []
+        self._followed: Tensor | None = None
+
+    def follow(self, front: Front, token: int, position: int, remaining: int) -> Front:
+        """The front, of one answer, without the components that need not read ``token``, its ``position``-th."""
+        if not self.budget:
+            return front
+        answer, chosen = torch.zeros(2, 1, dtype=torch.long, device=front.log_weights.device)
+        chosen = chosen + token
+        followed = self._indices(front)
+        log_weights = log_transition(front.filtered(answer, chosen), front.log_prior, front.mixture.switch)[0]
+        rest = self.budget - self.spent
+        gone, spent = most_prunable(log_weights, front.log_prior, front.mixture.switch, remaining, rest)
+        if len(gone) * WORTHWHILE < len(followed):
+            return front
+        kept = torch.ones_like(followed, dtype=torch.bool).index_fill(0, gone, False).nonzero()[:, 0]
+        self.dropped.append(Dropped(position, followed[gone].cpu(), front.branches.part(gone)))
+        self.spent += spent
+        self._followed = followed[kept]
+        return front.only(kept)
+
+    def spread(self, values: Tensor, size: int, fill: float) -> Tensor:
+        """(K,) of all components from the values (K',) of those followed; ``fill`` for the others."""
+        if self._followed is None:
+            return values
+        return values.new_full((size,), fill).index_copy(0, self._followed.to(values.device), values)
+
+    def restored(self, table: Tensor, tokens: Sequence[int]) -> Tensor:
+        """(K, T): the table of likelihoods with what the dropped components would have said of ``tokens`` (T,)."""
+        for each in self.dropped:
+            table[each.components, each.position :] = each.branches.read(tokens[each.position :]).to(table)
+        self.dropped = []
+        return table
+
+    def _indices(self, front: Front) -> Tensor:
+        if self._followed is None:
+            self._followed = torch.arange(len(front.log_prior), device=front.log_prior.device)
+        return self._followed

@@ -1,0 +1,117 @@
+"""Components dropped in mid-answer: the law of answers moves by at most what is reported; no number is lost."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from enumeration import Toy, switches, toys
+from mixrag.decoding import greedy, sample, scored
+from mixrag.mixture import Front, Mixture
+from mixrag.probability import most_prunable, pruning_tv
+from mixrag.pruning import Pruning
+from tables import toy_mixture
+
+quick = settings(max_examples=40, deadline=None)
+LIMIT = 4
+PEAKED = Toy([0.4, 0.3, 0.2, 0.06, 0.04], seed=23, vocabulary=4, length=LIMIT)
+"""Laws that differ much, so that a few tokens decide between the components."""
+
+
+def law(mixture: Mixture, budget: float, vocabulary: int) -> dict[tuple[int, ...], tuple[float, float]]:
+    """Every answer, ended or cut off, with its probability under pruned decoding and what its path spent."""
+    found = {}
+
+    def walk(tokens: tuple[int, ...]) -> None:
+        pruning, log_prob = Pruning(budget), 0.0
+        front = Front.start(mixture)
+        for position, token in enumerate(tokens):
+            log_prob += float(front.log_mixed()[0, token])
+            if position + 1 < len(tokens):
+                front = pruning.follow(front, token, position, LIMIT - position - 1)
+                front = front.advance(torch.tensor([0]), torch.tensor([token]))
+        if tokens and (tokens[-1] == vocabulary - 1 or len(tokens) == LIMIT):
+            found[tokens] = math.exp(log_prob), pruning.spent
+            return
+        for token in range(vocabulary):
+            walk((*tokens, token))
+
+    walk(())
+    return found
+
+
+@quick
+@given(toys(length=LIMIT), switches, st.sampled_from([0.01, 0.1, 0.4]))
+def test_the_law_of_answers_moves_by_at_most_what_is_reported(toy: Toy, switch: float, budget: float) -> None:
+    pruned, exact = (law(toy_mixture(toy, switch), each, toy.vocabulary) for each in (budget, 0.0))
+    assert math.fsum(probability for probability, _ in pruned.values()) == pytest.approx(1.0)
+    worst = max(spent for _, spent in pruned.values())
+    assert worst <= budget
+    distance = math.fsum(abs(pruned[answer][0] - exact[answer][0]) for answer in exact) / 2
+    assert distance <= worst + 1e-9
+    assert all(spent == 0.0 for _, spent in exact.values())
+
+
+@pytest.mark.parametrize("switch", [0.0, 0.05])
+def test_a_law_that_does_move(switch: float) -> None:
+    mixture = toy_mixture(PEAKED, switch)
+    pruned, exact = (law(mixture, each, PEAKED.vocabulary) for each in (0.4, 0.0))
+    distance = math.fsum(abs(pruned[answer][0] - exact[answer][0]) for answer in exact) / 2
+    assert 1e-3 < distance <= max(spent for _, spent in pruned.values()) <= 0.4
+
+
+@quick
+@given(toys(length=LIMIT, zeros=False), switches, st.sampled_from([0.0, 0.01, 0.3, 0.9]))
+def test_the_whole_table_is_there_at_the_end(toy: Toy, switch: float, budget: float) -> None:
+    mixture, pruning = toy_mixture(toy, switch), Pruning(budget)
+    answer = scored(mixture, list(greedy(mixture, LIMIT, pruning)), pruning)
+    again = mixture.score_tokens(answer.tokens)
+    torch.testing.assert_close(answer.log_likelihood, again.log_likelihood)
+    assert answer.log_prob == pytest.approx(again.log_prob)
+
+
+def test_what_was_dropped_has_no_live_posterior_and_is_read_once() -> None:
+    mixture, pruning = toy_mixture(PEAKED, 0.0), Pruning(0.5)
+    steps = list(greedy(mixture, LIMIT, pruning))
+    assert pruning.spent > 0 and steps[0].posterior.min() > 0
+    gone = torch.cat([each.components for each in pruning.dropped])
+    assert 0 < len(gone) < len(PEAKED.prior) and len(set(gone.tolist())) == len(gone)
+    assert steps[-1].posterior[gone].tolist() == [0.0] * len(gone)
+    assert steps[-1].log_likelihood[gone].isnan().all()
+    assert float(steps[-1].posterior.sum()) == pytest.approx(1.0)
+    assert scored(mixture, steps, pruning).log_likelihood.isfinite().all()
+
+
+def test_sampling_with_no_budget_is_sampling() -> None:
+    mixture = toy_mixture(PEAKED, 0.0)
+    for seed in range(5):
+        plain = [step.token for step in sample(mixture, LIMIT, seed)]
+        assert [step.token for step in sample(mixture, LIMIT, seed, Pruning(0.0))] == plain
+
+
+@quick
+@given(
+    st.lists(st.floats(0.001, 1.0), min_size=1, max_size=6),
+    st.integers(0, 1000),
+    switches,
+    st.integers(1, 9),
+    st.floats(0.0, 0.9),
+)
+def test_as_many_are_prunable_as_the_budget_pays_for(
+    masses: list[float], seed: int, switch: float, remaining: int, budget: float
+) -> None:
+    weights = torch.tensor(masses, dtype=torch.float64) / sum(masses)
+    prior = weights[torch.randperm(len(weights), generator=torch.Generator().manual_seed(seed))]
+    gone, spent = most_prunable(weights.log(), prior.log(), switch, remaining, budget)
+    assert len(gone) < len(weights)
+    assert spent <= budget
+    lightest = weights.argsort()
+    assert gone.tolist() == lightest[: len(gone)].tolist()
+    if len(gone) + 1 < len(weights):
+        more = lightest[: len(gone) + 1]
+        cost = pruning_tv(weights[more].sum(), prior[more].sum().clamp(max=1.0), switch, remaining)
+        assert float(cost) > budget - 1e-12
