@@ -32,7 +32,9 @@ def law(mixture: Mixture, budget: float, vocabulary: int) -> dict[tuple[int, ...
         for position, token in enumerate(tokens):
             log_prob += float(front.log_mixed()[0, token])
             if position + 1 < len(tokens):
-                front = pruning.follow(front, token, position, LIMIT - position - 1)
+                kept = pruning.drop(front, token, position, LIMIT - position - 1)
+                if kept is not None:
+                    front = front.only(kept, front.branches.part(kept))
                 front = front.advance(torch.tensor([0]), torch.tensor([token]))
         if tokens and (tokens[-1] == vocabulary - 1 or len(tokens) == LIMIT):
             found[tokens] = math.exp(log_prob), pruning.spent

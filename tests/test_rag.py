@@ -137,7 +137,7 @@ def test_weights_are_probabilities_and_belong_to_their_passages(chat: RAG) -> No
 
 
 def test_streaming_gives_the_same_answer_as_asking(chat: RAG) -> None:
-    stream = chat.stream(QUESTION, k=3)
+    stream = chat.stream(QUESTION, k=3, prune=0.0)
     tokens = list(stream)
     assert "".join(token.text for token in tokens) == stream.answer.text == chat.ask(QUESTION, k=3).text
     assert [token.log_prob for token in tokens] == pytest.approx([t.log_prob for t in stream.answer.tokens])
@@ -428,3 +428,32 @@ def test_another_encoder_is_refused_with_the_trained_folder_in_the_command(tmp_p
                 refused()
             assert command in str(caught.value)
         assert rag.info().model == Path("trained/one")
+
+
+def test_many_questions_get_the_answers_that_they_get_alone(rag: RAG, monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = [QUESTION, "And hens?", "What does a licence to fish for eel cost in the season?", QUESTION]
+    for changes in ({}, {"group": "all"}, {"k": 0}, {"switch": 0.3, "prune": 0.0}, {"decoder": "beam"}):
+        alone = [rag.ask(question, **changes) for question in questions]
+        for rows in (1, 64):
+            monkeypatch.setattr("mixrag.rag.ROWS_TOGETHER", rows)
+            for one, other in zip(rag.ask_many(questions, **changes), alone, strict=True):
+                assert (one.question, one.text) == (other.question, other.text)
+                assert one.log_prob == pytest.approx(other.log_prob, rel=1e-4, abs=1e-4)
+                assert [each.posterior for each in one.passages] == pytest.approx(
+                    [each.posterior for each in other.passages], abs=1e-3
+                )
+    assert rag.ask_many([]) == []
+    with pytest.raises(QuestionError):
+        rag.ask_many([QUESTION, " "])
+
+
+def test_dropped_passages_leave_the_numbers_of_the_whole_mixture(chat: RAG) -> None:
+    found = chat.ask(QUESTION, prune=0.9, temperature=0.02)
+    assert 0 < found.pruned <= 0.9
+    again = chat.condition(QUESTION, temperature=0.02).score_tokens(found.scored.tokens)
+    torch.testing.assert_close(found.scored.log_likelihood, again.log_likelihood, rtol=1e-4, atol=1e-4)
+    assert found.log_prob == pytest.approx(again.log_prob, abs=1e-4)
+    assert found.as_dict()["pruned"] == found.pruned
+    assert chat.ask(QUESTION, prune=0.0).pruned == 0.0
+    with pytest.raises(SettingError, match=r"prune in \[0, 1\)"):
+        chat.ask(QUESTION, prune=1.0)

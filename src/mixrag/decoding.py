@@ -60,19 +60,27 @@ def sample(mixture: Mixture, max_tokens: int, seed: int, pruning: Pruning | None
 
 
 def _walk(mixture: Mixture, max_tokens: int, choose: Callable[[Tensor], int], pruning: Pruning) -> Iterator[Step]:
-    front, size = Front.start(mixture), len(mixture.components)
-    only = torch.zeros(1, dtype=torch.long, device=front.log_weights.device)
+    front = Front.start(mixture)
     for position in range(max_tokens):
-        log_mixed = front.log_mixed()[0]
-        token = choose(log_mixed)
-        chosen = torch.tensor([token], device=only.device)
-        likelihood = pruning.spread(front.likelihood(only, chosen)[0], size, math.nan).cpu()
-        posterior = pruning.spread(front.filtered(only, chosen)[0].exp(), size, 0.0).cpu()
-        yield Step(token, float(log_mixed[token]), likelihood, posterior)
-        if token in mixture.generator.stop_tokens:
+        step = next_step(front, choose, pruning)
+        yield step
+        if step.token in mixture.generator.stop_tokens:
             return
         if position + 1 < max_tokens:
-            front = pruning.follow(front, token, position, max_tokens - position - 1).advance(only, chosen)
+            kept = pruning.drop(front, step.token, position, max_tokens - position - 1)
+            if kept is not None:
+                front = front.only(kept, front.branches.part(kept))
+            front = front.advance(torch.tensor([0]), torch.tensor([step.token]))
+
+
+def next_step(front: Front, choose: Callable[[Tensor], int], pruning: Pruning) -> Step:
+    """The next token of the one answer of a front; ``choose`` takes (V,) log p(next token)."""
+    log_mixed, size = front.log_mixed()[0], len(front.mixture.components)
+    token = choose(log_mixed)
+    only, chosen = (torch.tensor([each], device=log_mixed.device) for each in (0, token))
+    likelihood = pruning.spread(front.likelihood(only, chosen)[0], size, math.nan).cpu()
+    posterior = pruning.spread(front.filtered(only, chosen)[0].exp(), size, 0.0).cpu()
+    return Step(token, float(log_mixed[token]), likelihood, posterior)
 
 
 def scored(mixture: Mixture, steps: Iterable[Step], pruning: Pruning | None = None) -> ScoredAnswer:

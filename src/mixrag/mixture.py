@@ -203,21 +203,25 @@ class Front:
         """(W', K) log p(z = j | x, answer so far with its new token): Bayes' rule."""
         return log_normalise(self.log_weights[answers] + self.likelihood(answers, tokens), -1)
 
+    def later_weights(self, answers: Tensor, tokens: Tensor) -> Tensor:
+        """(W', K) what mixes the token after these: as ``filtered``, then re-drawn with probability ρ."""
+        return log_transition(self.filtered(answers, tokens), self.log_prior, self.mixture.switch)
+
     def advance(self, answers: Tensor, tokens: Tensor) -> Front:
         """Continue the answers ``answers`` (W',), by one token each (W',)."""
         device, size = self.log_weights.device, self.log_weights.shape[1]
         answers, tokens = answers.to(device), tokens.to(device)
-        weights = log_transition(self.filtered(answers, tokens), self.log_prior, self.mixture.switch)
+        weights = self.later_weights(answers, tokens)
         rows = (answers[:, None] * size + torch.arange(size, device=device)).flatten()
         branches = self.branches.advance(rows, tokens.repeat_interleave(size))
         return Front(self.mixture, branches, weights, self.log_prior)
 
-    def only(self, components: Tensor) -> Front:
-        """Follow some components (K',) of one answer alone, their weights as between themselves."""
+    def only(self, components: Tensor, branches: Branches) -> Front:
+        """Follow some components (K',) of one answer alone, with their rows; weights as between themselves."""
         total = log_sum(self.log_prior, 0)
         log_prior = log_normalise(self.log_prior[components], 0) + total
         weights = log_normalise(self.log_weights[:, components], -1)
-        return Front(self.mixture, self.branches.part(components), weights, log_prior)
+        return Front(self.mixture, branches, weights, log_prior)
 
 
 def condition(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mixrag.generator.protocol import Branches
 from mixrag.mixture import Front
-from mixrag.probability import log_transition, most_prunable
+from mixrag.probability import most_prunable
 
 WORTHWHILE = 4
 """At least one in so many components must go: what is left is copied."""
@@ -47,23 +47,25 @@ class Pruning:
         self.dropped: list[Dropped] = []
         self._followed: Tensor | None = None
 
-    def follow(self, front: Front, token: int, position: int, remaining: int) -> Front:
-        """The front, of one answer, without the components that need not read ``token``, its ``position``-th."""
+    def drop(self, front: Front, token: int, position: int, remaining: int) -> Tensor | None:
+        """Drop what need not read ``token``, the ``position``-th of an answer with ``remaining`` more to come.
+
+        Returns (K',) places, among the components that the front follows, of those that go on; None: all do.
+        """
         if not self.budget:
-            return front
-        answer, chosen = torch.zeros(2, 1, dtype=torch.long, device=front.log_weights.device)
-        chosen = chosen + token
-        followed = self._indices(front)
-        log_weights = log_transition(front.filtered(answer, chosen), front.log_prior, front.mixture.switch)[0]
-        rest = self.budget - self.spent
+            return None
+        device = front.log_weights.device
+        answer, chosen = torch.tensor([0], device=device), torch.tensor([token], device=device)
+        log_weights, rest = front.later_weights(answer, chosen)[0], self.budget - self.spent
         gone, spent = most_prunable(log_weights, front.log_prior, front.mixture.switch, remaining, rest)
-        if len(gone) * WORTHWHILE < len(followed):
-            return front
-        kept = torch.ones_like(followed, dtype=torch.bool).index_fill(0, gone, False).nonzero()[:, 0]
-        self.dropped.append(Dropped(position, followed[gone].cpu(), front.branches.part(gone)))
+        if len(gone) * WORTHWHILE < len(log_weights):
+            return None
+        followed = torch.arange(len(log_weights)) if self._followed is None else self._followed
+        kept = torch.ones_like(log_weights, dtype=torch.bool).index_fill(0, gone, False).nonzero()[:, 0]
+        self.dropped.append(Dropped(position, followed[gone.cpu()], front.branches.part(gone)))
         self.spent += spent
-        self._followed = followed[kept]
-        return front.only(kept)
+        self._followed = followed[kept.cpu()]
+        return kept
 
     def spread(self, values: Tensor, size: int, fill: float) -> Tensor:
         """(K,) of all components from the values (K',) of those followed; ``fill`` for the others."""
@@ -77,8 +79,3 @@ class Pruning:
             table[each.components, each.position :] = each.branches.read(tokens[each.position :]).to(table)
         self.dropped = []
         return table
-
-    def _indices(self, front: Front) -> Tensor:
-        if self._followed is None:
-            self._followed = torch.arange(len(front.log_prior), device=front.log_prior.device)
-        return self._followed

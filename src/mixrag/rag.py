@@ -36,7 +36,11 @@ from mixrag.page import explanation_page
 from mixrag.retriever import IndexKind, Retrieval, Retriever, StoreRetriever, describe_index, open_index
 from mixrag.settings import Settings
 from mixrag.streaming import Stream
+from mixrag.together import batches_by_rows, greedy_together
 from mixrag.why import Why, why
+
+ROWS_TOGETHER = 64
+"""Passages that ``ask_many`` has in one batch of the language model: bounds its memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +261,32 @@ class RAG:
         found = self._judge(settings)
         retrieval = self._retrieve(question, settings)
         return Stream(self._condition(question, retrieval, settings), retrieval, settings, found)
+
+    def ask_many(self, questions: Sequence[str], **changes: Any) -> list[Answer]:
+        """Answer several questions, in their order, in less time than one by one.
+
+        With the greedy decoder the passages of as many questions as make up ``ROWS_TOGETHER`` are one batch of the
+        language model; other decoders, and ``samples``, go question by question. Raises as ``ask`` does, before
+        any answer is written where a question is at fault.
+        """
+        settings = self._settings(changes)
+        if settings.decoder != "greedy" or settings.samples:
+            return [self.ask(question, **changes) for question in questions]
+        found = self._judge(settings)
+        retrievals = [self._retrieve(question, settings) for question in questions]
+        mixtures = [
+            self._condition(question, retrieval, settings)
+            for question, retrieval in zip(questions, retrievals, strict=True)
+        ]
+        written = [
+            (each.scored(), each.pruning.spent)
+            for batch in batches_by_rows(mixtures, ROWS_TOGETHER)
+            for each in greedy_together(batch, settings.max_tokens, settings.prune)
+        ]
+        return [
+            build_answer(scored, retrieval, settings, judge=found, pruned=spent)
+            for (scored, spent), retrieval in zip(written, retrievals, strict=True)
+        ]
 
     def score(self, question: str, answer: str, **changes: Any) -> Answer:
         """The probability of a given answer, and what it says about the passages. Raises as ``ask`` does."""

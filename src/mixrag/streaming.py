@@ -20,7 +20,7 @@ class StreamedToken:
 
     text: str
     log_prob: float
-    """log p(token | question, tokens before)."""
+    """log p(token | question, tokens before), over the passages not dropped by then (``prune``)."""
     posterior: tuple[float, ...]
     """For each passage in order of rank, p(its component is writing | question, answer so far); where a decoder
     decides on whole answers, given the whole answer."""

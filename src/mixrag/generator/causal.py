@@ -111,26 +111,27 @@ class CausalGenerator(ModelGenerator):
         return CausalBranches(self.model, output.past_key_values, attended, _log_softmax(output.logits[:, -1]))
 
     def _begun(self, prompts: Sequence[Prompt]) -> tuple[Any, Tensor, list[tuple[int, ...]]]:
-        """A cache with what is known of R rows, its mask (R, P), and what is left of each to be read."""
-        if self.passage_cache is None:
+        """A cache with what is known of R rows, its mask (R, P), and what is left of each to be read.
+
+        What is left is of one length, so that no padding comes to stand between it and what is known: where a
+        question is shorter than others, the last tokens of its passages are read again.
+        """
+        if self.passage_cache is None or not all(prompt.question for prompt in prompts):
             from transformers import DynamicCache
 
-            cache = DynamicCache(config=self.model.config)
-        elif len({len(prompt.question) for prompt in prompts}) == 1 and prompts[0].question:
-            return *self._passages(prompts), [prompt.question for prompt in prompts]
-        else:
-            from mixrag.generator.states import empty_states
-
-            cache = empty_states(self.model.config)
-        nothing = torch.zeros(len(prompts), 0, dtype=torch.bool, device=self.model.device)
-        return cache, nothing, [prompt.tokens for prompt in prompts]
+            nothing = torch.zeros(len(prompts), 0, dtype=torch.bool, device=self.model.device)
+            return DynamicCache(config=self.model.config), nothing, [prompt.tokens for prompt in prompts]
+        width = max(len(prompt.question) for prompt in prompts)
+        known = [max(0, len(_prefix(prompt)) + len(prompt.question) - width) for prompt in prompts]
+        rest = [prompt.tokens[length:] for prompt, length in zip(prompts, known, strict=True)]
+        return *self._passages(prompts, known), rest
 
     def _log_probs_behind_passages(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
         """As ``token_log_probs``, without gradient: question and answer are read behind states of the passages.
 
         What is shorter is padded on the right: nothing that is read looks there.
         """
-        cache, attended = self._passages(prompts)
+        cache, attended = self._passages(prompts, [len(_prefix(prompt)) for prompt in prompts])
         rows = [[*prompt.question, *answer[:-1]] for prompt, answer in zip(prompts, answers, strict=True)]
         width, least = max(map(len, rows)), min(len(prompt.question) for prompt in prompts)
         ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=self.model.device)
@@ -139,17 +140,18 @@ class CausalGenerator(ModelGenerator):
         starts = [len(prompt.question) - least for prompt in prompts]
         return log_probs_of(output.logits, answers, starts)
 
-    def _passages(self, prompts: Sequence[Prompt]) -> tuple[Any, Tensor]:
-        """States of header and passages of R rows, with their mask (R, P)."""
+    def _passages(self, prompts: Sequence[Prompt], lengths: Sequence[int]) -> tuple[Any, Tensor]:
+        """States of the first tokens, so many, of header and passages of R rows, with their mask (R, P)."""
         from mixrag.generator.states import empty_states, states_of
 
-        prefixes = [prompt.header + prompt.passages for prompt in prompts]
+        prefixes = [*map(_prefix, prompts)]
         states = self._states([*dict.fromkeys(prefix for prefix in prefixes if prefix)])
         if not states:
             nothing = torch.zeros(len(prompts), 0, dtype=torch.bool, device=self.model.device)
             return empty_states(self.model.config), nothing
         states[()] = next(iter(states.values()))[..., :0, :]
-        return states_of(self.model.config, [states[prefix] for prefix in prefixes])
+        begun = [states[prefix][..., :length, :] for prefix, length in zip(prefixes, lengths, strict=True)]
+        return states_of(self.model.config, begun)
 
     def _states(self, prefixes: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], Tensor]:
         """The states of each of these distinct prefixes, those of the cache or newly read."""
@@ -169,6 +171,11 @@ class CausalGenerator(ModelGenerator):
                 found[prefix] = states
                 self.passage_cache.put((weights, prefix), states)
         return {prefix: states for prefix, states in found.items() if states is not None}
+
+
+def _prefix(prompt: Prompt) -> tuple[int, ...]:
+    """What is read before the question, and is the same for every question."""
+    return prompt.header + prompt.passages
 
 
 def pad_left(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -39,8 +39,8 @@ class TableBranches:
     def part(self, rows: Tensor) -> TableBranches:
         """See ``Branches.part``."""
         chosen = rows.tolist()
-        prompts, answers = (tuple(each[row] for row in chosen) for each in (self.prompts, self.answers))
-        return TableBranches(self.generator, prompts, answers)
+        prompts = tuple(self.prompts[row] for row in chosen)
+        return TableBranches(self.generator, prompts, tuple(self.answers[row] for row in chosen))
 
     def read(self, tokens: Sequence[int]) -> Tensor:
         """See ``Branches.read``."""
