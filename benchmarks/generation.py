@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from mixrag.mixture import Component, Front, Mixture
 from side_by_side import Row, alternately, keep, seconds, show
 
 QUESTION = 20
+"""Tokens of question and frame."""
 STEPS = 5
 """Tokens written in one measurement of the decoding step."""
 
@@ -43,6 +45,7 @@ def main() -> None:
         step(ours, peer, 50, "4", options.rounds),
         one_and_ten(ours, options.rounds),
     ]
+    rows = [replace(row, scenario=f"{row.scenario}, {options.dtype}") for row in rows]
     show(rows)
     keep(rows)
 
@@ -82,7 +85,7 @@ def check() -> None:
 def agree(ours: Tensor, peer: Tensor) -> None:
     """Stop where they do not."""
     difference = float((ours - peer).abs().max())
-    if difference > 1e-3:
+    if not difference <= 1e-3:
         raise SystemExit(f"expected equal laws of the next token; they differ by {difference:.1g} nats")
 
 

@@ -92,6 +92,8 @@ def main() -> None:
     parser.add_argument("--calibration", choices=METHODS)
     parser.add_argument("--unseen", type=Path, action="append", default=[])
     options = parser.parse_args()
+    if len(options.reports) < 2:
+        raise SystemExit("expected two reports or more; found one: its own confidence.json is all there is")
     reports, unseen = [*map(Report, options.reports)], [*map(Report, options.unseen)]
     first = reports[0]
     records = {name: [*chain.from_iterable(report.records[name] for report in reports)] for name in first.records}

@@ -45,9 +45,16 @@ def alternately(
     peer: Callable[[], float],
     rounds: int,
 ) -> Row:
-    """One unmeasured round, then ``rounds`` of both; each function gives the seconds that count."""
-    ours(), peer()
-    pairs = [(ours(), peer()) for _ in range(rounds)]
+    """One unmeasured round, then ``rounds`` of both in turn; each function gives the seconds that count."""
+    pairs = []
+    for number in range(rounds + 1):
+        if number % 2:
+            first = ours()
+            pairs.append((first, peer()))
+        else:
+            first = peer()
+            pairs.append((ours(), first))
+    pairs = pairs[1:]
     mine, other = (statistics.median(each) for each in zip(*pairs, strict=True))
     ratios = [b / a for a, b in pairs]
     return Row(row, scenario, mine, other, other / mine, (min(ratios), max(ratios)), goal)

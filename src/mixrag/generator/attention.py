@@ -1,8 +1,9 @@
 """Attention for processors: batched matrix products in which the heads of a group share their keys and values.
 
 transformers copies keys and values once for every head of a group (grouped-query attention) before torch's fused
-attention, whose kernels for bfloat16 are slow on processors. Here a group's queries form one matrix, and nothing
-is copied. It is registered under a name with transformers, which then calls it in every layer of a model.
+attention, whose kernels for bfloat16 are slow on processors (those for float32 and float16 are not). Here a
+group's queries form one matrix, and nothing is copied. It is registered under a name with transformers, which then
+calls it in every layer of a model.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def grouped_attention(
         module: the attention layer; only whether it trains is asked.
         query: (R, H, T, D), R rows, H heads, T new tokens, D values a head.
         key: (R, G, L, D), G groups of H/G heads in a row, L tokens in all.
-        value: as ``key``.
+        value: (R, G, L, E).
         attention_mask: (R or 1, 1 or H, T, L), added to the scores; None: nothing is hidden.
         scaling: factor of the inner products; None is 1/√D.
         dropout: share of the weights dropped while training.
@@ -48,7 +49,7 @@ def grouped_attention(
         options: what the fused attention may need beside.
 
     Returns:
-        (R, T, H, D), and None in the place of the weights.
+        (R, T, H, E), and None in the place of the weights.
     """
     rows, heads, new, size = query.shape
     groups, length = key.shape[1], key.shape[2]
@@ -68,12 +69,12 @@ def grouped_attention(
             scores = scores + added
     weights = drop(scores.softmax(-1).to(value.dtype), dropout, module.training)
     mixed = weights.view(rows, groups, heads // groups * new, length) @ value
-    return mixed.view(rows, heads, new, size).transpose(1, 2).contiguous(), None
+    return mixed.view(rows, heads, new, value.shape[-1]).transpose(1, 2).contiguous(), None
 
 
 def use_grouped_attention(model: Any) -> bool:
-    """Let a model attend so where that is faster: in half precision, on a processor. True where it does."""
-    if not _understood(model) or model.device.type != "cpu" or model.dtype == torch.float32:
+    """Let a model on a processor attend so, where it can. True where it does."""
+    if not _understood(model) or model.device.type != "cpu":
         return False
     AttentionInterface.register(NAME, grouped_attention)
     AttentionMaskInterface.register(NAME, eager_mask)

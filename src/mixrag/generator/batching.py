@@ -53,6 +53,14 @@ def log_probs_of(logits: Tensor, answers: Sequence[Sequence[int]], starts: Seque
     return scored.index_put((rows.to(logits.device), columns.to(logits.device)), -losses)
 
 
+def pad_right(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Ids (R, L) and the mask (R, L) that is False at the padding behind each row."""
+    length = max(len(row) for row in rows)
+    ids = torch.tensor([list(row) + [0] * (length - len(row)) for row in rows], device=device)
+    lengths = torch.tensor([len(row) for row in rows], device=device)
+    return ids, torch.arange(length, device=device) < lengths.unsqueeze(1)
+
+
 def part_of(cache: Any, rows: Tensor) -> Any:
     """A transformers cache with copies of these rows; the cache itself stays as it is."""
     part = copy(cache)

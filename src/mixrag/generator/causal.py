@@ -24,6 +24,7 @@ from mixrag.generator.batching import (
     batches_by_length,
     in_batches,
     log_probs_of,
+    pad_right,
     part_of,
 )
 from mixrag.generator.passage_cache import PassageCache
@@ -124,24 +125,27 @@ class CausalGenerator(ModelGenerator):
         width = max(len(prompt.question) for prompt in prompts)
         known = [max(0, len(_prefix(prompt)) + len(prompt.question) - width) for prompt in prompts]
         rest = [prompt.tokens[length:] for prompt, length in zip(prompts, known, strict=True)]
-        return *self._passages(prompts, known), rest
+        return *self._passages(prompts, known, width), rest
 
     def _log_probs_behind_passages(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
         """As ``token_log_probs``, without gradient: question and answer are read behind states of the passages.
 
         What is shorter is padded on the right: nothing that is read looks there.
         """
-        cache, attended = self._passages(prompts, [len(_prefix(prompt)) for prompt in prompts])
         rows = [[*prompt.question, *answer[:-1]] for prompt, answer in zip(prompts, answers, strict=True)]
         width, least = max(map(len, rows)), min(len(prompt.question) for prompt in prompts)
-        ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=self.model.device)
-        attended = torch.nn.functional.pad(attended, (0, width), value=True)
+        cache, attended = self._passages(prompts, [len(_prefix(prompt)) for prompt in prompts], width)
+        ids, own = pad_right(rows, self.model.device)
+        attended = torch.cat([attended, own], -1)
         output = _forward(self.model, ids, attended, cache=cache, keep=width - least + 1)
         starts = [len(prompt.question) - least for prompt in prompts]
         return log_probs_of(output.logits, answers, starts)
 
-    def _passages(self, prompts: Sequence[Prompt], lengths: Sequence[int]) -> tuple[Any, Tensor]:
-        """States of the first tokens, so many, of header and passages of R rows, with their mask (R, P)."""
+    def _passages(self, prompts: Sequence[Prompt], lengths: Sequence[int], more: int) -> tuple[Any, Tensor]:
+        """States of the first tokens, so many, of header and passages of R rows, with their mask (R, P).
+
+        ``more`` tokens are to be read behind them.
+        """
         from mixrag.generator.states import empty_states, states_of
 
         prefixes = [*map(_prefix, prompts)]
@@ -151,7 +155,7 @@ class CausalGenerator(ModelGenerator):
             return empty_states(self.model.config), nothing
         states[()] = next(iter(states.values()))[..., :0, :]
         begun = [states[prefix][..., :length, :] for prefix, length in zip(prefixes, lengths, strict=True)]
-        return states_of(self.model.config, begun)
+        return states_of(self.model.config, begun, more)
 
     def _states(self, prefixes: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], Tensor]:
         """The states of each of these distinct prefixes, those of the cache or newly read."""
@@ -205,9 +209,10 @@ def _arguments(forward: Callable[..., Any]) -> frozenset[str]:
     return frozenset(inspect.signature(forward).parameters)
 
 
-def _weights(model: Any) -> tuple[torch.dtype, int]:
-    """Other weights, other states: kind of number, and how often a weight was changed in place."""
-    return model.dtype, sum(0 if each.is_inference() else each._version for each in model.parameters())
+def _weights(model: Any) -> int:
+    """Other weights, other states: a hash of where each weight lies, and how often it was changed in place."""
+    places = [(each.data_ptr(), 0 if each.is_inference() else each._version) for each in model.parameters()]
+    return hash((model.dtype, model.device, *places))
 
 
 def _log_softmax(logits: Tensor) -> Tensor:

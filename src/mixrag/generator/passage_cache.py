@@ -49,3 +49,13 @@ class PassageCache:
             while self.size > self.budget:
                 _, gone = self._entries.popitem(last=False)
                 self.size -= gone.nbytes
+
+    def clear(self) -> None:
+        """Forget all entries; the counts stay."""
+        with self._lock:
+            self._entries.clear()
+            self.size = 0
+
+    def __deepcopy__(self, memo: dict[int, object]) -> PassageCache:
+        """An empty one: a copy of a generator reads for itself."""
+        return PassageCache(self.budget)

@@ -16,7 +16,7 @@ from torch import Tensor
 from mixrag.corpus.passage import Passage
 from mixrag.errors import QuestionError
 from mixrag.generator.base import ModelGenerator
-from mixrag.generator.batching import log_probs_of, part_of
+from mixrag.generator.batching import log_probs_of, pad_right, part_of
 from mixrag.generator.protocol import Prompt
 
 
@@ -106,14 +106,6 @@ class Seq2SeqGenerator(ModelGenerator):
         ids, attended = pad_right([prompt.tokens for prompt in prompts], self.model.device)
         states = self.model.get_encoder()(input_ids=ids, attention_mask=attended.long())
         return states.last_hidden_state, attended
-
-
-def pad_right(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Ids (R, L) and the mask (R, L) that is False at the padding behind each row."""
-    length = max(len(row) for row in rows)
-    ids = torch.tensor([list(row) + [0] * (length - len(row)) for row in rows], device=device)
-    lengths = torch.tensor([len(row) for row in rows], device=device)
-    return ids, torch.arange(length, device=device) < lengths.unsqueeze(1)
 
 
 def _decode(model: Any, ids: Tensor, encoded: Tensor, attended: Tensor, cache: Any) -> tuple[Tensor, Any]:

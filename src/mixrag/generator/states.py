@@ -1,7 +1,7 @@
 """Key-value states of the rows of a causal model: buffers that grow in place, and may begin with passages read.
 
-A token's states depend on the tokens before it alone. Header and passage come first in every prompt, so that their
-states are the same for every question, exactly; a prompt of all passages in a row has that for the first one only.
+A token's states depend on the tokens before it alone. Header and passages come first in every prompt, so that
+their states are the same for every question. Those of several passages are theirs in this order alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 ROOM = 32
-"""Tokens for which a buffer has room beyond those that it is made for."""
+"""Tokens yet to be written for which a buffer has room."""
 
 _KEYS_AND_VALUES = (DynamicLayer, DynamicSlidingWindowLayer)
 
@@ -45,11 +45,19 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         self.buffer = self.buffer.index_select(1, beam_idx.to(self.buffer.device))
         self._show(end)
 
-    def fill(self, states: Tensor) -> None:
-        """Begin with the buffer ``states`` (2, R, G, L + room, D), of which ``ROOM`` is room."""
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """As ``reorder_cache``."""
+        self.reorder_cache(indices)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Every row so many times in a row."""
+        self.reorder_cache(torch.arange(self.buffer.shape[1]).repeat_interleave(repeats))
+
+    def fill(self, states: Tensor, length: int) -> None:
+        """Begin with the buffer ``states`` (2, R, G, L + room, D), of which ``length`` = L is there."""
         self.lazy_initialization(states[0], states[1])
         self.buffer = states
-        self._show(states.shape[-2] - ROOM)
+        self._show(length)
 
     def _grow(self, like: Tensor, length: int) -> None:
         rows, heads, _, size = like.shape
@@ -65,7 +73,9 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
 
 
 def uncacheable(config: Any) -> str | None:
-    """Why the states of a model with this configuration cannot be kept and joined; None where they can."""
+    """Why states of a model with this configuration cannot be kept and joined; None: nothing is against it."""
+    if stretched := _stretched(config):
+        return f"its rotary positions ({stretched}) depend on how much is read at once"
     layers = DynamicCache(config=config).layers
     if not layers:
         return "its layers are not known before it is run"
@@ -73,25 +83,33 @@ def uncacheable(config: Any) -> str | None:
     return None if other is None else f"a layer keeps other states than keys and values ({other})"
 
 
+def _stretched(config: Any) -> str | None:
+    """A kind of rotary positions whose frequencies change with the length of what is read in one pass."""
+    parameters = getattr(config, "rope_parameters", None) or {}
+    kinds = [each for each in (parameters, *parameters.values()) if isinstance(each, dict)]
+    return next((each["rope_type"] for each in kinds if each.get("rope_type") in ("dynamic", "longrope")), None)
+
+
 def empty_states(config: Any) -> Cache:
     """States of rows of which nothing has been read."""
     return Cache(layers=[GrowingLayer() for _ in DynamicCache(config=config).layers])
 
 
-def states_of(config: Any, prefixes: Sequence[Tensor]) -> tuple[Cache, Tensor]:
+def states_of(config: Any, prefixes: Sequence[Tensor], more: int) -> tuple[Cache, Tensor]:
     """The states of R rows that begin with these prefixes, each (layers, 2, G, P, D), their ends aligned.
 
-    With them the mask (R, longest P), False where a row has nothing.
+    With them the mask (R, longest P), False where a row has nothing. There is room for ``more`` tokens, which are
+    to be read, and some to be written.
     """
     lengths = [prefix.shape[-2] for prefix in prefixes]
     longest, first = max(lengths), prefixes[0]
     layers, _, heads, _, size = first.shape
-    buffer = first.new_zeros(layers, 2, len(prefixes), heads, longest + ROOM, size)
+    buffer = first.new_zeros(layers, 2, len(prefixes), heads, longest + more + ROOM, size)
     for row, (prefix, length) in enumerate(zip(prefixes, lengths, strict=True)):
         buffer[:, :, row, :, longest - length : longest] = prefix
     cache = empty_states(config)
     for layer, states in zip(cache.layers, buffer, strict=True):
-        layer.fill(states)
+        layer.fill(states, longest)
     starts = torch.tensor([longest - length for length in lengths], device=first.device)
     return cache, torch.arange(longest, device=first.device) >= starts.unsqueeze(1)
 

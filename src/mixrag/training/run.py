@@ -14,7 +14,7 @@ import torch
 from mixrag.corpus import check_encoder
 from mixrag.encoder import SentenceEncoder
 from mixrag.errors import ModelError, SettingError
-from mixrag.generator import load_generator
+from mixrag.generator import CausalGenerator, load_generator
 from mixrag.generator.adapter import CONFIG, WEIGHTS
 from mixrag.generator.base import ModelGenerator
 from mixrag.rag import RAG
@@ -158,6 +158,9 @@ def _accelerator(device: str | None) -> Any:
 def _frozen_generator(rag: RAG) -> ModelGenerator:
     if not isinstance(rag.generator, ModelGenerator):
         raise ModelError("a causal or seq2seq model", type(rag.generator).__name__, "train with a model")
+    if isinstance(rag.generator, CausalGenerator):
+        # The last bits behind passages read before depend on what was read with them: a resumed run would differ.
+        return replace(rag.generator, passage_budget=None)
     return rag.generator
 
 
