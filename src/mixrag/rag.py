@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
@@ -37,6 +37,8 @@ from mixrag.retriever import IndexKind, Retrieval, Retriever, StoreRetriever, de
 from mixrag.settings import Settings
 from mixrag.streaming import Stream
 from mixrag.together import batches_by_rows, greedy_together
+from mixrag.warm import FOLDER as WARM
+from mixrag.warm import Warmed, attach, files_and_bytes, folder_of, warm
 from mixrag.why import Why, why
 
 ROWS_TOGETHER = 64
@@ -58,6 +60,8 @@ class Info:
     documents: tuple[DocumentRecord, ...]
     model: Path | None = None
     """The folder of a trained RAG that is in use; None: none was given."""
+    warm: tuple[int, int] = (0, 0)
+    """Files of passages that language models have read ahead, and their bytes."""
 
 
 class RAG:
@@ -175,6 +179,8 @@ class RAG:
                 adapter=models.adapter,
                 passage_cache=models.passage_cache,
             )
+            if (self.store.directory / WARM).is_dir():
+                attach(self._generator, folder_of(self.store.directory, models))
         return self._generator
 
     @property
@@ -312,6 +318,23 @@ class RAG:
         gone = [self.store.remove(Path(path)) for path in paths]
         return Removed(*(sum(counts) for counts in zip(*(astuple(each) for each in gone), strict=True)))
 
+    def warm(self, max_bytes: int = 4 * 2**30, told: Callable[[int, int], None] | None = None) -> Warmed:
+        """Let the language model read the passages ahead of any question, into files beside the store.
+
+        A question then begins behind its passages at once, also in a new process, where every prompt holds one
+        passage (``group`` 1). What has been read is not read again.
+
+        Args:
+            max_bytes: of the files of this model; 23 kB a token for the packaged model in bfloat16.
+            told: called with passages done and all.
+
+        Raises:
+            ModelError: the model keeps no passages (seq2seq, or ``passage_cache`` 0).
+            OutputError: no room.
+        """
+        folder = folder_of(self.store.directory, self.models)
+        return warm(self.store, self.generator, folder, max_bytes, told or (lambda done, total: None))
+
     def info(self) -> Info:
         """What the store holds; no model is loaded."""
         counts = self.store.counts()
@@ -323,6 +346,7 @@ class RAG:
             index=describe_index(counts.passages, self.index_kind),
             documents=tuple(self.store.documents()),
             model=self.model,
+            warm=files_and_bytes(self.store.directory),
         )
 
     def _judge(self, settings: Settings) -> Judge | None:

@@ -49,6 +49,8 @@ class Why:
     log_null_likelihood: float
     """log p(answer | question, no passage): what the model knows by itself."""
     components: tuple[ComponentWhy, ...]
+    passage_cache: tuple[int, int] | None = None
+    """How often since the model was loaded a passage had been read before, and how often not; None: none kept."""
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON contract of ``why`` in ``mixrag ask --why --json`` (docs/json.md)."""
@@ -58,12 +60,15 @@ class Why:
                 {name: getattr(component, name) for name in ComponentWhy.__slots__}
                 for component in self.components
             ],
+            "passage_cache": self.passage_cache and dict(zip(("hits", "misses"), self.passage_cache, strict=True)),
         }
 
 
 def why(answer: Answer) -> Why:
     """Take an answer apart; two further passes of the model (no passage at all, each passage alone)."""
     scored, mixture = answer.scored, answer.scored.mixture
+    cache = getattr(mixture.generator, "passage_cache", None)
+    counts = None if cache is None else (cache.hits, cache.misses)
     null = _without_passages(scored)
     ratio = log_evidence_ratio(scored.log_likelihood, null.log_likelihood[0])
     prior = mixture.log_prior.exp()
@@ -87,7 +92,7 @@ def why(answer: Answer) -> Why:
             zip(mixture.components, each_alone(mixture, mixture.reserve), strict=True)
         )
     )
-    return Why(answer, null.log_prob, components)
+    return Why(answer, null.log_prob, components, counts)
 
 
 def _poisoning(scored: ScoredAnswer, j: int) -> float:

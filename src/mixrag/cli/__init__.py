@@ -1,4 +1,4 @@
-"""The command line: ``mixrag index | ask | score | passages | info | remove | clozes | train | eval | why``."""
+"""The command line: ``mixrag index | ask | score | passages | info | warm | remove``; what learns or scores."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def main() -> None:
     from mixrag.cli.evaluate import evaluate as _evaluate  # noqa: F401 - registers itself
     from mixrag.cli.show import error_line
     from mixrag.cli.train import train as _train  # noqa: F401 - registers itself
+    from mixrag.cli.warm import warm as _warm  # noqa: F401 - registers itself
     from mixrag.errors import MixragError
 
     try:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from mixrag.cli.app import Json, app
 from mixrag.cli.options import AskingOptions, StoreOptions, takes
-from mixrag.cli.show import error_line, plain, print_json
+from mixrag.cli.progress import telling
+from mixrag.cli.show import plain, print_json
 from mixrag.errors import SettingError
 
 if TYPE_CHECKING:
@@ -27,7 +24,6 @@ if TYPE_CHECKING:
     from mixrag.evaluation.measures import Evaluation
 
 COMPARISON, TRUST = "What is compared", "Confidence"
-SECONDS_BETWEEN_LINES = 5.0
 
 
 @dataclass(frozen=True)
@@ -117,51 +113,11 @@ def evaluate(
     The same command goes on where a killed run stopped.
     """
     request = chosen.request(pairs, out, asking.seed)
-    with stores.open(asking=asking) as rag, _telling(quiet=json) as (told, noticed):
+    with stores.open(asking=asking) as rag, telling("questions", quiet=json) as (told, noticed):
         from mixrag.evaluation.command import evaluate as run
 
         found = run(rag, request, told, noticed)
     _show(found, out, as_json=json)
-
-
-@contextmanager
-def _telling(*, quiet: bool) -> Iterator[tuple[Any, Any]]:
-    if quiet:
-        yield (lambda name, done, total: None), (lambda notice: None)
-    elif sys.stderr.isatty():
-        with _bar() as both:
-            yield both
-    else:
-        yield _lines(), error_line
-
-
-@contextmanager
-def _bar() -> Iterator[tuple[Any, Any]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        tasks: dict[str, Any] = {}
-
-        def told(name: str, done: int, total: int) -> None:
-            if name not in tasks:
-                tasks[name] = progress.add_task(name, total=total)
-            progress.update(tasks[name], completed=done)
-
-        def noticed(notice: str) -> None:
-            progress.console.print(Text(plain(notice)), soft_wrap=True)
-
-        yield told, noticed
-
-
-def _lines() -> Any:
-    last = time.monotonic()
-
-    def told(name: str, done: int, total: int) -> None:
-        nonlocal last
-        if done == total or time.monotonic() - last > SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            sys.stderr.write(f"{name}: {done} of {total} questions\n")
-
-    return told
 
 
 def _show(found: Evaluation, out: Path, *, as_json: bool) -> None:

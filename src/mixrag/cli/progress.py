@@ -1,4 +1,4 @@
-"""How far an indexing run has come: a bar with rate and time left on a terminal, plain lines elsewhere."""
+"""How far a run has come: bars with rate and time left on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -6,10 +6,20 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from mixrag.cli.show import error_line, plain
 
 if TYPE_CHECKING:
     from mixrag.corpus import Progress as Listener
@@ -95,3 +105,44 @@ def reporting(*, quiet: bool) -> Iterator[Listener | None]:
         )
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             yield _Bar(progress)
+
+
+@contextmanager
+def telling(noun: str, *, quiet: bool) -> Iterator[tuple[Any, Any]]:
+    """Two functions: told(name, done, total) of one or several counts, and noticed(notice)."""
+    if quiet:
+        yield (lambda name, done, total: None), (lambda notice: None)
+    elif sys.stderr.isatty():
+        with _named_bars() as both:
+            yield both
+    else:
+        yield _named_lines(noun), error_line
+
+
+@contextmanager
+def _named_bars() -> Iterator[tuple[Any, Any]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tasks: dict[str, Any] = {}
+
+        def told(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = progress.add_task(name, total=total)
+            progress.update(tasks[name], completed=done)
+
+        def noticed(notice: str) -> None:
+            progress.console.print(Text(plain(notice)), soft_wrap=True)
+
+        yield told, noticed
+
+
+def _named_lines(noun: str) -> Any:
+    last = time.monotonic()
+
+    def told(name: str, done: int, total: int) -> None:
+        nonlocal last
+        if done == total or time.monotonic() - last > SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            sys.stderr.write(f"{name}: {done} of {total} {noun}\n")
+
+    return told

@@ -157,6 +157,7 @@ def info(found: Info, *, as_json: bool) -> None:
         and {"name": encoder.name, "fingerprint": encoder.fingerprint, "dimension": encoder.dimension},
         "index": found.index,
         "model": None if found.model is None else str(found.model),
+        "warm": {"passages": found.warm[0], "bytes": found.warm[1]},
     }
     listed = [{"document": d.path, "title": d.title, "passages": d.passages} for d in found.documents]
     if as_json:
@@ -165,6 +166,8 @@ def info(found: Info, *, as_json: bool) -> None:
     summary["encoder"] = (
         f"{encoder.name} ({encoder.fingerprint[:12]}, {encoder.dimension} dimensions)" if encoder else "-"
     )
+    files, size = found.warm
+    summary["warm"] = f"{files} passages read ahead, {size / 2**20:.0f} MiB" if files else "-"
     for name, value in summary.items():
         console.print(Text(plain(f"{name:<10} {value if value is not None else '-'}")), soft_wrap=True)
     for document in listed:
@@ -289,6 +292,9 @@ def _why(console: Console, taken_apart: Why) -> None:
     console.print()
     console.print(f"temperature {taken_apart.answer.temperature:g}")
     console.print(f"without any passage: log p(answer) = {taken_apart.log_null_likelihood:.3f}")
+    if taken_apart.passage_cache:
+        hits, misses = taken_apart.passage_cache
+        console.print(f"passages that the model had read before: {hits} of {hits + misses} times")
     for rank, component in enumerate(taken_apart.components):
         console.rule(Text(plain(", ".join(component.passages) or "no passage"), style=_style(rank)))
         for line in _component_lines(component):

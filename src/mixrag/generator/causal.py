@@ -13,6 +13,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ from mixrag.generator.batching import (
     pad_right,
     part_of,
 )
-from mixrag.generator.passage_cache import PassageCache
+from mixrag.generator.passage_cache import PassageCache, PassageFiles
 from mixrag.generator.protocol import Prompt
 
 
@@ -141,6 +142,12 @@ class CausalGenerator(ModelGenerator):
         starts = [len(prompt.question) - least for prompt in prompts]
         return log_probs_of(output.logits, answers, starts)
 
+    def use_files(self, folder: Path) -> PassageFiles:
+        """Let the cache look into a folder with what this model, with these weights, has read."""
+        assert self.passage_cache is not None
+        self.passage_cache.files = PassageFiles(folder, _weights(self.model))
+        return self.passage_cache.files
+
     def _passages(self, prompts: Sequence[Prompt], lengths: Sequence[int], more: int) -> tuple[Any, Tensor]:
         """States of the first tokens, so many, of header and passages of R rows, with their mask (R, P).
 
@@ -149,7 +156,7 @@ class CausalGenerator(ModelGenerator):
         from mixrag.generator.states import empty_states, states_of
 
         prefixes = [*map(_prefix, prompts)]
-        states = self._states([*dict.fromkeys(prefix for prefix in prefixes if prefix)])
+        states = self.passage_states([*dict.fromkeys(prefix for prefix in prefixes if prefix)])
         if not states:
             nothing = torch.zeros(len(prompts), 0, dtype=torch.bool, device=self.model.device)
             return empty_states(self.model.config), nothing
@@ -157,13 +164,18 @@ class CausalGenerator(ModelGenerator):
         begun = [states[prefix][..., :length, :] for prefix, length in zip(prefixes, lengths, strict=True)]
         return states_of(self.model.config, begun, more)
 
-    def _states(self, prefixes: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], Tensor]:
-        """The states of each of these distinct prefixes, those of the cache or newly read."""
+    @torch.inference_mode()
+    def passage_states(self, prefixes: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], Tensor]:
+        """The states (layers, 2, G, P, D) of distinct prefixes (header and passages), kept or newly read.
+
+        Defined for generators with a ``passage_cache``.
+        """
         from mixrag.generator.states import empty_states, rows_of
 
         assert self.passage_cache is not None
         weights = _weights(self.model)
-        found = {prefix: self.passage_cache.get((weights, prefix)) for prefix in prefixes}
+        kept = {prefix: self.passage_cache.get((weights, prefix)) for prefix in prefixes}
+        found = {prefix: None if each is None else each.to(self.model.device) for prefix, each in kept.items()}
         missing = [prefix for prefix, states in found.items() if states is None]
         lengths = [len(prefix) for prefix in missing]
         for batch in batches_by_length(lengths, SCORED_TOKENS_AT_ONCE, len(missing)):
