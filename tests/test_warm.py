@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from mixrag import RAG, Models, Settings
 from mixrag.errors import ModelError, OutputError
-from mixrag.warm import FOLDER, folder_of
+from mixrag.warm import FOLDER, forget
 from tiny_encoder import save_encoder
 
 TEXTS = {
@@ -38,6 +43,10 @@ def opened(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> Opened:
     with again() as rag:
         rag.index([tmp_path / "files"])
     return again
+
+
+def files(rag: RAG) -> list[Path]:
+    return sorted((rag.store.directory / FOLDER).rglob("*.safetensors"))
 
 
 def counts(rag: RAG) -> tuple[int, int]:
@@ -73,33 +82,92 @@ def test_other_numbers_and_other_models_find_nothing(opened: Opened, tiny_folder
 def test_no_more_room_than_is_given(opened: Opened) -> None:
     with opened() as rag:
         one = rag.warm().bytes // 3
-        folder = folder_of(rag.store.directory, rag.models)
-        for file in folder.iterdir():
+        for file in files(rag):
             file.unlink()
         found = rag.warm(max_bytes=2 * one + one // 2)
-        assert (found.passages, found.of) == (2, 3) and found.bytes <= 2 * one + one // 2
+        assert (found.passages, found.of, found.read) == (2, 3, 2) and found.bytes <= 2 * one + one // 2
+        generator: Any = rag.generator
+        read = generator.passage_cache.misses
+        assert rag.warm(max_bytes=2 * one + one // 2).read == 0
+        assert generator.passage_cache.misses == read, "what finds no room is not read"
         assert rag.warm().read == 1
 
 
-def test_torn_and_foreign_files_are_read_past(opened: Opened) -> None:
+def test_torn_and_foreign_files_are_read_past_and_written_anew(opened: Opened) -> None:
     with opened() as rag:
         expected = rag.ask(QUESTION)
         rag.warm()
-        files = sorted(folder_of(rag.store.directory, rag.models).iterdir())
-    files[0].write_bytes(files[0].read_bytes()[:100])
-    files[1].write_bytes(b"")
-    files[2].write_bytes(files[2].read_bytes().replace(b"states", b"statue"))
+        first, second, third = (path.read_bytes() for path in files(rag))
+        for path, content in zip(files(rag), (first[:100], b"", first), strict=True):
+            path.write_bytes(content)
+    with opened() as rag:
+        assert rag.ask(QUESTION).log_prob == pytest.approx(expected.log_prob, abs=1e-5)
+        assert counts(rag) == (0, 2)
+        assert rag.warm().read == 3
+        assert [path.read_bytes() for path in files(rag)] == [first, second, third]
+
+
+@pytest.mark.parametrize(
+    "states",
+    [torch.zeros(1, 2, 2, 9, 8), torch.zeros(2, 2, 2, 9, 8, dtype=torch.float64), torch.zeros(9), None],
+    ids=["fewer layers", "other numbers", "other shape", "not finite"],
+)
+def test_files_of_another_model_are_read_past(opened: Opened, states: torch.Tensor | None) -> None:
+    with opened() as rag:
+        expected = rag.ask(QUESTION)
+        rag.warm()
+        for path in files(rag):
+            with safe_open(path, "pt") as kept:
+                said, own = kept.metadata(), kept.get_tensor("states")
+            wrong = torch.full_like(own, math.nan) if states is None else states
+            save_file({"states": wrong}, path, said)
     with opened() as rag:
         assert rag.ask(QUESTION).log_prob == pytest.approx(expected.log_prob, abs=1e-5)
         assert counts(rag) == (0, 2)
 
 
-def test_a_changed_passage_is_another_file(opened: Opened, tmp_path: Path) -> None:
+def test_a_changed_passage_is_another_file_and_the_old_one_goes(opened: Opened, tmp_path: Path) -> None:
     with opened() as rag:
         rag.warm()
         (tmp_path / "files" / "cod.txt").write_text("A licence to fish cod costs ten crowns a year.")
         rag.index([tmp_path / "files"])
-        assert (rag.warm().read, rag.info().warm[0]) == (1, 4)
+        assert (rag.warm().read, rag.info().warm[0]) == (1, 3)
+
+
+def test_files_are_those_of_the_weights_at_hand(opened: Opened) -> None:
+    """Of a generator that was given, or changed in place, the names of models say nothing."""
+    with opened() as rag:
+        rag.warm()
+        generator: Any = rag.generator
+        with torch.no_grad():
+            for weight in generator.model.parameters():
+                weight.mul_(1.1)
+        expected = RAG(rag.store, encoder=rag.encoder, generator=replace(generator), settings=rag.settings)
+        assert rag.ask(QUESTION).log_prob == pytest.approx(expected.ask(QUESTION).log_prob, abs=1e-5)
+        assert rag.warm().read == 3 and rag.info().warm[0] == 6
+    with opened() as rag:
+        rag.ask(QUESTION)
+        assert counts(rag) == (2, 0)
+
+
+def test_two_at_once_write_the_same_files(opened: Opened) -> None:
+    with opened() as one, opened() as other, ThreadPoolExecutor(2) as pool:
+        found = [pool.submit(rag.warm) for rag in (one, other)]
+        assert [each.result().passages for each in found] == [3, 3]
+        assert one.info().warm[0] == 3 and not [*(one.store.directory / FOLDER).rglob(".writing-*")]
+
+
+def test_links_are_not_followed_and_dangling_ones_not_counted(opened: Opened, tmp_path: Path) -> None:
+    with opened() as rag:
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        (elsewhere / "mine.safetensors").write_text("mine")
+        (rag.store.directory / FOLDER).symlink_to(elsewhere)
+        forget(rag.store.directory)
+        assert (elsewhere / "mine.safetensors").exists() and not (rag.store.directory / FOLDER).exists()
+        rag.warm()
+        (files(rag)[0].parent / "gone.safetensors").symlink_to(tmp_path / "nowhere")
+        assert rag.info().warm[0] == 3
 
 
 def test_models_that_keep_nothing_are_refused(opened: Opened, tiny_folder: Callable[[str], Path]) -> None:
@@ -111,5 +179,5 @@ def test_models_that_keep_nothing_are_refused(opened: Opened, tiny_folder: Calla
 def test_a_folder_that_cannot_be_is_one_line(opened: Opened) -> None:
     with opened() as rag:
         (rag.store.directory / FOLDER).write_text("a file")
-        with pytest.raises(OutputError, match="room for what was read"):
+        with pytest.raises(OutputError, match="files of what was read to be written"):
             rag.warm()

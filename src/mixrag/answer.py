@@ -85,8 +85,9 @@ class Answer:
     certified: bool | None
     """Beam search: True if no answer is more probable. None for decoders that cannot tell."""
     pruned: float
-    """Bound on the total variation between the law from which the answer came and that of the mixture: what was
-    spent on passages dropped while it was written; 0 where none was. All other numbers are the mixture's own."""
+    """Total variation spent on passages dropped while it was written; 0 where none was. Every answer spends at
+    most ``Settings.prune``, which therefore bounds how far the law of answers is from the mixture's. All other
+    numbers are the mixture's own."""
     shortened: tuple[Shortened, ...]
     """Passages that the model could not read to their end."""
     effective_prior: float

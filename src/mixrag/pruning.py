@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mixrag.generator.batching import DISTRIBUTIONS_AT_ONCE
 from mixrag.generator.protocol import Branches
 from mixrag.mixture import Front
 from mixrag.probability import most_prunable
@@ -39,13 +40,15 @@ class Pruning:
 
     Attributes:
         budget: total variation that may be spent on this answer; 0 drops nothing.
-        spent: bound on the total variation between the law from which the answer came and that of the mixture.
+        spent: of it, by what was dropped along this answer. No answer spends more than the budget, so that the
+            law of answers is within the budget of that of the mixture.
     """
 
     def __init__(self, budget: float = 0.0) -> None:
         self.budget, self.spent = budget, 0.0
         self.dropped: list[Dropped] = []
         self._followed: Tensor | None = None
+        self._read: list[tuple[Tensor, int, Tensor]] = []
 
     def drop(self, front: Front, token: int, position: int, remaining: int) -> Tensor | None:
         """Drop what need not read ``token``, the ``position``-th of an answer with ``remaining`` more to come.
@@ -75,7 +78,16 @@ class Pruning:
 
     def restored(self, table: Tensor, tokens: Sequence[int]) -> Tensor:
         """(K, T): the table of likelihoods with what the dropped components would have said of ``tokens`` (T,)."""
-        for each in self.dropped:
-            table[each.components, each.position :] = each.branches.read(tokens[each.position :]).to(table)
+        self._read += [(each.components, each.position, _all_read(each, tokens)) for each in self.dropped]
         self.dropped = []
+        for components, position, columns in self._read:
+            table[components, position:] = columns.to(table)
         return table
+
+
+def _all_read(dropped: Dropped, tokens: Sequence[int]) -> Tensor:
+    """(n, T') of the tokens from ``position`` on, a few rows at a time: each has a law over the vocabulary."""
+    rest = tokens[dropped.position :]
+    rows = torch.arange(len(dropped.components), device=dropped.branches.log_probs.device)
+    parts = rows.split(max(1, DISTRIBUTIONS_AT_ONCE // len(rest)))
+    return torch.cat([dropped.branches.part(part).read(rest).cpu() for part in parts])

@@ -38,7 +38,7 @@ from mixrag.settings import Settings
 from mixrag.streaming import Stream
 from mixrag.together import batches_by_rows, greedy_together
 from mixrag.warm import FOLDER as WARM
-from mixrag.warm import Warmed, attach, files_and_bytes, folder_of, warm
+from mixrag.warm import Warmed, attach, files_and_bytes, warm
 from mixrag.why import Why, why
 
 ROWS_TOGETHER = 64
@@ -179,8 +179,7 @@ class RAG:
                 adapter=models.adapter,
                 passage_cache=models.passage_cache,
             )
-            if (self.store.directory / WARM).is_dir():
-                attach(self._generator, folder_of(self.store.directory, models))
+            attach(self._generator, self.store.directory)
         return self._generator
 
     @property
@@ -272,8 +271,7 @@ class RAG:
         """Answer several questions, in their order, in less time than one by one.
 
         With the greedy decoder the passages of as many questions as make up ``ROWS_TOGETHER`` are one batch of the
-        language model; other decoders, and ``samples``, go question by question. Raises as ``ask`` does, before
-        any answer is written where a question is at fault.
+        language model; other decoders, and ``samples``, go question by question. Raises as ``ask`` does.
         """
         settings = self._settings(changes)
         if settings.decoder != "greedy" or settings.samples:
@@ -330,10 +328,9 @@ class RAG:
 
         Raises:
             ModelError: the model keeps no passages (seq2seq, or ``passage_cache`` 0).
-            OutputError: no room.
+            OutputError: a file cannot be written.
         """
-        folder = folder_of(self.store.directory, self.models)
-        return warm(self.store, self.generator, folder, max_bytes, told or (lambda done, total: None))
+        return warm(self.store, self.generator, max_bytes, told or (lambda done, total: None))
 
     def info(self) -> Info:
         """What the store holds; no model is loaded."""
@@ -346,7 +343,7 @@ class RAG:
             index=describe_index(counts.passages, self.index_kind),
             documents=tuple(self.store.documents()),
             model=self.model,
-            warm=files_and_bytes(self.store.directory),
+            warm=files_and_bytes(self.store.directory / WARM),
         )
 
     def _judge(self, settings: Settings) -> Judge | None:

@@ -1,29 +1,32 @@
 """Passages read ahead of any question, and kept in files beside the store.
 
-The files of a language model lie in a folder named by its content, so that another model, another adapter or
+The files of a language model lie in a folder named by its weights, so that another model, another adapter or
 another kind of number never meets them; a passage whose text changes has other tokens, and so another file.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from mixrag.corpus import Store
+from mixrag.corpus.store import Rows
 from mixrag.errors import ModelError, OutputError
-from mixrag.files import model_digest
 from mixrag.generator import CausalGenerator, Generator
-from mixrag.models import Models
-from mixrag.packaged import packaged_generator, packaged_reader
+from mixrag.generator.passage_cache import PassageFiles
 
 FOLDER = "warm"
 """In the store's directory."""
 AT_ONCE = 16
 """Passages read in one go."""
+HEAD = 512
+"""Bytes that the head of a file takes at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,31 +43,33 @@ class Warmed:
     """Of all files of this model."""
 
 
-def folder_of(directory: Path, models: Models) -> Path:
-    """Where the files of this language model lie; it need not exist."""
-    adapter = models.adapter
-    if adapter is None and models.generator is None:
-        adapter = packaged_reader()
-    generator = packaged_generator() if models.generator is None else models.generator
-    content = json.dumps([model_digest(generator), model_digest(adapter), models.dtype])
-    return directory / FOLDER / hashlib.sha256(content.encode()).hexdigest()[:16]
+def folder_of(directory: Path, generator: CausalGenerator) -> Path:
+    """Where the files of a language model lie, by its weights as they are now; it need not exist."""
+    found = hashlib.sha256()
+    for name, weight in generator.model.state_dict().items():
+        found.update(f"{name} {tuple(weight.shape)} {weight.dtype}\n".encode())
+        found.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return directory / FOLDER / found.hexdigest()[:16]
 
 
-def attach(generator: Generator, folder: Path) -> None:
-    """Let a generator that keeps passages find those in the folder, if there is one."""
-    if isinstance(generator, CausalGenerator) and generator.passage_cache is not None and folder.is_dir():
-        generator.use_files(folder)
+def attach(generator: Generator, directory: Path) -> None:
+    """Let a generator that keeps passages find those beside a store, if there are any."""
+    if not (directory / FOLDER).is_dir():
+        return
+    if isinstance(generator, CausalGenerator) and generator.passage_cache is not None:
+        folder = folder_of(directory, generator)
+        if folder.is_dir():
+            generator.use_files(folder)
 
 
-def warm(
-    store: Store, generator: Generator, folder: Path, max_bytes: int, told: Callable[[int, int], None]
-) -> Warmed:
+def warm(store: Store, generator: Generator, max_bytes: int, told: Callable[[int, int], None]) -> Warmed:
     """Read the passages of a store, one to a prompt, until all are in files or ``max_bytes`` are taken.
+
+    Files of passages that the store no longer has are deleted first.
 
     Args:
         store: its passages, in the order in which they were indexed.
         generator: a causal model with a passage cache.
-        folder: for the files; see ``folder_of``.
         max_bytes: of all files of this model together.
         told: called with passages done and all.
 
@@ -75,42 +80,76 @@ def warm(
     if not isinstance(generator, CausalGenerator) or generator.passage_cache is None:
         remedy = "choose such a model, and a --passage-cache above 0"
         raise ModelError("a causal model whose passages can be kept", generator.name, remedy)
+    folder = folder_of(store.directory, generator)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return _written(store, generator, folder, max_bytes, told)
+        return _written(store, generator, generator.use_files(folder), max_bytes, told)
     except OSError as error:
-        found, remedy = f"{folder}: {error.strerror or error}", "free it, or lower --gib; what is there stays"
-        raise OutputError("room for what was read", found, remedy) from error
+        found, remedy = f"{folder}: {error.strerror or error}", "mend it and run again: what is there stays"
+        raise OutputError("files of what was read to be written", found, remedy) from error
 
 
 def _written(
-    store: Store, generator: CausalGenerator, folder: Path, max_bytes: int, told: Callable[[int, int], None]
+    store: Store,
+    generator: CausalGenerator,
+    files: PassageFiles,
+    max_bytes: int,
+    told: Callable[[int, int], None],
 ) -> Warmed:
-    files, rows = generator.use_files(folder), store.rows_where({})
-    size, done, read = sum(each.stat().st_size for each in folder.glob("*.safetensors")), 0, 0
+    rows = store.rows_where({})
+    _delete_others(files, {files.path(p).name for some in _prefixes(store, generator, rows) for p in some})
+    size, there, read, done = files_and_bytes(files.folder)[1], 0, 0, 0
+    for prefixes in _prefixes(store, generator, rows):
+        missing, room = list[tuple[int, ...]](), max_bytes - size
+        for prefix in dict.fromkeys(prefixes):
+            needed = len(prefix) * files.like.nbytes + HEAD
+            if prefix and needed <= room and not files.holds(prefix):
+                missing.append(prefix)
+                room -= needed
+        for prefix, states in (generator.passage_states(missing) if missing else {}).items():
+            content = files.content(prefix, states)
+            files.write(prefix, content)
+            size, read = size + len(content), read + 1
+        there, done = there + sum(bool(p) and files.holds(p) for p in prefixes), done + len(prefixes)
+        told(done, len(rows))
+    return Warmed(there, len(rows), read, size)
+
+
+def _prefixes(store: Store, generator: CausalGenerator, rows: Rows) -> Iterator[list[tuple[int, ...]]]:
+    """What stands before the question in the prompts of passages, some at a time."""
     for start in range(0, len(rows), AT_ONCE):
         passages = store.passages(rows[start : start + AT_ONCE])
         prompts = [generator.prompt("?", [passage], 0) for passage in passages]
-        prefixes = [prompt.header + prompt.passages for prompt in prompts]
-        missing = [*dict.fromkeys(prefix for prefix in prefixes if prefix and not files.path(prefix).is_file())]
-        if missing and size < max_bytes:
-            for prefix, states in generator.passage_states(missing).items():
-                if size + states.nbytes <= max_bytes:
-                    size += files.write(prefix, states)
-                    read += 1
-        done += sum(files.path(prefix).is_file() for prefix in prefixes if prefix)
-        told(min(start + AT_ONCE, len(rows)), len(rows))
-    return Warmed(done, len(rows), read, size)
+        yield [prompt.header + prompt.passages for prompt in prompts]
 
 
-def files_and_bytes(directory: Path) -> tuple[int, int]:
-    """How many files of passages lie beside a store, of all models, and their bytes."""
-    sizes = [each.stat().st_size for each in (directory / FOLDER).glob("*/*.safetensors")]
+def _delete_others(files: PassageFiles, names: set[str]) -> None:
+    for each in files.folder.glob("*.safetensors"):
+        if each.name not in names:
+            each.unlink(missing_ok=True)
+
+
+def files_and_bytes(folder: Path) -> tuple[int, int]:
+    """How many files of passages lie in a folder and below, and their bytes."""
+    found = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
+    sizes = [each.stat().st_size for each in found if each.suffix == ".safetensors" and each.is_file()]
     return len(sizes), sum(sizes)
 
 
 def forget(directory: Path) -> int:
-    """Delete the files of all models; returns how many they were."""
-    count, _ = files_and_bytes(directory)
-    shutil.rmtree(directory / FOLDER, ignore_errors=True)
+    """Delete the files of all models beside a store; returns how many they were.
+
+    Raises:
+        OutputError: they cannot be deleted.
+    """
+    folder = directory / FOLDER
+    count, _ = files_and_bytes(folder)
+    try:
+        if folder.is_symlink():
+            folder.unlink()  # what it points to belongs to somebody else
+        elif folder.exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        found = f"{folder}: {error.strerror or error}"
+        raise OutputError("files of what was read to be deleted", found, "delete them by hand") from error
     return count

@@ -292,7 +292,8 @@ def test_short_answers_beside_long_ones_stay_within_the_positions(
 def test_the_budget_of_a_loaded_model(tiny_folder: Callable[[str], Any]) -> None:
     generator: Any = load_generator(tiny_folder("llama"), device="cpu", passage_cache=3)
     assert generator.passage_cache.budget == 3 * 2**20
-    assert load_generator(tiny_folder("llama"), device="cpu", passage_cache=0).passage_cache is None  # type: ignore[attr-defined]
+    none: Any = load_generator(tiny_folder("llama"), device="cpu", passage_cache=0)
+    assert none.passage_cache is None
     with pytest.raises(SettingError, match="0 MiB or more"):
         load_generator(tiny_folder("llama"), device="cpu", passage_cache=-1)
 

@@ -247,10 +247,7 @@ def _remarks(found: Answer) -> list[str]:
     if found.certified is not None:
         remarks.append("certified: no answer is more probable" if found.certified else "not certified as the best")
     if found.pruned:
-        told = (
-            f"passages were dropped while it was written: the law of answers moved by at most {found.pruned:.1g}"
-        )
-        remarks.append(f"{told} (total variation)")
+        remarks.append(f"passages were dropped while it was written, at {found.pruned:.1g} of total variation")
     if not found.finished:
         remarks.append("cut off at --max-tokens: the probability is that of the text so far")
     remarks += [f"passage {s.passage} shortened to {s.kept} of {s.total} tokens" for s in found.shortened]

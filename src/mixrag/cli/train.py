@@ -170,8 +170,8 @@ class Lines:
         if "effective_posterior" in metrics:
             shown.append(f"effective passages {metrics['effective_posterior']:.2f}")
         if metrics["rows_backward"]:
-            read = f" of {metrics['rows']:.0f}" if metrics["rows"] else ""
-            shown.append(f"{metrics['rows_backward']:.0f}{read} branches backward")
+            # Neither is part of the other: pairs whose responsibilities are held are not scored.
+            shown.append(f"branches: {metrics['rows']:.0f} scored, {metrics['rows_backward']:.0f} backward")
         self.noticed(f"{', '.join(shown)}, about {left / 60:.0f} min left")
 
     def looked(self, step: int, nll: float, best: float) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,8 @@ class CausalGenerator(ModelGenerator):
     def use_files(self, folder: Path) -> PassageFiles:
         """Let the cache look into a folder with what this model, with these weights, has read."""
         assert self.passage_cache is not None
-        self.passage_cache.files = PassageFiles(folder, _weights(self.model))
+        (like,) = replace(self).passage_states([(0,)]).values()
+        self.passage_cache.files = PassageFiles(folder, _weights(self.model), like)
         return self.passage_cache.files
 
     def _passages(self, prompts: Sequence[Prompt], lengths: Sequence[int], more: int) -> tuple[Any, Tensor]:

@@ -25,8 +25,9 @@ from mixrag.trained import NO_ADAPTER, read_trained
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PASSAGE_CACHE = 1024
 """MiB for states of passages: about 300 of 150 tokens for the packaged model in bfloat16, 150 in float32."""
-SAME_LAW = 0.1
-"""Twice the total variation that two ways to one law may differ by, in half precision."""
+SAME_LAW = {torch.float32: 1e-3}
+"""Twice the total variation that two ways to one law may differ by; ``ROUNDED`` in half precision."""
+ROUNDED = 0.1
 UNLIMITED_CONTEXT = 2**20
 """Stands in where a model states no context length (T5's relative positions have none)."""
 
@@ -91,7 +92,8 @@ def with_passage_cache(generator: CausalGenerator, budget: int) -> CausalGenerat
         expected, law = (each.start(trial).log_probs.exp() for each in (whole, found))
     except Exception:  # whatever a model's own code raises at states that are not its own
         return whole
-    return replace(found) if bool(((expected - law).abs().sum(-1) < SAME_LAW).all()) else whole
+    tolerance = SAME_LAW.get(generator.model.dtype, ROUNDED)
+    return replace(found) if bool(((expected - law).abs().sum(-1) < tolerance).all()) else whole
 
 
 def default_prompt(name: str | Path | None, adapter: str | Path | None) -> PromptTemplate:

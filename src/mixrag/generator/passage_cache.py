@@ -4,57 +4,91 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import tempfile
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
+import torch
 from torch import Tensor
-
-from mixrag.files import write_whole
 
 Key = tuple[Hashable, tuple[int, ...]]
 """What names the weights, and the tokens of header and passages."""
+_DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
+"""As safetensors names them."""
 
 
 @dataclass(frozen=True)
 class PassageFiles:
-    """A folder with a safetensors file for each prefix that one model has read."""
+    """A folder with a safetensors file for each prefix that one model has read.
+
+    A file is data: it counts only where it says that it is of these tokens, and has the model's shape and type.
+    """
 
     folder: Path
     weights: Hashable
     """What names the weights (in a key) for which the files hold."""
+    like: Tensor
+    """(layers, 2, G, 1, D): the states of any one token."""
 
     def path(self, tokens: tuple[int, ...]) -> Path:
         """Where the states of these tokens are, or would be."""
-        return self.folder / f"{hashlib.sha256(json.dumps(tokens).encode()).hexdigest()[:32]}.safetensors"
+        return self.folder / f"{_digest(tokens)[:32]}.safetensors"
+
+    def holds(self, tokens: tuple[int, ...]) -> bool:
+        """True where there is a file of these tokens, judged by its head."""
+        return self._opened(tokens) is not None
 
     def read(self, key: Key) -> Tensor | None:
         """The states under this key; None where there is no such file, or another one in its place."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
         weights, tokens = key
-        try:
-            if weights != self.weights:
-                return None
-            states = load(self.path(tokens).read_bytes())["states"]
-        except (OSError, KeyError, ValueError, SafetensorError):
-            return None
-        return states if states.ndim == 5 and states.shape[-2] == len(tokens) else None
+        opened = self._opened(tokens) if weights == self.weights else None
+        states: Tensor | None = None if opened is None else opened.get_tensor("states")
+        return states if states is not None and bool(states.isfinite().all()) else None
 
-    def write(self, tokens: tuple[int, ...], states: Tensor) -> int:
-        """Write states (layers, 2, G, P, D); the file appears complete or not at all. Returns its bytes.
+    def content(self, tokens: tuple[int, ...], states: Tensor) -> bytes:
+        """The file of these states (layers, 2, G, P, D)."""
+        from safetensors.torch import save
+
+        return bytes(save({"states": states.cpu().contiguous()}, {"tokens": _digest(tokens)}))
+
+    def write(self, tokens: tuple[int, ...], content: bytes) -> None:
+        """Write a file that appears complete or not at all, also beside others that write it.
 
         Raises:
             OSError: it cannot be written.
         """
-        from safetensors.torch import save
+        handle, scratch = tempfile.mkstemp(prefix=".writing-", dir=self.folder)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
+            Path(scratch).replace(self.path(tokens))
+        finally:
+            Path(scratch).unlink(missing_ok=True)
 
-        content = save({"states": states.to("cpu", copy=False).contiguous()})
-        write_whole(self.path(tokens), content)
-        return len(content)
+    def _opened(self, tokens: tuple[int, ...]) -> Any:
+        """The file of these tokens, its head read and found right; None where it is none."""
+        from safetensors import SafetensorError, safe_open
+
+        path = self.path(tokens)
+        try:
+            if not path.is_file():
+                return None
+            opened: Any = safe_open(path, "pt")
+            shape = [*self.like.shape[:-2], len(tokens), self.like.shape[-1]]
+            part = opened.get_slice("states")
+            right = part.get_shape() == shape and part.get_dtype() == _DTYPES.get(self.like.dtype)
+            return opened if right and (opened.metadata() or {}).get("tokens") == _digest(tokens) else None
+        except (OSError, SafetensorError):
+            return None
+
+
+def _digest(tokens: tuple[int, ...]) -> str:
+    return hashlib.sha256(json.dumps(tokens).encode()).hexdigest()
 
 
 class PassageCache:

@@ -98,7 +98,7 @@ def most_prunable(
     """The most components that may be dropped in mid-answer, the lightest first, and what that spends.
 
     Args:
-        log_weights: (K,) predictive weights of the next token, normalised.
+        log_weights: (K,) predictive weights of the next token; only their proportions count.
         log_prior: (K,) of the same components.
         switch: ρ.
         remaining: tokens still to come.
@@ -108,7 +108,7 @@ def most_prunable(
         Positions (n,) with n < K, and their ``pruning_tv``, at most ``budget``.
     """
     order = log_weights.argsort()
-    weight = log_weights[order].double().exp().cumsum(0)[:-1].clamp(max=1.0)
+    weight = log_normalise(log_weights.double(), -1)[order].exp().cumsum(0)[:-1].clamp(max=1.0)
     prior = log_normalise(log_prior.double(), -1)[order].exp().cumsum(0)[:-1].clamp(max=1.0)
     spent = pruning_tv(weight, prior, switch, remaining)
     affordable = int((spent <= budget).sum())  # it rises along the order
