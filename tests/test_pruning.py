@@ -64,6 +64,15 @@ def test_the_law_of_answers_moves_by_at_most_the_budget(
     assert all(spent == 0.0 for _, spent in exact.values())
 
 
+def test_a_prior_of_which_little_is_retrieved() -> None:
+    """Weights whose total is small are compared as between themselves."""
+    mixture = toy_mixture(PEAKED, 1.0)
+    mixture = replace(mixture, log_prior=mixture.log_prior + math.log(0.01))
+    pruned, exact = (law(mixture, each, PEAKED.vocabulary) for each in (0.2, 0.0))
+    distance = math.fsum(abs(pruned[answer][0] - exact[answer][0]) for answer in exact) / 2
+    assert 0.0 < distance <= 0.2
+
+
 @pytest.mark.parametrize("switch", [0.0, 0.05])
 def test_a_law_that_does_move(switch: float) -> None:
     mixture = toy_mixture(PEAKED, switch)
@@ -111,9 +120,11 @@ def test_as_many_are_prunable_as_the_budget_pays_for(
     gone, spent = most_prunable(weights.log() - 3.0, prior.log(), switch, remaining, budget)
     assert len(gone) < len(weights)
     assert spent <= budget
-    lightest = weights.argsort()
-    assert gone.tolist() == lightest[: len(gone)].tolist()
-    if len(gone) + 1 < len(weights):
-        more = lightest[: len(gone) + 1]
+    torch.testing.assert_close(weights[gone], weights.sort().values[: len(gone)])
+    paid = pruning_tv(weights[gone].sum(), prior[gone].sum().clamp(max=1.0), switch, remaining)
+    assert spent == pytest.approx(float(paid), abs=1e-12)
+    if switch == 0.0 and len(gone) + 1 < len(weights):
+        left = [i for i in weights.argsort().tolist() if i not in gone.tolist()]
+        more = torch.tensor([*gone.tolist(), left[0]])
         cost = pruning_tv(weights[more].sum(), prior[more].sum().clamp(max=1.0), switch, remaining)
         assert float(cost) > budget - 1e-12
