@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,13 +94,32 @@ def test_confidence_never_falls_as_probability_rises(method: str) -> None:
     assert all(0 <= low <= high <= 1 for low, high in itertools.pairwise(confidences))
 
 
+def on_and_off_corpus(spread: float = 0.0) -> tuple[list[Outcome], list[Outcome]]:
+    """300 of each: equally probable answers, to questions that are near to the passages or far from them."""
+    source = np.random.default_rng(2)
+    inside, outside = planted(300, 1.0), planted(300, 1.0, seed=5)
+    near, far = source.normal(0.7, spread, 300), source.normal(0.2, spread, 300)
+    return (
+        [replace(each, signals=replace(each.signals, support=s)) for each, s in zip(inside, near, strict=True)],
+        [Outcome(replace(each.signals, support=s), 0.0) for each, s in zip(outside, far, strict=True)],
+    )
+
+
 def test_support_tells_questions_off_the_corpus_apart() -> None:
-    inside, outside = planted(300, 1.0, support=0.7), planted(300, 1.0, seed=5, support=0.2)
-    outside = [Outcome(each.signals, 0.0) for each in outside]
+    inside, outside = on_and_off_corpus()
     found = cross_fitted("logistic", inside, outside)
     assert found.off_corpus_answered.mean() < 0.05 and 0.7 < found.answered.mean() < 0.9
     blind = cross_fitted("temperature", inside, outside)
     assert blind.off_corpus_answered.mean() > 0.5
+
+
+@pytest.mark.parametrize("times", [1, 10])
+def test_confidence_is_that_of_questions_of_the_corpus_however_many_others_are_asked(times: int) -> None:
+    inside, outside = on_and_off_corpus(spread=0.1)
+    found = fit("logistic", inside, outside * times)
+    accuracy = rights(inside).mean()
+    assert confidences_of(found, inside).mean() == pytest.approx(accuracy, abs=0.01)
+    assert confidences_of(found, outside).mean() < accuracy / 2
 
 
 def test_a_calibration_is_measured_on_answers_it_has_not_seen() -> None:

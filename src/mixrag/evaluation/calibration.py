@@ -240,17 +240,38 @@ def _temperature(outcomes: Sequence[Outcome], off_corpus: Sequence[Outcome]) -> 
 
 
 def _logistic(outcomes: Sequence[Outcome], off_corpus: Sequence[Outcome]) -> Calibration:
-    """Logistic regression on log-odds and support; lightly regularised, so that separable pairs stay finite."""
+    """Logistic regression on log-odds and support; lightly regularised, so that separable pairs stay finite.
+
+    Questions off the corpus say how much each signal counts. How sure to be is fitted once more on the others
+    alone: a confidence is that for a question which the documents can answer, however many others were asked.
+    """
+    signals = np.stack([_odds(outcomes), [each.signals.support for each in outcomes]], -1)
+    scale, slope, offset = _plane([*outcomes, *off_corpus])
+    if off_corpus:
+        surer, offset = _line(signals @ [scale, slope], rights(outcomes))
+        scale, slope = surer * scale, surer * slope
+    return Calibration("logistic", scale=scale, slope=slope, offset=offset)
+
+
+def _plane(outcomes: Sequence[Outcome]) -> tuple[float, float, float]:
+    """Weights of log-odds and support, and the offset, of a logistic regression."""
     from sklearn.linear_model import LogisticRegression
 
-    everything = [*outcomes, *off_corpus]
-    table = np.stack([_odds(everything), [each.signals.support for each in everything]], -1)
+    table = np.stack([_odds(outcomes), [each.signals.support for each in outcomes]], -1)
     centre, spread = table.mean(0), table.std(0)
     spread[spread < 1e-9] = 1.0
-    found = LogisticRegression(C=10.0).fit((table - centre) / spread, rights(everything))
+    found = LogisticRegression(C=10.0).fit((table - centre) / spread, rights(outcomes))
     scale, slope = (found.coef_[0] / spread).tolist()
-    offset = float(found.intercept_[0] - scale * centre[0] - slope * centre[1])
-    return Calibration("logistic", scale=scale, slope=slope, offset=offset)
+    return scale, slope, float(found.intercept_[0] - scale * centre[0] - slope * centre[1])
+
+
+def _line(scores: Floats, right: Floats) -> tuple[float, float]:
+    """Slope and offset of a logistic regression on one number (n,)."""
+    from sklearn.linear_model import LogisticRegression
+
+    spread = float(scores.std()) or 1.0
+    found = LogisticRegression(C=10.0).fit(scores[:, None] / spread, right)
+    return float(found.coef_[0, 0]) / spread, float(found.intercept_[0])
 
 
 def _isotonic(outcomes: Sequence[Outcome], off_corpus: Sequence[Outcome]) -> Calibration:

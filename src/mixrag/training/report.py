@@ -108,9 +108,10 @@ def card(trainee: Trainee, sources: Sequence[str], dev: int, rows: Mapping[str, 
         "adapter": shown_adapter(starting_adapter(models)),
         "encoder": models.encoder or "all-MiniLM-L6-v2 (packaged)",
     }
+    purpose = "for early stopping" if trainee.settings.keep == "best" else "while it trained"
     data = [
         f"{', '.join(sources)}: {len(trainee.pairs)} training pairs (sha256 {digest(trainee.pairs)[:16]})",
-        f"{dev} held-out pairs, {len(trainee.dev)} of them looked at for early stopping",
+        f"{dev} held-out pairs, {len(trainee.dev)} of them looked at {purpose}",
     ]
     mixture: dict[str, Any] = asdict(trainee.rag.settings)
     results = table(rows) if rows else ["Not scored."]
