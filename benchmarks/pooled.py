@@ -1,6 +1,6 @@
 """One calibration of the answers of several evaluations, and the report over all of them together.
 
-    python benchmarks/pooled.py REPORT... --out FOLDER [--calibration logistic] [--unseen REPORT]
+    python benchmarks/pooled.py REPORT... --out FOLDER [--calibration METHOD] [--unseen REPORT] [--described TEXT]
 
 Every REPORT is a folder that mixrag eval wrote, of the same systems and models on documents of its own. FOLDER
 gets what mixrag eval writes: the report, its pictures, and confidence.json, fitted on the answers of all.
@@ -91,6 +91,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--calibration", choices=METHODS)
     parser.add_argument("--unseen", type=Path, action="append", default=[])
+    parser.add_argument(
+        "--described", help="what the questions are, in words, for those who are shown a confidence"
+    )
     options = parser.parse_args()
     if len(options.reports) < 2:
         raise SystemExit("expected two reports or more; found one: its own confidence.json is all there is")
@@ -106,7 +109,7 @@ def main() -> None:
     right = sum(record.exact for record in records[first.trusted])
     fitted = replace(
         fitted,
-        fitted_on=f"{', '.join(sources)} ({len(records[first.trusted])} questions, {right:.0f} right)",
+        fitted_on=f"{options.described or ', '.join(sources)} ({len(records[first.trusted])}, {right:.0f} right)",
         models=models_of(reports),
     )
     options.out.mkdir(parents=True, exist_ok=True)

@@ -122,6 +122,16 @@ def test_confidence_is_that_of_questions_of_the_corpus_however_many_others_are_a
     assert confidences_of(found, outside).mean() < accuracy / 2
 
 
+def test_the_order_is_kept_where_it_says_nothing_among_questions_of_the_corpus() -> None:
+    """The less probable answers are right here: confidence must not prefer what is far from all passages."""
+    inside, outside = on_and_off_corpus()
+    inside = [replace(each, right=float(each.signals.log_mass < math.log(0.5))) for each in inside]
+    found = fit("logistic", inside, outside)
+    assert found.slope > 0
+    assert confidences_of(found, inside).mean() == pytest.approx(rights(inside).mean(), abs=0.02)
+    assert confidences_of(found, outside).mean() < confidences_of(found, inside).mean()
+
+
 def test_a_calibration_is_measured_on_answers_it_has_not_seen() -> None:
     """Isotonic regression on answers of equal probability gives each half the other's rate, not its own."""
     signals = Signals(math.log(0.4), 0.0)

@@ -246,8 +246,6 @@ def _remarks(found: Answer) -> list[str]:
         remarks.append(f"over all passages, retrieved or not, p(answer) is between {low:.4g} and {high:.4g}")
     if found.certified is not None:
         remarks.append("certified: no answer is more probable" if found.certified else "not certified as the best")
-    if found.pruned:
-        remarks.append(f"passages were dropped while it was written, at {found.pruned:.1g} of total variation")
     if not found.finished:
         remarks.append("cut off at --max-tokens: the probability is that of the text so far")
     remarks += [f"passage {s.passage} shortened to {s.kept} of {s.total} tokens" for s in found.shortened]
@@ -289,6 +287,8 @@ def _why(console: Console, taken_apart: Why) -> None:
     console.print()
     console.print(f"temperature {taken_apart.answer.temperature:g}")
     console.print(f"without any passage: log p(answer) = {taken_apart.log_null_likelihood:.3f}")
+    if spent := taken_apart.answer.pruned:
+        console.print(f"passages were dropped while it was written, at {spent:.1g} of total variation")
     if taken_apart.passage_cache:
         hits, misses = taken_apart.passage_cache
         console.print(f"passages that the model had read before: {hits} of {hits + misses} times")

@@ -15,7 +15,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from mixrag.confidence import Calibration, Method, Signals, conditions, log_odds, sigmoid
+from mixrag.confidence import (
+    LARGEST_LOG_ODDS,
+    Calibration,
+    Method,
+    Signals,
+    conditions,
+    log_odds,
+    sigmoid,
+)
 from mixrag.errors import PairsError
 from mixrag.settings import Settings
 
@@ -26,6 +34,8 @@ ENOUGH = 40
 """Pairs from which a calibration is tried: twenty to fit on, twenty to measure on."""
 ENOUGH_OF_EACH = 3
 """Right and wrong answers that each half must have: of fewer no rate can be estimated."""
+LEAST_SLOPE = 0.1
+"""What is left of the order between questions on and off the corpus where it says nothing among the former."""
 COVERAGE = 0.8
 """Share of the questions that the default threshold leaves answered."""
 
@@ -266,12 +276,21 @@ def _plane(outcomes: Sequence[Outcome]) -> tuple[float, float, float]:
 
 
 def _line(scores: Floats, right: Floats) -> tuple[float, float]:
-    """Slope and offset of a logistic regression on one number (n,)."""
+    """Slope, at least ``LEAST_SLOPE``, and offset of a logistic regression on one number (n,)."""
+    from scipy.optimize import brentq
     from sklearn.linear_model import LogisticRegression
 
     spread = float(scores.std()) or 1.0
     found = LogisticRegression(C=10.0).fit(scores[:, None] / spread, right)
-    return float(found.coef_[0, 0]) / spread, float(found.intercept_[0])
+    slope = float(found.coef_[0, 0]) / spread
+    if slope >= LEAST_SLOPE:
+        return slope, float(found.intercept_[0])
+
+    def excess(offset: float) -> float:
+        return sum(sigmoid(LEAST_SLOPE * score + offset) for score in scores.tolist()) - float(right.sum())
+
+    far = LEAST_SLOPE * float(np.abs(scores).max()) + LARGEST_LOG_ODDS
+    return LEAST_SLOPE, float(brentq(excess, -far, far))
 
 
 def _isotonic(outcomes: Sequence[Outcome], off_corpus: Sequence[Outcome]) -> Calibration:
