@@ -35,6 +35,8 @@ test-fast: install
 	$(TEST) -m "not slow"
 
 bench: install
+	$(BIN)/python benchmarks/generation.py
+	$(BIN)/python benchmarks/pruning.py
 	$(BIN)/python benchmarks/training_step.py
 
 check: install

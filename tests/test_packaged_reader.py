@@ -10,6 +10,7 @@ import pytest
 
 from mixrag import RAG, Models
 from mixrag.generator import PromptTemplate
+from mixrag.models import calibration_for, completed, defaults, models_digest, trained_for
 from mixrag.packaged import packaged_reader
 from mixrag.trained import read_trained
 from mixrag.training.run import starting_prompt
@@ -33,6 +34,7 @@ def test_it_is_there_with_its_card_and_small(reader: Path) -> None:
         "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
+        "confidence.json",
         "mixrag.json",
     }
     assert sum(path.stat().st_size for path in reader.iterdir()) <= 10_000_000
@@ -45,6 +47,16 @@ def test_it_brings_prompt_and_retrieval_settings(reader: Path) -> None:
     assert set(trained.settings) == {"temperature", "lexical", "lexical_temperature"}
 
 
+def test_its_confidence_is_that_of_the_default(reader: Path) -> None:
+    """With another reader, prompt or default setting it would have to be fitted anew."""
+    trained = trained_for(Models(), None)
+    assert trained is not None and trained.folder == reader
+    calibration = calibration_for(Models(), trained, None)
+    assert calibration is not None and calibration.method == "logistic" and 0 < calibration.threshold < 1
+    models = completed(Models(), trained)
+    assert calibration.differs(defaults(Models(), trained, None), models_digest(models)) is None
+
+
 def test_training_that_starts_from_it_keeps_its_prompt(reader: Path) -> None:
     assert asdict(starting_prompt(Models())) == read_trained(reader).prompt
     assert starting_prompt(Models(adapter="none")) == PromptTemplate()
@@ -53,7 +65,7 @@ def test_training_that_starts_from_it_keeps_its_prompt(reader: Path) -> None:
 
 def test_it_names_no_path_of_the_machine_that_made_it(reader: Path) -> None:
     texts = [path.read_text(encoding="utf-8") for path in reader.iterdir() if path.suffix in (".md", ".json")]
-    assert len(texts) == 3 and not any(re.search(r"(?<![\w.])/[a-z]\w*/", text) for text in texts)
+    assert len(texts) == 4 and not any(re.search(r"(?<![\w.])/[a-z]\w*/", text) for text in texts)
 
 
 @pytest.mark.slow

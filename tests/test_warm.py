@@ -152,6 +152,7 @@ def test_files_are_those_of_the_weights_at_hand(opened: Opened) -> None:
 
 def test_two_at_once_write_the_same_files(opened: Opened) -> None:
     with opened() as one, opened() as other, ThreadPoolExecutor(2) as pool:
+        assert one.generator is not other.generator  # loaded here: transformers cannot load two models at once
         found = [pool.submit(rag.warm) for rag in (one, other)]
         assert [each.result().passages for each in found] == [3, 3]
         assert one.info().warm[0] == 3 and not [*(one.store.directory / FOLDER).rglob(".writing-*")]
