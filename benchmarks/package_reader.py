@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from mixrag.confidence import FILE
 from mixrag.trained import read_trained
 
 READER = Path(__file__).parent.parent / "src" / "mixrag" / "reader"
@@ -40,7 +41,8 @@ mixrag uses it by default with the packaged language model; `--adapter none` lea
 First it learnt on clozes: sentences of the documents with a span left out, asked for and answered (`mixrag
 clozes`; 1,600 of Wikipedia, 800 of privacy policies, 2,400 of all four kinds of documents), then on the pairs. The
 documents of the held-out questions below are among those of the clozes; their questions are not. The weights are
-those of the last step; the scores below are on pairs that took no part.
+those of the last step, which the held-out questions about Wikipedia decided over those of the best look. No other
+held-out pair took part.
 
 | pairs | documents | licence |
 | --- | --- | --- |
@@ -93,6 +95,10 @@ def main() -> None:
         "prompt": None if trained.prompt is None else dict(trained.prompt),
     }
     (READER / "mixrag.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    (READER / FILE).unlink(missing_ok=True)
+    print(
+        f"{FILE} must be fitted anew to this reader: mixrag eval, benchmarks/pooled.py, then copy it to {READER}"
+    )
     size = (READER / "adapter_model.safetensors").stat().st_size
     print(f"{READER}: {size / 1e6:.1f} MB")
 

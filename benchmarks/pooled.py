@@ -20,7 +20,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from mixrag.confidence import FILE, Calibration, read_calibration, write_calibration
+from mixrag.confidence import FILE, Calibration, conditions, read_calibration, write_calibration
 from mixrag.evaluation.calibration import (
     COVERAGE,
     METHODS,
@@ -98,6 +98,7 @@ def main() -> None:
     if len(options.reports) < 2:
         raise SystemExit("expected two reports or more; found one: its own confidence.json is all there is")
     reports, unseen = [*map(Report, options.reports)], [*map(Report, options.unseen)]
+    refuse_unlike([*reports, *unseen])
     first = reports[0]
     records = {name: [*chain.from_iterable(report.records[name] for report in reports)] for name in first.records}
     off_corpus = records.pop(OFF_CORPUS)
@@ -110,7 +111,7 @@ def main() -> None:
     fitted = replace(
         fitted,
         fitted_on=f"{options.described or ', '.join(sources)} ({len(records[first.trusted])}, {right:.0f} right)",
-        models=models_of(reports),
+        models=models_of([*reports, *unseen]),
     )
     options.out.mkdir(parents=True, exist_ok=True)
     write_calibration(fitted, options.out / FILE)
@@ -147,6 +148,13 @@ def carried_over(report: Report, fitted: str, calibration: Calibration) -> str:
         f"{(outside < calibration.threshold).mean():.3f}" if len(outside) else "-",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def refuse_unlike(reports: Sequence[Report]) -> None:
+    """A calibration holds for one system with one set of settings."""
+    found = {json.dumps([each.trusted, conditions(Settings(**each.told["settings"]))]) for each in reports}
+    if len(found) > 1:
+        raise SystemExit(f"expected reports of one system with the same settings; found {len(found)} kinds")
 
 
 def models_of(reports: Sequence[Report]) -> str:
