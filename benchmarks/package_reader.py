@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,7 +40,8 @@ mixrag uses it by default with the packaged language model; `--adapter none` lea
 {data}
 
 First it learnt on clozes: sentences of the documents with a span left out, asked for and answered (`mixrag
-clozes`; 1,600 of Wikipedia, 800 of privacy policies, 2,400 of all four kinds of documents), then on the pairs. The
+clozes`; 1,600 of Wikipedia, 800 of privacy policies, 2,400 of all four kinds of documents), then on the pairs, of
+which 102 have no answer of 48 tokens or fewer and were left out. The
 documents of the held-out questions below are among those of the clozes; their questions are not. The weights are
 those of the last step, which the held-out questions about Wikipedia decided over those of the best look. No other
 held-out pair took part.
@@ -57,6 +59,11 @@ factual answers from plain prose are what it is good at; it does not reason over
 ## Scores
 
 {scores}
+
+## Confidence
+
+`confidence.json` is fitted on held-out answers of the four kinds together (not `demo`). How far it can be trusted
+is in docs/trust.md.
 
 ## Prompt and settings
 
@@ -85,7 +92,9 @@ def main() -> None:
         shutil.copyfile(trained.folder / "adapter" / name, READER / name)
     scores = options.scores.read_text(encoding="utf-8").strip() if options.scores else "See docs/results.md."
     parts = sections((trained.folder / "README.md").read_text(encoding="utf-8"))
-    card = CARD.format(data=parts["Data"], settings=parts["Settings"], scores=scores)
+    fitted = f"\\1, fitted: {trained.settings['temperature']:.4f} |"
+    settings = re.sub(r"(\| temperature \| [\d.]{1,6})\d* \|", fitted, parts["Settings"])
+    card = CARD.format(data=parts["Data"], settings=settings, scores=scores)
     (READER / "README.md").write_text(card, encoding="utf-8")
     config = {
         "format": 1,

@@ -435,7 +435,7 @@ def test_many_questions_get_the_answers_that_they_get_alone(rag: RAG, monkeypatc
     for changes in ({}, {"group": "all"}, {"k": 0}, {"switch": 0.3, "prune": 0.0}, {"decoder": "beam"}):
         alone = [rag.ask(question, **changes) for question in questions]
         for rows in (1, 64):
-            monkeypatch.setattr("mixrag.rag.ROWS_TOGETHER", rows)
+            monkeypatch.setattr("mixrag.together.ROWS", rows)
             for one, other in zip(rag.ask_many(questions, **changes), alone, strict=True):
                 assert (one.question, one.text) == (other.question, other.text)
                 assert one.log_prob == pytest.approx(other.log_prob, rel=1e-4, abs=1e-4)

@@ -14,7 +14,7 @@ from mixrag.decoding import greedy, scored
 from mixrag.generator import Generator
 from mixrag.mixture import Mixture, condition
 from mixrag.pruning import Pruning
-from mixrag.together import batches_by_rows, greedy_together
+from mixrag.together import Share, batches_by_rows, greedy_together
 from tables import toy_mixture
 
 LIMIT = 5
@@ -76,3 +76,15 @@ def test_batches_hold_at_most_so_many_rows_but_one_question_at_least() -> None:
         batches = list(batches_by_rows(mixtures, rows))
         assert [len(batch) for batch in batches] == sizes
         assert [each for batch in batches for each in batch] == mixtures
+
+
+def test_the_share_of_a_question_goes_on_by_itself(tiny_generator: Callable[[str], Generator]) -> None:
+    generator = tiny_generator("llama")
+    passages = [Passage(text, text, "/notes.txt", "Notes", 0, len(text)) for text in TEXTS]
+    branches = generator.start([generator.prompt(QUESTIONS[0], [passage], 20) for passage in passages])
+    share, rows, tokens = Share(branches, torch.tensor([3, 1])), torch.tensor([1, 1]), torch.tensor([7, 8])
+    expected = branches.part(torch.tensor([1, 1])).advance(torch.tensor([0, 1]), tokens).log_probs
+    torch.testing.assert_close(share.advance(rows, tokens).log_probs, expected, rtol=1e-4, atol=1e-4)
+    read = branches.part(torch.tensor([3, 1])).read((7, 8, 9))
+    torch.testing.assert_close(share.read((7, 8, 9)), read, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(share.log_probs, branches.log_probs[[3, 1]])

@@ -45,7 +45,12 @@ class Search:
 
 def greedy(mixture: Mixture, max_tokens: int, pruning: Pruning | None = None) -> Iterator[Step]:
     """The most probable next token of the mixture, until an answer ends."""
-    return _walk(mixture, max_tokens, lambda log_mixed: int(log_mixed.argmax()), pruning or Pruning())
+    return _walk(mixture, max_tokens, most_probable, pruning or Pruning())
+
+
+def most_probable(log_mixed: Tensor) -> int:
+    """The token that leads (V,) log p(next token)."""
+    return int(log_mixed.argmax())
 
 
 def sample(mixture: Mixture, max_tokens: int, seed: int, pruning: Pruning | None = None) -> Iterator[Step]:

@@ -36,13 +36,10 @@ from mixrag.page import explanation_page
 from mixrag.retriever import IndexKind, Retrieval, Retriever, StoreRetriever, describe_index, open_index
 from mixrag.settings import Settings
 from mixrag.streaming import Stream
-from mixrag.together import batches_by_rows, greedy_together
+from mixrag.together import greedy_in_batches
 from mixrag.warm import FOLDER as WARM
 from mixrag.warm import Warmed, attach, files_and_bytes, warm
 from mixrag.why import Why, why
-
-ROWS_TOGETHER = 64
-"""Passages that ``ask_many`` has in one batch of the language model: bounds its memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,8 +267,8 @@ class RAG:
     def ask_many(self, questions: Sequence[str], **changes: Any) -> list[Answer]:
         """Answer several questions, in their order, in less time than one by one.
 
-        With the greedy decoder the passages of as many questions as make up ``ROWS_TOGETHER`` are one batch of the
-        language model; other decoders, and ``samples``, go question by question. Raises as ``ask`` does.
+        With the greedy decoder the passages of several questions are one batch of the language model; other
+        decoders, and ``samples``, go question by question. Raises as ``ask`` does.
         """
         settings = self._settings(changes)
         if settings.decoder != "greedy" or settings.samples:
@@ -282,11 +279,7 @@ class RAG:
             self._condition(question, retrieval, settings)
             for question, retrieval in zip(questions, retrievals, strict=True)
         ]
-        written = [
-            (each.scored(), each.pruning.spent)
-            for batch in batches_by_rows(mixtures, ROWS_TOGETHER)
-            for each in greedy_together(batch, settings.max_tokens, settings.prune)
-        ]
+        written = greedy_in_batches(mixtures, settings.max_tokens, settings.prune)
         return [
             build_answer(scored, retrieval, settings, judge=found, pruned=spent)
             for (scored, spent), retrieval in zip(written, retrievals, strict=True)

@@ -13,10 +13,34 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from mixrag.decoding import Step, next_step, scored
+from mixrag.decoding import Step, most_probable, next_step, scored
 from mixrag.generator.protocol import Branches
 from mixrag.mixture import Front, Mixture, ScoredAnswer
 from mixrag.pruning import Pruning
+
+ROWS = 64
+"""Components in one batch of the language model: bounds its memory."""
+
+
+def greedy_in_batches(
+    mixtures: Sequence[Mixture], max_tokens: int, budget: float
+) -> Iterator[tuple[ScoredAnswer, float]]:
+    """Each answer of ``greedy_together`` with what it spent; as many mixtures at a time as make up ``ROWS``."""
+    for batch in batches_by_rows(mixtures, ROWS):
+        for written in greedy_together(batch, max_tokens, budget):
+            yield written.scored(), written.pruning.spent
+
+
+def batches_by_rows(mixtures: Sequence[Mixture], rows: int) -> Iterator[list[Mixture]]:
+    """The mixtures in their order, as many at a time as have at most ``rows`` components, but at least one."""
+    batch: list[Mixture] = []
+    for mixture in mixtures:
+        if batch and sum(len(each.components) for each in (*batch, mixture)) > rows:
+            yield batch
+            batch = []
+        batch.append(mixture)
+    if batch:
+        yield batch
 
 
 def greedy_together(mixtures: Sequence[Mixture], max_tokens: int, budget: float = 0.0) -> list[Written]:
@@ -34,7 +58,7 @@ def greedy_together(mixtures: Sequence[Mixture], max_tokens: int, budget: float 
     for position in range(max_tokens):
         under_way: list[tuple[Written, Front]] = []
         for written, front in zip([each for each in found if not each.ended], fronts, strict=True):
-            step = next_step(front, lambda log_mixed: int(log_mixed.argmax()), written.pruning)
+            step = next_step(front, most_probable, written.pruning)
             written.steps.append(step)
             if not written.ended:
                 under_way.append((written, front))
@@ -42,18 +66,6 @@ def greedy_together(mixtures: Sequence[Mixture], max_tokens: int, budget: float 
             break
         fronts = _advanced(under_way, position, max_tokens - position - 1)
     return found
-
-
-def batches_by_rows(mixtures: Sequence[Mixture], rows: int) -> Iterator[list[Mixture]]:
-    """The mixtures in their order, as many at a time as have at most ``rows`` components, but at least one."""
-    batch: list[Mixture] = []
-    for mixture in mixtures:
-        if batch and sum(len(each.components) for each in (*batch, mixture)) > rows:
-            yield batch
-            batch = []
-        batch.append(mixture)
-    if batch:
-        yield batch
 
 
 @dataclass(frozen=True)

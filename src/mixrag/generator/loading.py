@@ -25,9 +25,8 @@ from mixrag.trained import NO_ADAPTER, read_trained
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PASSAGE_CACHE = 1024
 """MiB for states of passages: about 300 of 150 tokens for the packaged model in bfloat16, 150 in float32."""
-SAME_LAW = {torch.float32: 1e-3}
-"""Twice the total variation that two ways to one law may differ by; ``ROUNDED`` in half precision."""
-ROUNDED = 0.1
+SAME, ROUNDED = 1e-3, 0.1
+"""Twice the total variation by which two ways to one law may differ, in float32 and in half precision."""
 UNLIMITED_CONTEXT = 2**20
 """Stands in where a model states no context length (T5's relative positions have none)."""
 
@@ -92,8 +91,9 @@ def with_passage_cache(generator: CausalGenerator, budget: int) -> CausalGenerat
         expected, law = (each.start(trial).log_probs.exp() for each in (whole, found))
     except Exception:  # whatever a model's own code raises at states that are not its own
         return whole
-    tolerance = SAME_LAW.get(generator.model.dtype, ROUNDED)
-    return replace(found) if bool(((expected - law).abs().sum(-1) < tolerance).all()) else whole
+    tolerance = SAME if generator.model.dtype == torch.float32 else ROUNDED
+    agree = bool(((expected - law).abs().sum(-1) < tolerance).all())
+    return replace(found) if agree else whole  # a copy, in whose cache the trial has left nothing
 
 
 def default_prompt(name: str | Path | None, adapter: str | Path | None) -> PromptTemplate:

@@ -173,6 +173,7 @@ def _trainable_generator(trainee: Trainee) -> TrainableGenerator:
         dtype="float32",
         device=models.device,
         adapter="none" if lora else models.adapter,
+        passage_cache=0,
     )
     start = starting_adapter(models) if lora else None
     return TrainableGenerator(cast(ModelGenerator, generator), trainee.settings, start)
