@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,10 @@ class Counting(RAG):
     def stream(self, question: str, **changes: Any) -> Any:
         self.asked += 1
         return super().stream(question, **changes)
+
+    def ask_many(self, questions: Sequence[str], **changes: Any) -> Any:
+        self.asked += len(questions)
+        return super().ask_many(questions, **changes)
 
     def _retrieve(self, question: str, settings: Settings) -> Any:
         self.retrieved += 1
@@ -230,12 +234,23 @@ def test_the_filter_of_a_pair_is_added_to_that_of_the_settings(rag: Counting) ->
 def test_records_are_written_as_they_come_and_not_computed_again(rag: Counting, tmp_path: Path) -> None:
     out, seen = tmp_path / "scores.jsonl", list[tuple[int, int]]()
     first = score_pairs(rag, [COD, EEL], {}, out=out, system="mine", progress=lambda *at: seen.append(at))
-    assert seen == [(1, 2), (2, 2)] and rag.asked == 2
+    assert seen == [(2, 2)] and rag.asked == 2
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(row["system"], row["question"]) for row in rows] == [("mine", COD.question), ("mine", EEL.question)]
     assert score_pairs(rag, [EEL, COD, EEL], {}, out=out, system="mine") == [first[1], first[0], first[1]]
     assert rag.asked == 2
     assert score_pairs(rag, [COD], {})[0].answer == first[0].answer and rag.asked == 3
+
+
+def test_questions_asked_together_have_the_records_that_they_have_alone(rag: Counting) -> None:
+    fish = replace(COD, where={"document": "cod.txt"}, document=None)
+    pairs = [COD, EEL, fish, COD, replace(EEL, answers=("nine crowns", "nine"))]
+    found = score_pairs(rag, pairs, {"prune": 0.0})
+    for pair, one in zip(pairs, found, strict=True):
+        alone = score_pair(rag, pair, {"prune": 0.0})
+        assert replace(one, seconds=alone.seconds) == alone
+    with pytest.raises(PairsError, match="at here:7"):
+        score_pairs(rag, [COD, replace(EEL, question="word " * 40, source="here:7")], {})
 
 
 def test_a_record_of_another_system_setting_or_pair_is_another(rag: Counting, tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def attribute_pairs(
         rag,
         pairs,
         changes,
-        lambda pair: attribute_pair(rag, pair, changes, methods),
+        lambda some: [attribute_pair(rag, pair, changes, methods) for pair in some],
         _attributed,
         out,
         system,

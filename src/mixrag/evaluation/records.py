@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mixrag.errors import MixragError
+from mixrag.generator.loading import chosen_dtype
 from mixrag.models import models_digest
 from mixrag.pairs import Pair, digest
 from mixrag.rag import RAG
@@ -25,37 +27,46 @@ def each_pair(
     rag: RAG,
     pairs: Sequence[Pair],
     changes: Mapping[str, Any],
-    compute: Callable[[Pair], T],
+    compute: Callable[[Sequence[Pair]], list[T]],
     record: Callable[[dict[str, Any]], T],
     out: Path | None,
     system: str,
     progress: Callable[[int, int], None] | None,
+    at_once: int = 1,
 ) -> list[T]:
     """What ``compute`` makes of every pair, in their order; ``record`` reads from ``out`` what was there.
 
+    ``compute`` gets at most ``at_once`` pairs, all with the same filter; ``progress`` is told after each time.
     ``out``, ``system`` and ``progress`` as in ``score_pairs``.
 
     Raises:
         MixragError: ``out`` is another kind of file, or as ``compute``.
     """
+    keys = [(system, fingerprint(rag, pair, changes)) for pair in pairs]
     done = {} if out is None else resume(out, record)
-    found = []
-    for number, pair in enumerate(pairs, 1):
-        key = system, fingerprint(rag, pair, changes)
-        if key not in done:
-            done[key] = compute(pair)
+    missing = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in done}
+    for batch in _batches(missing, at_once):
+        for key, each in zip(batch, compute([missing[key] for key in batch]), strict=True):
+            done[key] = each
             if out is not None:
-                append(out, key, done[key])
-        found.append(done[key])
+                append(out, key, each)
         if progress is not None:
-            progress(number, len(pairs))
-    return found
+            progress(sum(key in done for key in keys), len(keys))
+    return [done[key] for key in keys]
+
+
+def _batches(pairs: Mapping[tuple[str, str], Pair], size: int) -> Iterator[list[tuple[str, str]]]:
+    """The keys in their order, at most ``size`` at a time, those of unlike filters apart."""
+    for _, group in groupby(pairs, key=lambda key: pairs[key].where):
+        alike = list(group)
+        yield from (alike[first : first + size] for first in range(0, len(alike), size))
 
 
 def identity(rag: RAG) -> str:
     """A digest of models, store and index: answers of others are not taken for those of this system."""
     encoder = rag.store.encoder
-    content = [models_digest(rag.models), rag.models.dtype, rag.index_kind, rag.store.digest()]
+    content = [models_digest(rag.models), chosen_dtype(rag.models.dtype, rag.models.device)]
+    content += [rag.index_kind, rag.store.digest()]
     content.append(encoder.fingerprint if encoder else "none")
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from mixrag.matching import contains, exact_match, f1
 from mixrag.mixture import Mixture
 from mixrag.pairs import Pair
 from mixrag.rag import RAG
+
+ASKED_AT_ONCE = 16
+"""Questions that are asked together: a run that is cut off loses as many at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,8 @@ class Record:
     relevant: tuple[bool, ...]
     """Whether it is relevant."""
     seconds: float
-    """From the question to the whole answer; the gold answers' scores are not in it."""
+    """From the question to the whole answer, the gold answers' scores not in it; of questions that were asked
+    together, an equal share of what all took."""
 
 
 def score_pair(rag: RAG, pair: Pair, changes: Mapping[str, Any], recall_k: int = 20) -> Record:
@@ -75,17 +80,47 @@ def score_pair(rag: RAG, pair: Pair, changes: Mapping[str, Any], recall_k: int =
         MixragError: as ``RAG.ask``.
     """
     changes = with_filter(rag, pair, changes)
-    recall_k = 0 if changes.get("k", rag.settings.k) == 0 else recall_k
-    wider = {**changes, "k": recall_k, "max_outside": None}
-    rank = first_relevant(rag, pair, wider) if recall_k else None
-    try:
+    with _named(pair):
         start = time.perf_counter()
         answer = rag.ask(pair.question, **changes)
         seconds = time.perf_counter() - start
-        nll, nll_tokens = _gold_nll(rag, pair, answer, changes)
+    return _record(rag, pair, answer, seconds, changes, recall_k)
+
+
+def score_together(
+    rag: RAG, pairs: Sequence[Pair], changes: Mapping[str, Any], recall_k: int = 20
+) -> list[Record]:
+    """As ``score_pair`` of each of several pairs with one filter, whose questions are asked together."""
+    asked = with_filter(rag, pairs[0], changes)
+    try:
+        start = time.perf_counter()
+        answers = rag.ask_many([pair.question for pair in pairs], **asked)
+        seconds = (time.perf_counter() - start) / len(pairs)
+    except QuestionError:  # which does not say whose it is
+        return [score_pair(rag, pair, changes, recall_k) for pair in pairs]
+    return [
+        _record(rag, pair, answer, seconds, asked, recall_k) for pair, answer in zip(pairs, answers, strict=True)
+    ]
+
+
+@contextmanager
+def _named(pair: Pair) -> Iterator[None]:
+    """Say whose question or answer does not fit."""
+    try:
+        yield
     except QuestionError as error:
         found = f"{error.found} at {pair.source or repr(pair.question)}"
         raise PairsError(error.expected, found, f"{error.remedy}, or leave this pair out") from error
+
+
+def _record(
+    rag: RAG, pair: Pair, answer: Answer, seconds: float, changes: Mapping[str, Any], recall_k: int
+) -> Record:
+    recall_k = 0 if changes.get("k", rag.settings.k) == 0 else recall_k
+    wider = {**changes, "k": recall_k, "max_outside": None}
+    rank = first_relevant(rag, pair, wider) if recall_k else None
+    with _named(pair):
+        nll, nll_tokens = _gold_nll(rag, pair, answer, changes)
     return Record(
         question=pair.question,
         document=pair.document,
@@ -117,7 +152,7 @@ def score_pairs(
     system: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Record]:
-    """``score_pair`` of every pair, in their order.
+    """``score_pair`` of every pair, in their order, ``ASKED_AT_ONCE`` of them asked together.
 
     Args:
         rag: the system, with its settings.
@@ -127,13 +162,21 @@ def score_pairs(
             these settings, is not computed again; a last line cut off by a kill is. Models and store are not
             compared: give each its own file or system name.
         system: name of the system in ``out``.
-        progress: told (questions done, questions in all) after each.
+        progress: told (questions done, questions in all) now and then.
 
     Raises:
         MixragError: ``out`` is another kind of file, or as ``score_pair``.
     """
     return each_pair(
-        rag, pairs, changes, lambda pair: score_pair(rag, pair, changes), record_of, out, system, progress
+        rag,
+        pairs,
+        changes,
+        lambda some: score_together(rag, some, changes),
+        record_of,
+        out,
+        system,
+        progress,
+        ASKED_AT_ONCE,
     )
 
 
