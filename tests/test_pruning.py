@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -11,10 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enumeration import Toy, switches, toys
+from mixrag.corpus import Passage
 from mixrag.decoding import greedy, scored
-from mixrag.mixture import Front, Mixture
+from mixrag.generator import Generator
+from mixrag.mixture import Front, Mixture, condition
 from mixrag.probability import log_normalise, most_prunable, pruning_tv
 from mixrag.pruning import Pruning
+from mixrag.together import greedy_together
 from tables import toy_mixture
 
 quick = settings(max_examples=40, deadline=None)
@@ -102,6 +106,25 @@ def test_what_was_dropped_has_no_live_posterior_and_is_read_once() -> None:
     assert float(steps[-1].posterior.sum()) == pytest.approx(1.0)
     for _ in range(2):
         assert scored(mixture, steps, pruning).log_likelihood.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "t5"])
+@pytest.mark.parametrize("budget", [0.4, 0.95])
+def test_a_real_model_reads_what_it_left_out(
+    kind: str, budget: float, tiny_generator: Callable[[str], Generator]
+) -> None:
+    """Whether few or most components go, and whether other questions are rows of the same batch."""
+    texts = ("The river city is old.", "Short.", "Nobody wrote the letter twice. " * 3, "Its name is long.")
+    passages = [Passage(text, text, "/notes.txt", "Notes", 0, len(text)) for text in texts]
+    log_prior = torch.tensor([0.4, 0.25, 0.2, 0.15], dtype=torch.float64).log()
+    mixture = condition(tiny_generator(kind), "Who wrote it?", passages, log_prior)
+    pruning = Pruning(budget)
+    found = [(scored(mixture, list(greedy(mixture, 12, pruning)), pruning), pruning)]
+    found += [(each.scored(), each.pruning) for each in greedy_together([mixture, mixture], 12, budget)]
+    for answer, spent in found:
+        assert spent.spent > 0
+        again = mixture.score_tokens(answer.tokens)
+        torch.testing.assert_close(answer.log_likelihood, again.log_likelihood, rtol=0.0, atol=1e-4)
 
 
 @quick

@@ -21,6 +21,8 @@ from mixrag.probability import most_prunable
 
 WORTHWHILE = 4
 """At least one in so many components must go: what is left is copied."""
+MOST = 2
+"""Where at least one in so many goes, all rows are kept: to read a few too many costs less than a copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,9 @@ class Dropped:
     components: Tensor
     """(n,) their positions in the mixture."""
     branches: Branches
-    """Their rows, which have read all tokens before that one."""
+    """Rows that have read all tokens before that one."""
+    rows: Tensor
+    """(n,) those of the components."""
 
 
 class Pruning:
@@ -50,10 +54,14 @@ class Pruning:
         self._followed: Tensor | None = None
         self._read: list[tuple[Tensor, int, Tensor]] = []
 
-    def drop(self, front: Front, token: int, position: int, remaining: int) -> Tensor | None:
+    def drop(
+        self, front: Front, token: int, position: int, remaining: int, *, shared: bool = False
+    ) -> Tensor | None:
         """Drop what need not read ``token``, the ``position``-th of an answer with ``remaining`` more to come.
 
-        Returns (K',) places, among the components that the front follows, of those that go on; None: all do.
+        Returns (K',) places, among the components that the front follows, of those that go on; None: all do. Where
+        some are dropped, go on with a ``part`` of the front's branches: the branches themselves may be kept here,
+        unless they are ``shared`` with other answers.
         """
         if not self.budget:
             return None
@@ -65,7 +73,9 @@ class Pruning:
             return None
         followed = torch.arange(len(log_weights)) if self._followed is None else self._followed
         kept = torch.ones_like(log_weights, dtype=torch.bool).index_fill(0, gone, False).nonzero()[:, 0]
-        self.dropped.append(Dropped(position, followed[gone.cpu()], front.branches.part(gone)))
+        whole = not shared and len(gone) * MOST >= len(log_weights)
+        branches, rows = (front.branches, gone) if whole else (front.branches.part(gone), torch.arange(len(gone)))
+        self.dropped.append(Dropped(position, followed[gone.cpu()], branches, rows))
         self.spent += spent
         self._followed = followed[kept.cpu()]
         return kept
@@ -87,7 +97,8 @@ class Pruning:
 
 def _all_read(dropped: Dropped, tokens: Sequence[int]) -> Tensor:
     """(n, T') of the tokens from ``position`` on, a few rows at a time: each has a law over the vocabulary."""
-    rest = tokens[dropped.position :]
-    rows = torch.arange(len(dropped.components), device=dropped.branches.log_probs.device)
-    parts = rows.split(max(1, DISTRIBUTIONS_AT_ONCE // len(rest)))
-    return torch.cat([dropped.branches.part(part).read(rest).cpu() for part in parts])
+    rest, branches = tokens[dropped.position :], dropped.branches
+    count, most = len(branches.log_probs), max(1, DISTRIBUTIONS_AT_ONCE // len(rest))
+    if count <= most:
+        return branches.read(rest)[dropped.rows.to(branches.log_probs.device)].cpu()
+    return torch.cat([branches.part(some).read(rest).cpu() for some in dropped.rows.split(most)])

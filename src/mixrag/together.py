@@ -127,7 +127,7 @@ def _advanced(under_way: Sequence[tuple[Written, Front]], position: int, remaini
     rows, tokens, weights, log_priors = [], [], [], []
     for written, front in under_way:
         share, token = cast(Share, front.branches), written.steps[-1].token
-        kept = written.pruning.drop(front, token, position, remaining)
+        kept = written.pruning.drop(front, token, position, remaining, shared=True)
         if kept is not None:
             share = Share(share.branches, share.rows[kept])
             front = front.only(kept, share)

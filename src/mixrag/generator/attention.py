@@ -58,7 +58,7 @@ def grouped_attention(
         found: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return found
     together = query.reshape(rows, groups, heads // groups * new, size)
-    scores = (together @ key.transpose(-1, -2)).view(rows, heads, new, length)
+    scores = _products(together, key).reshape(rows, heads, new, length)
     # A mask is the lowest number of its type: half precision has no room to add a score to it.
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     scores = scores * (size**-0.5 if scaling is None else scaling)
@@ -70,6 +70,14 @@ def grouped_attention(
     weights = drop(scores.softmax(-1).to(value.dtype), dropout, module.training)
     mixed = weights.view(rows, groups, heads // groups * new, length) @ value
     return mixed.view(rows, heads, new, value.shape[-1]).transpose(1, 2).contiguous(), None
+
+
+def _products(queries: Tensor, keys: Tensor) -> Tensor:
+    """(R, G, N, L) inner products of queries (R, G, N, D) with keys (R, G, L, D)."""
+    if queries.shape[-2] >= queries.shape[-1]:
+        return queries @ keys.transpose(-1, -2)
+    # A transposed part of a buffer is copied first; with the keys on the left, the products are, fewer here.
+    return (keys @ queries.transpose(-1, -2)).transpose(-1, -2)
 
 
 def use_grouped_attention(model: Any) -> bool:
