@@ -28,7 +28,7 @@ class Models:
     question_encoder: str | Path | None = None
     generator: str | Path | None = None
     prompt: PromptTemplate | None = None
-    dtype: str = "float32"
+    dtype: str = "auto"
     device: str | None = None
     adapter: str | Path | None = None
     titles: bool | None = None

@@ -158,8 +158,12 @@ class AskingOptions:
     ] = None
     dtype: Annotated[
         str,
-        typer.Option(help="Numbers of the language model: float32, bfloat16, float16.", rich_help_panel=MODELS),
-    ] = "float32"
+        typer.Option(
+            help="Numbers of the language model: float32, bfloat16, float16, int8; auto = bfloat16 where the "
+            "processor multiplies it by itself, else float32.",
+            rich_help_panel=MODELS,
+        ),
+    ] = "auto"
     passage_cache: Annotated[
         int,
         typer.Option(

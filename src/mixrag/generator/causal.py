@@ -13,6 +13,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +225,8 @@ def _arguments(forward: Callable[..., Any]) -> frozenset[str]:
 
 def _weights(model: Any) -> int:
     """Other weights, other states: a hash of where each weight lies, and how often it was changed in place."""
-    places = [(each.data_ptr(), 0 if each.is_inference() else each._version) for each in model.parameters()]
+    tensors = chain(model.parameters(), model.buffers())
+    places = [(each.data_ptr(), 0 if each.is_inference() else each._version) for each in tensors]
     return hash((model.dtype, model.device, *places))
 
 

@@ -20,9 +20,11 @@ from mixrag.generator.seq2seq import Seq2SeqGenerator
 from mixrag.generator.template import PromptTemplate
 from mixrag.generator.tokens import PromptTokenizer
 from mixrag.packaged import GENERATOR, packaged_generator, packaged_reader
+from mixrag.processor import native_bfloat16
 from mixrag.trained import NO_ADAPTER, read_trained
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+AUTO, INT8 = "auto", "int8"
 PASSAGE_CACHE = 1024
 """MiB for states of passages: about 300 of 150 tokens for the packaged model in bfloat16, 150 in float32."""
 SAME, ROUNDED = 1e-3, 0.1
@@ -46,7 +48,8 @@ def load_generator(
         name: folder with a Hugging Face model, a GGUF file, or a hub name; None is the packaged
             SmolLM2-135M-Instruct. A GGUF file is converted once, into the cache folder (``MIXRAG_CACHE``).
         template: the prompt; None is the default one, or that of the packaged reader where it is used.
-        dtype: float32 (exact), bfloat16 or float16.
+        dtype: float32 (exact), bfloat16, float16, int8 (on processors; see ``int8.py``), or auto
+            (``chosen_dtype``).
         device: a torch device; None takes a GPU where there is one.
         adapter: folder with a peft LoRA adapter, which is added into the weights in float32; "none" for none.
             None is the packaged reader for the packaged model, and none for others.
@@ -54,10 +57,11 @@ def load_generator(
 
     Raises:
         ModelError: no usable model there, its packaged file is not installed, or the adapter does not fit it.
-        SettingError: an unknown ``dtype``, or ``passage_cache`` below zero.
+        SettingError: an unknown ``dtype``, int8 elsewhere than on a processor, or ``passage_cache`` below zero.
     """
-    if dtype not in DTYPES:
-        raise SettingError(f"dtype among {', '.join(DTYPES)}", repr(dtype), "choose one of them")
+    dtype = chosen_dtype(dtype, device)
+    if dtype == INT8 and not _on_processor(device):
+        raise SettingError("int8 on a processor", f"device {device or default_device()}", "choose bfloat16 there")
     if passage_cache < 0:
         raise SettingError("passage_cache of 0 MiB or more", f"{passage_cache}", "choose 0 to keep no passage")
     shown = GENERATOR if name is None else str(name)
@@ -68,7 +72,7 @@ def load_generator(
     if isinstance(source, Path) and source.is_file():
         source = converted_gguf(source)
     try:
-        found = _load(shown, str(source), template or _prompt_of(folder), DTYPES[dtype], device, folder)
+        found = _load(shown, str(source), template or _prompt_of(folder), dtype, device, folder)
     except MixragError:
         raise
     except Exception as error:
@@ -151,12 +155,13 @@ def _load(
     name: str,
     source: str,
     template: PromptTemplate,
-    dtype: torch.dtype,
+    numbers: str,
     device: str | None,
     adapter: Path | None,
 ) -> Generator:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
+    dtype = DTYPES[chosen_dtype(AUTO, device) if numbers == INT8 else numbers]  # of what is not rounded to int8
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     _refuse_text_encoder(name, config)
@@ -174,6 +179,10 @@ def _load(
     if adapter is not None:
         # Rounded once, after the sum: an adapter's product is small beside the weights.
         model = cast(merged(model, adapter, name), dtype)
+    if numbers == INT8:
+        from mixrag.generator.int8 import use_int8
+
+        model = use_int8(model)
     model = model.eval().to(device or default_device())
     tokens = PromptTokenizer(tokenizer, template, context_size(config, tokenizer), config.is_encoder_decoder)
     tokens.prompt("", (), 0)  # a chat template that fails should fail here
@@ -197,6 +206,25 @@ def _refuse_text_encoder(name: str, config: Any) -> None:
         raise ModelError(
             "a causal or seq2seq language model", f"the text encoder {name}", "use it as --encoder instead"
         )
+
+
+def chosen_dtype(dtype: str, device: str | None) -> str:
+    """The dtype asked for; of "auto" bfloat16, where the processor (or the GPU) multiplies it, else float32.
+
+    Raises:
+        SettingError: an unknown one.
+    """
+    if dtype not in (AUTO, *DTYPES, INT8):
+        expected = f"dtype among {', '.join((AUTO, *DTYPES, INT8))}"
+        raise SettingError(expected, repr(dtype), "choose one of them")
+    if dtype != AUTO:
+        return dtype
+    native = native_bfloat16() if _on_processor(device) else torch.cuda.is_available()
+    return "bfloat16" if native else "float32"
+
+
+def _on_processor(device: str | None) -> bool:
+    return torch.device(device or default_device()).type == "cpu"
 
 
 def default_device() -> str:
