@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mixrag.decoding import Search, beam
 from mixrag.generator import Prompt, PromptTemplate, Seq2SeqGenerator
-from mixrag.generator.loading import with_shared_prompts
+from mixrag.generator.loading import faster
 from mixrag.generator.tokens import PromptTokenizer
 from mixrag.mixture import Component, Mixture
 from side_by_side import Row, alternately, keep, seconds, show
@@ -79,13 +79,34 @@ def models(layers: int, width: int, vocabulary: int = 50_265) -> Models:
     config = BartConfig(vocab_size=vocabulary, d_model=width, tie_word_embeddings=False, **shape)
     model = BartForConditionalGeneration(config).eval()
     model.lm_head.weight.data.normal_(std=5 * width**-0.5)
-    model.model.decoder.embed_positions.weight.data.mul_(4.0)
-    model.final_logits_bias[0, [BOS, PAD, EOS]] = -1e4
+    for layer in model.model.decoder.layers:  # what is said must depend on single words of a passage
+        for part in ("q_proj", "k_proj", "out_proj"):
+            getattr(layer.encoder_attn, part).weight.data.mul_(4.0)
+    model.final_logits_bias[0, [BOS, PAD, EOS]] = -torch.inf
     tokens = PromptTokenizer(None, PromptTemplate(), 1024, keep_suffix=True)
-    ours = with_shared_prompts(
+    ours = faster(
         Seq2SeqGenerator("bart", deepcopy(model), tokens, frozenset({EOS}), EOS, (EOS,))
     )
     return Models(ours, model)
+
+
+def theirs(model: Any, question: Question, padded: int, beams: int, tokens: int) -> list[int]:
+    """The answer of transformers' RAG, with the same rules: no penalty of length, answers of ``tokens`` tokens."""
+    found = model.generate(
+        **question.padded(padded),
+        num_beams=beams,
+        do_sample=False,
+        length_penalty=0.0,
+        early_stopping=False,
+        decoder_start_token_id=EOS,
+        forced_bos_token_id=None,
+        forced_eos_token_id=None,
+        eos_token_id=EOS,
+        pad_token_id=PAD,
+        max_length=1 + tokens,
+    )
+    written: list[int] = found[0].tolist()[1:]
+    return written
 
 
 def rag(peer: Any, kind: str, k: int) -> Any:

@@ -96,13 +96,16 @@ def with_passage_cache(generator: CausalGenerator, budget: int) -> CausalGenerat
     return replace(found) if agree else whole  # a copy, in whose cache the trial has left nothing
 
 
-def with_shared_prompts(generator: Seq2SeqGenerator) -> Seq2SeqGenerator:
-    """The generator, its model keeping one copy of each prompt for all answers (``sharing.py``), where it can.
+def faster(generator: Seq2SeqGenerator) -> Seq2SeqGenerator:
+    """The generator, its model with packed weights (``packed.py``), and one copy of each prompt for all answers.
 
-    That is found by trial, as for passages: two answers from each of two prompts must have the laws they had.
+    The latter (``sharing.py``) where it can be, which is found by trial, as for passages: two answers from each of
+    two prompts must have the laws they had.
     """
+    from mixrag.generator.packed import use_packed_linears
     from mixrag.generator.sharing import FUSED, shares, use_shared_attention
 
+    use_packed_linears(generator.model)
     expected = _laws_of_two_answers(generator)
     try:
         shared = use_shared_attention(generator.model)
@@ -218,9 +221,7 @@ def _load(
 
             use_grouped_attention(model)
         return CausalGenerator(name, model, tokens, stop_tokens | {stop_token}, stop_token)
-    return with_shared_prompts(
-        Seq2SeqGenerator(name, model, tokens, stop_tokens, stop_token, decoder_start(model))
-    )
+    return faster(Seq2SeqGenerator(name, model, tokens, stop_tokens, stop_token, decoder_start(model)))
 
 
 def _refuse_text_encoder(name: str, config: Any) -> None:

@@ -43,7 +43,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         """Rows ``beam_idx`` (R',) in the place of all rows; the room behind the last token is not copied."""
         end, rows = self.get_seq_length(), beam_idx.to(self.buffer.device)
         buffer = self.buffer.new_empty(2, len(rows), *self.buffer.shape[2:])
-        buffer[:, :, :, :end] = self.buffer[:, :, :, :end].index_select(1, rows)
+        torch.index_select(self.buffer[:, :, :, :end], 1, rows, out=buffer[:, :, :, :end])
         self.buffer = buffer
         self._show(end)
 
