@@ -1,8 +1,8 @@
 """Linear layers in float32 on processors: weights kept a second time, in the order in which oneDNN reads them.
 
-torch multiplies float32 matrices by MKL, which on processors that are not Intel's reaches about half of what oneDNN
-does with such weights (``docs/benchmarks.md``), from one row to thousands. The numbers are the same up to the order
-of additions. The operators are those that torch's own compiler emits for a frozen model.
+torch multiplies float32 matrices by MKL, which on processors that are not Intel's may reach less than half of what
+oneDNN does with such weights (``docs/benchmarks.md``), from ten rows to hundreds. The numbers are the same up to
+the order of additions. The operators are those that torch's own compiler emits for a frozen model.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class PackedLinear(nn.Linear):
 
 
 def packed(layer: nn.Linear) -> Tensor:
-    """The layer's weight as oneDNN reads it; what it is known by is where the weight lies and how often it changed."""
+    """The layer's weight as oneDNN reads it, kept for as long as it lies where it lay and was not changed."""
     weight = layer.weight
     key = (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
     known = _PACKED.get(layer)

@@ -36,7 +36,11 @@ class Encoded:
 
     def of(self, prompts: Tensor) -> Encoded:
         """These prompts (P',), copied; the same ones in the same order are not."""
-        return self if is_identity(prompts, len(self.states)) else Encoded(self.states[prompts], self.attended[prompts])
+        return (
+            self
+            if is_identity(prompts, len(self.states))
+            else Encoded(self.states[prompts], self.attended[prompts])
+        )
 
 
 @dataclass(frozen=True)
