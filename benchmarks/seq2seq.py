@@ -3,9 +3,9 @@
     python benchmarks/seq2seq.py [--only token|sequence|rows|beams] [--rounds N] [--layers N] [--width N]
 
 Random weights of the shape of BART-base (six layers on each side, width 768, vocabulary 50,265), float32 for
-both. The output layer is drawn wide, so that laws are peaked and no two answers are nearly equal. Contexts are drawn
-with 150 to 300 tokens, padded to 300 for the peer, as its retriever gives them (``max_combined_length``), or all
-with 200 and no padding. An answer has a fixed number of tokens: what ends it has probability e^-10000.
+both. The output layer is drawn wide, so that laws are peaked and no two answers are nearly equal. Contexts are
+drawn with 150 to 300 tokens, padded to 300 for the peer, as its retriever gives them (``max_combined_length``), or
+all with 200 and no padding. An answer has a fixed number of tokens: what ends it has probability e^-10000.
 
 token: ``RagTokenForGeneration``, which must write identical tokens. sequence: ``RagSequenceForGeneration``
 (thorough decoding), whose likelihood of an answer must be ours. rows: log p(y|x) of both answers at equal rows of
@@ -18,6 +18,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -159,8 +160,8 @@ def token(models: Models, rounds: int) -> list[Row]:
             "3 RAG-Token",
             f"K=10, {BEAMS} beams, {TOKENS} tokens, {kind.words}",
             ">= 2.5",
-            timed(lambda question: ours(models, question, 1.0, BEAMS), questions),
-            timed(lambda question: theirs(rag, question, BEAMS), questions),
+            timed(partial(ours, models, switch=1.0, beams=BEAMS), questions),
+            timed(partial(theirs, rag, beams=BEAMS), questions),
             rounds,
         )
         rows.append(row)
@@ -190,8 +191,8 @@ def sequence(models: Models, rounds: int) -> list[Row]:
             "4 RAG-Sequence",
             f"K=5, {beams} beams (peer {BEAMS}), {TOKENS} tokens, {kind.words}",
             ">= 10",
-            timed(lambda question, beams=beams: ours(models, question, 0.0, beams), questions),
-            timed(lambda question: theirs(rag, question, BEAMS), questions),
+            timed(partial(ours, models, switch=0.0, beams=beams), questions),
+            timed(partial(theirs, rag, beams=BEAMS), questions),
             rounds,
         )
         rows.append(row)
@@ -297,8 +298,8 @@ def by_beams(models: Models, rounds: int) -> list[Row]:
             "3 RAG-Token, one token",
             f"K=10, {beams} beams, {EQUAL.words}",
             "",
-            a_token(lambda tokens, beams=beams: ours(models, question, 1.0, beams, tokens)),
-            a_token(lambda tokens, beams=beams: theirs(rag, question, beams, tokens)),
+            a_token(partial(ours, models, question, 1.0, beams)),
+            a_token(partial(theirs, rag, question, beams)),
             rounds,
         )
         rows.append(row)
