@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mixrag.errors import SettingError
 from mixrag.mixture import Front, Mixture, ScoredAnswer
+from mixrag.probability import log_sum
 from mixrag.pruning import Pruning
 
 
@@ -165,28 +166,29 @@ def _extend(
     """All that end now, the ``width`` best that go on, and the log-probability of the best that is pruned."""
     device = front.log_weights.device
     before = torch.tensor([h.log_prob for h in live], dtype=torch.float64, device=device)
-    scores = before[:, None] + front.log_mixed()  # (W, V)
     stops = torch.tensor(sorted(front.mixture.generator.stop_tokens), dtype=torch.long, device=device)
-    ends = _grid(len(live), stops, scores.shape[1])
-    ended = _continued(front, live, scores, ends[scores.flatten()[ends] > -math.inf])
-    scores[:, stops] = -math.inf
-    best = scores.flatten().topk(min(width + 1, scores.numel()))
-    possible = best.indices[best.values > -math.inf]
-    next_best = float(best.values[width]) if len(best.values) > width else -math.inf
-    return ended, _continued(front, live, scores, possible[:width]), next_best
+    ended = _ended(front, live, before, stops)
+    values, parents, tokens = front.leading(before, width + 1, stops)
+    next_best = float(values[width]) if len(values) > width else -math.inf
+    return ended, _continued(front, live, values[:width], parents[:width], tokens[:width]), next_best
 
 
-def _grid(answers: int, tokens: Tensor, vocabulary: int) -> Tensor:
-    return (torch.arange(answers, device=tokens.device)[:, None] * vocabulary + tokens).flatten()
+def _ended(front: Front, live: list[_Hypothesis], before: Tensor, stops: Tensor) -> list[_Hypothesis]:
+    """Every live answer with every token that ends it and is possible."""
+    parents = torch.arange(len(live), device=stops.device).repeat_interleave(len(stops))
+    tokens = stops.repeat(len(live))
+    values = before[parents] + log_sum(front.log_weights[parents] + front.likelihood(parents, tokens), -1)
+    possible = values > -math.inf
+    return _continued(front, live, values[possible], parents[possible], tokens[possible])
 
 
-def _continued(front: Front, live: list[_Hypothesis], scores: Tensor, flat: Tensor) -> list[_Hypothesis]:
-    parents, tokens = flat // scores.shape[1], flat % scores.shape[1]
+def _continued(
+    front: Front, live: list[_Hypothesis], values: Tensor, parents: Tensor, tokens: Tensor
+) -> list[_Hypothesis]:
     columns = front.likelihood(parents, tokens).cpu()
-    values = scores.flatten()[flat].tolist()
     return [
         _Hypothesis(p, (*live[p].tokens, t), value, (*live[p].columns, column))
-        for p, t, value, column in zip(parents.tolist(), tokens.tolist(), values, columns, strict=True)
+        for p, t, value, column in zip(parents.tolist(), tokens.tolist(), values.tolist(), columns, strict=True)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,6 +14,7 @@ from mixrag.corpus.passage import Passage
 from mixrag.generator.protocol import Branches, Generator, Prompt
 from mixrag.probability import (
     is_certainly_best,
+    leading,
     log_answer_likelihood,
     log_leave_one_out,
     log_marginal,
@@ -193,6 +195,18 @@ class Front:
     def log_mixed(self) -> Tensor:
         """(W, V) log p(next token | x, answer so far)."""
         return log_mix(self.log_weights, self.log_probs())
+
+    def leading(self, log_before: Tensor, count: int, never: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The ``count`` most probable continuations of W answers with log-probabilities ``log_before`` (W,).
+
+        The tokens ``never`` (N,) are left out, and what is impossible. Returns (C,) log-probabilities of the
+        continued answers, most probable first, which answers they continue, and by which tokens.
+        """
+        rows: Tensor = self.branches.log_probs.unflatten(0, self.log_weights.shape)
+        size = rows.shape[-1]
+        values, places = leading(log_before, self.log_weights, rows, min(count, len(rows) * size), never)
+        possible = values > -math.inf
+        return values[possible], places[possible] // size, places[possible] % size
 
     def likelihood(self, answers: Tensor, tokens: Tensor) -> Tensor:
         """(W', K) log p(token | x, z_j, answer so far) for chosen answers (W',) and their tokens (W',)."""

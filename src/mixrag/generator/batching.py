@@ -63,14 +63,25 @@ def pad_right(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tens
 
 def part_of(cache: Any, rows: Tensor) -> Any:
     """A transformers cache with copies of these rows; the cache itself stays as it is."""
-    part = copy(cache)
-    for name in ("self_attention_cache", "cross_attention_cache"):  # of an encoder-decoder model
-        if hasattr(part, name):
-            setattr(part, name, part_of(getattr(part, name), rows))
-    if "layers" in vars(part):
-        part.layers = [copy(layer) for layer in part.layers]
-        part.reorder_cache(rows)
+    part = copy_of(cache)
+    part.reorder_cache(rows)
     return part
+
+
+def copy_of(cache: Any) -> Any:
+    """A transformers cache whose layers can be given other rows without a change to those of ``cache``."""
+    found = copy(cache)
+    for name in ("self_attention_cache", "cross_attention_cache"):  # of an encoder-decoder model
+        if hasattr(found, name):
+            setattr(found, name, copy_of(getattr(found, name)))
+    if "layers" in vars(found):
+        found.layers = [copy(layer) for layer in found.layers]
+    return found
+
+
+def is_identity(rows: Tensor, size: int) -> bool:
+    """True where the rows ``rows`` (R',) are all ``size`` rows in their order."""
+    return len(rows) == size and bool((rows == torch.arange(size, device=rows.device)).all())
 
 
 def batches_by_length(lengths: Sequence[int], tokens: int, rows: int) -> list[list[int]]:

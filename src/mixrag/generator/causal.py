@@ -25,6 +25,7 @@ from mixrag.generator.batching import (
     SCORED_TOKENS_AT_ONCE,
     batches_by_length,
     in_batches,
+    is_identity,
     log_probs_of,
     pad_right,
     part_of,
@@ -46,7 +47,7 @@ class CausalBranches:
 
     def advance(self, rows: Tensor, tokens: Tensor) -> CausalBranches:
         """See ``Branches.advance``."""
-        if not _is_identity(rows, len(self.attended)):
+        if not is_identity(rows, len(self.attended)):
             self.cache.reorder_cache(rows)
         attended = torch.nn.functional.pad(self.attended[rows], (0, 1), value=True)
         return CausalBranches(self.model, self.cache, attended, self._next(tokens, attended))
@@ -232,7 +233,3 @@ def _weights(model: Any) -> int:
 
 def _log_softmax(logits: Tensor) -> Tensor:
     return logits.float().log_softmax(-1)
-
-
-def _is_identity(rows: Tensor, size: int) -> bool:
-    return len(rows) == size and bool((rows == torch.arange(size, device=rows.device)).all())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mixrag.errors import MixragError, ModelError, SettingError
 from mixrag.generator.adapter import cast, check_adapter, merged
@@ -95,9 +96,43 @@ def with_passage_cache(generator: CausalGenerator, budget: int) -> CausalGenerat
         expected, law = (each.start(trial).log_probs.exp() for each in (whole, found))
     except Exception:  # whatever a model's own code raises at states that are not its own
         return whole
-    tolerance = SAME if generator.model.dtype == torch.float32 else ROUNDED
-    agree = bool(((expected - law).abs().sum(-1) < tolerance).all())
+    agree = _agree(generator.model, expected, law)
     return replace(found) if agree else whole  # a copy, in whose cache the trial has left nothing
+
+
+def faster(generator: Seq2SeqGenerator) -> Seq2SeqGenerator:
+    """The generator, its model with packed weights (``packed.py``), and one copy of each prompt for all answers.
+
+    The latter (``sharing.py``) where it can be, which is found by trial, as for passages: two answers from each of
+    two prompts must have the laws they had.
+    """
+    from mixrag.generator.packed import use_packed_linears
+    from mixrag.generator.sharing import FUSED, shares, use_shared_attention
+
+    use_packed_linears(generator.model)
+    expected = _laws_of_two_answers(generator)
+    try:
+        shared = use_shared_attention(generator.model)
+        agree = shared and _agree(generator.model, expected, _laws_of_two_answers(generator))
+    except Exception:  # whatever a model's own code raises at fewer keys than rows
+        agree = False
+    if not agree and shares(generator.model):
+        generator.model.set_attn_implementation(FUSED)
+    return generator
+
+
+def _laws_of_two_answers(generator: Seq2SeqGenerator) -> Tensor:
+    """(4, V) of two answers from each of two prompts, which have changed places."""
+    branches = generator.start([Prompt((), (1, 2, 3, 4, 5, 6, 7), (8, 9)), Prompt((), (1, 2), (8, 9))])
+    device = branches.log_probs.device
+    for rows, tokens in (((0, 1, 0, 1), (3, 3, 4, 4)), ((2, 3, 0, 1), (5, 5, 6, 6))):
+        branches = branches.advance(torch.tensor(rows, device=device), torch.tensor(tokens, device=device))
+    return branches.log_probs.exp()
+
+
+def _agree(model: Any, expected: Tensor, laws: Tensor) -> bool:
+    tolerance = SAME if model.dtype == torch.float32 else ROUNDED
+    return bool(((expected - laws).abs().sum(-1) < tolerance).all())
 
 
 def default_prompt(name: str | Path | None, adapter: str | Path | None) -> PromptTemplate:
@@ -195,7 +230,7 @@ def _load(
 
             use_grouped_attention(model)
         return CausalGenerator(name, model, tokens, stop_tokens | {stop_token}, stop_token)
-    return Seq2SeqGenerator(name, model, tokens, stop_tokens, stop_token, decoder_start(model))
+    return faster(Seq2SeqGenerator(name, model, tokens, stop_tokens, stop_token, decoder_start(model)))
 
 
 def _refuse_text_encoder(name: str, config: Any) -> None:

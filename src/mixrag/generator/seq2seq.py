@@ -7,45 +7,70 @@ so that an answer's probability is that of its text and its end.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from mixrag.corpus.passage import Passage
 from mixrag.errors import QuestionError
 from mixrag.generator.base import ModelGenerator
-from mixrag.generator.batching import log_probs_of, pad_right, part_of
+from mixrag.generator.batching import batches_by_length, copy_of, is_identity, log_probs_of, pad_right
 from mixrag.generator.protocol import Prompt
+from mixrag.generator.sharing import layout, shares
+
+ENCODED_AT_ONCE = 512
+"""Tokens that the encoder reads in one batch on a processor."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the encoder has read: P prompts."""
+
+    states: Tensor
+    """(P, S, D)."""
+    attended: Tensor
+    """(P, S) bool: False at padding."""
+
+    def of(self, prompts: Tensor) -> Encoded:
+        """These prompts (P',), copied; the same ones in the same order are not."""
+        return (
+            self
+            if is_identity(prompts, len(self.states))
+            else Encoded(self.states[prompts], self.attended[prompts])
+        )
 
 
 @dataclass(frozen=True)
 class Seq2SeqBranches:
-    """Rows of a decoder with its cache, and the encoder's states they attend to."""
+    """Rows of a decoder with its cache, and the prompts they attend to."""
 
     model: Any
     cache: Any
-    encoded: Tensor
-    """(R, S, D) encoder states."""
-    attended: Tensor
-    """(R, S) bool: False at the encoder's padding."""
+    """Of the answers R rows, of the prompts P."""
+    encoded: Encoded
+    prompts: Tensor
+    """(R,) the prompt of each row, in the order (W, P)."""
     log_probs: Tensor
     """(R, V)."""
 
     @torch.inference_mode()
     def advance(self, rows: Tensor, tokens: Tensor) -> Seq2SeqBranches:
         """See ``Branches.advance``."""
-        self.cache.reorder_cache(rows)
-        encoded, attended = self.encoded[rows], self.attended[rows]
-        logits, cache = _decode(self.model, tokens.unsqueeze(1), encoded, attended, self.cache)
-        return Seq2SeqBranches(self.model, cache, encoded, attended, logits[:, -1].log_softmax(-1))
+        if not is_identity(rows, len(self.prompts)):
+            self.cache.self_attention_cache.reorder_cache(rows)
+        chosen = self._of(self.cache, rows)
+        logits, cache = _decode(self.model, tokens.unsqueeze(1), chosen.encoded, self.cache)
+        return replace(chosen, cache=cache, log_probs=logits[:, -1].log_softmax(-1))
 
     @torch.inference_mode()
     def part(self, rows: Tensor) -> Seq2SeqBranches:
         """See ``Branches.part``."""
-        cache = part_of(self.cache, rows)
-        return Seq2SeqBranches(self.model, cache, self.encoded[rows], self.attended[rows], self.log_probs[rows])
+        cache = copy_of(self.cache)
+        cache.self_attention_cache.reorder_cache(rows)  # a copy even of all rows: their buffers are written into
+        return replace(self._of(cache, rows), log_probs=self.log_probs[rows])
 
     @torch.inference_mode()
     def read(self, tokens: Sequence[int]) -> Tensor:
@@ -54,9 +79,18 @@ class Seq2SeqBranches:
         if len(tokens) == 1:
             return first
         rows = torch.tensor(tokens[:-1], device=first.device).expand(len(first), -1)
-        logits, _ = _decode(self.model, rows, self.encoded, self.attended, self.cache)
+        logits, _ = _decode(self.model, rows, self.encoded, self.cache)
         rest = log_probs_of(logits, [tokens[1:]] * len(first), [0] * len(first))
         return torch.cat([first, rest], -1)
+
+    def _of(self, cache: Any, rows: Tensor) -> Seq2SeqBranches:
+        """What the rows ``rows`` attend to; in the prompts' part of ``cache`` only what changes is copied."""
+        prompts = self.prompts[rows]
+        kept = layout(prompts) if shares(self.model) else prompts
+        if not is_identity(kept, len(self.encoded.states)):
+            cache.cross_attention_cache.reorder_cache(kept)
+        order = torch.arange(len(kept), device=rows.device).repeat(len(rows) // len(kept))
+        return replace(self, cache=cache, encoded=self.encoded.of(kept), prompts=order)
 
 
 @dataclass(frozen=True)
@@ -84,36 +118,54 @@ class Seq2SeqGenerator(ModelGenerator):
 
     def token_log_probs(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
         """See ``ModelGenerator.token_log_probs``."""
-        encoded, attended = self._encode(prompts)
+        encoded = self._encode(prompts)
         # Padding stands behind an answer: what is read there is never scored.
-        ids, _ = pad_right([(*self.decoder_start, *answer[:-1]) for answer in answers], encoded.device)
-        logits, _ = _decode(self.model, ids, encoded, attended, None)
+        ids, _ = pad_right([(*self.decoder_start, *answer[:-1]) for answer in answers], encoded.states.device)
+        logits, _ = _decode(self.model, ids, encoded, None)
         return log_probs_of(logits, answers, [len(self.decoder_start) - 1] * len(answers))
 
     @torch.inference_mode()
     def start(self, prompts: Sequence[Prompt]) -> Seq2SeqBranches:
         """See ``Generator.start``."""
         from transformers import DynamicCache, EncoderDecoderCache
+        from transformers.cache_utils import Cache
 
-        encoded, attended = self._encode(prompts)
+        from mixrag.generator.states import GrowingLayer
+
+        encoded = self._encode(prompts)
         # Not made from the configuration: T5's counts the encoder's layers.
-        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        read = torch.tensor(self.decoder_start, device=encoded.device).expand(len(prompts), -1)
-        logits, cache = _decode(self.model, read, encoded, attended, cache)
-        return Seq2SeqBranches(self.model, cache, encoded, attended, logits[:, -1].log_softmax(-1))
+        cache = EncoderDecoderCache(Cache(layer_class_to_replicate=GrowingLayer), DynamicCache())
+        order = torch.arange(len(prompts), device=encoded.states.device)
+        read = torch.tensor(self.decoder_start, device=order.device).expand(len(prompts), -1)
+        logits, cache = _decode(self.model, read, encoded, cache)
+        return Seq2SeqBranches(self.model, cache, encoded, order, logits[:, -1].log_softmax(-1))
 
-    def _encode(self, prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
+    def _encode(self, prompts: Sequence[Prompt]) -> Encoded:
+        """All prompts, each once; on a processor those of like length together, and few at a time."""
+        lengths = torch.tensor([len(prompt.tokens) for prompt in prompts], device=self.model.device)
+        longest = int(lengths.max())
+        at_once = ENCODED_AT_ONCE if self.model.device.type == "cpu" else longest * len(prompts)
+        batches = batches_by_length(lengths.tolist(), at_once, len(prompts))
+        states = [self._read([prompts[i] for i in batch], longest) for batch in batches]
+        places = torch.tensor([i for batch in batches for i in batch], device=lengths.device).argsort()
+        attended = torch.arange(longest, device=lengths.device) < lengths.unsqueeze(1)
+        return Encoded(torch.cat(states)[places], attended)
+
+    def _read(self, prompts: Sequence[Prompt], longest: int) -> Tensor:
+        """(R, longest, D) encoder states, zero behind the longest of these prompts."""
         ids, attended = pad_right([prompt.tokens for prompt in prompts], self.model.device)
-        states = self.model.get_encoder()(input_ids=ids, attention_mask=attended.long())
-        return states.last_hidden_state, attended
+        states = self.model.get_encoder()(input_ids=ids, attention_mask=attended.long()).last_hidden_state
+        return pad(states, (0, 0, 0, longest - states.shape[1]))
 
 
-def _decode(model: Any, ids: Tensor, encoded: Tensor, attended: Tensor, cache: Any) -> tuple[Tensor, Any]:
+def _decode(model: Any, ids: Tensor, encoded: Encoded, cache: Any) -> tuple[Tensor, Any]:
     from transformers.modeling_outputs import BaseModelOutput
 
+    # A mask of four dimensions is taken as it is, also for more rows than there are prompts.
+    attended = encoded.attended[:, None, None] if shares(model) else encoded.attended.long()
     output = model(
-        encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
-        attention_mask=attended.long(),
+        encoder_outputs=BaseModelOutput(last_hidden_state=encoded.states),
+        attention_mask=attended,
         decoder_input_ids=ids,
         past_key_values=cache,
         use_cache=cache is not None,

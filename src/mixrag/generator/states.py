@@ -40,9 +40,11 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         return self.keys, self.values
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Rows ``beam_idx`` (R',) in the place of all rows."""
-        end = self.get_seq_length()
-        self.buffer = self.buffer.index_select(1, beam_idx.to(self.buffer.device))
+        """Rows ``beam_idx`` (R',) in the place of all rows; the room behind the last token is not copied."""
+        end, rows = self.get_seq_length(), beam_idx.to(self.buffer.device)
+        buffer = self.buffer.new_empty(2, len(rows), *self.buffer.shape[2:])
+        torch.index_select(self.buffer[:, :, :, :end], 1, rows, out=buffer[:, :, :, :end])
+        self.buffer = buffer
         self._show(end)
 
     def batch_select_indices(self, indices: Tensor) -> None:

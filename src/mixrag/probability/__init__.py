@@ -10,6 +10,7 @@ from mixrag.probability.bounds import (
     pruning_tv,
     truncation_tv,
 )
+from mixrag.probability.leading import leading
 from mixrag.probability.logspace import log_difference, log_normalise, log_sum, log_sum_others
 from mixrag.probability.objective import (
     Responsibilities,
@@ -53,6 +54,7 @@ __all__ = [
     "fewest_kept",
     "is_certainly_best",
     "kept_branches",
+    "leading",
     "log_answer_likelihood",
     "log_any_marginal",
     "log_backward",
