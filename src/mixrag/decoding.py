@@ -49,23 +49,26 @@ def greedy(mixture: Mixture, max_tokens: int, pruning: Pruning | None = None) ->
     return _walk(mixture, max_tokens, most_probable, pruning or Pruning())
 
 
-def most_probable(log_mixed: Tensor) -> int:
-    """The token that leads (V,) log p(next token)."""
-    return int(log_mixed.argmax())
+def most_probable(front: Front) -> int:
+    """The token that leads log p(next token) of the one answer of a front."""
+    weights = front.log_weights
+    nothing = torch.tensor([], dtype=torch.long, device=weights.device)
+    _, _, tokens = front.leading(weights.new_zeros(1), 1, nothing)
+    return int(tokens[0]) if len(tokens) else int(front.log_mixed()[0].argmax())
 
 
 def sample(mixture: Mixture, max_tokens: int, seed: int, pruning: Pruning | None = None) -> Iterator[Step]:
     """Answers drawn from p(y | x) itself, one token at a time; equal seeds give equal answers."""
     source = torch.Generator().manual_seed(seed)
 
-    def draw(log_mixed: Tensor) -> int:
-        probabilities = log_mixed.exp().cpu()
+    def draw(front: Front) -> int:
+        probabilities = front.log_mixed()[0].exp().cpu()
         return int(torch.multinomial(probabilities / probabilities.sum(), 1, generator=source))
 
     return _walk(mixture, max_tokens, draw, pruning or Pruning())
 
 
-def _walk(mixture: Mixture, max_tokens: int, choose: Callable[[Tensor], int], pruning: Pruning) -> Iterator[Step]:
+def _walk(mixture: Mixture, max_tokens: int, choose: Callable[[Front], int], pruning: Pruning) -> Iterator[Step]:
     front = Front.start(mixture)
     for position in range(max_tokens):
         step = next_step(front, choose, pruning)
@@ -79,14 +82,14 @@ def _walk(mixture: Mixture, max_tokens: int, choose: Callable[[Tensor], int], pr
             front = front.advance(torch.tensor([0]), torch.tensor([step.token]))
 
 
-def next_step(front: Front, choose: Callable[[Tensor], int], pruning: Pruning) -> Step:
-    """The next token of the one answer of a front; ``choose`` takes (V,) log p(next token)."""
-    log_mixed, size = front.log_mixed()[0], len(front.mixture.components)
-    token = choose(log_mixed)
-    only, chosen = (torch.tensor([each], device=log_mixed.device) for each in (0, token))
-    likelihood = pruning.spread(front.likelihood(only, chosen)[0], size, math.nan).cpu()
+def next_step(front: Front, choose: Callable[[Front], int], pruning: Pruning) -> Step:
+    """The next token of the one answer of a front, as ``choose`` finds it there."""
+    token, size = choose(front), len(front.mixture.components)
+    only, chosen = (torch.tensor([each], device=front.log_weights.device) for each in (0, token))
+    under_each = front.likelihood(only, chosen)[0]
+    likelihood = pruning.spread(under_each, size, math.nan).cpu()
     posterior = pruning.spread(front.filtered(only, chosen)[0].exp(), size, 0.0).cpu()
-    return Step(token, float(log_mixed[token]), likelihood, posterior)
+    return Step(token, float(log_sum(front.log_weights[0] + under_each, 0)), likelihood, posterior)
 
 
 def scored(mixture: Mixture, steps: Iterable[Step], pruning: Pruning | None = None) -> ScoredAnswer:

@@ -14,6 +14,7 @@ from torch import nn
 import tiny_models
 from mixrag.generator import Generator, packed
 from mixrag.generator.packed import PackedLinear, use_packed_linears
+from mixrag.processor import native_bfloat16
 
 pytestmark = pytest.mark.skipif(not packed._available(), reason="torch without oneDNN")
 
@@ -93,7 +94,31 @@ def test_a_copy_has_weights_of_its_own(pair: tuple[Any, Any]) -> None:
     assert again.state_dict().keys() == plain.state_dict().keys()
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.skipif(not native_bfloat16(), reason="a processor without bfloat16")
+def test_bfloat16_where_the_processor_has_it() -> None:
+    torch.manual_seed(0)
+    plain = Model(torch.bfloat16)
+    fast = deepcopy(plain)
+    assert use_packed_linears(fast)
+    given = torch.randn(5, 24, dtype=torch.bfloat16)
+    with torch.inference_mode():
+        torch.testing.assert_close(fast.layers(given), plain.layers(given))
+        assert fast.layers(given.to(torch.bfloat16)).dtype == torch.bfloat16
+    assert is_packed(fast.layers[0])
+
+
+def test_bfloat16_is_left_alone_where_it_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "native_bfloat16", lambda: False)
+    assert not use_packed_linears(Model(torch.bfloat16))
+
+
+def test_a_model_too_large_to_keep_twice_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "LARGEST", 4 * (24 * 40 + 40 * 12) - 1)
+    model = Model()
+    assert not use_packed_linears(model) and type(model.layers[0]) is nn.Linear
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_other_number_formats_are_left_alone(dtype: torch.dtype) -> None:
     model = Model(dtype)
     assert not use_packed_linears(model)

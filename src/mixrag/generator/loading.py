@@ -16,6 +16,7 @@ from torch import Tensor
 from mixrag.errors import MixragError, ModelError, SettingError
 from mixrag.generator.adapter import cast, check_adapter, merged
 from mixrag.generator.causal import CausalGenerator
+from mixrag.generator.packed import use_packed_linears
 from mixrag.generator.protocol import Generator, Prompt
 from mixrag.generator.seq2seq import Seq2SeqGenerator
 from mixrag.generator.template import PromptTemplate
@@ -106,7 +107,6 @@ def faster(generator: Seq2SeqGenerator) -> Seq2SeqGenerator:
     The latter (``sharing.py``) where it can be, which is found by trial, as for passages: two answers from each of
     two prompts must have the laws they had.
     """
-    from mixrag.generator.packed import use_packed_linears
     from mixrag.generator.sharing import FUSED, shares, use_shared_attention
 
     use_packed_linears(generator.model)
@@ -225,6 +225,7 @@ def _load(
     stop_token = tokens.turn_end(stop_tokens) or tokenizer.eos_token_id
     name = _shown(name, adapter)
     if not config.is_encoder_decoder:
+        use_packed_linears(model)
         if dtype == torch.bfloat16:
             from mixrag.generator.attention import use_grouped_attention
 

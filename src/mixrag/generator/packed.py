@@ -13,6 +13,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from mixrag.processor import native_bfloat16
+
+LARGEST = 2**31
+"""Bytes of weights that may be kept twice."""
 _PACKED: WeakKeyDictionary[nn.Module, tuple[tuple[int, int], Tensor]] = WeakKeyDictionary()
 """Beside the layers, so that what copies, saves or trains a model knows nothing of it."""
 
@@ -30,7 +34,7 @@ class PackedLinear(nn.Linear):
 
     def _packable(self, input: Tensor) -> bool:
         plain = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu")
-        return not plain and _is_float32(input) and _is_float32(self.weight) and input.numel() > 0
+        return not plain and _packable(self.weight) and _is_like(input, self.weight) and input.numel() > 0
 
 
 def packed(layer: nn.Linear) -> Tensor:
@@ -44,20 +48,28 @@ def packed(layer: nn.Linear) -> Tensor:
 
 
 def use_packed_linears(model: Any) -> bool:
-    """Let the linear layers of a float32 model on a processor multiply so. True where they do.
+    """Let the linear layers of a model on a processor multiply so, in float32 or bfloat16. True where they do.
 
-    Packed when first used: from then on these weights take their memory twice.
+    Packed when first used: from then on these weights take their memory twice. A model of more than ``LARGEST``
+    bytes is left as it is.
     """
-    if model.dtype != torch.float32 or model.device.type != "cpu" or not _available():
+    layers = [layer for layer in model.modules() if type(layer) is nn.Linear]
+    if sum(layer.weight.nbytes for layer in layers) > LARGEST or not _available():
         return False
-    for layer in model.modules():
-        if type(layer) is nn.Linear:
-            layer.__class__ = PackedLinear
-    return True
+    found = [layer for layer in layers if _packable(layer.weight)]
+    for layer in found:
+        layer.__class__ = PackedLinear
+    return bool(found)
 
 
-def _is_float32(tensor: Tensor) -> bool:
-    return tensor.dtype == torch.float32 and tensor.device.type == "cpu"
+def _packable(weight: Tensor) -> bool:
+    """Half precision only where the processor has it: elsewhere it is emulated."""
+    wide = weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and native_bfloat16())
+    return wide and weight.device.type == "cpu"
+
+
+def _is_like(read: Tensor, weight: Tensor) -> bool:
+    return read.dtype == weight.dtype and read.device == weight.device
 
 
 def _available() -> bool:
