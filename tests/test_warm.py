@@ -34,7 +34,9 @@ def opened(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> Opened:
     (tmp_path / "files").mkdir()
     for name, text in TEXTS.items():
         (tmp_path / "files" / name).write_text(text)
-    models = Models(encoder=save_encoder(tmp_path / "encoder"), generator=tiny_folder("llama"), device="cpu")
+    models = Models(
+        encoder=save_encoder(tmp_path / "encoder"), generator=tiny_folder("llama"), device="cpu", dtype="float32"
+    )
 
     def again(**changes: Any) -> RAG:
         settings = Settings(k=2, max_tokens=6)

@@ -13,7 +13,7 @@ from torch import nn
 
 import tiny_models
 from mixrag.generator import Generator, packed
-from mixrag.generator.packed import PackedLinear, use_packed_linears
+from mixrag.generator.packed import PackedLinear, use_packed_linears, use_plain_linears
 from mixrag.processor import native_bfloat16
 
 pytestmark = pytest.mark.skipif(not packed._available(), reason="torch without oneDNN")
@@ -67,6 +67,19 @@ def test_changed_weights_are_packed_again(pair: tuple[Any, Any], change: str) ->
             fast.layers[0].weight.data = 2.0 * fast.layers[0].weight.data
         else:
             fast.load_state_dict(plain.state_dict())
+    with torch.inference_mode():
+        torch.testing.assert_close(fast.layers(given), plain.layers(given))
+
+
+def test_plain_again_whatever_changes_the_weights(pair: tuple[Any, Any]) -> None:
+    plain, fast = pair
+    given = torch.randn(3, 24)
+    with torch.inference_mode():
+        fast.layers(given)
+    use_plain_linears(fast)
+    assert type(fast.layers[0]) is nn.Linear and not is_packed(fast.layers[0])
+    for model in pair:
+        model.layers[0].weight.data.mul_(2.0)  # which torch does not count
     with torch.inference_mode():
         torch.testing.assert_close(fast.layers(given), plain.layers(given))
 

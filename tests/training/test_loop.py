@@ -83,7 +83,9 @@ def test_it_learns_and_leaves_a_folder_that_opens(open_rag: Callable[..., RAG], 
     assert {"adapter", "question-encoder", "mixrag.json", "metrics.jsonl", "checkpoints", "tensorboard"} <= written
     kinds = [line["kind"] for line in read_metrics(tmp_path / "out" / "metrics.jsonl")]
     assert kinds.count("train") == 6 and kinds.count("dev") >= 3
-    with RAG.open(rag.store.directory, model=tmp_path / "out", models=Models(device="cpu")) as opened:
+    with RAG.open(
+        rag.store.directory, model=tmp_path / "out", models=Models(device="cpu", dtype="float32")
+    ) as opened:
         assert opened.settings.temperature == pytest.approx(result.trained.settings["temperature"])
         before = -rag.score(PAIRS[0].question, PAIRS[0].answers[0]).log_prob
         after = -opened.score(PAIRS[0].question, PAIRS[0].answers[0]).log_prob
@@ -98,7 +100,9 @@ def test_what_is_opened_is_what_was_trained(open_rag: Callable[..., RAG], tmp_pa
         -1:
     ]
     assert result.progress is not None and result.progress.best_nll == pytest.approx(last)
-    with RAG.open(rag.store.directory, model=tmp_path / "out", models=Models(device="cpu")) as opened:
+    with RAG.open(
+        rag.store.directory, model=tmp_path / "out", models=Models(device="cpu", dtype="float32")
+    ) as opened:
         nll = []
         for pair in PAIRS[::2]:
             scored = [opened.score(pair.question, answer).log_prob for answer in pair.answers]

@@ -83,7 +83,7 @@ class Job:
             return main()
         latest = loop.latest_checkpoint
         loop.latest_checkpoint = lambda *given: time.sleep(self.late) or latest(*given)
-        models = Models(encoder=self.encoder, generator=self.generator, device="cpu")
+        models = Models(encoder=self.encoder, generator=self.generator, device="cpu", dtype="float32")
         settings = Settings(**{"k": 3, "temperature": 0.5, "max_tokens": 16, **self.mixture})
         with RAG.open(self.store, models=models, settings=settings) as rag:
             training = TrainingSettings(**{**self.training, "parts": tuple(self.training["parts"])})

@@ -145,8 +145,9 @@ class TrainingOptions:
 
         chosen = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "parts"}
         parts = tuple(part.strip() for part in self.parts.split(",") if part.strip())
-        if dtype == "float16":
+        if dtype in ("float16", "int8"):
             raise SettingError("--dtype float32 or bfloat16 for training", dtype, "choose one of them")
+        dtype = "float32" if dtype == "auto" else dtype  # weights that change are not rounded unless asked for
         return TrainingSettings(**chosen, parts=parts, dtype=dtype, seed=seed)  # type: ignore[arg-type]
 
 

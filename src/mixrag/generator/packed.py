@@ -62,6 +62,14 @@ def use_packed_linears(model: Any) -> bool:
     return bool(found)
 
 
+def use_plain_linears(model: Any) -> None:
+    """Undo ``use_packed_linears``, for weights that will change in ways that torch does not count."""
+    for layer in model.modules():
+        if type(layer) is PackedLinear:
+            layer.__class__ = nn.Linear
+            _PACKED.pop(layer, None)
+
+
 def _packable(weight: Tensor) -> bool:
     """Half precision only where the processor has it: elsewhere it is emulated."""
     wide = weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and native_bfloat16())
