@@ -11,12 +11,8 @@ is compared with the naive gradient; the default mode leaves out branches with l
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import resource
-import statistics
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -34,6 +30,7 @@ from mixrag.training.examples import Example
 from mixrag.training.generators import TrainableGenerator
 from mixrag.training.settings import TrainingSettings
 from mixrag.training.step import Learnt, Question, Step
+from side_by_side import Row, alternately, keep, seconds
 
 K, PASSAGE, ANSWER = 8, 150, 16
 TEXTS = (
@@ -123,19 +120,6 @@ def peak_megabytes(which: str, method: str, dtype: str, rows: int) -> float:
     return (max(after, before) - current) / 1024
 
 
-def alternate(
-    first: Callable[[], object], second: Callable[[], object], rounds: int
-) -> tuple[list[float], list[float]]:
-    """Seconds of each, taken in turn."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds):
-        for each, run in zip(times, (first, second), strict=True):
-            start = time.perf_counter()
-            run()
-            each.append(time.perf_counter() - start)
-    return times
-
-
 def main() -> None:
     """Measure, print, and one JSON line at the end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -153,16 +137,23 @@ def main() -> None:
     ours(exact, given)
     error = float((gradient(trained) - expected).norm() / expected.norm())
     quick = Step(None, exact.generator, trained, TrainingSettings(parts=("generator",), skip=0.01), Settings())
-    slow, fast = alternate(lambda: naive(trained, given), lambda: ours(quick, given), options.rounds)
+    timed = alternately(
+        "8 training step",
+        f"K={K}, passages of {PASSAGE} tokens, {options.method}, {options.dtype}",
+        ">= 2",
+        lambda: seconds(lambda: ours(quick, given)),
+        lambda: seconds(lambda: naive(trained, given)),
+        options.rounds,
+    )
     learnt = ours(quick, given)
     responsible = float(effective_number(learnt.coefficients[0].log_posterior))
-    slow_step, fast_step = statistics.median(slow), statistics.median(fast)
-    ratio = slow_step / fast_step
-    print(f"naive {slow_step:.2f} s, ours {fast_step:.2f} s a step: {ratio:.2f} times as fast")
-    print(f"peak memory: naive {naive_peak:.0f} MB, ours {our_peak:.0f} MB, {our_peak / naive_peak:.2f} of it")
+    memory = our_peak / naive_peak
+    print(f"naive {timed.peer:.2f} s, ours {timed.ours:.2f} s a step: {timed.ratio:.2f} times as fast")
+    print(f"peak memory: naive {naive_peak:.0f} MB, ours {our_peak:.0f} MB, {memory:.2f} of it")
     print(f"branches backward {learnt.backward} of {K}; effective number under the posterior {responsible:.2f}")
     print(f"exact mode: relative difference of the gradients {error:.1e}")
-    print(json.dumps({"row": 8, "ratio": ratio, "memory": our_peak / naive_peak, "gradient": error}))
+    scenario, spread = f"{timed.scenario}, peak memory in MB", (1 / memory, 1 / memory)
+    keep([timed, Row(timed.row, scenario, our_peak, naive_peak, 1 / memory, spread, ">= 3")])
 
 
 if __name__ == "__main__":

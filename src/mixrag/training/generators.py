@@ -17,6 +17,7 @@ from mixrag.errors import ModelError
 from mixrag.generator import CausalGenerator, Prompt
 from mixrag.generator.adapter import added, check_adapter
 from mixrag.generator.base import ModelGenerator
+from mixrag.generator.packed import use_plain_linears
 from mixrag.training.settings import TrainingSettings
 
 ALPHA_OVER_RANK = 2
@@ -44,6 +45,7 @@ class TrainableGenerator:
             generator = replace(generator, passage_budget=None)
         self.generator, self.settings = generator, settings
         model = generator.model
+        use_plain_linears(model)
         model.requires_grad_(settings.method == "full")
         self.adapted = _adapted(model, generator.name, settings, adapter) if settings.method == "lora" else None
         if settings.dtype == "bfloat16" and settings.method == "lora":

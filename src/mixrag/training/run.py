@@ -17,7 +17,6 @@ from mixrag.errors import ModelError, SettingError
 from mixrag.generator import CausalGenerator, load_generator
 from mixrag.generator.adapter import CONFIG, WEIGHTS
 from mixrag.generator.base import ModelGenerator
-from mixrag.generator.packed import use_plain_linears
 from mixrag.rag import RAG
 from mixrag.settings import Settings
 from mixrag.trained import MODELS, Trained, write_trained
@@ -176,7 +175,6 @@ def _trainable_generator(trainee: Trainee) -> TrainableGenerator:
         adapter="none" if lora else models.adapter,
         passage_cache=0,
     )
-    use_plain_linears(cast(ModelGenerator, generator).model)
     start = starting_adapter(models) if lora else None
     return TrainableGenerator(cast(ModelGenerator, generator), trainee.settings, start)
 
