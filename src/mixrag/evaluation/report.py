@@ -134,7 +134,8 @@ def _scores(found: Evaluation) -> Table:
         f"{count} questions; means with bootstrap 95 % intervals. EM, F1: as SQuAD defines them; contained: a "
         "gold answer stands in the answer. NLL: -log p(gold answer), in nats; per token: of the likeliest gold "
         "answer. ECE: expected calibration error of the confidence, calibrated on one half and measured on the "
-        "other, both ways. Seconds: median per answer. Tokens/s: all tokens written over all that time."
+        "other, both ways. Seconds: median per answer, where sixteen "
+        "questions are asked together and share their time. Tokens/s: all tokens written over all that time."
     )
     return "Scores", head, rows, note
 

@@ -30,7 +30,7 @@ class Summary:
     mrr: Interval | None
     """Mean of 1/rank, 0 where no relevant passage is found; None where not measured."""
     seconds: float
-    """Median per answer."""
+    """Median per answer; questions asked together share their time equally."""
     tokens_per_second: float
     """Tokens written, of all answers, over the seconds that all took."""
 
