@@ -1,6 +1,6 @@
 """Beam search of a seq2seq model over K passages, beside transformers' own RAG.
 
-    python benchmarks/seq2seq.py [--only token|sequence|wide|beams|rows] [--rounds N] [--layers N] [--width N]
+    python benchmarks/seq2seq.py [--only token|sequence|wide|beams|rows|products] [--rounds N]
 
 Random weights of the shape of BART-base (six layers on each side, width 768, vocabulary 50,265), float32 for
 both. The output layer is drawn wide, so that laws are peaked and no two answers are nearly equal. Contexts are
@@ -10,7 +10,7 @@ all with 200 and no padding. An answer has a fixed number of tokens: what ends i
 token: ``RagTokenForGeneration``, which must write identical tokens. sequence: ``RagSequenceForGeneration``
 (thorough decoding), whose likelihood of an answer must be ours; wide: ours with as many rows of the decoder.
 beams: seconds a token by the number of beams, as a picture. rows: log p(y|x) of both answers at equal rows of the
-decoder, on a small model.
+decoder, on a small model. products: the rate of matrix products of these shapes.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from torch import Tensor
 from mixrag.decoding import beam
 from mixrag.generator import Prompt, PromptTemplate, Seq2SeqGenerator
 from mixrag.generator.loading import faster
+from mixrag.generator.packed import PackedLinear
 from mixrag.generator.tokens import PromptTokenizer
 from mixrag.mixture import Component, Mixture
 from side_by_side import Row, alternately, keep, seconds, show
@@ -336,25 +337,45 @@ def draw(beams: list[int], rows: Sequence[Row]) -> None:
     figure.savefig(PICTURE, format="svg", metadata={"Date": None})
 
 
+def products() -> None:
+    """Matrix products of the model's shapes: what the processor can do, which bounds all of the above."""
+    print("| rows | inputs, outputs | torch, GFLOP/s | packed, GFLOP/s |\n|" + " --- |" * 4)
+    for outputs in (768, 3072, VOCABULARY):
+        plain = torch.nn.Linear(768, outputs)
+        packed = deepcopy(plain)
+        packed.__class__ = PackedLinear
+        for rows in (10, 40, 512):
+            read, operations = torch.randn(rows, 768), 2e-9 * rows * 768 * outputs
+            rates = [f"{operations / best_of(partial(layer, read)):.0f}" for layer in (plain, packed)]
+            print(f"| {rows} | 768, {outputs} | {' | '.join(rates)} |")
+
+
+@torch.inference_mode()
+def best_of(work: Callable[[], object], times: int = 15) -> float:
+    """The shortest time of several, in seconds, after one that does not count."""
+    work()
+    return min(seconds(work) for _ in range(times))
+
+
 def main() -> None:
     """Check, measure, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("token", "sequence", "wide", "beams", "rows"))
+    parser.add_argument("--only", choices=("token", "sequence", "wide", "beams", "rows", "products"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--questions", type=int, default=40, help="of the comparison at equal rows")
-    parser.add_argument("--layers", type=int, default=6)
-    parser.add_argument("--width", type=int, default=768)
     options = parser.parse_args()
     parts = {"token": token, "sequence": sequence, "wide": wide, "beams": by_beams}
     chosen = [measure for name, measure in parts.items() if options.only in (None, name)]
     if chosen:
-        models = Models.drawn(options.layers, options.width)
+        models = Models.drawn(layers=6, width=768)
         for measure in chosen:
             for row in measure(models, options.rounds):
                 show([row])
                 keep([row])
     if options.only in (None, "rows"):
         equal_rows(options.questions)
+    if options.only in (None, "products"):
+        products()
 
 
 if __name__ == "__main__":
