@@ -1,6 +1,6 @@
 """Beam search of a seq2seq model over K passages, beside transformers' own RAG.
 
-    python benchmarks/seq2seq.py [--only token|sequence|rows|beams] [--rounds N] [--layers N] [--width N]
+    python benchmarks/seq2seq.py [--only token|sequence|wide|beams|rows|products] [--rounds N]
 
 Random weights of the shape of BART-base (six layers on each side, width 768, vocabulary 50,265), float32 for
 both. The output layer is drawn wide, so that laws are peaked and no two answers are nearly equal. Contexts are
@@ -8,14 +8,15 @@ drawn with 150 to 300 tokens, padded to 300 for the peer, as its retriever gives
 all with 200 and no padding. An answer has a fixed number of tokens: what ends it has probability e^-10000.
 
 token: ``RagTokenForGeneration``, which must write identical tokens. sequence: ``RagSequenceForGeneration``
-(thorough decoding), whose likelihood of an answer must be ours. rows: log p(y|x) of both answers at equal rows of
-the decoder, on a small model. beams: seconds a token by the number of beams, as a picture.
+(thorough decoding), whose likelihood of an answer must be ours; wide: ours with as many rows of the decoder.
+beams: seconds a token by the number of beams, as a picture. rows: log p(y|x) of both answers at equal rows of the
+decoder, on a small model. products: the rate of matrix products of these shapes.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +30,7 @@ from torch import Tensor
 from mixrag.decoding import beam
 from mixrag.generator import Prompt, PromptTemplate, Seq2SeqGenerator
 from mixrag.generator.loading import faster
+from mixrag.generator.packed import PackedLinear
 from mixrag.generator.tokens import PromptTokenizer
 from mixrag.mixture import Component, Mixture
 from side_by_side import Row, alternately, keep, seconds, show
@@ -148,15 +150,14 @@ def theirs(rag: Any, question: Question, beams: int, tokens: int = TOKENS) -> li
     return written
 
 
-def token(models: Models, rounds: int) -> list[Row]:
+def token(models: Models, rounds: int) -> Iterator[Row]:
     """Row 3: identical tokens, then the time of an answer."""
     rag = models.rag("RagTokenForGeneration", 10)
-    rows = []
     for kind in (RETRIEVED, EQUAL):
         questions = [Question.drawn(seed, 10, kind) for seed in range(3)]
         for question in questions:
             agree(ours(models, question, 1.0, BEAMS), theirs(rag, question, BEAMS))
-        row = alternately(
+        yield alternately(
             "3 RAG-Token",
             f"K=10, {BEAMS} beams, {TOKENS} tokens, {kind.words}",
             ">= 2.5",
@@ -164,8 +165,6 @@ def token(models: Models, rounds: int) -> list[Row]:
             timed(partial(theirs, rag, beams=BEAMS), questions),
             rounds,
         )
-        rows.append(row)
-    return rows
 
 
 def agree(mine: list[int], other: list[int]) -> None:
@@ -180,23 +179,30 @@ def timed(work: Callable[[Question], object], questions: Sequence[Question]) -> 
     return lambda: seconds(lambda: work(questions[next(calls) % len(questions)]))
 
 
-def sequence(models: Models, rounds: int) -> list[Row]:
+def sequence(models: Models, rounds: int) -> Iterator[Row]:
     """Row 4: the same likelihood of an answer, then the time of finding one."""
+    for kind in (RETRIEVED, EQUAL):
+        yield of_sequence(models, kind, BEAMS, rounds)
+
+
+def wide(models: Models, rounds: int) -> Iterator[Row]:
+    """Row 4 with as many rows of the decoder."""
+    yield of_sequence(models, RETRIEVED, EQUAL_ROWS, rounds)
+
+
+def of_sequence(models: Models, kind: Contexts, beams: int, rounds: int) -> Row:
+    """One pass with so many beams beside thorough decoding with ``BEAMS``."""
     rag = models.rag("RagSequenceForGeneration", 5)
-    rows = []
-    for kind, beams in ((RETRIEVED, BEAMS), (EQUAL, BEAMS), (RETRIEVED, EQUAL_ROWS)):
-        questions = [Question.drawn(seed, 5, kind) for seed in range(2)]
-        same_likelihood(models, rag, questions[0])
-        row = alternately(
-            "4 RAG-Sequence",
-            f"K=5, {beams} beams (peer {BEAMS}), {TOKENS} tokens, {kind.words}",
-            ">= 10",
-            timed(partial(ours, models, switch=0.0, beams=beams), questions),
-            timed(partial(theirs, rag, beams=BEAMS), questions),
-            rounds,
-        )
-        rows.append(row)
-    return rows
+    questions = [Question.drawn(seed, 5, kind) for seed in range(2)]
+    same_likelihood(models, rag, questions[0])
+    return alternately(
+        "4 RAG-Sequence",
+        f"K=5, {beams} beams (peer {BEAMS}), {TOKENS} tokens, {kind.words}",
+        ">= 10",
+        timed(partial(ours, models, switch=0.0, beams=beams), questions),
+        timed(partial(theirs, rag, beams=BEAMS), questions),
+        rounds,
+    )
 
 
 def same_likelihood(models: Models, rag: Any, question: Question) -> None:
@@ -289,7 +295,7 @@ def log_prob(mixture: Mixture, answer: list[int]) -> float:
     return mixture.score_tokens(answer).log_prob
 
 
-def by_beams(models: Models, rounds: int) -> list[Row]:
+def by_beams(models: Models, rounds: int) -> Iterator[Row]:
     """Seconds of a token behind the first, for several numbers of beams; and the picture."""
     rag, question = models.rag("RagTokenForGeneration", 10), Question.drawn(0, 10, EQUAL)
     rows = []
@@ -303,8 +309,8 @@ def by_beams(models: Models, rounds: int) -> list[Row]:
             rounds,
         )
         rows.append(row)
+        yield row
     draw([1, 2, 4, 8], rows)
-    return rows
 
 
 def a_token(work: Callable[[int], object]) -> Callable[[], float]:
@@ -331,25 +337,45 @@ def draw(beams: list[int], rows: Sequence[Row]) -> None:
     figure.savefig(PICTURE, format="svg", metadata={"Date": None})
 
 
+def products() -> None:
+    """Matrix products of the model's shapes: what the processor can do, which bounds all of the above."""
+    print("| rows | inputs, outputs | torch, GFLOP/s | packed, GFLOP/s |\n|" + " --- |" * 4)
+    for outputs in (768, 3072, VOCABULARY):
+        plain = torch.nn.Linear(768, outputs)
+        packed = deepcopy(plain)
+        packed.__class__ = PackedLinear
+        for rows in (10, 40, 512):
+            read, operations = torch.randn(rows, 768), 2e-9 * rows * 768 * outputs
+            rates = [f"{operations / best_of(partial(layer, read)):.0f}" for layer in (plain, packed)]
+            print(f"| {rows} | 768, {outputs} | {' | '.join(rates)} |")
+
+
+@torch.inference_mode()
+def best_of(work: Callable[[], object], times: int = 15) -> float:
+    """The shortest time of several, in seconds, after one that does not count."""
+    work()
+    return min(seconds(work) for _ in range(times))
+
+
 def main() -> None:
     """Check, measure, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("token", "sequence", "rows", "beams"))
+    parser.add_argument("--only", choices=("token", "sequence", "wide", "beams", "rows", "products"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--questions", type=int, default=40, help="of the comparison at equal rows")
-    parser.add_argument("--layers", type=int, default=6)
-    parser.add_argument("--width", type=int, default=768)
     options = parser.parse_args()
-    parts = {"token": token, "sequence": sequence, "beams": by_beams}
+    parts = {"token": token, "sequence": sequence, "wide": wide, "beams": by_beams}
     chosen = [measure for name, measure in parts.items() if options.only in (None, name)]
     if chosen:
-        models = Models.drawn(options.layers, options.width)
+        models = Models.drawn(layers=6, width=768)
         for measure in chosen:
-            rows = measure(models, options.rounds)
-            show(rows)
-            keep(rows)
+            for row in measure(models, options.rounds):
+                show([row])
+                keep([row])
     if options.only in (None, "rows"):
         equal_rows(options.questions)
+    if options.only in (None, "products"):
+        products()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ enumerated in probability space.
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,8 +22,10 @@ from transformers.models.rag import retrieval_rag
 
 import tiny_models
 from mixrag.corpus.passage import Passage
-from mixrag.decoding import greedy
+from mixrag.decoding import beam, greedy
 from mixrag.generator import Prompt, PromptTemplate, Seq2SeqGenerator, TableGenerator, load_generator
+from mixrag.generator.loading import faster
+from mixrag.generator.sharing import shares
 from mixrag.generator.tokens import PromptTokenizer
 from mixrag.index import ExactIndex, build_faiss
 from mixrag.mixture import Component, Mixture, condition
@@ -299,14 +302,15 @@ def test_fewer_passages_than_k_are_fewer_components(kind: str) -> None:
     assert mixture.log_prior.exp().tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def their_greedy(pair: Both, end: int, tokens: int) -> list[int]:
+def theirs(pair: Both, end: int, tokens: int, beams: int = 1) -> list[int]:
     """Decoder start and answer as RagTokenForGeneration decodes them; its generate ignores max_new_tokens."""
     generator: Any = pair.mixture.generator
     start = generator.decoder_start
     return pair.rag.generate(
         **pair.inputs(),
-        num_beams=1,
+        num_beams=beams,
         do_sample=False,
+        length_penalty=0.0,
         decoder_start_token_id=start[0],
         forced_bos_token_id=start[1] if len(start) > 1 else None,
         forced_eos_token_id=None,
@@ -323,7 +327,7 @@ def test_greedy_rag_token_decoding_gives_the_same_tokens(kind: str, start: tuple
     for seed in range(8):
         pair = both(kind, 1.0, seed, double=False, start=start)
         ours = [step.token for step in greedy(pair.mixture, 20)]
-        assert their_greedy(pair, end, 20) == [*start, *ours]
+        assert theirs(pair, end, 20) == [*start, *ours]
         distinct.append(len(set(ours)))
     assert sum(distinct) > 2 * len(distinct), "answers that say something"
 
@@ -334,6 +338,22 @@ def test_greedy_answers_end_where_transformers_ends_them() -> None:
         pair = both("bart", 1.0, seed, double=False, start=(EOS,))
         pair.rag.generator.final_logits_bias[0, EOS] = 3.0
         ours = [step.token for step in greedy(pair.mixture, 20)]
-        assert their_greedy(pair, EOS, 20) == [EOS, *ours]
+        assert theirs(pair, EOS, 20) == [EOS, *ours]
         ended += ours[-1] == EOS and 1 < len(ours) < 20
     assert ended >= 2
+
+
+@pytest.mark.parametrize("beams", [2, 4, 7])
+def test_beam_search_of_rag_token_gives_the_same_tokens(beams: int) -> None:
+    """Of answers of equal length, with prompts shared between beams and packed weights."""
+    changed = []
+    for seed in range(8):
+        pair = both("bart", 1.0, seed, double=False, start=(EOS,))
+        pair.rag.generator.final_logits_bias[0, EOS] = -1e4
+        plain: Any = pair.mixture.generator
+        fast = faster(replace(plain, model=deepcopy(plain.model), stop_tokens=frozenset()))
+        assert shares(fast.model) and not shares(plain.model)
+        found = beam(replace(pair.mixture, generator=fast), beams, 12).answers[0].tokens
+        assert theirs(pair, EOS, 12, beams) == [EOS, *found]
+        changed.append(found != tuple(step.token for step in greedy(pair.mixture, 12)))
+    assert sum(changed) >= 2, "beams that find something"

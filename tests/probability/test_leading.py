@@ -67,6 +67,12 @@ def test_tokens_left_out_never_lead(spread: float) -> None:
     assert not torch.isin(leading(*given, 5, never)[1] % 200, never).any()
 
 
+def test_tokens_left_out_never_lead_where_little_else_is_possible() -> None:
+    log_before, log_weights, log_probs = drawn(1, 3, 22, 1.0, 7)
+    log_probs[:, :, 10:] = -math.inf
+    check((log_before, log_weights, log_probs), 5, torch.tensor([0, 1, 2]))
+
+
 def test_impossible_tokens_are_minus_infinity() -> None:
     log_before, log_weights, log_probs = drawn(2, 3, 100, 1.0, 2)
     log_probs[:, :, 4:] = -math.inf

@@ -34,7 +34,7 @@ class PackedLinear(nn.Linear):
 
     def _packable(self, input: Tensor) -> bool:
         plain = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu")
-        return not plain and _packable(self.weight) and _is_like(input, self.weight) and input.numel() > 0
+        return not plain and _packable(self.weight) and _is_like(input, self.weight)
 
 
 def packed(layer: nn.Linear) -> Tensor:
