@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 from mixrag import load_encoder
-from mixrag.encoder import COSINE_TEMPERATURE
-from mixrag.errors import ModelError
+from mixrag.encoder import COSINE_TEMPERATURE, DTYPES
+from mixrag.errors import ModelError, SettingError
 from tiny_encoder import save_encoder
 
 
@@ -81,3 +82,51 @@ def test_the_packaged_encoder_knows_what_is_alike() -> None:
     question = encoder.encode_questions(["What is the capital city of France?"])[0]
     first, second = passages @ question
     assert first > 0.6 > second and passages.shape == (2, 384)
+
+
+def test_the_fingerprint_tells_the_number_format(folders: dict[str, Path]) -> None:
+    whole = load_encoder(folders["one"], device="cpu")
+    half = load_encoder(folders["one"], device="cpu", dtype="bfloat16")
+    assert half.fingerprint != whole.fingerprint and "bfloat16" in half.name
+    assert half.fingerprint == load_encoder(folders["same"], device="cpu", dtype="bfloat16").fingerprint
+    assert half.fingerprint != load_encoder(folders["two"], device="cpu", dtype="bfloat16").fingerprint
+    texts = ["to fish", "in winter"]
+    assert np.abs(half.encode_passages(texts) - whole.encode_passages(texts)).max() > 1e-6
+    np.testing.assert_array_equal(half.encode_questions(texts), whole.encode_questions(texts))
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_auto_takes_the_format_that_is_stored(
+    folders: dict[str, Path], native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mixrag.encoder.native_bfloat16", lambda: native)
+    prints = {dtype: load_encoder(folders["one"], device="cpu", dtype=dtype).fingerprint for dtype in DTYPES}
+    for dtype, stored in prints.items():
+        assert load_encoder(folders["one"], device="cpu", dtype="auto", stored=stored).dtype == dtype
+    own = "bfloat16" if native else "float32"
+    assert load_encoder(folders["one"], device="cpu", dtype="auto").dtype == own
+    assert load_encoder(folders["two"], device="cpu", dtype="auto", stored=prints["float32"]).dtype == own
+
+
+def test_an_unknown_format_is_refused(folders: dict[str, Path]) -> None:
+    with pytest.raises(SettingError, match="float16"):
+        load_encoder(folders["one"], device="cpu", dtype="float16")
+
+
+def test_a_model_of_another_kind_is_encoded_as_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mixrag.encoder.native_bfloat16", lambda: True)
+    tokenizer = SentenceTransformer(str(save_encoder(tmp_path / "tiny")), device="cpu").tokenizer
+    static = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=4)], device="cpu")
+    static.save_pretrained(str(tmp_path / "static"))
+    found = load_encoder(tmp_path / "static", device="cpu", dtype="auto")
+    assert found.dtype == "float32"
+    np.testing.assert_array_equal(found.encode_passages(["to fish", "cod"]), static.encode(["to fish", "cod"]))
+    with pytest.raises(
+        ModelError, match=r"bfloat16; found its first module is StaticEmbedding.*--encoder-dtype float32"
+    ):
+        load_encoder(tmp_path / "static", device="cpu", dtype="bfloat16")
+
+
+@pytest.mark.slow
+def test_the_packaged_encoder_keeps_the_fingerprint_of_stores_that_exist() -> None:
+    assert load_encoder(device="cpu").fingerprint.startswith("5fc884007bb88462")

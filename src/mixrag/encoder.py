@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from mixrag.errors import MixragError, ModelError
+from mixrag.bulk import rounded, unfit, vectors_of
+from mixrag.errors import MixragError, ModelError, SettingError
 from mixrag.packaged import ENCODER, packaged_encoder
+from mixrag.processor import native_bfloat16
 
 Vectors = npt.NDArray[np.float32]
 
@@ -24,6 +26,11 @@ COSINE_TEMPERATURE = 0.045
 It maximises the prior mass of the passages that hold the answer, over the training questions of a general and
 a medical corpus (docs/results.md).
 """
+
+
+DTYPES = ("float32", "bfloat16")
+AUTO = "auto"
+_QUERY, _DOCUMENT = ("query",), ("document", "passage", "corpus")
 
 
 class Encoder(Protocol):
@@ -67,10 +74,18 @@ class SentenceEncoder:
     batch_size: int = 32
     titles: bool | None = None
     """Passages are embedded as "title [SEP] text"; None: only where the models are a pair, as DPR was trained."""
+    dtype: str = "float32"
+    """Numbers in which passages are encoded, of ``DTYPES``; questions, which are few, always are in float32."""
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over the passage model's configuration, tokenizer and weights."""
+        """sha256 over the passage model's configuration, tokenizer and weights, and ``dtype`` if not float32."""
+        content = self._content()
+        return (
+            content if self.dtype == "float32" else hashlib.sha256(f"{content} {self.dtype}".encode()).hexdigest()
+        )
+
+    def _content(self) -> str:
         digest = hashlib.sha256()
         model = self.passage_model
         layers = [(type(layer).__name__, str(getattr(layer, "pooling_mode", ""))) for layer in model]
@@ -93,16 +108,25 @@ class SentenceEncoder:
         return self._encode(self.question_model.encode_query, questions)
 
     def encode_passages(self, texts: Sequence[str]) -> Vectors:
-        """See ``Encoder.encode_passages``."""
-        return self._encode(self.passage_model.encode_document, texts)
+        """See ``Encoder.encode_passages``; an ``unfit`` model makes its own batches."""
+        if unfit(self.passage_model) is not None:
+            return self._encode(self.passage_model.encode_document, texts)
+        computing = self.passage_model if self.dtype == "float32" else self._rounded
+        vectors = vectors_of(computing, texts, _prompt(self.passage_model, _DOCUMENT), "document")
+        return cast(Vectors, vectors.numpy())
+
+    @cached_property
+    def _rounded(self) -> Any:
+        """The passage model in bfloat16; weights that are trained later are not seen here."""
+        return rounded(self.passage_model)
 
     def question_tensor(self, questions: Sequence[str]) -> Tensor:
         """(B, D) as ``encode_questions``, with gradient."""
-        return _forward(self.question_model, "query", ("query",), questions)
+        return _forward(self.question_model, "query", _QUERY, questions)
 
     def passage_tensor(self, texts: Sequence[str]) -> Tensor:
-        """(M, D) as ``encode_passages``, with gradient."""
-        return _forward(self.passage_model, "document", ("document", "passage", "corpus"), texts)
+        """(M, D) as ``encode_passages`` in float32, with gradient."""
+        return _forward(self.passage_model, "document", _DOCUMENT, texts)
 
     @property
     def embeds_titles(self) -> bool:
@@ -126,6 +150,8 @@ def load_encoder(
     question: str | Path | None = None,
     titles: bool | None = None,
     device: str | None = None,
+    dtype: str = "float32",
+    stored: str | None = None,
 ) -> SentenceEncoder:
     """Load an encoder.
 
@@ -135,10 +161,16 @@ def load_encoder(
         titles: embed titles with the passages; None: for a pair of models only. A question encoder that was
             trained by itself, from a shared encoder, needs False: its passages are the shared encoder's.
         device: a torch device; None lets sentence-transformers choose.
+        dtype: numbers in which passages are encoded, float32 or bfloat16; "auto" is the one of ``stored``, else
+            bfloat16 where the processor has it, else float32.
+        stored: fingerprint of the encoder whose vectors there are already, for "auto".
 
     Raises:
-        ModelError: no usable model there, or the two do not share a dimension.
+        ModelError: no usable model there, the two do not share a dimension, or bfloat16 is none of its formats.
+        SettingError: an unknown ``dtype``.
     """
+    if dtype not in (AUTO, *DTYPES):
+        raise SettingError(f"encoder dtype among {AUTO}, {', '.join(DTYPES)}", repr(dtype), "choose one of them")
     passage_model = _load(name, device)
     question_model = passage_model if question is None else _load(question, device)
     shown = ENCODER if name is None else str(name)
@@ -148,7 +180,24 @@ def load_encoder(
             "question and passage encoders of one dimension", f"{sizes[1]} and {sizes[0]}", "pair them"
         )
     both = shown if question is None else f"{shown} + {question}"
-    return SentenceEncoder(both, question_model, passage_model, titles=titles)
+    return _in_format(SentenceEncoder(both, question_model, passage_model, titles=titles), dtype, stored)
+
+
+def _in_format(encoder: SentenceEncoder, dtype: str, stored: str | None) -> SentenceEncoder:
+    reason = unfit(encoder.passage_model)
+    half = replace(encoder, name=f"{encoder.name}, bfloat16", dtype="bfloat16")
+    if dtype == AUTO:
+        return half if reason is None and _prefers(half, encoder, stored) else encoder
+    if dtype == "bfloat16" and reason is not None:
+        raise ModelError("an encoder that can be run in bfloat16", reason, "choose --encoder-dtype float32")
+    return half if dtype == "bfloat16" else encoder
+
+
+def _prefers(half: SentenceEncoder, encoder: SentenceEncoder, stored: str | None) -> bool:
+    """Whether bfloat16 is what the store has; if it has neither format, whether the processor is made for it."""
+    if stored is not None and stored in (encoder.fingerprint, half.fingerprint):
+        return stored == half.fingerprint
+    return encoder.passage_model.device.type == "cpu" and native_bfloat16()
 
 
 def _load(name: str | Path | None, device: str | None) -> Any:
@@ -179,12 +228,16 @@ def _load(name: str | Path | None, device: str | None) -> Any:
 
 def _forward(model: Any, task: str, prompt_names: Sequence[str], texts: Sequence[str]) -> Tensor:
     """What ``encode_query`` and ``encode_document`` compute; they run in inference mode, which has no gradient."""
-    named = next((name for name in prompt_names if name in model.prompts), model.default_prompt_name)
-    prompt = model.prompts.get(named) if named is not None else None
-    features = model.preprocess(list(texts), prompt=prompt, task=task)
+    features = model.preprocess(list(texts), prompt=_prompt(model, prompt_names), task=task)
     moved = {key: value.to(model.device) if hasattr(value, "to") else value for key, value in features.items()}
     vectors: Tensor = model(moved, task=task)["sentence_embedding"]
     return vectors if model.truncate_dim is None else vectors[..., : model.truncate_dim]
+
+
+def _prompt(model: Any, names: Sequence[str]) -> str | None:
+    """What the model wants before every text of a kind."""
+    named = next((name for name in names if name in model.prompts), model.default_prompt_name)
+    return None if named is None else model.prompts.get(named)
 
 
 def _tokenizer_state(tokenizer: Any) -> str:

@@ -33,6 +33,7 @@ class Models:
     adapter: str | Path | None = None
     titles: bool | None = None
     passage_cache: int = PASSAGE_CACHE
+    encoder_dtype: str = "auto"
 
 
 def trained_for(given: Models, folder: str | Path | None) -> Trained | None:

@@ -157,9 +157,14 @@ class RAG:
     def encoder(self) -> Encoder:
         """The encoder, loaded at first use."""
         if self._encoder is None:
-            models = self.models
+            models, stored = self.models, self.store.encoder
             self._encoder = load_encoder(
-                models.encoder, question=models.question_encoder, titles=models.titles, device=models.device
+                models.encoder,
+                question=models.question_encoder,
+                titles=models.titles,
+                device=models.device,
+                dtype=models.encoder_dtype,
+                stored=stored.fingerprint if stored else None,
             )
         return self._encoder
 

@@ -455,3 +455,13 @@ def test_trained_folders_and_adapters_that_cannot_be_used(shell: Shell, model: P
     assert "switch in [0, 1]" in shell.refused("ask", QUESTION, "--model", model, "--switch", "3")
     shell("ask", QUESTION, "--null", "nothing", code=2)
     assert "a number or 'none'" in " ".join(shell.errors.split())
+
+
+def test_the_format_of_the_encoder_is_an_option(shell: Shell) -> None:
+    shell("index", shell.files, "--encoder-dtype", "bfloat16")
+    assert "bfloat16" in shell.json("info")["encoder"]["name"]
+    assert shell.json("index", shell.files)["embedded"] == 0, "auto is the format of the store"
+    assert "--re-embed" in shell.refused("passages", QUESTION, "--encoder-dtype", "float32")
+    assert shell.json("index", "--re-embed", "--encoder-dtype", "float32")["embedded"] == 3
+    assert "bfloat16" not in shell.json("info")["encoder"]["name"]
+    shell("index", shell.files, "--encoder-dtype", "int3", code=2)

@@ -103,6 +103,14 @@ class StoreOptions:
         str | None,
         typer.Option(help="A second encoder for questions (DPR). Default: the same.", rich_help_panel=MODELS),
     ] = None
+    encoder_dtype: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        typer.Option(
+            help="Numbers in which passages are encoded; auto = those of the store, for a new one bfloat16 "
+            "where the processor has it.",
+            rich_help_panel=MODELS,
+        ),
+    ] = "auto"
     device: Annotated[
         str | None, typer.Option(help="torch device. Default: a GPU if there is one.", rich_help_panel=MODELS)
     ] = None
@@ -111,7 +119,12 @@ class StoreOptions:
         """The facade over these options; ``asking`` adds the language model and the mixture's settings."""
         from mixrag.rag import RAG, Models
 
-        chosen = Models(encoder=self.encoder, question_encoder=self.question_encoder, device=self.device)
+        chosen = Models(
+            encoder=self.encoder,
+            question_encoder=self.question_encoder,
+            encoder_dtype=self.encoder_dtype,
+            device=self.device,
+        )
         if asking is None:
             return RAG.open(self.store, create=create, model=self.model, models=chosen)
         models, settings = asking.models(chosen), asking.settings()

@@ -70,6 +70,8 @@ class TrainablePrior:
         if len(rows) == 0:
             raise StoreEmptyError("passages in the store", "none", "index documents first: mixrag index PATH")
         self.store, self.settings, self.parts = store, settings, parts
+        # A copy of the weights in bfloat16 would stay behind those that are trained.
+        encoder = replace(encoder, dtype="float32") if "encoder" in parts else encoder
         self.encoder = _separate(encoder) if "question-encoder" in parts else encoder
         self.rows, self.vectors = rows, aligned(torch.from_numpy(vectors))
         start = settings.temperature or encoder.temperature

@@ -66,7 +66,7 @@ def score_result(trainee: Trainee, trained: Trained, pairs: Sequence[Pair], told
 
 def _numbers(models: Models) -> Models:
     """How to compute, without what to load."""
-    return Models(dtype=models.dtype, device=models.device)
+    return Models(dtype=models.dtype, device=models.device, encoder_dtype=models.encoder_dtype)
 
 
 def _own_index(trainee: Trainee, opened: RAG) -> StoreRetriever:
