@@ -41,6 +41,7 @@ from mixrag.probability.switching import (
     log_smoothing,
     log_transition,
 )
+from mixrag.probability.unseen import log_cell_bounds, mass_outside
 
 __all__ = [
     "Responsibilities",
@@ -56,6 +57,7 @@ __all__ = [
     "log_answer_likelihood",
     "log_any_marginal",
     "log_backward",
+    "log_cell_bounds",
     "log_difference",
     "log_evidence_ratio",
     "log_filter",
@@ -74,6 +76,7 @@ __all__ = [
     "log_transition",
     "log_truncation_bracket",
     "marginal_loss",
+    "mass_outside",
     "most_prunable",
     "poisoning_tv",
     "pruning_tv",
