@@ -37,6 +37,7 @@ test-fast: install
 bench: install
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/pruning.py
+	$(BIN)/python benchmarks/index.py
 	$(BIN)/python benchmarks/training_step.py
 
 check: install
