@@ -227,6 +227,27 @@ def beside_usearch(folder: Path, passages: int) -> Row | None:
     )
 
 
+def in_half_precision(found: Data) -> None:
+    """What a scan of 16-bit vectors would save an exact search, and what it would leave unknown."""
+    import torch
+
+    single = np.array(found.vectors)
+    half, asked = torch.from_numpy(single).half(), torch.from_numpy(found.questions).half()
+    places = cycle(range(len(asked)))
+    times = [
+        np.median([seconds(lambda: single @ found.questions[next(places)]) for _ in range(200)]),
+        np.median([seconds(lambda: half @ asked[next(places)]) for _ in range(200)]),
+    ]
+    error = max(
+        float(np.abs(single @ question - (half @ short).float().numpy()).max())
+        for question, short in zip(found.questions[:50], asked, strict=False)
+    )
+    print(
+        f"{len(single):,} products: float32 {1e3 * times[0]:.2f} ms, float16 {1e3 * times[1]:.2f} ms,"
+        f" largest error {error:.1e}, over a temperature of {TEMPERATURE} {error / TEMPERATURE:.3f}"
+    )
+
+
 def table(points: list[Point]) -> None:
     """The curve as Markdown."""
     print("| passages | index | ours, ms | flat, ms | recall | calibrated | cells visited | MB held | build, s |")
@@ -278,6 +299,8 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         results = [measured(folder, int(size)) for size in chosen.sizes.split(",") if size]
         points, rows = [point for point, _ in results], [row for _, row in results]
+        for size in (10_000, FLAT_LIMIT):
+            in_half_precision(data(folder, size))
         peer = beside_usearch(folder, chosen.usearch) if chosen.usearch else None
     rows += [] if peer is None else [peer]
     show(rows)

@@ -63,10 +63,10 @@ class RefinedIndex:
     def search(self, question: Vectors, k: int, allowed: Rows | None = None) -> Hits:
         """See ``Index.search``; may miss some of the k. With a filter, or for many, all products are computed."""
         if allowed is not None:
-            return self._all(self._lines_of(allowed), question, k)
+            return self._best(self._lines_of(allowed), question, k)
         wanted = self._candidates(k)
         if wanted >= len(self) // 4:
-            return self._all(np.flatnonzero(self.rows >= 0), question, k)
+            return self._best(np.flatnonzero(self.rows >= 0), question, k)
         return self._best(self._near(question, wanted), question, k)
 
     def log_normaliser(self, question: Vectors, temperature: float, allowed: Rows | None = None) -> float | None:
@@ -104,8 +104,6 @@ class RefinedIndex:
 
     def _best(self, lines: Rows, question: Vectors, k: int) -> Hits:
         return best_of(self.rows[lines], self._products(lines, question), k)
-
-    _all = _best
 
     def _products(self, lines: Rows, question: Vectors) -> Vectors:
         blocks = [self.vectors[lines[i : i + _BLOCK]] @ question for i in range(0, len(lines), _BLOCK)]
