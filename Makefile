@@ -38,6 +38,7 @@ bench: install
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/pruning.py
 	$(BIN)/python benchmarks/encoding.py
+	$(BIN)/python benchmarks/index.py
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/seq2seq.py
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mixrag import retriever as retriever_module
 from mixrag.corpus import Store, WordSplitter, check_encoder, ingest
 from mixrag.errors import EncoderMismatchError, SettingError, StoreEmptyError
-from mixrag.index import ExactIndex, build_faiss
+from mixrag.index import ExactIndex, RefinedIndex, build_faiss, build_refined
 from mixrag.retriever import StoreRetriever, describe_index, open_index
 from mixrag.settings import Settings
 from words_encoder import WordsEncoder
@@ -214,19 +215,62 @@ def test_another_encoder_is_refused_with_the_command_that_re_embeds(store: Store
     assert "words" in str(caught.value) and "other" in str(caught.value)
 
 
-def test_the_index_is_chosen_by_size_and_kept_beside_the_store(store: Store) -> None:
+def test_the_index_is_chosen_by_size_and_kept_beside_the_store(store: Store, monkeypatch) -> None:
     assert isinstance(open_index(store, "auto"), ExactIndex)
     assert "exact search over 5 passages" in describe_index(5, "auto")
-    assert describe_index(100_000, "auto").startswith("FAISS IVF1024,Flat")
-    built = open_index(store, "faiss")
-    kept = list(store.directory.glob("faiss-*.index"))
-    assert len(kept) == 1 and len(built) == 5
-    assert len(open_index(store, "faiss")) == 5
-    kept[0].write_bytes(b"damaged")
-    assert len(open_index(store, "faiss")) == 5
+    assert describe_index(5, "faiss").startswith("FAISS Flat, exact")
+    assert describe_index(100_000, "auto").startswith("FAISS IVF1024, four-bit codes")
+    assert len(open_index(store, "faiss")) == 5 and not (store.directory / "index").exists()
+    monkeypatch.setattr(retriever_module, "FLAT_LIMIT", 3)
+    built = open_index(store, "auto")
+    assert isinstance(built, RefinedIndex) and len(built) == 5
+    assert describe_index(5, "auto", store) == built.description
     store.remove(Path(store.documents()[0].path))
-    assert len(open_index(store, "faiss")) == 4
-    assert len(list(store.directory.glob("faiss-*.index"))) == 1
+    assert describe_index(4, "auto", store) != built.description
+    changed = open_index(store, "auto")
+    rows, vectors = store.vectors()
+    assert len(changed) == 4
+    assert (
+        changed.search(vectors[2], 4).rows.tolist()
+        == ExactIndex(rows, vectors).search(vectors[2], 4).rows.tolist()
+    )
+
+
+class OneSeen(RefinedIndex):
+    """Looks at the best passage only, so that something is left to be bounded."""
+
+    def _near(self, question, wanted):
+        return self.rows[:0] + 0 if wanted == 0 else super()._near(question, 1)
+
+
+def few_seen(store: Store) -> StoreRetriever:
+    rows, vectors = store.vectors()
+    index = build_refined(rows, vectors, cells=2)
+    return StoreRetriever(store, WordsEncoder(), OneSeen(**index.__dict__))
+
+
+@pytest.mark.parametrize("null", [None, 4.0])
+@pytest.mark.parametrize("lexical", [0.0, 0.4])
+@pytest.mark.parametrize("normaliser_temperature", [0.1, 1.0])
+def test_the_mass_outside_lies_between_its_bounds(
+    store: Store, null: float | None, lexical: float, normaliser_temperature: float
+) -> None:
+    asked = Settings(k=2, null=null, lexical=lexical, temperature=normaliser_temperature)
+    exact, bounded = retriever(store).retrieve(QUESTION, asked), few_seen(store).retrieve(QUESTION, asked)
+    assert names(bounded) == names(exact)
+    assert exact.outside_bounds is None and bounded.outside is None
+    low, high = bounded.outside_bounds
+    assert 0.0 <= low <= exact.outside + 1e-6 and exact.outside <= high + 1e-6 <= 1.0 + 1e-6
+    assert high - low > 1e-4
+
+
+def test_there_are_no_bounds_where_the_mass_is_known_or_of_another_prior(store: Store) -> None:
+    assert few_seen(store).retrieve(QUESTION, Settings(k=5)).outside_bounds is None
+    assert few_seen(store).retrieve(QUESTION, Settings(k=2, weights="uniform")).outside_bounds is None
+    assert retriever(store, faiss=True).retrieve(QUESTION, Settings(k=2)).outside_bounds is None
+    filtered = few_seen(store).retrieve(QUESTION, Settings(k=1, where={"document": "*/[eh]*.txt"}))
+    exact = retriever(store).retrieve(QUESTION, Settings(k=1, where={"document": "*/[eh]*.txt"}))
+    assert filtered.outside_bounds is None and filtered.outside == pytest.approx(exact.outside, rel=1e-5)
 
 
 @pytest.mark.parametrize("lexical", [0.0, 1.0])

@@ -96,6 +96,8 @@ class Answer:
     """e^H of the posterior over components."""
     scored: ScoredAnswer
     """The likelihood table, for further questions."""
+    outside_bounds: tuple[float, float] | None = None
+    """Bounds on ``outside`` where approximate search leaves it unknown; they hold always. None elsewhere."""
 
     @property
     def probability(self) -> float:
@@ -135,6 +137,7 @@ class Answer:
                 for token in self.tokens
             ],
             "outside": self.outside,
+            "outside_bounds": self.outside_bounds and list(self.outside_bounds),
             "log_bounds": self.log_bounds and list(self.log_bounds),
             "effective_passages": {"prior": self.effective_prior, "posterior": self.effective_posterior},
             "finished": self.finished,
@@ -218,6 +221,7 @@ def build_answer(
         effective_prior=float(effective_number(mixture.log_prior)),
         effective_posterior=float(effective_number(scored.posterior.log())),
         scored=scored,
+        outside_bounds=retrieval.outside_bounds,
     )
 
 

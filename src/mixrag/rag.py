@@ -338,7 +338,7 @@ class RAG:
             counts=counts,
             encoder=self.store.encoder,
             splitter=self.store.splitter,
-            index=describe_index(counts.passages, self.index_kind),
+            index=describe_index(counts.passages, self.index_kind, self.store),
             documents=tuple(self.store.documents()),
             model=self.model,
             warm=files_and_bytes(self.store.directory / WARM),

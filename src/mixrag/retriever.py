@@ -9,7 +9,6 @@ that share a word with the question, and where none does, dense stands alone.
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, Protocol
@@ -22,8 +21,18 @@ from torch import Tensor
 from mixrag.corpus import Passage, Store
 from mixrag.encoder import Encoder
 from mixrag.errors import SettingError, StoreEmptyError
-from mixrag.index import FLAT_LIMIT, ExactIndex, FaissIndex, Hits, Index, build_faiss, faiss_factory
-from mixrag.probability import fewest_kept, log_sum
+from mixrag.index import (
+    FLAT_LIMIT,
+    Corpus,
+    ExactIndex,
+    Hits,
+    Index,
+    build_faiss,
+    cells_for,
+    kept_description,
+    open_kept,
+)
+from mixrag.probability import fewest_kept, log_sum, mass_outside
 from mixrag.settings import Settings
 
 Rows = npt.NDArray[np.int64]
@@ -46,6 +55,9 @@ class Retrieval:
     uniform weights took the place of the retriever's."""
     temperature: float
     """T."""
+    outside_bounds: tuple[float, float] | None = None
+    """What ``outside`` is certainly not below and not above, where it is unknown because the search is approximate
+    (probability/unseen.py); None where it is known, or nothing is known of it."""
 
 
 class Retriever(Protocol):
@@ -195,6 +207,7 @@ def _retrieval(store: Store, query: _Query, ranked: _Ranked, settings: Settings)
         log_prior = equal_weights(log_prior)
         # Passages left out are no part of this prior: nothing is known of a mixture over all.
         outside = 0.0 if outside == 0.0 else None
+    bounded = outside is None and settings.weights == "retriever"
     return Retrieval(
         passages=tuple(store.passages(ranked.rows)),
         log_prior=log_prior,
@@ -202,7 +215,29 @@ def _retrieval(store: Store, query: _Query, ranked: _Ranked, settings: Settings)
         log_null=None if settings.null is None else log_null - log_total,
         outside=outside,
         temperature=query.temperature,
+        outside_bounds=_outside_bounds(query, ranked, settings) if bounded else None,
     )
+
+
+def _outside_bounds(query: _Query, ranked: _Ranked, settings: Settings) -> tuple[float, float] | None:
+    """The mass outside falls with what the kept passages have, and so rises with Z."""
+    bounds = query.retriever.index.log_normaliser_bounds(query.vector, query.temperature)
+    if bounds is None:
+        return None
+    low, high = (_outside_at(query, ranked, settings, log_z) for log_z in bounds)
+    return low, high
+
+
+def _outside_at(query: _Query, ranked: _Ranked, settings: Settings, log_z: float) -> float:
+    """Mass outside the passages kept, were log Z over all passages this."""
+    log_mass = ranked.inner_products.double() / query.temperature - log_z
+    if settings.lexical > 0.0 and len(query.lexical[0]):
+        by_words = _lexical(query, ranked.rows, settings.lexical_temperature)
+        log_mass = log_sum(
+            torch.stack([log_mass + _log(1 - settings.lexical), by_words + _log(settings.lexical)]), 0
+        )
+    null = -math.inf if settings.null is None else settings.null
+    return float(mass_outside(log_mass.logsumexp(0) + log_z, log_z, null))
 
 
 def equal_weights(log_prior: Tensor) -> Tensor:
@@ -222,31 +257,31 @@ def _log(x: float) -> float:
 def open_index(store: Store, kind: IndexKind) -> Index:
     """An index over the store's present passages.
 
-    "auto" searches exactly as long as a full scan is quick, and takes FAISS' inverted lists beyond
-    (``faiss_factory``). A FAISS index is kept beside the store, under the store's generation.
+    "auto" searches exactly as long as a full scan is quick, and takes cells with refinement beyond, which are kept
+    in files beside the store (``index/kept.py``). "faiss" takes FAISS' flat index where "auto" searches exactly.
     """
     passages = store.counts().passages
     if _is_exact(passages, kind):
         return ExactIndex(*store.vectors())
-    path = store.directory / f"faiss-{store.generation}.index"
-    factory = faiss_factory(passages)
-    if path.exists():
-        with suppress(RuntimeError):  # FAISS' word for a damaged file: build it anew
-            return FaissIndex.load(path, factory)
-    index = build_faiss(*store.vectors(), factory)
-    with suppress(OSError, RuntimeError):  # a folder that cannot be written to costs time, not the answer
-        for stale in store.directory.glob("faiss-*.index"):
-            stale.unlink(missing_ok=True)
-        index.save(path)
-    return index
+    if passages <= FLAT_LIMIT:
+        return build_faiss(*store.vectors())
+    return open_kept(store.directory, Corpus(store.state, _fingerprint(store), store.marks, store.vectors))
 
 
-def describe_index(passages: int, kind: IndexKind) -> str:
-    """What ``open_index`` will choose for so many passages, and why."""
-    if not _is_exact(passages, kind):
-        return f"FAISS {faiss_factory(passages)}, by the size of the corpus ({passages} passages)"
-    reason = "as asked" if kind == "exact" else f"up to {FLAT_LIMIT} passages"
-    return f"exact search over {passages} passages ({reason})"
+def describe_index(passages: int, kind: IndexKind, store: Store | None = None) -> str:
+    """What ``open_index`` will choose for so many passages, and why; with a store, what it has kept."""
+    if _is_exact(passages, kind):
+        reason = "as asked" if kind == "exact" else f"up to {FLAT_LIMIT} passages"
+        return f"exact search over {passages} passages ({reason})"
+    if passages <= FLAT_LIMIT:
+        return f"FAISS Flat, exact search over {passages} passages (as asked)"
+    kept = store and kept_description(store.directory, store.state)
+    size = f"by the size of the corpus ({passages} passages)"
+    return kept or f"FAISS IVF{cells_for(passages)}, four-bit codes refined by exact products, {size}"
+
+
+def _fingerprint(store: Store) -> str:
+    return "" if store.encoder is None else store.encoder.fingerprint
 
 
 def _is_exact(passages: int, kind: IndexKind) -> bool:

@@ -152,6 +152,19 @@ def test_the_contract_of_score_and_of_passages(indexed: Shell) -> None:
     assert sum(p["prior"] for p in found["passages"]) + found["outside"] == pytest.approx(1.0)
 
 
+def test_what_is_left_out_by_an_approximate_search_is_bounded(shell: Shell, monkeypatch) -> None:
+    shell("index", shell.files)
+    exact = shell.json("passages", QUESTION, "-k", "1")
+    assert exact["outside"] > 0 and exact["outside_bounds"] is None
+    monkeypatch.setattr("mixrag.retriever.FLAT_LIMIT", 2)
+    found = shell.json("passages", QUESTION, "-k", "1")
+    low, high = found["outside_bounds"]
+    assert found["outside"] is None and low - 1e-6 <= exact["outside"] <= high + 1e-6
+    assert shell.json("ask", QUESTION, "-k", "1")["outside_bounds"] == [low, high]
+    assert f"between {low:.4f} and {high:.4f}" in shell("passages", QUESTION, "-k", "1")
+    assert "visits" in shell.json("info")["index"]
+
+
 def test_why_is_part_of_the_document(indexed: Shell) -> None:
     found = indexed.json("ask", QUESTION, "-k", "2", "--why")
     assert len(found["why"]["components"]) == 2

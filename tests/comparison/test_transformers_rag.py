@@ -289,7 +289,7 @@ def test_transformers_pads_a_short_result_with_phantoms(transformers_retriever: 
 @pytest.mark.parametrize("kind", ["exact", "faiss"])
 def test_fewer_passages_than_k_are_fewer_components(kind: str) -> None:
     rows = np.arange(len(TEXTS), dtype=np.int64)
-    index: Any = ExactIndex(rows, VECTORS) if kind == "exact" else build_faiss(rows, VECTORS, "Flat")
+    index: Any = ExactIndex(rows, VECTORS) if kind == "exact" else build_faiss(rows, VECTORS)
     hits = index.search(QUESTION[0], 5)
     assert hits.rows.tolist() == [2, 0, 1]
     passages = [Passage(TEXTS[i], TEXTS[i], "d", "", 0, 1) for i in hits.rows]

@@ -109,6 +109,7 @@ def passages(question: str, found: Retrieval, settings: Settings, *, as_json: bo
                 "normaliser": settings.normaliser,
                 "temperature": found.temperature,
                 "outside": found.outside,
+                "outside_bounds": found.outside_bounds and list(found.outside_bounds),
                 "null": None if found.log_null is None else {"prior": math.exp(found.log_null)},
                 "passages": [
                     {**passage_as_dict(passage), "prior": p, "inner_product": s}
@@ -123,6 +124,13 @@ def passages(question: str, found: Retrieval, settings: Settings, *, as_json: bo
         console.print(Text(plain(passage.text), style="dim"))
     if found.outside is not None:
         console.print(f"mass of all other passages, over the whole corpus: {found.outside:.4f}")
+    if found.outside_bounds is not None:
+        low, high = found.outside_bounds
+        console.print(
+            f"mass of all other passages, over the whole corpus: between {low:.4f} and {high:.4f}"
+            " (bounds; the search is approximate)",
+            soft_wrap=True,
+        )
 
 
 def index_report(report: IndexReport, *, as_json: bool) -> None:

@@ -215,17 +215,30 @@ class Store(search.Search):
             raise StoreError("passages of this store", f"no row {lost[0]}", "read the changed store anew")
         return [found[row] for row in wanted]
 
-    def vectors(self) -> tuple[Rows, npt.NDArray[np.float32]]:
-        """Row ids (M,) in ascending order and vectors (M, D) of all passages."""
+    def marks(self) -> tuple[Rows, npt.NDArray[np.uint64]]:
+        """Row ids (M,) of all passages, ascending, and of each the first eight bytes of its text's hash."""
+        found = self.query("SELECT id, substr(text_hash, 1, 8) FROM passages ORDER BY id")
+        return np.array([row for row, _ in found], np.int64), np.frombuffer(b"".join(m for _, m in found), "<u8")
+
+    @property
+    def state(self) -> str:
+        """Hexadecimal; another one after every change of passages or encoder, and in another store."""
+        ends = self.query(
+            "SELECT id, text_hash FROM passages WHERE id = (SELECT min(id) FROM passages)"
+            " OR id = (SELECT max(id) FROM passages) ORDER BY id"
+        )
+        return hashlib.sha256(repr((self.generation, self.counts(), ends)).encode()).hexdigest()[:16]
+
+    def vectors(self, after: int = -1) -> tuple[Rows, npt.NDArray[np.float32]]:
+        """Row ids (M,) in ascending order and vectors (M, D) of all passages with a row id above ``after``."""
         with self.snapshot():
             encoder = self.encoder
             if encoder is None:
                 return np.empty(0, np.int64), np.empty((0, 0), np.float32)
-            (count,) = self.query(f"SELECT count(*) {_PASSAGE_VECTORS}", (encoder.fingerprint,))[0]
+            chosen = (encoder.fingerprint, after)
+            (count,) = self.query(f"SELECT count(*) {_PASSAGE_VECTORS}", chosen)[0]
             rows, vectors = np.empty(count, np.int64), np.empty((count, encoder.dimension), np.float32)
-            cursor = self._connection.execute(
-                f"SELECT p.id, v.vector {_PASSAGE_VECTORS} ORDER BY p.id", (encoder.fingerprint,)
-            )
+            cursor = self._connection.execute(f"SELECT p.id, v.vector {_PASSAGE_VECTORS} ORDER BY p.id", chosen)
             filled = 0
             while block := cursor.fetchmany(4096):
                 ids, blobs = zip(*block, strict=True)
@@ -284,6 +297,7 @@ class Store(search.Search):
 _PASSAGE_VECTORS = (
     "FROM passages p JOIN encoders e ON e.fingerprint = ?"
     " JOIN vectors v ON v.encoder_id = e.id AND v.text_hash = p.text_hash"
+    " WHERE p.id > ?"
 )
 
 

@@ -28,8 +28,7 @@ class ExactIndex:
     def search(self, question: Vectors, k: int, allowed: Rows | None = None) -> Hits:
         """See ``Index.search``; equal inner products are ordered by row id."""
         rows, scores = self._scores(question, allowed)
-        best = np.lexsort((rows, -scores))[:k] if k >= len(rows) else _largest(rows, scores, k)
-        return Hits(rows[best], scores[best])
+        return best_of(rows, scores, k)
 
     def log_normaliser(self, question: Vectors, temperature: float, allowed: Rows | None = None) -> float:
         """See ``Index.log_normaliser``; always computed. -inf without passages."""
@@ -40,11 +39,22 @@ class ExactIndex:
         peak = logits.max()
         return float(peak + np.log(np.exp(logits - peak).sum()))
 
+    def log_normaliser_bounds(self, question: Vectors, temperature: float) -> tuple[float, float]:
+        """See ``Index.log_normaliser_bounds``; both are the value."""
+        exact = self.log_normaliser(question, temperature)
+        return exact, exact
+
     def _scores(self, question: Vectors, allowed: Rows | None) -> tuple[Rows, Vectors]:
         if allowed is None:
             return self.rows, self.vectors @ question
         chosen = np.isin(self.rows, allowed)
         return self.rows[chosen], self.vectors[chosen] @ question
+
+
+def best_of(rows: Rows, scores: Vectors, k: int) -> Hits:
+    """The k largest of the scores (N,), equal ones ordered by row id."""
+    best = np.lexsort((rows, -scores))[:k] if k >= len(rows) else _largest(rows, scores, k)
+    return Hits(rows[best], scores[best])
 
 
 def _largest(rows: Rows, scores: Vectors, k: int) -> Rows:

@@ -41,3 +41,7 @@ class Index(Protocol):
     def log_normaliser(self, question: Vectors, temperature: float, allowed: Rows | None = None) -> float | None:
         """log Σ_j exp(d(z_j)·q / T) over all M passages (or all allowed), or None where it is not computed."""
         ...
+
+    def log_normaliser_bounds(self, question: Vectors, temperature: float) -> tuple[float, float] | None:
+        """Numbers that ``log_normaliser`` over all M passages is certainly not below and not above, or None."""
+        ...

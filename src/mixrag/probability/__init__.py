@@ -42,6 +42,7 @@ from mixrag.probability.switching import (
     log_smoothing,
     log_transition,
 )
+from mixrag.probability.unseen import log_cell_bounds, mass_outside
 
 __all__ = [
     "Responsibilities",
@@ -58,6 +59,7 @@ __all__ = [
     "log_answer_likelihood",
     "log_any_marginal",
     "log_backward",
+    "log_cell_bounds",
     "log_difference",
     "log_evidence_ratio",
     "log_filter",
@@ -76,6 +78,7 @@ __all__ = [
     "log_transition",
     "log_truncation_bracket",
     "marginal_loss",
+    "mass_outside",
     "most_prunable",
     "poisoning_tv",
     "pruning_tv",
