@@ -64,6 +64,7 @@ def use_packed_linears(model: Any) -> bool:
 
 def use_plain_linears(model: Any) -> None:
     """Undo ``use_packed_linears``, for weights that are to change in ways that torch does not count."""
+    layer: Any
     for layer in model.modules():
         if type(layer) is PackedLinear:
             layer.__class__ = nn.Linear
