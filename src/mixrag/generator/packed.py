@@ -64,10 +64,9 @@ def use_packed_linears(model: Any) -> bool:
 
 def use_plain_linears(model: Any) -> None:
     """Undo ``use_packed_linears``, for weights that are to change in ways that torch does not count."""
-    layer: Any
     for layer in model.modules():
         if type(layer) is PackedLinear:
-            layer.__class__ = nn.Linear
+            layer.__class__ = nn.Linear  # type: ignore[assignment]
             _PACKED.pop(layer, None)
 
 
