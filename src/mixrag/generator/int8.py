@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from mixrag.processor import native_int8
 
 LARGEST = 127
+SMALLEST = 1e-30
 ZERO = 128
 """What stands for zero in a row that is read: processors multiply unsigned by signed bytes."""
 
@@ -44,7 +45,7 @@ class Int8Linear(nn.Module):
         """(..., out) from (..., in)."""
         read, scale = rounded_rows(x)
         products = self._exact(read) if self._packed is None or not x.numel() else self._fast(read)
-        products = products.mul_(scale).to(x.dtype)
+        products = torch.mul(products, scale, out=torch.empty(products.shape, dtype=x.dtype))
         return products if self.bias is None else products + self.bias.to(x.dtype)
 
     def _fast(self, read: Tensor) -> Tensor:
@@ -60,21 +61,21 @@ class Int8Linear(nn.Module):
 
 
 def rounded_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """(out, in) int8 and (out,) float32 scales; a row of zeros has scale 1/127."""
-    scale = _scale(weight.float())
-    return (weight.float() / scale).round().to(torch.int8).contiguous(), scale.squeeze(-1)
+    """(out, in) int8 and (out,) float32 scales."""
+    scale = _scale(weight)
+    return (weight / scale).round().to(torch.int8).contiguous(), scale.squeeze(-1)
 
 
 def rounded_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     """(..., in) uint8 with ``ZERO`` for zero, and (..., 1) float32 scales."""
-    read = x.float()
-    scale = _scale(read)
-    return (read / scale).add_(ZERO + 0.5).to(torch.uint8), scale
+    scale = _scale(x)
+    return (x / scale).add_(ZERO + 0.5).to(torch.uint8), scale
 
 
 def _scale(x: Tensor) -> Tensor:
-    largest = x.abs().amax(-1, keepdim=True)
-    return torch.where(largest > 0, largest, 1.0).div_(LARGEST)
+    """(..., 1) float32; of zeros the smallest there is, over which zero is zero."""
+    largest = x.abs().amax(-1, keepdim=True).float()
+    return largest.clamp_(min=SMALLEST).div_(LARGEST)
 
 
 def use_int8(model: Any) -> Any:

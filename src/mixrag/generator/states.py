@@ -106,8 +106,9 @@ def states_of(config: Any, prefixes: Sequence[Tensor], more: int) -> tuple[Cache
     lengths = [prefix.shape[-2] for prefix in prefixes]
     longest, first = max(lengths), prefixes[0]
     layers, _, heads, _, size = first.shape
-    buffer = first.new_zeros(layers, 2, len(prefixes), heads, longest + more + ROOM, size)
+    buffer = first.new_empty(layers, 2, len(prefixes), heads, longest + more + ROOM, size)
     for row, (prefix, length) in enumerate(zip(prefixes, lengths, strict=True)):
+        buffer[:, :, row, :, : longest - length] = 0  # masked, but whatever stood there times nothing may be NaN
         buffer[:, :, row, :, longest - length : longest] = prefix
     cache = empty_states(config)
     for layer, states in zip(cache.layers, buffer, strict=True):
