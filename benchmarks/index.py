@@ -136,7 +136,7 @@ def measured(folder: Path, passages: int) -> tuple[Point, Row]:
     kind = "exact" if isinstance(index, ExactIndex) else "cells"
     row = alternately(
         "6 index",
-        f"top {K} of {passages:,} x {DIMENSION}, beside FAISS flat; recall {recall:.3f}",
+        f"top {K} of {passages:,} x {DIMENSION}, beside FAISS flat; recall {recall:.2f}",
         ">= 50" if passages == 1_000_000 else "",
         searches(lambda question: index.search(question, K), found.questions),
         searches(lambda question: flat.search(question[None], K), found.questions),
@@ -219,7 +219,7 @@ def beside_usearch(folder: Path, passages: int) -> Row | None:
     )
     return alternately(
         "6 index",
-        f"top {K} of {passages:,} x {DIMENSION}, beside usearch i8 HNSW (recall {other:.3f}); recall {recall:.3f}",
+        f"top {K} of {passages:,} x {DIMENSION}, beside usearch i8 HNSW (recall {other:.2f}); recall {recall:.2f}",
         ">= 1",
         searches(lambda question: index.search(question, K), found.questions),
         searches(lambda question: graph.search(question, K), found.questions),
