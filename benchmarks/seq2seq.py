@@ -29,8 +29,8 @@ from torch import Tensor
 
 from mixrag.decoding import beam
 from mixrag.generator import Prompt, PromptTemplate, Seq2SeqGenerator
-from mixrag.generator.loading import faster
-from mixrag.generator.packed import PackedLinear
+from mixrag.generator.loading import with_shared_prompts
+from mixrag.generator.packed import PackedLinear, use_packed_linears
 from mixrag.generator.tokens import PromptTokenizer
 from mixrag.mixture import Component, Mixture
 from side_by_side import Row, alternately, keep, seconds, show
@@ -114,7 +114,8 @@ class Models:
                 getattr(layer.encoder_attn, part).weight.data.mul_(4.0)
         tokens = PromptTokenizer(None, PromptTemplate(), 1024, keep_suffix=True)
         generator = Seq2SeqGenerator("bart", deepcopy(model), tokens, frozenset(), EOS, (EOS,))
-        return cls(faster(generator), model)
+        use_packed_linears(generator.model)
+        return cls(with_shared_prompts(generator), model)
 
     def rag(self, kind: str, k: int) -> Any:
         """transformers' RAG model of this kind; its question encoder is never run."""

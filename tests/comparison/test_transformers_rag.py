@@ -24,7 +24,8 @@ import tiny_models
 from mixrag.corpus.passage import Passage
 from mixrag.decoding import beam, greedy
 from mixrag.generator import Prompt, PromptTemplate, Seq2SeqGenerator, TableGenerator, load_generator
-from mixrag.generator.loading import faster
+from mixrag.generator.loading import with_shared_prompts
+from mixrag.generator.packed import use_packed_linears
 from mixrag.generator.sharing import shares
 from mixrag.generator.tokens import PromptTokenizer
 from mixrag.index import ExactIndex, build_faiss
@@ -351,7 +352,8 @@ def test_beam_search_of_rag_token_gives_the_same_tokens(beams: int) -> None:
         pair = both("bart", 1.0, seed, double=False, start=(EOS,))
         pair.rag.generator.final_logits_bias[0, EOS] = -1e4
         plain: Any = pair.mixture.generator
-        fast = faster(replace(plain, model=deepcopy(plain.model), stop_tokens=frozenset()))
+        fast = with_shared_prompts(replace(plain, model=deepcopy(plain.model), stop_tokens=frozenset()))
+        use_packed_linears(fast.model)
         assert shares(fast.model) and not shares(plain.model)
         found = beam(replace(pair.mixture, generator=fast), beams, 12).answers[0].tokens
         assert theirs(pair, EOS, 12, beams) == [EOS, *found]

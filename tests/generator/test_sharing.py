@@ -24,7 +24,7 @@ from transformers import (
 
 import tiny_models
 from mixrag.generator import Generator, Prompt, PromptTemplate, Seq2SeqGenerator, sharing
-from mixrag.generator.loading import faster
+from mixrag.generator.loading import with_shared_prompts
 from mixrag.generator.sharing import layout, shared_attention, shares
 from mixrag.generator.tokens import PromptTokenizer
 from tiny_models import SEQ2SEQ
@@ -156,7 +156,7 @@ def other(kind: str, **options: Any) -> Any:
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_other_models_share_prompts(kind: str) -> None:
-    generator = faster(other(kind))
+    generator = with_shared_prompts(other(kind))
     assert shares(generator.model)
     for moves in MOVES.values():
         branches, texts = moved(generator, moves)
@@ -164,7 +164,7 @@ def test_other_models_share_prompts(kind: str) -> None:
 
 
 def test_a_model_with_its_own_attention_keeps_every_row() -> None:
-    generator = faster(other("mbart", attn_implementation="eager"))
+    generator = with_shared_prompts(other("mbart", attn_implementation="eager"))
     assert not shares(generator.model)
     for moves in MOVES.values():
         branches, texts = moved(generator, moves)
@@ -183,7 +183,7 @@ def test_a_model_whose_laws_would_change_keeps_every_row(fault: str, monkeypatch
 
     monkeypatch.setattr(sharing, "shared_attention", faulty)
     try:
-        generator = faster(other("mbart"))
+        generator = with_shared_prompts(other("mbart"))
     finally:
         AttentionInterface.register(sharing.NAME, shared_attention)
     assert not shares(generator.model)

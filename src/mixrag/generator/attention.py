@@ -19,8 +19,8 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
 NAME = "mixrag-grouped"
 SCORES_AT_ONCE = 2**22
-"""Scores of one layer above which torch's fused attention, which never holds them all, takes over: beyond 16 MB they
-leave a processor's caches, and the fused kernel is the faster one in bfloat16 too."""
+"""Scores of one layer above which torch's fused attention, which never holds them all, takes over: more than 16 MB
+of them leave a processor's caches, and the fused kernel is the faster one in bfloat16 too."""
 
 
 def grouped_attention(

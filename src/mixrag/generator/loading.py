@@ -101,15 +101,13 @@ def with_passage_cache(generator: CausalGenerator, budget: int) -> CausalGenerat
     return replace(found) if agree else whole  # a copy, in whose cache the trial has left nothing
 
 
-def faster(generator: Seq2SeqGenerator) -> Seq2SeqGenerator:
-    """The generator, its model with packed weights (``packed.py``), and one copy of each prompt for all answers.
+def with_shared_prompts(generator: Seq2SeqGenerator) -> Seq2SeqGenerator:
+    """The generator, its model keeping one copy of each prompt for all answers (``sharing.py``), where it can.
 
-    The latter (``sharing.py``) where it can be, which is found by trial, as for passages: two answers from each of
-    two prompts must have the laws they had.
+    That is found by trial, as for passages: two answers from each of two prompts must have the laws they had.
     """
     from mixrag.generator.sharing import FUSED, shares, use_shared_attention
 
-    use_packed_linears(generator.model)
     expected = _laws_of_two_answers(generator)
     try:
         shared = use_shared_attention(generator.model)
@@ -224,14 +222,16 @@ def _load(
     stop_tokens = _stop_tokens(model, tokenizer)
     stop_token = tokens.turn_end(stop_tokens) or tokenizer.eos_token_id
     name = _shown(name, adapter)
+    use_packed_linears(model)
     if not config.is_encoder_decoder:
-        use_packed_linears(model)
         if dtype == torch.bfloat16:
             from mixrag.generator.attention import use_grouped_attention
 
             use_grouped_attention(model)
         return CausalGenerator(name, model, tokens, stop_tokens | {stop_token}, stop_token)
-    return faster(Seq2SeqGenerator(name, model, tokens, stop_tokens, stop_token, decoder_start(model)))
+    return with_shared_prompts(
+        Seq2SeqGenerator(name, model, tokens, stop_tokens, stop_token, decoder_start(model))
+    )
 
 
 def _refuse_text_encoder(name: str, config: Any) -> None:
