@@ -148,6 +148,10 @@ def test_auto_is_what_the_processor_multiplies(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(mixrag.processor, "_has", lambda name, has=has: has)
         assert chosen_dtype("auto", "cpu") == dtype
     assert chosen_dtype("float16", "cpu") == "float16"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for has, dtype in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has=has: has)
+        assert chosen_dtype("auto", None) == chosen_dtype("auto", "cuda:0") == dtype
     with pytest.raises(SettingError, match="dtype among auto, float32, bfloat16, float16, int8; found 'int4'"):
         chosen_dtype("int4", "cpu")
     with pytest.raises(SettingError, match="int8 on a processor"):

@@ -255,8 +255,12 @@ def chosen_dtype(dtype: str, device: str | None) -> str:
         raise SettingError(expected, repr(dtype), "choose one of them")
     if dtype != AUTO:
         return dtype
-    native = native_bfloat16() if _on_processor(device) else torch.cuda.is_available()
+    native = native_bfloat16() if _on_processor(device) else _gpu_has_bfloat16()
     return "bfloat16" if native else "float32"
+
+
+def _gpu_has_bfloat16() -> bool:
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _on_processor(device: str | None) -> bool:
