@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 
@@ -109,6 +110,59 @@ def test_a_damaged_file_is_built_anew(tmp_path: Path, damaged: str) -> None:
     assert kept_description(tmp_path, "one") is None
     there.check(open_kept(tmp_path, there.corpus("one")))
     assert there.reads == [-1, -1]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "null",
+        {"probes": 0},
+        {"probes": 10**6},
+        {"probes": "7"},
+        {"lines": "many"},
+        {"lines": 1.5},
+        {"vectors": 3},
+        {"vectors": "../vectors.f32"},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_manifest_of_something_else_is_made_anew(tmp_path: Path, content) -> None:
+    there = source()
+    open_kept(tmp_path, there.corpus("one"))
+    path = tmp_path / "index" / "index.json"
+    text = content if isinstance(content, str) else json.dumps({**json.loads(path.read_text()), **content})
+    path.write_text(text)
+    kept_description(tmp_path, "one")
+    there.check(open_kept(tmp_path, there.corpus("one")))
+    assert there.reads == [-1, -1]
+
+
+def test_codes_that_name_a_file_of_their_own_are_made_anew(tmp_path: Path) -> None:
+    there, more, victim = source(), source(3100), tmp_path / "precious"
+    open_kept(tmp_path, there.corpus("one"))
+    victim.write_bytes(b"precious " * 200_000)
+    (path,) = (tmp_path / "index").glob("codes-*")
+    cells = faiss.read_index(str(path)).nlist
+    forged = faiss.index_factory(12, f"IVF{cells},Flat", faiss.METRIC_INNER_PRODUCT)
+    forged.train(VECTORS[:3000])
+    lists = faiss.OnDiskInvertedLists(forged.nlist, forged.code_size, str(tmp_path / "somefile"))
+    forged.replace_invlists(lists, False)
+    forged.add(VECTORS[:3000])
+    faiss.write_index(forged, str(path))
+    path.write_bytes(path.read_bytes().replace(str(tmp_path / "somefile").encode(), str(victim).encode()))
+    before = victim.read_bytes()
+    more.check(open_kept(tmp_path, more.corpus("two")))
+    assert victim.read_bytes() == before and more.reads == [-1]
+
+
+def test_an_open_index_outlives_the_loss_of_its_manifest(tmp_path: Path) -> None:
+    there = source()
+    first = open_kept(tmp_path, there.corpus("one"))
+    (tmp_path / "index" / "index.json").unlink()
+    there.check(open_kept(tmp_path, there.corpus("one")))
+    there.check(first)
 
 
 @pytest.mark.parametrize("step", ["_write_lines", "_save", "write_whole", "_forget_others"])

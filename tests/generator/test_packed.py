@@ -84,6 +84,20 @@ def test_plain_again_whatever_changes_the_weights(pair: tuple[Any, Any]) -> None
         torch.testing.assert_close(fast.layers(given), plain.layers(given))
 
 
+def test_the_memory_of_a_packed_weight_is_not_given_to_another(pair: tuple[Any, Any]) -> None:
+    plain, fast = pair
+    given = torch.randn(3, 24)
+    for _ in range(20):
+        with torch.inference_mode():
+            fast.layers(given)
+        other = torch.randn(40, 24)
+        fast.layers[0].weight.data = torch.empty(0)  # what it was may now be taken by the next
+        fast.layers[0].weight.data = other.clone()
+        plain.layers[0].weight.data = other
+        with torch.inference_mode():
+            torch.testing.assert_close(fast.layers(given), plain.layers(given))
+
+
 def test_gradients_are_those_of_the_plain_layer_and_pack_nothing(pair: tuple[Any, Any]) -> None:
     plain, fast = pair
     given = torch.randn(3, 24)
@@ -146,7 +160,7 @@ def test_a_model_made_wider_later_takes_the_plain_layer(pair: tuple[Any, Any]) -
 
 
 def test_a_torch_without_these_operators_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "_available", lambda: False)
+    monkeypatch.setattr(packed, "_available", lambda dtype: False)
     model = Model()
     assert not use_packed_linears(model)
     assert type(model.layers[0]) is nn.Linear

@@ -17,12 +17,17 @@ from mixrag.processor import native_bfloat16
 
 LARGEST = 2**31
 """Bytes of weights that may be kept twice."""
-_PACKED: WeakKeyDictionary[nn.Module, tuple[tuple[int, int], Tensor]] = WeakKeyDictionary()
-"""Beside the layers, so that what copies, saves or trains a model knows nothing of it."""
+_PACKED: WeakKeyDictionary[nn.Module, tuple[Tensor, int, Tensor]] = WeakKeyDictionary()
+"""Of each layer its weight, how often that had been changed, and the packed one. Beside the layers, so that what
+copies, saves or trains a model knows nothing of it."""
 
 
 class PackedLinear(nn.Linear):
-    """``nn.Linear``, whose product without gradient takes packed weights; packed again whenever they changed."""
+    """``nn.Linear``, whose product without gradient takes packed weights; packed again when torch counts a change.
+
+    It counts none of what is done to ``weight.data``, nor to weights made in inference mode: who changes these,
+    as merging an adapter does, first calls ``use_plain_linears``.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         """x Wᵀ + b."""
@@ -40,11 +45,12 @@ class PackedLinear(nn.Linear):
 def packed(layer: nn.Linear) -> Tensor:
     """The layer's weight as oneDNN reads it, kept for as long as it lies where it lay and was not changed."""
     weight = layer.weight
-    key = (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
+    changes = 0 if weight.is_inference() else weight._version
     known = _PACKED.get(layer)
-    if known is None or known[0] != key:
-        known = _PACKED[layer] = (key, torch.ops.mkldnn._reorder_linear_weight(weight.detach()))
-    return known[1]
+    if known is None or known[0].data_ptr() != weight.data_ptr() or known[1] != changes:
+        seen = weight.detach()  # shares its memory, which so cannot become that of another weight
+        known = _PACKED[layer] = (seen, changes, torch.ops.mkldnn._reorder_linear_weight(seen))
+    return known[2]
 
 
 def use_packed_linears(model: Any) -> bool:
@@ -54,9 +60,11 @@ def use_packed_linears(model: Any) -> bool:
     bytes is left as it is.
     """
     layers = [layer for layer in model.modules() if type(layer) is nn.Linear]
-    if sum(layer.weight.nbytes for layer in layers) > LARGEST or not _available():
+    if sum(layer.weight.nbytes for layer in layers) > LARGEST:
         return False
-    found = [layer for layer in layers if _packable(layer.weight)]
+    candidates = [layer for layer in layers if _packable(layer.weight)]
+    usable = {dtype for dtype in {layer.weight.dtype for layer in candidates} if _available(dtype)}
+    found = [layer for layer in candidates if layer.weight.dtype in usable]
     for layer in found:
         layer.__class__ = PackedLinear
     return bool(found)
@@ -80,14 +88,14 @@ def _is_like(read: Tensor, weight: Tensor) -> bool:
     return read.dtype == weight.dtype and read.device == weight.device
 
 
-def _available() -> bool:
+def _available(dtype: torch.dtype = torch.float32) -> bool:
     """These operators are torch's own, and not promised: they are asked for, and tried."""
-    layer = nn.Linear(8, 8)
-    read = torch.linspace(-1, 1, 16).view(2, 8)
+    layer = nn.Linear(8, 8, dtype=dtype)
+    read = torch.linspace(-1, 1, 16).view(2, 8).to(dtype)
     try:
         with torch.inference_mode():
             weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight)
             found = torch.ops.mkldnn._linear_pointwise(read, weight, layer.bias, "none", [], "")
-            return bool(torch.allclose(found, layer(read), atol=1e-5))
+            return bool(torch.allclose(found, layer(read), atol=8 * torch.finfo(dtype).eps))
     except (AttributeError, RuntimeError):
         return False

@@ -2,18 +2,21 @@
 
 ``index/index.json`` names the other files and is replaced last. Vectors lie in one file of D float32 a line, which
 grows at its end: lines beyond those that ``index.json`` counts are of an update that was cut off, and the next one
-writes over them. All else is small and written anew. Updates take turns; who reads meanwhile reads the old files.
+writes over them. Codes, about a tenth of the vectors, and what is known of the cells are written anew each time.
+Updates take turns; who reads meanwhile reads the old files. Removed passages keep their lines until it is trained.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -31,7 +34,7 @@ GROWTH = 2.0
 REMOVED = 0.2
 """And when this share of its lines are of passages that are gone."""
 _LOCK_SECONDS = 600.0
-_DAMAGED = (OSError, ValueError, KeyError, RuntimeError, BadZipFile)
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, RuntimeError, BadZipFile)
 """What reading a damaged file raises; RuntimeError is FAISS' word for it."""
 
 Marks = npt.NDArray[np.uint64]
@@ -193,9 +196,21 @@ def _forget_others(folder: Path, manifest: _Manifest) -> None:
 def _manifest(folder: Path) -> _Manifest | None:
     with suppress(OSError, ValueError, TypeError):
         found = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        if found.get("format") == FORMAT:
-            return _Manifest(**found)
+        if isinstance(found, dict) and found.get("format") == FORMAT:
+            return _checked(_Manifest(**found))
     return None
+
+
+def _checked(manifest: _Manifest) -> _Manifest:
+    """The manifest itself, if every field has its type and files lie in the folder; else ValueError."""
+    for field in fields(_Manifest):
+        value, kind = getattr(manifest, field.name), {"int": int, "float": float, "str": str}[str(field.type)]
+        if type(value) is not kind:
+            raise ValueError(f"{field.name} is no {field.type}")
+    names = (manifest.vectors, manifest.codes, manifest.arrays)
+    if any(Path(name).name != name for name in names):
+        raise ValueError("files of an index lie in its folder")
+    return manifest
 
 
 def _try_open(folder: Path, manifest: _Manifest) -> RefinedIndex | None:
@@ -207,17 +222,25 @@ def _try_open(folder: Path, manifest: _Manifest) -> RefinedIndex | None:
 def _opened(folder: Path, manifest: _Manifest) -> RefinedIndex:
     import faiss
 
-    names = (manifest.vectors, manifest.codes, manifest.arrays)
-    if any(Path(name).name != name for name in names):
-        raise ValueError("files of an index lie in its folder")
     codes = faiss.read_index(str(folder / manifest.codes), faiss.IO_FLAG_MMAP_IFC)
+    if type(codes) is not faiss.IndexIVFPQFastScan or not _in_memory(codes):
+        raise ValueError("codes of another kind, which may name files of their own")
     with np.load(folder / manifest.arrays, allow_pickle=False) as arrays:
         sums = CellSums(arrays["counts"], arrays["sums"], arrays["centres"], arrays["reach"])
-        rows, cell = arrays["rows"], arrays["cell"]
+        rows, cell, marks = arrays["rows"], arrays["cell"], arrays["marks"]
+    if len(marks) != len(rows) or not 1 <= manifest.probes <= codes.nlist == len(sums.counts):
+        raise ValueError("files of different indexes")
     vectors = _mapped(folder / manifest.vectors, manifest.lines, manifest.dimension)
     if not len(rows) == len(cell) == codes.ntotal == manifest.lines or codes.d != manifest.dimension:
         raise ValueError("files of different indexes")
     return RefinedIndex(codes, vectors, rows, cell, sums, manifest.trained_on, manifest.probes, manifest.recall)
+
+
+def _in_memory(codes: Any) -> bool:
+    """Lists on disk are another file, at a path that the file of codes names: added to, it would be written."""
+    import faiss
+
+    return type(faiss.downcast_InvertedLists(codes.invlists)).__name__ == "BlockInvertedLists"
 
 
 def _mapped(path: Path, lines: int, dimension: int) -> Vectors:
@@ -227,7 +250,7 @@ def _mapped(path: Path, lines: int, dimension: int) -> Vectors:
 
 def _write_lines(path: Path, vectors: Vectors, first: int) -> None:
     """Put lines into the file from line ``first`` on; those before are untouched."""
-    with path.open("r+b" if first else "wb") as stream:
+    with path.open("r+b" if first else "xb") as stream:
         stream.seek(first * vectors.shape[1] * 4)
         stream.write(np.ascontiguousarray(vectors, dtype="<f4").data)
         stream.flush()
@@ -235,7 +258,8 @@ def _write_lines(path: Path, vectors: Vectors, first: int) -> None:
 
 
 def _token(corpus: Corpus) -> str:
-    return f"{corpus.state}-{os.getpid()}"
+    """Of new files: never that of a file which an open index maps, and would lose under its feet."""
+    return f"{corpus.state}-{secrets.token_hex(8)}"
 
 
 @contextmanager
