@@ -16,7 +16,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from generation import STEPS, Peer, loaded, mixture, ours_step
+from generation import STEPS, Peer, as_it_comes, loaded, mixture, ours_step
 from mixrag.decoding import most_probable
 from mixrag.evaluation.pictures import STYLES
 from mixrag.generator import CausalGenerator
@@ -35,8 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    ours, peer = loaded("bfloat16"), loaded("bfloat16")
-    peer.model.set_attn_implementation("sdpa")
+    ours, peer = loaded("bfloat16"), as_it_comes(loaded("bfloat16"))
     steps = curves(KS, lambda k: {"mixrag": ours_step(ours, k), "transformers": peer_step(peer, k)}, rounds)
     shown("K", KS, steps)
     drawn("cost-of-k.png", "components K", "milliseconds of a decoding step", KS, steps)

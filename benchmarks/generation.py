@@ -23,6 +23,7 @@ from transformers import DynamicCache
 from mixrag.decoding import most_probable
 from mixrag.generator import CausalGenerator, Prompt, load_generator
 from mixrag.generator.loading import DTYPES
+from mixrag.generator.packed import use_plain_linears
 from mixrag.mixture import Component, Front, Mixture
 from side_by_side import Row, alternately, keep, seconds, show
 
@@ -40,7 +41,7 @@ def main() -> None:
     options = parser.parse_args()
     check()
     ours, peer = loaded(options.dtype), loaded(options.dtype if options.dtype in DTYPES else "bfloat16")
-    peer.model.set_attn_implementation("sdpa")
+    as_it_comes(peer)
     rows = [
         first_token(ours, peer, 10, 150, "6", options.rounds),
         first_token(ours, peer, 10, 512, "15", options.rounds),
@@ -73,11 +74,18 @@ def mixture(generator: CausalGenerator, k: int, passage: int) -> Mixture:
     return Mixture(generator, "", components, log_prior, 0.0, None)
 
 
+def as_it_comes(generator: CausalGenerator) -> CausalGenerator:
+    """The model as transformers makes it: its own attention, torch's linear layers."""
+    use_plain_linears(generator.model)
+    generator.model.set_attn_implementation("sdpa")
+    return generator
+
+
 def check() -> None:
     """Both compute the same, in float32."""
-    generator = loaded("float32")
+    generator, peer = loaded("float32"), as_it_comes(loaded("float32"))
     given = mixture(generator, 4, 50)
-    expected = Peer(generator, given)
+    expected = Peer(peer, given)
     for _ in range(2):  # the second time from the cache
         front = Front.start(given)
         agree(front.branches.log_probs, expected.start())

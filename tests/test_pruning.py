@@ -113,7 +113,7 @@ def test_what_was_dropped_has_no_live_posterior_and_is_read_once() -> None:
 def test_a_real_model_reads_what_it_left_out(
     kind: str, budget: float, tiny_generator: Callable[[str], Generator]
 ) -> None:
-    """Whether few or most components go, and whether other questions are rows of the same batch."""
+    """By itself, and with other questions as rows of the same batch."""
     texts = ("The river city is old.", "Short.", "Nobody wrote the letter twice. " * 3, "Its name is long.")
     passages = [Passage(text, text, "/notes.txt", "Notes", 0, len(text)) for text in texts]
     log_prior = torch.tensor([0.4, 0.25, 0.2, 0.15], dtype=torch.float64).log()

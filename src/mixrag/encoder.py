@@ -14,6 +14,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from mixrag.bulk import rounded, unfit, vectors_of
+from mixrag.corpus.embedding import HALF
 from mixrag.errors import MixragError, ModelError, SettingError
 from mixrag.packaged import ENCODER, packaged_encoder
 from mixrag.processor import native_bfloat16
@@ -185,7 +186,7 @@ def load_encoder(
 
 def _in_format(encoder: SentenceEncoder, dtype: str, stored: str | None) -> SentenceEncoder:
     reason = unfit(encoder.passage_model)
-    half = replace(encoder, name=f"{encoder.name}, bfloat16", dtype="bfloat16")
+    half = replace(encoder, name=encoder.name + HALF, dtype="bfloat16")
     if dtype == AUTO:
         return half if reason is None and _prefers(half, encoder, stored) else encoder
     if dtype == "bfloat16" and reason is not None:

@@ -99,10 +99,11 @@ def calibration_for(given: Models, trained: Trained | None, confidence: str | Pa
 
 
 def models_digest(models: Models) -> str:
-    """What the models and the prompt are known by, wherever they lie; their kind of numbers is no part of it."""
+    """What the models and the prompt are known by, wherever they lie; of kinds of numbers int8 alone counts."""
     named = (models.generator, models.adapter, models.encoder, models.question_encoder)
     prompt = None if models.prompt is None else asdict(models.prompt)
-    content = json.dumps([*map(model_digest, named), prompt, models.titles], sort_keys=True)
+    rounded = ["int8"] if models.dtype == "int8" else []
+    content = json.dumps([*map(model_digest, named), prompt, models.titles, *rounded], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

@@ -56,8 +56,8 @@ class Retrieval:
     temperature: float
     """T."""
     outside_bounds: tuple[float, float] | None = None
-    """What ``outside`` is certainly not below and not above, where it is unknown because the search is approximate
-    (probability/unseen.py); None where it is known, or nothing is known of it."""
+    """What ``outside`` is not below and not above, up to rounding, where it is unknown because the search is
+    approximate (probability/unseen.py); None where it is known, or nothing is known of it."""
 
 
 class Retriever(Protocol):

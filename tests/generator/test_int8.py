@@ -19,6 +19,7 @@ from mixrag.generator.base import ModelGenerator
 from mixrag.generator.int8 import ZERO, Int8Linear, rounded_rows, rounded_weight, use_int8
 from mixrag.generator.loading import chosen_dtype
 from mixrag.mixture import Mixture, condition
+from mixrag.models import Models, models_digest
 from mixrag.together import greedy_together
 from tiny_models import KINDS
 
@@ -141,6 +142,11 @@ def test_weights_are_let_go_and_counted_by_the_cache() -> None:
     names = {name: tensor.dtype for name, tensor in found.state_dict().items()}
     assert names["0.weight"] == names["1.0.weight"] == torch.int8
     assert names["0.scale"] == torch.float32 and "0.bias" in names and "1.0.bias" not in names
+
+
+def test_a_confidence_fitted_on_other_numbers_is_not_that_of_int8() -> None:
+    assert models_digest(Models(dtype="bfloat16")) == models_digest(Models(dtype="float32"))
+    assert models_digest(Models(dtype="int8")) != models_digest(Models())
 
 
 def test_auto_is_what_the_processor_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:

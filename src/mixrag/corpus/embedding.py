@@ -19,6 +19,8 @@ Embed = Callable[[list[str]], npt.NDArray[np.float32]]
 """Texts (B,) to vectors (B, D)."""
 EmbeddingText = Callable[[str, str], str]
 """Title and text of a passage to the text that is embedded."""
+HALF = ", bfloat16"
+"""Ends the name of an encoder whose vectors are computed in bfloat16."""
 _BLOCK = 2048
 
 
@@ -139,10 +141,13 @@ def check_encoder(store: Store, name: str, fingerprint: str) -> None:
     stored = store.encoder
     if stored is None or stored.fingerprint == fingerprint:
         return
+    alike = stored.name.removesuffix(HALF) == name.removesuffix(HALF) and stored.name != name
+    remedy = "leave --encoder-dtype out" if alike else "name that encoder"
+    wanted = f" --encoder-dtype {HALF[2:] if name.endswith(HALF) else 'float32'}" if alike else ""
     raise EncoderMismatchError(
         f"the encoder that made the store's vectors, {stored.name} ({stored.fingerprint[:12]})",
         f"{name} ({fingerprint[:12]})",
-        f"name that encoder, or run: mixrag index --re-embed --store {store.directory}",
+        f"{remedy}, or run: mixrag index --re-embed{wanted} --store {store.directory}",
     )
 
 

@@ -45,6 +45,8 @@ def each_pair(
     keys = [(system, fingerprint(rag, pair, changes)) for pair in pairs]
     done = {} if out is None else resume(out, record)
     missing = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in done}
+    if progress is not None and len(missing) < len(pairs):
+        progress(sum(key in done for key in keys), len(keys))
     for batch in _batches(missing, at_once):
         for key, each in zip(batch, compute([missing[key] for key in batch]), strict=True):
             done[key] = each
