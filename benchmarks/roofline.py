@@ -71,7 +71,7 @@ def median(measure: Callable[[], float], rounds: int) -> float:
 
 
 def matrix_rate(dtype: str, rounds: int) -> float:
-    """Operations a second, additions and multiplications, of a large product: torch's own in float32 and bfloat16, ``Int8Linear``."""
+    """Operations a second, additions and multiplications, of a large product: torch's own, or ``Int8Linear``'s."""
     weight = torch.randn(SIDE, SIDE)
     numbers = torch.float32 if dtype == "float32" else torch.bfloat16
     layer: nn.Module = (

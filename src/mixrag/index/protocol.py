@@ -43,5 +43,5 @@ class Index(Protocol):
         ...
 
     def log_normaliser_bounds(self, question: Vectors, temperature: float) -> tuple[float, float] | None:
-        """Numbers that ``log_normaliser`` over all M passages is not below and not above, up to rounding, or None."""
+        """What ``log_normaliser`` over all M passages is not below and not above, up to rounding; or None."""
         ...
