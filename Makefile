@@ -36,11 +36,14 @@ test-fast: install
 
 bench: install
 	$(BIN)/python benchmarks/generation.py
+	$(BIN)/python benchmarks/generation.py --dtype int8
 	$(BIN)/python benchmarks/pruning.py
 	$(BIN)/python benchmarks/encoding.py
 	$(BIN)/python benchmarks/index.py
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/seq2seq.py
+	$(BIN)/python benchmarks/curves.py
+	$(BIN)/python benchmarks/roofline.py
 
 check: install
 	$(BIN)/ruff format --check .

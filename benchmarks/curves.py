@@ -15,6 +15,7 @@ from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, ScalarFormatter
 
 from generation import STEPS, Peer, as_it_comes, loaded, mixture, ours_step
 from mixrag.decoding import most_probable
@@ -102,6 +103,8 @@ def drawn(file: str, across: str, up: str, places: Sequence[int], found: Curves)
         axis.loglog(places, values, color=colour, linestyle=line, marker=marker, label=label)
     axis.set(xlabel=across, ylabel=up)
     axis.set_xticks(places, [str(place) for place in places])
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(ScalarFormatter())
     axis.minorticks_off()
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
