@@ -29,9 +29,9 @@ from torch import Tensor
 
 from mixrag.decoding import beam
 from mixrag.generator import Prompt, PromptTemplate, Seq2SeqGenerator
-from mixrag.generator.loading import with_shared_prompts
 from mixrag.generator.packed import PackedLinear, use_packed_linears
 from mixrag.generator.tokens import PromptTokenizer
+from mixrag.generator.trial import with_shared_prompts
 from mixrag.mixture import Component, Mixture
 from side_by_side import Row, alternately, keep, seconds, show
 

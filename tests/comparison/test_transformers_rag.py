@@ -24,10 +24,10 @@ import tiny_models
 from mixrag.corpus.passage import Passage
 from mixrag.decoding import beam, greedy
 from mixrag.generator import Prompt, PromptTemplate, Seq2SeqGenerator, TableGenerator, load_generator
-from mixrag.generator.loading import with_shared_prompts
 from mixrag.generator.packed import use_packed_linears
 from mixrag.generator.sharing import shares
 from mixrag.generator.tokens import PromptTokenizer
+from mixrag.generator.trial import with_shared_prompts
 from mixrag.index import ExactIndex, build_faiss
 from mixrag.mixture import Component, Mixture, condition
 from mixrag.probability import log_marginal

@@ -26,10 +26,10 @@ from mixrag.corpus.passage import Passage
 from mixrag.errors import SettingError
 from mixrag.generator import CausalGenerator, Generator, Prompt, PromptTemplate, load_generator
 from mixrag.generator.attention import NAME, grouped_attention, use_grouped_attention
-from mixrag.generator.loading import with_passage_cache
 from mixrag.generator.passage_cache import PassageCache
 from mixrag.generator.states import ROOM, rows_of, uncacheable
 from mixrag.generator.tokens import PromptTokenizer
+from mixrag.generator.trial import with_passage_cache
 from tiny_models import CONTEXT, chat_tokenizer
 
 TOLERANCE = {"rtol": 0.0, "atol": 1e-5}

@@ -24,9 +24,9 @@ from transformers import (
 
 import tiny_models
 from mixrag.generator import Generator, Prompt, PromptTemplate, Seq2SeqGenerator, sharing
-from mixrag.generator.loading import with_shared_prompts
 from mixrag.generator.sharing import layout, shared_attention, shares
 from mixrag.generator.tokens import PromptTokenizer
+from mixrag.generator.trial import with_shared_prompts
 from tiny_models import SEQ2SEQ
 
 MOVES = {

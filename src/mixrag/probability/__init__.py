@@ -10,7 +10,7 @@ from mixrag.probability.bounds import (
     pruning_tv,
     truncation_tv,
 )
-from mixrag.probability.leading import leading
+from mixrag.probability.leaders import leading
 from mixrag.probability.logspace import log_difference, log_normalise, log_sum, log_sum_others
 from mixrag.probability.objective import (
     Responsibilities,
