@@ -15,7 +15,7 @@ import math
 import os
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -307,7 +307,6 @@ def main() -> None:
     print()
     table(points)
     keep(rows)
-    (folder / "points.json").write_text(json.dumps([asdict(each) for each in points])) if chosen.folder else None
     if len(points) > 1:
         draw(points)
 

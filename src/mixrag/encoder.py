@@ -73,6 +73,7 @@ class SentenceEncoder:
     question_model: Any
     passage_model: Any
     batch_size: int = 32
+    """Texts in a batch of questions, or of passages where the model is ``unfit`` for batches of like length."""
     titles: bool | None = None
     """Passages are embedded as "title [SEP] text"; None: only where the models are a pair, as DPR was trained."""
     dtype: str = "float32"

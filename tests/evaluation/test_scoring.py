@@ -237,7 +237,10 @@ def test_records_are_written_as_they_come_and_not_computed_again(rag: Counting, 
     assert seen == [(2, 2)] and rag.asked == 2
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(row["system"], row["question"]) for row in rows] == [("mine", COD.question), ("mine", EEL.question)]
-    assert score_pairs(rag, [EEL, COD, EEL], {}, out=out, system="mine") == [first[1], first[0], first[1]]
+    seen.clear()
+    three = [EEL, COD, EEL]
+    again = score_pairs(rag, three, {}, out=out, system="mine", progress=lambda *at: seen.append(at))
+    assert again == [first[1], first[0], first[1]] and seen == [(3, 3)]
     assert rag.asked == 2
     assert score_pairs(rag, [COD], {})[0].answer == first[0].answer and rag.asked == 3
 

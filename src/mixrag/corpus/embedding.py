@@ -141,9 +141,10 @@ def check_encoder(store: Store, name: str, fingerprint: str) -> None:
     stored = store.encoder
     if stored is None or stored.fingerprint == fingerprint:
         return
-    alike = stored.name.removesuffix(HALF) == name.removesuffix(HALF) and stored.name != name
-    remedy = "leave --encoder-dtype out" if alike else "name that encoder"
-    wanted = f" --encoder-dtype {HALF[2:] if name.endswith(HALF) else 'float32'}" if alike else ""
+    remedy, wanted = "name that encoder", ""
+    if stored.name != name and stored.name.removesuffix(HALF) == name.removesuffix(HALF):
+        dtype = "bfloat16" if name.endswith(HALF) else "float32"
+        remedy, wanted = "leave --encoder-dtype out", f" --encoder-dtype {dtype}"
     raise EncoderMismatchError(
         f"the encoder that made the store's vectors, {stored.name} ({stored.fingerprint[:12]})",
         f"{name} ({fingerprint[:12]})",
