@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from mixrag.config.model_config import ModelConfig
 from mixrag.evaluation import (
     AttributedQuestion,
-    Method,
+    AttributionMethod,
     attribute_pairs,
     difference_table,
     method_table,
@@ -34,8 +35,7 @@ from mixrag.evaluation.attribution import (
     prior,
 )
 from mixrag.evaluation.records import identity
-from mixrag.models import Models
-from mixrag.pairs import read_pairs, sample
+from mixrag.pairs.pairs import read_pairs, sample
 from mixrag.rag import RAG
 
 
@@ -56,7 +56,7 @@ def main() -> None:
     options = parser.parse_args()
     pairs = sample(read_pairs([options.pairs]).pairs, options.questions, 0)
     settings = {"k": options.k, "switch": options.switch, "max_tokens": 32}
-    methods: dict[str, Method] = {
+    methods: dict[str, AttributionMethod] = {
         "chance": chance,
         "prior": prior,
         "posterior": posterior,
@@ -65,7 +65,7 @@ def main() -> None:
         "leave-one-out, concatenation": concatenation_leave_one_out,
         f"ContextCite, {options.masks} masks, concatenation": partial(context_cite, masks=options.masks),
     }
-    models = Models(dtype=options.dtype)
+    models = ModelConfig(dtype=options.dtype)
     with RAG.open(options.store, model=options.model, models=models, settings=settings) as rag:
         system = f"{identity(rag)}, masks {options.masks}"
         records = attribute_pairs(rag, pairs, {}, methods, out=options.out, system=system, progress=tell)

@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, ScalarFormatter
 
 from generation import STEPS, Peer, as_it_comes, loaded, mixture, ours_step
-from mixrag.decoding import most_probable
-from mixrag.evaluation.pictures import STYLES
+from mixrag.evaluation.plots import STYLES
 from mixrag.generator import CausalGenerator
-from mixrag.mixture import Front
+from mixrag.inference.decoders import most_probable
+from mixrag.inference.mixture import DecodingState
 from side_by_side import seconds
 
 PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
@@ -74,12 +74,12 @@ def first_tokens(ours: CausalGenerator, peer: CausalGenerator, length: int) -> M
     given, other = mixture(ours, 10, length), Peer(peer, mixture(peer, 10, length))
 
     def first() -> float:
-        assert ours.passage_cache is not None
-        ours.passage_cache.clear()
+        assert ours.prefix_cache is not None
+        ours.prefix_cache.clear()
         return again()
 
     def again() -> float:
-        return seconds(lambda: most_probable(Front.start(given)))
+        return seconds(lambda: most_probable(DecodingState.start(given)))
 
     return {
         "mixrag, passages read before": again,

@@ -27,12 +27,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mixrag.bulk import TOKENS, buckets
 from mixrag.corpus import WordSplitter
-from mixrag.corpus.readers import load, parse
-from mixrag.encoder import SentenceEncoder, load_encoder
-from mixrag.pairs import read_pairs
-from mixrag.processor import native_bfloat16
+from mixrag.corpus.parsers.registry import load, parse
+from mixrag.pairs.pairs import read_pairs
+from mixrag.retrieval.encoders.batch import TOKENS, buckets
+from mixrag.retrieval.encoders.sentence import SentenceEncoder, load_encoder
+from mixrag.utils.cpu_features import native_bfloat16
 from side_by_side import Row, alternately, keep, seconds, show
 
 DEMO = Path(__file__).parent.parent / "demo"

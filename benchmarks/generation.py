@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from mixrag.decoding import most_probable
 from mixrag.generator import CausalGenerator, Prompt, load_generator
+from mixrag.generator.kernels.onednn_linear import use_plain_linears
 from mixrag.generator.loading import DTYPES
-from mixrag.generator.packed import use_plain_linears
-from mixrag.mixture import Component, Front, Mixture
+from mixrag.inference.decoders import most_probable
+from mixrag.inference.mixture import Component, DecodingState, Mixture
 from side_by_side import Row, alternately, keep, seconds, show
 
 QUESTION = 20
@@ -56,7 +56,7 @@ def main() -> None:
 
 def loaded(dtype: str) -> CausalGenerator:
     """The packaged model, with room for all passages of the largest scenario."""
-    found = load_generator(adapter="none", dtype=dtype, device="cpu", passage_cache=4096)
+    found = load_generator(adapter="none", dtype=dtype, device="cpu", prefix_cache=4096)
     assert isinstance(found, CausalGenerator)
     return found
 
@@ -87,7 +87,7 @@ def check() -> None:
     given = mixture(generator, 4, 50)
     expected = Peer(peer, given)
     for _ in range(2):  # the second time from the cache
-        front = Front.start(given)
+        front = DecodingState.start(given)
         agree(front.branches.log_probs, expected.start())
         token = front.log_mixed()[0].argmax()
         agree(front.advance(torch.tensor([0]), token[None]).branches.log_probs, expected.step(token.expand(4)))
@@ -132,7 +132,7 @@ def first_token(ours: CausalGenerator, peer: CausalGenerator, k: int, passage: i
         "1 first token, passages seen before",
         f"K={k}, {passage} tokens of passage, {QUESTION} of question",
         f">= {goal}",
-        lambda: seconds(lambda: most_probable(Front.start(given))),
+        lambda: seconds(lambda: most_probable(DecodingState.start(given))),
         lambda: seconds(other.start),
         rounds,
     )
@@ -173,7 +173,7 @@ def ours_step(generator: CausalGenerator, k: int) -> Callable[[], float]:
     given = mixture(generator, k, 150)
 
     def measured() -> float:
-        front = Front.start(given)
+        front = DecodingState.start(given)
 
         def write() -> None:
             nonlocal front

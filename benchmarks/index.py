@@ -24,7 +24,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from mixrag.index import FLAT_LIMIT, Corpus, ExactIndex, Index, RefinedIndex, open_kept
+from mixrag.retrieval.index import FLAT_LIMIT, ExactIndex, Index, IVFIndex, VectorSource, open_persistent
 from side_by_side import Row, alternately, keep, seconds, show
 from vectors import Vectors, World
 
@@ -112,8 +112,8 @@ def ours(folder: Path, found: Data) -> tuple[Index, float, int]:
     home.mkdir(exist_ok=True)
     marks = np.zeros(len(rows), np.uint64)
     start = time.perf_counter()
-    corpus = Corpus("benchmark", "synthetic", lambda: (rows, marks), lambda after: (rows, found.vectors))
-    index = open_kept(home, corpus)
+    corpus = VectorSource("benchmark", "synthetic", lambda: (rows, marks), lambda after: (rows, found.vectors))
+    index = open_persistent(home, corpus)
     spent = time.perf_counter() - start
     noted = home / "seconds.json"
     if not noted.exists():
@@ -142,7 +142,7 @@ def measured(folder: Path, passages: int) -> tuple[Point, Row]:
         searches(lambda question: flat.search(question[None], K), found.questions),
         ROUNDS,
     )
-    refined = index if isinstance(index, RefinedIndex) else None
+    refined = index if isinstance(index, IVFIndex) else None
     outside, low, high = outsides(index, found)
     point = Point(
         passages,

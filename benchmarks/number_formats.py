@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from mixrag import RAG
-from mixrag.mixture import Front
-from mixrag.models import Models
-from mixrag.pairs import Pair, read_pairs, sample
+from mixrag.config.model_config import ModelConfig
+from mixrag.inference.mixture import DecodingState
+from mixrag.pairs.pairs import Pair, read_pairs, sample
 
 DEMO = Path(__file__).parent.parent / "demo"
 FORMATS = ("float32", "bfloat16", "int8")
@@ -54,11 +54,11 @@ def main() -> None:
 
 def laws(store: Path, dtype: str, pairs: Sequence[Pair]) -> Laws:
     """The laws in one format."""
-    models = Models(dtype=dtype, device="cpu")
+    models = ModelConfig(dtype=dtype, device="cpu")
     with RAG.open(store, create=True, models=models) as rag:
         rag.index([DEMO / "corpus"])
         mixtures = [rag.condition(pair.question) for pair in pairs]
-        first = [Front.start(mixture).branches.log_probs.exp() for mixture in mixtures]
+        first = [DecodingState.start(mixture).branches.log_probs.exp() for mixture in mixtures]
         scored = [m.score(pair.answers[0]).log_likelihood for m, pair in zip(mixtures, pairs, strict=True)]
     return Laws(torch.cat(first), torch.cat([each.flatten() for each in scored]))
 

@@ -18,10 +18,10 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from mixrag.decoding import Search, beam, thorough
 from mixrag.generator import Prompt, TableGenerator
 from mixrag.generator.table import TableBranches
-from mixrag.mixture import Component, Mixture
+from mixrag.inference.decoders import SearchResult, beam, thorough
+from mixrag.inference.mixture import Component, Mixture
 
 K, V, T = 5, 8, 5
 SPREAD = 1.5
@@ -109,8 +109,8 @@ class Outcome:
 
     optimum: tuple[int, ...]
     log_optimum: float
-    one_pass: Search
-    thorough: Search
+    one_pass: SearchResult
+    thorough: SearchResult
     rows_one_pass: int
     rows_thorough: int
 
@@ -132,7 +132,7 @@ def outcome(seed: int, spread: float = SPREAD) -> Outcome:
     return Outcome(optimum, float(log_probs[best]), by_beam, by_thorough, passed, thoroughly)
 
 
-def run(drawn: Random, method: Callable[[Mixture], Search]) -> tuple[Search, int]:
+def run(drawn: Random, method: Callable[[Mixture], SearchResult]) -> tuple[SearchResult, int]:
     """What a method found, and the row-steps that it took."""
     mixture = drawn.mixture()
     assert isinstance(mixture.generator, CountedGenerator)
@@ -160,7 +160,7 @@ def main() -> None:
 Row = tuple[float, bool, int, bool]
 
 
-def row(each: Outcome, search: Search, rows: int) -> Row:
+def row(each: Outcome, search: SearchResult, rows: int) -> Row:
     """log p, whether it is the optimum, row-steps, certified."""
     best = search.answers[0]
     return best.log_prob, best.tokens == each.optimum, rows, search.certified

@@ -15,8 +15,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from mixrag.confidence import FILE
-from mixrag.trained import read_trained
+from mixrag.answers.confidence import FILE
+from mixrag.config.bundle import read_bundle
 
 READER = Path(__file__).parent.parent / "src" / "mixrag" / "reader"
 KEPT = ("temperature", "lexical", "lexical_temperature")
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("trained", type=Path)
     parser.add_argument("--scores", type=Path, help="a Markdown table for the card")
     options = parser.parse_args()
-    trained = read_trained(options.trained)
+    trained = read_bundle(options.trained)
     READER.mkdir(exist_ok=True)
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copyfile(trained.folder / "adapter" / name, READER / name)

@@ -20,7 +20,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from mixrag.confidence import FILE, Calibration, conditions, read_calibration, write_calibration
+from mixrag.answers.confidence import FILE, ConfidenceMap, conditions, read_calibration, write_calibration
+from mixrag.config.settings import Settings
+from mixrag.evaluation.analysis import measured, outcomes
 from mixrag.evaluation.calibration import (
     COVERAGE,
     METHODS,
@@ -33,11 +35,9 @@ from mixrag.evaluation.calibration import (
     rights,
 )
 from mixrag.evaluation.command import RECORDS
-from mixrag.evaluation.measures import measured, outcomes
 from mixrag.evaluation.records import resume
 from mixrag.evaluation.report import write_report
 from mixrag.evaluation.scoring import Record, record_of
-from mixrag.settings import Settings
 
 OFF_CORPUS = "off-corpus"
 HEAD = (
@@ -125,14 +125,14 @@ def main() -> None:
         print(carried_over(report, "all above", fitted))
 
 
-def fitted_on(reports: Sequence[Report], method: Any) -> Calibration:
+def fitted_on(reports: Sequence[Report], method: Any) -> ConfidenceMap:
     """One calibration of the answers of several reports."""
     inside = [*chain.from_iterable(report.inside() for report in reports)]
     outside = [*chain.from_iterable(report.outside() for report in reports)]
     return fit(method, inside, outside, settings=Settings(**reports[0].told["settings"]))
 
 
-def carried_over(report: Report, fitted: str, calibration: Calibration) -> str:
+def carried_over(report: Report, fitted: str, calibration: ConfidenceMap) -> str:
     """A row of the table: a calibration on answers that it was not fitted on, with its own threshold."""
     inside, right = confidences_of(calibration, report.inside()), rights(report.inside())
     outside = confidences_of(calibration, report.outside())

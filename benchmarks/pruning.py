@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mixrag import RAG, Models
-from mixrag.decoding import greedy, scored
-from mixrag.mixture import Mixture
-from mixrag.pairs import read_pairs, sample
-from mixrag.pruning import Pruning
+from mixrag import RAG, ModelConfig
+from mixrag.inference.decoders import greedy, scored
+from mixrag.inference.mixture import Mixture
+from mixrag.inference.pruning import Pruning
+from mixrag.pairs.pairs import read_pairs, sample
 from side_by_side import Row, alternately, keep, seconds, show
 
 DEMO = Path(__file__).parent.parent / "demo"
@@ -57,7 +57,7 @@ def main() -> None:
 def rows_of(scenario: Scenario, dtype: str) -> list[Row]:
     """Two rows: with and without the restored numbers."""
     with tempfile.TemporaryDirectory() as folder:
-        models = Models(dtype=dtype, device="cpu", adapter=scenario.adapter)
+        models = ModelConfig(dtype=dtype, device="cpu", adapter=scenario.adapter)
         settings = {"max_tokens": scenario.tokens}
         with RAG.open(Path(folder) / "store", create=True, models=models, settings=settings) as rag:
             rag.index([DEMO / "corpus"])

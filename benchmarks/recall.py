@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mixrag.evaluation import bootstrap, first_relevant, paired_difference
 from mixrag.evaluation.summary import RECALL_AT
-from mixrag.pairs import Pair, read_pairs
+from mixrag.pairs.pairs import Pair, read_pairs
 from mixrag.rag import RAG
 from scores import opened, parsed
 

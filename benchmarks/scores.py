@@ -18,10 +18,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mixrag.config.model_config import ModelConfig
 from mixrag.evaluation import Record, markdown_table, paired_difference, score_pairs, summarise
 from mixrag.generator import PromptTemplate
-from mixrag.models import Models
-from mixrag.pairs import read_pairs, sample
+from mixrag.pairs.pairs import read_pairs, sample
 from mixrag.rag import RAG
 
 NAMES = ("generator", "adapter", "encoder", "question_encoder")
@@ -73,7 +73,7 @@ def parsed(described: str) -> tuple[str, dict[str, Any]]:
 def opened(store: Path, chosen: dict[str, Any], dtype: str) -> RAG:
     """The RAG that the keys describe."""
     prompt = PromptTemplate.from_file(Path(chosen.pop("prompt"))) if "prompt" in chosen else None
-    models = Models(**{name: chosen.pop(name, None) for name in NAMES}, prompt=prompt, dtype=dtype)
+    models = ModelConfig(**{name: chosen.pop(name, None) for name in NAMES}, prompt=prompt, dtype=dtype)
     model = chosen.pop("model", None)
     settings: dict[str, Any] = {"max_tokens": 32}
     for key, value in chosen.items():

@@ -27,12 +27,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mixrag.decoding import beam
 from mixrag.generator import Prompt, PromptTemplate, Seq2SeqGenerator
-from mixrag.generator.packed import PackedLinear, use_packed_linears
-from mixrag.generator.tokens import PromptTokenizer
-from mixrag.generator.trial import with_shared_prompts
-from mixrag.mixture import Component, Mixture
+from mixrag.generator.kernels.onednn_linear import PackedLinear, use_packed_linears
+from mixrag.generator.prompt_tokenizer import PromptTokenizer
+from mixrag.generator.self_check import with_shared_prompts
+from mixrag.inference.decoders import beam
+from mixrag.inference.mixture import Component, Mixture
 from side_by_side import Row, alternately, keep, seconds, show
 
 BOS, PAD, EOS = 0, 1, 2

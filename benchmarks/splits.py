@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mixrag.pairs import Pair, as_lines, read_pairs, split_pairs
+from mixrag.pairs.pairs import Pair, as_lines, read_pairs, split_pairs
 
 HELD_OUT = 0.25
 SEED = 0

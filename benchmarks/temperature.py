@@ -18,7 +18,7 @@ import numpy as np
 
 from mixrag import RAG
 from mixrag.evaluation import in_document, passage_holds
-from mixrag.pairs import Pair, read_pairs
+from mixrag.pairs.pairs import Pair, read_pairs
 
 DENSE = (0.02, 0.03, 0.04, 0.045, 0.05, 0.06, 0.08, 0.1, 0.2, 1.0)
 LEXICAL = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)

@@ -20,11 +20,11 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
+from mixrag.config.default_models import packaged_encoder
 from mixrag.corpus import Store
-from mixrag.encoder import COSINE_TEMPERATURE
 from mixrag.evaluation import in_document, passage_holds
-from mixrag.packaged import packaged_encoder
-from mixrag.pairs import read_pairs
+from mixrag.pairs.pairs import read_pairs
+from mixrag.retrieval.encoders.sentence import COSINE_TEMPERATURE
 
 
 @dataclass(frozen=True)

@@ -20,16 +20,16 @@ import psutil
 import torch
 from torch import Tensor
 
+from mixrag.config.settings import Settings
 from mixrag.generator import Prompt, load_generator
-from mixrag.generator.base import ModelGenerator
-from mixrag.mixture import Component
-from mixrag.pairs import Pair
+from mixrag.generator.huggingface import ModelGenerator
+from mixrag.inference.mixture import Component
+from mixrag.pairs.pairs import Pair
 from mixrag.probability import effective_number
-from mixrag.settings import Settings
 from mixrag.training.examples import Example
 from mixrag.training.generators import TrainableGenerator
 from mixrag.training.settings import TrainingSettings
-from mixrag.training.step import Learnt, Question, Step
+from mixrag.training.step import Question, StepOutput, TrainingStep
 from side_by_side import Row, alternately, keep, seconds
 
 K, PASSAGE, ANSWER = 8, 150, 16
@@ -78,8 +78,8 @@ def naive(trained: TrainableGenerator, given: Case) -> float:
     return float(loss.detach())
 
 
-def ours(step: Step, given: Case) -> Learnt:
-    """``Step`` on the same tables; only the retriever, which naive training would need as well, is left out."""
+def ours(step: TrainingStep, given: Case) -> StepOutput:
+    """``TrainingStep`` on the same tables; only the retriever, which naive training needs too, is left out."""
     pair = Pair(QUESTION, (GOLD,), None, {}, "")
     example = Example(0, pair, (given.answer,))
     components = tuple(Component((), prompt) for prompt in given.prompts)
@@ -91,13 +91,13 @@ def ours(step: Step, given: Case) -> Learnt:
     return step.learn_from([question], 1)
 
 
-def prepare(method: str, dtype: str, skip: float, rows: int) -> tuple[TrainableGenerator, Step, Case]:
+def prepare(method: str, dtype: str, skip: float, rows: int) -> tuple[TrainableGenerator, TrainingStep, Case]:
     """The packaged model under training, and the case."""
     generator = cast(ModelGenerator, load_generator(adapter="none"))
     chosen: dict[str, Any] = {"method": method, "dtype": dtype, "skip": skip, "rows": rows}
     settings = TrainingSettings(parts=("generator",), **chosen)
     trained = TrainableGenerator(generator, settings)
-    return trained, Step(None, generator, trained, settings, Settings()), case(generator)
+    return trained, TrainingStep(None, generator, trained, settings, Settings()), case(generator)
 
 
 def gradient(trained: TrainableGenerator) -> Tensor:
@@ -136,7 +136,9 @@ def main() -> None:
     expected = gradient(trained)
     ours(exact, given)
     error = float((gradient(trained) - expected).norm() / expected.norm())
-    quick = Step(None, exact.generator, trained, TrainingSettings(parts=("generator",), skip=0.01), Settings())
+    quick = TrainingStep(
+        None, exact.generator, trained, TrainingSettings(parts=("generator",), skip=0.01), Settings()
+    )
     timed = alternately(
         "8 training step",
         f"K={K}, passages of {PASSAGE} tokens, {options.method}, {options.dtype}",

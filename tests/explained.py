@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from mixrag.answer import build_answer
+from mixrag.answers.answer import build_answer
+from mixrag.answers.explanation import Explanation, explain
+from mixrag.config.settings import Settings
 from mixrag.corpus import Passage
 from mixrag.generator import TableGenerator
-from mixrag.mixture import condition
-from mixrag.retriever import Retrieval
-from mixrag.settings import Settings
-from mixrag.why import Why, why
+from mixrag.inference.mixture import condition
+from mixrag.retrieval.retriever import Retrieval
 
 WORDS = ("nine", "crowns", "every", "winter", "<end>")
 ANSWER = "nine crowns every winter"
@@ -40,7 +40,7 @@ def explained(
     outside: float | None = 0.0,
     certified: bool | None = None,
     normaliser: str = "top-k",
-) -> Why:
+) -> Explanation:
     """The answer, had passage j the probability ``laws[j][t]`` for token t and prior ``prior[j]``.
 
     ``texts`` are told apart by their number of words; any other prompt (no passage, a group) has ``EITHER``.
@@ -55,7 +55,7 @@ def explained(
     mixture = condition(generator(by_length), question, passages, log_prior, **options)
     retrieval = Retrieval(passages, log_prior, products, log_null=log_null, outside=outside, temperature=0.5)
     settings = Settings(switch=switch, max_tokens=8, normaliser=normaliser)
-    return why(build_answer(mixture.score(answer), retrieval, settings, certified=certified))
+    return explain(build_answer(mixture.score(answer), retrieval, settings, certified=certified))
 
 
 def passage(number: int, text: str) -> Passage:

@@ -8,7 +8,7 @@ from torch import Tensor
 from enumeration import Toy
 from mixrag.corpus import Passage
 from mixrag.generator import TableGenerator
-from mixrag.mixture import Mixture, condition
+from mixrag.inference.mixture import Mixture, condition
 
 
 def passage(name: str, text: str | None = None) -> Passage:

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import mixrag
-from mixrag import RAG, Generator, Models, PromptTemplate, Settings
+from mixrag import RAG, Generator, ModelConfig, PromptTemplate, Settings
+from mixrag.config.bundle import Bundle, read_bundle, write_bundle
 from mixrag.corpus import Store
 from mixrag.errors import (
     EncoderMismatchError,
@@ -22,7 +23,6 @@ from mixrag.errors import (
     StoreEmptyError,
     StoreMissingError,
 )
-from mixrag.trained import Trained, read_trained, write_trained
 from words_encoder import WordsEncoder
 
 TEXTS = {
@@ -164,7 +164,7 @@ def test_k_beyond_the_corpus_is_the_corpus(chat: RAG) -> None:
 
 def test_why_takes_an_answer_apart(chat: RAG) -> None:
     answer = chat.ask(QUESTION, k=2, null=1.0)
-    apart = chat.why(answer)
+    apart = chat.explain(answer)
     assert len(apart.components) == 3
     total = sum(c.prior * math.exp(c.log_likelihood) for c in apart.components)
     assert math.log(total) == pytest.approx(answer.log_prob)
@@ -245,7 +245,7 @@ def test_an_empty_and_a_missing_store_are_told_apart(tmp_path: Path, tiny_genera
             rag.ask(QUESTION)
         assert rag.ask(QUESTION, k=0, max_tokens=2).passages == ()
     with pytest.raises(StoreMissingError):
-        RAG.open(tmp_path / "nowhere", models=Models())
+        RAG.open(tmp_path / "nowhere", models=ModelConfig())
 
 
 def test_another_encoder_is_refused_and_re_embedding_mends_it(chat: RAG, tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def model(tmp_path: Path) -> Path:
     for part in ("adapter", "question-encoder"):
         (folder / part).mkdir(parents=True)
     settings = {"k": 3, "group": 2, "switch": 0.5, "null": -2.0, "temperature": 0.7, "lexical": 0.25}
-    trained = Trained(
+    trained = Bundle(
         folder,
         generator="someone/some-model",
         adapter="adapter",
@@ -286,7 +286,7 @@ def model(tmp_path: Path) -> Path:
         prompt={"header": "READ:\n"},
         titles=False,
     )
-    write_trained(trained)
+    write_bundle(trained)
     return folder
 
 
@@ -297,7 +297,7 @@ def at(tmp_path: Path, **options: object) -> RAG:
 
 def test_a_trained_folder_gives_models_and_settings(tmp_path: Path, model: Path) -> None:
     rag = at(tmp_path, model=str(model))
-    assert rag.models == Models(
+    assert rag.models == ModelConfig(
         generator="someone/some-model",
         adapter=model / "adapter",
         question_encoder=model / "question-encoder",
@@ -310,7 +310,7 @@ def test_a_trained_folder_gives_models_and_settings(tmp_path: Path, model: Path)
 
 def test_what_is_given_comes_before_the_trained_folder(tmp_path: Path, model: Path) -> None:
     prompt = PromptTemplate(header="ELSE:\n")
-    given = Models(generator="other/model", adapter="none", prompt=prompt, device="cpu", dtype="bfloat16")
+    given = ModelConfig(generator="other/model", adapter="none", prompt=prompt, device="cpu", dtype="bfloat16")
     rag = at(tmp_path, model=model, models=given, settings={"k": 10, "null": None, "seed": 4})
     assert rag.models == replace(given, question_encoder=model / "question-encoder", titles=False)
     assert rag.settings == Settings(k=10, group=2, switch=0.5, null=None, temperature=0.7, lexical=0.25, seed=4)
@@ -320,7 +320,7 @@ def test_of_whole_settings_only_the_temperature_is_left_to_the_trained_folder(tm
     assert at(tmp_path, model=model, settings=Settings(k=10)).settings == Settings(k=10, temperature=0.7)
     hot = Settings(temperature=2.0)
     assert at(tmp_path, model=model, settings=hot).settings == hot
-    bare = Models(adapter="none")
+    bare = ModelConfig(adapter="none")
     assert at(tmp_path, models=bare, settings=Settings(k=10)).settings == Settings(k=10)
 
 
@@ -329,7 +329,7 @@ def test_the_trained_temperature_reaches_the_prior(tmp_path: Path, tiny_generato
         plain = rag.passages(QUESTION)
     folder = tmp_path / "trained"
     folder.mkdir()
-    write_trained(Trained(folder, settings={"temperature": 0.5, "k": 2}))
+    write_bundle(Bundle(folder, settings={"temperature": 0.5, "k": 2}))
     for settings, expected in ((None, 0.5), (Settings(k=3), 0.5), ({"temperature": 3.0}, 3.0)):
         with RAG.open(tmp_path / "store", model=folder, settings=settings) as rag:
             rag._encoder = WordsEncoder()
@@ -342,7 +342,7 @@ def test_the_trained_temperature_reaches_the_prior(tmp_path: Path, tiny_generato
 def test_another_encoder_leaves_out_what_was_fitted_to_the_trained_one(
     given: dict, tmp_path: Path, model: Path
 ) -> None:
-    rag = at(tmp_path, model=model, models=Models(**given))
+    rag = at(tmp_path, model=model, models=ModelConfig(**given))
     assert (rag.models.encoder, rag.models.question_encoder, rag.models.titles) == (
         given.get("encoder"),
         given.get("question_encoder"),
@@ -353,11 +353,11 @@ def test_another_encoder_leaves_out_what_was_fitted_to_the_trained_one(
 
 
 def test_the_trained_encoder_named_again_is_no_other_one(tmp_path: Path, model: Path) -> None:
-    given = Models(question_encoder=model / "adapter" / ".." / "question-encoder")
+    given = ModelConfig(question_encoder=model / "adapter" / ".." / "question-encoder")
     assert at(tmp_path, model=model, models=given).settings.temperature == 0.7
     (model / "encoder").mkdir()
-    write_trained(replace(read_trained(model), encoder="encoder"))
-    rag = at(tmp_path, model=model, models=Models(encoder=str(model / "encoder")))
+    write_bundle(replace(read_bundle(model), encoder="encoder"))
+    rag = at(tmp_path, model=model, models=ModelConfig(encoder=str(model / "encoder")))
     assert rag.settings.temperature == 0.7 and rag.models.question_encoder == model / "question-encoder"
 
 
@@ -391,28 +391,28 @@ def test_settings_that_are_none_are_refused_at_opening(tmp_path: Path, model: Pa
 @pytest.fixture
 def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A reader that ships with the package."""
-    from mixrag import models
+    from mixrag.config import model_config as models
 
     folder = tmp_path / "reader"
     folder.mkdir()
-    write_trained(Trained(folder, adapter=".", settings={"temperature": 0.03, "null": 20.0, "lexical": 0.5}))
+    write_bundle(Bundle(folder, adapter=".", settings={"temperature": 0.03, "null": 20.0, "lexical": 0.5}))
     monkeypatch.setattr(models, "packaged_reader", lambda: folder)
     return folder
 
 
 def test_the_packaged_models_are_opened_as_their_reader_was_trained(tmp_path: Path, reader: Path) -> None:
     rag = at(tmp_path)
-    assert rag.models == Models(adapter=reader) and rag.model is None
+    assert rag.models == ModelConfig(adapter=reader) and rag.model is None
     assert rag.settings == Settings(temperature=0.03, null=20.0, lexical=0.5)
     assert at(tmp_path, settings=Settings(k=2)).settings == Settings(k=2, temperature=0.03)
-    other = at(tmp_path, models=Models(encoder="other"))
+    other = at(tmp_path, models=ModelConfig(encoder="other"))
     assert other.models.adapter == reader and other.settings == Settings(lexical=0.5)
 
 
 @pytest.mark.parametrize("given", [{"generator": "other"}, {"adapter": "none"}, {"adapter": "mine"}], ids=str)
 def test_another_language_model_is_opened_without_the_reader(given: dict, tmp_path: Path, reader: Path) -> None:
-    rag = at(tmp_path, models=Models(**given))
-    assert rag.models == Models(**given) and rag.settings == Settings()
+    rag = at(tmp_path, models=ModelConfig(**given))
+    assert rag.models == ModelConfig(**given) and rag.settings == Settings()
 
 
 def test_a_trained_folder_comes_before_the_reader(tmp_path: Path, reader: Path, model: Path) -> None:
@@ -435,7 +435,7 @@ def test_many_questions_get_the_answers_that_they_get_alone(rag: RAG, monkeypatc
     for changes in ({}, {"group": "all"}, {"k": 0}, {"switch": 0.3, "prune": 0.0}, {"decoder": "beam"}):
         alone = [rag.ask(question, **changes) for question in questions]
         for rows in (1, 64):
-            monkeypatch.setattr("mixrag.together.ROWS", rows)
+            monkeypatch.setattr("mixrag.inference.batch.ROWS", rows)
             for one, other in zip(rag.ask_many(questions, **changes), alone, strict=True):
                 assert (one.question, one.text) == (other.question, other.text)
                 assert one.log_prob == pytest.approx(other.log_prob, rel=1e-4, abs=1e-4)

@@ -12,30 +12,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mixrag.answer import Answer
+    from mixrag.answers.answer import Answer
+    from mixrag.config.model_config import ModelConfig
+    from mixrag.config.prompt_template import PromptTemplate
+    from mixrag.config.settings import Settings
     from mixrag.corpus import Passage, Store
-    from mixrag.encoder import Encoder, load_encoder
     from mixrag.errors import MixragError
-    from mixrag.generator import Generator, PromptTemplate, load_generator
-    from mixrag.mixture import Mixture
-    from mixrag.rag import RAG, Models
-    from mixrag.settings import Settings
+    from mixrag.generator import Generator, load_generator
+    from mixrag.inference.mixture import Mixture
+    from mixrag.rag import RAG
+    from mixrag.retrieval.encoders import Encoder, load_encoder
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Answer": "answer",
-    "Encoder": "encoder",
+    "Answer": "answers.answer",
+    "Encoder": "retrieval.encoders",
     "Generator": "generator",
     "MixragError": "errors",
-    "Mixture": "mixture",
-    "Models": "rag",
+    "Mixture": "inference.mixture",
+    "ModelConfig": "config.model_config",
     "Passage": "corpus",
-    "PromptTemplate": "generator",
+    "PromptTemplate": "config.prompt_template",
     "RAG": "rag",
-    "Settings": "settings",
+    "Settings": "config.settings",
     "Store": "corpus",
-    "load_encoder": "encoder",
+    "load_encoder": "retrieval.encoders",
     "load_generator": "generator",
 }
 
@@ -46,7 +48,7 @@ __all__ = [
     "Generator",
     "MixragError",
     "Mixture",
-    "Models",
+    "ModelConfig",
     "Passage",
     "PromptTemplate",
     "Settings",

@@ -8,8 +8,8 @@ import pytest
 
 from cli.test_commands import Shell
 from mixrag.corpus import Store
-from mixrag.matching import passage_holds
-from mixrag.pairs import read_pairs
+from mixrag.pairs.matching import passage_holds
+from mixrag.pairs.pairs import read_pairs
 from tiny_encoder import save_encoder
 
 LICENCE = "The harbour office issues the fishing licence for nine crowns and 40 pence in Tarravoe."

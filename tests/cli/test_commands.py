@@ -22,7 +22,7 @@ from unittest import mock
 import pytest
 
 from mixrag.cli import main, show
-from mixrag.trained import Trained, read_trained, write_trained
+from mixrag.config.bundle import Bundle, read_bundle, write_bundle
 from tiny_adapter import save_adapter
 from tiny_encoder import save_encoder
 
@@ -156,7 +156,7 @@ def test_what_is_left_out_by_an_approximate_search_is_bounded(shell: Shell, monk
     shell("index", shell.files)
     exact = shell.json("passages", QUESTION, "-k", "1")
     assert exact["outside"] > 0 and exact["outside_bounds"] is None
-    monkeypatch.setattr("mixrag.retriever.FLAT_LIMIT", 2)
+    monkeypatch.setattr("mixrag.retrieval.retriever.FLAT_LIMIT", 2)
     found = shell.json("passages", QUESTION, "-k", "1")
     low, high = found["outside_bounds"]
     assert found["outside"] is None and low - 1e-6 <= exact["outside"] <= high + 1e-6
@@ -345,7 +345,7 @@ def test_text_from_documents_cannot_steer_the_terminal(shell: Shell) -> None:
 def test_nothing_leaves_the_machine(
     tmp_path: Path, encoder: Path, tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mixrag import RAG, Models
+    from mixrag import RAG, ModelConfig
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a connection was opened")
@@ -354,7 +354,7 @@ def test_nothing_leaves_the_machine(
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     (tmp_path / "a.txt").write_text("cod licence")
-    models = Models(encoder=encoder, generator=tiny_folder("gpt2"))
+    models = ModelConfig(encoder=encoder, generator=tiny_folder("gpt2"))
     with RAG.open(tmp_path / "store", create=True, models=models) as rag:
         rag.index([tmp_path / "a.txt"])
         assert rag.ask("cod?", max_tokens=2).text is not None
@@ -389,7 +389,7 @@ def model(shell: Shell, encoder: Path, tiny_folder: Callable[[str], Path]) -> Pa
     folder = shell.folder / "trained"
     save_adapter("llama-chat", folder / "adapter")
     save_encoder(folder / "question-encoder", seed=3)
-    trained = Trained(
+    trained = Bundle(
         folder,
         generator=str(tiny_folder("llama-chat")),
         adapter="adapter",
@@ -399,7 +399,7 @@ def model(shell: Shell, encoder: Path, tiny_folder: Callable[[str], Path]) -> Pa
         prompt={"header": "READ THIS:\n"},
         titles=False,
     )
-    write_trained(trained)
+    write_bundle(trained)
     return folder
 
 
@@ -420,14 +420,14 @@ def test_a_trained_folder_is_asked(shell: Shell, model: Path, monkeypatch: pytes
     (model / "prompt.toml").write_text('header = "READ THIS:\\n"')
     shell.models["ask"] = by_hand
     query = ["--temperature", "0.5", "--prompt", model / "prompt.toml"]
-    with mock.patch("mixrag.rag.load_encoder", side_effect=_with_questions_of(model)):
+    with mock.patch("mixrag.answers.pipeline.load_encoder", side_effect=_with_questions_of(model)):
         same = shell.json("ask", QUESTION, *query)
     assert same["log_prob"] == pytest.approx(found["log_prob"], abs=1e-4)
     assert shell.json("ask", QUESTION, *query)["log_prob"] != pytest.approx(found["log_prob"], abs=1e-4)
 
 
 def _with_questions_of(model: Path) -> Callable[..., Any]:
-    from mixrag.encoder import load_encoder
+    from mixrag.retrieval.encoders.sentence import load_encoder
 
     def load(name: Any, **options: Any) -> Any:
         return load_encoder(name, **{**options, "question": model / "question-encoder/model", "titles": False})
@@ -450,7 +450,7 @@ def test_a_trained_passage_encoder_asks_for_its_own_vectors(shell: Shell, model:
     shell("index", shell.files)
     shell.models = {"ask": ["--max-tokens", "6"]}
     save_encoder(model / "encoder", seed=5)
-    write_trained(replace(read_trained(model), encoder="encoder/model"))
+    write_bundle(replace(read_bundle(model), encoder="encoder/model"))
     command = f"mixrag index --re-embed --model {model} --store {shell.store}"
     assert command in shell.refused("ask", QUESTION, "--model", model)
     assert command in shell.refused("index", shell.files, "--model", model)

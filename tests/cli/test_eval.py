@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cli.test_commands import QUESTION, TEXTS, Shell, encoder, indexed  # noqa: F401 - fixtures
-from mixrag.confidence import Calibration, write_calibration
+from mixrag.answers.confidence import ConfidenceMap, write_calibration
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def shell(indexed: Shell, tmp_path: Path) -> Shell:  # noqa: F811
 
 def calibrated(path: Path, **changes: Any) -> Path:
     write_calibration(
-        replace(Calibration("temperature", 0.5, threshold=0.9, fitted_on="sixty pairs"), **changes), path
+        replace(ConfidenceMap("temperature", 0.5, threshold=0.9, fitted_on="sixty pairs"), **changes), path
     )
     return path
 

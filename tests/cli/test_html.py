@@ -85,10 +85,10 @@ def test_a_full_disk_is_one_line_and_leaves_the_older_page(asked: Shell, tmp_pat
 
 
 def test_the_facade_makes_the_same_page(asked: Shell, tmp_path: Path) -> None:
-    from mixrag import RAG, Models
+    from mixrag import RAG, ModelConfig
 
     options = dict(zip(*[iter(asked.models["ask"])] * 2, strict=True))
-    models = Models(encoder=options["--encoder"], generator=options["--generator"])
+    models = ModelConfig(encoder=options["--encoder"], generator=options["--generator"])
     asked("ask", QUESTION, "-k", "2", "--html", tmp_path / "why.html")
     with RAG.open(asked.store, models=models, settings={"k": 2, "max_tokens": 6}) as rag:
         page = rag.explanation_page(rag.ask(QUESTION))

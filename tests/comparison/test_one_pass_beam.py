@@ -8,9 +8,9 @@ from statistics import fmean
 import pytest
 import torch
 
-from mixrag.decoding import beam, thorough
 from mixrag.generator import Prompt, TableGenerator
-from mixrag.mixture import Component, Mixture
+from mixrag.inference.decoders import beam, thorough
+from mixrag.inference.mixture import Component, Mixture
 from one_pass_beam import Outcome, Random, T, V, outcome
 
 

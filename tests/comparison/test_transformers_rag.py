@@ -22,15 +22,15 @@ from transformers.models.rag import retrieval_rag
 
 import tiny_models
 from mixrag.corpus.passage import Passage
-from mixrag.decoding import beam, greedy
 from mixrag.generator import Prompt, PromptTemplate, Seq2SeqGenerator, TableGenerator, load_generator
-from mixrag.generator.packed import use_packed_linears
-from mixrag.generator.sharing import shares
-from mixrag.generator.tokens import PromptTokenizer
-from mixrag.generator.trial import with_shared_prompts
-from mixrag.index import ExactIndex, build_faiss
-from mixrag.mixture import Component, Mixture, condition
+from mixrag.generator.kernels.onednn_linear import use_packed_linears
+from mixrag.generator.kernels.shared_cross_attention import shares
+from mixrag.generator.prompt_tokenizer import PromptTokenizer
+from mixrag.generator.self_check import with_shared_prompts
+from mixrag.inference.decoders import beam, greedy
+from mixrag.inference.mixture import Component, Mixture, condition
 from mixrag.probability import log_marginal
+from mixrag.retrieval.index import ExactIndex, build_faiss
 
 NEAR = {"rel": 0.0, "abs": 1e-5}
 K = 4

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixrag.corpus import SentenceSplitter, Store, WordSplitter, ingest
-from mixrag.corpus.embedding import Silent
+from mixrag.corpus.store.vectors import Silent
 from mixrag.errors import EncoderMismatchError, ModelError, SourceError
 
 
@@ -71,7 +71,7 @@ def test_readers_never_see_half_a_file(store, folder, encoder):
 
 
 def test_a_failure_inside_the_swap_changes_nothing(store, folder, monkeypatch):
-    from mixrag.corpus import changes
+    from mixrag.corpus.store import changes
 
     for name in "ab":
         (folder / f"{name}.txt").write_text(words(name))

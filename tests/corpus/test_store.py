@@ -6,7 +6,7 @@ import pytest
 from fake_corpus import FakeEncoder, check_sound, content, run
 
 from mixrag.corpus import Counts, Store
-from mixrag.corpus.search import match_expression
+from mixrag.corpus.store.search import match_expression
 from mixrag.errors import (
     StoreBusyError,
     StoreCorruptError,
@@ -186,7 +186,7 @@ def test_rows_where(store, folder):
 
 
 def test_passages_come_by_document_in_the_order_of_its_text(store, folder, monkeypatch):
-    monkeypatch.setattr("mixrag.corpus.search._BLOCK", 2)
+    monkeypatch.setattr("mixrag.corpus.store.search._BLOCK", 2)
     for number in range(5):
         (folder / f"{number}.txt").write_text(" ".join(f"w{number}.{i}" for i in range(3 * number + 1)))
     run(store, folder)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from enumeration import Toy, switches, toys
 from mixrag import Answer, Generator, Settings
-from mixrag.answer import build_answer
+from mixrag.answers.answer import build_answer
 from mixrag.errors import SettingError
 from mixrag.evaluation.attribution import (
     LASSO_ALPHA,
@@ -32,8 +32,8 @@ from mixrag.evaluation.attribution import (
     sparse_weights,
 )
 from mixrag.generator import Prompt, TableGenerator
-from mixrag.mixture import condition
-from mixrag.retriever import Retrieval
+from mixrag.inference.mixture import condition
+from mixrag.retrieval.retriever import Retrieval
 from tables import passage, table_generator, toy_passages
 
 quick = settings(max_examples=40, deadline=None)

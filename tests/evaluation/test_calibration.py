@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mixrag.confidence import Signals, log_odds, sigmoid
+from mixrag.answers.confidence import Signals, log_odds, sigmoid
 from mixrag.errors import PairsError
 from mixrag.evaluation.calibration import (
     METHODS,

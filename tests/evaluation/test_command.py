@@ -18,11 +18,11 @@ from lxml import html
 
 from evaluation.test_scoring import WORDS, Counting, law
 from mixrag import RAG, Settings
-from mixrag.confidence import read_calibration
+from mixrag.answers.confidence import read_calibration
 from mixrag.corpus import Store
 from mixrag.errors import MixragError, PairsError, SettingError
-from mixrag.evaluation.command import Request, evaluate
-from mixrag.evaluation.measures import Evaluation
+from mixrag.evaluation.analysis import Evaluation
+from mixrag.evaluation.command import EvaluationRequest, evaluate
 from mixrag.generator import TableGenerator
 from words_encoder import WordsEncoder
 
@@ -65,7 +65,7 @@ def run(rag: RAG, path: Path, **changes: Any) -> tuple[Evaluation, list[str]]:
     notices: list[str] = []
     given = changes.pop("pairs", None) or (pairs(path),)
     asked = {"pairs": given, "out": path / "out", "systems": SYSTEMS, **changes}
-    found = evaluate(rag, Request(**asked), lambda *_: None, notices.append)
+    found = evaluate(rag, EvaluationRequest(**asked), lambda *_: None, notices.append)
     return found, notices
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mixrag import RAG, Generator, Models, Settings
+from mixrag import RAG, Generator, ModelConfig, Settings
 from mixrag.corpus import Store, WordSplitter
 from mixrag.errors import PairsError, QuestionError, SettingError
 from mixrag.evaluation import STAGES, Diagnosis, diagnose
@@ -442,7 +442,7 @@ def test_the_packaged_models_are_diagnosed_on_the_demo_corpus(tmp_path: Path) ->
     excess = "What is the excess per claim under Tiskerry Mutual's policy TM-204?"
     ombudsman = "Who is the ombudsman of Corvane Savings Bank?"
     trustees = "Who presides over the trustees of Tarravoe's Public Pension Fund?"
-    with RAG.open(tmp_path / "store", create=True, models=Models(device="cpu")) as rag:
+    with RAG.open(tmp_path / "store", create=True, models=ModelConfig(device="cpu")) as rag:
         rag.index([DEMO])
         found = diagnose(rag, founder, ["Osric Penhallow"])
         assert found.right and found.failed is None and found.retrieved.rank == 1

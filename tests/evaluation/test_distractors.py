@@ -15,7 +15,7 @@ from mixrag.corpus import Store
 from mixrag.evaluation import relevant
 from mixrag.evaluation.distractors import distracted
 from mixrag.generator import TableGenerator
-from mixrag.pairs import Pair
+from mixrag.pairs.pairs import Pair
 from words_encoder import WordsEncoder
 
 COD = Pair("What does a licence for cod cost?", ("nine crowns",), None)

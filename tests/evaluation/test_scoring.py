@@ -27,7 +27,7 @@ from mixrag.evaluation import (
     summarise,
 )
 from mixrag.generator import TableGenerator
-from mixrag.pairs import Pair
+from mixrag.pairs.pairs import Pair
 from words_encoder import WordsEncoder
 
 WORDS = ("nine", "four", "crowns", "yes", "<end>")

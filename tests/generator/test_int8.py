@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-import mixrag.processor
+import mixrag.utils.cpu_features
+from mixrag.config.model_config import ModelConfig, models_digest
 from mixrag.corpus import Passage
-from mixrag.decoding import greedy, scored
 from mixrag.errors import SettingError
 from mixrag.generator import CausalGenerator, Generator, load_generator
-from mixrag.generator.base import ModelGenerator
-from mixrag.generator.int8 import ZERO, Int8Linear, rounded_rows, rounded_weight, use_int8
-from mixrag.generator.loading import chosen_dtype
-from mixrag.mixture import Mixture, condition
-from mixrag.models import Models, models_digest
-from mixrag.together import greedy_together
+from mixrag.generator.huggingface import ModelGenerator
+from mixrag.generator.kernels.int8_linear import ZERO, Int8Linear, rounded_rows, rounded_weight, use_int8
+from mixrag.generator.loading import resolve_dtype
+from mixrag.inference.batch import greedy_together
+from mixrag.inference.decoders import greedy, scored
+from mixrag.inference.mixture import Mixture, condition
 from tiny_models import KINDS
 
 TEXTS = ("The river city is old.", "Short.", "Nobody wrote the letter twice. " * 3, "Its name is long.")
@@ -118,8 +118,8 @@ def test_step_by_step_as_in_one_pass_alone_as_together_with_and_without_cache(
         together = each.scored().log_likelihood[:, :1]
         torch.testing.assert_close(together, answer.log_likelihood[:, :1], rtol=0.0, atol=0.1)
     if isinstance(generator, CausalGenerator):
-        assert generator.passage_cache is not None
-        whole = mixture(load_generator(tiny_folder(kind), dtype="int8", device="cpu", passage_cache=0))
+        assert generator.prefix_cache is not None
+        whole = mixture(load_generator(tiny_folder(kind), dtype="int8", device="cpu", prefix_cache=0))
         without = whole.score_tokens(answer.tokens)
         torch.testing.assert_close(without.log_likelihood, again.log_likelihood, rtol=0.0, atol=0.1)
 
@@ -145,20 +145,20 @@ def test_weights_are_let_go_and_counted_by_the_cache() -> None:
 
 
 def test_a_confidence_fitted_on_other_numbers_is_not_that_of_int8() -> None:
-    assert models_digest(Models(dtype="bfloat16")) == models_digest(Models(dtype="float32"))
-    assert models_digest(Models(dtype="int8")) != models_digest(Models())
+    assert models_digest(ModelConfig(dtype="bfloat16")) == models_digest(ModelConfig(dtype="float32"))
+    assert models_digest(ModelConfig(dtype="int8")) != models_digest(ModelConfig())
 
 
 def test_auto_is_what_the_processor_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
     for has, dtype in ((True, "bfloat16"), (False, "float32")):
-        monkeypatch.setattr(mixrag.processor, "_has", lambda name, has=has: has)
-        assert chosen_dtype("auto", "cpu") == dtype
-    assert chosen_dtype("float16", "cpu") == "float16"
+        monkeypatch.setattr(mixrag.utils.cpu_features, "_has", lambda name, has=has: has)
+        assert resolve_dtype("auto", "cpu") == dtype
+    assert resolve_dtype("float16", "cpu") == "float16"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for has, dtype in ((True, "bfloat16"), (False, "float32")):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has=has: has)
-        assert chosen_dtype("auto", None) == chosen_dtype("auto", "cuda:0") == dtype
+        assert resolve_dtype("auto", None) == resolve_dtype("auto", "cuda:0") == dtype
     with pytest.raises(SettingError, match="dtype among auto, float32, bfloat16, float16, int8; found 'int4'"):
-        chosen_dtype("int4", "cpu")
+        resolve_dtype("int4", "cpu")
     with pytest.raises(SettingError, match="int8 on a processor"):
         load_generator("nowhere", dtype="int8", device="cuda")

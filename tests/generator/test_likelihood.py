@@ -19,7 +19,7 @@ from mixrag.corpus.passage import Passage
 from mixrag.generator import CausalGenerator, Generator, Prompt, PromptTemplate, Seq2SeqGenerator, batching
 from mixrag.generator.batching import batches_by_length
 from mixrag.generator.loading import decoder_start
-from mixrag.generator.tokens import PromptTokenizer
+from mixrag.generator.prompt_tokenizer import PromptTokenizer
 from tiny_models import CAUSAL, KINDS
 
 TOLERANCE = {"rtol": 0.0, "atol": 1e-5}

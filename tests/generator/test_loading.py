@@ -17,10 +17,10 @@ import pytest
 import torch
 
 import tiny_models
+from mixrag.config.default_models import packaged_generator
 from mixrag.corpus.passage import Passage
 from mixrag.errors import MixragError, ModelError, SettingError
 from mixrag.generator import CausalGenerator, PromptTemplate, Seq2SeqGenerator, load_generator, loading
-from mixrag.packaged import packaged_generator
 from tiny_adapter import adapted, save_adapter
 from tiny_models import CAUSAL, SEQ2SEQ
 
@@ -487,7 +487,7 @@ def test_none_is_no_adapter(tiny_folder: Folder) -> None:
 
 def test_peft_waits_until_an_adapter_is_used() -> None:
     """It takes time to import."""
-    code = "import sys, mixrag.generator.loading, mixrag.rag; sys.exit('peft' in sys.modules)"
+    code = "import sys, mixrag.generator.loading, mixrag.answers.pipeline; sys.exit('peft' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
 
 
@@ -601,10 +601,10 @@ def test_an_adapter_on_one_of_two_tied_layers(tiny_folder: Folder, tmp_path: Pat
 @pytest.fixture
 def reader(tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package whose language model is the tiny Llama, and whose reader is an adapter for it."""
-    from mixrag.trained import Trained, write_trained
+    from mixrag.config.bundle import Bundle, write_bundle
 
     folder = save_adapter("llama", tmp_path / "reader")
-    write_trained(Trained(folder, adapter=".", prompt={"header": "READ:\n"}))
+    write_bundle(Bundle(folder, adapter=".", prompt={"header": "READ:\n"}))
     monkeypatch.setattr(loading, "packaged_generator", lambda: tiny_folder("llama"))
     monkeypatch.setattr(loading, "packaged_reader", lambda: folder)
     return folder
@@ -635,9 +635,9 @@ def test_other_models_and_a_refusal_are_without_the_reader(reader: Path, tiny_fo
 
 
 def test_a_reader_is_there_when_all_its_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mixrag import packaged
+    from mixrag.config import default_models as packaged
 
-    monkeypatch.setattr(packaged, "__file__", str(tmp_path / "packaged.py"))
+    monkeypatch.setattr(packaged, "__file__", str(tmp_path / "config" / "default_models.py"))
     assert packaged.packaged_reader() is None
     folder = tmp_path / "reader"
     folder.mkdir()

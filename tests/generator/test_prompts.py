@@ -15,7 +15,7 @@ import tiny_models
 from mixrag.corpus.passage import Passage
 from mixrag.errors import QuestionError
 from mixrag.generator import Prompt, PromptTemplate, Shortened
-from mixrag.generator.tokens import PromptTokenizer, fair_limit
+from mixrag.generator.prompt_tokenizer import PromptTokenizer, fair_limit
 from tiny_models import CONTEXT, KINDS
 
 QUESTION = "Who wrote the letter?"

@@ -16,7 +16,7 @@ from torch import Tensor
 from mixrag.corpus.passage import Passage
 from mixrag.errors import QuestionError
 from mixrag.generator import Branches, Generator, Prompt, TableGenerator, table
-from mixrag.mixture import condition
+from mixrag.inference.mixture import condition
 from tiny_models import KINDS
 
 WORDS = ("yes", "no", "<end>")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mixrag import Models, Settings
-from mixrag.pairs import Pair
+from mixrag import ModelConfig, Settings
+from mixrag.pairs.pairs import Pair
 from mixrag.rag import RAG
 from tiny_encoder import save_encoder
 
@@ -47,7 +47,7 @@ def store_folder(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path)
     (root / "files").mkdir()
     for name, text in TEXTS.items():
         (root / "files" / name).write_text(text)
-    with RAG.open(root / "store", create=True, models=Models(encoder=encoder_folder, device="cpu")) as rag:
+    with RAG.open(root / "store", create=True, models=ModelConfig(encoder=encoder_folder, device="cpu")) as rag:
         rag.index([root / "files"])
     return root / "store"
 
@@ -60,7 +60,7 @@ def open_rag(
     opened: list[RAG] = []
 
     def open_one(kind: str = "llama", **changes: object) -> RAG:
-        models = Models(encoder=encoder_folder, generator=tiny_folder(kind), device="cpu")
+        models = ModelConfig(encoder=encoder_folder, generator=tiny_folder(kind), device="cpu")
         settings = Settings(**{"k": 3, "temperature": 0.5, "max_tokens": 16, **changes})
         opened.append(RAG.open(store_folder, models=models, settings=settings))
         return opened[-1]

@@ -14,15 +14,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mixrag import Models, Settings
+from mixrag import ModelConfig, Settings
 from mixrag.errors import CheckpointError, MixragError, PairsError, SettingError, StoreEmptyError, TrainingError
-from mixrag.pairs import Pair
+from mixrag.pairs.pairs import Pair
 from mixrag.rag import RAG
 from mixrag.training import checkpoint, run
-from mixrag.training.command import Request, teach
+from mixrag.training.command import TrainingRequest, teach
 from mixrag.training.run import train
+from mixrag.training.run_spec import RunSpec
 from mixrag.training.settings import TrainingSettings
-from mixrag.training.trainee import Trainee
 from training.conftest import PAIRS
 from training.test_loop import QUICK, Listener, trainee
 
@@ -36,13 +36,13 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def request(folder: Path, lines: Sequence[str], *, dev: Sequence[str] = (), **changes: Any) -> Request:
+def request(folder: Path, lines: Sequence[str], *, dev: Sequence[str] = (), **changes: Any) -> TrainingRequest:
     """Pairs in a file, to be trained for two steps."""
     files = {"pairs": list(lines), "dev": list(dev)}
     for name, content in files.items():
         (folder / f"{name}.jsonl").write_text("\n".join(content) + "\n")
     training = {**QUICK, "steps": 2, **{k: changes.pop(k) for k in list(changes) if k in QUICK or k == "steps"}}
-    asked = Request(
+    asked = TrainingRequest(
         pairs=(folder / "pairs.jsonl",),
         dev=(folder / "dev.jsonl",) if dev else (),
         out=folder / "out",
@@ -171,7 +171,7 @@ def test_dev_pairs_that_cannot_be_scored_do_not_stop_a_run_after_its_training(
 def test_an_empty_store_is_refused(
     encoder_folder: Path, tiny_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    models = Models(encoder=encoder_folder, generator=tiny_folder("llama"), device="cpu")
+    models = ModelConfig(encoder=encoder_folder, generator=tiny_folder("llama"), device="cpu")
     with RAG.open(tmp_path / "store", create=True, models=models, settings=Settings(k=3)) as rag:
         said = refused(StoreEmptyError, train, trainee(rag, tmp_path / "out"), Listener())
     assert "mixrag index" in said and not (tmp_path / "out").exists()
@@ -342,6 +342,6 @@ def test_a_number_of_questions_below_none_is_refused_before_the_training(
 
 
 def test_nothing_to_train_is_refused(open_rag: Callable[..., RAG], tmp_path: Path) -> None:
-    none = Trainee(open_rag(), (), (), TrainingSettings(), tmp_path / "out")
+    none = RunSpec(open_rag(), (), (), TrainingSettings(), tmp_path / "out")
     refused(PairsError, train, none, Listener())
     assert not (tmp_path / "out").exists()

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from mixrag.errors import SettingError
 from mixrag.generator import load_generator
-from mixrag.generator.base import ModelGenerator
+from mixrag.generator.huggingface import ModelGenerator
 from mixrag.rag import RAG
 from mixrag.training.baselines import BASELINES, baseline_of, named_baselines
 from mixrag.training.examples import passage_examples

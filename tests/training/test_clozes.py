@@ -9,8 +9,8 @@ import pytest
 
 from mixrag.corpus import Passage
 from mixrag.errors import PairsError
-from mixrag.matching import passage_holds
-from mixrag.pairs import Pair
+from mixrag.pairs.matching import passage_holds
+from mixrag.pairs.pairs import Pair
 from mixrag.training.clozes import DATE, NAME, NUMBER, OTHER, YEAR, Kind, clozes, question, sentences, spans
 
 LICENCE = "Boats of the Water Office pay 40 crowns in a warm summer."

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from mixrag import Models, Settings
-from mixrag.pairs import Pair
+from mixrag import ModelConfig, Settings
+from mixrag.pairs.pairs import Pair
 from mixrag.rag import RAG
 from mixrag.training.metrics import read_metrics
 from mixrag.training.run import train
+from mixrag.training.run_spec import RunSpec
 from mixrag.training.settings import TrainingSettings
-from mixrag.training.step import Coefficients, Question, Step
-from mixrag.training.trainee import Trainee
+from mixrag.training.step import Coefficients, Question, TrainingStep
 from training.test_loop import Listener
 
 WORDS = [a + b + c for a in "bdks" for b in "aeio" for c in "mxz"]
@@ -33,14 +33,14 @@ def large_store(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) 
     (root / "files").mkdir()
     for word in WORDS:
         (root / "files" / f"{word}.txt").write_text(f"{word} {word} is {word[::-1]}")
-    with RAG.open(root / "store", create=True, models=Models(encoder=encoder_folder, device="cpu")) as rag:
+    with RAG.open(root / "store", create=True, models=ModelConfig(encoder=encoder_folder, device="cpu")) as rag:
         rag.index([root / "files"])
     return root / "store"
 
 
 @pytest.fixture
 def rag(large_store: Path, encoder_folder: Path, tiny_folder: Callable[[str], Path]) -> Iterator[RAG]:
-    models = Models(encoder=encoder_folder, generator=tiny_folder("llama"), device="cpu")
+    models = ModelConfig(encoder=encoder_folder, generator=tiny_folder("llama"), device="cpu")
     with RAG.open(large_store, models=models, settings=Settings(k=2, temperature=0.003, max_tokens=8)) as opened:
         yield opened
 
@@ -49,16 +49,16 @@ def alarms(rag: RAG, folder: Path, **changes: Any) -> list[str]:
     """Alarms in the metrics; the listener must have heard the same."""
     settings = {"parts": ("question-encoder",), "batch": 8, "epochs": 6.0, "encoder_rate": 1e-4} | changes
     listener = Listener()
-    train(Trainee(rag, PAIRS, (), TrainingSettings(**settings), folder), listener)
+    train(RunSpec(rag, PAIRS, (), TrainingSettings(**settings), folder), listener)
     lines = read_metrics(folder / "metrics.jsonl")
     written = [str(line["text"]) for line in lines if line["kind"] == "alarm"]
     assert [notice for notice in listener.notices if notice in written] == written
     return written
 
 
-def towards_one_passage(self: Step, question: Question) -> Coefficients:
+def towards_one_passage(self: TrainingStep, question: Question) -> Coefficients:
     """The gradient of an objective that likes the passages of smallest number, whatever the question."""
-    found = Step.honest(self, question)  # type: ignore[attr-defined]
+    found = TrainingStep.honest(self, question)  # type: ignore[attr-defined]
     rank: Tensor = torch.tensor(
         [float(WORDS.index(Path(c.passages[0].document).stem)) for c in question.components], dtype=torch.float64
     )
@@ -81,8 +81,8 @@ def test_a_rate_that_is_far_too_high_collapses_retrieval_and_the_run_says_so(rag
 def test_an_objective_that_likes_one_passage_collapses_retrieval_and_the_run_says_so(
     rag: RAG, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Step, "honest", Step.coefficients, raising=False)
-    monkeypatch.setattr(Step, "coefficients", towards_one_passage)
+    monkeypatch.setattr(TrainingStep, "honest", TrainingStep.coefficients, raising=False)
+    monkeypatch.setattr(TrainingStep, "coefficients", towards_one_passage)
     found = alarms(rag, tmp_path / "out", encoder_rate=5e-3)
     assert any("every question gets the same passages" in text for text in found)
 
@@ -91,13 +91,13 @@ def test_a_language_model_that_ignores_the_passages_is_reported(
     rag: RAG, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after training that has taught it to answer by heart."""
-    monkeypatch.setattr(Step, "_questions", ignoring(Step._questions))
+    monkeypatch.setattr(TrainingStep, "_questions", ignoring(TrainingStep._questions))
     found = alarms(rag, tmp_path / "out", epochs=2.0)
     assert len(found) == 1 and "ignores the passages" in found[0]
 
 
 def ignoring(questions: Callable[..., list[Question]]) -> Callable[..., list[Question]]:
-    def alike(self: Step, asked: Any) -> list[Question]:
+    def alike(self: TrainingStep, asked: Any) -> list[Question]:
         found = questions(self, asked)
         for question in found:
             question.log_likelihood.copy_(

@@ -11,14 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mixrag.config.model_config import ModelConfig
 from mixrag.errors import CheckpointError, PairsError, SettingError, TrainingError
-from mixrag.models import Models
 from mixrag.rag import RAG
 from mixrag.training.loop import Loop
 from mixrag.training.metrics import read_metrics
 from mixrag.training.run import train
+from mixrag.training.run_spec import RunSpec
 from mixrag.training.settings import TrainingSettings
-from mixrag.training.trainee import Trainee
 from tiny_adapter import save_adapter
 from training.conftest import PAIRS
 
@@ -55,9 +55,9 @@ class Listener:
         self.notices.append(text)
 
 
-def trainee(rag: RAG, folder: Path, dev: bool = False, **changes: object) -> Trainee:
+def trainee(rag: RAG, folder: Path, dev: bool = False, **changes: object) -> RunSpec:
     settings = TrainingSettings(**{**QUICK, **changes})  # type: ignore[arg-type]
-    return Trainee(rag, PAIRS, PAIRS[::2] if dev else (), settings, folder)
+    return RunSpec(rag, PAIRS, PAIRS[::2] if dev else (), settings, folder)
 
 
 def test_an_adapter_that_is_not_trained_goes_along_alone(open_rag: Callable[..., RAG], tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_it_learns_and_leaves_a_folder_that_opens(open_rag: Callable[..., RAG], 
     kinds = [line["kind"] for line in read_metrics(tmp_path / "out" / "metrics.jsonl")]
     assert kinds.count("train") == 6 and kinds.count("dev") >= 3
     with RAG.open(
-        rag.store.directory, model=tmp_path / "out", models=Models(device="cpu", dtype="float32")
+        rag.store.directory, model=tmp_path / "out", models=ModelConfig(device="cpu", dtype="float32")
     ) as opened:
         assert opened.settings.temperature == pytest.approx(result.trained.settings["temperature"])
         before = -rag.score(PAIRS[0].question, PAIRS[0].answers[0]).log_prob
@@ -101,7 +101,7 @@ def test_what_is_opened_is_what_was_trained(open_rag: Callable[..., RAG], tmp_pa
     ]
     assert result.progress is not None and result.progress.best_nll == pytest.approx(last)
     with RAG.open(
-        rag.store.directory, model=tmp_path / "out", models=Models(device="cpu", dtype="float32")
+        rag.store.directory, model=tmp_path / "out", models=ModelConfig(device="cpu", dtype="float32")
     ) as opened:
         nll = []
         for pair in PAIRS[::2]:
@@ -225,12 +225,12 @@ def test_what_cannot_be_trained_is_refused(open_rag: Callable[..., RAG], tmp_pat
 def test_a_loss_that_is_not_finite_stops_the_run(
     open_rag: Callable[..., RAG], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mixrag.training.step import Step
+    from mixrag.training.step import TrainingStep
 
-    learn = Step.learn
+    learn = TrainingStep.learn
     calls: list[int] = []
 
-    def poisoned(self: Step, examples: object, total: int, *, e_step: bool) -> object:
+    def poisoned(self: TrainingStep, examples: object, total: int, *, e_step: bool) -> object:
         calls.append(1)
         learnt = learn(self, examples, total, e_step=e_step)  # type: ignore[arg-type]
         if len(calls) == 4:
@@ -238,7 +238,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
             return replace(learnt, coefficients=[first, *learnt.coefficients[1:]])
         return learnt
 
-    monkeypatch.setattr(Step, "learn", poisoned)
+    monkeypatch.setattr(TrainingStep, "learn", poisoned)
     with pytest.raises(TrainingError, match=r"finite loss.*step 4.*lower the learning rate"):
         train(trainee(open_rag(), tmp_path / "out"), Listener())
     assert (tmp_path / "out" / "checkpoints" / "step-000002").exists()

@@ -12,8 +12,8 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from mixrag.errors import TrainingError
-from mixrag.files import write_whole
 from mixrag.training.metrics import MetricsLog, read_metrics
+from mixrag.utils.files import write_whole
 
 
 def lines(folder: Path) -> list[tuple[int, str]]:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mixrag.pairs import Pair
+from mixrag.pairs.pairs import Pair
 from mixrag.training.metrics import read_metrics
 from training.conftest import PAIRS
 from training.tiny_run import Job, Processes, processes

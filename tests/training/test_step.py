@@ -18,9 +18,9 @@ from mixrag.probability import log_any_marginal
 from mixrag.rag import RAG
 from mixrag.training.examples import Example, examples_from
 from mixrag.training.generators import TrainableGenerator
-from mixrag.training.prior import TrainablePrior
 from mixrag.training.settings import TrainingSettings
-from mixrag.training.step import Question, Step
+from mixrag.training.step import Question, TrainingStep
+from mixrag.training.trainable_prior import TrainablePrior
 from training.conftest import PAIRS
 
 TOLERANCE = {"rtol": 1e-3, "atol": 1e-5}
@@ -30,7 +30,7 @@ ALL = frozenset({"question-encoder", "temperature", "null"})
 
 def build(
     rag: RAG, folder: Path, retriever: frozenset[str] = ALL, *, generator: bool = True, **changes: object
-) -> tuple[Step, list[Example]]:
+) -> tuple[TrainingStep, list[Example]]:
     parts = ("generator", *sorted(retriever)) if generator else tuple(sorted(retriever))
     settings = TrainingSettings(**{"parts": parts, "method": "full", "skip": 0.0, **changes})
     trained = None
@@ -39,16 +39,16 @@ def build(
     model = trained.generator if trained else rag.generator
     prior = TrainablePrior(rag.store, rag.encoder, rag.settings, retriever)  # type: ignore[arg-type]
     examples, _ = examples_from(PAIRS, model, 64)
-    return Step(prior, model, trained, settings, rag.settings), examples
+    return TrainingStep(prior, model, trained, settings, rag.settings), examples
 
 
-def weights(step: Step) -> dict[str, Tensor]:
+def weights(step: TrainingStep) -> dict[str, Tensor]:
     assert step.prior is not None
     trained = step.trained.weights() if step.trained else {}
     return {**trained, **step.prior.weights(), **step.prior.scalars()}
 
 
-def naive_log_likelihood(step: Step, question: Question) -> Tensor:
+def naive_log_likelihood(step: TrainingStep, question: Question) -> Tensor:
     """(A, K, T) from the model's own forward over every row, all logits, with its graph."""
     model = step.generator.model
     rows = []
@@ -64,7 +64,7 @@ def naive_log_likelihood(step: Step, question: Question) -> Tensor:
     return torch.stack(rows).double()
 
 
-def naive_gradients(step: Step, examples: list[Example]) -> dict[str, Tensor]:
+def naive_gradients(step: TrainingStep, examples: list[Example]) -> dict[str, Tensor]:
     """One graph over all rows, one backward."""
     questions = step.look(examples)
     losses = [
@@ -75,7 +75,7 @@ def naive_gradients(step: Step, examples: list[Example]) -> dict[str, Tensor]:
     return taken(step)
 
 
-def taken(step: Step) -> dict[str, Tensor]:
+def taken(step: TrainingStep) -> dict[str, Tensor]:
     found = {name: torch.zeros_like(w) if w.grad is None else w.grad.clone() for name, w in weights(step).items()}
     for weight in weights(step).values():
         weight.grad = None
@@ -245,7 +245,7 @@ def test_skipped_branches_change_the_gradient_by_at_most_the_bound(
     assert 0 < error <= learnt.skipped * total * largest * 1.001
 
 
-def token_gradient_norms(step: Step, question: Question) -> list[float]:
+def token_gradient_norms(step: TrainingStep, question: Question) -> list[float]:
     """Norm of the gradient of every single token's log-likelihood."""
     table = naive_log_likelihood(step, question)
     norms = []

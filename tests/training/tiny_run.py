@@ -19,13 +19,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mixrag import Models, Settings
-from mixrag.pairs import Pair
+from mixrag import ModelConfig, Settings
+from mixrag.pairs.pairs import Pair
 from mixrag.rag import RAG
 from mixrag.training import loop
 from mixrag.training.run import train
+from mixrag.training.run_spec import RunSpec
 from mixrag.training.settings import TrainingSettings
-from mixrag.training.trainee import Trainee
 
 TOO_LONG = 60.0
 """Seconds after which a run hangs."""
@@ -83,11 +83,11 @@ class Job:
             return main()
         latest = loop.latest_checkpoint
         loop.latest_checkpoint = lambda *given: time.sleep(self.late) or latest(*given)
-        models = Models(encoder=self.encoder, generator=self.generator, device="cpu", dtype="float32")
+        models = ModelConfig(encoder=self.encoder, generator=self.generator, device="cpu", dtype="float32")
         settings = Settings(**{"k": 3, "temperature": 0.5, "max_tokens": 16, **self.mixture})
         with RAG.open(self.store, models=models, settings=settings) as rag:
             training = TrainingSettings(**{**self.training, "parts": tuple(self.training["parts"])})
-            trainee = Trainee(rag, tuple(self.pairs), tuple(self.dev), training, Path(self.out))
+            trainee = RunSpec(rag, tuple(self.pairs), tuple(self.dev), training, Path(self.out))
             train(trainee, Listener(pause=self.pause))
 
 

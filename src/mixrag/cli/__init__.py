@@ -1,4 +1,4 @@
-"""The command line: ``mixrag index | ask | score | passages | info | warm | remove``; what learns or scores."""
+"""The command line: parse, call the facade, show."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def main() -> None:
     from mixrag.cli.clozes import clozes as _clozes  # noqa: F401 - registers itself
     from mixrag.cli.diagnose import why as _why  # noqa: F401 - registers itself
     from mixrag.cli.evaluate import evaluate as _evaluate  # noqa: F401 - registers itself
+    from mixrag.cli.precompute import precompute as _precompute  # noqa: F401 - registers itself
     from mixrag.cli.show import error_line
     from mixrag.cli.train import train as _train  # noqa: F401 - registers itself
-    from mixrag.cli.warm import warm as _warm  # noqa: F401 - registers itself
     from mixrag.errors import MixragError
 
     try:

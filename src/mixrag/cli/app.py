@@ -103,7 +103,7 @@ def ask(
         answer = stream.answer
         if not json and stream.may_abstain:
             show.decided(answer)
-        taken_apart = rag.why(answer) if why or target else None
+        taken_apart = rag.explain(answer) if why or target else None
     if target and taken_apart:
         output.write_explanation(target, taken_apart)
     show.answer(answer, taken_apart if why else None, as_json=json)

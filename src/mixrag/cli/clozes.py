@@ -31,7 +31,7 @@ def clozes(
 
     For training where there are few pairs or none: the language model learns on them to find and copy an answer.
     """
-    from mixrag.pairs import as_lines, sample
+    from mixrag.pairs.pairs import as_lines, sample
     from mixrag.training.clozes import clozes as made
 
     if number < 1:

@@ -20,15 +20,15 @@ from mixrag.cli.show import plain, print_json
 from mixrag.errors import SettingError
 
 if TYPE_CHECKING:
-    from mixrag.evaluation.command import Request
-    from mixrag.evaluation.measures import Evaluation
+    from mixrag.evaluation.analysis import Evaluation
+    from mixrag.evaluation.command import EvaluationRequest
 
 COMPARISON, TRUST = "What is compared", "Confidence"
 
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """The options that become a ``Request``."""
+    """The options that become a ``EvaluationRequest``."""
 
     systems: Annotated[
         str,
@@ -64,20 +64,20 @@ class EvaluationOptions:
         typer.Option(help="Share of the questions that the threshold leaves answered.", rich_help_panel=TRUST),
     ] = 0.8
 
-    def request(self, pairs: list[Path], out: Path, seed: int) -> Request:
+    def request(self, pairs: list[Path], out: Path, seed: int) -> EvaluationRequest:
         """What is asked for.
 
         Raises:
             SettingError: a number of distractors that is none.
         """
-        from mixrag.evaluation.command import Request
+        from mixrag.evaluation.command import EvaluationRequest
 
         try:
             distractors = tuple(int(each) for each in self.distractors.split(",") if each.strip())
         except ValueError:
             expected = "--distractors as whole numbers, 5,20"
             raise SettingError(expected, self.distractors, "separate them by commas") from None
-        return Request(
+        return EvaluationRequest(
             pairs=tuple(pairs),
             out=out,
             systems=tuple(name.strip() for name in self.systems.split(",") if name.strip()),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
-MODELS, MIXTURE, DECODING, RETRIEVAL = "Models", "The mixture", "Decoding", "Retrieval"
+MODELS, MIXTURE, DECODING, RETRIEVAL = "ModelConfig", "The mixture", "Decoding", "Retrieval"
 CONFIDENCE = "Confidence"
 
 
@@ -117,9 +117,9 @@ class StoreOptions:
 
     def open(self, *, create: bool = False, asking: AskingOptions | None = None) -> RAG:
         """The facade over these options; ``asking`` adds the language model and the mixture's settings."""
-        from mixrag.rag import RAG, Models
+        from mixrag import RAG, ModelConfig
 
-        chosen = Models(
+        chosen = ModelConfig(
             encoder=self.encoder,
             question_encoder=self.question_encoder,
             encoder_dtype=self.encoder_dtype,
@@ -177,7 +177,7 @@ class AskingOptions:
             rich_help_panel=MODELS,
         ),
     ] = "auto"
-    passage_cache: Annotated[
+    prefix_cache: Annotated[
         int,
         typer.Option(
             metavar="MIB",
@@ -330,7 +330,7 @@ class AskingOptions:
             adapter=self.adapter,
             prompt=template,
             dtype=self.dtype,
-            passage_cache=self.passage_cache,
+            prefix_cache=self.prefix_cache,
         )
 
 

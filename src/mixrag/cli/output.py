@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixrag.errors import OutputError
-from mixrag.files import write_whole
+from mixrag.utils.files import write_whole
 
 if TYPE_CHECKING:
-    from mixrag.why import Why
+    from mixrag.answers.explanation import Explanation
 
 
 def target(path: Path, example: str) -> Path:
@@ -28,13 +28,13 @@ def target(path: Path, example: str) -> Path:
         raise OutputError("a file to write", f"{path}: {error}", "name another") from error
 
 
-def write_explanation(path: Path, why: Why) -> None:
+def write_explanation(path: Path, why: Explanation) -> None:
     """Write the HTML page of an explanation; it appears complete or not at all.
 
     Raises:
         OutputError: it cannot be written.
     """
-    from mixrag.page import explanation_page
+    from mixrag.answers.explanation_html import explanation_page
 
     write_text(path, explanation_page(why), "the explanation")
 

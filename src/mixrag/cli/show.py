@@ -18,19 +18,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mixrag.files import strict_json
+from mixrag.utils.files import strict_json
 
 if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
-    from mixrag.answer import Answer, WeightedPassage
-    from mixrag.confidence import Confidence
+    from mixrag.answers.answer import Answer, WeightedPassage
+    from mixrag.answers.confidence import Confidence
+    from mixrag.answers.explanation import ComponentExplanation, Explanation
+    from mixrag.answers.stream import Stream
+    from mixrag.config.settings import Settings
     from mixrag.corpus import IndexReport, Removed
     from mixrag.evaluation import Summary
     from mixrag.rag import Info
-    from mixrag.retriever import Retrieval
-    from mixrag.settings import Settings
-    from mixrag.streaming import Stream
-    from mixrag.training.command import Lesson
-    from mixrag.why import ComponentWhy, Why
+    from mixrag.retrieval.retriever import Retrieval
+    from mixrag.training.command import TrainingReport
 
 COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red", "bright_cyan", "bright_green", "bright_yellow")
 """One for each of the first passages; later ones and the null component have no colour."""
@@ -72,7 +72,7 @@ def uncalibrated(setting: str) -> None:
     _console().print(Text(told, style="dim"), soft_wrap=True)
 
 
-def answer(found: Answer, taken_apart: Why | None, *, as_json: bool) -> None:
+def answer(found: Answer, taken_apart: Explanation | None, *, as_json: bool) -> None:
     """All there is to say of an answer, below the text that ``streaming`` wrote."""
     if as_json:
         extra = {"why": taken_apart.as_dict()} if taken_apart else {}
@@ -99,7 +99,7 @@ def score(found: Answer, *, as_json: bool) -> None:
 
 def passages(question: str, found: Retrieval, settings: Settings, *, as_json: bool) -> None:
     """Passages and prior, before any language model."""
-    from mixrag.answer import passage_as_dict
+    from mixrag.answers.answer import passage_as_dict
 
     prior = found.log_prior.exp().tolist()
     if as_json:
@@ -165,7 +165,7 @@ def info(found: Info, *, as_json: bool) -> None:
         and {"name": encoder.name, "fingerprint": encoder.fingerprint, "dimension": encoder.dimension},
         "index": found.index,
         "model": None if found.model is None else str(found.model),
-        "warm": {"passages": found.warm[0], "bytes": found.warm[1]},
+        "precomputed": {"passages": found.precomputed[0], "bytes": found.precomputed[1]},
     }
     listed = [{"document": d.path, "title": d.title, "passages": d.passages} for d in found.documents]
     if as_json:
@@ -174,10 +174,10 @@ def info(found: Info, *, as_json: bool) -> None:
     summary["encoder"] = (
         f"{encoder.name} ({encoder.fingerprint[:12]}, {encoder.dimension} dimensions)" if encoder else "-"
     )
-    files, size = found.warm
-    summary["warm"] = f"{files} passages read ahead, {size / 2**20:.0f} MiB" if files else "-"
+    files, size = found.precomputed
+    summary["precomputed"] = f"{files} passages read ahead, {size / 2**20:.0f} MiB" if files else "-"
     for name, value in summary.items():
-        console.print(Text(plain(f"{name:<10} {value if value is not None else '-'}")), soft_wrap=True)
+        console.print(Text(plain(f"{name:<12} {value if value is not None else '-'}")), soft_wrap=True)
     for document in listed:
         console.print(
             Text(plain(f"{document['passages']:>6}  {document['document']}"), style="dim"), soft_wrap=True
@@ -191,7 +191,7 @@ def removed(gone: Removed, *, as_json: bool) -> None:
     _console().print(f"removed {gone.documents} documents, {gone.passages} passages", highlight=False)
 
 
-def lesson(learnt: Lesson, *, as_json: bool) -> None:
+def lesson(learnt: TrainingReport, *, as_json: bool) -> None:
     """What training changed, and how to use it."""
     result = learnt.result
     settings = dict(result.trained.settings)
@@ -291,14 +291,14 @@ def _style(rank: int) -> str:
     return COLOURS[rank] if rank < len(COLOURS) else ""
 
 
-def _why(console: Console, taken_apart: Why) -> None:
+def _why(console: Console, taken_apart: Explanation) -> None:
     console.print()
     console.print(f"temperature {taken_apart.answer.temperature:g}")
     console.print(f"without any passage: log p(answer) = {taken_apart.log_null_likelihood:.3f}")
     if spent := taken_apart.answer.pruned:
         console.print(f"passages were dropped while it was written, at {spent:.1g} of total variation")
-    if taken_apart.passage_cache:
-        hits, misses = taken_apart.passage_cache
+    if taken_apart.prefix_cache:
+        hits, misses = taken_apart.prefix_cache
         console.print(f"passages that the model had read before: {hits} of {hits + misses} times")
     for rank, component in enumerate(taken_apart.components):
         console.rule(Text(plain(", ".join(component.passages) or "no passage"), style=_style(rank)))
@@ -307,7 +307,7 @@ def _why(console: Console, taken_apart: Why) -> None:
         console.print(Text(plain(component.prompt), style="dim"), soft_wrap=True)
 
 
-def _component_lines(component: ComponentWhy) -> list[str]:
+def _component_lines(component: ComponentExplanation) -> list[str]:
     products = ", ".join(f"{product:.4f}" for product in component.inner_products)
     without = "nothing would be left" if component.log_without is None else f"{component.log_without:.3f}"
     lines = [

@@ -258,9 +258,9 @@ def train(
     Nobody says which passage answers which question: the marginal likelihood finds out. The same command goes on
     where a killed run stopped. What is learnt is opened with --model FOLDER.
     """
-    from mixrag.training.command import Request, teach
+    from mixrag.training.command import TrainingRequest, teach
 
-    request = Request(
+    request = TrainingRequest(
         pairs=tuple(pairs),
         dev=tuple(dev or ()),
         out=out,

@@ -1,14 +1,14 @@
 """The corpus floor: files to passages, kept with their vectors in one SQLite file."""
 
-from mixrag.corpus.changes import Removed
-from mixrag.corpus.embedding import Progress, check_encoder
 from mixrag.corpus.ingest import IndexReport, ingest, title_and_text
+from mixrag.corpus.parsers.registry import SUFFIXES, read
+from mixrag.corpus.parsers.result import ParseResult, Skipped, UnreadableError
 from mixrag.corpus.passage import Document, Passage, Scalar
-from mixrag.corpus.readers import SUFFIXES, read
-from mixrag.corpus.reading import Reading, Skipped, UnreadableError
-from mixrag.corpus.search import Stretch
 from mixrag.corpus.splitters import SentenceSplitter, Splitter, WordSplitter, splitter_named
-from mixrag.corpus.store import Counts, DocumentRecord, EncoderRecord, Store
+from mixrag.corpus.store.changes import Removed
+from mixrag.corpus.store.database import Counts, DocumentRecord, EncoderRecord, Store
+from mixrag.corpus.store.search import Stretch
+from mixrag.corpus.store.vectors import Progress, check_encoder
 from mixrag.corpus.walk import Found, find_files
 
 __all__ = [
@@ -19,9 +19,9 @@ __all__ = [
     "EncoderRecord",
     "Found",
     "IndexReport",
+    "ParseResult",
     "Passage",
     "Progress",
-    "Reading",
     "Removed",
     "Scalar",
     "SentenceSplitter",

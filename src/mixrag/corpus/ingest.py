@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mixrag.corpus import changes, embedding
-from mixrag.corpus.changes import ParsedFile
-from mixrag.corpus.embedding import Embed, EmbeddingText, Encoding, Progress, Silent, Vectors, claim
-from mixrag.corpus.readers import SUFFIXES, load, parse
-from mixrag.corpus.reading import Skipped, UnreadableError
+from mixrag.corpus.parsers.registry import SUFFIXES, load, parse
+from mixrag.corpus.parsers.result import Skipped, UnreadableError
 from mixrag.corpus.splitters import Splitter
-from mixrag.corpus.store import Store
+from mixrag.corpus.store import changes
+from mixrag.corpus.store import vectors as embedding
+from mixrag.corpus.store.changes import ParsedFile
+from mixrag.corpus.store.database import Store
+from mixrag.corpus.store.vectors import Embed, EmbeddingText, Encoding, Progress, Silent, VectorWriter, claim
 from mixrag.corpus.walk import absolute, find_files, printable, storable
 from mixrag.errors import SourceError
 
@@ -76,7 +77,7 @@ def ingest(
     """
     encoding = Encoding(embed, encoder_name, encoder_fingerprint, embedding_text, batch)
     with store.writing():
-        run = _Run(store, Vectors(store, encoding, progress or Silent()), splitter, max_bytes)
+        run = _Run(store, VectorWriter(store, encoding, progress or Silent()), splitter, max_bytes)
         if reembed:
             embedding.reembed(store, run.vectors)
         claim(store, encoding)
@@ -90,7 +91,7 @@ class _Run:
     """State of one indexing run."""
 
     store: Store
-    vectors: Vectors
+    vectors: VectorWriter
     splitter: Splitter
     max_bytes: int
     skipped: list[Skipped] = field(default_factory=list)

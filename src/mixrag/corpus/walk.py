@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mixrag.corpus.readers import SUFFIXES
-from mixrag.corpus.reading import Skipped
+from mixrag.corpus.parsers.registry import SUFFIXES
+from mixrag.corpus.parsers.result import Skipped
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mixrag.answer import Answer, holders
+from mixrag.answers.answer import Answer, holders
 from mixrag.errors import SettingError
-from mixrag.mixture import Mixture, condition
+from mixrag.inference.mixture import Mixture, condition
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -43,7 +43,7 @@ class Attribution:
     """LM calls beyond answering."""
 
 
-Method = Callable[[Answer], Attribution]
+AttributionMethod = Callable[[Answer], Attribution]
 
 
 def chance(answer: Answer) -> Attribution:

@@ -15,17 +15,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from mixrag.confidence import (
+from mixrag.answers.confidence import (
     LARGEST_LOG_ODDS,
-    Calibration,
-    Method,
+    CalibrationMethod,
+    ConfidenceMap,
     Signals,
     conditions,
     log_odds,
     sigmoid,
 )
+from mixrag.config.settings import Settings
 from mixrag.errors import PairsError
-from mixrag.settings import Settings
 
 Floats = npt.NDArray[np.float64]
 BINS = 10
@@ -78,14 +78,14 @@ def check_enough(outcomes: Sequence[Outcome]) -> None:
 
 
 def fit(
-    method: Method,
+    method: CalibrationMethod,
     outcomes: Sequence[Outcome],
     off_corpus: Sequence[Outcome] = (),
     *,
     settings: Settings | None = None,
     fitted_on: str = "",
     coverage: float = COVERAGE,
-) -> Calibration:
+) -> ConfidenceMap:
     """The calibration of this method; its threshold leaves ``coverage`` of the outcomes answered.
 
     Questions that the corpus cannot answer (``off_corpus``) teach the logistic method what little support means;
@@ -101,7 +101,7 @@ def fit(
     return replace(found, threshold=threshold_for(confidences, coverage), fitted_on=fitted_on, settings=kept)
 
 
-def confidences_of(calibration: Calibration, outcomes: Sequence[Outcome]) -> Floats:
+def confidences_of(calibration: ConfidenceMap, outcomes: Sequence[Outcome]) -> Floats:
     """(n,) confidences."""
     return np.array([calibration.confidence(outcome.signals) for outcome in outcomes], np.float64)
 
@@ -137,7 +137,7 @@ class Measured:
 
 
 def cross_fitted(
-    method: Method,
+    method: CalibrationMethod,
     outcomes: Sequence[Outcome],
     off_corpus: Sequence[Outcome] = (),
     *,
@@ -230,11 +230,11 @@ def accuracy_at(confidences: Floats, right: Floats, coverage: float) -> float:
     return float(accuracies[max(1, math.ceil(coverage * len(right))) - 1])
 
 
-def _as_it_is(outcomes: Sequence[Outcome], off_corpus: Sequence[Outcome]) -> Calibration:
-    return Calibration("none")
+def _as_it_is(outcomes: Sequence[Outcome], off_corpus: Sequence[Outcome]) -> ConfidenceMap:
+    return ConfidenceMap("none")
 
 
-def _temperature(outcomes: Sequence[Outcome], off_corpus: Sequence[Outcome]) -> Calibration:
+def _temperature(outcomes: Sequence[Outcome], off_corpus: Sequence[Outcome]) -> ConfidenceMap:
     """One divisor of all log-odds, by maximum likelihood."""
     from scipy.optimize import minimize_scalar
 
@@ -246,10 +246,10 @@ def _temperature(outcomes: Sequence[Outcome], off_corpus: Sequence[Outcome]) -> 
         return float(np.logaddexp(0.0, -signed).sum())
 
     found = minimize_scalar(loss, bounds=(-5.0, 5.0), method="bounded")
-    return Calibration("temperature", scale=math.exp(float(found.x)))
+    return ConfidenceMap("temperature", scale=math.exp(float(found.x)))
 
 
-def _logistic(outcomes: Sequence[Outcome], off_corpus: Sequence[Outcome]) -> Calibration:
+def _logistic(outcomes: Sequence[Outcome], off_corpus: Sequence[Outcome]) -> ConfidenceMap:
     """Logistic regression on log-odds and support; lightly regularised, so that separable pairs stay finite.
 
     Questions off the corpus say how much each signal counts. How sure to be is fitted once more on the others
@@ -260,7 +260,7 @@ def _logistic(outcomes: Sequence[Outcome], off_corpus: Sequence[Outcome]) -> Cal
     if off_corpus:
         surer, offset = _line(signals @ [scale, slope], rights(outcomes))
         scale, slope = surer * scale, surer * slope
-    return Calibration("logistic", scale=scale, slope=slope, offset=offset)
+    return ConfidenceMap("logistic", scale=scale, slope=slope, offset=offset)
 
 
 def _plane(outcomes: Sequence[Outcome]) -> tuple[float, float, float]:
@@ -293,25 +293,25 @@ def _line(scores: Floats, right: Floats) -> tuple[float, float]:
     return LEAST_SLOPE, float(brentq(excess, -far, far))
 
 
-def _isotonic(outcomes: Sequence[Outcome], off_corpus: Sequence[Outcome]) -> Calibration:
+def _isotonic(outcomes: Sequence[Outcome], off_corpus: Sequence[Outcome]) -> ConfidenceMap:
     """The rising step-wise function with the least squared error, linear between its steps."""
     from sklearn.isotonic import IsotonicRegression
 
     probabilities = np.array([sigmoid(each) for each in _odds(outcomes)])
     found = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(probabilities, rights(outcomes))
     pairs = zip(found.X_thresholds_.tolist(), found.y_thresholds_.tolist(), strict=True)
-    return Calibration("isotonic", knots=tuple(pairs))
+    return ConfidenceMap("isotonic", knots=tuple(pairs))
 
 
 def _odds(outcomes: Sequence[Outcome]) -> Floats:
     return np.array([log_odds(outcome.signals.log_mass) for outcome in outcomes], np.float64)
 
 
-_FITS: Mapping[Method, Callable[[Sequence[Outcome], Sequence[Outcome]], Calibration]] = {
+_FITS: Mapping[CalibrationMethod, Callable[[Sequence[Outcome], Sequence[Outcome]], ConfidenceMap]] = {
     "none": _as_it_is,
     "temperature": _temperature,
     "logistic": _logistic,
     "isotonic": _isotonic,
 }
-METHODS: tuple[Method, ...] = tuple(_FITS)
+METHODS: tuple[CalibrationMethod, ...] = tuple(_FITS)
 """From the raw probability to the most flexible map."""

@@ -7,19 +7,19 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from mixrag.confidence import FILE, Calibration, Method, write_calibration
+from mixrag.answers.confidence import FILE, CalibrationMethod, ConfidenceMap, write_calibration
+from mixrag.answers.pipeline import Pipeline
+from mixrag.config.model_config import models_digest
+from mixrag.config.settings import Settings
 from mixrag.errors import MixragError, SettingError
+from mixrag.evaluation.analysis import Evaluation, adaptive_k, measured, outcomes
 from mixrag.evaluation.calibration import COVERAGE, METHODS, fit
-from mixrag.evaluation.distractors import Kind, distracted
-from mixrag.evaluation.measures import Evaluation, adaptive_k, measured, outcomes
+from mixrag.evaluation.distractors import DistractorKind, distracted
 from mixrag.evaluation.records import identity
 from mixrag.evaluation.report import write_report
 from mixrag.evaluation.scoring import Record, score_pairs
 from mixrag.evaluation.systems import OWN, System, named_systems
-from mixrag.models import models_digest
-from mixrag.pairs import Pair, read_pairs, sample, shown_name
-from mixrag.rag import RAG
-from mixrag.settings import Settings
+from mixrag.pairs.pairs import Pair, read_pairs, sample, shown_name
 
 RECORDS = "answers.jsonl"
 Told = Callable[[str, int, int], None]
@@ -27,7 +27,7 @@ Told = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Request:
+class EvaluationRequest:
     """What the command line asks for."""
 
     pairs: tuple[Path, ...]
@@ -39,7 +39,7 @@ class Request:
     """Pairs that the corpus cannot answer."""
     distractors: tuple[int, ...] = ()
     """Numbers of irrelevant passages to add to every question."""
-    calibration: Method | None = None
+    calibration: CalibrationMethod | None = None
     """The method to write down; None: the best of all by their Brier score on the other half."""
     coverage: float = COVERAGE
     """Share of the questions that the threshold leaves answered."""
@@ -48,13 +48,13 @@ class Request:
     """What was typed, for the report."""
 
 
-def evaluate(rag: RAG, request: Request, told: Told, noticed: Callable[[str], None]) -> Evaluation:
+def evaluate(rag: Pipeline, request: EvaluationRequest, told: Told, noticed: Callable[[str], None]) -> Evaluation:
     """Score, measure, and write ``request.out``; the same call goes on where a killed one stopped.
 
     Raises:
         SettingError: a system that does not exist, or a number outside its range.
         PairsError: pairs that cannot be read, or asked.
-        MixragError: the folder cannot be written to, or as ``RAG.ask``.
+        MixragError: the folder cannot be written to, or as ``Pipeline.ask``.
     """
     systems = named_systems(request.systems)
     _check(request)
@@ -90,12 +90,14 @@ def trusted_system(systems: Mapping[str, System]) -> str:
 
 @dataclass(frozen=True)
 class _Asking:
-    rag: RAG
-    request: Request
+    rag: Pipeline
+    request: EvaluationRequest
     told: Told
     identity: str
 
-    def records(self, name: str, system: System, pairs: Sequence[Pair], rag: RAG | None = None) -> list[Record]:
+    def records(
+        self, name: str, system: System, pairs: Sequence[Pair], rag: Pipeline | None = None
+    ) -> list[Record]:
         return score_pairs(
             rag or self.rag,
             pairs,
@@ -110,7 +112,7 @@ class _Asking:
     ) -> dict[str, dict[str, dict[int, list[Record]]]]:
         """By kind, system and number of distractors; what closed book never sees is left out."""
         compared = {name: system for name, system in systems.items() if system.changes.get("k", 1) != 0}
-        kinds: tuple[Kind, ...] = ("random", "adversarial") if self.request.distractors else ()
+        kinds: tuple[DistractorKind, ...] = ("random", "adversarial") if self.request.distractors else ()
         return {
             kind: {
                 name: {
@@ -125,7 +127,7 @@ class _Asking:
         }
 
 
-def _check(request: Request) -> None:
+def _check(request: EvaluationRequest) -> None:
     for name, holds, found in (
         ("--questions >= 1", request.questions is None or request.questions >= 1, request.questions),
         ("--distractors of 1 or more", all(n >= 1 for n in request.distractors), request.distractors),
@@ -140,7 +142,9 @@ def _check(request: Request) -> None:
             raise SettingError(name, str(found), "choose a value in this range")
 
 
-def _check_distractors(rag: RAG, request: Request, pairs: Sequence[Pair], noticed: Callable[[str], None]) -> None:
+def _check_distractors(
+    rag: Pipeline, request: EvaluationRequest, pairs: Sequence[Pair], noticed: Callable[[str], None]
+) -> None:
     """Refuse distractors where they cannot be had, before any question is asked."""
     if not request.distractors:
         return
@@ -155,21 +159,21 @@ def _check_distractors(rag: RAG, request: Request, pairs: Sequence[Pair], notice
         )
 
 
-def _load(rag: RAG, systems: Mapping[str, System]) -> None:
+def _load(rag: Pipeline, systems: Mapping[str, System]) -> None:
     """Load what is needed before the clock runs."""
     _ = rag.generator
     if any(system.changes.get("k", rag.settings.k) != 0 for system in systems.values()):
         _ = rag.retriever
 
 
-def _pairs(paths: Sequence[Path], request: Request, noticed: Callable[[str], None]) -> list[Pair]:
+def _pairs(paths: Sequence[Path], request: EvaluationRequest, noticed: Callable[[str], None]) -> list[Pair]:
     read = read_pairs(paths)
     for notice in read.notices:
         noticed(notice)
     return sample(read.pairs, request.questions or len(read.pairs), request.seed)
 
 
-def _off_corpus(request: Request, noticed: Callable[[str], None]) -> list[Pair]:
+def _off_corpus(request: EvaluationRequest, noticed: Callable[[str], None]) -> list[Pair]:
     """Without their filters and documents, which are those of another corpus."""
     if not request.off_corpus:
         return []
@@ -189,9 +193,9 @@ def _calibration(
     found: Evaluation,
     records: Sequence[Record],
     off_corpus: Sequence[Record],
-    request: Request,
-    rag: RAG,
-) -> Calibration | None:
+    request: EvaluationRequest,
+    rag: Pipeline,
+) -> ConfidenceMap | None:
     """What ``ask --confidence`` takes, fitted on all the pairs; None where they are too few."""
     if found.method is None:
         return None

@@ -19,20 +19,20 @@ from typing import Any
 
 import torch
 
-from mixrag.answer import Answer
+from mixrag.answers.answer import Answer
+from mixrag.answers.pipeline import Pipeline
+from mixrag.config.model_config import refuse_unknown
+from mixrag.config.settings import Settings
 from mixrag.corpus import Passage
 from mixrag.errors import PairsError, StoreEmptyError
-from mixrag.evaluation.contest import Contest, decoded, used, weighted
-from mixrag.evaluation.holding import Holding, find_holding
+from mixrag.evaluation.answer_comparison import AnswerComparison, decoded, used, weighted
+from mixrag.evaluation.answer_location import AnswerLocation, locate_answer
 from mixrag.evaluation.ranking import find_rank
 from mixrag.evaluation.scoring import with_room
 from mixrag.evaluation.stages import STAGES, Decoded, Indexed, Retrieved, Stage, StageName, Used, Weighted
-from mixrag.matching import exact_match
-from mixrag.mixture import Mixture, condition
-from mixrag.models import refuse_unknown
-from mixrag.pairs import Pair
-from mixrag.rag import RAG
-from mixrag.settings import Settings
+from mixrag.inference.mixture import Mixture, condition
+from mixrag.pairs.matching import exact_match
+from mixrag.pairs.pairs import Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Diagnosis:
 
 
 def diagnose(
-    rag: RAG, question: str, expected: Sequence[str], *, document: str | None = None, **changes: Any
+    rag: Pipeline, question: str, expected: Sequence[str], *, document: str | None = None, **changes: Any
 ) -> Diagnosis:
     """Ask a question, and say at which stage a right answer was lost.
 
@@ -112,12 +112,12 @@ def diagnose(
         question: what to ask.
         expected: the answers that are right, at least one.
         document: the file or record that should give the answer: its path, or the end of it.
-        changes: to the settings, as in ``RAG.ask``.
+        changes: to the settings, as in ``Pipeline.ask``.
 
     Raises:
         PairsError: no expected answer, or one that is empty or no UTF-8.
         QuestionError: the question is empty, or does not fit into the model's context with an expected answer.
-        MixragError: as ``RAG.ask``; but that there is nothing to retrieve is a finding.
+        MixragError: as ``Pipeline.ask``; but that there is nothing to retrieve is a finding.
 
     Example:
         >>> found = diagnose(rag, "What was the name of Quill's boat?", ["Patient Grace"])  # doctest: +SKIP
@@ -127,7 +127,7 @@ def diagnose(
     refuse_unknown(changes)
     settings = replace(rag.settings, **changes)
     answer = _ask(rag, question, changes)
-    holding = find_holding(rag.store, pair, settings.where)
+    holding = locate_answer(rag.store, pair, settings.where)
     retrieved = None
     if holding.is_let_through and answer is not None:
         found = [weighted.passage for weighted in answer.passages]
@@ -161,7 +161,7 @@ def _pair(question: str, expected: Sequence[str], document: str | None) -> Pair:
     return Pair(question, answers, document)
 
 
-def _ask(rag: RAG, question: str, changes: Mapping[str, Any]) -> Answer | None:
+def _ask(rag: Pipeline, question: str, changes: Mapping[str, Any]) -> Answer | None:
     try:
         return rag.ask(question, **changes)
     except StoreEmptyError:
@@ -172,16 +172,16 @@ def _ask(rag: RAG, question: str, changes: Mapping[str, Any]) -> Answer | None:
 class _Case:
     """What is known before the language model is asked about the expected answers."""
 
-    rag: RAG
+    rag: Pipeline
     pair: Pair
     settings: Settings
     changes: Mapping[str, Any]
     answer: Answer | None
-    holding: Holding
+    holding: AnswerLocation
     retrieved: Retrieved | None
 
     @cached_property
-    def main(self) -> Contest | None:
+    def main(self) -> AnswerComparison | None:
         """The contest under the mixture that answered."""
         if self.answer is None:
             return None
@@ -190,7 +190,7 @@ class _Case:
         return self._contest(mixture, ids)
 
     @cached_property
-    def alone(self) -> Contest | None:
+    def alone(self) -> AnswerComparison | None:
         """The same; where no passage that holds the answer was retrieved, under one that should have been."""
         if self.main is not None and self.main.holders:
             return self.main
@@ -213,12 +213,12 @@ class _Case:
         """Tokens of the longest expected answer."""
         return max(len(self.rag.generator.answer_tokens(answer)) for answer in self.pair.answers)
 
-    def _contest(self, mixture: Mixture, holding: Sequence[Passage]) -> Contest:
+    def _contest(self, mixture: Mixture, holding: Sequence[Passage]) -> AnswerComparison:
         written = None if self.answer is None else self.answer.scored
         if written is not None and written.mixture is not mixture:
             written = mixture.score_tokens(written.tokens)
         ids = frozenset(passage.id for passage in holding)
-        return Contest(mixture, self.settings, self.pair.answers, ids, written)
+        return AnswerComparison(mixture, self.settings, self.pair.answers, ids, written)
 
 
 def _as_dict(stage: Stage | None) -> dict[str, Any] | None:

@@ -11,20 +11,20 @@ from typing import Literal
 import numpy as np
 import torch
 
+from mixrag.answers.pipeline import Pipeline
+from mixrag.config.settings import Settings
 from mixrag.corpus import Store
 from mixrag.evaluation.relevance import relevant
-from mixrag.pairs import Pair
-from mixrag.rag import RAG
-from mixrag.retriever import Retrieval, Retriever, equal_weights
-from mixrag.settings import Settings
+from mixrag.pairs.pairs import Pair
+from mixrag.retrieval.retriever import Retrieval, Retriever, equal_weights
 
-Kind = Literal["random", "adversarial"]
+DistractorKind = Literal["random", "adversarial"]
 Asked = tuple[str, tuple[tuple[str, str], ...]]
 """A question and its filter."""
 
 
 @dataclass(frozen=True)
-class Distracting:
+class DistractingRetriever:
     """A retriever that adds ``count`` passages irrelevant to a question to the k best ones.
 
     Random ones are drawn from all that is left; adversarial ones are those that rank highest. They have the weight
@@ -36,7 +36,7 @@ class Distracting:
     pairs: Mapping[Asked, Sequence[Pair]]
     """By question and filter: what is relevant to it."""
     count: int
-    kind: Kind = "random"
+    kind: DistractorKind = "random"
 
     def retrieve(self, question: str, settings: Settings) -> Retrieval:
         """See ``Retriever.retrieve``; raises as it does."""
@@ -57,18 +57,18 @@ class Distracting:
         return sorted(np.random.default_rng(seed).choice(rest, self.count, replace=False).tolist())
 
 
-def distracted(rag: RAG, pairs: Sequence[Pair], count: int, kind: Kind) -> RAG:
+def distracted(rag: Pipeline, pairs: Sequence[Pair], count: int, kind: DistractorKind) -> Pipeline:
     """The same models and store, with so many distractors beside what is retrieved for these pairs."""
     by_question: dict[Asked, list[Pair]] = defaultdict(list)
     for pair in pairs:
         by_question[_asked(pair.question, {**rag.settings.where, **pair.where})].append(pair)
-    return RAG(
+    return Pipeline(
         rag.store,
         encoder=rag.encoder,
         generator=rag.generator,
         models=rag.models,
         settings=rag.settings,
-        retriever=Distracting(rag.retriever, rag.store, by_question, count, kind),
+        retriever=DistractingRetriever(rag.retriever, rag.store, by_question, count, kind),
     )
 
 

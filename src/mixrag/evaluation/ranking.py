@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+from mixrag.answers.pipeline import Pipeline
 from mixrag.corpus import Passage
 from mixrag.errors import SettingError
-from mixrag.evaluation.holding import Holding
+from mixrag.evaluation.answer_location import AnswerLocation
 from mixrag.evaluation.stages import Retrieved
-from mixrag.rag import RAG
 
 RANKED = 1000
 """Passages among which it is looked for where the index is approximate and has no rank for all."""
@@ -19,19 +19,23 @@ HYBRID = 0.5
 
 
 def find_rank(
-    rag: RAG, question: str, changes: Mapping[str, Any], holding: Holding, retrieved: Collection[Passage]
+    rag: Pipeline,
+    question: str,
+    changes: Mapping[str, Any],
+    holding: AnswerLocation,
+    retrieved: Collection[Passage],
 ) -> Retrieved:
     """Look for the passages that hold the answer among those retrieved, best first, and then among all.
 
     Args:
         rag: its retriever ranks.
         question: the question.
-        changes: to the settings, as in ``RAG.ask``.
+        changes: to the settings, as in ``Pipeline.ask``.
         holding: the passages looked for, at least one.
         retrieved: the k passages of the answer.
 
     Raises:
-        MixragError: as ``RAG.passages``.
+        MixragError: as ``Pipeline.passages``.
     """
     wanted = frozenset(passage.id for passage in holding.passages)
     rank = _rank(retrieved, wanted)
@@ -57,7 +61,7 @@ def find_rank(
     return replace(found, other_lexical=other, other_rank=_rank(again, wanted))
 
 
-def _ranking(rag: RAG, question: str, changes: Mapping[str, Any]) -> tuple[tuple[Passage, ...], bool]:
+def _ranking(rag: Pipeline, question: str, changes: Mapping[str, Any]) -> tuple[tuple[Passage, ...], bool]:
     """All passages that the filter lets through, best first, and True; of an approximate index its first ones."""
     asked = {**changes, "normaliser": "top-k", "max_outside": None}
     try:

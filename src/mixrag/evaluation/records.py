@@ -13,18 +13,18 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mixrag.answers.pipeline import Pipeline
+from mixrag.config.model_config import models_digest
+from mixrag.config.settings import Settings
 from mixrag.errors import MixragError
-from mixrag.generator.loading import chosen_dtype
-from mixrag.models import models_digest
-from mixrag.pairs import Pair, digest
-from mixrag.rag import RAG
-from mixrag.settings import Settings
+from mixrag.generator.loading import resolve_dtype
+from mixrag.pairs.pairs import Pair, digest
 
 T = TypeVar("T")
 
 
 def each_pair(
-    rag: RAG,
+    rag: Pipeline,
     pairs: Sequence[Pair],
     changes: Mapping[str, Any],
     compute: Callable[[Sequence[Pair]], list[T]],
@@ -64,22 +64,22 @@ def _batches(pairs: Mapping[tuple[str, str], Pair], size: int) -> Iterator[list[
         yield from (alike[first : first + size] for first in range(0, len(alike), size))
 
 
-def identity(rag: RAG) -> str:
+def identity(rag: Pipeline) -> str:
     """A digest of models, store and index: answers of others are not taken for those of this system."""
     encoder = rag.store.encoder
-    content = [models_digest(rag.models), chosen_dtype(rag.models.dtype, rag.models.device)]
+    content = [models_digest(rag.models), resolve_dtype(rag.models.dtype, rag.models.device)]
     content += [rag.index_kind, rag.store.digest()]
     content.append(encoder.fingerprint if encoder else "none")
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
-def with_filter(rag: RAG, pair: Pair, changes: Mapping[str, Any]) -> dict[str, Any]:
+def with_filter(rag: Pipeline, pair: Pair, changes: Mapping[str, Any]) -> dict[str, Any]:
     """The changes to the settings with the filter of a pair added to theirs."""
     where = {**changes.get("where", rag.settings.where), **pair.where}
     return {**changes, "where": where}
 
 
-def fingerprint(rag: RAG, pair: Pair, changes: Mapping[str, Any]) -> str:
+def fingerprint(rag: Pipeline, pair: Pair, changes: Mapping[str, Any]) -> str:
     """What a record is a function of, beside the models and the store."""
     own = {field.name: getattr(rag.settings, field.name) for field in fields(Settings)}
     content = json.dumps([digest([pair]), {**own, **with_filter(rag, pair, changes)}], sort_keys=True)

@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mixrag.answers.pipeline import Pipeline
 from mixrag.corpus import Passage, Store
-from mixrag.matching import normalise, passage_holds
-from mixrag.pairs import Pair
-from mixrag.rag import RAG
+from mixrag.pairs.matching import normalise, passage_holds
+from mixrag.pairs.pairs import Pair
 
 VERDICTS = frozenset({"yes", "no", "maybe", "true", "false"})
 
 
-def first_relevant(rag: RAG, pair: Pair, changes: Mapping[str, Any]) -> int | None:
+def first_relevant(rag: Pipeline, pair: Pair, changes: Mapping[str, Any]) -> int | None:
     """Rank, from 1, of the first relevant passage among the k retrieved; see the head of this module."""
     flags = relevant(rag.store, pair, rag.passages(pair.question, **changes).passages)
     return flags.index(True) + 1 if True in flags else None

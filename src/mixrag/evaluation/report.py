@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from mixrag.errors import MixragError
+from mixrag.evaluation.analysis import COVERAGES, Difference, Evaluation, Trust
 from mixrag.evaluation.bootstrap import Interval, bootstrap
-from mixrag.evaluation.measures import COVERAGES, Difference, Evaluation, Trust
-from mixrag.evaluation.pictures import PICTURES, Picture, pictures
+from mixrag.evaluation.plots import PICTURES, Picture, pictures
 from mixrag.evaluation.summary import RECALL_AT, Summary
-from mixrag.files import strict_json, write_whole
-from mixrag.html import page
+from mixrag.utils.files import strict_json, write_whole
+from mixrag.utils.html import page
 
 Table = tuple[str, list[str], list[list[str]], str]
 """Title, head, rows, and what the numbers are."""

@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from mixrag.answer import Answer
+from mixrag.answers.answer import Answer
+from mixrag.answers.pipeline import Pipeline
 from mixrag.errors import PairsError, QuestionError
 from mixrag.evaluation.records import each_pair, with_filter
 from mixrag.evaluation.relevance import first_relevant, relevant
-from mixrag.matching import contains, exact_match, f1
-from mixrag.mixture import Mixture
-from mixrag.pairs import Pair
-from mixrag.rag import RAG
+from mixrag.inference.mixture import Mixture
+from mixrag.pairs.matching import contains, exact_match, f1
+from mixrag.pairs.pairs import Pair
 
 ASKED_AT_ONCE = 16
 """Questions that are asked together: a run that is cut off loses as many at most."""
@@ -66,18 +66,18 @@ class Record:
     together, an equal share of what all took."""
 
 
-def score_pair(rag: RAG, pair: Pair, changes: Mapping[str, Any], recall_k: int = 20) -> Record:
+def score_pair(rag: Pipeline, pair: Pair, changes: Mapping[str, Any], recall_k: int = 20) -> Record:
     """Ask a pair's question, score its gold answers under the same mixture, and look for a relevant passage.
 
     Args:
         rag: the system, with its settings.
         pair: its ``where`` is added to the filter of the settings.
-        changes: to the settings, as in ``RAG.ask``.
+        changes: to the settings, as in ``Pipeline.ask``.
         recall_k: passages among which the first relevant one is looked for, whatever the system's k.
 
     Raises:
         PairsError: question and answers do not fit into the model's context.
-        MixragError: as ``RAG.ask``.
+        MixragError: as ``Pipeline.ask``.
     """
     changes = with_filter(rag, pair, changes)
     with _named(pair):
@@ -88,7 +88,7 @@ def score_pair(rag: RAG, pair: Pair, changes: Mapping[str, Any], recall_k: int =
 
 
 def score_together(
-    rag: RAG, pairs: Sequence[Pair], changes: Mapping[str, Any], recall_k: int = 20
+    rag: Pipeline, pairs: Sequence[Pair], changes: Mapping[str, Any], recall_k: int = 20
 ) -> list[Record]:
     """As ``score_pair`` of each of several pairs with one filter, whose questions are asked together."""
     asked = with_filter(rag, pairs[0], changes)
@@ -114,7 +114,7 @@ def _named(pair: Pair) -> Iterator[None]:
 
 
 def _record(
-    rag: RAG, pair: Pair, answer: Answer, seconds: float, changes: Mapping[str, Any], recall_k: int
+    rag: Pipeline, pair: Pair, answer: Answer, seconds: float, changes: Mapping[str, Any], recall_k: int
 ) -> Record:
     recall_k = 0 if changes.get("k", rag.settings.k) == 0 else recall_k
     wider = {**changes, "k": recall_k, "max_outside": None}
@@ -144,7 +144,7 @@ def _record(
 
 
 def score_pairs(
-    rag: RAG,
+    rag: Pipeline,
     pairs: Sequence[Pair],
     changes: Mapping[str, Any],
     *,
@@ -157,7 +157,7 @@ def score_pairs(
     Args:
         rag: the system, with its settings.
         pairs: what to ask.
-        changes: to the settings, as in ``RAG.ask``.
+        changes: to the settings, as in ``Pipeline.ask``.
         out: JSONL file to which every record is added as it comes. What it already holds of this system, with
             these settings, is not computed again; a last line cut off by a kill is. Models and store are not
             compared: give each its own file or system name.
@@ -180,7 +180,7 @@ def score_pairs(
     )
 
 
-def _gold_nll(rag: RAG, pair: Pair, answer: Answer, changes: Mapping[str, Any]) -> tuple[float, int]:
+def _gold_nll(rag: Pipeline, pair: Pair, answer: Answer, changes: Mapping[str, Any]) -> tuple[float, int]:
     golds = list(dict.fromkeys(map(rag.generator.answer_tokens, pair.answers)))
     mixture = with_room(rag, answer.scored.mixture, max(map(len, golds)), changes)
     log_probs = [mixture.score_tokens(tokens).log_prob for tokens in golds]
@@ -189,8 +189,8 @@ def _gold_nll(rag: RAG, pair: Pair, answer: Answer, changes: Mapping[str, Any]) 
     return -float(log_sum), len(golds[best])
 
 
-def with_room(rag: RAG, mixture: Mixture, tokens: int, changes: Mapping[str, Any]) -> Mixture:
-    """The mixture itself, or one whose prompts leave room for an answer of so many tokens (as ``RAG.score``)."""
+def with_room(rag: Pipeline, mixture: Mixture, tokens: int, changes: Mapping[str, Any]) -> Mixture:
+    """The mixture itself, or one whose prompts leave room for an answer of so many tokens."""
     if tokens <= mixture.reserve:
         return mixture
     return rag.condition(mixture.question, **{**changes, "max_tokens": tokens})

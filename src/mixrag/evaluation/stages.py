@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mixrag.config.settings import Decoder
 from mixrag.corpus import Passage
-from mixrag.evaluation.holding import Holding
-from mixrag.settings import Decoder
+from mixrag.evaluation.answer_location import AnswerLocation
 
 StageName = Literal["indexed", "retrieved", "weighted", "used", "decoded"]
 STAGES: tuple[StageName, ...] = ("indexed", "retrieved", "weighted", "used", "decoded")
@@ -23,7 +23,7 @@ SHOWN = 5
 class Indexed:
     """Does a passage that may be retrieved hold the expected answer?"""
 
-    holding: Holding
+    holding: AnswerLocation
     """The passages that do, or what there is instead."""
     document: str | None
     """The document that was named."""

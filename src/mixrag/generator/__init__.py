@@ -1,11 +1,11 @@
 """Language models as conditional distributions: p(answer | question, passages)."""
 
+from mixrag.config.prompt_template import PromptTemplate
 from mixrag.generator.causal import CausalGenerator
 from mixrag.generator.loading import load_generator
 from mixrag.generator.protocol import Branches, Generator, Prompt, Shortened
 from mixrag.generator.seq2seq import Seq2SeqGenerator
 from mixrag.generator.table import TableGenerator
-from mixrag.generator.template import PromptTemplate
 
 __all__ = [
     "Branches",

@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixrag.generator.base import ModelGenerator
 from mixrag.generator.batching import (
     SCORED_TOKENS_AT_ONCE,
     batches_by_length,
@@ -30,7 +29,8 @@ from mixrag.generator.batching import (
     pad_right,
     part_of,
 )
-from mixrag.generator.passage_cache import PassageCache, PassageFiles
+from mixrag.generator.huggingface import ModelGenerator
+from mixrag.generator.prefix_cache import DiskPrefixCache, PrefixCache
 from mixrag.generator.protocol import Prompt
 
 
@@ -83,16 +83,16 @@ class CausalGenerator(ModelGenerator):
 
     passage_budget: int | None = None
     """Bytes for the states of passages read before; None: every prompt is read from its beginning, in one pass."""
-    passage_cache: PassageCache | None = field(init=False, compare=False)
+    prefix_cache: PrefixCache | None = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         """A cache of its own, also for a copy with another model."""
         budget = self.passage_budget
-        object.__setattr__(self, "passage_cache", None if budget is None else PassageCache(budget))
+        object.__setattr__(self, "prefix_cache", None if budget is None else PrefixCache(budget))
 
     def log_likelihoods(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
         """See ``ModelGenerator.log_likelihoods``."""
-        if self.passage_cache is None or not all(prompt.question for prompt in prompts):
+        if self.prefix_cache is None or not all(prompt.question for prompt in prompts):
             return super().log_likelihoods(prompts, answers)
         with torch.inference_mode():
             return in_batches(self._log_probs_behind_passages, prompts, answers)
@@ -120,7 +120,7 @@ class CausalGenerator(ModelGenerator):
         What is left is of one length, so that no padding comes to stand between it and what is known: where a
         question is shorter than others, the last tokens of its passages are read again.
         """
-        if self.passage_cache is None or not all(prompt.question for prompt in prompts):
+        if self.prefix_cache is None or not all(prompt.question for prompt in prompts):
             from transformers import DynamicCache
 
             nothing = torch.zeros(len(prompts), 0, dtype=torch.bool, device=self.model.device)
@@ -144,19 +144,19 @@ class CausalGenerator(ModelGenerator):
         starts = [len(prompt.question) - least for prompt in prompts]
         return log_probs_of(output.logits, answers, starts)
 
-    def use_files(self, folder: Path) -> PassageFiles:
+    def use_files(self, folder: Path) -> DiskPrefixCache:
         """Let the cache look into a folder with what this model, with these weights, has read."""
-        assert self.passage_cache is not None
+        assert self.prefix_cache is not None
         (like,) = replace(self).passage_states([(0,)]).values()
-        self.passage_cache.files = PassageFiles(folder, _weights(self.model), like)
-        return self.passage_cache.files
+        self.prefix_cache.files = DiskPrefixCache(folder, _weights(self.model), like)
+        return self.prefix_cache.files
 
     def _passages(self, prompts: Sequence[Prompt], lengths: Sequence[int], more: int) -> tuple[Any, Tensor]:
         """States of the first tokens, so many, of header and passages of R rows, with their mask (R, P).
 
         ``more`` tokens are to be read behind them.
         """
-        from mixrag.generator.states import empty_states, states_of
+        from mixrag.generator.kv_cache import empty_states, states_of
 
         prefixes = [*map(_prefix, prompts)]
         states = self.passage_states([*dict.fromkeys(prefix for prefix in prefixes if prefix)])
@@ -171,13 +171,13 @@ class CausalGenerator(ModelGenerator):
     def passage_states(self, prefixes: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], Tensor]:
         """The states (layers, 2, G, P, D) of distinct prefixes (header and passages), kept or newly read.
 
-        Defined for generators with a ``passage_cache``.
+        Defined for generators with a ``prefix_cache``.
         """
-        from mixrag.generator.states import empty_states, rows_of
+        from mixrag.generator.kv_cache import empty_states, rows_of
 
-        assert self.passage_cache is not None
+        assert self.prefix_cache is not None
         weights = _weights(self.model)
-        kept = {prefix: self.passage_cache.get((weights, prefix)) for prefix in prefixes}
+        kept = {prefix: self.prefix_cache.get((weights, prefix)) for prefix in prefixes}
         found = {prefix: None if each is None else each.to(self.model.device) for prefix, each in kept.items()}
         missing = [prefix for prefix, states in found.items() if states is None]
         lengths = [len(prefix) for prefix in missing]
@@ -188,7 +188,7 @@ class CausalGenerator(ModelGenerator):
             _forward(self.model, ids, attended, cache=cache, keep=1)
             for prefix, states in zip(some, rows_of(cache, [len(prefix) for prefix in some]), strict=True):
                 found[prefix] = states
-                self.passage_cache.put((weights, prefix), states)
+                self.prefix_cache.put((weights, prefix), states)
         return {prefix: states for prefix, states in found.items() if states is not None}
 
 

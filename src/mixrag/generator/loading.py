@@ -11,23 +11,22 @@ from typing import Any
 
 import torch
 
+from mixrag.config.bundle import NO_ADAPTER, read_bundle
+from mixrag.config.default_models import GENERATOR, packaged_generator, packaged_reader
+from mixrag.config.model_config import PREFIX_CACHE_MIB
+from mixrag.config.prompt_template import PromptTemplate
 from mixrag.errors import MixragError, ModelError, SettingError
 from mixrag.generator.adapter import cast, check_adapter, merged
 from mixrag.generator.causal import CausalGenerator
-from mixrag.generator.packed import use_packed_linears
+from mixrag.generator.kernels.onednn_linear import use_packed_linears
+from mixrag.generator.prompt_tokenizer import PromptTokenizer
 from mixrag.generator.protocol import Generator
+from mixrag.generator.self_check import with_prefix_cache, with_shared_prompts
 from mixrag.generator.seq2seq import Seq2SeqGenerator
-from mixrag.generator.template import PromptTemplate
-from mixrag.generator.tokens import PromptTokenizer
-from mixrag.generator.trial import with_passage_cache, with_shared_prompts
-from mixrag.packaged import GENERATOR, packaged_generator, packaged_reader
-from mixrag.processor import native_bfloat16
-from mixrag.trained import NO_ADAPTER, read_trained
+from mixrag.utils.cpu_features import native_bfloat16
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 AUTO, INT8 = "auto", "int8"
-PASSAGE_CACHE = 1024
-"""MiB for states of passages: about 300 of 150 tokens for the packaged model in bfloat16, 150 in float32."""
 UNLIMITED_CONTEXT = 2**20
 """Stands in where a model states no context length (T5's relative positions have none)."""
 
@@ -39,7 +38,7 @@ def load_generator(
     dtype: str = "float32",
     device: str | None = None,
     adapter: str | Path | None = None,
-    passage_cache: int = PASSAGE_CACHE,
+    prefix_cache: int = PREFIX_CACHE_MIB,
 ) -> Generator:
     """Load a causal or seq2seq language model.
 
@@ -48,21 +47,21 @@ def load_generator(
             SmolLM2-135M-Instruct. A GGUF file is converted once, into the cache folder (``MIXRAG_CACHE``).
         template: the prompt; None is the default one, or that of the packaged reader where it is used.
         dtype: float32 (exact), bfloat16, float16, int8 (on processors; see ``int8.py``), or auto
-            (``chosen_dtype``).
+            (``resolve_dtype``).
         device: a torch device; None takes a GPU where there is one.
         adapter: folder with a peft LoRA adapter, which is added into the weights in float32; "none" for none.
             None is the packaged reader for the packaged model, and none for others.
-        passage_cache: MiB of memory for the states of passages read before (causal models); 0 keeps none.
+        prefix_cache: MiB of memory for the states of passages read before (causal models); 0 keeps none.
 
     Raises:
         ModelError: no usable model there, its packaged file is not installed, or the adapter does not fit it.
-        SettingError: an unknown ``dtype``, int8 elsewhere than on a processor, or ``passage_cache`` below zero.
+        SettingError: an unknown ``dtype``, int8 elsewhere than on a processor, or ``prefix_cache`` below zero.
     """
-    dtype = chosen_dtype(dtype, device)
+    dtype = resolve_dtype(dtype, device)
     if dtype == INT8 and not _on_processor(device):
         raise SettingError("int8 on a processor", f"device {device or default_device()}", "choose bfloat16 there")
-    if passage_cache < 0:
-        raise SettingError("passage_cache of 0 MiB or more", f"{passage_cache}", "choose 0 to keep no passage")
+    if prefix_cache < 0:
+        raise SettingError("prefix_cache of 0 MiB or more", f"{prefix_cache}", "choose 0 to keep no passage")
     shown = GENERATOR if name is None else str(name)
     folder = _adapter_folder(name, adapter)
     if folder is not None:
@@ -76,7 +75,7 @@ def load_generator(
         raise
     except Exception as error:
         raise unusable(shown, "a causal or seq2seq language model", error) from error
-    return with_passage_cache(found, passage_cache) if isinstance(found, CausalGenerator) else found
+    return with_prefix_cache(found, prefix_cache) if isinstance(found, CausalGenerator) else found
 
 
 def default_prompt(name: str | Path | None, adapter: str | Path | None) -> PromptTemplate:
@@ -94,7 +93,7 @@ def _prompt_of(adapter: Path | None) -> PromptTemplate:
     """The prompt that the packaged reader was trained with; the default one for other adapters."""
     if adapter is None or adapter != packaged_reader():
         return PromptTemplate()
-    return PromptTemplate(**dict[str, Any](read_trained(adapter).prompt or {}))
+    return PromptTemplate(**dict[str, Any](read_bundle(adapter).prompt or {}))
 
 
 def _shown(name: str, adapter: Path | None) -> str:
@@ -140,7 +139,7 @@ def _load(
 ) -> Generator:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-    dtype = DTYPES[chosen_dtype(AUTO, device) if numbers == INT8 else numbers]  # of what is not rounded to int8
+    dtype = DTYPES[resolve_dtype(AUTO, device) if numbers == INT8 else numbers]  # of what is not rounded to int8
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     _refuse_text_encoder(name, config)
@@ -159,7 +158,7 @@ def _load(
         # Rounded once, after the sum: an adapter's product is small beside the weights.
         model = cast(merged(model, adapter, name), dtype)
     if numbers == INT8:
-        from mixrag.generator.int8 import use_int8
+        from mixrag.generator.kernels.int8_linear import use_int8
 
         model = use_int8(model)
     model = model.eval().to(device or default_device())
@@ -171,7 +170,7 @@ def _load(
     use_packed_linears(model)
     if not config.is_encoder_decoder:
         if dtype == torch.bfloat16:
-            from mixrag.generator.attention import use_grouped_attention
+            from mixrag.generator.kernels.grouped_attention import use_grouped_attention
 
             use_grouped_attention(model)
         return CausalGenerator(name, model, tokens, stop_tokens | {stop_token}, stop_token)
@@ -190,7 +189,7 @@ def _refuse_text_encoder(name: str, config: Any) -> None:
         )
 
 
-def chosen_dtype(dtype: str, device: str | None) -> str:
+def resolve_dtype(dtype: str, device: str | None) -> str:
     """The dtype asked for; of "auto" bfloat16, where the processor (or the GPU) multiplies it, else float32.
 
     Raises:

@@ -16,10 +16,10 @@ from torch.nn.functional import pad
 
 from mixrag.corpus.passage import Passage
 from mixrag.errors import QuestionError
-from mixrag.generator.base import ModelGenerator
 from mixrag.generator.batching import batches_by_length, copy_of, is_identity, log_probs_of, pad_right
+from mixrag.generator.huggingface import ModelGenerator
+from mixrag.generator.kernels.shared_cross_attention import layout, shares
 from mixrag.generator.protocol import Prompt
-from mixrag.generator.sharing import layout, shares
 
 ENCODED_AT_ONCE = 512
 """Tokens that the encoder reads in one batch on a processor."""
@@ -130,7 +130,7 @@ class Seq2SeqGenerator(ModelGenerator):
         from transformers import DynamicCache, EncoderDecoderCache
         from transformers.cache_utils import Cache
 
-        from mixrag.generator.states import GrowingLayer
+        from mixrag.generator.kv_cache import GrowingLayer
 
         encoded = self._encode(prompts)
         # Not made from the configuration: T5's counts the encoder's layers.

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mixrag.answers.pipeline import Pipeline
 from mixrag.errors import SettingError
-from mixrag.rag import RAG
-from mixrag.training.trainee import Trainee
+from mixrag.training.run_spec import RunSpec
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ def named_baselines(names: Sequence[str]) -> dict[str, Baseline]:
     return {name: BASELINES[name] for name in names}
 
 
-def baseline_of(trainee: Trainee, name: str) -> Trainee:
+def baseline_of(trainee: RunSpec, name: str) -> RunSpec:
     """The run of a baseline: in a folder of its own below the trainee's, else alike."""
     baseline = BASELINES[name]
     rag = trainee.rag
     # Encoders are loaded anew: the trainee's own may have been trained.
-    changed = RAG(
+    changed = Pipeline(
         rag.store,
         models=rag.models,
         index=rag.index_kind,

@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from mixrag.errors import TrainingError
-from mixrag.mixture import component_log_prior
+from mixrag.inference.mixture import component_log_prior
 from mixrag.probability import log_any_marginal
 from mixrag.training.examples import Example
-from mixrag.training.prior import Candidates
-from mixrag.training.step import Step
+from mixrag.training.step import TrainingStep
+from mixrag.training.trainable_prior import Candidates
 
 ROUNDS = 2
 """Times that candidates are chosen: under the hybrid prior the temperature moves them a little."""
 
 
 @dataclass(frozen=True)
-class Calibration:
+class FittedScalars:
     """What the fit changed."""
 
     nll_before: float
@@ -35,7 +35,7 @@ REACH = math.log(1000.0)
 """How far log T may move: where every first passage is the right one the loss falls for ever as T goes to zero."""
 
 
-def calibrate(step: Step, examples: Sequence[Example], batch: int = 32) -> Calibration:
+def calibrate(step: TrainingStep, examples: Sequence[Example], batch: int = 32) -> FittedScalars:
     """Fit the trained scalars of the prior to all examples at once, by L-BFGS.
 
     Raises:
@@ -57,7 +57,7 @@ def calibrate(step: Step, examples: Sequence[Example], batch: int = 32) -> Calib
         after = float(_mean_nll(step, tables))
     if not all(bool(torch.isfinite(scalar)) for scalar in scalars) or before is None:
         raise TrainingError("finite temperature and null score", f"{scalars}", "check the pairs and the store")
-    return Calibration(before, after, prior.temperature, None if prior.null is None else prior.null.item())
+    return FittedScalars(before, after, prior.temperature, None if prior.null is None else prior.null.item())
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class _Table:
     mask: Tensor
 
 
-def _tables(step: Step, examples: Sequence[Example], batch: int) -> list[_Table]:
+def _tables(step: TrainingStep, examples: Sequence[Example], batch: int) -> list[_Table]:
     """Candidates and likelihoods of each example; the language model runs here and only here."""
     assert step.prior is not None
     found: list[_Table] = []
@@ -86,7 +86,7 @@ def _tables(step: Step, examples: Sequence[Example], batch: int) -> list[_Table]
     return found
 
 
-def _fit(step: Step, tables: Sequence[_Table], scalars: list[Tensor]) -> float:
+def _fit(step: TrainingStep, tables: Sequence[_Table], scalars: list[Tensor]) -> float:
     """Move the scalars to the least mean loss; the loss before."""
     optimizer = torch.optim.LBFGS(scalars, max_iter=40, line_search_fn="strong_wolfe")
 
@@ -99,7 +99,7 @@ def _fit(step: Step, tables: Sequence[_Table], scalars: list[Tensor]) -> float:
     return float(optimizer.step(closure).detach())
 
 
-def _mean_nll(step: Step, tables: Sequence[_Table]) -> Tensor:
+def _mean_nll(step: TrainingStep, tables: Sequence[_Table]) -> Tensor:
     """Mean -log p(any gold answer), with gradient in the scalars."""
     assert step.prior is not None
     group = None if step.mixture.group == "all" else step.mixture.group

@@ -22,8 +22,8 @@ from functools import cache
 
 from mixrag.corpus import Passage
 from mixrag.errors import PairsError
-from mixrag.matching import contains
-from mixrag.pairs import Pair
+from mixrag.pairs.matching import contains
+from mixrag.pairs.pairs import Pair
 
 SHORTEST, LONGEST = 6, 45
 """Words of a sentence that is asked about."""

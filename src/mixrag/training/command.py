@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mixrag.answers.pipeline import Pipeline
 from mixrag.errors import SettingError
 from mixrag.evaluation import Summary
-from mixrag.pairs import Pair, read_pairs, sample, split_pairs
-from mixrag.rag import RAG
+from mixrag.pairs.pairs import Pair, read_pairs, sample, split_pairs
 from mixrag.training.baselines import BASELINES, baseline_of, named_baselines
 from mixrag.training.curves import draw_curves
 from mixrag.training.loop import Listener
 from mixrag.training.metrics import read_metrics
 from mixrag.training.report import Told, card, check_scorable, score_result, score_start
 from mixrag.training.run import Result, train
+from mixrag.training.run_spec import RunSpec
 from mixrag.training.settings import TrainingSettings
-from mixrag.training.trainee import Trainee
 
 DEV_SHARE = 0.1
 """Share of the pairs held out where no dev pairs are given."""
@@ -26,7 +26,7 @@ DEV_LOOKED_AT = 64
 
 
 @dataclass(frozen=True)
-class Request:
+class TrainingRequest:
     """What the command line asks for."""
 
     pairs: tuple[Path, ...]
@@ -39,7 +39,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingReport:
     """What came of it."""
 
     folder: Path
@@ -48,7 +48,7 @@ class Lesson:
     """By system, as the table names it; empty where nothing was evaluated."""
 
 
-def teach(rag: RAG, request: Request, listener: Listener) -> Lesson:
+def teach(rag: Pipeline, request: TrainingRequest, listener: Listener) -> TrainingReport:
     """Train and score; see ``train`` for the errors raised."""
     # What is wrong should fail before hours of training, not after.
     named_baselines(request.baselines)
@@ -58,7 +58,7 @@ def teach(rag: RAG, request: Request, listener: Listener) -> Lesson:
     asked = sample(dev, request.evaluate, request.settings.seed)
     check_scorable(rag, asked)
     looked_at = tuple(sample(dev, DEV_LOOKED_AT, request.settings.seed))
-    trainee = Trainee(rag, pairs, looked_at, request.settings, request.out)
+    trainee = RunSpec(rag, pairs, looked_at, request.settings, request.out)
     result = _trained(trainee, listener)
     asked = asked if result.main else []
     told = _telling(listener)
@@ -80,10 +80,10 @@ def teach(rag: RAG, request: Request, listener: Listener) -> Lesson:
         scores["trained"] = score_result(trainee, result.trained, asked, told)
     if result.main:
         card(trainee, sources, len(dev), scores, request.command)
-    return Lesson(request.out, result, scores)
+    return TrainingReport(request.out, result, scores)
 
 
-def _trained(trainee: Trainee, listener: Listener) -> Result:
+def _trained(trainee: RunSpec, listener: Listener) -> Result:
     result = train(trainee, listener)
     if result.progress is not None and result.main:
         title = f"{trainee.folder.name}: {len(trainee.pairs)} pairs"
@@ -91,7 +91,7 @@ def _trained(trainee: Trainee, listener: Listener) -> Result:
     return result
 
 
-def _pairs(request: Request, listener: Listener) -> tuple[tuple[Pair, ...], Sequence[Pair]]:
+def _pairs(request: TrainingRequest, listener: Listener) -> tuple[tuple[Pair, ...], Sequence[Pair]]:
     """Training and dev pairs."""
     read = read_pairs(request.pairs)
     notices, dev = list(read.notices), None

@@ -23,8 +23,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from mixrag.errors import TrainingError
-from mixrag.evaluation.pictures import BLACK, BLUE, GREEN, ORANGE, VERMILION
-from mixrag.files import write_whole
+from mixrag.evaluation.plots import BLACK, BLUE, GREEN, ORANGE, VERMILION
+from mixrag.utils.files import write_whole
 
 Values = NDArray[np.float64]
 Metrics = Sequence[Mapping[str, Any]]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mixrag.probability import effective_number, log_normalise
 
-Rows = Sequence[Tensor] | Tensor
+WeightRows = Sequence[Tensor] | Tensor
 """One tensor (K,) of log-weights for each of B questions; K may differ."""
 Passages = Sequence[Sequence[str | None]]
 """Passage ids of each question's components; None: the component without a passage."""
@@ -41,7 +41,7 @@ CLEAR = 1.25
 
 
 def step_diagnostics(
-    log_prior: Rows, log_posterior: Rows, passages: Passages, gold_found: Sequence[bool] | None
+    log_prior: WeightRows, log_posterior: WeightRows, passages: Passages, gold_found: Sequence[bool] | None
 ) -> dict[str, float]:
     """What the batch says of retrieval: means over its B questions.
 
@@ -98,8 +98,8 @@ class UsageWindow:
     def add(
         self,
         questions: Sequence[str],
-        log_prior: Rows,
-        log_posterior: Rows,
+        log_prior: WeightRows,
+        log_posterior: WeightRows,
         passages: Passages,
         gold_found: Sequence[bool] | None = None,
     ) -> None:
@@ -219,7 +219,7 @@ class UsageWindow:
 
 
 def _usages(
-    log_prior: Rows, log_posterior: Rows, passages: Passages, gold_found: Sequence[bool] | None
+    log_prior: WeightRows, log_posterior: WeightRows, passages: Passages, gold_found: Sequence[bool] | None
 ) -> list[Usage]:
     found: Sequence[bool | None] = [None] * len(passages) if gold_found is None else gold_found
     rows = zip(log_prior, log_posterior, passages, found, strict=True)

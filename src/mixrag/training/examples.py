@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from mixrag.corpus import Passage
 from mixrag.errors import PairsError, QuestionError
 from mixrag.generator import Generator, Prompt
-from mixrag.generator.base import ModelGenerator
-from mixrag.pairs import Pair
+from mixrag.generator.huggingface import ModelGenerator
+from mixrag.pairs.pairs import Pair
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from mixrag.errors import ModelError
 from mixrag.generator import CausalGenerator, Prompt
 from mixrag.generator.adapter import added, check_adapter
-from mixrag.generator.base import ModelGenerator
-from mixrag.generator.packed import use_plain_linears
+from mixrag.generator.huggingface import ModelGenerator
+from mixrag.generator.kernels.onednn_linear import use_plain_linears
 from mixrag.training.settings import TrainingSettings
 
 ALPHA_OVER_RANK = 2
@@ -25,7 +25,7 @@ ALPHA_OVER_RANK = 2
 
 
 @dataclass(frozen=True)
-class Rows:
+class ScoredRows:
     """R rows of a step: a prompt, an answer, and what the loss changes by with each token's log-likelihood."""
 
     prompts: Sequence[Prompt]
@@ -67,7 +67,7 @@ class TrainableGenerator:
         with self._autocast():
             return self.generator.log_likelihoods(prompts, answers).clone()
 
-    def backward(self, rows: Rows) -> Tensor:
+    def backward(self, rows: ScoredRows) -> Tensor:
         """Add Σ coefficient · ∂ log-likelihood / ∂ weight to the weights' gradients, a few rows at a time.
 
         Returns (R,) Σ_t coefficient · log-likelihood of each row.

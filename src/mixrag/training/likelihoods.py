@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mixrag.generator import Prompt
-from mixrag.mixture import Component, Mixture
+from mixrag.inference.mixture import Component, Mixture
 from mixrag.training.examples import Example
 
 LogLikelihoods = Callable[[Sequence[Prompt], Sequence[Sequence[int]]], Tensor]

@@ -24,13 +24,13 @@ from mixrag.training.checkpoint import (
     save_checkpoint,
 )
 from mixrag.training.diagnostics import UsageWindow, step_diagnostics
+from mixrag.training.e_step_cache import EStepCache
 from mixrag.training.examples import Example
-from mixrag.training.held import Memory
 from mixrag.training.metrics import MetricsLog
-from mixrag.training.optimiser import Part, adamw, add_up, all_finite, clip, named_weights
-from mixrag.training.prior import aligned
+from mixrag.training.optimiser import ParameterGroup, adamw, add_up, all_finite, clip, named_weights
 from mixrag.training.settings import TrainingSettings
-from mixrag.training.step import Learnt, Step, component_name, gold_found
+from mixrag.training.step import StepOutput, TrainingStep, component_name, gold_found
+from mixrag.training.trainable_prior import aligned
 
 
 class Listener(Protocol):
@@ -50,7 +50,7 @@ class Listener(Protocol):
 
 
 @dataclass
-class Progress:
+class LoopState:
     """What a run knows of itself; kept in every checkpoint."""
 
     step: int = 0
@@ -66,8 +66,8 @@ class Progress:
 class Loop:
     """One training run. ``step`` holds what is trained; ``parts`` its weights."""
 
-    step: Step
-    parts: list[Part]
+    step: TrainingStep
+    parts: list[ParameterGroup]
     train: Sequence[Example]
     dev: Sequence[Example]
     settings: TrainingSettings
@@ -75,7 +75,7 @@ class Loop:
     fingerprint: Mapping[str, str]
     accelerator: Any
     listener: Listener
-    progress: Progress = field(default_factory=Progress)
+    progress: LoopState = field(default_factory=LoopState)
 
     def __post_init__(self) -> None:
         size = self.settings.batch
@@ -93,7 +93,7 @@ class Loop:
         self.best_before = 0
         """The best step at the last checkpoint."""
 
-    def run(self) -> Progress:
+    def run(self) -> LoopState:
         """Train to the end, and leave the best or the last weights in the models.
 
         Raises:
@@ -160,7 +160,7 @@ class Loop:
         source = random.Random(f"{self.settings.seed}/{step}/{example.number}")
         return replace(example, answers=tuple(source.sample(example.answers, limit)))
 
-    def _update(self, number: int, learnt: Learnt, size: int) -> dict[str, float]:
+    def _update(self, number: int, learnt: StepOutput, size: int) -> dict[str, float]:
         add_up(self.parts, self.accelerator)
         factor = rate_factor(number, self.total, self.settings.warmup)
         for group, part in zip(self.optimizer.param_groups, self.parts, strict=True):
@@ -180,7 +180,7 @@ class Loop:
             metrics[f"rate_{part.name}"] = part.rate * factor
         return metrics
 
-    def _measure(self, learnt: Learnt, size: int) -> dict[str, float]:
+    def _measure(self, learnt: StepOutput, size: int) -> dict[str, float]:
         sums = torch.tensor(
             [
                 sum(c.loss for c in learnt.coefficients),
@@ -203,7 +203,7 @@ class Loop:
         summed: Tensor = self.accelerator.reduce(values.to(self.accelerator.device), "sum")
         return summed.cpu()
 
-    def _diagnose(self, learnt: Learnt) -> dict[str, float]:
+    def _diagnose(self, learnt: StepOutput) -> dict[str, float]:
         both = zip(learnt.questions, learnt.coefficients, strict=True)
         some = [(q, c) for q, c in both if len(q.components) > 1]  # one component has nothing to diagnose
         if not some:
@@ -216,7 +216,7 @@ class Loop:
         self.window.add([q.example.pair.question for q in questions], priors, posteriors, ids, found)
         return step_diagnostics(priors, posteriors, ids, found) | self.window.summary()
 
-    def _retriever_state(self, learnt: Learnt) -> dict[str, float]:
+    def _retriever_state(self, learnt: StepOutput) -> dict[str, float]:
         prior = self.step.prior
         if prior is None or not self.settings.trains_retriever:
             return {}
@@ -306,8 +306,8 @@ class Loop:
         restore_optimizer(self.optimizer, list(named_weights(self.parts).items()), found.tensors, found.state)
         self._load(found)
         self.step.likelihoods.restore(found.tensors, found.state["likelihoods"])
-        self.step.memory = Memory.restored(found.tensors, found.state["held"])
-        self.progress = Progress(**found.state["progress"])
+        self.step.memory = EStepCache.restored(found.tensors, found.state["held"])
+        self.progress = LoopState(**found.state["progress"])
         self.best_before = self.progress.best_step
         self.window = UsageWindow.from_state(found.state["window"])
         self.listener.noticed(f"resumed at step {self.progress.step}")

@@ -21,7 +21,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from mixrag.errors import TrainingError
-from mixrag.files import write_whole
+from mixrag.utils.files import write_whole
 
 METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
 

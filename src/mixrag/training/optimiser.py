@@ -14,7 +14,7 @@ from mixrag.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
-class Part:
+class ParameterGroup:
     """Weights that share a peak learning rate and a norm to which their gradient is cut."""
 
     name: str
@@ -28,17 +28,17 @@ def parts(
     encoder: Mapping[str, Tensor],
     scalars: Mapping[str, Tensor],
     settings: TrainingSettings,
-) -> list[Part]:
+) -> list[ParameterGroup]:
     """The parts that have something to train."""
     found = [
-        Part("generator", generator, settings.generator_rate, settings.weight_decay),
-        Part("encoder", encoder, settings.encoder_rate, settings.weight_decay),
-        Part("scalars", scalars, settings.scalar_rate, 0.0),
+        ParameterGroup("generator", generator, settings.generator_rate, settings.weight_decay),
+        ParameterGroup("encoder", encoder, settings.encoder_rate, settings.weight_decay),
+        ParameterGroup("scalars", scalars, settings.scalar_rate, 0.0),
     ]
     return [part for part in found if part.weights]
 
 
-def adamw(parts: list[Part]) -> torch.optim.AdamW:
+def adamw(parts: list[ParameterGroup]) -> torch.optim.AdamW:
     """One group of weights for each part."""
     groups: list[dict[str, Any]] = [
         {"params": list(part.weights.values()), "lr": part.rate, "weight_decay": part.decay} for part in parts
@@ -46,12 +46,12 @@ def adamw(parts: list[Part]) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, betas=(0.9, 0.98))
 
 
-def named_weights(parts: list[Part]) -> dict[str, Tensor]:
+def named_weights(parts: list[ParameterGroup]) -> dict[str, Tensor]:
     """All trained weights as "part/name"."""
     return {f"{part.name}/{name}": weight for part in parts for name, weight in part.weights.items()}
 
 
-def add_up(parts: list[Part], accelerator: Any) -> None:
+def add_up(parts: list[ParameterGroup], accelerator: Any) -> None:
     """Sum the gradients of all processes, as one message a part."""
     if accelerator.num_processes == 1:
         return
@@ -65,7 +65,7 @@ def add_up(parts: list[Part], accelerator: Any) -> None:
             weight.grad = gradient.view_as(weight)
 
 
-def clip(parts: list[Part], limit: float) -> dict[str, float]:
+def clip(parts: list[ParameterGroup], limit: float) -> dict[str, float]:
     """Cut each part's gradient to the norm ``limit``; the norms before."""
     return {part.name: float(torch.nn.utils.clip_grad_norm_(list(part.weights.values()), limit)) for part in parts}
 

@@ -13,10 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from mixrag.errors import TrainingError
-from mixrag.files import write_whole
 from mixrag.training.generators import TrainableGenerator
-from mixrag.training.prior import TrainablePrior
 from mixrag.training.settings import OBJECTIVES, TrainingSettings
+from mixrag.training.trainable_prior import TrainablePrior
+from mixrag.utils.files import write_whole
 
 CARD = "README.md"
 

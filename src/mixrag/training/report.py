@@ -6,24 +6,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from mixrag.answers.pipeline import Pipeline
+from mixrag.config.bundle import Bundle
+from mixrag.config.model_config import ModelConfig
 from mixrag.evaluation import Summary, markdown_table, score_pairs, summarise
-from mixrag.index import ExactIndex
-from mixrag.models import Models
-from mixrag.pairs import Pair, digest
-from mixrag.rag import RAG
-from mixrag.retriever import StoreRetriever
-from mixrag.trained import Trained
+from mixrag.pairs.pairs import Pair, digest
+from mixrag.retrieval.index import ExactIndex
+from mixrag.retrieval.retriever import StoreRetriever
 from mixrag.training.examples import check_fits
 from mixrag.training.output import Card, write_card
-from mixrag.training.prior import TrainablePrior
-from mixrag.training.trainee import Trainee, shown_adapter, starting_adapter
+from mixrag.training.run_spec import RunSpec, shown_adapter, starting_adapter
+from mixrag.training.trainable_prior import TrainablePrior
 
 Told = Callable[[str, int, int], None]
 """Name of the system, questions done, questions in all."""
 RECORDS = "answers.jsonl"
 
 
-def check_scorable(rag: RAG, pairs: Sequence[Pair]) -> None:
+def check_scorable(rag: Pipeline, pairs: Sequence[Pair]) -> None:
     """Refuse held-out pairs that could not be scored.
 
     Raises:
@@ -31,28 +31,28 @@ def check_scorable(rag: RAG, pairs: Sequence[Pair]) -> None:
     """
     if not pairs:
         return
-    generator = RAG(rag.store, models=rag.models).generator  # not kept: training loads its own
+    generator = Pipeline(rag.store, models=rag.models).generator  # not kept: training loads its own
     for pair in pairs:
         longest = max(len(generator.answer_tokens(answer)) for answer in pair.answers)
         check_fits(pair, generator, max(rag.settings.max_tokens, longest))
 
 
-def score_start(trainee: Trainee, pairs: Sequence[Pair], told: Told) -> Summary:
+def score_start(trainee: RunSpec, pairs: Sequence[Pair], told: Told) -> Summary:
     """Scores of the models that training starts from, loaded anew: training changes its own in place."""
     rag = trainee.rag
-    fresh = RAG(rag.store, models=rag.models, index=rag.index_kind, settings=rag.settings)
+    fresh = Pipeline(rag.store, models=rag.models, index=rag.index_kind, settings=rag.settings)
     return _scored(fresh, trainee, "start", pairs, told)
 
 
-def score_result(trainee: Trainee, trained: Trained, pairs: Sequence[Pair], told: Told) -> Summary:
+def score_result(trainee: RunSpec, trained: Bundle, pairs: Sequence[Pair], told: Told) -> Summary:
     """Scores of the folder that training wrote, opened as a user would."""
     rag = trainee.rag
     models = rag.models
-    opened = RAG.open(rag.store.directory, model=trainee.folder, models=_numbers(models), settings=None)
+    opened = Pipeline.open(rag.store.directory, model=trainee.folder, models=_numbers(models), settings=None)
     with opened:
         fitted: dict[str, Any] = {"temperature": opened.settings.temperature, "null": opened.settings.null}
         settings = replace(rag.settings, **fitted)
-        scored = RAG(
+        scored = Pipeline(
             rag.store,
             encoder=opened.encoder,
             generator=opened.generator,
@@ -64,19 +64,19 @@ def score_result(trainee: Trainee, trained: Trained, pairs: Sequence[Pair], told
         return _scored(scored, trainee, "trained", pairs, told)
 
 
-def _numbers(models: Models) -> Models:
+def _numbers(models: ModelConfig) -> ModelConfig:
     """How to compute, without what to load."""
-    return Models(dtype=models.dtype, device=models.device, encoder_dtype=models.encoder_dtype)
+    return ModelConfig(dtype=models.dtype, device=models.device, encoder_dtype=models.encoder_dtype)
 
 
-def _own_index(trainee: Trainee, opened: RAG) -> StoreRetriever:
+def _own_index(trainee: RunSpec, opened: Pipeline) -> StoreRetriever:
     """The store's passages under the trained encoder; the store itself is re-embedded by its owner."""
     prior = TrainablePrior(trainee.rag.store, opened.encoder, opened.settings, frozenset())  # type: ignore[arg-type]
     prior.refresh(0)
     return StoreRetriever(trainee.rag.store, opened.encoder, ExactIndex(prior.rows, prior.vectors.numpy()))
 
 
-def _scored(rag: RAG, trainee: Trainee, system: str, pairs: Sequence[Pair], told: Told) -> Summary:
+def _scored(rag: Pipeline, trainee: RunSpec, system: str, pairs: Sequence[Pair], told: Told) -> Summary:
     records = score_pairs(
         rag,
         pairs,
@@ -100,7 +100,7 @@ def table(rows: Mapping[str, Summary]) -> list[str]:
     ]
 
 
-def card(trainee: Trainee, sources: Sequence[str], dev: int, rows: Mapping[str, Summary], command: str) -> None:
+def card(trainee: RunSpec, sources: Sequence[str], dev: int, rows: Mapping[str, Summary], command: str) -> None:
     """Write the model card of a run."""
     models = trainee.rag.models
     base = {

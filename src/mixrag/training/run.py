@@ -11,42 +11,42 @@ from typing import Any, cast
 
 import torch
 
+from mixrag.answers.pipeline import Pipeline
+from mixrag.config.bundle import MODELS, Bundle, write_bundle
+from mixrag.config.settings import Settings
 from mixrag.corpus import check_encoder
-from mixrag.encoder import SentenceEncoder
 from mixrag.errors import ModelError, SettingError
 from mixrag.generator import CausalGenerator, load_generator
 from mixrag.generator.adapter import CONFIG, WEIGHTS
-from mixrag.generator.base import ModelGenerator
-from mixrag.rag import RAG
-from mixrag.settings import Settings
-from mixrag.trained import MODELS, Trained, write_trained
-from mixrag.training.calibrate import Calibration, calibrate
+from mixrag.generator.huggingface import ModelGenerator
+from mixrag.retrieval.encoders.sentence import SentenceEncoder
+from mixrag.training.calibrate import FittedScalars, calibrate
 from mixrag.training.checkpoint import has_checkpoint
 from mixrag.training.examples import Example, examples_from, passage_examples
 from mixrag.training.generators import TrainableGenerator
-from mixrag.training.loop import Listener, Loop, Progress
+from mixrag.training.loop import Listener, Loop, LoopState
 from mixrag.training.optimiser import parts
 from mixrag.training.output import save_adapter, save_encoders, save_generator, save_part
-from mixrag.training.prior import TrainablePrior
+from mixrag.training.run_spec import RunSpec, claim, fingerprint, refuse_other, starting_adapter, starting_prompt
 from mixrag.training.settings import SCALARS
-from mixrag.training.step import Step
-from mixrag.training.trainee import Trainee, claim, fingerprint, refuse_other, starting_adapter, starting_prompt
+from mixrag.training.step import TrainingStep
+from mixrag.training.trainable_prior import TrainablePrior
 
 
 @dataclass(frozen=True)
 class Result:
     """What a run did."""
 
-    trained: Trained
-    progress: Progress | None
+    trained: Bundle
+    progress: LoopState | None
     """None for a calibration."""
-    calibration: Calibration | None
+    calibration: FittedScalars | None
     notices: tuple[str, ...] = field(default=())
     main: bool = True
     """False in all but the first of several processes; the first one writes and scores."""
 
 
-def train(trainee: Trainee, listener: Listener) -> Result:
+def train(trainee: RunSpec, listener: Listener) -> Result:
     """Train, and write the folder; the same call goes on where a killed one stopped.
 
     Raises:
@@ -67,7 +67,7 @@ def train(trainee: Trainee, listener: Listener) -> Result:
     examples, dev, notices = _examples(trainee, generator)
     if prior is not None:
         prior.place_null(examples)
-    step = Step(prior, generator, trained, trainee.settings, trainee.rag.settings)
+    step = TrainingStep(prior, generator, trained, trainee.settings, trainee.rag.settings)
     for notice in notices:
         listener.noticed(notice)
     progress = calibration = None
@@ -88,7 +88,7 @@ def train(trainee: Trainee, listener: Listener) -> Result:
     return Result(described, progress, calibration, tuple(notices), bool(accelerator.is_main_process))
 
 
-def write(trainee: Trainee, trained: TrainableGenerator | None, prior: TrainablePrior | None) -> Trained:
+def write(trainee: RunSpec, trained: TrainableGenerator | None, prior: TrainablePrior | None) -> Bundle:
     """Save what was trained, then the config that opens it."""
     folder, saved = trainee.folder, dict[str, str]()
     if trained is not None and trained.adapted is not None:
@@ -100,18 +100,18 @@ def write(trainee: Trainee, trained: TrainableGenerator | None, prior: Trainable
     if prior is not None:
         saved |= save_encoders(folder, prior)
     described = describe(trainee, saved, prior)
-    write_trained(described)
+    write_bundle(described)
     return described
 
 
-def describe(trainee: Trainee, saved: Mapping[str, str], prior: TrainablePrior | None) -> Trained:
+def describe(trainee: RunSpec, saved: Mapping[str, str], prior: TrainablePrior | None) -> Bundle:
     """The config of the folder: what is in it, and what is still taken from elsewhere."""
     models = trainee.rag.models
     settings = trainee.rag.settings if prior is None else prior.retrieval_settings()
     fitted = {name: getattr(settings, name) for name in FITTED if getattr(settings, name) is not None}
     given = {name: getattr(models, name) for name in MODELS}
     names = {name: None if value is None else str(value) for name, value in given.items()}
-    return Trained(
+    return Bundle(
         folder=trainee.folder,
         generator=saved.get("generator", names["generator"]),
         adapter=saved.get("adapter", "none" if "generator" in saved else names["adapter"]),
@@ -127,7 +127,7 @@ FITTED = ("k", "group", "switch", "null", "temperature", "lexical", "lexical_tem
 """Settings that belong to a trained mixture: fitted, or part of what was fitted."""
 
 
-def _check(trainee: Trainee) -> None:
+def _check(trainee: RunSpec) -> None:
     settings, mixture = trainee.settings, trainee.rag.settings
     if mixture.weights == "uniform" or mixture.max_outside is not None:
         expected = "the retriever's own weights and a fixed k in training"
@@ -155,7 +155,7 @@ def _accelerator(device: str | None) -> Any:
     return Accelerator(cpu=device == "cpu" or not torch.cuda.is_available(), kwargs_handlers=[patient])
 
 
-def _frozen_generator(rag: RAG) -> ModelGenerator:
+def _frozen_generator(rag: Pipeline) -> ModelGenerator:
     if not isinstance(rag.generator, ModelGenerator):
         raise ModelError("a causal or seq2seq model", type(rag.generator).__name__, "train with a model")
     if isinstance(rag.generator, CausalGenerator):
@@ -164,7 +164,7 @@ def _frozen_generator(rag: RAG) -> ModelGenerator:
     return rag.generator
 
 
-def _trainable_generator(trainee: Trainee) -> TrainableGenerator:
+def _trainable_generator(trainee: RunSpec) -> TrainableGenerator:
     """The model in float32: bfloat16 is a matter of its products (autocast), not of what is learnt."""
     models, lora = trainee.rag.models, trainee.settings.method == "lora"
     generator = load_generator(
@@ -173,13 +173,13 @@ def _trainable_generator(trainee: Trainee) -> TrainableGenerator:
         dtype="float32",
         device=models.device,
         adapter="none" if lora else models.adapter,
-        passage_cache=0,
+        prefix_cache=0,
     )
     start = starting_adapter(models) if lora else None
     return TrainableGenerator(cast(ModelGenerator, generator), trainee.settings, start)
 
 
-def _trainable_prior(trainee: Trainee) -> TrainablePrior | None:
+def _trainable_prior(trainee: RunSpec) -> TrainablePrior | None:
     rag = trainee.rag
     if rag.settings.k == 0:
         return None
@@ -190,7 +190,7 @@ def _trainable_prior(trainee: Trainee) -> TrainablePrior | None:
     return TrainablePrior(rag.store, rag.encoder, rag.settings, retriever_parts)
 
 
-def _examples(trainee: Trainee, generator: ModelGenerator) -> tuple[list[Example], list[Example], list[str]]:
+def _examples(trainee: RunSpec, generator: ModelGenerator) -> tuple[list[Example], list[Example], list[str]]:
     limit = trainee.settings.max_answer_tokens
     examples, notices = examples_from(trainee.pairs, generator, limit)
     if not trainee.dev:
@@ -202,8 +202,8 @@ def _examples(trainee: Trainee, generator: ModelGenerator) -> tuple[list[Example
 
 
 def _loop(
-    trainee: Trainee,
-    step: Step,
+    trainee: RunSpec,
+    step: TrainingStep,
     examples: Sequence[Example],
     dev: Sequence[Example],
     folder: Path,
@@ -223,8 +223,8 @@ def _loop(
 
 
 def _learn_passages(
-    trainee: Trainee,
-    step: Step,
+    trainee: RunSpec,
+    step: TrainingStep,
     print_of_run: Mapping[str, str],
     accelerator: Any,
     listener: Listener,
@@ -241,7 +241,7 @@ def _learn_passages(
     _loop(once, step, texts, [], trainee.folder / "passages", print_of_run, accelerator, listener).run()
 
 
-def _copied_adapter(trainee: Trainee) -> dict[str, str]:
+def _copied_adapter(trainee: RunSpec) -> dict[str, str]:
     """An adapter that was used but not trained goes along, so that the folder stands by itself."""
     adapter = trainee.rag.models.adapter
     if adapter is None or str(adapter) == "none":

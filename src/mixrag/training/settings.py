@@ -23,7 +23,7 @@ OBJECTIVES: Mapping[Objective, str] = {
     "em": "the marginal likelihood of the mixture, by expectation-maximisation",
     "distill": "the retriever follows the language model's likelihoods (distillation)",
 }
-Method = Literal["lora", "full"]
+TuningMethod = Literal["lora", "full"]
 Keep = Literal["best", "last"]
 
 
@@ -47,7 +47,7 @@ class TrainingSettings:
     """τ of the distillation target; ℓ is there the mean token log-likelihood, as in Atlas' PDist."""
     reverse: bool = False
     """distill: KL(π ‖ r), REPLUG LSR's divergence, in the place of KL(r ‖ π), Atlas'."""
-    method: Method = "lora"
+    method: TuningMethod = "lora"
     """How the generator is trained: a low-rank adapter, or all of its weights."""
     rank: int = 16
     """Rank of a new adapter."""
@@ -104,7 +104,7 @@ class TrainingSettings:
         both = {"encoder", "question-encoder"} <= set(self.parts)
         _require(not both, "encoder (both sides) or question-encoder", "both")
         _require(self.objective in get_args(Objective), "objective marginal, em or distill", self.objective)
-        _require(self.method in get_args(Method), "method lora or full", self.method)
+        _require(self.method in get_args(TuningMethod), "method lora or full", self.method)
         _require(self.keep in get_args(Keep), "keep best or last", self.keep)
         _require(self.dtype in ("float32", "bfloat16"), "dtype float32 or bfloat16", self.dtype)
         _require(0 <= self.skip < 1, "skip in [0, 1)", self.skip)

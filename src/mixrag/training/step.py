@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from mixrag.config.settings import Settings
 from mixrag.corpus import Passage
-from mixrag.generator.base import ModelGenerator
-from mixrag.matching import passage_holds
-from mixrag.mixture import Component, Mixture, condition
+from mixrag.generator.huggingface import ModelGenerator
+from mixrag.inference.mixture import Component, Mixture, condition
+from mixrag.pairs.matching import passage_holds
 from mixrag.probability import (
     distillation_loss,
     e_step,
@@ -30,13 +31,12 @@ from mixrag.probability import (
     log_sum,
     log_target,
 )
-from mixrag.settings import Settings
+from mixrag.training.e_step_cache import EStep, EStepCache
 from mixrag.training.examples import Example
-from mixrag.training.generators import Rows, TrainableGenerator
-from mixrag.training.held import Held, Memory
+from mixrag.training.generators import ScoredRows, TrainableGenerator
 from mixrag.training.likelihoods import Likelihoods
-from mixrag.training.prior import Candidates, TrainablePrior
 from mixrag.training.settings import TrainingSettings
+from mixrag.training.trainable_prior import Candidates, TrainablePrior
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Coefficients:
 
 
 @dataclass(frozen=True)
-class Learnt:
+class StepOutput:
     """What one process saw in one step, summed over its questions or listed by question."""
 
     questions: list[Question]
@@ -85,7 +85,7 @@ class Learnt:
     """True where each ``nll`` is -log p; False where responsibilities were held, and it is the M-step's loss."""
 
 
-class Step:
+class TrainingStep:
     """The objective of a batch and its gradient in whatever is trained."""
 
     def __init__(
@@ -100,13 +100,13 @@ class Step:
         self.settings, self.mixture = settings, mixture
         score = trained.log_likelihoods if trained else generator.log_likelihoods
         self.likelihoods = Likelihoods(score, frozen=trained is None)
-        self.memory = Memory()
+        self.memory = EStepCache()
 
     def look(self, examples: Sequence[Example]) -> list[Question]:
         """The questions' tables; the log priors carry a gradient where the retriever is trained."""
         return self._questions(list(zip(examples, self._mixtures(examples), strict=True)))
 
-    def learn(self, examples: Sequence[Example], total: int, *, e_step: bool = True) -> Learnt:
+    def learn(self, examples: Sequence[Example], total: int, *, e_step: bool = True) -> StepOutput:
         """Add the gradient of (Σ loss) / ``total`` over these examples to the trained weights.
 
         Without ``e_step`` the responsibilities of the last one are used, where the components are the same.
@@ -121,8 +121,8 @@ class Step:
         return self.learn_from(questions, total, known)
 
     def learn_from(
-        self, questions: list[Question], total: int, known: Sequence[Held | None] | None = None
-    ) -> Learnt:
+        self, questions: list[Question], total: int, known: Sequence[EStep | None] | None = None
+    ) -> StepOutput:
         """As ``learn``, for questions that were looked at before, or whose responsibilities are known."""
         known = known or [None] * len(questions)
         coefficients = [
@@ -139,7 +139,7 @@ class Step:
         fresh = (q for q, held in zip(questions, known, strict=True) if held is None)
         scored = sum(len(q.components) * len(q.example.answers) for q in fresh)
         exact = all(held is None or not held.components for held in known)
-        return Learnt(questions, coefficients, scored, len(rows.prompts), skipped, exact)
+        return StepOutput(questions, coefficients, scored, len(rows.prompts), skipped, exact)
 
     def _questions(self, asked: list[tuple[Example, Mixture]]) -> list[Question]:
         tables = self.likelihoods.tables(asked)
@@ -148,7 +148,7 @@ class Step:
             for (example, mixture), (table, mask) in zip(asked, tables, strict=True)
         ]
 
-    def _known(self, example: Example, mixture: Mixture, e_step: bool) -> Held | None:
+    def _known(self, example: Example, mixture: Mixture, e_step: bool) -> EStep | None:
         """Responsibilities that need no E-step."""
         if _is_certain(mixture) and len(example.answers) == 1 and self.trained is not None:
             return _only(example)
@@ -159,7 +159,7 @@ class Step:
     def _remembered(self, question: Question) -> Coefficients:
         found = self.coefficients(question)
         if self.settings.e_step_every > 1:
-            self.memory.held[question.example.number] = Held(
+            self.memory.held[question.example.number] = EStep(
                 question.example.answers,
                 _names(question.components),
                 found.prior,
@@ -247,11 +247,11 @@ class Step:
 
     def _rows(
         self, questions: Sequence[Question], coefficients: Sequence[Coefficients], total: int
-    ) -> tuple[Rows, float]:
+    ) -> tuple[ScoredRows, float]:
         prompts, answers, weights, owners = [], [], [], []
         skipped = 0.0
         if self.trained is None:
-            return Rows((), (), (), torch.zeros(0, dtype=torch.int64)), skipped
+            return ScoredRows((), (), (), torch.zeros(0, dtype=torch.int64)), skipped
         for i, (question, each) in enumerate(zip(questions, coefficients, strict=True)):
             shares = each.likelihood.abs().sum(-1)  # (A, K)
             kept = kept_branches(shares.flatten(), self.settings.skip).reshape(shares.shape)
@@ -262,7 +262,7 @@ class Step:
                 answers.append(answer)
                 weights.append(each.likelihood[a, j, : len(answer)] / total)
                 owners.append(i)
-        return Rows(prompts, answers, weights, torch.tensor(owners, dtype=torch.int64)), skipped
+        return ScoredRows(prompts, answers, weights, torch.tensor(owners, dtype=torch.int64)), skipped
 
 
 def gold_found(question: Question) -> bool:
@@ -285,13 +285,13 @@ def _is_certain(mixture: Mixture) -> bool:
     return len(mixture.components) == 1 and abs(float(mixture.log_prior.detach()[0])) < 1e-12
 
 
-def _only(example: Example) -> Held:
+def _only(example: Example) -> EStep:
     """The one component has written the one answer: known before the model has read anything."""
     ones = torch.full((1, 1, example.length), -1.0, dtype=torch.float64)
-    return Held(example.answers, (), -torch.ones(1, dtype=torch.float64), ones, ones.new_zeros(1))
+    return EStep(example.answers, (), -torch.ones(1, dtype=torch.float64), ones, ones.new_zeros(1))
 
 
-def _question_of(held: Held, example: Example, mixture: Mixture) -> Question:
+def _question_of(held: EStep, example: Example, mixture: Mixture) -> Question:
     mask = torch.zeros(len(held.answers), max(map(len, held.answers)), dtype=torch.bool)
     for row, answer in zip(mask, held.answers, strict=True):
         row[: len(answer)] = True
@@ -299,11 +299,11 @@ def _question_of(held: Held, example: Example, mixture: Mixture) -> Question:
     return Question(asked, mixture.components, mixture.log_prior, torch.zeros_like(held.likelihood), mask)
 
 
-def _gradients(held: Held) -> tuple[Tensor, Tensor, Tensor]:
+def _gradients(held: EStep) -> tuple[Tensor, Tensor, Tensor]:
     return held.prior, held.likelihood, held.log_posterior
 
 
-def _complete_loss(question: Question, held: Held) -> float:
+def _complete_loss(question: Question, held: EStep) -> float:
     """The prior's part of the EM loss, -Σ draws · log π; a component that cannot be drawn adds nothing."""
     log_prior = question.log_prior.detach()
     return float(torch.where(held.prior == 0, 0.0, held.prior * log_prior).sum())

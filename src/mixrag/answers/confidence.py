@@ -1,0 +1,257 @@
+"""Confidence: the probability that an answer is right, fitted on pairs of which the right answers are known.
+
+The probability of an answer is not that: it is split between wordings of one answer, falls with length, and a
+language model can be sure of what it invents. So wordings that are equal once normalised are added up, and the
+sum is mapped to a confidence by a function with few parameters:
+
+    confidence = knots(sigmoid(scale · logit(mass) + slope · support + offset))
+
+``mass`` is Σ p(y | x) over the answers found that say the same, ``support`` the largest inner product of the
+question with a passage (how near it is to anything in the store), ``knots`` a monotone piecewise linear function.
+``mixrag eval`` fits it (``evaluation/calibration.py``).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from mixrag.config.bundle import Bundle
+from mixrag.config.model_config import ModelConfig, same_encoders
+from mixrag.config.settings import Settings
+from mixrag.errors import ModelError, SettingError
+from mixrag.inference.mixture import ScoredAnswer
+from mixrag.pairs.matching import normalise
+from mixrag.utils.files import write_whole
+
+FILE = "confidence.json"
+"""Its name in a trained folder."""
+FORMAT = 1
+CalibrationMethod = Literal["none", "temperature", "logistic", "isotonic"]
+LARGEST_LOG_ODDS = 30.0
+"""Probabilities nearer to 0 or 1 than e^-30 count as that."""
+FITTED_FOR = (
+    *("k", "group", "switch", "null", "temperature", "normaliser", "weights", "max_outside"),
+    *("lexical", "lexical_temperature", "decoder", "beams", "samples"),
+)
+"""Settings that change what probabilities mean: a confidence holds for those it was fitted with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What a confidence is computed from."""
+
+    log_mass: float
+    """log Σ p(y | x) over the answers found that are equal once normalised, in nats."""
+    support: float
+    """Largest inner product of the question with a retrieved passage; 0 where none was retrieved."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfidenceMap:
+    """The fitted map from signals to the probability that the answer is an exact match."""
+
+    method: CalibrationMethod = "none"
+    scale: float = 1.0
+    slope: float = 0.0
+    offset: float = 0.0
+    knots: tuple[tuple[float, float], ...] = ()
+    """(x, y) of the monotone function, x rising; none: the identity."""
+    threshold: float = 0.0
+    """An answer of less confidence is withheld."""
+    fitted_on: str = ""
+    """Which pairs, in words."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Those of ``FITTED_FOR`` in force when it was fitted; empty: any."""
+    models: str = ""
+    """Digest of the models whose answers it was fitted on; empty: any."""
+
+    def confidence(self, signals: Signals) -> float:
+        """The probability, as far as the pairs tell, that an answer with these signals is an exact match."""
+        inner = self.scale * log_odds(signals.log_mass) + self.slope * signals.support + self.offset
+        return self.through_knots(sigmoid(inner))
+
+    def through_knots(self, probability: float) -> float:
+        """The last step of the map."""
+        if not self.knots:
+            return probability
+        xs, ys = zip(*self.knots, strict=True)
+        return float(np.interp(probability, xs, ys))
+
+    def differs(self, settings: Settings, models: str) -> str | None:
+        """What is not as it was when this was fitted: "models", or the first such setting; None where all is."""
+        if self.models not in ("", models):
+            return "models"
+        own = conditions(settings)
+        return next((name for name, value in self.settings.items() if own.get(name) != value), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Confidence:
+    """How sure an answer is, and whether that is enough."""
+
+    value: float
+    """Calibrated probability that the answer is an exact match of a right one."""
+    threshold: float
+    """Below it the answer is withheld."""
+    fitted_on: str
+    """The pairs that it was calibrated on."""
+
+    @property
+    def abstains(self) -> bool:
+        """True where the confidence is too low to answer."""
+        return self.value < self.threshold
+
+
+def log_mass(answer: ScoredAnswer, found: Sequence[ScoredAnswer]) -> float:
+    """log Σ p(y | x) over ``answer`` and the distinct answers found that are equal to it once normalised."""
+    said = normalise(answer.text)
+    same = {each.tokens: each.log_prob for each in found if normalise(each.text) == said}
+    logs = [*{**same, answer.tokens: answer.log_prob}.values()]
+    return min(0.0, float(np.logaddexp.reduce(logs)))
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """A calibration and whether it holds here."""
+
+    calibration: ConfidenceMap
+    differs: str | None = None
+    """What is not as it was when it was fitted; None: it holds."""
+    abstain_below: float | None = None
+    """The threshold; None: the calibration's own."""
+
+    @property
+    def threshold(self) -> float:
+        """Confidence below which an answer is withheld."""
+        return self.calibration.threshold if self.abstain_below is None else self.abstain_below
+
+    def confidence(self, signals: Signals) -> Confidence | None:
+        """The confidence of a finished answer; None where the calibration does not hold."""
+        if self.differs:
+            return None
+        return Confidence(self.calibration.confidence(signals), self.threshold, self.calibration.fitted_on)
+
+
+def judge(calibration: ConfidenceMap | None, settings: Settings, models: str) -> Judge | None:
+    """Who says how sure an answer is; None where there is no calibration.
+
+    Raises:
+        SettingError: answers are to be withheld (``abstain_below``), and no calibration holds.
+    """
+    differs = None if calibration is None else calibration.differs(settings, models)
+    if settings.abstain_below and (calibration is None or differs):
+        found = "none" if calibration is None else f"one made with another {differs}"
+        remedy = "make one with mixrag eval, and name its confidence.json as --confidence"
+        raise SettingError("a calibration that holds, to withhold answers (abstain_below)", found, remedy)
+    return None if calibration is None else Judge(calibration, differs, settings.abstain_below)
+
+
+def conditions(settings: Settings) -> dict[str, Any]:
+    """The settings that a confidence depends on; the width of a search or the samples only where there are any."""
+    own = {name: getattr(settings, name) for name in FITTED_FOR}
+    del own["beams" if settings.decoder in ("greedy", "sample") else "samples"]
+    return own
+
+
+def log_odds(log_probability: float) -> float:
+    """log p / (1 - p), from log p; within ±``LARGEST_LOG_ODDS``."""
+    if log_probability >= 0.0:
+        return LARGEST_LOG_ODDS
+    odds = log_probability - math.log(-math.expm1(log_probability))
+    return max(-LARGEST_LOG_ODDS, min(LARGEST_LOG_ODDS, odds))
+
+
+def sigmoid(x: float) -> float:
+    """1 / (1 + e^-x), without overflow."""
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def write_calibration(calibration: ConfidenceMap, path: Path) -> None:
+    """Write it as JSON; the file appears complete or not at all.
+
+    Raises:
+        ModelError: it cannot be written.
+    """
+    text = json.dumps({"format": FORMAT, **asdict(calibration)}, indent=1, allow_nan=False)
+    try:
+        write_whole(path, f"{text}\n".encode())
+    except OSError as error:
+        raise ModelError(
+            f"room to write {path}", error.strerror or str(error), "free it, or choose another"
+        ) from error
+
+
+def read_calibration(path: Path) -> ConfidenceMap:
+    """Read what ``write_calibration`` wrote. The file is data, and may come from strangers.
+
+    Raises:
+        ModelError: it cannot be read, or is no calibration of this format.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return _calibration(document)
+    except OSError as error:
+        found = error.strerror or str(error)
+        raise ModelError(
+            f"a confidence file at {path}", found, "check the path, or write it: mixrag eval"
+        ) from error
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError, SettingError) as error:
+        found = str(error) or type(error).__name__
+        raise ModelError(
+            f"a confidence file, format {FORMAT}, in {path}", found, "write it anew: mixrag eval"
+        ) from error
+
+
+def _calibration(document: Any) -> ConfidenceMap:
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ValueError("another format")
+    numbers = {name: _number(document[name]) for name in ("scale", "slope", "offset", "threshold")}
+    knots = tuple((_number(x), _number(y)) for x, y in document["knots"])
+    xs, ys = [x for x, _ in knots], [y for _, y in knots]
+    if xs != sorted(xs) or ys != sorted(ys) or not all(0 <= value <= 1 for value in (*xs, *ys)):
+        raise ValueError("knots that do not rise from 0 to 1")
+    if not 0 <= numbers["threshold"] <= 1:
+        raise ValueError("a threshold outside [0, 1]")
+    texts = {name: document[name] for name in ("method", "fitted_on", "models")}
+    settings = document["settings"]
+    if texts["method"] not in get_args(CalibrationMethod) or not all(
+        isinstance(text, str) for text in texts.values()
+    ):
+        raise ValueError("a method or text of another kind")
+    if not isinstance(settings, dict):
+        raise ValueError("settings of another kind")
+    # Refused where a name or value is none that a setting can have.
+    if unknown := set(settings) - set(FITTED_FOR):
+        raise ValueError(f"unknown setting {min(unknown)}")
+    Settings(**settings)
+    return ConfidenceMap(knots=knots, settings=settings, **texts, **numbers)  # type: ignore[arg-type]
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{str(value)[:40]!r} in the place of a number")
+    return float(value)
+
+
+def calibration_for(
+    given: ModelConfig, trained: Bundle | None, confidence: str | Path | None
+) -> ConfidenceMap | None:
+    """The calibration asked for ("none": none); else that of the trained folder, where its models are in use.
+
+    Raises:
+        ModelError: the file cannot be used.
+    """
+    if confidence is not None:
+        return None if str(confidence) == "none" else read_calibration(Path(confidence))
+    replaced = given.generator is not None or given.adapter is not None or given.prompt is not None
+    if trained is None or replaced or not same_encoders(given, trained):
+        return None
+    path = trained.folder / FILE
+    return read_calibration(path) if path.is_file() else None

@@ -1,0 +1,107 @@
+"""Why this answer: for each component its exact prompt, its scores, and what the answer owes to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mixrag.answers.answer import Answer
+from mixrag.inference.decoders import each_alone
+from mixrag.inference.mixture import ScoredAnswer, condition
+from mixrag.probability import log_evidence_ratio, poisoning_tv
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentExplanation:
+    """One component's part in an answer; probabilities in natural logarithms where named log."""
+
+    passages: tuple[str, ...]
+    """Ids; none in the null component."""
+    prompt: str
+    """What the model read, to the letter."""
+    prompt_tokens: int
+    prior: float
+    """p(component | question)."""
+    posterior: float
+    """Expected share of the answer's tokens that it wrote; at switch 0 p(component | question, answer)."""
+    log_likelihood: float
+    """log p(answer | question, component): the answer under this component alone."""
+    inner_products: tuple[float, ...]
+    """d(z)·q(x) of its passages."""
+    log_without: float | None
+    """log p(answer | question) had this component never been retrieved; None where nothing would be left."""
+    log_evidence_ratio: float
+    """log p(answer | question, component) / p(answer | question, no passage): above 0 it speaks for the answer."""
+    poisoning: float | None
+    """Largest change, in total variation, that rewriting its text could make to the law of answers so long;
+    None where it has no text."""
+    alone: str
+    """What the model answers, greedily, from this component alone."""
+    alone_log_prob: float
+    """log p(that answer | question, component)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """An answer taken apart."""
+
+    answer: Answer
+    log_null_likelihood: float
+    """log p(answer | question, no passage): what the model knows by itself."""
+    components: tuple[ComponentExplanation, ...]
+    prefix_cache: tuple[int, int] | None = None
+    """How often since the model was loaded a passage had been read before, and how often not; None: none kept."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON contract of ``explain`` in ``mixrag ask --why --json`` (docs/json.md)."""
+        return {
+            "log_null_likelihood": self.log_null_likelihood,
+            "components": [
+                {name: getattr(component, name) for name in ComponentExplanation.__slots__}
+                for component in self.components
+            ],
+            "prefix_cache": self.prefix_cache and dict(zip(("hits", "misses"), self.prefix_cache, strict=True)),
+        }
+
+
+def explain(answer: Answer) -> Explanation:
+    """Take an answer apart; two further passes of the model (no passage at all, each passage alone)."""
+    scored, mixture = answer.scored, answer.scored.mixture
+    cache = getattr(mixture.generator, "prefix_cache", None)
+    counts = None if cache is None else (cache.hits, cache.misses)
+    null = _without_passages(scored)
+    ratio = log_evidence_ratio(scored.log_likelihood, null.log_likelihood[0])
+    prior = mixture.log_prior.exp()
+    products = {weighted.passage.id: weighted.inner_product for weighted in answer.passages}
+    components = tuple(
+        ComponentExplanation(
+            passages=tuple(passage.id for passage in component.passages),
+            prompt=mixture.generator.prompt_text(component.prompt),
+            prompt_tokens=len(component.prompt.tokens),
+            prior=float(prior[j]),
+            posterior=float(scored.posterior[j]),
+            log_likelihood=float(scored.log_component[j]),
+            inner_products=tuple(products[passage.id] for passage in component.passages),
+            log_without=float(scored.log_leave_one_out[j]) if prior[j] < 1.0 else None,
+            log_evidence_ratio=float(ratio[j]),
+            poisoning=_poisoning(scored, j) if component.passages else None,
+            alone=alone.text,
+            alone_log_prob=alone.log_prob,
+        )
+        for j, (component, alone) in enumerate(
+            zip(mixture.components, each_alone(mixture, mixture.reserve), strict=True)
+        )
+    )
+    return Explanation(answer, null.log_prob, components, counts)
+
+
+def _poisoning(scored: ScoredAnswer, j: int) -> float:
+    prior = scored.mixture.log_prior[j].exp().clamp(max=1.0)
+    return float(poisoning_tv(prior, scored.mixture.switch, len(scored.tokens)))
+
+
+def _without_passages(scored: ScoredAnswer) -> ScoredAnswer:
+    mixture = scored.mixture
+    nothing = mixture.log_prior[:0]
+    closed_book = condition(mixture.generator, mixture.question, (), nothing, reserve=mixture.reserve)
+    return closed_book.score_tokens(scored.tokens)

@@ -1,0 +1,251 @@
+"""The explanation of an answer as one self-contained HTML page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
+from pathlib import Path
+
+from mixrag.answers.answer import Answer, WeightedPassage
+from mixrag.answers.citation import Citation, citation
+from mixrag.answers.explanation import ComponentExplanation, Explanation
+from mixrag.utils import html
+
+PALETTE = 7
+"""Colours in the style sheet, ``c1`` and on: Okabe and Ito's without black. ``c0`` is for passages beyond them."""
+COLUMNS = 8
+"""Components with a column of their own in the table of tokens; the others are summed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A stretch of a passage."""
+
+    text: str
+    cited: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Passage:
+    """A passage as it is shown."""
+
+    number: int
+    title: str
+    source: str
+    document: str
+    start: int
+    end: int
+    pieces: tuple[_Piece, ...]
+    citation: str
+    """What there is to say of the cited span."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A component as it is shown: one passage, a group of them, or none."""
+
+    index: int
+    label: str
+    name: str
+    colour: str
+    """Class of the style sheet."""
+    why: ComponentExplanation
+    passages: tuple[_Passage, ...]
+
+    @property
+    def anchor(self) -> str:
+        return f"part-{self.index + 1}"
+
+    @property
+    def sources(self) -> str:
+        return ", ".join(f"{passage.source} [{passage.start}:{passage.end}]" for passage in self.passages) or "–"
+
+    @property
+    def heading(self) -> str:
+        return ", ".join(dict.fromkeys(passage.source for passage in self.passages)) or "No passage"
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """A token of the answer as it is shown."""
+
+    text: str
+    log_prob: float
+    shares: tuple[float, ...]
+    """(K,) p(component j wrote it | question, answer)."""
+    leader: int | None
+    """The component with the largest share; None where the answer is impossible, and nothing has one."""
+    told: str
+
+    def outside(self, columns: Sequence[_Part]) -> float:
+        """The share of all components but these."""
+        return sum(self.shares) - sum(self.shares[part.index] for part in columns)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Tokens in a row with the same leader."""
+
+    part: _Part | None
+    space: str
+    """White space before it."""
+    tokens: tuple[_Token, ...]
+
+
+def explanation_page(why: Explanation) -> str:
+    """The explanation of an answer as one self-contained HTML5 document.
+
+    The answer's words have the colour and number of the passage that most probably wrote them; below stand the
+    probability with its normaliser, the certificates, and for each component what ``Explanation`` says of it and
+    the span that it is cited for (``citation``). Every number is a ``<data>`` element that holds all its digits.
+    """
+    answer = why.answer
+    names = _names(why)
+    tokens = _tokens(answer, [name for _, name in names])
+    parts = _parts(why, names, tokens)
+    return html.page(
+        "explanation",
+        why=why,
+        answer=answer,
+        over=_over(answer),
+        most_probable=_has_half(answer),
+        parts=parts,
+        grey=any(part.colour == "c0" for part in parts),
+        columns=_columns(parts),
+        tokens=tokens,
+        runs=_runs(tokens, parts),
+        numbers={weighted.passage.id: i for i, weighted in enumerate(answer.passages, 1)},
+    )
+
+
+def _over(answer: Answer) -> str:
+    """Which mixture p(answer) is under."""
+    count = len(answer.passages)
+    if not count:
+        return "closed book: the language model alone"
+    shown = f"the {count} passages below" if count > 1 else "the passage below"
+    if answer.normaliser == "full":
+        return f"the part that {shown} have in the mixture over all passages (normaliser full)"
+    null = "" if answer.null_prior is None else " and no passage"
+    return f"over {shown}{null}, whose prior sums to one (normaliser top-k)"
+
+
+def _has_half(answer: Answer) -> bool:
+    """True where no other answer can be as probable, under the mixture over all passages.
+
+    Whole answers exclude one another, so that the others share what this one leaves.
+    """
+    lower = answer.log_bounds[0] if answer.log_bounds else (-math.inf if answer.passages else answer.log_prob)
+    return answer.finished and lower > math.log(0.5)
+
+
+def _names(why: Explanation) -> list[tuple[str, str]]:
+    """For each component what marks its words, and what it is called; passages are numbered by rank."""
+    names, count = [], 0
+    for component in why.components:
+        first, count = count + 1, count + len(component.passages)
+        if not component.passages:
+            names.append(("∅", "no passage"))
+        elif first == count:
+            names.append((f"{first}", f"passage {first}"))
+        else:
+            names.append((f"{first}–{count}", f"passages {first} to {count}"))
+    return names
+
+
+def _tokens(answer: Answer, names: Sequence[str]) -> list[_Token]:
+    table = answer.scored.responsibilities.T.tolist()  # (T, K)
+    return [
+        _Token(token.text, token.log_prob, tuple(shares), _leader(shares), _told(token.log_prob, shares, names))
+        for token, shares in zip(answer.tokens, table, strict=True)
+    ]
+
+
+def _leader(shares: Sequence[float]) -> int | None:
+    best = max(range(len(shares)), key=shares.__getitem__)
+    return best if shares[best] > 0 else None
+
+
+def _told(log_prob: float, shares: Sequence[float], names: Sequence[str], most: int = 4) -> str:
+    ranked = sorted(range(len(shares)), key=lambda j: -shares[j])
+    told = [f"{names[j]}: {html.probability(shares[j])}" for j in ranked[:most]]
+    if rest := ranked[most:]:
+        told.append(f"others: {html.probability(sum(shares[j] for j in rest))}")
+    return f"written by {'; '.join(told)}. p(token) = {html.probability(math.exp(log_prob))}"
+
+
+def _parts(why: Explanation, names: Sequence[tuple[str, str]], tokens: Sequence[_Token]) -> list[_Part]:
+    colours = _colours(why, {token.leader for token in tokens if token.text})
+    parts, before = [], 0
+    for j, (component, (label, name)) in enumerate(zip(why.components, names, strict=True)):
+        held = why.answer.passages[before : before + len(component.passages)]
+        own = _own_stretches(tokens, j)
+        shown = tuple(_passage(w, i, why.answer.text, own) for i, w in enumerate(held, before + 1))
+        parts.append(_Part(j, label, name, colours[j], component, shown))
+        before += len(held)
+    return parts
+
+
+def _colours(why: Explanation, writing: set[int | None]) -> list[str]:
+    """A class for each component: colours by rank, but first for those that write, should there be too few."""
+    with_text = [j for j, component in enumerate(why.components) if component.passages]
+    chosen = sorted(sorted(with_text, key=lambda j: j not in writing)[:PALETTE])
+    named = {j: f"c{number}" for number, j in enumerate(chosen, 1)}
+    return [named.get(j, "c0" if component.passages else "null") for j, component in enumerate(why.components)]
+
+
+def _columns(parts: Sequence[_Part]) -> list[_Part]:
+    """The components that have a column in the table of tokens, by rank."""
+    heaviest = sorted(parts, key=lambda part: -part.why.posterior)[:COLUMNS]
+    return sorted(heaviest, key=lambda part: part.index)
+
+
+def _own_stretches(tokens: Sequence[_Token], j: int) -> list[str]:
+    """The stretches of the answer that component j most probably wrote."""
+    runs = groupby((token for token in tokens if token.text), key=lambda token: token.leader)
+    return ["".join(token.text for token in run) for leader, run in runs if leader == j]
+
+
+def _passage(weighted: WeightedPassage, number: int, answer: str, own: Sequence[str]) -> _Passage:
+    passage = weighted.passage
+    whole = citation(passage.text, answer)
+    found = [whole] if whole else [c for c in (citation(passage.text, stretch) for stretch in own) if c]
+    source = Path(passage.document).name
+    title = "" if passage.title == source else passage.title
+    told = _citation_told(found, of_whole=whole is not None)
+    pieces = _pieces(passage.text, found)
+    return _Passage(number, title, source, passage.document, passage.start, passage.end, pieces, told)
+
+
+def _citation_told(found: Sequence[Citation], *, of_whole: bool) -> str:
+    if not found:
+        return "No span cited: too few of the answer's words stand together here."
+    what = "the answer's words" if of_whole else "the words of the answer that it most probably wrote"
+    if all(each.f1 == 1.0 for each in found):
+        return f"Cited: {what} stand here in a row."
+    f1 = ", ".join(f"{each.f1:.2f}" for each in found)
+    return f"Cited: what is closest to {what} (F1 {f1})."
+
+
+def _pieces(text: str, found: Sequence[Citation]) -> tuple[_Piece, ...]:
+    """The text cut at the borders of its citations, which may overlap."""
+    borders = sorted({0, len(text), *(c.start for c in found), *(c.end for c in found)})
+    return tuple(_Piece(text[a:b], any(c.start <= a and b <= c.end for c in found)) for a, b in pairwise(borders))
+
+
+def _runs(tokens: Sequence[_Token], parts: Sequence[_Part]) -> list[_Run]:
+    visible = [token for token in tokens if token.text]
+    return [
+        _run(None if leader is None else parts[leader], list(run))
+        for leader, run in groupby(visible, key=lambda token: token.leader)
+    ]
+
+
+def _run(part: _Part | None, tokens: list[_Token]) -> _Run:
+    """Leading white space stands before the colour."""
+    first = tokens[0]
+    bare = first.text.lstrip()
+    space = first.text[: len(first.text) - len(bare)]
+    return _Run(part, space, (replace(first, text=bare), *tokens[1:]))

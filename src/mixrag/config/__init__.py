@@ -1,0 +1,1 @@
+"""What can be set: settings of a question, models, the trained bundle."""

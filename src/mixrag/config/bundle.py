@@ -1,0 +1,234 @@
+"""The folder of a trained RAG: ``mixrag.json`` says which models and settings belong together.
+
+    {"format": 1,
+     "generator": null, "adapter": {"folder": "adapter"},
+     "encoder": null, "question_encoder": {"folder": "question-encoder"}, "titles": false,
+     "settings": {"k": 5, "temperature": 0.03}, "prompt": null}
+
+A model is ``{"folder": …}``, a sub-folder that goes along wherever the folder is copied, or ``{"name": …}``, a
+path or hub name from elsewhere, or null, the packaged model. The file is data, and may come from strangers: a
+sub-folder cannot lie outside the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mixrag.errors import ModelError, SettingError, TrainingError
+
+CONFIG = "mixrag.json"
+FORMAT = 1
+NO_ADAPTER = "none"
+"""In the place of an adapter: none, not even the packaged one."""
+MODELS = ("generator", "adapter", "encoder", "question_encoder")
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What a folder of a trained RAG holds.
+
+    The four models are strings: the relative path of a sub-folder of ``folder`` where there is one of this name,
+    else a name as ``load_generator`` and ``load_encoder`` take it (a path elsewhere, a hub name); None is the
+    packaged model.
+    """
+
+    folder: Path
+    generator: str | None = None
+    """The language model: the one that the adapter was made for, or one with all weights trained."""
+    adapter: str | None = None
+    """A peft LoRA adapter; "none" refuses the packaged one too."""
+    encoder: str | None = None
+    """The passages' encoder, and the questions' unless they have their own."""
+    question_encoder: str | None = None
+    """The questions' encoder; None: the passages'."""
+    settings: Mapping[str, int | float | str] = field(default_factory=dict)
+    """Fields of ``Settings`` that were fitted, or that were in force in training."""
+    prompt: Mapping[str, str | bool] | None = None
+    """Fields of ``PromptTemplate``; None: the default one."""
+    titles: bool | None = None
+    """Whether titles are embedded with the passages; see ``load_encoder``."""
+
+    def models(self) -> dict[str, str | Path]:
+        """The models by role, sub-folders as absolute paths; the packaged ones are left out."""
+        named = {role: getattr(self, role) for role in MODELS}
+        return {role: _inside(self.folder, name) or name for role, name in named.items() if name is not None}
+
+
+def write_bundle(trained: Bundle) -> None:
+    """Write ``mixrag.json`` into the folder; it appears complete or not at all.
+
+    Sub-folders must be there already. A name that is a path on this machine becomes absolute.
+
+    Raises:
+        SettingError: a setting that a trained folder cannot hold.
+        TrainingError: it cannot be written.
+    """
+    document: dict[str, Any] = {"format": FORMAT}
+    document |= {role: _entry(trained.folder, role, getattr(trained, role)) for role in MODELS}
+    document |= {"titles": trained.titles, "settings": dict(trained.settings)}
+    document["prompt"] = None if trained.prompt is None else dict(trained.prompt)
+    path, scratch = trained.folder / CONFIG, trained.folder / f".{CONFIG}-writing"
+    _checked(path, document)
+    try:
+        with scratch.open("w", encoding="utf-8") as stream:
+            json.dump(document, stream, indent=1, ensure_ascii=False, allow_nan=False)
+            stream.flush()
+            os.fsync(stream.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        raise TrainingError(
+            f"room to write {path}", str(error), "free it and run the same command again"
+        ) from error
+    finally:
+        with suppress(OSError):
+            scratch.unlink()
+
+
+def read_bundle(folder: str | Path) -> Bundle:
+    """The trained RAG in a folder.
+
+    Raises:
+        ModelError: no such folder, no usable ``mixrag.json``, one from a newer mixrag, or a missing sub-folder.
+        SettingError: a key that is unknown, or a value of another type.
+    """
+    try:
+        home = Path(folder).expanduser().resolve()
+        path = home / CONFIG
+        if not home.is_dir():
+            raise ModelError("the folder of a trained RAG", f"no such folder: {folder}", "check the path")
+        if not path.is_file():
+            raise ModelError(
+                f"the folder of a trained RAG, with {CONFIG}", f"none in {folder}", "name what mixrag train wrote"
+            )
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: nested too deeply, or no such home
+        remedy = "copy the folder again, or write it anew with mixrag train"
+        raise ModelError(f"a JSON object in {CONFIG} of {folder}", str(error), remedy) from error
+    fields: dict[str, Any] = dict(_checked(path, document))
+    fields |= {key: document[key] for key in ("settings", "prompt", "titles") if document.get(key) is not None}
+    return Bundle(home, **fields)
+
+
+def absolute(name: str | Path) -> str:
+    """A path on this machine, absolute; any other name as it is."""
+    try:
+        path = Path(name).expanduser()
+        return str(path.resolve()) if path.exists() else str(name)
+    except (OSError, RuntimeError, ValueError):
+        return str(name)
+
+
+def _entry(folder: Path, role: str, name: str | None) -> dict[str, str] | None:
+    if name is None:
+        return None
+    if role == "adapter" and name == NO_ADAPTER:
+        return {"name": name}
+    return {"folder": name} if _inside(folder, name) else {"name": absolute(name)}
+
+
+def _inside(folder: Path, name: str) -> Path | None:
+    """The sub-folder of this relative path, if there is one; links that lead out of ``folder`` do not count."""
+    if not _is_relative(name):
+        return None
+    path, home = (folder / name).resolve(), folder.resolve()
+    return path if path.is_dir() and path.is_relative_to(home) else None
+
+
+def _is_relative(name: str) -> bool:
+    """Neither absolute nor with "..", on any system."""
+    bad = name.startswith(("/", "\\", "~")) or ":" in name or "\0" in name or not name
+    return not bad and ".." not in name.replace("\\", "/").split("/")
+
+
+def _checked(path: Path, document: Any) -> dict[str, str]:
+    """The models of a document whose every key and value is as it should be."""
+    if not isinstance(document, dict) or not _is_whole(document.get("format")):
+        raise ModelError(
+            f'a JSON object with "format" in {path}', _shown(document), "write it anew with mixrag train"
+        )
+    if document["format"] != FORMAT:
+        found = f"format {document['format']}"
+        raise ModelError(f"format {FORMAT} in {path}", found, "upgrade mixrag, or train with this version")
+    _check_keys(path, document, _DOCUMENT, "")
+    _check_keys(path, document.get("settings") or {}, _SETTINGS, "settings.")
+    _check_keys(path, document.get("prompt") or {}, _PROMPT, "prompt.")
+    return {role: _resolved(path, role, document[role]) for role in MODELS if document.get(role) is not None}
+
+
+def _check_keys(path: Path, table: Mapping[str, Any], kinds: Mapping[str, _Kind], prefix: str) -> None:
+    for key, value in table.items():
+        if key not in kinds:
+            allowed = f"keys {', '.join(kinds)} in {path}"
+            raise SettingError(allowed, _shown(prefix + key), "remove it, or upgrade mixrag")
+        if not kinds[key].holds(value):
+            raise SettingError(f"{prefix}{key} in {path} as {kinds[key].words}", _shown(value), "mend it")
+
+
+def _resolved(path: Path, role: str, entry: Mapping[str, str]) -> str:
+    (kind, name), folder = next(iter(entry.items())), path.parent
+    inside = _inside(folder, name)
+    if kind == "folder" and not _is_relative(name):
+        raise ModelError(f"a sub-folder as {role} in {path}", _shown(name), "use a relative path without '..'")
+    if kind == "folder" and inside is None:
+        raise ModelError(
+            f"the sub-folder {name} as {role} in {folder}", "no such folder", "copy the whole folder again"
+        )
+    if kind == "name" and inside is not None:
+        raise ModelError(f'{{"folder": "{name}"}} as {role} in {path}', _shown(entry), "mend it")
+    return name
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:100]
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_finite(value: Any) -> bool:
+    # A whole number too large for a float would make math.isfinite raise.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 < value < 1e300
+
+
+def _is_model(value: Any) -> bool:
+    one_key = isinstance(value, dict) and list(value) in (["folder"], ["name"])
+    return one_key and all(isinstance(name, str) for name in value.values())
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a value must be, in words and as a test."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+    def or_null(self) -> _Kind:
+        return _Kind(f"{self.words}, or null", lambda value: value is None or self.holds(value))
+
+
+_WHOLE = _Kind("a whole number", _is_whole)
+_WHOLE_OR_ALL = _Kind('a whole number or "all"', lambda value: value == "all" or _is_whole(value))
+_NUMBER = _Kind("a finite number", _is_finite)
+_TEXT = _Kind("a string", lambda value: isinstance(value, str))
+_TRUTH = _Kind("true or false", lambda value: isinstance(value, bool))
+_OBJECT = _Kind("an object", lambda value: isinstance(value, dict))
+_MODEL = _Kind('{"folder": …} or {"name": …}', _is_model)
+_DOCUMENT = {
+    "format": _WHOLE,
+    **dict.fromkeys(MODELS, _MODEL.or_null()),
+    "titles": _TRUTH.or_null(),
+    "settings": _OBJECT.or_null(),
+    "prompt": _OBJECT.or_null(),
+}
+_SETTINGS = {
+    **dict.fromkeys(("k", "group"), _WHOLE_OR_ALL),
+    **dict.fromkeys(("switch", "null", "temperature", "lexical", "lexical_temperature"), _NUMBER),
+}
+_PROMPT = {**dict.fromkeys(("header", "passage", "question", "header_without_passage"), _TEXT), "chat": _TRUTH}

@@ -1,0 +1,55 @@
+"""What reading a file gives: documents, what was left out, and one error for whatever cannot be read."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from mixrag.corpus.passage import Document
+from mixrag.errors import SourceError
+
+
+class UnreadableError(SourceError):
+    """A file must be skipped; the message says why, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file, folder or record that was left out."""
+
+    path: str
+    """Absolute path; ':LINE' is appended for a record of a JSONL or CSV file."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ParseResult:
+    """What one file gave."""
+
+    documents: tuple[Document, ...]
+    skipped: tuple[Skipped, ...] = ()
+    """Records of the file that could not be used."""
+
+
+def decode(data: bytes) -> str:
+    """Strict UTF-8 text, without its byte order mark.
+
+    Raises:
+        UnreadableError: a NUL byte or invalid UTF-8, with the offset of the byte.
+    """
+    remedy = "save it as UTF-8 text, or give it the suffix of its real format"
+    if (offset := data.find(b"\0")) >= 0:
+        raise UnreadableError("UTF-8 text", f"binary data (a NUL byte at offset {offset})", remedy)
+    bom = 3 if data.startswith(b"\xef\xbb\xbf") else 0
+    try:
+        return data[bom:].decode("utf-8")
+    except UnicodeDecodeError as error:
+        offset = error.start + bom
+        found = f"invalid UTF-8 (byte 0x{data[offset]:02x} at offset {offset})"
+        raise UnreadableError("UTF-8 text", found, remedy) from error
+
+
+def fallback_title(path: str, record: str = "") -> str:
+    """Title to show where the text names none: the record's id, or the file stem in plain words."""
+    return record or re.sub(r"[-_]+", " ", Path(path).stem).strip() or Path(path).name

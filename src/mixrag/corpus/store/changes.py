@@ -1,0 +1,172 @@
+"""Changes of the stored passages: each function runs inside one transaction of the caller."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mixrag.corpus.passage import Document
+from mixrag.corpus.splitters import Splitter
+from mixrag.corpus.store.search import scalar_text
+
+
+@dataclass(frozen=True, slots=True)
+class SplitDocument:
+    """A document ready to be stored."""
+
+    document: Document
+    hash: str
+    """SHA-256 of text, title, metadata and splitter name: equal hashes mean equal passages."""
+    passages: tuple[tuple[int, int, str, bytes], ...]
+    """Start, end, text, and the SHA-256 of the text that is embedded."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedFile:
+    """A file ready to be stored."""
+
+    path: str
+    sha256: str
+    splitter: str
+    documents: tuple[SplitDocument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What a removal took away."""
+
+    sources: int
+    documents: int
+    passages: int
+
+
+def split_document(
+    document: Document, splitter: Splitter, embedding_text: Callable[[str, str], str]
+) -> tuple[SplitDocument, dict[bytes, str]]:
+    """The document with its passages, and the texts to embed by their SHA-256."""
+    texts: dict[bytes, str] = {}
+    passages = []
+    for start, end in splitter.split(document.text):
+        text = document.text[start:end]
+        embedded = embedding_text(document.title, text)
+        digest = text_hash(embedded)
+        texts[digest] = embedded
+        passages.append((start, end, text, digest))
+    return SplitDocument(document, _document_hash(document, splitter.name), tuple(passages)), texts
+
+
+def text_hash(text: str) -> bytes:
+    """SHA-256 under which the vector of a text is kept."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+def replace_file(db: sqlite3.Connection, file: ParsedFile) -> tuple[int, int]:
+    """Put a file's documents in the place of what was stored of it; passages added and removed."""
+    file_id, before = _take_file(db, file)
+    added = 0
+    for split in file.documents:
+        document_id, new = _put_document(db, split)
+        added += new
+        db.execute("INSERT INTO sources VALUES (?, ?, ?)", (file_id, split.document.record, document_id))
+    return added, sum(_drop_if_unused(db, document_id) for document_id in before)
+
+
+def remove_files(db: sqlite3.Connection, file_ids: list[int]) -> Removed:
+    """Remove files, and the documents that no other source holds."""
+    before = _counts(db)
+    documents: set[int] = set()
+    for file_id in file_ids:
+        documents.update(_documents_of(db, file_id))
+        db.execute("DELETE FROM files WHERE id = ?", (file_id,))
+    for document_id in documents:
+        _drop_if_unused(db, document_id)
+    return Removed(*(old - new for old, new in zip(before, _counts(db), strict=True)))
+
+
+def bump_generation(db: sqlite3.Connection) -> None:
+    """Tell readers that what they hold of the passages is stale."""
+    db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'generation'")
+
+
+def set_meta(db: sqlite3.Connection, key: str, value: str) -> None:
+    """Set one setting of the store."""
+    db.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (key, value))
+
+
+def drop_orphan_vectors(db: sqlite3.Connection) -> None:
+    """Delete the current encoder's vectors that no passage uses; another encoder's may be under way."""
+    db.execute(
+        "DELETE FROM vectors WHERE encoder_id ="
+        " (SELECT id FROM encoders WHERE fingerprint = (SELECT value FROM meta WHERE key = 'encoder'))"
+        " AND NOT EXISTS (SELECT 1 FROM passages WHERE passages.text_hash = vectors.text_hash)"
+    )
+
+
+def _document_hash(document: Document, splitter: str) -> str:
+    content = [document.text, document.title, dict(document.metadata), splitter]
+    return hashlib.sha256(json.dumps(content, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
+
+
+def _take_file(db: sqlite3.Connection, file: ParsedFile) -> tuple[int, set[int]]:
+    """Row id of the file, emptied, and the documents that it held."""
+    db.execute(
+        "INSERT INTO files (path, sha256, splitter) VALUES (?, ?, ?) ON CONFLICT (path)"
+        " DO UPDATE SET sha256 = excluded.sha256, splitter = excluded.splitter",
+        (file.path, file.sha256, file.splitter),
+    )
+    (file_id,) = db.execute("SELECT id FROM files WHERE path = ?", (file.path,)).fetchone()
+    before = _documents_of(db, file_id)
+    db.execute("DELETE FROM sources WHERE file_id = ?", (file_id,))
+    return file_id, before
+
+
+def _put_document(db: sqlite3.Connection, split: SplitDocument) -> tuple[int, int]:
+    """Row id of the document, and the number of passages that are new."""
+    known = db.execute("SELECT id FROM documents WHERE hash = ?", (split.hash,)).fetchone()
+    if known:
+        return int(known[0]), 0
+    metadata = dict(split.document.metadata)
+    document_id = db.execute(
+        "INSERT INTO documents (hash, title, metadata) VALUES (?, ?, ?)",
+        (split.hash, split.document.title, json.dumps(metadata, ensure_ascii=False)),
+    ).lastrowid
+    assert document_id is not None
+    pairs = ((document_id, key, scalar_text(value)) for key, value in metadata.items())
+    db.executemany("INSERT INTO metadata VALUES (?, ?, ?)", pairs)
+    db.executemany(
+        "INSERT INTO passages (document_id, ordinal, start, stop, text, text_hash) VALUES (?, ?, ?, ?, ?, ?)",
+        ((document_id, ordinal, *passage) for ordinal, passage in enumerate(split.passages)),
+    )
+    db.execute(
+        "INSERT INTO lexicon (rowid, title, text) SELECT id, title, text FROM passage_words WHERE document_id = ?",
+        (document_id,),
+    )
+    return document_id, len(split.passages)
+
+
+def _drop_if_unused(db: sqlite3.Connection, document_id: int) -> int:
+    """Delete a document without sources; the number of passages deleted."""
+    if db.execute("SELECT 1 FROM sources WHERE document_id = ?", (document_id,)).fetchone():
+        return 0
+    # FTS5 takes the indexed words back only when told what they were.
+    db.execute(
+        "INSERT INTO lexicon (lexicon, rowid, title, text)"
+        " SELECT 'delete', id, title, text FROM passage_words WHERE document_id = ?",
+        (document_id,),
+    )
+    removed = db.execute("DELETE FROM passages WHERE document_id = ?", (document_id,)).rowcount
+    db.execute("DELETE FROM documents WHERE id = ?", (document_id,))
+    return removed
+
+
+def _documents_of(db: sqlite3.Connection, file_id: int) -> set[int]:
+    return {id_ for (id_,) in db.execute("SELECT document_id FROM sources WHERE file_id = ?", (file_id,))}
+
+
+def _counts(db: sqlite3.Connection) -> tuple[int, int, int]:
+    tables = ("sources", "documents", "passages")
+    sources, documents, passages = (db.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in tables)
+    return sources, documents, passages

@@ -1,0 +1,150 @@
+"""Finding passages by words and by metadata."""
+
+from __future__ import annotations
+
+import fnmatch
+import itertools
+import json
+import re
+import unicodedata
+from abc import abstractmethod
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mixrag.corpus.parsers.result import fallback_title
+from mixrag.corpus.passage import Scalar
+
+_BLOCK = 256
+"""Documents whose passages are read at once."""
+
+
+class Stretch(NamedTuple):
+    """A passage as the store keeps it: its row, and where its text stands in the document."""
+
+    row: int
+    start: int
+    end: int
+    text: str
+
+
+class StoreQueries:
+    """Queries over a store's passages; ``Store`` supplies the connection."""
+
+    @abstractmethod
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of one SQL query."""
+
+    def lexical(
+        self, query: str, limit: int | None = None, rows: Collection[int] | npt.NDArray[np.int64] | None = None
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """BM25 over title and text: row ids (K,) and scores (K,), best first; higher is better.
+
+        Passages that hold none of the query's words are left out; ``rows`` restricts the search to
+        these row ids, without changing the scores.
+        """
+        expression = match_expression(query)
+        if not expression:
+            return np.empty(0, np.int64), np.empty(0, np.float64)
+        # The plus keeps SQLite from running the full-text query once for each row id.
+        chosen = "" if rows is None else "AND +rowid IN (SELECT value FROM json_each(?))"
+        parameters = [expression] + ([] if rows is None else [json.dumps([int(row) for row in rows])])
+        found = self.query(
+            f"SELECT rowid, -bm25(lexicon) AS score FROM lexicon WHERE lexicon MATCH ? {chosen}"
+            " ORDER BY score DESC, rowid LIMIT ?",
+            [*parameters, -1 if limit is None else limit],
+        )
+        return _rows(row for row, _ in found), np.array([score for _, score in found], np.float64)
+
+    def rows_where(self, filters: Mapping[str, str]) -> npt.NDArray[np.int64]:
+        """Row ids (N,), ascending, of the passages whose document meets every filter.
+
+        A filter compares a metadata value, as text (``true``, ``null`` and numbers as JSON writes them).
+        ``title`` compares the title; ``document`` the source: its path, file name, or a pattern with
+        ``*`` and ``?``, each with '#record' appended if wanted.
+        """
+        wanted: set[int] | None = None
+        for key, value in filters.items():
+            matching = self._documents_where(key, value)
+            wanted = matching if wanted is None else wanted & matching
+        if wanted is None:
+            return _rows(row for (row,) in self.query("SELECT id FROM passages ORDER BY id"))
+        sql = "SELECT id FROM passages WHERE document_id IN (SELECT value FROM json_each(?)) ORDER BY id"
+        return _rows(row for (row,) in self.query(sql, (json.dumps(sorted(wanted)),)))
+
+    def by_document(self) -> Iterator[list[Stretch]]:
+        """The passages of each document in turn, in the order of its text; read in blocks of documents."""
+        ids = [id_ for (id_,) in self.query("SELECT id FROM documents ORDER BY id")]
+        for start in range(0, len(ids), _BLOCK):
+            rows = self.query(
+                "SELECT document_id, id, start, stop, text FROM passages WHERE document_id IN"
+                " (SELECT value FROM json_each(?)) ORDER BY document_id, ordinal",
+                (json.dumps(ids[start : start + _BLOCK]),),
+            )
+            for _, group in itertools.groupby(rows, key=lambda row: row[0]):
+                yield [Stretch(*row[1:]) for row in group]
+
+    def _documents_where(self, key: str, value: str) -> set[int]:
+        if key == "document":
+            return self._documents_at(value)
+        if key == "title":
+            return self._documents_titled(value)
+        sql = "SELECT document_id FROM metadata WHERE key = ? AND value = ?"
+        return {id_ for (id_,) in self.query(sql, (key, value))}
+
+    def _documents_titled(self, title: str) -> set[int]:
+        titled = self.query("SELECT id FROM documents WHERE title = ?", (title,))
+        untitled = self.query(
+            "SELECT document_id, min(path), record FROM sources JOIN files ON files.id = file_id"
+            " JOIN documents ON documents.id = document_id WHERE title = '' GROUP BY document_id"
+        )
+        shown = {id_ for id_, path, record in untitled if fallback_title(path, record) == title}
+        return {id_ for (id_,) in titled} | shown
+
+    def _documents_at(self, name: str) -> set[int]:
+        files = self.query("SELECT id, path FROM files")
+        exact = [(id_, path) for id_, path in files if path == name]
+        chosen = exact or [(id_, path) for id_, path in files if _names(name, path)]
+        ids = json.dumps([id_ for id_, _ in chosen])
+        sql = "SELECT document_id FROM sources WHERE file_id IN (SELECT value FROM json_each(?))"
+        return {id_ for (id_,) in self.query(sql, (ids,))} | self._documents_of_record(name)
+
+    def _documents_of_record(self, name: str) -> set[int]:
+        if "#" not in name:
+            return set()
+        sources = self.query(
+            "SELECT document_id, path, record FROM sources JOIN files ON files.id = file_id WHERE record != ''"
+        )
+        return {
+            id_
+            for id_, path, record in sources
+            if name.endswith(f"#{record}") and _names(name.removesuffix(f"#{record}"), path)
+        }
+
+
+def match_expression(query: str) -> str:
+    """FTS5 expression that asks for any of the query's words; empty if it has none.
+
+    >>> match_expression('AND "oil" -crisis')
+    '"and" OR "oil" OR "crisis"'
+    """
+    words = re.findall(r"[^\W_]+", unicodedata.normalize("NFC", query).lower())
+    return " OR ".join(f'"{word}"' for word in dict.fromkeys(words))
+
+
+def scalar_text(value: Scalar) -> str:
+    """A metadata value as the text that filters compare with."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _names(name: str, path: str) -> bool:
+    return name in {path, PurePath(path).name} or any(
+        fnmatch.fnmatchcase(path, pattern) for pattern in (name, f"*/{name}")
+    )
+
+
+def _rows(values: Iterable[int]) -> npt.NDArray[np.int64]:
+    return np.fromiter(values, np.int64)

@@ -1,0 +1,189 @@
+"""Vectors of texts: computed once, committed batch by batch, so that a killed run loses one batch at most."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mixrag.corpus.store.changes import bump_generation, drop_orphan_vectors, set_meta, text_hash
+from mixrag.corpus.store.database import Store
+from mixrag.errors import EncoderMismatchError, ModelError
+
+Embed = Callable[[list[str]], npt.NDArray[np.float32]]
+"""Texts (B,) to vectors (B, D)."""
+EmbeddingText = Callable[[str, str], str]
+"""Title and text of a passage to the text that is embedded."""
+HALF = ", bfloat16"
+"""Ends the name of an encoder whose vectors are computed in bfloat16."""
+_BLOCK = 2048
+
+
+class Progress(Protocol):
+    """Told how far an indexing run has come."""
+
+    def found(self, files: int) -> None:
+        """So many files will be looked at."""
+
+    def file(self, path: str) -> None:
+        """A file is about to be looked at."""
+
+    def embedded(self, done: int, known: int) -> None:
+        """``done`` of the ``known`` texts that need a vector have one; ``known`` may still grow."""
+
+
+class Silent:
+    """The Progress that says nothing."""
+
+    def found(self, files: int) -> None: ...
+
+    def file(self, path: str) -> None: ...
+
+    def embedded(self, done: int, known: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How passages become vectors; whatever changes a vector must change the fingerprint."""
+
+    embed: Embed
+    name: str
+    fingerprint: str
+    embedding_text: EmbeddingText
+    batch: int
+
+
+class VectorWriter:
+    """Writes the vectors of one encoder into the store."""
+
+    def __init__(self, store: Store, encoding: Encoding, progress: Progress) -> None:
+        self.store, self.encoding, self.progress = store, encoding, progress
+        self.computed = 0
+
+    def missing(self, texts: Mapping[bytes, str]) -> list[tuple[bytes, str]]:
+        """Hashes and texts that have no vector yet, short texts first (so that batches need little padding)."""
+        sql = (
+            "SELECT 1 FROM vectors WHERE text_hash = ?"
+            " AND encoder_id = (SELECT id FROM encoders WHERE fingerprint = ?)"
+        )
+        lacking = (
+            pair for pair in texts.items() if not self.store.query(sql, (pair[0], self.encoding.fingerprint))
+        )
+        return sorted(lacking, key=lambda pair: (len(pair[1]), pair[0]))
+
+    def add(self, texts: Mapping[bytes, str]) -> None:
+        """Compute and commit the vectors that are missing.
+
+        Raises:
+            ModelError: the encoder did not return one finite vector (D,) for each text.
+            EncoderMismatchError: D is not that of the store.
+        """
+        missing = self.missing(texts)
+        known = self.computed + len(missing)
+        for start in range(0, len(missing), self.encoding.batch):
+            pairs = missing[start : start + self.encoding.batch]
+            vectors = self._embed([text for _, text in pairs])
+            with self.store.transaction() as db:
+                encoder_id = self._encoder_id(db, vectors.shape[1])
+                rows = ((encoder_id, digest, v.tobytes()) for (digest, _), v in zip(pairs, vectors, strict=True))
+                db.executemany("INSERT INTO vectors (encoder_id, text_hash, vector) VALUES (?, ?, ?)", rows)
+            self.computed += len(pairs)
+            self.progress.embedded(self.computed, known)
+
+    def _embed(self, texts: list[str]) -> npt.NDArray[np.float32]:
+        vectors = np.ascontiguousarray(self.encoding.embed(texts), dtype="<f4")
+        if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
+            found = f"an array of shape {vectors.shape} for {len(texts)} texts"
+            raise ModelError("one finite vector a text", found, f"check the encoder {self.encoding.name}")
+        return vectors
+
+    def _encoder_id(self, db: sqlite3.Connection, dimension: int) -> int:
+        fingerprint = self.encoding.fingerprint
+        db.execute(
+            "INSERT OR IGNORE INTO encoders (fingerprint, name, dimension) VALUES (?, ?, ?)",
+            (fingerprint, self.encoding.name, dimension),
+        )
+        sql = "SELECT id, dimension FROM encoders WHERE fingerprint = ?"
+        encoder_id, stored = db.execute(sql, (fingerprint,)).fetchone()
+        if stored != dimension:
+            expected, found = f"vectors of {stored} numbers", f"{dimension} numbers"
+            raise EncoderMismatchError(expected, found, "give the changed encoder a new fingerprint")
+        return int(encoder_id)
+
+
+def claim(store: Store, encoding: Encoding) -> None:
+    """Make sure that the store is of this encoder; a store without passages becomes so.
+
+    Raises:
+        EncoderMismatchError: its passages have vectors of another encoder.
+    """
+    current = store.meta("encoder")
+    if current == encoding.fingerprint:
+        return
+    if store.counts().passages:
+        check_encoder(store, encoding.name, encoding.fingerprint)
+    with store.transaction() as db:
+        set_meta(db, "encoder", encoding.fingerprint)
+        db.execute("DELETE FROM encoders WHERE fingerprint != ?", (encoding.fingerprint,))
+
+
+def check_encoder(store: Store, name: str, fingerprint: str) -> None:
+    """Refuse an encoder that did not make the store's vectors.
+
+    Raises:
+        EncoderMismatchError: the fingerprints differ.
+    """
+    stored = store.encoder
+    if stored is None or stored.fingerprint == fingerprint:
+        return
+    remedy, wanted = "name that encoder", ""
+    if stored.name != name and stored.name.removesuffix(HALF) == name.removesuffix(HALF):
+        dtype = "bfloat16" if name.endswith(HALF) else "float32"
+        remedy, wanted = "leave --encoder-dtype out", f" --encoder-dtype {dtype}"
+    raise EncoderMismatchError(
+        f"the encoder that made the store's vectors, {stored.name} ({stored.fingerprint[:12]})",
+        f"{name} ({fingerprint[:12]})",
+        f"{remedy}, or run: mixrag index --re-embed{wanted} --store {store.directory}",
+    )
+
+
+def reembed(store: Store, vectors: VectorWriter) -> None:
+    """Give every passage a vector of another encoder, then switch to it in one transaction.
+
+    Until the switch the store answers with the old vectors; a killed run resumes where it stopped.
+    """
+    encoding = vectors.encoding
+    for block in _embedded_texts(store, encoding.embedding_text):
+        vectors.add({text_hash(text): text for _, _, text in block})
+    with store.transaction() as db:
+        changed = [
+            (digest, row)
+            for block in _embedded_texts(store, encoding.embedding_text)
+            for row, old, text in block
+            if (digest := text_hash(text)) != old
+        ]
+        db.executemany("UPDATE passages SET text_hash = ? WHERE id = ?", changed)
+        if changed or store.meta("encoder") != encoding.fingerprint:
+            bump_generation(db)
+        set_meta(db, "encoder", encoding.fingerprint)
+        db.execute("DELETE FROM encoders WHERE fingerprint != ?", (encoding.fingerprint,))
+        drop_orphan_vectors(db)
+
+
+def _embedded_texts(store: Store, embedding_text: EmbeddingText) -> Iterator[list[tuple[int, bytes, str]]]:
+    """Blocks of row id, stored hash and text to embed, over all passages."""
+    (ids,) = store.query("SELECT json_group_array(id) FROM (SELECT id FROM passages ORDER BY id)")[0]
+    rows: list[int] = json.loads(ids)
+    sql = (
+        "SELECT p.id, p.text_hash, d.title, p.text FROM passages p JOIN documents d ON d.id = p.document_id"
+        " WHERE p.id BETWEEN ? AND ? ORDER BY p.id"
+    )
+    for start in range(0, len(rows), _BLOCK):
+        last = rows[min(start + _BLOCK, len(rows)) - 1]
+        block: list[tuple[Any, ...]] = store.query(sql, (rows[start], last))
+        yield [(row, old, embedding_text(title, text)) for row, old, title, text in block]

@@ -1,0 +1,1 @@
+"""Faster forms of a model's layers; each has its exact reference in torch or transformers."""

@@ -1,0 +1,97 @@
+"""Linear layers in eight bits (W8A8): weights rounded once, what is multiplied with them at every product.
+
+A weight is kept as a whole number between -127 and 127 times one scale for each output; a row that is read, as a
+whole number between 0 and 255 (128 is zero) times one scale for the row, its largest entry over 127. Products of
+whole numbers are exact. A row's numbers depend on this row alone: what a batch holds beside it changes nothing.
+(Dettmers et al. 2022, LLM.int8(), section 2.1: vector-wise quantisation, here without outliers kept apart.)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from mixrag.utils.cpu_features import native_int8
+
+LARGEST = 127
+SMALLEST = 1e-30
+ZERO = 128
+"""What stands for zero in a row that is read: processors multiply unsigned by signed bytes."""
+
+
+class Int8Linear(nn.Module):
+    """x Wᵀ + b of a linear layer, both factors in eight bits; the result has the type of x."""
+
+    weight: Tensor
+    """(out, in) int8."""
+    scale: Tensor
+    """(out,) float32: what one step of a weight is worth."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Of a layer's weight (out, in) and bias (out,)."""
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        rounded, scale = rounded_weight(weight.detach())
+        self.register_buffer("weight", rounded)
+        self.register_buffer("scale", scale)
+        self.bias = bias
+        self._packed = _packed(rounded)
+        self._zeros = torch.zeros(self.out_features, dtype=torch.int32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., out) from (..., in)."""
+        read, scale = rounded_rows(x)
+        products = self._exact(read) if self._packed is None or not x.numel() else self._fast(read)
+        products = torch.mul(products, scale, out=torch.empty(products.shape, dtype=x.dtype))
+        return products if self.bias is None else products + self.bias.to(x.dtype)
+
+    def _fast(self, read: Tensor) -> Tensor:
+        products: Tensor = torch.ops.onednn.qlinear_pointwise(
+            read, 1.0, ZERO, self._packed, self.scale, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return products
+
+    def _exact(self, read: Tensor) -> Tensor:
+        """The reference, in float64: sums of products of bytes are whole numbers, which it holds exactly."""
+        products = (read.double() - ZERO) @ self.weight.double().T
+        return (products * self.scale).float()
+
+
+def rounded_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """(out, in) int8 and (out,) float32 scales."""
+    scale = _scale(weight)
+    return (weight / scale).round().to(torch.int8).contiguous(), scale.squeeze(-1)
+
+
+def rounded_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(..., in) uint8 with ``ZERO`` for zero, and (..., 1) float32 scales."""
+    scale = _scale(x)
+    return (x / scale).add_(ZERO + 0.5).to(torch.uint8), scale
+
+
+def _scale(x: Tensor) -> Tensor:
+    """(..., 1) float32; of zeros the smallest there is, over which zero is zero."""
+    largest = x.abs().amax(-1, keepdim=True).float()
+    return largest.clamp_(min=SMALLEST).div_(LARGEST)
+
+
+def use_int8(model: Any) -> Any:
+    """The model, its linear layers (GPT-2's are transposed) in eight bits; their other weights are let go."""
+    for parent in list(model.modules()):
+        for name, layer in list(parent.named_children()):
+            if type(layer) is nn.Linear:
+                setattr(parent, name, Int8Linear(layer.weight, layer.bias))
+            elif type(layer) is Conv1D:
+                setattr(parent, name, Int8Linear(layer.weight.T, layer.bias))
+    return model
+
+
+def _packed(weight: Tensor) -> Tensor | None:
+    """The weight as oneDNN reads it; None where its products would not be exact, or are not offered."""
+    if not native_int8() or not hasattr(torch.ops.onednn, "qlinear_pointwise"):
+        return None
+    packed: Tensor = torch.ops.onednn.qlinear_prepack(weight, None)
+    return packed

@@ -1,0 +1,168 @@
+"""From text to the three parts of a prompt, for any Hugging Face tokenizer.
+
+Passages and questions are data: a special token spelled out in them is read as the letters it is made of, so
+that no document can open or close a chat turn.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from mixrag.config.prompt_template import PromptTemplate
+from mixrag.corpus.passage import Passage
+from mixrag.errors import QuestionError
+from mixrag.generator.protocol import Prompt, Shortened
+
+_SENTINEL = "\u2063mixrag\u2063"
+
+
+@dataclass(frozen=True)
+class PromptTokenizer:
+    """A tokenizer, a template, and the number of tokens that prompt and answer may have together."""
+
+    tokenizer: Any
+    template: PromptTemplate
+    context_size: int
+    keep_suffix: bool
+    """Encoders of seq2seq models read a closing special token; a causal prompt must stay open."""
+
+    def prompt(self, question: str, passages: Sequence[Passage], reserve: int) -> Prompt:
+        """Tokenise the three parts; passages share what header, question and answer leave of the context.
+
+        Raises:
+            QuestionError: header, question and answer alone exceed the context.
+        """
+        before, after = self._frame
+        template = self.template
+        header = before + self._plain(template.header if passages else template.header_without_passage)
+        asked = self._plain(template.question_text(question)) + after
+        room = self.context_size - reserve - len(header) - len(asked)
+        if room < 0:
+            raise QuestionError(
+                f"question, prompt text and {reserve} tokens of answer within {self.context_size} tokens",
+                f"{len(asked)} tokens of question and {len(header)} of prompt text",
+                "shorten the question, lower --max-tokens or choose a model with a longer context",
+            )
+        parts, shortened = self._fit(passages, room)
+        return Prompt(tuple(header), tuple(token for part in parts for token in part), tuple(asked), shortened)
+
+    def prompt_text(self, prompt: Prompt) -> str:
+        """The text of a prompt, special tokens spelled out."""
+        return str(self.tokenizer.decode(list(prompt.tokens), clean_up_tokenization_spaces=False))
+
+    def answer_tokens(self, answer: str, stop: int) -> tuple[int, ...]:
+        """An answer's ids with the stop token; in running text a space parts it from the prompt."""
+        return (*self._plain(self._separator + answer), stop)
+
+    def text(self, tokens: Sequence[int], stop_tokens: Set[int]) -> str:
+        """The text of answer ids without special tokens, and without the space that parts it from the prompt."""
+        written = [token for token in tokens if token not in stop_tokens]
+        text: str = self.tokenizer.decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text.removeprefix(self._separator)
+
+    def turn_end(self, stop_tokens: Set[int]) -> int | None:
+        """The token that the chat format writes behind an assistant's message; None where it has none.
+
+        It is one of the stop tokens, or an added token that the model was not declared to stop at.
+        """
+        if not self._in_chat:
+            return None
+        messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _SENTINEL}]
+        rendered = self.tokenizer.apply_chat_template(messages, tokenize=False)
+        ids = self._trusted(rendered.partition(_SENTINEL)[2])
+        known = stop_tokens | self.tokenizer.added_tokens_decoder.keys()
+        return ids[0] if ids and ids[0] in known else None
+
+    @cached_property
+    def _in_chat(self) -> bool:
+        return self.template.chat and bool(getattr(self.tokenizer, "chat_template", None))
+
+    @cached_property
+    def _separator(self) -> str:
+        """What parts an answer from the prompt in one running text."""
+        apart = self._in_chat or self.keep_suffix or self.template.question[-1:].isspace()
+        first = self.tokenizer.convert_ids_to_tokens(self._trusted("a"))[0]
+        # SentencePiece puts a space before every text by itself.
+        return "" if apart or first.startswith("\u2581") else " "
+
+    @cached_property
+    def _frame(self) -> tuple[list[int], list[int]]:
+        """Trusted ids before and behind the user's text: chat format or the tokenizer's special tokens."""
+        if self._in_chat:
+            message = [{"role": "user", "content": _SENTINEL}]
+            rendered = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+            before, _, after = rendered.partition(_SENTINEL)
+            return self._trusted(before), self._trusted(after)
+        return self._special_ends
+
+    @cached_property
+    def _special_ends(self) -> tuple[list[int], list[int]]:
+        bare = self._trusted("a")
+        full = list(self.tokenizer("a").input_ids)
+        starts = [i for i in range(len(full)) if full[i : i + len(bare)] == bare]
+        if not starts:
+            return [], []
+        suffix = full[starts[0] + len(bare) :]
+        return full[: starts[0]], suffix if self.keep_suffix else []
+
+    def _trusted(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def _plain(self, text: str) -> list[int]:
+        pieces = [text] if self._inside_marker is None else self._inside_marker.split(text)
+        encoded = (
+            self.tokenizer(p, add_special_tokens=False, split_special_tokens=True).input_ids for p in pieces
+        )
+        return [token for ids in encoded for token in ids]
+
+    @cached_property
+    def _inside_marker(self) -> re.Pattern[str] | None:
+        """The place behind the first letter of a marker, where a text is cut to keep the marker letters.
+
+        Chat formats may be built of added tokens that are not declared special, which the tokenizer's own
+        switch (split_special_tokens) leaves in one piece.
+        """
+        added = self.tokenizer.added_tokens_decoder.values()
+        ordinary = {str(token) for token in added if not token.special}
+        markers = sorted(token for token in ordinary if len(token) > 1 and not token.isspace())
+        places = [f"(?<={re.escape(marker[0])})(?={re.escape(marker[1:])})" for marker in markers]
+        return re.compile("|".join(places)) if places else None
+
+    def _fit(self, passages: Sequence[Passage], room: int) -> tuple[list[list[int]], tuple[Shortened, ...]]:
+        bodies, endings = [], []
+        for passage in passages:
+            body, ending = self.template.passage_text(passage.title, passage.text)
+            bodies.append(self._plain(body))
+            endings.append(self._plain(ending))
+        room -= sum(len(ending) for ending in endings)
+        limit = fair_limit([len(body) for body in bodies], max(0, room))
+        if limit == 0:
+            endings = [[] for _ in passages]
+        shortened = tuple(
+            Shortened(passage.id, limit, len(body))
+            for passage, body in zip(passages, bodies, strict=True)
+            if len(body) > limit
+        )
+        return [body[:limit] + ending for body, ending in zip(bodies, endings, strict=True)], shortened
+
+
+def fair_limit(lengths: Sequence[int], room: int) -> int:
+    """The largest length to which all may be cut so that their sum fits into ``room``.
+
+    Only the longest are cut, and to the same length.
+
+    Example:
+        >>> fair_limit([10, 50, 90], 100)
+        45
+    """
+    left = room
+    for done, length in enumerate(sorted(lengths)):
+        share = left // (len(lengths) - done)
+        if length > share:
+            return share
+        left -= length
+    return max(lengths, default=0)

@@ -1,0 +1,1 @@
+"""From components and their likelihoods to an answer: the mixture, decoders, batches, pruning."""

@@ -1,0 +1,287 @@
+"""Mixture: components, their log prior, and everything that follows from the likelihoods of an answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from mixrag.corpus.passage import Passage
+from mixrag.generator.protocol import Branches, Generator, Prompt
+from mixrag.probability import (
+    is_certainly_best,
+    leading,
+    log_answer_likelihood,
+    log_leave_one_out,
+    log_marginal,
+    log_mix,
+    log_normalise,
+    log_posterior,
+    log_predictive_weights,
+    log_smoothing,
+    log_sum,
+    log_transition,
+    log_truncation_bracket,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One prompt of the mixture and the passages it holds; none in the null component."""
+
+    passages: tuple[Passage, ...]
+    prompt: Prompt
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """p(y | x) = Σ_j π_j p(y | x, z_j), with a switch; shapes are K components, T tokens, V vocabulary."""
+
+    generator: Generator
+    question: str
+    components: tuple[Component, ...]
+    log_prior: Tensor
+    """(K,) float64. Its total is one under the top-k normaliser, and 1-ε under the full one."""
+    switch: float
+    outside: float | None
+    """ε: prior mass, under the full normaliser, of the components left out; None where it is unknown, or where
+    a component kept is none of the full mixture's (a group cut short by k)."""
+    reserve: int = 64
+    """Tokens of the context that the prompts leave to an answer."""
+
+    def score(self, answer: str) -> ScoredAnswer:
+        """Likelihoods of a given answer and its end, in one pass over all components."""
+        return self.score_tokens(self.generator.answer_tokens(answer))
+
+    def score_tokens(self, tokens: Sequence[int]) -> ScoredAnswer:
+        """As ``score``, for answer token ids (T,)."""
+        prompts = [component.prompt for component in self.components]
+        return ScoredAnswer(self, tuple(tokens), self.generator.log_likelihood(prompts, tokens).double().cpu())
+
+    def log_prob(self, answer: str) -> float:
+        """log p(answer | question), in nats, the end of the answer included."""
+        return self.score(answer).log_prob
+
+    def posterior(self, answer: str) -> Tensor:
+        """(K,) p(z_j | x, y) at switch 0; else the expected share of the tokens that component j wrote."""
+        return self.score(answer).posterior
+
+    def predictive(self, answer: str = "") -> Tensor:
+        """(V,) log p(next token | question, answer so far)."""
+        tokens = self.generator.answer_tokens(answer)[:-1] if answer else ()
+        state = DecodingState.start(self)
+        for token in tokens:
+            state = state.advance(torch.tensor([0]), torch.tensor([token]))
+        return state.log_mixed()[0]
+
+    def alone(self, component: int) -> Mixture:
+        """The mixture of one component, with prior one: what this passage by itself would answer."""
+        return replace(
+            self,
+            components=(self.components[component],),
+            log_prior=torch.zeros(1, dtype=self.log_prior.dtype),
+            outside=None,
+        )
+
+
+@dataclass(frozen=True)
+class ScoredAnswer:
+    """An answer with its likelihood under every component; all else is derived, without the model."""
+
+    mixture: Mixture
+    tokens: tuple[int, ...]
+    """The T tokens scored; the last ends the answer, unless it was cut off."""
+    log_likelihood: Tensor
+    """(K, T) log p(y_t | x, z_j, y_<t)."""
+
+    @property
+    def text(self) -> str:
+        """The answer without its stop token."""
+        return self.mixture.generator.text(self.tokens)
+
+    @property
+    def finished(self) -> bool:
+        """False where the answer was cut off before it ended."""
+        return bool(self.tokens) and self.tokens[-1] in self.mixture.generator.stop_tokens
+
+    @cached_property
+    def log_prob(self) -> float:
+        """log p(y | x) in nats; under the full normaliser with k < M, its part over the components kept."""
+        return float(log_marginal(self.mixture.log_prior, self.log_likelihood, self.mixture.switch))
+
+    @cached_property
+    def token_log_probs(self) -> Tensor:
+        """(T,) log p(y_t | x, y_<t); they add up to ``log_prob``."""
+        weights = log_predictive_weights(self.mixture.log_prior, self.log_likelihood, self.mixture.switch)
+        return log_sum(weights[:, :-1] + self.log_likelihood, 0)
+
+    @cached_property
+    def responsibilities(self) -> Tensor:
+        """(K, T) p(z_t = j | x, y): which component wrote each token, given the whole answer."""
+        return log_smoothing(self.mixture.log_prior, self.log_likelihood, self.mixture.switch).exp()
+
+    @cached_property
+    def posterior(self) -> Tensor:
+        """(K,) p(z_j | x, y) at switch 0; else the expected share of the tokens that component j wrote."""
+        return log_posterior(self.mixture.log_prior, self.log_likelihood, self.mixture.switch).exp()
+
+    @cached_property
+    def log_leave_one_out(self) -> Tensor:
+        """(K,) log p(y | x) had component j not been there, the others' prior divided by 1 - π_j."""
+        return log_leave_one_out(self.mixture.log_prior, self.log_likelihood, self.mixture.switch)
+
+    @cached_property
+    def log_component(self) -> Tensor:
+        """(K,) log p(y | x, z_j): the whole answer under each component alone."""
+        return log_answer_likelihood(self.log_likelihood)
+
+    @cached_property
+    def log_bracket(self) -> tuple[float, float] | None:
+        """Bounds on the full mixture's log p(y | x) over all M passages; None where ε is unknown.
+
+        The kept passages' part under the full prior, and that part plus all that the others could add.
+        """
+        outside = self.mixture.outside
+        if outside is None:
+            return None
+        lower, upper = log_truncation_bracket(self._log_kept, outside, self.mixture.switch, len(self.tokens))
+        return float(lower), float(upper)
+
+    def certainly_beats(self, other: ScoredAnswer) -> bool:
+        """True where this answer is more probable than ``other`` also in the full mixture (bounds.py)."""
+        outside = self.mixture.outside
+        if outside is None:
+            return False
+        length = max(len(self.tokens), len(other.tokens))
+        lead = is_certainly_best(self._log_kept, other._log_kept, outside, self.mixture.switch, length)
+        return bool(lead)
+
+    @cached_property
+    def _log_kept(self) -> Tensor:
+        """Log marginal under the components' share of the full prior, whichever normaliser is shown."""
+        kept = torch.tensor(1.0 - (self.mixture.outside or 0.0), dtype=torch.float64).log()
+        log_prior = log_normalise(self.mixture.log_prior, -1) + kept
+        return log_marginal(log_prior, self.log_likelihood, self.mixture.switch)
+
+
+@dataclass(frozen=True)
+class DecodingState:
+    """W answers being written side by side: K rows of the model for each, and its filtered weights."""
+
+    mixture: Mixture
+    branches: Branches
+    """Rows in the order (W, K)."""
+    log_weights: Tensor
+    """(W, K) log p(z = j | x, y so far): what mixes the next token."""
+    log_prior: Tensor
+    """(K,) of the components that are followed, K of them; its total stays that of the mixture."""
+
+    @classmethod
+    def start(cls, mixture: Mixture) -> DecodingState:
+        """One empty answer; the model reads all prompts as one batch."""
+        branches = mixture.generator.start([component.prompt for component in mixture.components])
+        log_prior = mixture.log_prior.to(branches.log_probs.device)
+        return cls(mixture, branches, log_prior[None], log_prior)
+
+    def log_probs(self) -> Tensor:
+        """(W, K, V) log p(next token | x, z_j, answer so far)."""
+        rows: Tensor = self.branches.log_probs.unflatten(0, self.log_weights.shape)
+        return rows.to(self.log_weights.dtype)
+
+    def log_mixed(self) -> Tensor:
+        """(W, V) log p(next token | x, answer so far)."""
+        return log_mix(self.log_weights, self.log_probs())
+
+    def leading(self, log_before: Tensor, count: int, never: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The ``count`` most probable continuations of W answers with log-probabilities ``log_before`` (W,).
+
+        The tokens ``never`` (N,) are left out, and what is impossible. Returns (C,) log-probabilities of the
+        continued answers, most probable first, which answers they continue, and by which tokens.
+        """
+        rows: Tensor = self.branches.log_probs.unflatten(0, self.log_weights.shape)
+        size = rows.shape[-1]
+        values, places = leading(log_before, self.log_weights, rows, min(count, len(rows) * size), never)
+        possible = values > -math.inf
+        return values[possible], places[possible] // size, places[possible] % size
+
+    def likelihood(self, answers: Tensor, tokens: Tensor) -> Tensor:
+        """(W', K) log p(token | x, z_j, answer so far) for chosen answers (W',) and their tokens (W',)."""
+        rows: Tensor = self.branches.log_probs.unflatten(0, self.log_weights.shape)
+        return rows[answers, :, tokens].to(self.log_weights.dtype)
+
+    def filtered(self, answers: Tensor, tokens: Tensor) -> Tensor:
+        """(W', K) log p(z = j | x, answer so far with its new token): Bayes' rule."""
+        return log_normalise(self.log_weights[answers] + self.likelihood(answers, tokens), -1)
+
+    def later_weights(self, answers: Tensor, tokens: Tensor) -> Tensor:
+        """(W', K) what mixes the token after these: as ``filtered``, then re-drawn with probability ρ."""
+        return log_transition(self.filtered(answers, tokens), self.log_prior, self.mixture.switch)
+
+    def advance(self, answers: Tensor, tokens: Tensor) -> DecodingState:
+        """Continue the answers ``answers`` (W',), by one token each (W',)."""
+        device, size = self.log_weights.device, self.log_weights.shape[1]
+        answers, tokens = answers.to(device), tokens.to(device)
+        weights = self.later_weights(answers, tokens)
+        rows = (answers[:, None] * size + torch.arange(size, device=device)).flatten()
+        branches = self.branches.advance(rows, tokens.repeat_interleave(size))
+        return DecodingState(self.mixture, branches, weights, self.log_prior)
+
+    def only(self, components: Tensor, branches: Branches) -> DecodingState:
+        """Follow some components (K',) of one answer alone, with their rows; weights as between themselves."""
+        total = log_sum(self.log_prior, 0)
+        log_prior = log_normalise(self.log_prior[components], 0) + total
+        weights = log_normalise(self.log_weights[:, components], -1)
+        return DecodingState(self.mixture, branches, weights, log_prior)
+
+
+def condition(
+    generator: Generator,
+    question: str,
+    passages: Sequence[Passage],
+    log_prior: Tensor,
+    *,
+    log_null: float | Tensor | None = None,
+    outside: float | None = None,
+    group: int | None = 1,
+    switch: float = 0.0,
+    reserve: int = 64,
+) -> Mixture:
+    """Build the mixture over passages (K,) and their log prior (K,), best first.
+
+    Args:
+        generator: the language model.
+        question: the question x.
+        passages: the passages z; none leaves the null component alone, the closed-book model.
+        log_prior: their log p(z | x).
+        log_null: log prior of the null component; None for no such component.
+        outside: prior mass of passages not among these, under the full normaliser, where known.
+        group: passages in one component, whose prior is the sum of its members'; None puts all into one.
+        switch: ρ.
+        reserve: tokens of the context left to the answer.
+
+    Raises:
+        QuestionError: the question does not fit into the context.
+    """
+    size = max(1, len(passages)) if group is None else group
+    tuples = [tuple(passages[i : i + size]) for i in range(0, len(passages), size)]
+    if log_null is not None or not tuples:
+        tuples.append(())
+    priors = component_log_prior(log_prior, log_null, group)
+    components = tuple(Component(each, generator.prompt(question, each, reserve)) for each in tuples)
+    # With 0 < ε, a last group that k cut short (or one group of all k) would be larger in the full mixture.
+    complete = outside == 0.0 or (group is not None and len(passages) % size == 0)
+    known = outside if complete else None
+    return Mixture(generator, question, components, priors, switch, known, reserve)
+
+
+def component_log_prior(log_prior: Tensor, log_null: float | Tensor | None, group: int | None) -> Tensor:
+    """(K,) log prior of the components that passages with this log prior (k,) make; see ``condition``."""
+    size = max(1, len(log_prior)) if group is None else group
+    priors = [log_sum(log_prior[i : i + size].double(), 0) for i in range(0, len(log_prior), size)]
+    if log_null is not None or not priors:
+        priors.append(torch.as_tensor(0.0 if log_null is None else log_null, dtype=torch.float64))
+    return torch.stack(priors)

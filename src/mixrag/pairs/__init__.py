@@ -1,0 +1,1 @@
+"""Pairs of a question and its answers: formats, SQuAD normalisation, text matching."""

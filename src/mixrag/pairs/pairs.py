@@ -1,0 +1,266 @@
+"""Question-answer pairs: what training learns from and evaluation scores against.
+
+A file holds one JSON object a line: ``{"question", "answers": [...], "doc", "where": {...}}``. A string or a list
+under "answer" (as in NQ-open) does as well as a list under "answers"; "doc" and "where" may be missing, and other
+keys are ignored. A file of one JSON object with "data" is read as SQuAD's (``squad.py``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mixrag.errors import PairsError
+from mixrag.pairs.squad import squad_rows
+
+T = TypeVar("T")
+_FORM = '{"question": "...", "answers": ["..."], "doc": "FILE"} on every line'
+_MEND = "correct or remove this line"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A question and the answers that are right. Equality is that of the content, wherever it was read."""
+
+    question: str
+    answers: tuple[str, ...]
+    """Distinct gold answers in the order of the file, at least one."""
+    document: str | None = None
+    """File or record that holds the answer ("doc" in the file); None where it is not known."""
+    where: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Only passages whose document has these metadata can answer; empty: any."""
+    source: str = field(default="", compare=False)
+    """"FILE:LINE", for messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """What files of pairs gave."""
+
+    pairs: tuple[Pair, ...]
+    """In the order of the files, at least one."""
+    notices: tuple[str, ...]
+    """What was done to the pairs, one line each."""
+
+
+def read_pairs(paths: Sequence[Path]) -> Pairs:
+    """Read JSONL files of pairs (UTF-8; blank lines are ignored).
+
+    Pairs of one question, document and filter become one with the answers of all.
+
+    Raises:
+        PairsError: a file cannot be read, a line is no pair, or there is no pair at all.
+    """
+    files = [_read_file(path) for path in paths]
+    read = [pair for pairs, _ in files for pair in pairs]
+    if not read:
+        found = f"none in {', '.join(map(shown_name, paths)) or 'no file'}"
+        raise PairsError("at least one question-answer pair", found, f"write {_FORM}")
+    merged = _merge(read)
+    fewer = len(read) - len(merged)
+    notices = [notice for _, some in files for notice in some]
+    notices += [f"{fewer} of {len(read)} pairs repeat a question and were merged with it"] if fewer else []
+    return Pairs(tuple(merged), tuple(notices))
+
+
+def split_pairs(pairs: Sequence[Pair], share: float, seed: int) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
+    """Hold out about ``share`` of the pairs: (train, dev), neither of them empty.
+
+    Where every pair names its document, whole documents are held out, else whole questions: nothing that the
+    dev pairs ask about is on both sides. The result is a function of the set of pairs and the seed.
+
+    Raises:
+        PairsError: ``share`` is not between 0 and 1, or there is but one document (or question) to split.
+    """
+    if not 0 < share < 1:
+        raise PairsError("a held-out share between 0 and 1", f"{share}", "hold out 0.2, say")
+    by_document = all(pair.document is not None for pair in pairs)
+    groups: dict[str, list[Pair]] = defaultdict(list)
+    for pair in sorted(pairs, key=_content):
+        groups[(by_document and pair.document) or _spaced(pair.question)].append(pair)
+    if len(groups) < 2:
+        noun = "documents" if by_document else "questions"
+        remedy = "add pairs, or give held-out pairs in a file of their own"
+        raise PairsError(f"pairs on at least 2 {noun} to hold some out", f"{len(groups)}", remedy)
+    held = _held_out({name: len(group) for name, group in groups.items()}, share * len(pairs), seed)
+    train = tuple(pair for name, group in groups.items() if name not in held for pair in group)
+    return train, tuple(pair for name, group in groups.items() if name in held for pair in group)
+
+
+def sample(items: Sequence[T], count: int, seed: int) -> list[T]:
+    """At most ``count`` of the pairs (or whatever it is), chosen by the seed, in their order."""
+    chosen = sorted(random.Random(seed).sample(range(len(items)), min(count, len(items))))
+    return [items[i] for i in chosen]
+
+
+def digest(pairs: Sequence[Pair]) -> str:
+    """SHA-256 (hexadecimal) of the pairs and their order, wherever they were read: equal pairs, equal digest."""
+    return hashlib.sha256("\n".join(map(_content, pairs)).encode()).hexdigest()
+
+
+def as_lines(pairs: Sequence[Pair]) -> str:
+    """The pairs as ``read_pairs`` reads them, one JSON object a line."""
+    return "".join(json.dumps(_row(pair), ensure_ascii=False) + "\n" for pair in pairs)
+
+
+def _row(pair: Pair) -> dict[str, Any]:
+    row = {
+        "question": pair.question,
+        "answers": list(pair.answers),
+        "doc": pair.document,
+        "where": dict(pair.where),
+    }
+    return {key: value for key, value in row.items() if value}
+
+
+def _content(pair: Pair) -> str:
+    where = sorted(pair.where.items())
+    return json.dumps([pair.document, pair.question, where, pair.answers], ensure_ascii=False)
+
+
+def _held_out(sizes: Mapping[str, int], wanted: float, seed: int) -> set[str]:
+    """Groups in a random order, each taken where it brings the number of pairs closer to ``wanted``."""
+    order = sorted(sizes, key=lambda name: hashlib.sha256(f"{seed}\n{name}".encode()).digest())
+    held, count, total = set[str](), 0, sum(sizes.values())
+    for name in order:
+        after = count + sizes[name]
+        if after < total and abs(after - wanted) < abs(count - wanted):
+            held.add(name)
+            count = after
+    return held or {min(order, key=lambda name: sizes[name])}
+
+
+def _merge(pairs: Sequence[Pair]) -> list[Pair]:
+    groups: dict[tuple[Any, ...], list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        groups[_spaced(pair.question), pair.document, tuple(sorted(pair.where.items()))].append(pair)
+    return [replace(same[0], answers=_distinct([a for p in same for a in p.answers])) for same in groups.values()]
+
+
+def _distinct(answers: Sequence[str]) -> tuple[str, ...]:
+    """Answers that are not blank, in order; of those that differ in white space alone, the first."""
+    first: dict[str, str] = {}
+    for answer in answers:
+        first.setdefault(_spaced(answer), answer.strip())
+    return tuple(answer for spaced, answer in first.items() if spaced)
+
+
+def _spaced(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _read_file(path: Path) -> tuple[list[Pair], list[str]]:
+    """Pairs and notices of a file."""
+    text = _text(path)
+    data = _squad(text)
+    if data is None:
+        # Not splitlines: a JSON string may hold U+2028 and the like as they are.
+        lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        return [_Line(f"{shown_name(path)}:{number}").pair(line) for number, line in lines], []
+    rows, unanswerable = squad_rows(data, shown_name(path))
+    notice = f"{unanswerable} questions of {shown_name(path)} have no answer and were left out"
+    return [_Line(source).pair_of(row) for source, row in rows], [notice] if unanswerable else []
+
+
+def _squad(text: str) -> Any:
+    """The "data" of a file that is one JSON object with that key; None for any other file."""
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return whole.get("data") if isinstance(whole, dict) and "question" not in whole else None
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        found = f"{shown_name(path)}: {error.strerror or error}"
+        raise PairsError("a file of question-answer pairs", found, "check the path") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = 1 + error.object.count(b"\n", 0, error.start)
+        found = f"{shown_name(path)}:{line}: byte 0x{error.object[error.start]:02x}"
+        raise PairsError("pairs in UTF-8", found, "save the file as UTF-8") from error
+
+
+def shown_name(path: Path) -> str:
+    """A path that can be printed on one line, whatever bytes its name has."""
+    text = str(path).encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One line of a file, which every message names."""
+
+    source: str
+
+    def pair(self, line: str) -> Pair:
+        return self.pair_of(self._row(line))
+
+    def pair_of(self, row: Mapping[str, Any]) -> Pair:
+        document, where = row.get("doc"), row.get("where")
+        return Pair(
+            question=self._question(row.get("question")),
+            answers=self._answers(row),
+            document=None if document is None else self._string("doc", document).strip() or None,
+            where={} if where is None else self._where(where),
+            source=self.source,
+        )
+
+    def _row(self, line: str) -> dict[str, Any]:
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise self._error(f"one JSON object a line, {_FORM}", f"{error.msg}, column {error.colno}") from error
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
+            raise self._error(f"one JSON object a line, {_FORM}", type(error).__name__) from error
+        if not isinstance(row, dict):
+            raise self._error(f"a JSON object, {_FORM}", _kind(row))
+        return row
+
+    def _question(self, value: Any) -> str:
+        question = self._string("question", value).strip()
+        if not question:
+            raise self._error('a "question"', "an empty one")
+        return question
+
+    def _answers(self, row: Mapping[str, Any]) -> tuple[str, ...]:
+        listed = row.get("answers")
+        if listed is not None and not isinstance(listed, list):
+            raise self._error('"answers" to be a list of strings', _kind(listed))
+        also = row.get("answer")
+        single = also if isinstance(also, list) else [] if also is None else [also]
+        single = [self._string("answer", each) for each in single]
+        distinct = _distinct([*single, *(self._string("answers", each) for each in listed or [])])
+        if not distinct:
+            raise self._error('an answer under "answers"', "none")
+        return distinct
+
+    def _where(self, value: Any) -> dict[str, str]:
+        if not isinstance(value, dict):
+            raise self._error('"where" to be an object of strings', _kind(value))
+        return {self._string("where", key): self._string("where", each) for key, each in sorted(value.items())}
+
+    def _string(self, name: str, value: Any) -> str:
+        if not isinstance(value, str):
+            raise self._error(f'strings under "{name}"', "nothing" if value is None else _kind(value))
+        if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+            raise self._error(f'text under "{name}"', "a NUL or half a surrogate pair")
+        return value
+
+    def _error(self, expected: str, found: str) -> PairsError:
+        return PairsError(expected, f"{self.source}: {found}", _MEND)
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,1 @@
+"""p(passage | question): encoders, index, retriever."""

@@ -1,0 +1,65 @@
+"""Exact search: every inner product is computed. The reference for every other index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mixrag.retrieval.index.protocol import Hits, Rows, Vectors
+
+
+@dataclass(frozen=True)
+class ExactIndex:
+    """Row ids (M,) and vectors (M, D), kept as they are."""
+
+    rows: Rows
+    vectors: Vectors
+
+    @property
+    def description(self) -> str:
+        """See ``Index.description``."""
+        return f"exact search over {len(self)} passages"
+
+    def __len__(self) -> int:
+        """M."""
+        return len(self.rows)
+
+    def search(self, question: Vectors, k: int, allowed: Rows | None = None) -> Hits:
+        """See ``Index.search``; equal inner products are ordered by row id."""
+        rows, scores = self._scores(question, allowed)
+        return best_of(rows, scores, k)
+
+    def log_normaliser(self, question: Vectors, temperature: float, allowed: Rows | None = None) -> float:
+        """See ``Index.log_normaliser``; always computed. -inf without passages."""
+        _, scores = self._scores(question, allowed)
+        if len(scores) == 0:
+            return -np.inf
+        logits = scores.astype(np.float64) / temperature
+        peak = logits.max()
+        return float(peak + np.log(np.exp(logits - peak).sum()))
+
+    def log_normaliser_bounds(self, question: Vectors, temperature: float) -> tuple[float, float]:
+        """See ``Index.log_normaliser_bounds``; both are the value."""
+        exact = self.log_normaliser(question, temperature)
+        return exact, exact
+
+    def _scores(self, question: Vectors, allowed: Rows | None) -> tuple[Rows, Vectors]:
+        if allowed is None:
+            return self.rows, self.vectors @ question
+        chosen = np.isin(self.rows, allowed)
+        return self.rows[chosen], self.vectors[chosen] @ question
+
+
+def best_of(rows: Rows, scores: Vectors, k: int) -> Hits:
+    """The k largest of the scores (N,), equal ones ordered by row id."""
+    best = np.lexsort((rows, -scores))[:k] if k >= len(rows) else _largest(rows, scores, k)
+    return Hits(rows[best], scores[best])
+
+
+def _largest(rows: Rows, scores: Vectors, k: int) -> Rows:
+    # Everything that ties with the k-th is kept until the order by row id decides.
+    threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
+    candidates = np.flatnonzero(scores >= threshold)
+    order = np.lexsort((rows[candidates], -scores[candidates]))
+    return candidates[order][:k]

@@ -1,0 +1,130 @@
+"""What is trained on what, and whose folder it is: a folder belongs to one run and refuses another."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mixrag.answers.pipeline import Pipeline
+from mixrag.config.bundle import NO_ADAPTER
+from mixrag.config.default_models import packaged_reader
+from mixrag.config.model_config import ModelConfig
+from mixrag.errors import CheckpointError, TrainingError
+from mixrag.generator import PromptTemplate
+from mixrag.generator.adapter import WEIGHTS
+from mixrag.generator.loading import default_prompt
+from mixrag.pairs.pairs import Pair, digest
+from mixrag.training.settings import TrainingSettings
+from mixrag.utils.files import model_digest, write_whole
+
+RECORD = "run.json"
+"""What the folder's run was made of; see ``fingerprint``."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What is trained on what: the request of one run."""
+
+    rag: Pipeline
+    """The store, the models to start from, and the mixture's settings."""
+    pairs: tuple[Pair, ...]
+    dev: tuple[Pair, ...]
+    settings: TrainingSettings
+    folder: Path
+    passages_first: bool = False
+    """Before the pairs, learn the store's passages as plain text (the closed-book baseline)."""
+
+
+def fingerprint(trainee: RunSpec) -> dict[str, str]:
+    """What makes two runs the same, by name; a checkpoint of another is refused."""
+    rag, models = trainee.rag, trainee.rag.models
+    store = rag.store.encoder
+    return {
+        "language model": model_digest(models.generator),
+        "adapter to start from": model_digest(starting_adapter(models)),
+        "prompt": json.dumps(asdict(starting_prompt(models)), sort_keys=True),
+        "encoder": store.fingerprint if store else "none",
+        "question encoder": model_digest(models.question_encoder),
+        "store": rag.store.digest(),
+        "training pairs": digest(trainee.pairs),
+        "dev pairs": digest(trainee.dev) if trainee.dev else "none",
+        "mixture settings": json.dumps(_jsonable(rag.settings), sort_keys=True),
+        "training settings": json.dumps(asdict(trainee.settings), sort_keys=True),
+        "passages first": str(trainee.passages_first),
+    }
+
+
+def starting_adapter(models: ModelConfig) -> Path | None:
+    """The adapter that a run starts from: the one given, or the packaged reader of the packaged model."""
+    if models.adapter is not None:
+        return None if str(models.adapter) == NO_ADAPTER else Path(models.adapter).expanduser()
+    return packaged_reader() if models.generator is None else None
+
+
+def starting_prompt(models: ModelConfig) -> PromptTemplate:
+    """The prompt that training goes on with: the one given, or that of the reader it starts from."""
+    return models.prompt or default_prompt(models.generator, models.adapter)
+
+
+def shown_adapter(adapter: Path | None) -> str:
+    """What an adapter is called; the packaged reader by its content, since where it lies says nothing."""
+    if adapter is None:
+        return NO_ADAPTER
+    if adapter != packaged_reader():
+        return str(adapter)
+    return f"the packaged reader ({hashlib.sha256((adapter / WEIGHTS).read_bytes()).hexdigest()[:16]})"
+
+
+def refuse_other(folder: Path, wanted: Mapping[str, str]) -> None:
+    """Refuse a folder that holds something else.
+
+    Raises:
+        CheckpointError: it is not empty and not of this run.
+    """
+    record = folder / RECORD
+    if record.exists():
+        found = _recorded(record)
+        differs = [name for name in wanted if found.get(name) != wanted[name]]
+        if differs:
+            raise CheckpointError(
+                f"the run that {folder} was made for", f"another {', '.join(differs)}", "give another --out"
+            )
+    elif _in_use(folder):
+        raise CheckpointError("an empty or new folder", f"files in {folder}", "give another --out")
+
+
+def claim(folder: Path, wanted: Mapping[str, str], accelerator: Any) -> None:
+    """Write down whose folder it is, once nothing can be refused any more."""
+    try:
+        if accelerator.is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / RECORD, json.dumps(dict(wanted), indent=1).encode())
+    except OSError as error:
+        raise TrainingError(f"a folder to write to at {folder}", str(error), "give another --out") from error
+    accelerator.wait_for_everyone()
+
+
+def _in_use(folder: Path) -> bool:
+    """True where there is anything but the half-written record of a killed run."""
+    try:
+        return folder.exists() and any(path.name != f".{RECORD}-writing" for path in folder.iterdir())
+    except OSError as error:  # a file, or a folder that cannot be read
+        raise TrainingError(f"a folder to write to at {folder}", str(error), "give another --out") from error
+
+
+def _recorded(record: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"the record of a run in {record}", str(error), "give another --out") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _jsonable(settings: Any) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in type(settings).__dataclass_fields__ if name != "where"} | {
+        "where": dict(settings.where)
+    }

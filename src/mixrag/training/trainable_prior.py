@@ -1,0 +1,284 @@
+"""p(z | x) with a gradient: the retriever of ``mixrag.retrieval.retriever`` over a corpus held in memory.
+
+The passages' vectors are constants (or trained too, and rebuilt now and then); the question's vector, the
+temperature and the null component's score are what is learnt. Every inner product is computed, so the
+candidates are those of exact search.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mixrag.config.settings import Settings
+from mixrag.corpus import Passage, Store
+from mixrag.errors import StoreEmptyError
+from mixrag.probability import log_sum
+from mixrag.retrieval.encoders.sentence import SentenceEncoder
+from mixrag.training.examples import Example
+from mixrag.training.settings import Part
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The k passages of one question, best first."""
+
+    positions: Tensor
+    """(K,) rows of the vector matrix."""
+    passages: tuple[Passage, ...]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """log p(z | x) over the candidates of one question, with gradient."""
+
+    log_prior: Tensor
+    """(K,) float64."""
+    log_null: Tensor | None
+    """Log prior of the null component, where there is one."""
+
+
+@dataclass(frozen=True)
+class _Lexical:
+    """log of the softmax over BM25 scores: its support and values there."""
+
+    positions: Tensor
+    log_probs: Tensor
+
+
+@dataclass(frozen=True)
+class Staleness:
+    """How far the index lags behind the encoder that is being trained."""
+
+    steps: int
+    """Optimizer steps since the index was built."""
+    shift: float
+    """Mean |change| of the candidates' logits d(z)·q(x)/T since then."""
+
+
+class TrainablePrior:
+    """The retriever under training."""
+
+    def __init__(self, store: Store, encoder: SentenceEncoder, settings: Settings, parts: frozenset[Part]) -> None:
+        rows, vectors = store.vectors()
+        if len(rows) == 0:
+            raise StoreEmptyError("passages in the store", "none", "index documents first: mixrag index PATH")
+        self.store, self.settings, self.parts = store, settings, parts
+        # A copy of the weights in bfloat16 would stay behind those that are trained.
+        encoder = replace(encoder, dtype="float32") if "encoder" in parts else encoder
+        self.encoder = _separate(encoder) if "question-encoder" in parts else encoder
+        self.rows, self.vectors = rows, aligned(torch.from_numpy(vectors))
+        start = settings.temperature or encoder.temperature
+        self.log_temperature = torch.tensor(math.log(start), dtype=torch.float64)
+        null = (settings.null or 0.0) if settings.null is not None or "null" in parts else None
+        self.null = None if null is None else torch.tensor(null, dtype=torch.float64)
+        self.built_at = 0
+        self._fixed: dict[int, Candidates] = {}
+        self._questions: dict[int, Tensor] = {}
+        self._words: dict[int, _Lexical | None] = {}
+        self._allowed: dict[int, Tensor | None] = {}
+        self._mark_trained()
+
+    def place_null(self, examples: Sequence[Example], share: float = 0.1) -> None:
+        """Where the null score is to be trained and none was given: start it at this prior, on average.
+
+        On the scale of inner product / temperature zero would be a prior of almost nothing, without a gradient.
+        """
+        if self.null is None or self.settings.null is not None:
+            return
+        some = examples[:64]
+        with torch.no_grad():
+            found = self.priors(some, self.candidates(some))
+            # log of null prior against that of the passages, at the score of now
+            odds = [
+                float(prior.log_null - prior.log_prior.logsumexp(0))
+                for prior in found
+                if prior.log_null is not None
+            ]
+            self.null += math.log(share / (1 - share)) - sum(odds) / len(odds)
+
+    @property
+    def temperature(self) -> float:
+        """T."""
+        return float(self.log_temperature.detach().exp())
+
+    def scalars(self) -> dict[str, Tensor]:
+        """The trained ones among log temperature and null score, by name."""
+        named = {"log_temperature": ("temperature", self.log_temperature), "null": ("null", self.null)}
+        return {name: value for name, (part, value) in named.items() if part in self.parts and value is not None}
+
+    def weights(self) -> dict[str, Tensor]:
+        """The trained weights of the encoders, by name."""
+        models = {"question": self.encoder.question_model, "passage": self.encoder.passage_model}
+        if self.encoder.question_model is self.encoder.passage_model:
+            del models["question"]
+        return {
+            f"{side}/{name}": parameter
+            for side, model in models.items()
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad
+        }
+
+    def candidates(self, examples: Sequence[Example]) -> list[Candidates]:
+        """The k best passages of each question under the present prior."""
+        with torch.no_grad():
+            vectors = self._question_vectors(examples)
+            return [self._best(example, vector) for example, vector in zip(examples, vectors, strict=True)]
+
+    def priors(self, examples: Sequence[Example], candidates: Sequence[Candidates]) -> list[Prior]:
+        """The prior over given candidates, with gradient in whatever is trained."""
+        questions = self._question_vectors(examples)
+        fresh = self._fresh_vectors(candidates)
+        return [
+            self._prior(example, vector, chosen, new)
+            for example, vector, chosen, new in zip(examples, questions, candidates, fresh, strict=True)
+        ]
+
+    def refresh(self, step: int) -> None:
+        """Encode all passages anew and switch to their vectors at once."""
+        texts = [self.encoder.passage_text(p.title, p.text) for p in self.store.passages(self.rows)]
+        vectors = torch.from_numpy(np.ascontiguousarray(self.encoder.encode_passages(texts)))
+        self.vectors, self.built_at = aligned(vectors), step
+
+    def staleness(self, candidates: Sequence[Candidates], questions: Sequence[Example], step: int) -> Staleness:
+        """Compare the index with what the encoder would say now."""
+        with torch.no_grad():
+            vectors = self._question_vectors(questions)
+            fresh = self._fresh_vectors(candidates)
+            shifts = [
+                ((new - self.vectors[chosen.positions]) @ vector).abs().mean() / self.temperature
+                for vector, chosen, new in zip(vectors, candidates, fresh, strict=True)
+                if new is not None
+            ]
+        return Staleness(step - self.built_at, float(torch.stack(shifts).mean()) if shifts else 0.0)
+
+    def retrieval_settings(self) -> Settings:
+        """The settings with the temperature and null score of now."""
+        null = None if self.null is None else self.null.item()
+        return replace(self.settings, temperature=self.temperature, null=null)
+
+    def _mark_trained(self) -> None:
+        for value in self.scalars().values():
+            value.requires_grad_(True)
+        for model in (self.encoder.passage_model, self.encoder.question_model):
+            model.requires_grad_("encoder" in self.parts)
+        if "question-encoder" in self.parts:
+            self.encoder.question_model.requires_grad_(True)
+
+    def _question_vectors(self, examples: Sequence[Example]) -> Tensor:
+        """(B, D)."""
+        if self.parts & {"encoder", "question-encoder"}:
+            return self.encoder.question_tensor([example.pair.question for example in examples]).cpu()
+        missing = [example for example in examples if example.number not in self._questions]
+        if missing:
+            encoded = self.encoder.encode_questions([example.pair.question for example in missing])
+            new = {example.number: torch.from_numpy(row) for example, row in zip(missing, encoded, strict=True)}
+            self._questions |= new
+        return torch.stack([self._questions[example.number] for example in examples])
+
+    def _fresh_vectors(self, candidates: Sequence[Candidates]) -> Sequence[Tensor | None]:
+        """The candidates' vectors by the encoder of now, (K, D) a question; None where they are frozen."""
+        if "encoder" not in self.parts:
+            return [None] * len(candidates)
+        texts = [self.encoder.passage_text(p.title, p.text) for each in candidates for p in each.passages]
+        sizes = [len(each.passages) for each in candidates]
+        return list(torch.split(self.encoder.passage_tensor(texts).cpu(), sizes))
+
+    def _prior(self, example: Example, question: Tensor, chosen: Candidates, fresh: Tensor | None) -> Prior:
+        products = self.vectors @ question
+        if fresh is not None:
+            products = products.index_put((chosen.positions,), fresh @ question)
+        log_mass, log_z = self._log_mass(example, products)
+        kept = log_mass[chosen.positions]
+        log_null = None if self.null is None else self.null - log_z
+        # Passages have total mass one, the null component e^b / Z.
+        parts = [kept if self.settings.normaliser == "top-k" else torch.zeros(1, dtype=kept.dtype)]
+        parts += [] if log_null is None else [log_null[None]]
+        total = torch.cat(parts).logsumexp(0)
+        return Prior(kept - total, None if log_null is None else log_null - total)
+
+    def _log_mass(self, example: Example, products: Tensor) -> tuple[Tensor, Tensor]:
+        """(M,) log of the mixed distribution over all passages, and log Z of the dense scores."""
+        logits = products.double() / self.log_temperature.exp()
+        allowed = self._allowed_rows(example)
+        if allowed is not None:
+            logits = logits.masked_fill(~allowed, -math.inf)
+        log_z = logits.logsumexp(0)
+        words, weight = self._lexical(example), self.settings.lexical
+        if words is None:
+            return logits - log_z, log_z
+        by_words = torch.full_like(logits, -math.inf).index_put((words.positions,), words.log_probs)
+        return log_sum(torch.stack([logits - log_z + _log(1 - weight), by_words + _log(weight)]), 0), log_z
+
+    def _best(self, example: Example, question: Tensor) -> Candidates:
+        if not self.parts and example.number in self._fixed:
+            return self._fixed[example.number]
+        products = self.vectors @ question
+        log_mass, _ = self._log_mass(example, products)
+        allowed = self._allowed_rows(example)
+        rows = torch.arange(len(log_mass)) if allowed is None else allowed.nonzero()[:, 0]
+        k = len(rows) if self.settings.k == "all" else min(self.settings.k, len(rows))
+        if k == 0:
+            raise StoreEmptyError(
+                f"passages for the question at {example.pair.source}",
+                f"none with {dict(example.pair.where)}",
+                "loosen its filter, or index the documents",
+            )
+        # Equal masses, as those of passages without any, stand in the order of dense search.
+        rows = rows[products[rows].argsort(descending=True, stable=True)]
+        positions = rows[log_mass[rows].argsort(descending=True, stable=True)[:k]]
+        found = Candidates(positions, self._passages(positions))
+        if not self.parts:
+            self._fixed[example.number] = found
+        return found
+
+    def _passages(self, positions: Tensor) -> tuple[Passage, ...]:
+        return tuple(self.store.passages(self.rows[positions.numpy()]))
+
+    def _allowed_rows(self, example: Example) -> Tensor | None:
+        """(M,) bool: the passages that the pair's filter lets through."""
+        filters = {**self.settings.where, **example.pair.where}
+        if not filters:
+            return None
+        if example.number not in self._allowed:
+            allowed = np.isin(self.rows, self.store.rows_where(filters))
+            self._allowed[example.number] = torch.from_numpy(allowed)
+        return self._allowed[example.number]
+
+    def _lexical(self, example: Example) -> _Lexical | None:
+        """BM25 does not change in training, so it is asked once for each question."""
+        if self.settings.lexical == 0.0:
+            return None
+        if example.number not in self._words:
+            allowed = self._allowed_rows(example)
+            among = None if allowed is None else self.rows[allowed.numpy()]
+            rows, scores = self.store.lexical(example.pair.question, None, among)
+            log_probs = (torch.from_numpy(scores) / self.settings.lexical_temperature).log_softmax(0)
+            positions = torch.from_numpy(np.searchsorted(self.rows, rows))
+            self._words[example.number] = _Lexical(positions, log_probs) if len(rows) else None
+        return self._words[example.number]
+
+
+def _separate(encoder: SentenceEncoder) -> SentenceEncoder:
+    """The encoder with a question model of its own: training it leaves the passages' vectors valid."""
+    if encoder.question_model is not encoder.passage_model:
+        return encoder
+    from copy import deepcopy
+
+    question: Any = deepcopy(encoder.question_model)
+    return replace(encoder, question_model=question, titles=encoder.embeds_titles)
+
+
+def aligned(vectors: Tensor) -> Tensor:
+    """A copy in torch's own memory: the last bits of products depend on alignment, a resumed run should not."""
+    return vectors.clone()
+
+
+def _log(x: float) -> float:
+    return math.log(x) if x > 0 else -math.inf

@@ -1,0 +1,214 @@
+"""The index in files: built once, appended to, whole at any instant."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+
+from mixrag.retrieval.index import ExactIndex, IVFIndex, VectorSource, describe_persistent, open_persistent
+from mixrag.retrieval.index import persistence as kept
+
+RANDOM = np.random.default_rng(8)
+VECTORS = RANDOM.normal(size=(5000, 12)).astype(np.float32)
+ASKED = VECTORS[::250] + np.float32(0.1)
+
+
+@dataclass
+class Source:
+    """A store of passages; remembers from which row on it was read."""
+
+    rows: np.ndarray
+    vectors: np.ndarray
+    encoder: str = "words"
+    marks: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        self.reads: list[int] = []
+
+    def read(self, after: int) -> tuple[np.ndarray, np.ndarray]:
+        self.reads.append(after)
+        return self.rows[self.rows > after], self.vectors[self.rows > after]
+
+    def corpus(self, state: str) -> VectorSource:
+        marks = self.rows.astype(np.uint64) + 7 if self.marks is None else self.marks
+        return VectorSource(state, self.encoder, lambda: (self.rows, marks), self.read)
+
+    def check(self, index: IVFIndex) -> None:
+        exact = ExactIndex(self.rows, self.vectors)
+        assert len(index) == len(self.rows)
+        found = [np.isin(exact.search(q, 5).rows, index.search(q, 5).rows).mean() for q in ASKED]
+        assert np.mean(found) >= 0.8
+        for question in ASKED[:3]:
+            hits = index.search(question, 5)
+            wanted = self.vectors[np.searchsorted(self.rows, hits.rows)] @ question
+            np.testing.assert_allclose(hits.inner_products, wanted, rtol=1e-4, atol=1e-5)
+            low, high = index.log_normaliser_bounds(question, 1.0)
+            assert low <= exact.log_normaliser(question, 1.0) + 1e-4 <= high + 2e-4
+
+
+def source(count: int = 3000) -> Source:
+    return Source(np.arange(count, dtype=np.int64) * 3 + 5, VECTORS[:count])
+
+
+def test_it_is_built_once_and_then_mapped(tmp_path: Path) -> None:
+    there = source()
+    assert describe_persistent(tmp_path, "one") is None
+    there.check(open_persistent(tmp_path, there.corpus("one")))
+    again = open_persistent(tmp_path, there.corpus("one"))
+    there.check(again)
+    assert there.reads == [-1]
+    assert isinstance(again.vectors.base, np.memmap)
+    assert describe_persistent(tmp_path, "one") == again.description
+    assert describe_persistent(tmp_path, "two") is None
+
+
+def test_new_passages_are_appended_and_those_gone_are_not_found(tmp_path: Path) -> None:
+    there = source()
+    built = open_persistent(tmp_path, there.corpus("one"))
+    (name,) = (path.name for path in (tmp_path / "index").glob("vectors-*"))
+    staying = np.arange(3000) % 11 != 0
+    staying = np.concatenate([staying, np.ones(1000, bool)])
+    rows, vectors = np.arange(4000, dtype=np.int64) * 3 + 5, VECTORS[:4000]
+    more = Source(rows[staying], vectors[staying])
+    index = open_persistent(tmp_path, more.corpus("two"))
+    more.check(index)
+    assert more.reads == [int(there.rows[-1])], "only the new ones are read"
+    assert [path.name for path in (tmp_path / "index").glob("vectors-*")] == [name]
+    assert index.trained_on == built.trained_on == 3000 and len(index.rows) == 4000
+    more.check(open_persistent(tmp_path, more.corpus("two")))
+    assert len(more.reads) == 1
+    there.check(built)  # who had it open goes on reading the old one
+
+
+@pytest.mark.parametrize("change", ["grown", "shrunk", "encoder", "texts", "older"])
+def test_it_is_built_anew_when_the_old_one_does_not_serve(tmp_path: Path, change: str) -> None:
+    there = source(2000)
+    open_persistent(tmp_path, there.corpus("one"))
+    after = {
+        "grown": source(4100),
+        "shrunk": Source(there.rows[:1500], there.vectors[:1500]),
+        "encoder": Source(there.rows, -there.vectors, encoder="others"),
+        "texts": Source(there.rows, -there.vectors, marks=there.rows.astype(np.uint64) + 8),
+        "older": Source(np.arange(2000, dtype=np.int64) * 3 + 4, VECTORS[1000:3000]),
+    }[change]
+    index = open_persistent(tmp_path, after.corpus("two"))
+    after.check(index)
+    assert after.reads == [-1] and index.trained_on == len(after.rows)
+    assert len(list((tmp_path / "index").glob("vectors-*"))) == 1
+
+
+@pytest.mark.parametrize("damaged", ["index.json", "vectors-*", "codes-*", "cells-*"])
+def test_a_damaged_file_is_built_anew(tmp_path: Path, damaged: str) -> None:
+    there = source()
+    open_persistent(tmp_path, there.corpus("one"))
+    (path,) = (tmp_path / "index").glob(damaged)
+    path.write_bytes(path.read_bytes()[:40])
+    assert describe_persistent(tmp_path, "one") is None
+    there.check(open_persistent(tmp_path, there.corpus("one")))
+    assert there.reads == [-1, -1]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "null",
+        {"probes": 0},
+        {"probes": 10**6},
+        {"probes": "7"},
+        {"lines": "many"},
+        {"lines": 1.5},
+        {"vectors": 3},
+        {"vectors": "../vectors.f32"},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_manifest_of_something_else_is_made_anew(tmp_path: Path, content) -> None:
+    there = source()
+    open_persistent(tmp_path, there.corpus("one"))
+    path = tmp_path / "index" / "index.json"
+    text = content if isinstance(content, str) else json.dumps({**json.loads(path.read_text()), **content})
+    path.write_text(text)
+    describe_persistent(tmp_path, "one")
+    there.check(open_persistent(tmp_path, there.corpus("one")))
+    assert there.reads == [-1, -1]
+
+
+def test_codes_that_name_a_file_of_their_own_are_made_anew(tmp_path: Path) -> None:
+    there, more, victim = source(), source(3100), tmp_path / "precious"
+    open_persistent(tmp_path, there.corpus("one"))
+    victim.write_bytes(b"precious " * 200_000)
+    (path,) = (tmp_path / "index").glob("codes-*")
+    cells = faiss.read_index(str(path)).nlist
+    forged = faiss.index_factory(12, f"IVF{cells},Flat", faiss.METRIC_INNER_PRODUCT)
+    forged.cp.min_points_per_centroid = 1
+    forged.train(VECTORS[:3000])
+    lists = faiss.OnDiskInvertedLists(forged.nlist, forged.code_size, str(tmp_path / "somefile"))
+    forged.replace_invlists(lists, False)
+    forged.add(VECTORS[:3000])
+    faiss.write_index(forged, str(path))
+    path.write_bytes(path.read_bytes().replace(str(tmp_path / "somefile").encode(), str(victim).encode()))
+    before = victim.read_bytes()
+    more.check(open_persistent(tmp_path, more.corpus("two")))
+    assert victim.read_bytes() == before and more.reads == [-1]
+
+
+def test_an_open_index_outlives_the_loss_of_its_manifest(tmp_path: Path) -> None:
+    there = source()
+    first = open_persistent(tmp_path, there.corpus("one"))
+    before = {path.name for path in (tmp_path / "index").iterdir()}
+    (tmp_path / "index" / "index.json").unlink()
+    there.check(open_persistent(tmp_path, there.corpus("one")))
+    there.check(first)  # it maps files that are gone from the folder, and were not written over
+    after = {path.name for path in (tmp_path / "index").iterdir()}
+    assert before & after == {"index.json", "lock"}
+
+
+@pytest.mark.parametrize("step", ["_write_lines", "_save", "write_whole", "_forget_others"])
+def test_an_update_cut_off_anywhere_leaves_a_whole_index(tmp_path: Path, monkeypatch, step: str) -> None:
+    there, more = source(), source(3500)
+    open_persistent(tmp_path, there.corpus("one"))
+    real = getattr(kept, step)
+
+    def cut(*arguments):
+        if step == "_write_lines":
+            real(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kept, step, cut)
+    with pytest.raises(KeyboardInterrupt):
+        open_persistent(tmp_path, more.corpus("two"))
+    monkeypatch.undo()
+    if step != "_forget_others":
+        there.check(open_persistent(tmp_path, there.corpus("one")))
+        assert there.reads == [-1]
+    other = Source(more.rows, np.concatenate([VECTORS[:3000], VECTORS[4000:4500]]))
+    if step != "_forget_others":  # what the cut-off update wrote is written over
+        other.check(open_persistent(tmp_path, other.corpus("three")))
+        assert other.reads == [int(there.rows[-1])]
+    else:
+        more.check(open_persistent(tmp_path, more.corpus("two")))
+        assert more.reads == [int(there.rows[-1])]
+
+
+def test_a_folder_that_cannot_be_written_costs_time_not_the_answer(tmp_path: Path) -> None:
+    (tmp_path / "index").write_text("a file where the folder should be")
+    there = source()
+    there.check(open_persistent(tmp_path, there.corpus("one")))
+
+
+def test_a_manifest_cannot_name_files_elsewhere(tmp_path: Path) -> None:
+    there = source()
+    open_persistent(tmp_path, there.corpus("one"))
+    path = tmp_path / "index" / "index.json"
+    manifest = json.loads(path.read_text())
+    manifest["vectors"] = f"../index/{manifest['vectors']}"
+    path.write_text(json.dumps(manifest))
+    open_persistent(tmp_path, there.corpus("one"))
+    assert there.reads == [-1, -1]
