@@ -13,6 +13,7 @@ MixragError                 one line for the user: expected, found, remedy
 │   ├── StoreBusyError      another process is writing to it
 │   └── EncoderMismatchError  its vectors come from another encoder
 ├── PairsError              question-answer pairs that cannot be used
+├── PluginError             an object that lacks what a plug-in point asks for
 ├── TrainingError           a training run that cannot go on
 │   └── CheckpointError       a checkpoint that is damaged, or of another run
 └── ModelError              a path or name that is not a usable model
@@ -79,6 +80,10 @@ class EncoderMismatchError(StoreError):
 
 class PairsError(MixragError, ValueError):
     """Question-answer pairs cannot be used."""
+
+
+class PluginError(MixragError, TypeError):
+    """An object given as a plug-in lacks a method that is needed."""
 
 
 class TrainingError(MixragError):
