@@ -69,6 +69,7 @@ class Declared:
     calibrated: bool = False
     trained: bool = False
     also: str = ""
+    repeat: bool = False
     same_as: type | None = None
     secret: bool = False
 
@@ -89,6 +90,21 @@ class Setting:
         """Its name on the command line."""
         return f"--{self.name.replace('_', '-')}"
 
+    @property
+    def default_words(self) -> str:
+        """The default for a person; empty where it is off."""
+        if self.declared.absent or self.default is MISSING:
+            return self.declared.absent
+        if isinstance(self.default, tuple):
+            return ",".join(map(str, self.default))
+        return (
+            ""
+            if self.default is False
+            else f"{self.default:g}"
+            if isinstance(self.default, float)
+            else str(self.default)
+        )
+
     def words(self, none: str = "None") -> str:
         """What a value must be; ``none`` is how None is written there."""
         return described(self.kind, none)
@@ -103,7 +119,7 @@ class Setting:
         try:
             return _adapter(self.schema, self.name).validate_python(found)
         except ValidationError as error:
-            raise self._refusal(text, self.option, self.words(self.declared.none)) from error
+            raise self._refusal(text, self.option, described(self.kind, self.declared.none, typed=True)) from error
 
     def checked(self, value: Any, name: str | None = None) -> Any:
         """The value itself where it is one that the setting can have; messages call the setting ``name``.
@@ -141,6 +157,7 @@ def setting(
     calibrated: bool = False,
     trained: bool = False,
     also: str = "",
+    repeat: bool = False,
     secret: bool = False,
 ) -> Any:
     """Declare a setting.
@@ -160,6 +177,7 @@ def setting(
         calibrated: True where a calibration of the confidence holds for one value of it only.
         trained: True where ``mixrag.json`` may hold it: it was fitted in training, or in force.
         also: another name that is accepted for it.
+        repeat: the option may be given several times, each with one value.
         secret: its value appears in no message.
     """
     declared = Declared(
@@ -176,6 +194,7 @@ def setting(
         calibrated,
         trained,
         also,
+        repeat,
         None,
         secret,
     )

@@ -125,7 +125,8 @@ class Settings:
     )
     where: Mapping[str, str] = setting(
         default={},
-        help="Only passages with this metadata. Repeatable.",
+        help="Only passages with this metadata; repeatable.",
+        repeat=True,
         more="Keys `document` and `title` are always there. `document` matches a path, a file name or a pattern "
         "(`*/law/*`), `title` a title.",
         absent="none",
