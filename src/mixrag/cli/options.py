@@ -47,7 +47,8 @@ SCHEMAS = (
 
 def options_of(command: str) -> dict[str, Setting]:
     """The settings that a command has as options, by name: first those that are shown up front."""
-    shown = [each for schema in SCHEMAS for each in declared(schema).values() if command in each.declared.commands]
+    every = [each for schema in SCHEMAS for each in declared(schema).values()]
+    shown = [each for each in every if command in each.declared.commands]
     return {each.name: each for each in sorted(shown, key=lambda each: not each.declared.front)}
 
 

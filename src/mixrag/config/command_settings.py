@@ -42,7 +42,7 @@ class StoreConfig:
     )
     model: Path | None = setting(
         default=None,
-        help="Folder that mixrag train wrote: models and settings.",
+        help="Folder that mixrag train wrote.",
         more="Other options take the place of what it says.",
         absent="none",
         commands=ALL,
@@ -58,7 +58,7 @@ class StoreConfig:
     )
     confidence: str | Path | None = setting(
         default=None,
-        help="Calibration file (of mixrag eval), or none.",
+        help="Calibration that mixrag eval wrote; none = none.",
         absent="the model's",
         commands=WRITING,
         metavar="FILE",

@@ -92,18 +92,12 @@ class Setting:
 
     @property
     def default_words(self) -> str:
-        """The default for a person; empty where it is off."""
-        if self.declared.absent or self.default is MISSING:
-            return self.declared.absent
+        """The default as it would be given on the command line; empty where none is."""
+        if self.default in (MISSING, None, (), {}) or self.default is False:
+            return ""
         if isinstance(self.default, tuple):
             return ",".join(map(str, self.default))
-        return (
-            ""
-            if self.default is False
-            else f"{self.default:g}"
-            if isinstance(self.default, float)
-            else str(self.default)
-        )
+        return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
 
     def words(self, none: str = "None") -> str:
         """What a value must be; ``none`` is how None is written there."""

@@ -49,8 +49,8 @@ class Settings:
     )
     group: Count | Literal["all"] = setting(
         default=1,
-        help="Passages in one prompt, in order of rank; all = one prompt.",
-        more="`all` puts the k passages into one prompt: concatenation.",
+        help="Passages in one prompt; all = the k in one prompt.",
+        more="In order of rank; `all` is concatenation.",
         commands=ASKING,
         calibrated=True,
         trained=True,
@@ -87,7 +87,7 @@ class Settings:
     )
     normaliser: Normaliser = setting(
         default="top-k",
-        help="The prior sums to one over the top-k, or over all (full).",
+        help="Prior sums to one over: top-k, or full (all).",
         more="`full` is over all M passages of the store and needs exact search.",
         commands=ASKING,
         calibrated=True,
@@ -136,7 +136,7 @@ class Settings:
     )
     decoder: Decoder = setting(
         default="greedy",
-        help="greedy, sample, beam; thorough and fast are the paper's.",
+        help="greedy, sample or beam; thorough, fast.",
         more="`greedy`, `sample` and `beam` are exact and take one pass; `thorough` and `fast` are "
         "for comparison.",
         commands=WRITING,
@@ -160,7 +160,7 @@ class Settings:
     )
     prune: ShareBelowOne = setting(
         default=1e-3,
-        help="Total variation to spend on dropping passages; 0 = none.",
+        help="Total variation for dropping passages; 0 = none.",
         more="`greedy` and `sample` drop passages whose posterior has become negligible, and read "
         "them once at the "
         "end: the probability is that of the whole mixture.",
@@ -168,7 +168,7 @@ class Settings:
     )
     abstain_below: Share | None = setting(
         default=None,
-        help="Confidence below which no answer is given; 0 = never.",
+        help="Least confidence of an answer; 0 = answer always.",
         absent="the calibration's",
         commands=WRITING,
     )
