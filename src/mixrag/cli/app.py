@@ -29,9 +29,7 @@ app = typer.Typer(
     epilog="Example: mixrag index documents --store store && mixrag ask 'Who issues the licence?' --store store",
 )
 
-ENVIRONMENT = (
-    "MIXRAG_STORE, MIXRAG_MODEL, MIXRAG_GENERATOR and MIXRAG_ENCODER stand for the options of these names."
-)
+ENVIRONMENT = "(…): the default. Environment: MIXRAG_STORE, MIXRAG_MODEL, MIXRAG_GENERATOR, MIXRAG_ENCODER."
 """Last line of every command's help."""
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Question = Annotated[str, typer.Argument(help="The question, in quotes.", show_default=False)]

@@ -11,18 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from mixrag.cli.show import error_line
-from mixrag.config.command_settings import (
-    ClozeSettings,
-    EvaluationSettings,
-    IndexingSettings,
-    PrecomputeSettings,
-    StoreConfig,
-    TrainingReportSettings,
-)
+from mixrag.config.all_settings import options_of
+from mixrag.config.command_settings import StoreConfig
 from mixrag.config.model_config import ModelConfig
-from mixrag.config.schema import Setting, declared, settings_of
+from mixrag.config.schema import Setting, settings_of
 from mixrag.config.settings import Settings
-from mixrag.config.training_settings import TrainingSettings
 from mixrag.config.values import placeholder
 
 if TYPE_CHECKING:
@@ -31,30 +24,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
-SCHEMAS = (
-    StoreConfig,
-    IndexingSettings,
-    ClozeSettings,
-    PrecomputeSettings,
-    TrainingReportSettings,
-    EvaluationSettings,
-    TrainingSettings,
-    ModelConfig,
-    Settings,
-)
-"""In the order in which ``--help`` shows their settings."""
-
-
-def options_of(command: str) -> dict[str, Setting]:
-    """The settings that a command has as options, by name: first those that are shown up front."""
-    every = [each for schema in SCHEMAS for each in declared(schema).values()]
-    shown = [each for each in every if command in each.declared.commands]
-    return {each.name: each for each in sorted(shown, key=lambda each: not each.declared.front)}
 
 
 @dataclass(frozen=True)
 class Options:
-    """The settings that were given on the command line, by name; others are left to a trained folder or default."""
+    """The settings given on the command line, by name; the others are left to a trained folder or default."""
 
     given: Mapping[str, Any]
 

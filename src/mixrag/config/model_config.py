@@ -139,7 +139,7 @@ class ModelConfig:
     )
     dtype: Dtype = setting(
         default="auto",
-        help="Language model: auto, float32, bfloat16, float16, int8.",
+        help="auto, float32, bfloat16, float16 or int8.",
         more="Of the language model; a `torch.dtype` in Python. `auto` is bfloat16 where processor "
         "or GPU multiply it.",
         commands=ASKING,
@@ -211,7 +211,7 @@ def defaults(
     Raises:
         SettingError: a value outside its range.
     """
-    fitted = {} if trained is None else _fitted(trained)
+    fitted: dict[str, Any] = {} if trained is None else dict(trained.settings)
     if trained is not None and not same_encoders(given, trained):
         fitted = {name: value for name, value in fitted.items() if name not in ("temperature", "null")}
     if isinstance(settings, Settings):
@@ -243,12 +243,6 @@ def _known_by(model: Any) -> str:
     return f"{type(model).__qualname__} {name}"
 
 
-def _fitted(trained: Bundle) -> dict[str, Any]:
-    with _found_in(trained):
-        Settings(**dict[str, Any](trained.settings))
-    return dict(trained.settings)
-
-
 def same_encoders(given: ModelConfig, trained: Bundle) -> bool:
     """True where no encoder was given that is not the folder's own."""
     own = {role: str(name) for role, name in trained.models().items()}
@@ -265,4 +259,6 @@ def _found_in(trained: Bundle) -> Iterator[None]:
     try:
         yield
     except SettingError as error:
-        raise SettingError(f"{error.expected} in {trained.folder / CONFIG}", error.found, "mend it") from error
+        raise SettingError(
+            f"{error.expected} in {trained.folder / CONFIG}", error.found, "correct the file"
+        ) from error

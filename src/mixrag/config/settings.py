@@ -94,7 +94,7 @@ class Settings:
     )
     weights: Weights = setting(
         default="retriever",
-        help="Prior of the passages: retriever, or uniform.",
+        help="Prior of passages: retriever, or uniform.",
         more="`uniform` gives equal prior to what is retrieved; its total stays.",
         commands=ASKING,
         calibrated=True,
@@ -110,8 +110,8 @@ class Settings:
     )
     lexical: Share = setting(
         default=0.0,
-        help="Weight of BM25 in the prior.",
-        more="λ of p(z given x) = (1-λ) dense + λ lexical; 0 is dense alone. The packaged reader has 0.5.",
+        help="Weight of BM25 in the prior; packaged reader: 0.5.",
+        more="λ of p(z given x) = (1-λ) dense + λ lexical; 0 is dense alone. ",
         commands=ASKING,
         calibrated=True,
         trained=True,
@@ -160,8 +160,8 @@ class Settings:
     )
     prune: ShareBelowOne = setting(
         default=1e-3,
-        help="Total variation for dropping passages; 0 = none.",
-        more="`greedy` and `sample` drop passages whose posterior has become negligible, and read "
+        help="Total variation spent on dropping passages.",
+        more="0 drops none. `greedy` and `sample` drop passages whose posterior has become negligible, and read "
         "them once at the "
         "end: the probability is that of the whole mixture.",
         commands=WRITING,

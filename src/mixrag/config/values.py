@@ -51,7 +51,11 @@ def described(kind: Any, none: str = "", *, typed: bool = False) -> str:
             f"{'values separated by commas' if typed else 'a tuple'}, each {described(arguments[0], typed=typed)}"
         )
     if origin is not None and issubclass(origin, Mapping):
-        return "KEY=VALUE, each key once" if typed else "a mapping of text to text"
+        return (
+            "KEY=VALUE, each key once"
+            if typed
+            else f"a mapping of text{' to text' if arguments[1] is str else ''}"
+        )
     simple = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
     return simple.get(kind) or f"a {getattr(kind, '__name__', kind)}"
 
