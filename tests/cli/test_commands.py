@@ -215,7 +215,9 @@ def test_help_needs_no_model_library() -> None:
     assert "why" not in re.findall(r"^│ (\w+) ", done.stdout, re.MULTILINE), "the former name is not shown"
 
 
-@pytest.mark.parametrize("command", [["ask", "x"], ["score", "x", "y"], ["passages", "x"], ["info"], ["precompute"]])
+@pytest.mark.parametrize(
+    "command", [["ask", "x"], ["score", "x", "y"], ["passages", "x"], ["info"], ["precompute"]]
+)
 def test_a_missing_store_and_a_wrong_value_need_no_model_library(command: list[str], tmp_path: Path) -> None:
     done = light(*command, "--store", tmp_path / "nowhere")
     assert done.returncode == 1 and f"mixrag index PATH --store {tmp_path / 'nowhere'}" in done.stderr

@@ -1,4 +1,4 @@
-"""Every setting is declared once, and refuses what it cannot be in one line: in the API, in files, as an option."""
+"""Every setting is declared once, and refuses in one line what it cannot be: in the API, in files, as an option."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ ARGUMENTS = {
 
 
 def named(settings: list[Setting]) -> Any:
-    return pytest.mark.parametrize("one", settings, ids=[f"{each.schema.__name__}.{each.name}" for each in settings])
+    return pytest.mark.parametrize(
+        "one", settings, ids=[f"{each.schema.__name__}.{each.name}" for each in settings]
+    )
 
 
 def one_line(error: type[MixragError], name: str, call: Callable[..., object], *values: Any, **given: Any) -> str:
@@ -88,7 +90,11 @@ def test_each_declaration_has_type_default_and_help() -> None:
 
 def test_no_command_declares_an_option_that_a_setting_is() -> None:
     """The sources of the commands name no option of their own that the schema has."""
-    own = [option for path in (SOURCES / "cli").glob("*.py") for option in re.findall(r'"(--[\w-]+)"', path.read_text())]
+    own = [
+        option
+        for path in (SOURCES / "cli").glob("*.py")
+        for option in re.findall(r'"(--[\w-]+)"', path.read_text())
+    ]
     assert "--json" in own and {each.option for each in DECLARED} & set(own) == set()
 
 
@@ -97,7 +103,9 @@ def test_the_options_of_a_command_are_its_settings(command: str, monkeypatch: py
     monkeypatch.setenv("COLUMNS", "100")
     shown = re.findall(r"^│ [* ]*(--[\w-]+)", run(command, "--help"), re.MULTILINE)
     own = {"--why", "--html", "--json", "--help", "--out", "--expected", "--document"}
-    assert len(set(shown)) == len(shown) and set(shown) - own == {each.option for each in options_of(command).values()}
+    assert len(set(shown)) == len(shown) and set(shown) - own == {
+        each.option for each in options_of(command).values()
+    }
 
 
 def test_files_hold_names_that_are_declared() -> None:
@@ -133,7 +141,9 @@ def test_a_value_of_another_type_is_refused_by_the_constructor(one: Setting) -> 
     assert (repr(WRONG) in message) != one.declared.secret
 
 
-@named([each for each in DECLARED if isinstance(each.default, (int, float)) and not isinstance(each.default, bool)])
+@named(
+    [each for each in DECLARED if isinstance(each.default, (int, float)) and not isinstance(each.default, bool)]
+)
 def test_text_truth_values_and_what_is_no_number_are_not_numbers(one: Setting) -> None:
     for wrong in (str(one.default), True, float("nan"), float("inf"), 10**400, None):
         one_line(SettingError, one.name, one.schema, **{one.name: wrong})
@@ -224,7 +234,9 @@ def test_objects_can_be_copied_changed_and_pickled() -> None:
         assert pickle.loads(pickle.dumps(each)) == each == replace(each) and type(each)(**asdict(each)) == each  # noqa: S301
         with pytest.raises(AttributeError):
             setattr(each, next(iter(settings_of(type(each)))), 1)
-        assert set(type(each).__dataclass_fields__) == set(settings_of(type(each))) == set(get_type_hints(type(each)))
+        assert (
+            set(type(each).__dataclass_fields__) == set(settings_of(type(each))) == set(get_type_hints(type(each)))
+        )
 
 
 def test_a_default_mapping_is_made_for_every_object() -> None:
@@ -234,7 +246,11 @@ def test_a_default_mapping_is_made_for_every_object() -> None:
 def test_models_may_be_objects_and_dtypes_those_of_torch() -> None:
     model = object()
     assert ModelConfig(generator=model, encoder=Path("e"), tokenizer=model).generator is model
-    assert ModelConfig(dtype=torch.bfloat16) == ModelConfig(torch_dtype=torch.bfloat16) == ModelConfig(dtype="bfloat16")
+    assert (
+        ModelConfig(dtype=torch.bfloat16)
+        == ModelConfig(torch_dtype=torch.bfloat16)
+        == ModelConfig(dtype="bfloat16")
+    )
     assert ModelConfig(device=torch.device("cpu")).device == "cpu"
     one_line(SettingError, "dtype", ModelConfig, dtype=torch.int32)
     with pytest.raises(SettingError, match="dtype once; found also torch_dtype"):

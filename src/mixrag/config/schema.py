@@ -71,6 +71,7 @@ class Declared:
     trained: bool = False
     also: str = ""
     repeat: bool = False
+    read: Callable[[str], Any] | None = None
     same_as: type | None = None
     secret: bool = False
 
@@ -110,6 +111,8 @@ class Setting:
         Raises:
             SettingError: it means none, or one outside the range.
         """
+        if self.declared.read is not None and isinstance(text, str):
+            return self.declared.read(text)
         found = from_text(self.kind, text, self.declared.none)
         try:
             return _adapter(self.schema, self.name).validate_python(found)
@@ -160,6 +163,7 @@ def setting(
     trained: bool = False,
     also: str = "",
     repeat: bool = False,
+    read: Callable[[str], Any] | None = None,
     secret: bool = False,
 ) -> Any:
     """Declare a setting.
@@ -180,6 +184,7 @@ def setting(
         trained: True where ``mixrag.json`` may hold it: it was fitted in training, or in force.
         also: another name that is accepted for it.
         repeat: the option may be given several times, each with one value.
+        read: what makes a value of the text of the command line, where the type does not say it.
         secret: its value appears in no message.
     """
     declared = Declared(
@@ -197,6 +202,7 @@ def setting(
         trained,
         also,
         repeat,
+        read,
         None,
         secret,
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BeforeValidator
 
 from mixrag.config.schema import (
     ASKING,
@@ -19,10 +21,24 @@ from mixrag.config.schema import (
     schema,
     setting,
 )
+from mixrag.config.values import Words, is_plain, one_of
 
 Normaliser = Literal["top-k", "full"]
 Weights = Literal["retriever", "uniform"]
-Decoder = Literal["greedy", "sample", "beam", "thorough", "fast"]
+DecoderName = Literal["greedy", "sample", "beam", "thorough", "fast"]
+DECODERS: tuple[DecoderName, ...] = get_args(DecoderName)
+
+
+def _checked_decoder(value: Any) -> Any:
+    """The name of a decoder, or an object that is one; values that can be neither are refused."""
+    if value not in DECODERS and is_plain(value):
+        raise ValueError("no decoder")
+    return value
+
+
+AnyDecoder = Annotated[
+    Any, BeforeValidator(_checked_decoder), Words(f"{one_of(DECODERS)} or a Decoder", one_of(DECODERS))
+]
 
 
 @schema
@@ -134,11 +150,12 @@ class Settings:
         front=True,
         metavar="KEY=VALUE",
     )
-    decoder: Decoder = setting(
+    decoder: AnyDecoder = setting(
         default="greedy",
         help="greedy, sample or beam; thorough, fast.",
         more="`greedy`, `sample` and `beam` are exact and take one pass; `thorough` and `fast` are "
-        "for comparison.",
+        "the paper's, for comparison. "
+        "In Python also an object with the methods of `Decoder`.",
         commands=WRITING,
         calibrated=True,
     )
