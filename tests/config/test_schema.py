@@ -1,4 +1,4 @@
-"""Every setting is declared once, and refuses in one line what it cannot be: in the API, in files, as an option."""
+"""Every setting is declared once, and refuses what it cannot be in one line: in Python, in files, as an option."""
 
 from __future__ import annotations
 
