@@ -222,6 +222,15 @@ def test_changes_of_one_question_are_checked(changes: dict[str, Any], part: str,
             assert part in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["store", "model", "index", "confidence"])
+def test_what_opens_a_store_is_checked(name: str, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"store": tmp_path / "store", "create": True, name: 3}
+    one_line(SettingError, name, RAG.open, given.pop("store"), **given)
+    with pytest.raises(SettingError, match="index to be 'auto', 'exact' or 'faiss'"):
+        RAG.open(tmp_path / "store", create=True, index="fast")  # type: ignore[arg-type]
+    assert not (tmp_path / "store").exists()
+
+
 @pytest.mark.parametrize("settings", ["k=3", 3, [("k", 3)], {3: "k"}, {"kk": 3}])
 def test_settings_of_a_store_are_a_mapping_of_names(settings: Any) -> None:
     with pytest.raises(SettingError) as caught:

@@ -16,6 +16,7 @@ from mixrag.answers.confidence import ConfidenceMap, Judge, calibration_for, jud
 from mixrag.answers.explanation import Explanation, explain
 from mixrag.answers.explanation_html import explanation_page
 from mixrag.answers.stream import Stream
+from mixrag.config.command_settings import StoreConfig
 from mixrag.config.model_config import ModelConfig, bundle_for, completed, defaults, models_digest
 from mixrag.config.settings import Settings
 from mixrag.corpus import (
@@ -130,6 +131,7 @@ class Pipeline:
             ModelError: ``model`` is no folder of a trained RAG, or ``confidence`` no calibration.
             SettingError: a setting outside its range.
         """
+        StoreConfig(store=directory, model=model, index=index, confidence=confidence)  # refuses other types
         given = models or ModelConfig()
         trained = bundle_for(given, model)
         chosen, default = completed(given, trained), defaults(given, trained, settings)

@@ -113,6 +113,8 @@ class Setting:
         """The default as it would be given on the command line; empty where none is."""
         if self.default in (MISSING, None, (), {}) or self.default is False:
             return ""
+        if self.default is True:
+            return "on"
         if isinstance(self.default, tuple):
             return ",".join(map(str, self.default))
         return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
