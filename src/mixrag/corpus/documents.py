@@ -167,4 +167,5 @@ def _check_characters(document: Document, shown: str) -> None:
 
 def _found(value: Any) -> str:
     shown = repr(value)
-    return f"{type(value).__name__} {shown}" if len(shown) <= 60 else f"a value of type {type(value).__name__}"
+    plain = len(shown) <= 60 and shown.isprintable() and not shown.startswith("<")
+    return f"{type(value).__name__} {shown}" if plain else f"a value of type {type(value).__name__}"
