@@ -24,7 +24,7 @@ from mixrag.inference.decoders import most_probable
 from mixrag.inference.mixture import DecodingState
 from side_by_side import seconds
 
-PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
+PICTURES = Path(__file__).parent.parent / "docs" / "measurements" / "pictures"
 KS = (1, 2, 5, 10, 20, 50)
 LENGTHS = (50, 150, 300, 500, 1000)
 Curves = Mapping[str, Sequence[float]]
@@ -96,7 +96,7 @@ def shown(name: str, places: Sequence[int], found: Curves) -> None:
 
 
 def drawn(file: str, across: str, up: str, places: Sequence[int], found: Curves) -> None:
-    """Write one picture, both axes logarithmic, into docs/pictures."""
+    """Write one picture, both axes logarithmic, into docs/measurements/pictures."""
     figure = Figure(figsize=(5.0, 3.4), layout="constrained")
     axis = figure.add_subplot()
     for (label, values), (colour, line, marker) in zip(found.items(), STYLES, strict=False):

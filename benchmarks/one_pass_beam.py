@@ -141,7 +141,7 @@ def run(drawn: Random, method: Callable[[Mixture], SearchResult]) -> tuple[Searc
 
 
 def main() -> None:
-    """Print the table of docs/comparison.md."""
+    """Print the table of docs/background/comparison.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mixtures", type=int, default=300)
     parser.add_argument("--spread", type=float, default=SPREAD, help="standard deviation of the logits")

@@ -42,7 +42,7 @@ TOKENS = 16
 """Of an answer."""
 EQUAL_ROWS = 24
 """Beams of one pass that take about as many rows of the decoder as thorough decoding with ``BEAMS`` (``rows``)."""
-PICTURE = Path(__file__).parent.parent / "docs" / "pictures" / "seq2seq-beams.svg"
+PICTURE = Path(__file__).parent.parent / "docs" / "measurements" / "pictures" / "seq2seq-beams.svg"
 
 
 @dataclass(frozen=True)
