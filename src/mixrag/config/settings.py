@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from mixrag.errors import SettingError
 
 Normaliser = Literal["top-k", "full"]
 Weights = Literal["retriever", "uniform"]
-Decoder = Literal["greedy", "sample", "beam", "thorough", "fast"]
-DECODERS: tuple[Decoder, ...] = ("greedy", "sample", "beam", "thorough", "fast")
+DecoderName = Literal["greedy", "sample", "beam", "thorough", "fast"]
+DECODERS: tuple[DecoderName, ...] = ("greedy", "sample", "beam", "thorough", "fast")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,9 @@ class Settings:
     """Temperature of the softmax over BM25 scores."""
     where: Mapping[str, str] = field(default_factory=dict)
     """Only passages whose document has these metadata; keys ``document`` and ``title`` are always there."""
-    decoder: Decoder = "greedy"
-    """greedy, sample, beam: exact and in one pass; thorough, fast: the paper's, for comparison."""
+    decoder: DecoderName | Any = "greedy"
+    """greedy, sample, beam: exact and in one pass; thorough, fast: the paper's, for comparison; or an object of
+    the protocol ``mixrag.Decoder``, which has its own options."""
     beams: int = 4
     """Width of the beam decoders."""
     max_tokens: int = 64
@@ -78,7 +79,8 @@ class Settings:
         _require(self.weights in get_args(Weights), "weights 'retriever' or 'uniform'", self.weights)
         share = self.max_outside is None or 0.0 <= self.max_outside < 1.0
         _require(share, "max_outside in [0, 1)", self.max_outside)
-        _require(self.decoder in DECODERS, f"decoder among {', '.join(DECODERS)}", self.decoder)
+        named = not isinstance(self.decoder, str) or self.decoder in DECODERS
+        _require(named, f"decoder among {', '.join(DECODERS)}", self.decoder)
         _require(_whole(self.beams, 1), "beams to be a whole number >= 1", self.beams)
         _require(_whole(self.max_tokens, 1), "max_tokens to be a whole number >= 1", self.max_tokens)
         _require(_whole(self.samples, 0), "samples to be a whole number >= 0", self.samples)
