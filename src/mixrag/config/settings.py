@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BeforeValidator
 
 from mixrag.config.schema import (
     ASKING,
@@ -19,10 +21,21 @@ from mixrag.config.schema import (
     schema,
     setting,
 )
+from mixrag.config.values import Words
 
 Normaliser = Literal["top-k", "full"]
 Weights = Literal["retriever", "uniform"]
-Decoder = Literal["greedy", "sample", "beam", "thorough", "fast"]
+DecoderName = Literal["greedy", "sample", "beam", "thorough", "fast"]
+DECODERS: tuple[DecoderName, ...] = get_args(DecoderName)
+
+
+def _object(value: Any) -> Any:
+    if isinstance(value, str | int | float | Mapping | Sequence) or value is None:
+        raise ValueError("an object is wanted")
+    return value
+
+
+DecoderObject = Annotated[Any, BeforeValidator(_object), Words("an object with the methods of Decoder")]
 
 
 @schema
@@ -133,11 +146,11 @@ class Settings:
         front=True,
         metavar="KEY=VALUE",
     )
-    decoder: Decoder = setting(
+    decoder: DecoderName | DecoderObject = setting(
         default="greedy",
         help="greedy, sample, beam; thorough and fast are the paper's.",
         more="`greedy`, `sample` and `beam` are exact and take one pass; `thorough` and `fast` are "
-        "for comparison.",
+        "for comparison. In Python also an object with the methods of `Decoder`.",
         commands=WRITING,
         calibrated=True,
     )
