@@ -52,9 +52,9 @@ def test_a_person_reads_tables_and_progress(shell: Shell, tmp_path: Path) -> Non
     "options, told",
     [
         (("--systems", "rag"), "found rag"),
-        (("--distractors", "many"), "found many"),
-        (("--questions", "0"), "--questions >= 1"),
-        (("--coverage", "2"), "--coverage in (0, 1]"),
+        (("--distractors", "many"), "found 'many'"),
+        (("--questions", "0"), "--questions to be a whole number"),
+        (("--coverage", "2"), "--coverage to be a number in (0, 1]"),
     ],
 )
 def test_what_cannot_be_asked_for_is_one_line(

@@ -16,14 +16,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
 from mixrag.config.bundle import Bundle
+from mixrag.config.command_settings import CalibrationMethod
 from mixrag.config.model_config import ModelConfig, same_encoders
+from mixrag.config.schema import Share, schema, unknown
 from mixrag.config.settings import CALIBRATED, Settings
 from mixrag.errors import ModelError, SettingError
 from mixrag.inference.decoders import decoder_for, decoder_name
@@ -34,7 +36,6 @@ from mixrag.utils.files import write_whole
 FILE = "confidence.json"
 """Its name in a trained folder."""
 FORMAT = 1
-CalibrationMethod = Literal["none", "temperature", "logistic", "isotonic"]
 LARGEST_LOG_ODDS = 30.0
 """Probabilities nearer to 0 or 1 than e^-30 count as that."""
 
@@ -49,7 +50,7 @@ class Signals:
     """Largest inner product of the question with a retrieved passage; 0 where none was retrieved."""
 
 
-@dataclass(frozen=True, slots=True)
+@schema
 class ConfidenceMap:
     """The fitted map from signals to the probability that the answer is an exact match."""
 
@@ -57,9 +58,9 @@ class ConfidenceMap:
     scale: float = 1.0
     slope: float = 0.0
     offset: float = 0.0
-    knots: tuple[tuple[float, float], ...] = ()
+    knots: tuple[tuple[Share, Share], ...] = ()
     """(x, y) of the monotone function, x rising; none: the identity."""
-    threshold: float = 0.0
+    threshold: Share = 0.0
     """An answer of less confidence is withheld."""
     fitted_on: str = ""
     """Which pairs, in words."""
@@ -210,32 +211,16 @@ def read_calibration(path: Path) -> ConfidenceMap:
 def _calibration(document: Any) -> ConfidenceMap:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ValueError("another format")
-    numbers = {name: _number(document[name]) for name in ("scale", "slope", "offset", "threshold")}
-    knots = tuple((_number(x), _number(y)) for x, y in document["knots"])
-    xs, ys = [x for x, _ in knots], [y for _, y in knots]
-    if xs != sorted(xs) or ys != sorted(ys) or not all(0 <= value <= 1 for value in (*xs, *ys)):
-        raise ValueError("knots that do not rise from 0 to 1")
-    if not 0 <= numbers["threshold"] <= 1:
-        raise ValueError("a threshold outside [0, 1]")
-    texts = {name: document[name] for name in ("method", "fitted_on", "models")}
-    settings = document["settings"]
-    if texts["method"] not in get_args(CalibrationMethod) or not all(
-        isinstance(text, str) for text in texts.values()
-    ):
-        raise ValueError("a method or text of another kind")
-    if not isinstance(settings, dict):
-        raise ValueError("settings of another kind")
-    # Refused where a name or value is none that a setting can have.
-    if unknown := set(settings) - set(CALIBRATED):
-        raise ValueError(f"unknown setting {min(unknown)}")
-    Settings(**settings)
-    return ConfidenceMap(knots=knots, settings=settings, **texts, **numbers)  # type: ignore[arg-type]
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{str(value)[:40]!r} in the place of a number")
-    return float(value)
+    content = {each.name: document[each.name] for each in fields(ConfidenceMap)}
+    found = ConfidenceMap(**{**content, "knots": tuple(map(tuple, content["knots"]))})
+    for axis in zip(*found.knots, strict=True):
+        if list(axis) != sorted(axis):
+            raise ValueError("knots that do not rise from 0 to 1")
+    for name in found.settings:
+        if name not in CALIBRATED:
+            raise unknown(name, CALIBRATED)
+    Settings(**dict(found.settings))
+    return found
 
 
 def calibration_for(
