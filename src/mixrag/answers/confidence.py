@@ -28,6 +28,7 @@ from mixrag.config.model_config import ModelConfig, same_encoders
 from mixrag.config.schema import Share, schema, unknown
 from mixrag.config.settings import CALIBRATED, Settings
 from mixrag.errors import ModelError, SettingError
+from mixrag.inference.decoders import decoder_for, decoder_name
 from mixrag.inference.mixture import ScoredAnswer
 from mixrag.pairs.matching import normalise
 from mixrag.utils.files import write_whole
@@ -80,7 +81,7 @@ class ConfidenceMap:
         xs, ys = zip(*self.knots, strict=True)
         return float(np.interp(probability, xs, ys))
 
-    def differs(self, settings: Settings, models: str) -> str | None:
+    def mismatch(self, settings: Settings, models: str) -> str | None:
         """What is not as it was when this was fitted: "models", or the first such setting; None where all is."""
         if self.models not in ("", models):
             return "models"
@@ -114,12 +115,12 @@ def log_mass(answer: ScoredAnswer, found: Sequence[ScoredAnswer]) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
-    """A calibration and whether it holds here."""
+class AppliedCalibration:
+    """A calibration, and whether it holds for the settings and models in use."""
 
     calibration: ConfidenceMap
-    differs: str | None = None
-    """What is not as it was when it was fitted; None: it holds."""
+    mismatch: str | None = None
+    """What is not as it was when it was fitted: "models", or a setting; None: it holds."""
     abstain_below: float | None = None
     """The threshold; None: the calibration's own."""
 
@@ -130,30 +131,32 @@ class Judge:
 
     def confidence(self, signals: Signals) -> Confidence | None:
         """The confidence of a finished answer; None where the calibration does not hold."""
-        if self.differs:
+        if self.mismatch:
             return None
         return Confidence(self.calibration.confidence(signals), self.threshold, self.calibration.fitted_on)
 
 
-def judge(calibration: ConfidenceMap | None, settings: Settings, models: str) -> Judge | None:
-    """Who says how sure an answer is; None where there is no calibration.
+def apply_calibration(
+    calibration: ConfidenceMap | None, settings: Settings, models: str
+) -> AppliedCalibration | None:
+    """The calibration for answers under these settings and models (their digest); None where there is none.
 
     Raises:
         SettingError: answers are to be withheld (``abstain_below``), and no calibration holds.
     """
-    differs = None if calibration is None else calibration.differs(settings, models)
-    if settings.abstain_below and (calibration is None or differs):
-        found = "none" if calibration is None else f"one made with another {differs}"
+    mismatch = None if calibration is None else calibration.mismatch(settings, models)
+    if settings.abstain_below and (calibration is None or mismatch):
+        found = "none" if calibration is None else f"one made with another {mismatch}"
         remedy = "make one with mixrag eval, and name its confidence.json as --confidence"
         raise SettingError("a calibration that holds, to withhold answers (abstain_below)", found, remedy)
-    return None if calibration is None else Judge(calibration, differs, settings.abstain_below)
+    return None if calibration is None else AppliedCalibration(calibration, mismatch, settings.abstain_below)
 
 
 def conditions(settings: Settings) -> dict[str, Any]:
     """The settings that a confidence depends on; the width of a search or the samples only where there are any."""
     own = {name: getattr(settings, name) for name in CALIBRATED}
-    del own["beams" if settings.decoder in ("greedy", "sample") else "samples"]
-    return own
+    del own["beams" if decoder_for(settings).streams else "samples"]
+    return {**own, "decoder": decoder_name(settings.decoder)}
 
 
 def log_odds(log_probability: float) -> float:

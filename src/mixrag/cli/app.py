@@ -87,10 +87,10 @@ def ask(
         answer = stream.answer
         if not json and stream.may_abstain:
             show.decided(answer)
-        taken_apart = rag.explain(answer) if why or target else None
-    if target and taken_apart:
-        output.write_explanation(target, taken_apart)
-    show.answer(answer, taken_apart if why else None, as_json=json)
+        explanation = answer.explain() if why or target else None
+    if target and explanation:
+        output.write_explanation(target, explanation)
+    show.answer(answer, explanation if why else None, as_json=json)
     if not json and answer.uncalibrated:
         show.uncalibrated(answer.uncalibrated)
     if target:

@@ -76,7 +76,7 @@ def _answer(found: Diagnosis) -> str:
     if found.answer is None:
         return "no answer: there was nothing to retrieve"
     verdict = "right" if found.right else "wrong"
-    return f"answer: {found.answer.text}   p(answer) = {found.answer.probability:.4g}, {verdict}"
+    return f"answer: {found.answer.best_guess}   p(answer) = {found.answer.probability:.4g}, {verdict}"
 
 
 def _stage_line(name: str, stage: Stage | None) -> Text:
