@@ -20,8 +20,7 @@ from matplotlib.ticker import LogLocator, ScalarFormatter
 from generation import STEPS, Peer, as_it_comes, loaded, mixture, ours_step
 from mixrag.evaluation.plots import STYLES
 from mixrag.generator import CausalGenerator
-from mixrag.inference.decoders import most_probable
-from mixrag.inference.mixture import DecodingState
+from mixrag.inference.stepwise import most_probable
 from side_by_side import seconds
 
 PICTURES = Path(__file__).parent.parent / "docs" / "measurements" / "pictures"
@@ -79,7 +78,7 @@ def first_tokens(ours: CausalGenerator, peer: CausalGenerator, length: int) -> M
         return again()
 
     def again() -> float:
-        return seconds(lambda: most_probable(DecodingState.start(given)))
+        return seconds(lambda: most_probable(given.start()))
 
     return {
         "mixrag, passages read before": again,

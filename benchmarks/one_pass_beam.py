@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mixrag.generator import Prompt, TableGenerator
 from mixrag.generator.table import TableBranches
-from mixrag.inference.decoders import SearchResult, beam, thorough
+from mixrag.inference.beam_search import SearchResult, beam, thorough
 from mixrag.inference.mixture import Component, Mixture
 
 K, V, T = 5, 8, 5

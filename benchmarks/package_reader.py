@@ -90,7 +90,11 @@ def main() -> None:
     READER.mkdir(exist_ok=True)
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copyfile(trained.folder / "adapter" / name, READER / name)
-    scores = options.scores.read_text(encoding="utf-8").strip() if options.scores else "See docs/measurements/results.md."
+    scores = (
+        options.scores.read_text(encoding="utf-8").strip()
+        if options.scores
+        else "See docs/measurements/results.md."
+    )
     parts = sections((trained.folder / "README.md").read_text(encoding="utf-8"))
     fitted = f"\\1, fitted: {trained.settings['temperature']:.4f} |"
     settings = re.sub(r"(\| temperature \| [\d.]{1,6})\d* \|", fitted, parts["Settings"])

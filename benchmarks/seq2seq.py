@@ -31,7 +31,7 @@ from mixrag.generator import Prompt, PromptTemplate, Seq2SeqGenerator
 from mixrag.generator.kernels.onednn_linear import PackedLinear, use_packed_linears
 from mixrag.generator.prompt_tokenizer import PromptTokenizer
 from mixrag.generator.self_check import with_shared_prompts
-from mixrag.inference.decoders import beam
+from mixrag.inference.beam_search import beam
 from mixrag.inference.mixture import Component, Mixture
 from side_by_side import Row, alternately, keep, seconds, show
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), ROOT / "demo/README.md", ROOT / "src/mixrag/reader/README.md"])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), ROOT / "demo/README.md", ROOT / "src/mixrag/reader/README.md"]
+)
 
 _FENCE = re.compile(
     r"(?:^<!-- no-run: ([^\n]+) -->\n)?^( *)(`{3,})([^\n`]*)\n(.*?)^\2\3 *$", re.MULTILINE | re.DOTALL

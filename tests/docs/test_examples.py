@@ -42,7 +42,12 @@ PAIRS = [
     for answer in ("the harbour office", "nine crowns")
 ] + [
     {"question": f"When does the {place}?", "answers": [hour], "doc": "ferry.txt"}
-    for place, hour in (("ferry leave", "nine"), ("market open", "six"), ("school begin", "eight"), ("shop close", "ten"))
+    for place, hour in (
+        ("ferry leave", "nine"),
+        ("market open", "six"),
+        ("school begin", "eight"),
+        ("shop close", "ten"),
+    )
 ]
 
 
@@ -117,4 +122,3 @@ def _objects(text: str) -> None:
     except json.JSONDecodeError:
         for line in text.splitlines():
             json.loads(line)
-

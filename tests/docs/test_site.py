@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from doc_pages import DOCS, ROOT
 
-_LOADED = re.compile(r"""<(?:script|img|link|iframe|source)\b[^>]*?(?:src|href)\s*=\s*["']?((?:https?:)?//[^"'\s>]+)""")
+_LOADED = re.compile(
+    r"""<(?:script|img|link|iframe|source)\b[^>]*?(?:src|href)\s*=\s*["']?((?:https?:)?//[^"'\s>]+)"""
+)
 _CANONICAL = re.compile(r"""<link rel="canonical"[^>]*>""")
 
 
@@ -18,7 +20,11 @@ _CANONICAL = re.compile(r"""<link rel="canonical"[^>]*>""")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    for old, new in (("docs_dir: docs", DOCS), ("site_dir: build/site", folder / "built"), ("paths: [src]", ROOT / "src")):
+    for old, new in (
+        ("docs_dir: docs", DOCS),
+        ("site_dir: build/site", folder / "built"),
+        ("paths: [src]", ROOT / "src"),
+    ):
         key, _, _ = old.partition(":")
         assert old in config
         config = config.replace(old, f"{key}: {new}" if key != "paths" else f"paths: [{new}]")
@@ -38,7 +44,9 @@ def test_every_page_is_built(site: Path) -> None:
 @pytest.mark.slow
 def test_nothing_is_loaded_from_other_hosts(site: Path) -> None:
     pages = {page.name: page.read_text(encoding="utf-8") for page in site.rglob("*.html")}
-    assert {name: found for name, text in pages.items() if (found := _LOADED.findall(_CANONICAL.sub("", text)))} == {}
+    assert {
+        name: found for name, text in pages.items() if (found := _LOADED.findall(_CANONICAL.sub("", text)))
+    } == {}
     styles = "".join(sheet.read_text(encoding="utf-8") for sheet in site.rglob("*.css"))
     assert re.findall(r"url\(['\"]?(?:https?:)?//[^)]+|@import[^;]+//[^;]+", styles) == []
 
