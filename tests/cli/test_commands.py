@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -34,14 +35,15 @@ TEXTS = {
 QUESTION = "What does a licence for cod cost?"
 
 
-HELP = """
+LIGHT = """
 import sys
 from mixrag.cli import main
-sys.argv = ["mixrag", "--help"]
+sys.argv = ["mixrag", *sys.argv[1:]]
 try:
     main()
-except SystemExit:
-    assert "torch" not in sys.modules
+finally:
+    heavy = {"torch", "transformers", "sentence_transformers", "faiss"} & set(sys.modules)
+    sys.stderr.write(f"heavy: {sorted(heavy)}")
 """
 
 
@@ -197,11 +199,33 @@ def test_what_a_person_reads(indexed: Shell, monkeypatch: pytest.MonkeyPatch) ->
     assert "exact search over 3 passages" in info and "words:100" in info
 
 
+def light(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """A command that must not import a model library, which takes seconds."""
+    line = [sys.executable, "-c", LIGHT, *map(str, arguments)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60)
+    assert done.stderr.endswith("heavy: []"), done.stderr
+    return done
+
+
 def test_help_needs_no_model_library() -> None:
-    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, timeout=60)
+    done = light("--help")
     assert done.returncode == 0, done.stderr
-    for command in ("index", "ask", "score", "passages", "info", "remove"):
+    for command in ("index", "ask", "score", "passages", "info", "remove", "diagnose"):
         assert command in done.stdout
+    assert "why" not in re.findall(r"^│ (\w+) ", done.stdout, re.MULTILINE), "the former name is not shown"
+
+
+@pytest.mark.parametrize(
+    "command", [["ask", "x"], ["score", "x", "y"], ["passages", "x"], ["info"], ["precompute"]]
+)
+def test_a_missing_store_and_a_wrong_value_need_no_model_library(command: list[str], tmp_path: Path) -> None:
+    done = light(*command, "--store", tmp_path / "nowhere")
+    assert done.returncode == 1 and f"mixrag index PATH --store {tmp_path / 'nowhere'}" in done.stderr
+    (tmp_path / "folder").mkdir()
+    assert "expected a store in" in light(*command, "--store", tmp_path / "folder").stderr
+    assert not list((tmp_path / "folder").iterdir())
+    if command[0] != "info":
+        assert "--switch to be a number in [0, 1]; found 'x'" in light(*command, "--switch", "x").stderr
 
 
 @pytest.mark.parametrize(

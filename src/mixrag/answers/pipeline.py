@@ -16,6 +16,7 @@ from mixrag.answers.answer import Answer, answer_of, build_answer
 from mixrag.answers.async_stream import AsyncStream
 from mixrag.answers.confidence import AppliedCalibration, ConfidenceMap, apply_calibration, calibration_for
 from mixrag.answers.stream import Stream
+from mixrag.config.command_settings import StoreConfig
 from mixrag.config.model_config import ModelConfig, bundle_for, completed, defaults, models_digest
 from mixrag.config.settings import Settings
 from mixrag.corpus import (
@@ -160,6 +161,7 @@ class Pipeline:
             SettingError: a setting outside its range.
             PluginError: a parser or splitter that lacks a method.
         """
+        StoreConfig(store=directory, model=model, index=index, confidence=confidence)  # refuses other types
         given = models or ModelConfig()
         trained = bundle_for(given, model)
         chosen, default = completed(given, trained), defaults(given, trained, settings)

@@ -53,7 +53,7 @@ class Options:
         """
         chosen = self.made(StoreConfig)
         if not create:
-            _check_store(chosen.store)
+            _check_store(Path(chosen.store))
         from mixrag import RAG
 
         return RAG.open(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Gt, Le
 from pydantic import BeforeValidator
@@ -22,16 +22,38 @@ from mixrag.config.schema import (
     setting,
 )
 from mixrag.config.settings import Settings
-from mixrag.config.values import as_tuple
+from mixrag.config.values import Words, as_tuple, is_plain, one_of
 
 CalibrationMethod = Literal["none", "temperature", "logistic", "isotonic"]
 
 
+IndexName = Literal["auto", "exact", "faiss"]
+INDEXES: tuple[IndexName, ...] = get_args(IndexName)
+
+
+def _checked_index(value: Any) -> Any:
+    """The name of an index, or an object that builds one; values that can be neither are refused."""
+    if value not in INDEXES and is_plain(value):
+        raise ValueError("no index")
+    return value
+
+
+AnyIndex = Annotated[
+    Any,
+    BeforeValidator(_checked_index),
+    Words(f"{one_of(INDEXES)} or an object that builds an Index", one_of(INDEXES)),
+]
+
+
 @schema
 class StoreConfig:
-    """Which store is opened, with which trained models."""
+    """Which store is opened, with which trained models.
 
-    store: Path = setting(
+    Raises:
+        SettingError: a value of another type.
+    """
+
+    store: Path | str = setting(
         default=Path("mixrag-store"),
         help="Folder of the store.",
         commands=ALL,
@@ -40,7 +62,7 @@ class StoreConfig:
         metavar="DIR",
         env="MIXRAG_STORE",
     )
-    model: Path | None = setting(
+    model: Path | str | None = setting(
         default=None,
         help="Folder that mixrag train wrote.",
         more="Other options take the place of what it says.",
@@ -50,13 +72,14 @@ class StoreConfig:
         metavar="DIR",
         env="MIXRAG_MODEL",
     )
-    index: Literal["auto", "exact", "faiss"] = setting(
+    index: AnyIndex = setting(
         default="auto",
         help="How to search: auto, exact or faiss.",
-        more="`auto` computes all inner products up to 50,000 passages, and is approximate beyond.",
+        more="`auto` computes all inner products up to 50,000 passages, and is approximate beyond. "
+        "In Python also an object that builds an `Index`.",
         commands=ASKING,
     )
-    confidence: str | Path | None = setting(
+    confidence: Path | str | None = setting(
         default=None,
         help="Calibration that mixrag eval wrote; none = none.",
         absent="the model's",
@@ -166,6 +189,6 @@ class TrainingReportSettings:
     baselines: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = _report(
         default=(),
         help="closed-book, passages, concatenation, frozen.",
-        more="Comma-separated; trained alike. See [baselines](#baselines).",
+        more="Comma-separated; trained alike.",
         absent="none",
     )

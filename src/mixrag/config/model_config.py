@@ -17,7 +17,7 @@ from mixrag.config.default_models import packaged_reader
 from mixrag.config.prompt_template import PromptTemplate
 from mixrag.config.schema import ALL, ASKING, CountOrNone, from_mapping, schema, setting, settings_of
 from mixrag.config.settings import Settings
-from mixrag.config.values import Words, one_of
+from mixrag.config.values import Words, is_plain, one_of
 from mixrag.errors import SettingError
 from mixrag.utils.files import model_digest
 
@@ -27,7 +27,7 @@ EncoderDtype = Literal["auto", "float32", "bfloat16"]
 
 def _checked_model(value: Any) -> Any:
     """A model as it is given; values that can be no model are refused."""
-    if value == "" or isinstance(value, (bool, int, float, bytes, list, tuple, dict, set)):
+    if is_plain(value) and not (isinstance(value, str) and value):
         raise ValueError("no model")
     return value
 
@@ -43,7 +43,9 @@ def _torch_name(value: Any) -> Any:
     return str(value).removeprefix("torch.") if type(value).__module__ == "torch" else value
 
 
-Model = Annotated[Any, BeforeValidator(_checked_model), Words("a name, a path or a model object")]
+Model = Annotated[
+    Any, BeforeValidator(_checked_model), Words("a name, a path or a model object", "a name or a path")
+]
 """A path, a hub name, a loaded model, or an object with the methods that mixrag calls."""
 
 
@@ -97,6 +99,8 @@ class ModelConfig:
     prompt: PromptTemplate | None = setting(
         default=None,
         help="TOML file with the parts of the prompt.",
+        more="In Python a `PromptTemplate`.",
+        read=lambda path: PromptTemplate.from_file(Path(path)),
         absent="the model's",
         commands=ASKING,
         metavar="FILE",

@@ -53,26 +53,43 @@ _DECLARED = "mixrag"
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
     """What ``setting`` says of a field beside its type and default."""
 
     help: str = ""
+    """One line, for ``--help`` and the documentation."""
     more: str = ""
+    """What the documentation says beyond it."""
     absent: str = ""
+    """What decides where the default is None, in words."""
     commands: tuple[str, ...] = ()
+    """Those that have it as an option."""
     front: bool = False
+    """Shown among the first options in ``--help``, not in ``panel``."""
     panel: str = MORE
     short: str = ""
+    """A second option, of one letter."""
     metavar: str = ""
+    """What ``--help`` shows for a value; empty: the type."""
     env: str = ""
+    """Environment variable that is read where the option is not given."""
     none: str = ""
-    calibrated: bool = False
-    trained: bool = False
-    also: str = ""
+    """The word that means None on the command line."""
     repeat: bool = False
-    same_as: type | None = None
+    """The option may be given several times, each with one value."""
+    read: Callable[[str], Any] | None = None
+    """What makes a value of the text of the command line, where the type does not say it."""
+    calibrated: bool = False
+    """A calibration of the confidence is valid for one value of it only."""
+    trained: bool = False
+    """``mixrag.json`` may hold it: it was fitted in training, or in force."""
+    also: str = ""
+    """Another name that the constructor accepts for it."""
     secret: bool = False
+    """Its value appears in no message."""
+    same_as: type | None = None
+    """The schema that declares the setting of this name, where it is not this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +113,8 @@ class Setting:
         """The default as it would be given on the command line; empty where none is."""
         if self.default in (MISSING, None, (), {}) or self.default is False:
             return ""
+        if self.default is True:
+            return "on"
         if isinstance(self.default, tuple):
             return ",".join(map(str, self.default))
         return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
@@ -110,6 +129,8 @@ class Setting:
         Raises:
             SettingError: it means none, or one outside the range.
         """
+        if self.declared.read is not None and isinstance(text, str):
+            return self.declared.read(text)
         found = from_text(self.kind, text, self.declared.none)
         try:
             return _adapter(self.schema, self.name).validate_python(found)
@@ -143,64 +164,12 @@ class Setting:
         return SettingError(f"{name} to be {words}", hidden, f"give {name} such a value")
 
 
-def setting(
-    *,
-    default: Any = MISSING,
-    help: str,
-    more: str = "",
-    absent: str = "",
-    commands: tuple[str, ...] = (),
-    front: bool = False,
-    panel: str = MORE,
-    short: str = "",
-    metavar: str = "",
-    env: str = "",
-    none: str = "",
-    calibrated: bool = False,
-    trained: bool = False,
-    also: str = "",
-    repeat: bool = False,
-    secret: bool = False,
-) -> Any:
-    """Declare a setting.
+def setting(*, default: Any = MISSING, **said: Any) -> Any:
+    """Declare a setting: its default and the fields of ``Declared``.
 
-    Args:
-        default: its value where none is given; an empty mapping is made anew for every object.
-        help: one line, for ``--help`` and the documentation.
-        more: what the documentation says beyond it.
-        absent: what stands for the default in words, where None means that something else decides.
-        commands: those that have it as an option.
-        front: shown among the first options in ``--help``, not under "More options".
-        panel: where else ``--help`` shows it.
-        short: a second option, of one letter.
-        metavar: what ``--help`` shows for a value.
-        env: environment variable that is read where the option is not given.
-        none: the word that means None on the command line.
-        calibrated: True where a calibration of the confidence holds for one value of it only.
-        trained: True where ``mixrag.json`` may hold it: it was fitted in training, or in force.
-        also: another name that is accepted for it.
-        repeat: the option may be given several times, each with one value.
-        secret: its value appears in no message.
+    An empty mapping as default is made anew for every object.
     """
-    declared = Declared(
-        help,
-        more,
-        absent,
-        commands,
-        front,
-        panel,
-        short,
-        metavar,
-        env,
-        none,
-        calibrated,
-        trained,
-        also,
-        repeat,
-        None,
-        secret,
-    )
-    return _field(default, declared)
+    return _field(default, Declared(**said))
 
 
 def same_as(schema: type, *, default: Any) -> Any:

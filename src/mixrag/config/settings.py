@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator
@@ -21,7 +21,7 @@ from mixrag.config.schema import (
     schema,
     setting,
 )
-from mixrag.config.values import Words
+from mixrag.config.values import Words, is_plain, one_of
 
 Normaliser = Literal["top-k", "full"]
 Weights = Literal["retriever", "uniform"]
@@ -29,13 +29,16 @@ DecoderName = Literal["greedy", "sample", "beam", "thorough", "fast"]
 DECODERS: tuple[DecoderName, ...] = get_args(DecoderName)
 
 
-def _object(value: Any) -> Any:
-    if isinstance(value, str | int | float | Mapping | Sequence) or value is None:
-        raise ValueError("an object is wanted")
+def _checked_decoder(value: Any) -> Any:
+    """The name of a decoder, or an object that is one; values that can be neither are refused."""
+    if value not in DECODERS and is_plain(value):
+        raise ValueError("no decoder")
     return value
 
 
-DecoderObject = Annotated[Any, BeforeValidator(_object), Words("an object with the methods of Decoder")]
+AnyDecoder = Annotated[
+    Any, BeforeValidator(_checked_decoder), Words(f"{one_of(DECODERS)} or a Decoder", one_of(DECODERS))
+]
 
 
 @schema
@@ -147,11 +150,12 @@ class Settings:
         front=True,
         metavar="KEY=VALUE",
     )
-    decoder: DecoderName | DecoderObject = setting(
+    decoder: AnyDecoder = setting(
         default="greedy",
         help="greedy, sample or beam; thorough, fast.",
         more="`greedy`, `sample` and `beam` are exact and take one pass; `thorough` and `fast` are "
-        "for comparison. In Python also an object with the methods of `Decoder`.",
+        "the paper's, for comparison. "
+        "In Python also an object with the methods of `Decoder`.",
         commands=WRITING,
         calibrated=True,
     )

@@ -16,9 +16,10 @@ NO_VALUE = object()
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Metadata of a type that says in words what its values are."""
+    """Metadata of a type that says in words what its values are; ``typed`` those of the command line."""
 
     text: str
+    typed: str = ""
 
 
 def shown(value: Any) -> str:
@@ -39,7 +40,7 @@ def described(kind: Any, none: str = "", *, typed: bool = False) -> str:
     """
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        said = [each.text for each in arguments[1:] if isinstance(each, Words)]
+        said = [(typed and each.typed) or each.text for each in arguments[1:] if isinstance(each, Words)]
         return said[0] if said else described(arguments[0], none, typed=typed) + _range(arguments[1:])
     if origin in (Union, types.UnionType):
         parts = [described(each, typed=typed) for each in arguments if each is not type(None)]
@@ -130,6 +131,11 @@ def one_of(values: Sequence[Any]) -> str:
     """A choice in words."""
     names = [*map(repr, values)]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def is_plain(value: Any) -> bool:
+    """True for text, numbers and containers: what is given where an object with methods is expected by mistake."""
+    return value is None or isinstance(value, (str, bytes, bool, int, float, list, tuple, dict, set))
 
 
 def as_tuple(value: Any) -> Any:
