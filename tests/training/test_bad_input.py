@@ -287,7 +287,7 @@ def test_a_disk_that_is_full_at_the_end_loses_nothing(
         said = refused(TrainingError, train, one, Listener())
     assert "room to write" in said and str(tmp_path / "out" / name) in said
     found = {path.name for path in (tmp_path / "out").iterdir()}
-    assert name not in found and "mixrag.json" not in found and f".{name}-writing" not in found
+    assert name not in found and "mixrag.json" not in found and f".writing-{name}" not in found
     listener = Listener()
     train(replace(one, rag=open_rag()), listener)
     assert listener.losses == [] and "resumed at step 1" in listener.notices

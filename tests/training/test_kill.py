@@ -81,13 +81,13 @@ def test_a_run_killed_again_and_again_ends_with_the_weights_of_one_that_was_not(
     assert curves[0] == curves[1]
 
 
-@pytest.mark.parametrize("left", [".run.json-writing", ".adapter-writing/adapter_model.safetensors"])
+@pytest.mark.parametrize("left", [".writing-run.json", ".writing-adapter/adapter_model.safetensors"])
 def test_what_a_kill_left_half_written_is_in_nobodys_way(
     open_rag: Callable[..., RAG], tmp_path: Path, left: str
 ) -> None:
     """A kill between the making of the folder and its record, or while a part was written."""
     one = trainee(open_rag(), tmp_path / "out", steps=1)
-    if left.startswith(".adapter"):
+    if "adapter" in left:
         train(one, Listener())
     (tmp_path / "out" / left).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "out" / left).write_bytes(b"half")

@@ -16,8 +16,9 @@ from rich.text import Text
 from mixrag.cli.app import Json, app
 from mixrag.cli.options import AskingOptions, StoreOptions, takes
 from mixrag.cli.progress import telling
-from mixrag.cli.show import plain, print_json
+from mixrag.cli.show import print_json
 from mixrag.errors import SettingError
+from mixrag.utils.text import printable
 
 if TYPE_CHECKING:
     from mixrag.evaluation.analysis import Evaluation
@@ -129,8 +130,8 @@ def _show(found: Evaluation, out: Path, *, as_json: bool) -> None:
     for title, head, rows, note in tables(found):
         table = Table(*head, title=title, title_justify="left", box=None, pad_edge=False)
         for row in rows:
-            table.add_row(*(Text(plain(cell)) for cell in row))
+            table.add_row(*(Text(printable(cell)) for cell in row))
         console.print(table)
         console.print(Text(note, style="dim"))
         console.print()
-    console.print(Text(plain(f"report: {out / 'report.html'}")), soft_wrap=True)
+    console.print(Text(printable(f"report: {out / 'report.html'}")), soft_wrap=True)

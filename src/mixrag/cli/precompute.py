@@ -11,8 +11,9 @@ import typer
 from mixrag.cli.app import Json, app
 from mixrag.cli.options import AskingOptions, StoreOptions, takes
 from mixrag.cli.progress import telling
-from mixrag.cli.show import plain, print_json
+from mixrag.cli.show import print_json
 from mixrag.errors import SettingError
+from mixrag.utils.text import printable
 
 GIB = 2**30
 
@@ -44,4 +45,4 @@ def precompute(
         return print_json(asdict(found))
     rest = "" if found.passages == found.of else f"; room for the others: --gib above {gib:g}"
     size = f"{found.bytes / 2**20:.0f} MiB"
-    typer.echo(plain(f"{found.passages} of {found.of} passages in files, {found.read} read now, {size}{rest}"))
+    typer.echo(printable(f"{found.passages} of {found.of} passages in files, {found.read} read now, {size}{rest}"))

@@ -19,7 +19,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from mixrag.cli.show import error_line, plain
+from mixrag.cli.show import error_line
+from mixrag.utils.text import printable
 
 if TYPE_CHECKING:
     from mixrag.corpus import Progress as Listener
@@ -131,7 +132,7 @@ def _named_bars() -> Iterator[tuple[Any, Any]]:
             progress.update(tasks[name], completed=done)
 
         def noticed(notice: str) -> None:
-            progress.console.print(Text(plain(notice)), soft_wrap=True)
+            progress.console.print(Text(printable(notice)), soft_wrap=True)
 
         yield told, noticed
 

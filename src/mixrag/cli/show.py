@@ -7,7 +7,6 @@ nothing is read as markup.
 from __future__ import annotations
 
 import math
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -18,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mixrag.utils.files import strict_json
+from mixrag.utils.text import printable as plain
+from mixrag.utils.text import strict_json
 
 if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
     from mixrag.answers.answer import Answer, WeightedPassage
@@ -34,12 +34,6 @@ if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
 
 COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red", "bright_cyan", "bright_green", "bright_yellow")
 """One for each of the first passages; later ones and the null component have no colour."""
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-
-def plain(text: str) -> str:
-    """Text without characters that steer a terminal or turn its writing direction."""
-    return _CONTROL.sub("\ufffd", text)
 
 
 def error_line(message: str) -> None:

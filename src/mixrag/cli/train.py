@@ -27,8 +27,8 @@ from rich.text import Text
 from mixrag.cli import show
 from mixrag.cli.app import Json, app
 from mixrag.cli.options import AskingOptions, StoreOptions, takes
-from mixrag.cli.show import plain
 from mixrag.errors import SettingError
+from mixrag.utils.text import printable
 
 if TYPE_CHECKING:
     from mixrag.training.settings import TrainingSettings
@@ -179,7 +179,7 @@ class Lines:
         self.noticed(f"step {step}: dev -log p(gold answer) {nll:.3f} nats per answer (best {best:.3f})")
 
     def noticed(self, text: str) -> None:
-        sys.stderr.write(plain(text) + "\n")
+        sys.stderr.write(printable(text) + "\n")
         sys.stderr.flush()
 
 
@@ -198,7 +198,7 @@ class Bar(Lines):
         self._progress.update(self._task, completed=step, loss=f"loss {metrics['loss']:.3f}")
 
     def noticed(self, text: str) -> None:
-        self._progress.console.print(Text(plain(text)))
+        self._progress.console.print(Text(printable(text)))
 
 
 class Silent(Lines):

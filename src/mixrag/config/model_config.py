@@ -15,7 +15,7 @@ from mixrag.config.default_models import packaged_reader
 from mixrag.config.prompt_template import PromptTemplate
 from mixrag.config.settings import Settings
 from mixrag.errors import SettingError
-from mixrag.utils.files import model_digest
+from mixrag.utils.hashing import model_digest
 
 PREFIX_CACHE_MIB = 1024
 """Default memory for passages that a language model has read, in MiB."""

@@ -16,8 +16,9 @@ from mixrag.corpus.store import vectors as embedding
 from mixrag.corpus.store.changes import ParsedFile
 from mixrag.corpus.store.database import Store
 from mixrag.corpus.store.vectors import Embed, EmbeddingText, Encoding, Progress, Silent, VectorWriter, claim
-from mixrag.corpus.walk import absolute, find_files, printable, storable
+from mixrag.corpus.walk import absolute, find_files, storable
 from mixrag.errors import SourceError
+from mixrag.utils.text import unicode_path
 
 # Small files are gathered up to these amounts, so that the encoder sees full batches.
 _PENDING_TEXTS = 512
@@ -129,7 +130,7 @@ class _Run:
         )
 
     def _skip(self, path: Path, reason: str) -> None:
-        self.skipped.append(Skipped(printable(path), reason))
+        self.skipped.append(Skipped(unicode_path(path), reason))
 
     def _find(self, paths: list[Path]) -> tuple[list[Path], list[Path]]:
         """Files to look at, each once, and the folders among the paths."""
@@ -222,7 +223,7 @@ class _Run:
             return
         expected = f"files of the formats {' '.join(SUFFIXES)}"
         if not self.skipped:
-            where = ", ".join(map(printable, paths)) or "no path"
+            where = ", ".join(map(unicode_path, paths)) or "no path"
             raise SourceError(expected, f"none in {where}", "give a file or folder to index")
         first, more = self.skipped[0], len(self.skipped) - 1
         found = f"nothing readable: {first.path}: {first.reason}"

@@ -19,7 +19,8 @@ from mixrag.evaluation.records import identity
 from mixrag.evaluation.report import write_report
 from mixrag.evaluation.scoring import Record, score_pairs
 from mixrag.evaluation.systems import OWN, System, named_systems
-from mixrag.pairs.pairs import Pair, read_pairs, sample, shown_name
+from mixrag.pairs.pairs import Pair, read_pairs, sample
+from mixrag.utils.text import printable_name
 
 RECORDS = "answers.jsonl"
 Told = Callable[[str, int, int], None]
@@ -69,7 +70,7 @@ def evaluate(rag: Pipeline, request: EvaluationRequest, told: Told, noticed: Cal
     found = measured(records, outside, trusted, request.coverage, request.seed, request.calibration)
     found = replace(
         found,
-        sources=tuple(shown_name(Path(path.name)) for path in request.pairs),
+        sources=tuple(printable_name(path.name) for path in request.pairs),
         distractors=asking.distracted(systems, pairs),
         adaptive_k=adaptive_k(rag, pairs),
         settings=asdict(replace(rag.settings, **systems[trusted].changes)),

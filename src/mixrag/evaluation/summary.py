@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mixrag.evaluation.bootstrap import Interval, bootstrap
 from mixrag.evaluation.scoring import Record
+from mixrag.utils.text import markdown_cell
 
 RECALL_AT = (1, 5, 20)
 
@@ -69,6 +70,9 @@ def _recall(records: Sequence[Record], k: int) -> Interval | None:
 
 
 def _cells(name: str, summary: Summary) -> tuple[str, ...]:
-    shown = " ".join(name.replace("|", "\\|").split())
     scores = (summary.exact_match, summary.f1, summary.recall_at.get(5))
-    return shown, *("–" if score is None else f"{score:.3f}" for score in scores), f"{summary.nll:.2f}"
+    return (
+        markdown_cell(name),
+        *("–" if score is None else f"{score:.3f}" for score in scores),
+        f"{summary.nll:.2f}",
+    )

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from mixrag.errors import PairsError
 from mixrag.pairs.squad import squad_rows
+from mixrag.utils.text import printable_name
 
 T = TypeVar("T")
 _FORM = '{"question": "...", "answers": ["..."], "doc": "FILE"} on every line'
@@ -60,7 +61,7 @@ def read_pairs(paths: Sequence[Path]) -> Pairs:
     files = [_read_file(path) for path in paths]
     read = [pair for pairs, _ in files for pair in pairs]
     if not read:
-        found = f"none in {', '.join(map(shown_name, paths)) or 'no file'}"
+        found = f"none in {', '.join(map(printable_name, paths)) or 'no file'}"
         raise PairsError("at least one question-answer pair", found, f"write {_FORM}")
     merged = _merge(read)
     fewer = len(read) - len(merged)
@@ -162,9 +163,9 @@ def _read_file(path: Path) -> tuple[list[Pair], list[str]]:
     if data is None:
         # Not splitlines: a JSON string may hold U+2028 and the like as they are.
         lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-        return [_Line(f"{shown_name(path)}:{number}").pair(line) for number, line in lines], []
-    rows, unanswerable = squad_rows(data, shown_name(path))
-    notice = f"{unanswerable} questions of {shown_name(path)} have no answer and were left out"
+        return [_Line(f"{printable_name(path)}:{number}").pair(line) for number, line in lines], []
+    rows, unanswerable = squad_rows(data, printable_name(path))
+    notice = f"{unanswerable} questions of {printable_name(path)} have no answer and were left out"
     return [_Line(source).pair_of(row) for source, row in rows], [notice] if unanswerable else []
 
 
@@ -181,20 +182,14 @@ def _text(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        found = f"{shown_name(path)}: {error.strerror or error}"
+        found = f"{printable_name(path)}: {error.strerror or error}"
         raise PairsError("a file of question-answer pairs", found, "check the path") from error
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = 1 + error.object.count(b"\n", 0, error.start)
-        found = f"{shown_name(path)}:{line}: byte 0x{error.object[error.start]:02x}"
+        found = f"{printable_name(path)}:{line}: byte 0x{error.object[error.start]:02x}"
         raise PairsError("pairs in UTF-8", found, "save the file as UTF-8") from error
-
-
-def shown_name(path: Path) -> str:
-    """A path that can be printed on one line, whatever bytes its name has."""
-    text = str(path).encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 @dataclass(frozen=True, slots=True)

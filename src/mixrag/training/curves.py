@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from mixrag.errors import TrainingError
 from mixrag.evaluation.plots import BLACK, BLUE, GREEN, ORANGE, VERMILION
-from mixrag.utils.files import write_whole
+from mixrag.utils.atomic import write_atomically
 
 Values = NDArray[np.float64]
 Metrics = Sequence[Mapping[str, Any]]
@@ -114,7 +114,7 @@ def draw_curves(metrics: Metrics, path: Path, title: str) -> None:
     content = io.BytesIO()
     figure_of(metrics, title).savefig(content, format="png", dpi=150)
     try:
-        write_whole(path, content.getvalue())
+        write_atomically(path, content.getvalue())
     except OSError as error:
         raise TrainingError(
             f"room to write {path}", str(error), "free it and run the same command again"

@@ -21,7 +21,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from mixrag.errors import TrainingError
-from mixrag.utils.files import write_whole
+from mixrag.utils.atomic import write_atomically
 
 METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
 
@@ -91,7 +91,7 @@ def _cut(path: Path, last: int) -> None:
     content = path.read_bytes()
     kept = b"".join(line + b"\n" for line in _of_steps(content.split(b"\n"), last))
     if kept != content:
-        write_whole(path, kept)
+        write_atomically(path, kept)
 
 
 def _of_steps(lines: Iterable[bytes], last: int) -> list[bytes]:

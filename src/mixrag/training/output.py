@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,31 +15,24 @@ from mixrag.errors import TrainingError
 from mixrag.training.generators import TrainableGenerator
 from mixrag.training.settings import OBJECTIVES, TrainingSettings
 from mixrag.training.trainable_prior import TrainablePrior
-from mixrag.utils.files import write_whole
+from mixrag.utils.atomic import replace_atomically, write_atomically
 
 CARD = "README.md"
 
 
 def save_part(folder: Path, name: str, save: Callable[[Path], None]) -> str:
-    """Have ``save`` fill folder/name; it appears complete or not at all. Returns ``name``.
+    """Have ``save`` write the folder folder/name; it appears complete or not at all. Returns ``name``.
 
     Raises:
         TrainingError: it cannot be written.
     """
-    scratch, target = folder / f".{name}-writing", folder / name
+    target = folder / name
     try:
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        save(scratch)
-        if target.exists():
-            shutil.rmtree(target)
-        scratch.rename(target)
+        replace_atomically(target, save)
     except (OSError, SafetensorError) as error:
         raise TrainingError(
             f"room to write {target}", str(error), "free it and run the same command again"
         ) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return name
 
 
@@ -141,7 +133,7 @@ def write_card(folder: Path, card: Card) -> None:
     ]
     path = folder / CARD
     try:
-        write_whole(path, "\n".join(lines).encode())
+        write_atomically(path, "\n".join(lines).encode())
     except OSError as error:
         raise TrainingError(
             f"room to write {path}", str(error), "free it and run the same command again"

@@ -249,6 +249,7 @@ def _copied_adapter(trainee: RunSpec) -> dict[str, str]:
     source = Path(adapter).expanduser()
 
     def copy(folder: Path) -> None:
+        folder.mkdir()
         for name in (CONFIG, WEIGHTS):
             shutil.copyfile(source / name, folder / name)
 

@@ -19,7 +19,8 @@ from mixrag.generator.adapter import WEIGHTS
 from mixrag.generator.loading import default_prompt
 from mixrag.pairs.pairs import Pair, digest
 from mixrag.training.settings import TrainingSettings
-from mixrag.utils.files import model_digest, write_whole
+from mixrag.utils.atomic import WRITING, write_atomically
+from mixrag.utils.hashing import model_digest
 
 RECORD = "run.json"
 """What the folder's run was made of; see ``fingerprint``."""
@@ -102,7 +103,7 @@ def claim(folder: Path, wanted: Mapping[str, str], accelerator: Any) -> None:
     try:
         if accelerator.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
-            write_whole(folder / RECORD, json.dumps(dict(wanted), indent=1).encode())
+            write_atomically(folder / RECORD, json.dumps(dict(wanted), indent=1).encode())
     except OSError as error:
         raise TrainingError(f"a folder to write to at {folder}", str(error), "give another --out") from error
     accelerator.wait_for_everyone()
@@ -111,7 +112,7 @@ def claim(folder: Path, wanted: Mapping[str, str], accelerator: Any) -> None:
 def _in_use(folder: Path) -> bool:
     """True where there is anything but the half-written record of a killed run."""
     try:
-        return folder.exists() and any(path.name != f".{RECORD}-writing" for path in folder.iterdir())
+        return folder.exists() and any(path.name != f"{WRITING}{RECORD}" for path in folder.iterdir())
     except OSError as error:  # a file, or a folder that cannot be read
         raise TrainingError(f"a folder to write to at {folder}", str(error), "give another --out") from error
 
