@@ -28,6 +28,7 @@ from mixrag.evaluation import (
 )
 from mixrag.generator import TableGenerator
 from mixrag.pairs.pairs import Pair
+from mixrag.utils.progress import ProgressEvent
 from words_encoder import WordsEncoder
 
 WORDS = ("nine", "four", "crowns", "yes", "<end>")
@@ -232,15 +233,15 @@ def test_the_filter_of_a_pair_is_added_to_that_of_the_settings(rag: Counting) ->
 
 
 def test_records_are_written_as_they_come_and_not_computed_again(rag: Counting, tmp_path: Path) -> None:
-    out, seen = tmp_path / "scores.jsonl", list[tuple[int, int]]()
-    first = score_pairs(rag, [COD, EEL], {}, out=out, system="mine", progress=lambda *at: seen.append(at))
-    assert seen == [(2, 2)] and rag.asked == 2
+    out, seen = tmp_path / "scores.jsonl", list[ProgressEvent]()
+    first = score_pairs(rag, [COD, EEL], {}, out=out, system="mine", progress=seen.append)
+    assert seen == [ProgressEvent("answering", 2, 2, "mine")] and rag.asked == 2
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(row["system"], row["question"]) for row in rows] == [("mine", COD.question), ("mine", EEL.question)]
     seen.clear()
     three = [EEL, COD, EEL]
-    again = score_pairs(rag, three, {}, out=out, system="mine", progress=lambda *at: seen.append(at))
-    assert again == [first[1], first[0], first[1]] and seen == [(3, 3)]
+    again = score_pairs(rag, three, {}, out=out, system="mine", progress=seen.append)
+    assert again == [first[1], first[0], first[1]] and seen == [ProgressEvent("answering", 3, 3, "mine")]
     assert rag.asked == 2
     assert score_pairs(rag, [COD], {})[0].answer == first[0].answer and rag.asked == 3
 

@@ -18,7 +18,7 @@ from mixrag.training.run import train
 from mixrag.training.run_spec import RunSpec
 from mixrag.training.settings import TrainingSettings
 from mixrag.training.step import Coefficients, Question, TrainingStep
-from training.test_loop import Listener
+from training.recorder import Recorder
 
 WORDS = [a + b + c for a in "bdks" for b in "aeio" for c in "mxz"]
 PAIRS = tuple(
@@ -46,13 +46,13 @@ def rag(large_store: Path, encoder_folder: Path, tiny_folder: Callable[[str], Pa
 
 
 def alarms(rag: RAG, folder: Path, **changes: Any) -> list[str]:
-    """Alarms in the metrics; the listener must have heard the same."""
+    """Alarms in the metrics; the recorder must have heard the same."""
     settings = {"parts": ("question-encoder",), "batch": 8, "epochs": 6.0, "encoder_rate": 1e-4} | changes
-    listener = Listener()
-    train(RunSpec(rag, PAIRS, (), TrainingSettings(**settings), folder), listener)
+    recorder = Recorder()
+    train(RunSpec(rag, PAIRS, (), TrainingSettings(**settings), folder), recorder)
     lines = read_metrics(folder / "metrics.jsonl")
     written = [str(line["text"]) for line in lines if line["kind"] == "alarm"]
-    assert [notice for notice in listener.notices if notice in written] == written
+    assert [notice for notice in recorder.notices if notice in written] == written
     return written
 
 

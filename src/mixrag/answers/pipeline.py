@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
@@ -23,7 +23,6 @@ from mixrag.corpus import (
     DocumentRecord,
     EncoderRecord,
     IndexReport,
-    Progress,
     Removed,
     Splitter,
     Store,
@@ -39,6 +38,7 @@ from mixrag.inference.batch import greedy_in_batches
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.retrieval.encoders import Encoder, load_encoder
 from mixrag.retrieval.retriever import IndexKind, Retrieval, Retriever, StoreRetriever, describe_index, open_index
+from mixrag.utils.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +212,7 @@ class Pipeline:
             splitter: how documents become passages; default 100 words each, disjoint.
             reembed: compute all vectors anew, with another encoder than the store has.
             max_bytes: larger files are skipped.
-            progress: told what happens.
+            progress: called with stages "reading files" and "embedding".
 
         Raises:
             SourceError: nothing could be indexed.
@@ -313,9 +313,7 @@ class Pipeline:
         gone = [self.store.remove(Path(path)) for path in paths]
         return Removed(*(sum(counts) for counts in zip(*(astuple(each) for each in gone), strict=True)))
 
-    def precompute(
-        self, max_bytes: int = 4 * 2**30, progress: Callable[[int, int], None] | None = None
-    ) -> Precomputed:
+    def precompute(self, max_bytes: int = 4 * 2**30, progress: Progress | None = None) -> Precomputed:
         """Let the language model read the passages ahead of any question, into files beside the store.
 
         A question then begins behind its passages at once, also in a new process, where every prompt holds one
@@ -323,13 +321,13 @@ class Pipeline:
 
         Args:
             max_bytes: of the files of this model; 23 kB a token for the packaged model in bfloat16.
-            progress: called with passages done and all.
+            progress: called with stage "reading passages".
 
         Raises:
             ModelError: the model keeps no passages (seq2seq, or ``prefix_cache`` 0).
             OutputError: a file cannot be written.
         """
-        return precompute(self.store, self.generator, max_bytes, progress or (lambda done, total: None))
+        return precompute(self.store, self.generator, max_bytes, progress)
 
     def info(self) -> Info:
         """What the store holds; no model is loaded."""

@@ -15,14 +15,14 @@ from rich.text import Text
 
 from mixrag.cli.app import Json, app
 from mixrag.cli.options import AskingOptions, StoreOptions, takes
-from mixrag.cli.progress import telling
+from mixrag.cli.progress import reporting
 from mixrag.cli.show import print_json
 from mixrag.errors import SettingError
 from mixrag.utils.text import printable
 
 if TYPE_CHECKING:
     from mixrag.evaluation.analysis import Evaluation
-    from mixrag.evaluation.command import EvaluationRequest
+    from mixrag.evaluation.run import EvaluationRequest
 
 COMPARISON, TRUST = "What is compared", "Confidence"
 
@@ -71,7 +71,7 @@ class EvaluationOptions:
         Raises:
             SettingError: a number of distractors that is none.
         """
-        from mixrag.evaluation.command import EvaluationRequest
+        from mixrag.evaluation.run import EvaluationRequest
 
         try:
             distractors = tuple(int(each) for each in self.distractors.split(",") if each.strip())
@@ -83,7 +83,7 @@ class EvaluationOptions:
             out=out,
             systems=tuple(name.strip() for name in self.systems.split(",") if name.strip()),
             questions=self.questions,
-            off_corpus=tuple(self.off_corpus or ()),
+            off_corpus=self.off_corpus or None,
             distractors=distractors,
             calibration=None if self.calibration == "best" else self.calibration,
             coverage=self.coverage,
@@ -114,10 +114,10 @@ def evaluate(
     The same command goes on where a killed run stopped.
     """
     request = chosen.request(pairs, out, asking.seed)
-    with stores.open(asking=asking) as rag, telling("questions", quiet=json) as (told, noticed):
-        from mixrag.evaluation.command import evaluate as run
+    with stores.open(asking=asking) as rag, reporting(quiet=json) as progress:
+        from mixrag.evaluation.run import evaluate as run
 
-        found = run(rag, request, told, noticed)
+        found = run(rag, request, progress)
     _show(found, out, as_json=json)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
 from typing import Annotated
 
 import typer
 
 from mixrag.cli.app import Json, app
 from mixrag.cli.options import AskingOptions, StoreOptions, takes
-from mixrag.cli.progress import telling
+from mixrag.cli.progress import reporting
 from mixrag.cli.show import print_json
 from mixrag.errors import SettingError
 from mixrag.utils.text import printable
@@ -39,8 +38,8 @@ def precompute(
         if forget:
             count = forgotten(rag.store.directory)
             return print_json({"deleted": count}) if json else typer.echo(f"{count} files deleted")
-        with telling("passages", quiet=json) as (told, _):
-            found = rag.precompute(int(gib * GIB), partial(told, "read"))
+        with reporting(quiet=json) as progress:
+            found = rag.precompute(int(gib * GIB), progress)
     if json:
         return print_json(asdict(found))
     rest = "" if found.passages == found.of else f"; room for the others: --gib above {gib:g}"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
     from mixrag.evaluation import Summary
     from mixrag.rag import Info
     from mixrag.retrieval.retriever import Retrieval
-    from mixrag.training.command import TrainingReport
+    from mixrag.training.api import TrainingReport
 
 COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red", "bright_cyan", "bright_green", "bright_yellow")
 """One for each of the first passages; later ones and the null component have no colour."""
@@ -185,17 +185,17 @@ def removed(gone: Removed, *, as_json: bool) -> None:
     _console().print(f"removed {gone.documents} documents, {gone.passages} passages", highlight=False)
 
 
-def lesson(learnt: TrainingReport, *, as_json: bool) -> None:
+def training_report(found: TrainingReport, *, as_json: bool) -> None:
     """What training changed, and how to use it."""
-    result = learnt.result
-    settings = dict(result.trained.settings)
+    result = found.result
+    settings = dict(result.bundle.settings)
     if as_json:
-        scores = {name: asdict(summary) for name, summary in learnt.scores.items()}
+        scores = {name: asdict(summary) for name, summary in found.scores.items()}
         fitted = result.calibration and asdict(result.calibration)
-        steps = result.progress and result.progress.step
+        steps = result.state and result.state.step
         return print_json(
             {
-                "folder": str(learnt.folder),
+                "folder": str(found.folder),
                 "steps": steps,
                 "calibration": fitted,
                 "settings": settings,
@@ -211,11 +211,9 @@ def lesson(learnt: TrainingReport, *, as_json: bool) -> None:
         )
     for name, value in settings.items():
         console.print(Text(plain(f"{name:<20} {value}")), soft_wrap=True)
-    if learnt.scores:
-        console.print(_scores(learnt.scores))
-    console.print(
-        Text(plain(f"use it: mixrag ask QUESTION --store STORE --model {learnt.folder}")), soft_wrap=True
-    )
+    if found.scores:
+        console.print(_scores(found.scores))
+    console.print(Text(plain(f"use it: mixrag ask QUESTION --store STORE --model {found.folder}")), soft_wrap=True)
 
 
 def _scores(scores: Mapping[str, Summary]) -> Table:

@@ -15,9 +15,10 @@ from mixrag.corpus.store import changes
 from mixrag.corpus.store import vectors as embedding
 from mixrag.corpus.store.changes import ParsedFile
 from mixrag.corpus.store.database import Store
-from mixrag.corpus.store.vectors import Embed, EmbeddingText, Encoding, Progress, Silent, VectorWriter, claim
+from mixrag.corpus.store.vectors import Embed, EmbeddingText, Encoding, VectorWriter, claim
 from mixrag.corpus.walk import absolute, find_files, storable
 from mixrag.errors import SourceError
+from mixrag.utils.progress import Progress, ProgressEvent, guarded
 from mixrag.utils.text import unicode_path
 
 # Small files are gathered up to these amounts, so that the encoder sees full batches.
@@ -78,7 +79,7 @@ def ingest(
     """
     encoding = Encoding(embed, encoder_name, encoder_fingerprint, embedding_text, batch)
     with store.writing():
-        run = _Run(store, VectorWriter(store, encoding, progress or Silent()), splitter, max_bytes)
+        run = _Run(store, VectorWriter(store, encoding, guarded(progress)), splitter, max_bytes)
         if reembed:
             embedding.reembed(store, run.vectors)
         claim(store, encoding)
@@ -105,13 +106,13 @@ class _Run:
 
     def index(self, paths: list[Path]) -> None:
         files, folders = self._find(paths)
-        self.vectors.progress.found(len(files))
-        for path in files:
-            self.vectors.progress.file(str(path))
+        for number, path in enumerate(files):
+            self.vectors.progress(ProgressEvent("reading files", number, len(files), str(path)))
             try:
                 self._take(path)
             except UnreadableError as error:
                 self._skip(path, str(error))
+        self.vectors.progress(ProgressEvent("reading files", len(files), len(files)))
         self._flush()
         self._remove_gone(files, folders)
         self._check_fruitful(paths)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from mixrag.evaluation.records import each_pair, with_filter
 from mixrag.evaluation.relevance import relevant
 from mixrag.pairs.matching import exact_match
 from mixrag.pairs.pairs import Pair
+from mixrag.utils.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def attribute_pairs(
     *,
     out: Path | None = None,
     system: str = "",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[AttributedQuestion]:
     """``attribute_pair`` of every pair, in order; ``out``, ``system`` and ``progress`` as in ``score_pairs``.
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +22,8 @@ from mixrag.utils.text import printable_name
 
 T = TypeVar("T")
 _FORM = '{"question": "...", "answers": ["..."], "doc": "FILE"} on every line'
-_MEND = "correct or remove this line"
+_FIX = "correct or remove this line"
+IN_MEMORY = "pairs in memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,42 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """What files of pairs gave."""
+    """Pairs from files or from memory."""
 
     pairs: tuple[Pair, ...]
-    """In the order of the files, at least one."""
+    """In their order, at least one."""
     notices: tuple[str, ...]
     """What was done to the pairs, one line each."""
+    sources: tuple[str, ...] = ()
+    """Names of the files, without their folders; "pairs in memory" for others."""
+
+
+PairSource = str | Path | Iterable[str | Path | Pair | Mapping[str, Any]]
+"""A file, files, or pairs in memory: ``Pair`` objects, or mappings with the keys of a line of such a file."""
+
+
+def pairs_from(source: PairSource) -> Pairs:
+    """The pairs of files or of memory, as ``read_pairs`` gives them.
+
+    >>> pairs_from([{"question": "Who is it?", "answers": ["Ada", "ada"]}]).pairs[0].answers
+    ('Ada', 'ada')
+
+    Raises:
+        PairsError: a file cannot be read, an item is no pair, or there is no pair at all.
+    """
+    if isinstance(source, (str, Path)):
+        return read_pairs([Path(source)])
+    if isinstance(source, Mapping) or not isinstance(source, Iterable):
+        single = f"a single {type(source).__name__}"
+        raise PairsError("a path, paths, or question-answer pairs", single, "give a list of pairs")
+    items: list[Any] = (
+        source.to_dict("records") if hasattr(source, "to_dict") else list(source)
+    )  # a DataFrame's rows
+    paths = [Path(item) for item in items if isinstance(item, (str, Path))]
+    if paths and len(paths) == len(items):
+        return read_pairs(paths)
+    found = [_from_memory(item, f"pairs[{number}]") for number, item in enumerate(items)]
+    return _collected(found, [], (IN_MEMORY,))
 
 
 def read_pairs(paths: Sequence[Path]) -> Pairs:
@@ -60,14 +91,38 @@ def read_pairs(paths: Sequence[Path]) -> Pairs:
     """
     files = [_read_file(path) for path in paths]
     read = [pair for pairs, _ in files for pair in pairs]
+    notices = [notice for _, some in files for notice in some]
+    return _collected(read, notices, tuple(printable_name(path.name) for path in paths), paths)
+
+
+def _from_memory(item: Any, source: str) -> Pair:
+    if isinstance(item, Pair):
+        source = item.source or source
+        # Checked as a line is: an object is made without checks.
+        item = {
+            "question": item.question,
+            "answers": list(item.answers),
+            "doc": item.document,
+            "where": item.where,
+        }
+    if not isinstance(item, Mapping):
+        raise PairsError("a Pair, or a mapping with question and answers", f"{source}: {_kind(item)}", _FIX)
+    row = {**item, "where": dict(item["where"]) if isinstance(item.get("where"), Mapping) else item.get("where")}
+    if isinstance(row.get("answers"), tuple):
+        row["answers"] = list(row["answers"])
+    return _Line(source).pair_of(row)
+
+
+def _collected(
+    read: Sequence[Pair], notices: Sequence[str], sources: tuple[str, ...], paths: Sequence[Path] = ()
+) -> Pairs:
     if not read:
         found = f"none in {', '.join(map(printable_name, paths)) or 'no file'}"
         raise PairsError("at least one question-answer pair", found, f"write {_FORM}")
     merged = _merge(read)
     fewer = len(read) - len(merged)
-    notices = [notice for _, some in files for notice in some]
-    notices += [f"{fewer} of {len(read)} pairs repeat a question and were merged with it"] if fewer else []
-    return Pairs(tuple(merged), tuple(notices))
+    merges = [f"{fewer} of {len(read)} pairs repeat a question and were merged with it"] if fewer else []
+    return Pairs(tuple(merged), (*notices, *merges), sources)
 
 
 def split_pairs(pairs: Sequence[Pair], share: float, seed: int) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
@@ -89,9 +144,9 @@ def split_pairs(pairs: Sequence[Pair], share: float, seed: int) -> tuple[tuple[P
         noun = "documents" if by_document else "questions"
         remedy = "add pairs, or give held-out pairs in a file of their own"
         raise PairsError(f"pairs on at least 2 {noun} to hold some out", f"{len(groups)}", remedy)
-    held = _held_out({name: len(group) for name, group in groups.items()}, share * len(pairs), seed)
-    train = tuple(pair for name, group in groups.items() if name not in held for pair in group)
-    return train, tuple(pair for name, group in groups.items() if name in held for pair in group)
+    chosen = _held_out({name: len(group) for name, group in groups.items()}, share * len(pairs), seed)
+    train = tuple(pair for name, group in groups.items() if name not in chosen for pair in group)
+    return train, tuple(pair for name, group in groups.items() if name in chosen for pair in group)
 
 
 def sample(items: Sequence[T], count: int, seed: int) -> list[T]:
@@ -128,13 +183,13 @@ def _content(pair: Pair) -> str:
 def _held_out(sizes: Mapping[str, int], wanted: float, seed: int) -> set[str]:
     """Groups in a random order, each taken where it brings the number of pairs closer to ``wanted``."""
     order = sorted(sizes, key=lambda name: hashlib.sha256(f"{seed}\n{name}".encode()).digest())
-    held, count, total = set[str](), 0, sum(sizes.values())
+    chosen, count, total = set[str](), 0, sum(sizes.values())
     for name in order:
         after = count + sizes[name]
         if after < total and abs(after - wanted) < abs(count - wanted):
-            held.add(name)
+            chosen.add(name)
             count = after
-    return held or {min(order, key=lambda name: sizes[name])}
+    return chosen or {min(order, key=lambda name: sizes[name])}
 
 
 def _merge(pairs: Sequence[Pair]) -> list[Pair]:
@@ -253,9 +308,9 @@ class _Line:
         return value
 
     def _error(self, expected: str, found: str) -> PairsError:
-        return PairsError(expected, f"{self.source}: {found}", _MEND)
+        return PairsError(expected, f"{self.source}: {found}", _FIX)
 
 
 def _kind(value: Any) -> str:
     names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")
+    return names.get(type(value), "a number" if isinstance(value, (int, float)) else f"a {type(value).__name__}")

@@ -78,7 +78,7 @@ def _tables(step: TrainingStep, examples: Sequence[Example], batch: int) -> list
         some = examples[start : start + batch]
         with torch.no_grad():
             chosen = step.prior.candidates(some)
-            questions = step.look(some)
+            questions = step.questions(some)
         found += [
             _Table(example, candidates, question.log_likelihood, question.mask)
             for example, candidates, question in zip(some, chosen, questions, strict=True)

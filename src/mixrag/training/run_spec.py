@@ -40,9 +40,9 @@ class RunSpec:
     """Before the pairs, learn the store's passages as plain text (the closed-book baseline)."""
 
 
-def fingerprint(trainee: RunSpec) -> dict[str, str]:
+def fingerprint(spec: RunSpec) -> dict[str, str]:
     """What makes two runs the same, by name; a checkpoint of another is refused."""
-    rag, models = trainee.rag, trainee.rag.models
+    rag, models = spec.rag, spec.rag.models
     store = rag.store.encoder
     return {
         "language model": model_digest(models.generator),
@@ -51,11 +51,11 @@ def fingerprint(trainee: RunSpec) -> dict[str, str]:
         "encoder": store.fingerprint if store else "none",
         "question encoder": model_digest(models.question_encoder),
         "store": rag.store.digest(),
-        "training pairs": digest(trainee.pairs),
-        "dev pairs": digest(trainee.dev) if trainee.dev else "none",
+        "training pairs": digest(spec.pairs),
+        "dev pairs": digest(spec.dev) if spec.dev else "none",
         "mixture settings": json.dumps(_jsonable(rag.settings), sort_keys=True),
-        "training settings": json.dumps(asdict(trainee.settings), sort_keys=True),
-        "passages first": str(trainee.passages_first),
+        "training settings": json.dumps(asdict(spec.settings), sort_keys=True),
+        "passages first": str(spec.passages_first),
     }
 
 

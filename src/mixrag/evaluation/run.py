@@ -1,8 +1,9 @@
-"""What ``mixrag eval`` does: ask every question of every system, measure, and write the report."""
+"""An evaluation from end to end: ask every question of every system, measure, and write the report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,26 +19,26 @@ from mixrag.evaluation.distractors import DistractorKind, distracted
 from mixrag.evaluation.records import identity
 from mixrag.evaluation.report import write_report
 from mixrag.evaluation.scoring import Record, score_pairs
-from mixrag.evaluation.systems import OWN, System, named_systems
-from mixrag.pairs.pairs import Pair, read_pairs, sample
-from mixrag.utils.text import printable_name
+from mixrag.evaluation.systems import DEFAULT, OWN, System, named_systems
+from mixrag.pairs.pairs import Pair, PairSource, pairs_from, sample
+from mixrag.utils.progress import Progress, guarded, labelled
 
 RECORDS = "answers.jsonl"
-Told = Callable[[str, int, int], None]
-"""Told what is asked, questions done, questions in all."""
+_logger = logging.getLogger("mixrag.evaluation")
 
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What the command line asks for."""
+    """What is compared, on which pairs."""
 
-    pairs: tuple[Path, ...]
-    out: Path
-    systems: tuple[str, ...]
+    pairs: PairSource
+    out: Path | None = None
+    """Folder for the report, and for the answers that a killed run goes on from; None: nothing is written."""
+    systems: tuple[str, ...] = DEFAULT
     questions: int | None = None
     """At most so many of the pairs, drawn by the seed; None: all."""
-    off_corpus: tuple[Path, ...] = ()
-    """Pairs that the corpus cannot answer."""
+    off_corpus: PairSource | None = None
+    """Pairs that the corpus cannot answer; None: none are asked."""
     distractors: tuple[int, ...] = ()
     """Numbers of irrelevant passages to add to every question."""
     calibration: CalibrationMethod | None = None
@@ -49,8 +50,10 @@ class EvaluationRequest:
     """What was typed, for the report."""
 
 
-def evaluate(rag: Pipeline, request: EvaluationRequest, told: Told, noticed: Callable[[str], None]) -> Evaluation:
-    """Score, measure, and write ``request.out``; the same call goes on where a killed one stopped.
+def evaluate(rag: Pipeline, request: EvaluationRequest, progress: Progress | None = None) -> Evaluation:
+    """Score and measure, and write ``request.out``; the same call goes on where a killed one stopped.
+
+    ``mixrag eval`` and ``RAG.evaluate`` both call it. Progress has the stage "answering"; detail: the system.
 
     Raises:
         SettingError: a system that does not exist, or a number outside its range.
@@ -59,18 +62,20 @@ def evaluate(rag: Pipeline, request: EvaluationRequest, told: Told, noticed: Cal
     """
     systems = named_systems(request.systems)
     _check(request)
-    pairs, off_corpus = _pairs(request.pairs, request, noticed), _off_corpus(request, noticed)
-    _check_distractors(rag, request, pairs, noticed)
-    _folder(request.out)
+    pairs, sources = _sampled(request.pairs, request)
+    off_corpus = _off_corpus(request)
+    _check_distractors(rag, request, pairs)
+    if request.out is not None:
+        _make_folder(request.out)
     _load(rag, systems)
-    asking = _Asking(rag, request, told, identity(rag))
+    asking = _Asking(rag, request, guarded(progress), identity(rag))
     records = {name: asking.records(name, system, pairs) for name, system in systems.items()}
     trusted = trusted_system(systems)
     outside = asking.records("off-corpus", systems[trusted], off_corpus) if off_corpus else []
     found = measured(records, outside, trusted, request.coverage, request.seed, request.calibration)
     found = replace(
         found,
-        sources=tuple(printable_name(path.name) for path in request.pairs),
+        sources=sources,
         distractors=asking.distracted(systems, pairs),
         adaptive_k=adaptive_k(rag, pairs),
         settings=asdict(replace(rag.settings, **systems[trusted].changes)),
@@ -78,9 +83,10 @@ def evaluate(rag: Pipeline, request: EvaluationRequest, told: Told, noticed: Cal
     )
     found = replace(found, calibration=_calibration(found, records[trusted], outside, request, rag))
     for notice in found.notices:
-        noticed(notice)
-    _write_confidence(found, request.out / FILE)
-    write_report(found, request.out)
+        _logger.info(notice)
+    if request.out is not None:
+        _write_confidence(found, request.out / FILE)
+        write_report(found, request.out)
     return found
 
 
@@ -93,7 +99,7 @@ def trusted_system(systems: Mapping[str, System]) -> str:
 class _Asking:
     rag: Pipeline
     request: EvaluationRequest
-    told: Told
+    progress: Progress
     identity: str
 
     def records(
@@ -103,9 +109,9 @@ class _Asking:
             rag or self.rag,
             pairs,
             system.changes,
-            out=self.request.out / RECORDS,
+            out=None if self.request.out is None else self.request.out / RECORDS,
             system=f"{name} {self.identity}",
-            progress=lambda done, total: self.told(name, done, total),
+            progress=labelled(self.progress, name),
         )
 
     def distracted(
@@ -143,9 +149,7 @@ def _check(request: EvaluationRequest) -> None:
             raise SettingError(name, str(found), "choose a value in this range")
 
 
-def _check_distractors(
-    rag: Pipeline, request: EvaluationRequest, pairs: Sequence[Pair], noticed: Callable[[str], None]
-) -> None:
+def _check_distractors(rag: Pipeline, request: EvaluationRequest, pairs: Sequence[Pair]) -> None:
     """Refuse distractors where they cannot be had, before any question is asked."""
     if not request.distractors:
         return
@@ -155,7 +159,7 @@ def _check_distractors(
     count = len(rag.passages(pairs[0].question, k="all", where=where).passages)  # refused by an approximate index
     least = count - (count if rag.settings.k == "all" else rag.settings.k)
     if least < max(request.distractors):
-        noticed(
+        _logger.warning(
             f"the store has {max(0, least)} passages beside the k retrieved, fewer than the distractors asked for"
         )
 
@@ -167,22 +171,23 @@ def _load(rag: Pipeline, systems: Mapping[str, System]) -> None:
         _ = rag.retriever
 
 
-def _pairs(paths: Sequence[Path], request: EvaluationRequest, noticed: Callable[[str], None]) -> list[Pair]:
-    read = read_pairs(paths)
+def _sampled(source: PairSource, request: EvaluationRequest) -> tuple[list[Pair], tuple[str, ...]]:
+    """At most so many pairs as are wanted, and what they are called."""
+    read = pairs_from(source)
     for notice in read.notices:
-        noticed(notice)
-    return sample(read.pairs, request.questions or len(read.pairs), request.seed)
+        _logger.info(notice)
+    return sample(read.pairs, request.questions or len(read.pairs), request.seed), read.sources
 
 
-def _off_corpus(request: EvaluationRequest, noticed: Callable[[str], None]) -> list[Pair]:
+def _off_corpus(request: EvaluationRequest) -> list[Pair]:
     """Without their filters and documents, which are those of another corpus."""
-    if not request.off_corpus:
+    if request.off_corpus is None:
         return []
-    found = _pairs(request.off_corpus, request, noticed)
+    found, _ = _sampled(request.off_corpus, request)
     return [replace(pair, where={}, document=None) for pair in found]
 
 
-def _folder(out: Path) -> None:
+def _make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
