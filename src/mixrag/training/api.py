@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mixrag.answers.pipeline import Pipeline
+from mixrag.config.training_settings import TrainingSettings
 from mixrag.errors import SettingError
 from mixrag.evaluation import Summary
 from mixrag.pairs.pairs import Pair, PairSource, pairs_from, sample, split_pairs
@@ -20,7 +21,6 @@ from mixrag.training.metrics import read_metrics
 from mixrag.training.report import card, check_scorable, score_result, score_start
 from mixrag.training.run import RunResult, train
 from mixrag.training.run_spec import RunSpec
-from mixrag.training.settings import TrainingSettings
 from mixrag.utils.progress import Progress, guarded, labelled
 
 DEV_SHARE = 0.1
