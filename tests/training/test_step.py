@@ -66,7 +66,7 @@ def naive_log_likelihood(step: TrainingStep, question: Question) -> Tensor:
 
 def naive_gradients(step: TrainingStep, examples: list[Example]) -> dict[str, Tensor]:
     """One graph over all rows, one backward."""
-    questions = step.look(examples)
+    questions = step.questions(examples)
     losses = [
         -log_any_marginal(q.log_prior, naive_log_likelihood(step, q), step.mixture.switch, q.mask)
         for q in questions
@@ -149,8 +149,8 @@ def test_other_candidates_need_a_new_e_step(
 ) -> None:
     step, examples = build(open_rag(), tiny_folder("llama"), objective="em", e_step_every=2)
     step.learn(examples, len(examples))
-    held = step.memory.held[examples[0].number]
-    step.memory.held[examples[0].number] = replace(held, components=("another", *held.components[1:]))
+    held = step.e_steps.entries[examples[0].number]
+    step.e_steps.entries[examples[0].number] = replace(held, components=("another", *held.components[1:]))
     again = step.learn(examples, len(examples), e_step=False)
     assert again.rows == len(held.components) * len(examples[0].answers)
 
@@ -159,7 +159,7 @@ def test_one_component_needs_no_e_step(open_rag: Callable[..., RAG], tiny_folder
     step, examples = build(open_rag(group="all"), tiny_folder("llama"), frozenset())
     single = [example for example in examples if len(example.answers) == 1]
     expected = naive_gradients(step, single)
-    nll = [step.coefficients(q).nll for q in step.look(single)]
+    nll = [step.coefficients(q).nll for q in step.questions(single)]
     learnt = step.learn(single, len(single))
     found = taken(step)
     assert learnt.rows == 0 and [c.loss for c in learnt.coefficients] == pytest.approx(nll, rel=1e-5)
@@ -176,7 +176,7 @@ def test_one_component_under_either_normaliser_has_the_naive_gradient(
     step, examples = build(rag, tiny_folder("llama"), frozenset({"temperature"}))
     single = [example for example in examples if len(example.answers) == 1]
     expected = naive_gradients(step, single)
-    nll = [step.coefficients(q).nll for q in step.look(single)]
+    nll = [step.coefficients(q).nll for q in step.questions(single)]
     learnt = step.learn(single, len(single))
     found = taken(step)
     assert [c.loss for c in learnt.coefficients] == pytest.approx(nll, rel=1e-5)
@@ -192,7 +192,7 @@ def test_distillation_teaches_the_retriever_and_the_marginal_likelihood_the_gene
     settings = {"objective": "distill", "likelihood_temperature": 0.3, "prior_power": 0.5, "reverse": reverse}
     step, examples = build(open_rag(null=0.2), tiny_folder("llama"), **settings)
     total = torch.zeros((), dtype=torch.float64)
-    for question in step.look(examples):
+    for question in step.questions(examples):
         table = naive_log_likelihood(step, question)
         means = (table * question.mask[:, None]).sum(-1) / question.mask.sum(-1, keepdim=True)
         best = means[means.detach().logsumexp(-1).argmax()].detach()
@@ -263,8 +263,8 @@ def test_a_frozen_generator_is_asked_once(
     calls: list[int] = []
     score = step.likelihoods.score
     step.likelihoods.score = lambda prompts, answers: (calls.append(len(prompts)), score(prompts, answers))[1]
-    first = [step.coefficients(q).nll for q in step.look(examples)]
-    again = [step.coefficients(q).nll for q in step.look(examples)]
+    first = [step.coefficients(q).nll for q in step.questions(examples)]
+    again = [step.coefficients(q).nll for q in step.questions(examples)]
     assert first == again and len(calls) == 1
 
 

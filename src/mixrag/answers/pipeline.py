@@ -95,6 +95,7 @@ class Pipeline:
         self._known: tuple[ModelConfig, str] | None = None
         self._encoder = encoder
         self._generator = generator
+        self._given = {"encoder": encoder, "question_encoder": None, "generator": generator}
         self._given_retriever = retriever
         self._retriever: tuple[int, StoreRetriever] | None = None
 
@@ -151,6 +152,10 @@ class Pipeline:
     ) -> None:
         """Close the store."""
         self.close()
+
+    def given(self, role: str) -> Any:
+        """The model of a role (generator, encoder, question_encoder); None: the packaged one."""
+        return getattr(self.models, role) if self._given[role] is None else self._given[role]
 
     @property
     def encoder(self) -> Encoder:

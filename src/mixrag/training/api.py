@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mixrag.answers.pipeline import Pipeline
 from mixrag.config.training_settings import TrainingSettings
-from mixrag.errors import SettingError
+from mixrag.errors import ModelError, SettingError
 from mixrag.evaluation import Summary
 from mixrag.pairs.pairs import Pair, PairSource, pairs_from, sample, split_pairs
 from mixrag.training.baselines import BASELINES, baseline_of, named_baselines
@@ -69,12 +69,14 @@ def run_training(rag: Pipeline, request: TrainingRequest, progress: Progress | N
         SettingError: a setting outside its range, or parts that the models do not have.
         PairsError: pairs that cannot be read, or are too few.
         CheckpointError: the folder belongs to another run.
+        ModelError: a model that was given as an object.
         TrainingError: a loss that is not finite, or a full disk.
     """
     # What is wrong should fail before hours of training, not after.
     named_baselines(request.baselines)
     if request.evaluate < 0:
         raise SettingError("--evaluate >= 0", str(request.evaluate), "choose a value in this range")
+    _check_names(rag)
     pairs, dev, sources = _pairs(request)
     scored = sample(dev, request.evaluate, request.settings.seed)
     check_scorable(rag, scored)
@@ -100,6 +102,15 @@ def run_training(rag: Pipeline, request: TrainingRequest, progress: Progress | N
     if result.main:
         card(spec, sources, len(dev), scores, request.command)
     return TrainingReport(request.out, result, scores)
+
+
+def _check_names(rag: Pipeline) -> None:
+    """Training loads models anew, for itself and for the scores: it needs to know where from."""
+    for role in ("generator", "encoder", "question_encoder"):
+        given = rag.given(role)
+        if not isinstance(given, (str, Path, type(None))):
+            expected = f"the {role.replace('_', ' ')} by name or path, to train"
+            raise ModelError(expected, f"an object ({type(given).__name__})", "save it, and name its folder")
 
 
 def _own(rag: Pipeline) -> Pipeline:

@@ -124,12 +124,7 @@ def write_card(folder: Path, card: Card) -> None:
         "| --- | --- |",
         *(f"| {key} | {_shown(value)} |" for key, value in {**asdict(card.settings), **card.mixture}.items()),
         "",
-        "## Command",
-        "",
-        "```sh",
-        card.command,
-        "```",
-        "",
+        *(["## Command", "", "```sh", card.command, "```", ""] if card.command else []),
     ]
     path = folder / CARD
     try:

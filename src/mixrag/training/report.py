@@ -64,7 +64,9 @@ def score_result(spec: RunSpec, pairs: Sequence[Pair], progress: Progress) -> Su
 
 def _computation(models: ModelConfig) -> ModelConfig:
     """How to compute, without what to load."""
-    return ModelConfig(dtype=models.dtype, device=models.device, encoder_dtype=models.encoder_dtype)
+    named = ("generator", "adapter", "encoder", "question_encoder", "prompt", "titles")
+    nothing: dict[str, Any] = dict.fromkeys(named)
+    return replace(models, **nothing)
 
 
 def _own_index(spec: RunSpec, opened: Pipeline) -> StoreRetriever:
