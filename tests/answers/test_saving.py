@@ -55,7 +55,9 @@ def home(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> Path:
 
 @pytest.fixture
 def rag(home: Path) -> Iterator[RAG]:
-    models = replace(OPENED, generator=home / "llama", encoder=str(home / "encoder" / "model"), adapter=home / "adapter")
+    models = replace(
+        OPENED, generator=home / "llama", encoder=str(home / "encoder" / "model"), adapter=home / "adapter"
+    )
     with RAG.open(home / "store", models=models, settings=SETTINGS) as opened:
         yield opened
 

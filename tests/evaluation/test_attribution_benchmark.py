@@ -47,7 +47,7 @@ NONE = Pair("When do hens lay fewer eggs?", ("summer",), "missing.txt")
 FREE = {"chance": chance, "prior": prior, "posterior": posterior}
 
 
-def law(passages: tuple[int, ...], answer: tuple[int, ...]) -> Tensor:
+def distribution(passages: tuple[int, ...], answer: tuple[int, ...]) -> Tensor:
     """Says "nine crowns" from the passage that has it, and else anything."""
     said = (0, 2, 4)[min(len(answer), 2)]
     likely, others = (0.96, 0.01) if 0 in passages else (0.2, 0.2)
@@ -60,7 +60,7 @@ def rag(tmp_path: Path) -> Iterator[RAG]:
     folder.mkdir()
     for name, text in TEXTS.items():
         (folder / name).write_text(text)
-    generator = TableGenerator(("nine", "four", "crowns", "yes", "<end>"), law)
+    generator = TableGenerator(("nine", "four", "crowns", "yes", "<end>"), distribution)
     settings = Settings(k=3, max_tokens=4, temperature=2.0)
     store = Store.open(tmp_path / "store", create=True)
     with RAG(store, encoder=WordsEncoder(), generator=generator, settings=settings) as rag:

@@ -17,7 +17,7 @@ import pytest
 import torch
 from lxml import html
 
-from evaluation.test_scoring import WORDS, Counting, law
+from evaluation.test_scoring import WORDS, Counting, distribution
 from mixrag import RAG, Settings
 from mixrag.answers.confidence import read_calibration
 from mixrag.corpus import Store
@@ -42,7 +42,9 @@ def rag(tmp_path: Path) -> Iterator[Counting]:
     store = Store.open(tmp_path / "store", create=True)
     settings = Settings(k=3, temperature=0.05, max_tokens=4)
     encoder = WordsEncoder(dimension=4096)  # no two of the words share a position
-    with Counting(store, encoder=encoder, generator=TableGenerator(WORDS, law), settings=settings) as opened:
+    with Counting(
+        store, encoder=encoder, generator=TableGenerator(WORDS, distribution), settings=settings
+    ) as opened:
         opened.index([folder])
         yield opened
 

@@ -42,7 +42,7 @@ COD = Pair("What does a licence for cod cost?", ("nine crowns",), "cod.txt")
 EEL = Pair("What does a licence to fish eel cost?", ("four",), "eel.txt")
 
 
-def law(passages: tuple[int, ...], answer: tuple[int, ...]) -> Tensor:
+def distribution(passages: tuple[int, ...], answer: tuple[int, ...]) -> Tensor:
     """Says the first number of its passage, "crowns" and the end; every other word has 0.04 each."""
     number = next((token for token in passages if token in (0, 1)), 3)
     said = (number, 2, 4)[min(len(answer), 2)]
@@ -77,7 +77,7 @@ def rag(tmp_path: Path) -> Iterator[Counting]:
     record = {"id": "17", "text": "Geese fly south.", "year": "2016"}
     (folder / "birds.jsonl").write_text(json.dumps(record) + "\n")
     settings = Settings(k=2, max_tokens=4, temperature=0.5)
-    generator = TableGenerator(WORDS, law, context_size=32)
+    generator = TableGenerator(WORDS, distribution, context_size=32)
     store = Store.open(tmp_path / "store", create=True)
     with Counting(store, encoder=WordsEncoder(), generator=generator, settings=settings) as rag:
         rag.index([folder])
@@ -95,7 +95,7 @@ def probability(rag: RAG, pair: Pair, gold: tuple[int, ...], **changes: Any) -> 
     retrieval = rag.passages(pair.question, **changes)
     for prior, passage in zip(retrieval.log_prior.exp().tolist(), retrieval.passages, strict=True):
         shown = rag.generator.prompt(pair.question, [passage], 4).passages
-        total += prior * math.prod(float(law(shown, gold[:t])[gold[t]]) for t in range(len(gold)))
+        total += prior * math.prod(float(distribution(shown, gold[:t])[gold[t]]) for t in range(len(gold)))
     return total
 
 

@@ -73,7 +73,7 @@ def test_every_kind_of_run_has_baselines(open_rag: Callable[..., RAG], tmp_path:
     kinds = ({"objective": "em", "e_step_every": 3}, {"objective": "distill"}, {"parts": ("temperature", "null")})
     for changes in kinds:
         one = run_spec(rag, tmp_path / "out", **changes)
-        # Alike: by expectation-maximisation with held responsibilities too, where the mixture is.
+        # Alike: by expectation-maximisation with cached responsibilities too, where the mixture is.
         objective = "em" if changes.get("objective") == "em" else "marginal"
         settings = [baseline_of(one, name).settings for name in BASELINES]
         assert {s.objective for s in settings} == {objective}

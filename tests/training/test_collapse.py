@@ -17,7 +17,7 @@ from mixrag.rag import RAG
 from mixrag.training.metrics import read_metrics
 from mixrag.training.run import train
 from mixrag.training.run_spec import RunSpec
-from mixrag.training.step import Coefficients, Question, TrainingStep
+from mixrag.training.step import Coefficients, QuestionTables, TrainingStep
 from training.recorder import Recorder
 
 WORDS = [a + b + c for a in "bdks" for b in "aeio" for c in "mxz"]
@@ -56,7 +56,7 @@ def alarms(rag: RAG, folder: Path, **changes: Any) -> list[str]:
     return written
 
 
-def towards_one_passage(self: TrainingStep, question: Question) -> Coefficients:
+def towards_one_passage(self: TrainingStep, question: QuestionTables) -> Coefficients:
     """The gradient of an objective that likes the passages of smallest number, whatever the question."""
     found = TrainingStep.honest(self, question)  # type: ignore[attr-defined]
     rank: Tensor = torch.tensor(
@@ -96,8 +96,8 @@ def test_a_language_model_that_ignores_the_passages_is_reported(
     assert len(found) == 1 and "ignores the passages" in found[0]
 
 
-def ignoring(questions: Callable[..., list[Question]]) -> Callable[..., list[Question]]:
-    def alike(self: TrainingStep, asked: Any) -> list[Question]:
+def ignoring(questions: Callable[..., list[QuestionTables]]) -> Callable[..., list[QuestionTables]]:
+    def alike(self: TrainingStep, asked: Any) -> list[QuestionTables]:
         found = questions(self, asked)
         for question in found:
             question.log_likelihood.copy_(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -49,7 +50,8 @@ def test_what_is_trained_opens_and_the_pipeline_stays_as_it_is(
     assert score(rag) == before
     assert report.folder == tmp_path / "out" and list(report.scores) == ["before training", "trained"]
     assert report.scores["trained"].n == 2 and report.result.state is not None and report.result.state.step == 2
-    with RAG.open(rag.store.directory, model=report.folder, models=OPENED) as opened:
+    store = shutil.copytree(rag.store.directory, tmp_path / "store")
+    with RAG.open(store, model=report.folder, models=OPENED) as opened:
         opened.index([], reembed=True)
         assert score(opened) != before
     steps = [event for event in events if event.stage == "training" and event.values]

@@ -182,7 +182,12 @@ def _summary(name: str, counted: Sequence[AttributedQuestion]) -> MethodSummary:
 def method_table(summaries: Mapping[str, MethodSummary]) -> str:
     """A Markdown table: a line a method, means with their 95 % intervals in brackets."""
     head = ("method", "attribution@1", "MRR", "attribution@1, right", "MRR, right", "LM calls", "seconds")
-    return _markdown([head, *(_cells(name, summary) for name, summary in summaries.items())])
+    rows: list[tuple[str, ...]] = [head]
+    for name, summary in summaries.items():
+        intervals = (summary.top, summary.mrr, summary.top_right, summary.mrr_right)
+        shown = ("–" if interval is None else f"{interval:.3f}" for interval in intervals)
+        rows.append((name, *shown, f"{summary.calls:.1f}", f"{summary.seconds:.3f}"))
+    return _markdown(rows)
 
 
 def difference_table(records: Sequence[AttributedQuestion], beside: str) -> str:
@@ -199,12 +204,6 @@ def difference_table(records: Sequence[AttributedQuestion], beside: str) -> str:
 def _difference(counted: Sequence[AttributedQuestion], name: str, beside: str, field: str) -> Interval:
     a, b = ([getattr(record.methods[each], field) for record in counted] for each in (name, beside))
     return paired_difference(a, b)
-
-
-def _cells(name: str, summary: MethodSummary) -> tuple[str, ...]:
-    intervals = (summary.top, summary.mrr, summary.top_right, summary.mrr_right)
-    shown = ("–" if interval is None else f"{interval:.3f}" for interval in intervals)
-    return name, *shown, f"{summary.calls:.1f}", f"{summary.seconds:.3f}"
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> str:

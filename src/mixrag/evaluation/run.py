@@ -67,7 +67,10 @@ def evaluate(rag: Pipeline, request: EvaluationRequest, progress: Progress | Non
     _check_distractors(rag, request, pairs)
     if request.out is not None:
         _make_folder(request.out)
-    _load(rag, systems)
+    # Load what is needed before the clock runs.
+    _ = rag.generator
+    if any(system.changes.get("k", rag.settings.k) != 0 for system in systems.values()):
+        _ = rag.retriever
     asking = _Asking(rag, request, guarded(progress), identity(rag))
     records = {name: asking.records(name, system, pairs) for name, system in systems.items()}
     trusted = trusted_system(systems)
@@ -162,13 +165,6 @@ def _check_distractors(rag: Pipeline, request: EvaluationRequest, pairs: Sequenc
         _logger.warning(
             f"the store has {max(0, least)} passages beside the k retrieved, fewer than the distractors asked for"
         )
-
-
-def _load(rag: Pipeline, systems: Mapping[str, System]) -> None:
-    """Load what is needed before the clock runs."""
-    _ = rag.generator
-    if any(system.changes.get("k", rag.settings.k) != 0 for system in systems.values()):
-        _ = rag.retriever
 
 
 def _sampled(source: PairSource, request: EvaluationRequest) -> tuple[list[Pair], tuple[str, ...]]:

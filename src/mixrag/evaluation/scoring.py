@@ -74,7 +74,7 @@ def score_pair(rag: Pipeline, pair: Pair, changes: Mapping[str, Any], recall_k: 
         rag: the system, with its settings.
         pair: its ``where`` is added to the filter of the settings.
         changes: to the settings, as in ``Pipeline.ask``.
-        recall_k: passages among which the first relevant one is looked for, whatever the system's k.
+        recall_k: passages among which the first relevant one is searched, whatever the system's k.
 
     Raises:
         PairsError: question and answers do not fit into the model's context.

@@ -39,7 +39,7 @@ def calibrate(step: TrainingStep, examples: Sequence[Example], batch: int = 32) 
     """Fit the trained scalars of the prior to all examples at once, by L-BFGS.
 
     Raises:
-        TrainingError: the fit left the finite numbers.
+        TrainingError: the fit became infinite.
     """
     prior = step.prior
     if prior is None or not prior.scalars():

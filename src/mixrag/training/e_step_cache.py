@@ -56,7 +56,11 @@ class EStepCache:
 
     def tensors(self) -> dict[str, Tensor]:
         """For a checkpoint: all gradients in one tensor, since there are thousands of small ones."""
-        parts = [part.flatten() for each in self.entries.values() for part in _parts(each)]
+        parts = [
+            part.flatten()
+            for each in self.entries.values()
+            for part in (each.prior, each.likelihood, each.log_posterior)
+        ]
         return {FIELD: torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)}
 
     def state(self) -> list[Any]:
@@ -78,7 +82,3 @@ class EStepCache:
             tokens = tuple(tuple(answer) for answer in answers)
             cache.entries[number] = EStep(tokens, tuple(components), pieces[0], pieces[1], pieces[2])
         return cache
-
-
-def _parts(e_step: EStep) -> tuple[Tensor, Tensor, Tensor]:
-    return e_step.prior, e_step.likelihood, e_step.log_posterior

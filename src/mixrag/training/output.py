@@ -11,13 +11,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from mixrag.answers.saving import CARD
 from mixrag.config.training_settings import OBJECTIVES, TrainingSettings
 from mixrag.errors import TrainingError
 from mixrag.training.generators import TrainableGenerator
 from mixrag.training.trainable_prior import TrainablePrior
 from mixrag.utils.atomic import replace_atomically, write_atomically
-
-CARD = "README.md"
 
 
 def save_part(folder: Path, name: str, save: Callable[[Path], None]) -> str:

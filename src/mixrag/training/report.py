@@ -7,8 +7,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from mixrag.answers.pipeline import Pipeline
-from mixrag.config.model_config import ModelConfig
 from mixrag.evaluation import Summary, markdown_table, score_pairs, summarise
+from mixrag.evaluation.run import RECORDS
 from mixrag.pairs.pairs import Pair, digest
 from mixrag.retrieval.index import ExactIndex
 from mixrag.retrieval.retriever import StoreRetriever
@@ -17,8 +17,6 @@ from mixrag.training.output import Card, write_card
 from mixrag.training.run_spec import RunSpec, shown_adapter, starting_adapter
 from mixrag.training.trainable_prior import TrainablePrior
 from mixrag.utils.progress import Progress
-
-RECORDS = "answers.jsonl"
 
 
 def check_scorable(rag: Pipeline, pairs: Sequence[Pair]) -> None:
@@ -46,8 +44,10 @@ def score_result(spec: RunSpec, pairs: Sequence[Pair], progress: Progress) -> Su
     """Scores of the folder that training wrote, opened as a user would."""
     rag = spec.rag
     models = rag.models
-    opened = Pipeline.open(rag.store.directory, model=spec.folder, models=_computation(models), settings=None)
-    with opened:
+    # How the models are loaded, without which.
+    named = ("generator", "adapter", "encoder", "question_encoder", "prompt", "titles")
+    nothing: dict[str, Any] = dict.fromkeys(named)
+    with Pipeline.open(rag.store.directory, model=spec.folder, models=replace(models, **nothing)) as opened:
         fitted: dict[str, Any] = {"temperature": opened.settings.temperature, "null": opened.settings.null}
         settings = replace(rag.settings, **fitted)
         scored = Pipeline(
@@ -60,13 +60,6 @@ def score_result(spec: RunSpec, pairs: Sequence[Pair], progress: Progress) -> Su
             retriever=_own_index(spec, opened) if spec.settings.trains_passages else None,
         )
         return _scored(scored, spec, "trained", pairs, progress)
-
-
-def _computation(models: ModelConfig) -> ModelConfig:
-    """How to compute, without what to load."""
-    named = ("generator", "adapter", "encoder", "question_encoder", "prompt", "titles")
-    nothing: dict[str, Any] = dict.fromkeys(named)
-    return replace(models, **nothing)
 
 
 def _own_index(spec: RunSpec, opened: Pipeline) -> StoreRetriever:

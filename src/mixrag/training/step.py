@@ -1,4 +1,4 @@
-"""One step of learning: the gradient of the objective, without holding the graphs of all branches.
+"""One step of learning: the gradient of the objective, without storing the graphs of all branches.
 
 The loss is a function of two tables, the log prior and the log-likelihoods. Their gradients (the coefficients)
 need no model: the tables are computed first, without a graph; then each branch goes backward by itself with its
@@ -40,8 +40,8 @@ from mixrag.training.trainable_prior import Candidates, TrainablePrior
 
 
 @dataclass(frozen=True)
-class Question:
-    """One question of a step."""
+class QuestionTables:
+    """One question of a step, with the tables that its loss is a function of."""
 
     example: Example
     components: tuple[Component, ...]
@@ -73,7 +73,7 @@ class Coefficients:
 class StepOutput:
     """What one process saw in one step, summed over its questions or listed by question."""
 
-    questions: list[Question]
+    questions: list[QuestionTables]
     coefficients: list[Coefficients]
     rows: int
     """Branches (component, answer) scored in the E-step."""
@@ -102,7 +102,7 @@ class TrainingStep:
         self.likelihoods = Likelihoods(score, frozen=trained is None)
         self.e_steps = EStepCache()
 
-    def questions(self, examples: Sequence[Example]) -> list[Question]:
+    def questions(self, examples: Sequence[Example]) -> list[QuestionTables]:
         """The questions' tables; the log priors carry a gradient where the retriever is trained."""
         return self._questions(list(zip(examples, self._mixtures(examples), strict=True)))
 
@@ -122,7 +122,7 @@ class TrainingStep:
         return self.learn_from(questions, total, known)
 
     def learn_from(
-        self, questions: list[Question], total: int, known: Sequence[EStep | None] | None = None
+        self, questions: list[QuestionTables], total: int, known: Sequence[EStep | None] | None = None
     ) -> StepOutput:
         """As ``learn``, for questions whose tables, or whose responsibilities, are known."""
         known = known or [None] * len(questions)
@@ -144,10 +144,10 @@ class TrainingStep:
         exact = all(cached is None or not cached.components for cached in known)
         return StepOutput(questions, coefficients, scored, len(rows.prompts), skipped, exact)
 
-    def _questions(self, asked: list[tuple[Example, Mixture]]) -> list[Question]:
+    def _questions(self, asked: list[tuple[Example, Mixture]]) -> list[QuestionTables]:
         tables = self.likelihoods.tables(asked)
         return [
-            Question(example, mixture.components, mixture.log_prior, table, mask)
+            QuestionTables(example, mixture.components, mixture.log_prior, table, mask)
             for (example, mixture), (table, mask) in zip(asked, tables, strict=True)
         ]
 
@@ -159,7 +159,7 @@ class TrainingStep:
             return None
         return self.e_steps.recall(example.number, _names(mixture.components))
 
-    def _coefficients(self, question: Question) -> Coefficients:
+    def _coefficients(self, question: QuestionTables) -> Coefficients:
         """Those of the question; where E-steps are rare, they are cached."""
         found = self.coefficients(question)
         if self.settings.e_step_every > 1:
@@ -172,7 +172,7 @@ class TrainingStep:
             )
         return found
 
-    def coefficients(self, question: Question) -> Coefficients:
+    def coefficients(self, question: QuestionTables) -> Coefficients:
         """The loss of one question and its gradient in the two tables."""
         prior = question.log_prior.detach().clone().requires_grad_()
         likelihood = question.log_likelihood.clone().requires_grad_()
@@ -183,10 +183,12 @@ class TrainingStep:
             by_prior, by_likelihood = torch.autograd.grad(
                 loss, (prior, likelihood), allow_unused=True, materialize_grads=True
             )
-        best = int(_log_answers(question, switch).argmax())
-        posterior = log_posterior(
-            question.log_prior.detach(), question.log_likelihood[best], switch, question.mask[best]
+        fixed = question.log_prior.detach()
+        answers = log_marginal(
+            fixed.expand(len(question.mask), -1), question.log_likelihood, switch, question.mask
         )
+        best = int(answers.argmax())
+        posterior = log_posterior(fixed, question.log_likelihood[best], switch, question.mask[best])
         return Coefficients(float(loss.detach()), float(nll.detach()), by_prior, by_likelihood, posterior)
 
     def _loss(self, log_prior: Tensor, log_likelihood: Tensor, mask: Tensor, nll: Tensor) -> Tensor:
@@ -242,7 +244,7 @@ class TrainingStep:
         )
 
     def _retriever_backward(
-        self, questions: Sequence[Question], coefficients: Sequence[Coefficients], total: int
+        self, questions: Sequence[QuestionTables], coefficients: Sequence[Coefficients], total: int
     ) -> None:
         pairs = zip(questions, coefficients, strict=True)
         terms = [(q.log_prior * c.prior).sum() for q, c in pairs if q.log_prior.requires_grad]
@@ -250,7 +252,7 @@ class TrainingStep:
             (torch.stack(terms).sum() / total).backward()
 
     def _rows(
-        self, questions: Sequence[Question], coefficients: Sequence[Coefficients], total: int
+        self, questions: Sequence[QuestionTables], coefficients: Sequence[Coefficients], total: int
     ) -> tuple[ScoredRows, float]:
         prompts, answers, weights, owners = [], [], [], []
         skipped = 0.0
@@ -269,7 +271,7 @@ class TrainingStep:
         return ScoredRows(prompts, answers, weights, torch.tensor(owners, dtype=torch.int64)), skipped
 
 
-def gold_found(question: Question) -> bool:
+def gold_found(question: QuestionTables) -> bool:
     """True where a gold answer occurs in a retrieved passage."""
     passages = {p.id: p for component in question.components for p in component.passages}
     return any(passage_holds(p.text, question.example.pair.answers) for p in passages.values())
@@ -295,20 +297,15 @@ def _certain(example: Example) -> EStep:
     return EStep(example.answers, (), -torch.ones(1, dtype=torch.float64), ones, ones.new_zeros(1))
 
 
-def _question_of(cached: EStep, example: Example, mixture: Mixture) -> Question:
+def _question_of(cached: EStep, example: Example, mixture: Mixture) -> QuestionTables:
     mask = torch.zeros(len(cached.answers), max(map(len, cached.answers)), dtype=torch.bool)
     for row, answer in zip(mask, cached.answers, strict=True):
         row[: len(answer)] = True
     asked = replace(example, answers=cached.answers)
-    return Question(asked, mixture.components, mixture.log_prior, torch.zeros_like(cached.likelihood), mask)
+    return QuestionTables(asked, mixture.components, mixture.log_prior, torch.zeros_like(cached.likelihood), mask)
 
 
-def _complete_loss(question: Question, cached: EStep) -> float:
+def _complete_loss(question: QuestionTables, cached: EStep) -> float:
     """The prior's part of the EM loss, -Σ draws · log π; a component that cannot be drawn adds nothing."""
     log_prior = question.log_prior.detach()
     return float(torch.where(cached.prior == 0, 0.0, cached.prior * log_prior).sum())
-
-
-def _log_answers(question: Question, switch: float) -> Tensor:
-    answers = question.log_prior.detach().expand(len(question.mask), -1)
-    return log_marginal(answers, question.log_likelihood, switch, question.mask)
