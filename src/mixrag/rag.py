@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from mixrag.answers.pipeline import Info, Pipeline
 from mixrag.answers.saving import bundle_folder, publish, save_pipeline
+from mixrag.config.model_config import ModelConfig
 from mixrag.utils.progress import Progress
 
 if TYPE_CHECKING:  # what training and evaluation import is not needed to ask
@@ -164,6 +166,8 @@ class RAG(Pipeline):
         Raises:
             ModelError: no bundle there; else as ``open``.
         """
+        if token is not None:  # the models that the bundle names may need it as well
+            options["models"] = replace(options.get("models") or ModelConfig(), token=token)
         return cls.open(store, model=bundle_folder(folder, token, revision), **options)
 
     def push_to_hub(

@@ -120,7 +120,7 @@ def test_models_given_as_objects_are_refused_before_anything_is_written(
         own = {"generator": load_generator(tiny_folder("llama"), device="cpu")}
     with (
         RAG(Store.open(store_folder), **own) as rag,
-        pytest.raises(ModelError, match=f"the {role} by name or path"),
+        pytest.raises(ModelError, match=f"a path or name as {role} in training"),
     ):
         rag.train(ROWS, tmp_path / "out", settings=QUICK)
     assert not (tmp_path / "out").exists()

@@ -95,7 +95,7 @@ class Pipeline:
         self._known: tuple[ModelConfig, str] | None = None
         self._encoder = encoder
         self._generator = generator
-        self._given = {"encoder": encoder, "question_encoder": None, "generator": generator}
+        self._given: dict[str, Any] = {"encoder": encoder, "generator": generator}
         self._given_retriever = retriever
         self._retriever: tuple[int, StoreRetriever] | None = None
 
@@ -154,8 +154,9 @@ class Pipeline:
         self.close()
 
     def given(self, role: str) -> Any:
-        """The model of a role (generator, encoder, question_encoder); None: the packaged one."""
-        return getattr(self.models, role) if self._given[role] is None else self._given[role]
+        """The model of a role (generator, tokenizer, encoder, question_encoder): object, name, path or None."""
+        given = self._given.get(role)
+        return getattr(self.models, role) if given is None else given
 
     @property
     def encoder(self) -> Encoder:

@@ -158,7 +158,7 @@ def _fill(rag: Pipeline, folder: Path, title: str) -> None:
     calibration = rag.calibration
     if calibration is not None and calibration.models in ("", models_digest(models)):
         # The same models, whose files may have other names here.
-        nothing: dict[str, Any] = dict.fromkeys(FOLDERS)
+        nothing: dict[str, Any] = dict.fromkeys((*FOLDERS, "tokenizer"))
         here = models_digest(completed(replace(models, **nothing), read_bundle(folder)))
         write_calibration(replace(calibration, models=here if calibration.models else ""), folder / FILE)
     (folder / CARD).write_text(_card(rag, bundle, title), encoding="utf-8")

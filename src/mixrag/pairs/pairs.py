@@ -162,17 +162,17 @@ def digest(pairs: Sequence[Pair]) -> str:
 
 def as_lines(pairs: Sequence[Pair]) -> str:
     """The pairs as ``read_pairs`` reads them, one JSON object a line."""
-    return "".join(json.dumps(_row(pair), ensure_ascii=False) + "\n" for pair in pairs)
-
-
-def _row(pair: Pair) -> dict[str, Any]:
-    row = {
-        "question": pair.question,
-        "answers": list(pair.answers),
-        "doc": pair.document,
-        "where": dict(pair.where),
-    }
-    return {key: value for key, value in row.items() if value}
+    lines = []
+    for pair in pairs:
+        row = {
+            "question": pair.question,
+            "answers": list(pair.answers),
+            "doc": pair.document,
+            "where": dict(pair.where),
+        }
+        present = {key: value for key, value in row.items() if value}
+        lines.append(json.dumps(present, ensure_ascii=False) + "\n")
+    return "".join(lines)
 
 
 def _content(pair: Pair) -> str:

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from mixrag.answers.pipeline import Pipeline
 from mixrag.config.training_settings import TrainingSettings
-from mixrag.errors import ModelError, SettingError
+from mixrag.errors import SettingError
 from mixrag.evaluation import Summary
 from mixrag.pairs.pairs import Pair, PairSource, pairs_from, sample, split_pairs
 from mixrag.training.baselines import BASELINES, baseline_of, named_baselines
 from mixrag.training.curves import draw_curves
 from mixrag.training.metrics import read_metrics
 from mixrag.training.report import card, check_scorable, score_result, score_start
-from mixrag.training.run import RunResult, train
+from mixrag.training.run import RunResult, check_named_models, train
 from mixrag.training.run_spec import RunSpec
 from mixrag.utils.progress import Progress, guarded, labelled
 
@@ -76,7 +76,7 @@ def run_training(rag: Pipeline, request: TrainingRequest, progress: Progress | N
     named_baselines(request.baselines)
     if request.evaluate < 0:
         raise SettingError("--evaluate >= 0", str(request.evaluate), "choose a value in this range")
-    _check_names(rag)
+    check_named_models(rag)
     pairs, dev, sources = _pairs(request)
     scored = sample(dev, request.evaluate, request.settings.seed)
     check_scorable(rag, scored)
@@ -102,15 +102,6 @@ def run_training(rag: Pipeline, request: TrainingRequest, progress: Progress | N
     if result.main:
         card(spec, sources, len(dev), scores, request.command)
     return TrainingReport(request.out, result, scores)
-
-
-def _check_names(rag: Pipeline) -> None:
-    """Training loads models anew, for itself and for the scores: it needs to know where from."""
-    for role in ("generator", "encoder", "question_encoder"):
-        given = rag.given(role)
-        if not isinstance(given, (str, Path, type(None))):
-            expected = f"the {role.replace('_', ' ')} by name or path, to train"
-            raise ModelError(expected, f"an object ({type(given).__name__})", "save it, and name its folder")
 
 
 def _own(rag: Pipeline) -> Pipeline:

@@ -99,6 +99,10 @@ class Card:
 
 def write_card(folder: Path, card: Card) -> None:
     """README.md: base models, data, settings, scores, and the command that gives them."""
+    settings = {
+        key: ", ".join(map(str, value)) if isinstance(value, (tuple, list)) else value
+        for key, value in {**asdict(card.settings), **card.mixture}.items()
+    }
     lines = [
         f"# {card.title}",
         "",
@@ -121,7 +125,7 @@ def write_card(folder: Path, card: Card) -> None:
         "",
         "| setting | value |",
         "| --- | --- |",
-        *(f"| {key} | {_shown(value)} |" for key, value in {**asdict(card.settings), **card.mixture}.items()),
+        *(f"| {key} | {value} |" for key, value in settings.items()),
         "",
         *(["## Command", "", "```sh", card.command, "```", ""] if card.command else []),
     ]
@@ -132,7 +136,3 @@ def write_card(folder: Path, card: Card) -> None:
         raise TrainingError(
             f"room to write {path}", str(error), "free it and run the same command again"
         ) from error
-
-
-def _shown(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)

@@ -14,7 +14,7 @@ import torch
 
 from mixrag.answers.pipeline import Pipeline
 from mixrag.config.bundle import MODELS, Bundle, write_bundle
-from mixrag.config.settings import Settings, trained_settings
+from mixrag.config.settings import trained_settings
 from mixrag.config.training_settings import SCALARS
 from mixrag.corpus import check_encoder
 from mixrag.errors import ModelError, SettingError
@@ -129,7 +129,21 @@ def describe(spec: RunSpec, saved: Mapping[str, str], prior: TrainablePrior | No
     )
 
 
+def check_named_models(rag: Pipeline) -> None:
+    """Refuse models given as objects: training changes weights in place, and its folder names where it began.
+
+    Raises:
+        ModelError: there is one.
+    """
+    for role in ("generator", "encoder", "question_encoder", "tokenizer"):
+        model = rag.given(role)
+        if model is not None and not isinstance(model, (str, Path)):
+            remedy = "save it (save_pretrained) and give the folder"
+            raise ModelError(f"a path or name as {role} in training", f"a {type(model).__name__} object", remedy)
+
+
 def _check(spec: RunSpec) -> None:
+    check_named_models(spec.rag)
     settings, mixture = spec.settings, spec.rag.settings
     if mixture.weights == "uniform" or mixture.max_outside is not None:
         expected = "the retriever's own weights and a fixed k in training"
@@ -138,15 +152,11 @@ def _check(spec: RunSpec) -> None:
         raise SettingError(
             "--parts generator where no passage is retrieved (k = 0)", str(settings.parts), "set it"
         )
-    if _is_one_component(mixture) and settings.trains_retriever:
+    alone = mixture.group == "all" or (mixture.k != "all" and mixture.group >= mixture.k)
+    certain = alone and mixture.null is None and mixture.normaliser == "top-k"
+    if certain and settings.trains_retriever:
         found = "one component, whose prior is 1 whatever the retriever says"
         raise SettingError("several components to train a retriever", found, "use --parts generator, or --group 1")
-
-
-def _is_one_component(mixture: Settings) -> bool:
-    """True where the one component's prior is 1 whatever the retriever says."""
-    alone = mixture.group == "all" or (mixture.k != "all" and mixture.group >= mixture.k)
-    return alone and mixture.null is None and mixture.normaliser == "top-k"
 
 
 def _accelerator(device: str | None) -> Any:

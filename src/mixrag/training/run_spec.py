@@ -44,6 +44,7 @@ def fingerprint(spec: RunSpec) -> dict[str, str]:
     """What makes two runs the same, by name; a checkpoint of another is refused."""
     rag, models = spec.rag, spec.rag.models
     store = rag.store.encoder
+    own = {name: getattr(rag.settings, name) for name in type(rag.settings).__dataclass_fields__}
     return {
         "language model": model_digest(models.generator),
         "adapter to start from": model_digest(starting_adapter(models)),
@@ -53,7 +54,7 @@ def fingerprint(spec: RunSpec) -> dict[str, str]:
         "store": rag.store.digest(),
         "training pairs": digest(spec.pairs),
         "dev pairs": digest(spec.dev) if spec.dev else "none",
-        "mixture settings": json.dumps(_jsonable(rag.settings), sort_keys=True),
+        "mixture settings": json.dumps({**own, "where": dict(rag.settings.where)}, sort_keys=True),
         "training settings": json.dumps(asdict(spec.settings), sort_keys=True),
         "passages first": str(spec.passages_first),
     }
@@ -123,9 +124,3 @@ def _recorded(record: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"the record of a run in {record}", str(error), "give another --out") from error
     return found if isinstance(found, dict) else {}
-
-
-def _jsonable(settings: Any) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in type(settings).__dataclass_fields__ if name != "where"} | {
-        "where": dict(settings.where)
-    }
