@@ -20,7 +20,7 @@ from mixrag.evaluation.records import identity
 from mixrag.evaluation.report import write_report
 from mixrag.evaluation.scoring import Record, score_pairs
 from mixrag.evaluation.systems import DEFAULT, OWN, System, named_systems
-from mixrag.pairs.pairs import Pair, PairSource, pairs_from, sample
+from mixrag.pairs.pairs import Pair, PairSource, are_given, pairs_from, sample
 from mixrag.utils.progress import Progress, guarded, labelled
 
 RECORDS = "answers.jsonl"
@@ -177,7 +177,7 @@ def _sampled(source: PairSource, request: EvaluationRequest) -> tuple[list[Pair]
 
 def _off_corpus(request: EvaluationRequest) -> list[Pair]:
     """Without their filters and documents, which are those of another corpus."""
-    if request.off_corpus is None:
+    if not are_given(request.off_corpus):
         return []
     found, _ = _sampled(request.off_corpus, request)
     return [replace(pair, where={}, document=None) for pair in found]

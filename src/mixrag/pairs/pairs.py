@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from mixrag.errors import PairsError
 from mixrag.pairs.squad import squad_rows
@@ -55,6 +55,11 @@ class Pairs:
 
 PairSource = str | Path | Iterable[str | Path | Pair | Mapping[str, Any]]
 """A file, files, or pairs in memory: ``Pair`` objects, or mappings with the keys of a line of such a file."""
+
+
+def are_given(source: PairSource | None) -> TypeGuard[PairSource]:
+    """False for None, and for an empty tuple, which is what a command line without such files has."""
+    return not (source is None or (isinstance(source, tuple) and not source))
 
 
 def pairs_from(source: PairSource) -> Pairs:

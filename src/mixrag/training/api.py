@@ -14,7 +14,7 @@ from mixrag.answers.pipeline import Pipeline
 from mixrag.config.training_settings import TrainingSettings
 from mixrag.errors import SettingError
 from mixrag.evaluation import Summary
-from mixrag.pairs.pairs import Pair, PairSource, pairs_from, sample, split_pairs
+from mixrag.pairs.pairs import Pair, PairSource, are_given, pairs_from, sample, split_pairs
 from mixrag.training.baselines import BASELINES, baseline_of, named_baselines
 from mixrag.training.curves import draw_curves
 from mixrag.training.metrics import read_metrics
@@ -120,7 +120,7 @@ def _train(spec: RunSpec, progress: Progress, stage: str) -> RunResult:
 def _pairs(request: TrainingRequest) -> tuple[tuple[Pair, ...], Sequence[Pair], Sequence[str]]:
     """Training pairs, dev pairs, and what the former are called."""
     read = pairs_from(request.pairs)
-    held_out = None if request.dev is None else pairs_from(request.dev)
+    held_out = pairs_from(request.dev) if are_given(request.dev) else None
     for notice in (*read.notices, *(held_out.notices if held_out else ())):
         _logger.info(notice)
     if held_out is not None:

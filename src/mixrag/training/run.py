@@ -32,7 +32,7 @@ from mixrag.training.output import save_adapter, save_encoders, save_generator, 
 from mixrag.training.run_spec import RunSpec, claim, fingerprint, refuse_other, starting_adapter, starting_prompt
 from mixrag.training.step import TrainingStep
 from mixrag.training.trainable_prior import TrainablePrior
-from mixrag.utils.progress import Progress
+from mixrag.utils.progress import Progress, guarded
 
 _logger = logging.getLogger("mixrag.training")
 
@@ -51,7 +51,7 @@ class RunResult:
     """False in all but the first of several processes; the first one writes and scores."""
 
 
-def train(spec: RunSpec, progress: Progress, stage: str = "training") -> RunResult:
+def train(spec: RunSpec, progress: Progress | None = None, stage: str = "training") -> RunResult:
     """Train, and write the folder; the same call goes on where a killed one stopped.
 
     ``stage`` is what the progress of its steps is called.
@@ -62,6 +62,7 @@ def train(spec: RunSpec, progress: Progress, stage: str = "training") -> RunResu
         CheckpointError: the folder belongs to another run.
         TrainingError: a loss that is not finite, or a full disk.
     """
+    report = guarded(progress)
     _check(spec)
     run_id = fingerprint(spec)
     accelerator = _accelerator(spec.rag.models.device)
@@ -82,10 +83,10 @@ def train(spec: RunSpec, progress: Progress, stage: str = "training") -> RunResu
         claim(spec.folder, run_id, accelerator)
         calibration = calibrate(step, examples)
     else:
-        loop = _loop(spec, step, examples, dev, spec.folder, run_id, accelerator, progress, stage)
+        loop = _loop(spec, step, examples, dev, spec.folder, run_id, accelerator, report, stage)
         claim(spec.folder, run_id, accelerator)
         if spec.passages_first:
-            _learn_passages(spec, step, run_id, accelerator, progress, len(examples) + len(dev))
+            _learn_passages(spec, step, run_id, accelerator, report, len(examples) + len(dev))
         state = loop.run()
     written = None
     if accelerator.is_main_process:
