@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -13,7 +13,6 @@ from mixrag.config.model_config import ModelConfig
 from mixrag.utils.progress import Progress
 
 if TYPE_CHECKING:  # what training and evaluation import is not needed to ask
-    from mixrag.answers.confidence import CalibrationMethod
     from mixrag.config.training_settings import TrainingSettings
     from mixrag.evaluation.analysis import Evaluation
     from mixrag.pairs.pairs import PairSource
@@ -37,10 +36,8 @@ class RAG(Pipeline):
         out: str | Path,
         dev: PairSource | None = None,
         settings: TrainingSettings | Mapping[str, Any] | None = None,
-        *,
-        evaluate: int = 200,
-        baselines: Sequence[str] = (),
         progress: Progress | None = None,
+        **comparison: Any,
     ) -> TrainingReport:
         """Learn from question-answer pairs alone, as ``mixrag train`` does; this RAG itself stays as it is.
 
@@ -54,9 +51,9 @@ class RAG(Pipeline):
             out: folder for the trained bundle; a run that was killed goes on there.
             dev: held-out pairs; None: a tenth of ``pairs``.
             settings: what is trained, how and how long; a mapping changes only what it names.
-            evaluate: at most so many of the held-out questions are answered before and after; 0: none.
-            baselines: other systems to train alike: closed-book, passages, concatenation, frozen.
             progress: called with stages "training", "dev pairs" and "answering"; see ``run_training``.
+            comparison: ``evaluate`` (so many of the held-out questions are answered before and after; 0: none) and
+                ``baselines`` (other systems to train alike), as in ``TrainingReportSettings``.
 
         Raises:
             SettingError: a setting outside its range, or parts that the models do not have.
@@ -65,17 +62,19 @@ class RAG(Pipeline):
             ModelError: a model that was given as an object: training loads models by name.
             TrainingError: a loss that is not finite, or a full disk.
         """
+        from mixrag.config.command_settings import TrainingReportSettings
         from mixrag.config.training_settings import TrainingSettings
         from mixrag.training.api import TrainingRequest, run_training
 
         chosen = settings if isinstance(settings, TrainingSettings) else TrainingSettings(**(settings or {}))
+        compared = TrainingReportSettings(**comparison)
         request = TrainingRequest(
             pairs=pairs,
             out=Path(out),
             dev=dev,
             settings=chosen,
-            evaluate=evaluate,
-            baselines=tuple(baselines),
+            evaluate=compared.evaluate,
+            baselines=compared.baselines,
         )
         return run_training(self, request, progress)
 
@@ -84,14 +83,9 @@ class RAG(Pipeline):
         pairs: PairSource,
         out: str | Path | None = None,
         *,
-        systems: Sequence[str] | None = None,
-        questions: int | None = None,
         off_corpus: PairSource | None = None,
-        distractors: Sequence[int] = (),
-        calibration: CalibrationMethod | None = None,
-        coverage: float = 0.8,
-        seed: int = 0,
         progress: Progress | None = None,
+        **settings: Any,
     ) -> Evaluation:
         """Score several systems on the same pairs, as ``mixrag eval`` does.
 
@@ -101,35 +95,21 @@ class RAG(Pipeline):
         Args:
             pairs: as in ``train``.
             out: folder for the report and ``confidence.json``; None: nothing is written.
-            systems: closed-book, best-passage, concat, uniform, token, sequence, or mixture (the settings as they
-                are); None: all but best-passage and mixture.
-            questions: at most so many of the pairs, drawn by the seed.
-            off_corpus: pairs that these documents cannot answer.
-            distractors: numbers of irrelevant passages to add to every question.
-            calibration: how probability becomes confidence; None: the best on the other half.
-            coverage: share of the questions that the threshold leaves answered.
-            seed: of random choices.
+            off_corpus: pairs that these documents cannot answer, to see their answers withheld.
             progress: called with stage "answering", the system as detail.
+            settings: what is compared, as in ``EvaluationSettings``: ``systems``, ``questions``, ``distractors``,
+                ``calibration``, ``coverage``, ``seed``.
 
         Raises:
             SettingError: a system that does not exist, or a number outside its range.
             PairsError: pairs that cannot be read, or asked.
             MixragError: the folder cannot be written to, or as ``ask``.
         """
+        from mixrag.config.command_settings import EvaluationSettings
         from mixrag.evaluation.run import EvaluationRequest, evaluate
-        from mixrag.evaluation.systems import DEFAULT
 
-        request = EvaluationRequest(
-            pairs=pairs,
-            out=None if out is None else Path(out),
-            systems=DEFAULT if systems is None else tuple(systems),
-            questions=questions,
-            off_corpus=off_corpus,
-            distractors=tuple(distractors),
-            calibration=calibration,
-            coverage=coverage,
-            seed=seed,
-        )
+        target = None if out is None else Path(out)
+        request = EvaluationRequest(pairs, target, EvaluationSettings(**settings), off_corpus)
         return evaluate(self, request, progress)
 
     def save(self, folder: str | Path) -> Path:

@@ -20,6 +20,7 @@ from lxml import html
 from evaluation.test_scoring import WORDS, Counting, distribution
 from mixrag import RAG, Settings
 from mixrag.answers.confidence import read_calibration
+from mixrag.config.command_settings import EvaluationSettings
 from mixrag.corpus import Store
 from mixrag.errors import MixragError, PairsError, SettingError
 from mixrag.evaluation.analysis import Evaluation
@@ -85,9 +86,10 @@ class Notices(logging.Handler):
 def run(rag: RAG, path: Path, **changes: Any) -> tuple[Evaluation, list[str]]:
     notices = Notices()
     given = changes.pop("pairs", None) or (pairs(path),)
-    asked = {"pairs": given, "out": path / "out", "systems": SYSTEMS, **changes}
+    chosen = {"systems": SYSTEMS, **changes}
+    out = chosen.pop("out", path / "out")
     with notices:
-        found = evaluate(rag, EvaluationRequest(**asked))
+        found = evaluate(rag, EvaluationRequest(given, out, EvaluationSettings(**chosen)))
     return found, notices.lines
 
 
@@ -195,7 +197,7 @@ def test_the_confidence_that_is_written_is_the_one_that_ask_shows(rag: Counting,
     )
     answer = asking.ask("What does the licence for item7 cost?")
     assert answer.confidence is not None and 0 < answer.confidence.value < 1
-    assert answer.as_dict()["confidence"]["value"] == answer.confidence.value
+    assert answer.to_dict()["confidence"]["value"] == answer.confidence.value
     other = asking.ask("What does the licence for item7 cost?", k=2)
     assert other.confidence is None and other.uncalibrated == "k"
     assert asking.ask("What does the licence for item7 cost?", max_tokens=1).confidence is None

@@ -92,7 +92,7 @@ class Diagnosis:
             "question": self.question,
             "expected": list(self.expected),
             "document": self.document,
-            "answer": None if self.answer is None else self.answer.text,
+            "answer": None if self.answer is None else self.answer.best_guess,
             "right": self.right,
             "failed": self.failed,
             "finding": self.finding,
@@ -131,7 +131,7 @@ def diagnose(
     location = locate_answer(rag.store, pair, settings.where)
     retrieved = None
     if location.is_let_through and answer is not None:
-        found = [weighted.passage for weighted in answer.passages]
+        found = list(answer.scored.mixture.passages)
         retrieved = find_rank(rag, question, changes, location, found)
     case = _Case(rag, pair, settings, changes, answer, location, retrieved)
     main, alone = case.main, case.alone
@@ -140,7 +140,7 @@ def diagnose(
         expected=pair.answers,
         document=document,
         answer=answer,
-        right=answer is not None and exact_match(answer.text, pair.answers) == 1.0,
+        right=answer is not None and exact_match(answer.best_guess, pair.answers) == 1.0,
         indexed=Indexed(location, document),
         retrieved=retrieved,
         weighted=None if main is None else weighted(main),

@@ -5,21 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from mixrag.answers.confidence import FILE, CalibrationMethod, ConfidenceMap, write_calibration
+from mixrag.answers.confidence import FILE, ConfidenceMap, write_calibration
 from mixrag.answers.pipeline import Pipeline
+from mixrag.config.command_settings import EvaluationSettings
 from mixrag.config.model_config import models_digest
 from mixrag.config.settings import Settings
 from mixrag.errors import MixragError, SettingError
 from mixrag.evaluation.analysis import Evaluation, adaptive_k, measured, outcomes
-from mixrag.evaluation.calibration import COVERAGE, METHODS, fit
+from mixrag.evaluation.calibration import fit
 from mixrag.evaluation.distractors import DistractorKind, distracted
 from mixrag.evaluation.records import identity
 from mixrag.evaluation.report import write_report
 from mixrag.evaluation.scoring import Record, score_pairs
-from mixrag.evaluation.systems import DEFAULT, OWN, System, named_systems
+from mixrag.evaluation.systems import OWN, System, named_systems
 from mixrag.pairs.pairs import Pair, PairSource, are_given, pairs_from, sample
 from mixrag.utils.progress import Progress, guarded, labelled
 
@@ -34,18 +35,9 @@ class EvaluationRequest:
     pairs: PairSource
     out: Path | None = None
     """Folder for the report, and for the answers that a killed run goes on from; None: nothing is written."""
-    systems: tuple[str, ...] = DEFAULT
-    questions: int | None = None
-    """At most so many of the pairs, drawn by the seed; None: all."""
+    settings: EvaluationSettings = field(default_factory=EvaluationSettings)
     off_corpus: PairSource | None = None
-    """Pairs that the corpus cannot answer; None: none are asked."""
-    distractors: tuple[int, ...] = ()
-    """Numbers of irrelevant passages to add to every question."""
-    calibration: CalibrationMethod | None = None
-    """The method to write down; None: the best of all by their Brier score on the other half."""
-    coverage: float = COVERAGE
-    """Share of the questions that the threshold leaves answered."""
-    seed: int = 0
+    """Pairs that the corpus cannot answer; None: those of the settings."""
     command: str = ""
     """What was typed, for the report."""
 
@@ -60,8 +52,7 @@ def evaluate(rag: Pipeline, request: EvaluationRequest, progress: Progress | Non
         PairsError: pairs that cannot be read, or asked.
         MixragError: the folder cannot be written to, or as ``Pipeline.ask``.
     """
-    systems = named_systems(request.systems)
-    _check(request)
+    systems = named_systems(request.settings.systems)
     pairs, sources = _sampled(request.pairs, request)
     off_corpus = _off_corpus(request)
     _check_distractors(rag, request, pairs)
@@ -75,7 +66,9 @@ def evaluate(rag: Pipeline, request: EvaluationRequest, progress: Progress | Non
     records = {name: asking.records(name, system, pairs) for name, system in systems.items()}
     trusted = trusted_system(systems)
     outside = asking.records("off-corpus", systems[trusted], off_corpus) if off_corpus else []
-    found = measured(records, outside, trusted, request.coverage, request.seed, request.calibration)
+    found = measured(
+        records, outside, trusted, request.settings.coverage, request.settings.seed, request.settings.calibration
+    )
     found = replace(
         found,
         sources=sources,
@@ -122,14 +115,14 @@ class _Asking:
     ) -> dict[str, dict[str, dict[int, list[Record]]]]:
         """By kind, system and number of distractors; what closed book never sees is left out."""
         compared = {name: system for name, system in systems.items() if system.changes.get("k", 1) != 0}
-        kinds: tuple[DistractorKind, ...] = ("random", "adversarial") if self.request.distractors else ()
+        kinds: tuple[DistractorKind, ...] = ("random", "adversarial") if self.request.settings.distractors else ()
         return {
             kind: {
                 name: {
                     count: self.records(
                         f"{name} +{count} {kind}", system, pairs, distracted(self.rag, pairs, count, kind)
                     )
-                    for count in self.request.distractors
+                    for count in self.request.settings.distractors
                 }
                 for name, system in compared.items()
             }
@@ -137,31 +130,16 @@ class _Asking:
         }
 
 
-def _check(request: EvaluationRequest) -> None:
-    for name, holds, found in (
-        ("--questions >= 1", request.questions is None or request.questions >= 1, request.questions),
-        ("--distractors of 1 or more", all(n >= 1 for n in request.distractors), request.distractors),
-        ("--coverage in (0, 1]", 0 < request.coverage <= 1, request.coverage),
-        (
-            f"--calibration among {', '.join(METHODS)}",
-            request.calibration in (None, *METHODS),
-            request.calibration,
-        ),
-    ):
-        if not holds:
-            raise SettingError(name, str(found), "choose a value in this range")
-
-
 def _check_distractors(rag: Pipeline, request: EvaluationRequest, pairs: Sequence[Pair]) -> None:
     """Refuse distractors where they cannot be had, before any question is asked."""
-    if not request.distractors:
+    if not request.settings.distractors:
         return
     if rag.settings.max_outside is not None:
         raise SettingError("--distractors with a fixed k", "--max-outside", "leave one of them out")
     where = {**rag.settings.where, **pairs[0].where}
     count = len(rag.passages(pairs[0].question, k="all", where=where).passages)  # refused by an approximate index
     least = count - (count if rag.settings.k == "all" else rag.settings.k)
-    if least < max(request.distractors):
+    if least < max(request.settings.distractors):
         _logger.warning(
             f"the store has {max(0, least)} passages beside the k retrieved, fewer than the distractors asked for"
         )
@@ -172,14 +150,15 @@ def _sampled(source: PairSource, request: EvaluationRequest) -> tuple[list[Pair]
     read = pairs_from(source)
     for notice in read.notices:
         _logger.info(notice)
-    return sample(read.pairs, request.questions or len(read.pairs), request.seed), read.sources
+    return sample(read.pairs, request.settings.questions or len(read.pairs), request.settings.seed), read.sources
 
 
 def _off_corpus(request: EvaluationRequest) -> list[Pair]:
     """Without their filters and documents, which are those of another corpus."""
-    if not are_given(request.off_corpus):
+    source = request.settings.off_corpus if request.off_corpus is None else request.off_corpus
+    if not are_given(source):
         return []
-    found, _ = _sampled(request.off_corpus, request)
+    found, _ = _sampled(source, request)
     return [replace(pair, where={}, document=None) for pair in found]
 
 
@@ -208,7 +187,7 @@ def _calibration(
         outcomes(off_corpus, right=0.0),
         settings=Settings(**found.settings),
         fitted_on=f"{', '.join(found.sources)} ({len(records)} questions, {right:.0f} right)",
-        coverage=request.coverage,
+        coverage=request.settings.coverage,
     )
     return replace(calibration, models=models_digest(rag.models))
 
