@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mixrag import RAG, ModelConfig, Settings
-from mixrag.answers.confidence import ConfidenceMap, judge
+from mixrag.answers.confidence import ConfidenceMap, apply_calibration
 from mixrag.config.model_config import models_digest
 from mixrag.corpus import Store
 from mixrag.errors import MixragError, ModelError, OutputError
@@ -136,7 +136,8 @@ def test_the_confidence_goes_along_and_holds(rag: RAG, home: Path, tmp_path: Pat
     with loaded(tmp_path / "bundle", home) as found:
         assert found.calibration == replace(rag.calibration, models=models_digest(found.models))
         assert found.calibration.models != rag.calibration.models  # the files name other paths now
-        assert judge(found.calibration, found.settings, models_digest(found.models)).differs is None
+        applied = apply_calibration(found.calibration, found.settings, models_digest(found.models))
+        assert applied is not None and applied.mismatch is None
     rag.calibration = replace(rag.calibration, models="of other models")
     rag.save(tmp_path / "other")
     assert not (tmp_path / "other" / "confidence.json").exists()

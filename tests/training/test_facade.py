@@ -138,7 +138,7 @@ def test_an_evaluation_without_a_folder_writes_nothing_and_says_the_same(
     assert (tmp_path / "report" / "report.json").exists() and (tmp_path / "report" / "answers.jsonl").exists()
     for system in systems:
         assert without_time(found.records[system]) == without_time(written.records[system])
-    assert found.sources == ("pairs in memory",) and found.retrieval == written.retrieval
+    assert found.sources == ("pairs in memory",) and found.retrieval.mrr == written.retrieval.mrr
     assert [(e.detail, e.done) for e in events] == [("closed-book", 6), ("sequence", 6)]
     assert asdict(rag.settings) == asdict(replace(Settings(), k=3, temperature=0.5, max_tokens=16))
 
