@@ -19,7 +19,7 @@ from mixrag.config.schema import ALL, ASKING, CountOrNone, from_mapping, schema,
 from mixrag.config.settings import Settings
 from mixrag.config.values import Words, is_plain, one_of
 from mixrag.errors import SettingError
-from mixrag.utils.files import model_digest
+from mixrag.utils.hashing import model_digest
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 EncoderDtype = Literal["auto", "float32", "bfloat16"]

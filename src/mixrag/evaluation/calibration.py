@@ -26,8 +26,8 @@ from mixrag.answers.confidence import (
 from mixrag.config.command_settings import CalibrationMethod
 from mixrag.config.settings import Settings
 from mixrag.errors import PairsError
+from mixrag.utils.arrays import Floats
 
-Floats = npt.NDArray[np.float64]
 BINS = 10
 """Bins of equal width, as in Guo et al."""
 ENOUGH = 40
@@ -97,8 +97,8 @@ def fit(
     check_enough(outcomes)
     found = _FITS[method](outcomes, off_corpus)
     confidences = confidences_of(found, outcomes)
-    kept = {} if settings is None else conditions(settings)
-    return replace(found, threshold=threshold_for(confidences, coverage), fitted_on=fitted_on, settings=kept)
+    used = {} if settings is None else conditions(settings)
+    return replace(found, threshold=threshold_for(confidences, coverage), fitted_on=fitted_on, settings=used)
 
 
 def confidences_of(calibration: ConfidenceMap, outcomes: Sequence[Outcome]) -> Floats:
@@ -208,14 +208,14 @@ def brier_score(confidences: Floats, right: Floats) -> float:
 
 def threshold_for(confidences: Floats, coverage: float) -> float:
     """The largest threshold that leaves at least this share of the answers at or above it."""
-    kept = min(len(confidences), max(1, math.ceil(coverage * len(confidences))))
-    return float(np.sort(confidences)[::-1][kept - 1])
+    answered = min(len(confidences), max(1, math.ceil(coverage * len(confidences))))
+    return float(np.sort(confidences)[::-1][answered - 1])
 
 
 def risk_coverage(confidences: Floats, right: Floats) -> tuple[Floats, Floats]:
     """Coverage and accuracy (n,) when only the i surest answers are given, i = 1..n (El-Yaniv & Wiener 2010).
 
-    Answers of equal confidence cannot be told apart: each counts with the mean outcome of its equals.
+    Answers of equal confidence cannot be distinguished: each counts with the mean outcome of its equals.
     """
     values, places, counts = np.unique(-confidences, return_inverse=True, return_counts=True)
     means = np.bincount(places, right, len(values)) / counts
@@ -228,10 +228,6 @@ def accuracy_at(confidences: Floats, right: Floats, coverage: float) -> float:
     """Accuracy of the surest answers that make up this share of all."""
     _, accuracies = risk_coverage(confidences, right)
     return float(accuracies[max(1, math.ceil(coverage * len(right))) - 1])
-
-
-def _as_it_is(outcomes: Sequence[Outcome], off_corpus: Sequence[Outcome]) -> ConfidenceMap:
-    return ConfidenceMap("none")
 
 
 def _temperature(outcomes: Sequence[Outcome], off_corpus: Sequence[Outcome]) -> ConfidenceMap:
@@ -308,7 +304,7 @@ def _odds(outcomes: Sequence[Outcome]) -> Floats:
 
 
 _FITS: Mapping[CalibrationMethod, Callable[[Sequence[Outcome], Sequence[Outcome]], ConfidenceMap]] = {
-    "none": _as_it_is,
+    "none": lambda outcomes, off_corpus: ConfidenceMap("none"),
     "temperature": _temperature,
     "logistic": _logistic,
     "isotonic": _isotonic,

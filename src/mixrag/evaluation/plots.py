@@ -18,8 +18,9 @@ from matplotlib.ticker import MaxNLocator
 
 from mixrag.evaluation.analysis import Evaluation, Trust
 from mixrag.evaluation.bootstrap import bootstrap
-from mixrag.evaluation.calibration import Floats, reliability, risk_coverage
+from mixrag.evaluation.calibration import reliability, risk_coverage
 from mixrag.evaluation.scoring import Record
+from mixrag.utils.arrays import Floats
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK = (
     *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"),
@@ -147,7 +148,7 @@ def _adaptive(found: Evaluation) -> tuple[int, Fill]:
         for (mass, values), style in zip(ks.items(), range(len(STYLES)), strict=False):
             _ecdf(axes[0], np.asarray(values, np.float64), f"mass outside ≤ {mass:g}", style)
         axes[0].set_xscale("log")
-        axes[0].set(xlabel="passages kept (k)", ylabel="share of questions", title="Adaptive k")
+        axes[0].set(xlabel="passages used (k)", ylabel="share of questions", title="Adaptive k")
         axes[0].legend(fontsize=7)
 
     return (1 if any(ks.values()) else 0), fill

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from mixrag.generator.prompt_tokenizer import PromptTokenizer
 from mixrag.generator.protocol import Generator
 from mixrag.generator.self_check import with_prefix_cache, with_shared_prompts
 from mixrag.generator.seq2seq import Seq2SeqGenerator
+from mixrag.utils.atomic import replace_atomically
 from mixrag.utils.cpu_features import native_bfloat16
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -263,24 +262,13 @@ def converted_gguf(file: Path) -> Path:
     try:
         target = cache_folder() / f"gguf-{_digest(file)[:24]}"
         if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _convert_into(file, target)
+            # Another process may do the same; its folder has the same content.
+            replace_atomically(target, lambda folder: _convert_gguf(file, folder), shared=True)
     except OSError as error:
         raise ModelError("a cache folder to convert the GGUF into", str(error), "set MIXRAG_CACHE") from error
     except Exception as error:
         raise unusable(str(file), "a GGUF language model", error) from error
     return target
-
-
-def _convert_into(file: Path, target: Path) -> None:
-    scratch = Path(tempfile.mkdtemp(prefix="converting-", dir=target.parent))
-    try:
-        _convert_gguf(file, scratch)
-        # Another process may have been faster; its folder has the same content.
-        if not target.exists():
-            scratch.rename(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _convert_gguf(file: Path, folder: Path) -> None:

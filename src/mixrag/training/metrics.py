@@ -1,4 +1,4 @@
-"""What a run measured, step by step: one JSON object a line, and the same numbers for TensorBoard.
+"""What a run measured, step by step: one JSON object a line, and the same figures for TensorBoard.
 
     {"step": 12, "kind": "train", "loss": 3.21, ...}
 
@@ -11,7 +11,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,7 +21,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
 from mixrag.errors import TrainingError
-from mixrag.utils.files import write_whole
+from mixrag.utils.atomic import write_atomically
 
 METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
 
@@ -53,7 +53,10 @@ class MetricsLog:
         Raises:
             TrainingError: it cannot be written.
         """
-        finite = {name: value if _writable(value) else None for name, value in values.items()}
+        finite = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in values.items()
+        }
         line = json.dumps({"step": step, "kind": kind, **finite}, ensure_ascii=False, allow_nan=False)
         try:
             self._lines.write(line.encode() + b"\n")
@@ -89,13 +92,10 @@ def _cut(path: Path, last: int) -> None:
     if not path.exists():
         return
     content = path.read_bytes()
-    kept = b"".join(line + b"\n" for line in _of_steps(content.split(b"\n"), last))
-    if kept != content:
-        write_whole(path, kept)
-
-
-def _of_steps(lines: Iterable[bytes], last: int) -> list[bytes]:
-    return [line for line in lines if (entry := _entry(line)) is not None and entry["step"] <= last]
+    entries = ((line, _entry(line)) for line in content.split(b"\n"))
+    whole = b"".join(line + b"\n" for line, entry in entries if entry is not None and entry["step"] <= last)
+    if whole != content:
+        write_atomically(path, whole)
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:
@@ -106,10 +106,6 @@ def _entry(line: bytes) -> dict[str, Any] | None:
         return None
     whole = isinstance(entry, dict) and isinstance(entry.get("step"), int) and isinstance(entry.get("kind"), str)
     return entry if whole else None
-
-
-def _writable(value: float | int | str | None) -> bool:
-    return not isinstance(value, float) or math.isfinite(value)
 
 
 # Not tensorboardX.SummaryWriter: it writes from a thread, which a full disk ends without a word; then its queue
