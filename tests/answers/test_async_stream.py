@@ -108,7 +108,7 @@ def test_cancelling_stops_after_the_token_under_way(rag: RAG) -> None:
         with pytest.raises(StreamClosedError):
             await stream.result()
         with pytest.raises(StreamClosedError):
-            stream.answer  # noqa: B018 - it raises
+            stream.answer
 
     asyncio.run(read())
 
@@ -124,7 +124,7 @@ def test_errors_reach_the_caller_and_come_again(rag: RAG) -> None:
             with pytest.raises(RuntimeError, match="out of memory"):
                 await stream.result()
         with pytest.raises(RuntimeError, match="out of memory"):
-            stream.answer  # noqa: B018 - it raises
+            stream.answer
         with pytest.raises(QuestionError):
             await rag.aask(" ")
         refused = rag.astream(QUESTION, switch=2.0)
@@ -132,7 +132,7 @@ def test_errors_reach_the_caller_and_come_again(rag: RAG) -> None:
             with pytest.raises(SettingError, match="switch"):
                 await anext(refused)
         with pytest.raises(SettingError, match="switch"):
-            refused.answer  # noqa: B018 - it raises
+            refused.answer
 
     asyncio.run(read())
 
@@ -142,7 +142,7 @@ def test_an_answer_asked_for_too_early_is_refused_in_one_line(rag: RAG) -> None:
         stream = rag.astream(QUESTION)
         for _ in range(2):
             with pytest.raises(StreamClosedError, match=r"tokens left; .*await stream.result\(\)") as caught:
-                stream.answer  # noqa: B018 - it raises
+                stream.answer
             assert "\n" not in str(caught.value)
             await anext(stream)
         assert (await stream.result()).best_guess == rag.ask(QUESTION).best_guess

@@ -130,7 +130,8 @@ def test_answers_drawn_beside_one_have_the_seeds_after_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: Beam(0), lambda: Fast(0), lambda: Thorough(-1), lambda: Greedy(1.0), lambda: Sample(samples=-1)]
+    "make",
+    [lambda: Beam(0), lambda: Fast(0), lambda: Thorough(-1), lambda: Greedy(1.0), lambda: Sample(samples=-1)],
 )
 def test_options_outside_their_range_are_refused(make: Callable[[], Decoder]) -> None:
     with pytest.raises(SettingError, match="expected"):
@@ -149,7 +150,9 @@ def test_a_users_decoder_streams_its_tokens(rag: RAG) -> None:
     tokens = list(stream)
     answer = stream.answer
     assert "".join(token.text for token in tokens) == answer.best_guess
-    assert [token.log_prob for token in tokens] == pytest.approx([token.log_prob for token in answer.tokens], abs=1e-4)
+    assert [token.log_prob for token in tokens] == pytest.approx(
+        [token.log_prob for token in answer.tokens], abs=1e-4
+    )
     mixture = rag.condition(QUESTION)
     assert answer.scored.tokens[0] == int(mixture.predictive().topk(2).indices[1])
     assert answer.log_prob == pytest.approx(mixture.score_tokens(answer.scored.tokens).log_prob, abs=1e-3)

@@ -102,6 +102,14 @@ class Mixture:
             state = state.advance(torch.tensor([0]), torch.tensor([token]))
         return state.log_mixed()[0]
 
+    def closed_book(self) -> Mixture:
+        """The same question without any passage: what the language model knows by itself.
+
+        Raises:
+            QuestionError: the question does not fit into the context.
+        """
+        return condition(self.generator, self.question, (), self.log_prior[:0], reserve=self.reserve)
+
     def alone(self, component: int) -> Mixture:
         """The mixture of one component, with prior one: what this passage by itself would answer."""
         return replace(
