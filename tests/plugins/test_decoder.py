@@ -211,7 +211,7 @@ def test_an_object_that_is_no_decoder_is_refused_in_one_line(rag: RAG, decoder: 
 
 @pytest.mark.parametrize("decoder", [7, None, True, ["greedy"]], ids=str)
 def test_a_value_that_can_be_no_decoder_is_refused_in_one_line(rag: RAG, decoder: Any) -> None:
-    with pytest.raises(MixragError, match="[dD]ecoder") as caught:
+    with pytest.raises(MixragError, match=r"[dD]ecoder") as caught:
         rag.ask(QUESTION, decoder=decoder)
     assert "\n" not in str(caught.value)
 
