@@ -15,7 +15,7 @@ from mixrag.answers.answer import Answer, answer_of, build_answer
 from mixrag.answers.async_stream import AsyncStream
 from mixrag.answers.confidence import AppliedCalibration, ConfidenceMap, apply_calibration, calibration_for
 from mixrag.answers.stream import Stream
-from mixrag.config.model_config import ModelConfig, bundle_for, completed, defaults, models_digest, refuse_unknown
+from mixrag.config.model_config import ModelConfig, bundle_for, completed, defaults, models_digest
 from mixrag.config.settings import Settings
 from mixrag.corpus import (
     Counts,
@@ -358,7 +358,6 @@ class Pipeline:
         return apply_calibration(self.calibration, settings, self._known[1])
 
     def _settings(self, changes: dict[str, Any]) -> Settings:
-        refuse_unknown(changes)
         return replace(self.settings, **changes)
 
     def _retrieve(self, question: str, settings: Settings) -> Retrieval:
