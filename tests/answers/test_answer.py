@@ -162,3 +162,6 @@ def test_asdict_and_copies_copy_no_model(rag: RAG) -> None:
     assert asdict(answer.explain())["answer"]["question"] == QUESTION
     assert copy.deepcopy(answer) == answer and copy.deepcopy(answer).explain().components
     pickle.dumps(answer)
+    mixture = answer.scored.mixture
+    for copied in (copy.copy(mixture), copy.deepcopy(mixture), copy.copy(answer.scored).mixture):
+        assert copied.start().log_mixed().shape == (1, rag.generator.vocabulary_size)

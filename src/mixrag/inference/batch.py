@@ -58,9 +58,10 @@ def greedy_together(mixtures: Sequence[Mixture], max_tokens: int, budget: float 
     branches = mixtures[0].generator.start(prompts)
     places = torch.arange(len(branches.log_probs), device=branches.log_probs.device)
     rows = places.split([len(mixture.components) for mixture in mixtures])
+    log_priors = [mixture.log_prior.to(places.device) for mixture in mixtures]
     states = [
-        DecodingState.start(Share(branches, own), mixture.log_prior, mixture.switch)
-        for mixture, own in zip(mixtures, rows, strict=True)
+        DecodingState(Share(branches, own), log_prior[None], log_prior, mixture.switch)
+        for mixture, own, log_prior in zip(mixtures, rows, log_priors, strict=True)
     ]
     for position in range(max_tokens):
         under_way: list[tuple[Written, DecodingState]] = []
