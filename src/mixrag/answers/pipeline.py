@@ -502,10 +502,14 @@ class Pipeline:
         return replace(self.settings, **changes)
 
     def _retrieve(self, question: str, settings: Settings) -> Retrieval:
+        if not isinstance(question, str):
+            raise QuestionError("a question as a text", type(question).__name__, "give a str")
         if not question.strip():
             raise QuestionError("a question", "an empty one", "ask something")
-        if not _is_text(question):
-            raise QuestionError("a question in UTF-8", "other bytes", "write it in a UTF-8 terminal")
+        try:
+            question.encode()
+        except UnicodeEncodeError:  # what a shell passes on that is no UTF-8 arrives as lone surrogates
+            raise QuestionError("a question in UTF-8", "other bytes", "write it in a UTF-8 terminal") from None
         if settings.k == 0:
             nothing = torch.empty(0, dtype=torch.float64)
             return Retrieval((), nothing, nothing, log_null=0.0, outside=None, temperature=1.0)

@@ -22,7 +22,6 @@ from mixrag.utils.text import strict_json
 
 if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
     from mixrag.answers.answer import Answer
-    from mixrag.answers.confidence import Confidence
     from mixrag.answers.explanation import ComponentExplanation, Explanation
     from mixrag.answers.fields import AnswerPassage
     from mixrag.answers.stream import Stream
@@ -74,7 +73,9 @@ def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> 
         return print_json({**found.to_dict(), **extra})
     console = _console()
     if found.confidence:
-        console.print(Text(plain(_confidence(found.confidence)), style="bold"), soft_wrap=True)
+        sure = found.confidence
+        line = f"confidence = {sure.value:.3f}   (that it is right; calibrated on {sure.fitted_on})"
+        console.print(Text(plain(line), style="bold"), soft_wrap=True)
     console.print(Text(_probability(found), style="bold"))
     for line in _remarks(found):
         console.print(Text(line, style="dim"))
@@ -83,13 +84,6 @@ def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> 
         console.print(Text("Written by: ").append_text(_coloured(found)), soft_wrap=True)
     if explanation:
         _why(console, explanation)
-
-
-def score(found: Answer, *, as_json: bool) -> None:
-    """The probability of a given answer."""
-    if as_json:
-        return print_json(found.to_dict())
-    answer(found, None, as_json=False)
 
 
 def passages(question: str, found: Retrieval, settings: Settings, *, as_json: bool) -> None:
@@ -225,10 +219,6 @@ def _scores(scores: Mapping[str, Summary]) -> Table:
         shown = ("-" if c is None else f"{c.mean:.3f} [{c.low:.3f}, {c.high:.3f}]" for c in cells)
         table.add_row(Text(plain(name)), *shown)
     return table
-
-
-def _confidence(confidence: Confidence) -> str:
-    return f"confidence = {confidence.value:.3f}   (that it is right; calibrated on {confidence.fitted_on})"
 
 
 def _probability(found: Answer) -> str:

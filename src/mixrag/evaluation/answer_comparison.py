@@ -17,7 +17,7 @@ from mixrag.evaluation.stages import Decoded, Used, Weighted
 from mixrag.generator import Prompt
 from mixrag.inference.beam_search import beam
 from mixrag.inference.decoders import decoder_for, decoder_name
-from mixrag.inference.mixture import Mixture, ScoredAnswer, condition
+from mixrag.inference.mixture import Mixture, ScoredAnswer
 from mixrag.inference.stepwise import each_alone
 from mixrag.pairs.matching import exact_match, passage_holds
 from mixrag.probability import log_prior_to_lead
@@ -166,7 +166,7 @@ def used(comparison: AnswerComparison) -> Used | None:
         answer_log_prob=answer.log_prob,
         expected=best.text,
         log_likelihood=log_likelihood,
-        log_evidence_ratio=log_likelihood - _log_without_passages(comparison.mixture, best),
+        log_evidence_ratio=log_likelihood - comparison.mixture.closed_book().score_tokens(best.tokens).log_prob,
         shortened=None if short is None else (short.kept, short.total),
         is_cut_off=short is not None and _lost(comparison, component.passages, component.prompt),
     )
@@ -198,13 +198,6 @@ def _alone(mixture: Mixture, components: Sequence[int], settings: Settings) -> l
 
 def _beam(mixture: Mixture, settings: Settings) -> ScoredAnswer:
     return beam(mixture, settings.beams, settings.max_tokens).answers[0]
-
-
-def _log_without_passages(mixture: Mixture, answer: ScoredAnswer) -> float:
-    """log p(answer | question, no passage)."""
-    nothing = mixture.log_prior[:0]
-    closed_book = condition(mixture.generator, mixture.question, (), nothing, reserve=mixture.reserve)
-    return closed_book.score_tokens(answer.tokens).log_prob
 
 
 def _lost(comparison: AnswerComparison, passages: Sequence[Passage], prompt: Prompt) -> bool:
