@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mixrag.errors import SettingError
+from mixrag.utils.extras import require
 
 Span = tuple[int, int]
 """Offsets of the first character and behind the last one."""
@@ -72,9 +73,8 @@ class SentenceSplitter:
         return f"sentences:{self.words}"
 
     def split(self, text: str) -> list[Span]:
-        from semantic_text_splitter import TextSplitter
-
-        pieces = TextSplitter.from_callback(count_words, self.words).chunk_indices(text)
+        splitter = require("semantic_text_splitter", "files", "passages of whole sentences").TextSplitter
+        pieces = splitter.from_callback(count_words, self.words).chunk_indices(text)
         spans = (_trim(text, start, start + len(piece)) for start, piece in pieces)
         return [(start, end) for start, end in spans if start < end]
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from mixrag.answers.answer import Answer, holders
 from mixrag.errors import SettingError
 from mixrag.inference.mixture import Mixture, condition
+from mixrag.utils.extras import require
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -124,15 +125,13 @@ def sparse_weights(kept: Flags, logits: Floats, tokens: int) -> Floats:
     As ContextCite's code does it: masks standardised, logits per token, and both undone in the weights. A passage
     that is in all masks or in none has weight zero.
     """
-    # Here, since it takes a second to load, and nothing else of this package needs it.
-    from sklearn.linear_model import Lasso
-
     spread = kept.std(axis=0)
     varies = spread > 0
     weights = np.zeros(kept.shape[1])
     if varies.any():
         standard = (kept[:, varies] - kept[:, varies].mean(axis=0)) / spread[varies]
-        fitted = Lasso(alpha=LASSO_ALPHA).fit(standard, logits / tokens)
+        lasso = require("sklearn.linear_model", "eval", "ContextCite's attribution").Lasso
+        fitted = lasso(alpha=LASSO_ALPHA).fit(standard, logits / tokens)
         weights[varies] = fitted.coef_ / spread[varies] * tokens
     return weights
 

@@ -20,6 +20,7 @@ from mixrag.evaluation.report import write_report
 from mixrag.evaluation.scoring import Record, score_pairs
 from mixrag.evaluation.systems import OWN, System, named_systems
 from mixrag.pairs.pairs import Pair, read_pairs, sample, shown_name
+from mixrag.utils.extras import require_extra
 
 RECORDS = "answers.jsonl"
 Told = Callable[[str, int, int], None]
@@ -54,8 +55,10 @@ def evaluate(rag: Pipeline, request: EvaluationRequest, told: Told, noticed: Cal
     Raises:
         SettingError: a system that does not exist, or a number outside its range.
         PairsError: pairs that cannot be read, or asked.
+        MissingPackageError: a package of the extra ``eval`` is not installed.
         MixragError: the folder cannot be written to, or as ``Pipeline.ask``.
     """
+    require_extra("eval", "mixrag eval")
     systems = named_systems(request.systems)
     _check(request)
     pairs, off_corpus = _pairs(request.pairs, request, noticed), _off_corpus(request, noticed)

@@ -18,6 +18,7 @@ from mixrag.training.report import Told, card, check_scorable, score_result, sco
 from mixrag.training.run import Result, train
 from mixrag.training.run_spec import RunSpec
 from mixrag.training.settings import TrainingSettings
+from mixrag.utils.extras import require_extra
 
 DEV_SHARE = 0.1
 """Share of the pairs held out where no dev pairs are given."""
@@ -51,6 +52,7 @@ class TrainingReport:
 def teach(rag: Pipeline, request: TrainingRequest, listener: Listener) -> TrainingReport:
     """Train and score; see ``train`` for the errors raised."""
     # What is wrong should fail before hours of training, not after.
+    require_extra("train", "mixrag train")
     named_baselines(request.baselines)
     if request.evaluate < 0:
         raise SettingError("--evaluate >= 0", str(request.evaluate), "choose a value in this range")

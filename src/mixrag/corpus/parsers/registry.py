@@ -11,6 +11,8 @@ from mixrag.corpus.parsers.markup import html_text, markdown_title
 from mixrag.corpus.parsers.records import read_csv, read_jsonl
 from mixrag.corpus.parsers.result import ParseResult, UnreadableError, decode
 from mixrag.corpus.passage import Document
+from mixrag.errors import MissingPackageError
+from mixrag.utils.extras import require
 
 
 def read(path: Path, *, max_bytes: int) -> ParseResult:
@@ -60,6 +62,8 @@ def parse(path: Path, data: bytes) -> ParseResult:
         return parser(path, data)
     except UnreadableError:
         raise
+    except MissingPackageError as error:
+        raise UnreadableError(error.expected, error.found, error.remedy) from error
     except Exception as error:
         raise _broken(path, error) from error
     except BaseException as error:
@@ -110,10 +114,9 @@ def _read_docx(path: Path, data: bytes) -> ParseResult:
 
 def _extract(data: bytes, mime: str) -> tuple[str, str]:
     """Text and title by kreuzberg: no cache on disk, no OCR, no network."""
-    from kreuzberg import ExtractionConfig, extract_bytes_sync
-
-    config = ExtractionConfig(use_cache=False, output_format="plain", include_document_structure=True)
-    result = extract_bytes_sync(data, mime, config=config)
+    kreuzberg = require("kreuzberg", "files", "PDF and DOCX")
+    config = kreuzberg.ExtractionConfig(use_cache=False, output_format="plain", include_document_structure=True)
+    result = kreuzberg.extract_bytes_sync(data, mime, config=config)
     metadata: dict[str, Any] = dict(result.metadata)
     title = metadata.get("title")
     return result.content, title if isinstance(title, str) and title.strip() else _first_heading(result.document)
