@@ -52,8 +52,8 @@ def load_generator(
     """Load a causal or seq2seq language model.
 
     Args:
-        name: folder with a Hugging Face model, a GGUF file, or a hub name; None is
-            SmolLM2-135M-Instruct, packaged or from the hub. A GGUF file is converted once, into the cache folder (``MIXRAG_CACHE``).
+        name: folder with a Hugging Face model, a GGUF file, or a hub name; None is SmolLM2-135M-Instruct, packaged
+            or from the hub. A GGUF file is converted once, into the cache folder (``MIXRAG_CACHE``).
         template: the prompt; None is the default one, or that of the packaged reader where it is used.
         dtype: float32 (exact), bfloat16, float16, int8 (on processors; see ``int8.py``), or auto
             (``resolve_dtype``).
