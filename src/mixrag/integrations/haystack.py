@@ -3,13 +3,15 @@
 ``rag = RAG.open("store")``, or in its place the store's folder, which a pipeline can write down and load again:
 
 >>> retriever = MixragRetriever(rag, settings={"k": 2})
->>> [document.meta["title"] for document in retriever.run("What does a licence for cod cost?")["documents"]]
+>>> found = retriever.run("What does a licence for cod cost?")
+>>> [document.meta["title"] for document in found["documents"]]
 ['cod', 'eel']
 
 >>> from haystack import Pipeline
 >>> pipeline = Pipeline()
 >>> _ = pipeline.add_component("answerer", MixragAnswerer(rag))
->>> answer = pipeline.run({"answerer": {"query": "What does a licence for cod cost?"}})["answerer"]["answers"][0]
+>>> found = pipeline.run({"answerer": {"query": "What does a licence for cod cost?"}})
+>>> answer = found["answerer"]["answers"][0]
 >>> answer.data == answer.meta["best_guess"], 0 < answer.meta["probability"] < 1, len(answer.documents)
 (True, True, 3)
 
