@@ -56,7 +56,7 @@ def packaged_reader() -> Path | None:
 
 def unavailable(name: str, error: Exception) -> MissingPackageError:
     """The error for a default model that is neither installed nor to be had from the hub under this ``name``."""
-    reason = " ".join(str(error).split())[:150] or type(error).__name__
+    reason = " ".join(str(error).split()).partition(". ")[0][:150] or type(error).__name__
     return MissingPackageError(
         f"the default model {name}, from its package or from the hub",
         f"no package, and the hub failed ({reason})",

@@ -15,9 +15,9 @@
 >>> answer.data == answer.meta["best_guess"], 0 < answer.meta["probability"] < 1, len(answer.documents)
 (True, True, 3)
 
-A pipeline that was written down is loaded with ``Pipeline.loads(text, allowed_modules=[
-"mixrag.integrations.haystack"])``: Haystack makes objects of trusted modules only. Haystack sends statistics of its
-use over the network unless ``HAYSTACK_TELEMETRY_ENABLED=False`` stands in the environment; mixrag sends nothing.
+Haystack makes objects of trusted modules only, so a pipeline that was written down is loaded with
+``Pipeline.loads(text, allowed_modules=["mixrag.integrations.haystack"])``. Haystack sends statistics of its use over
+the network unless ``HAYSTACK_TELEMETRY_ENABLED=False`` stands in the environment; mixrag sends nothing.
 """
 
 from __future__ import annotations
