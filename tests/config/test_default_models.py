@@ -61,10 +61,11 @@ def test_a_package_without_its_file_is_none(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_hub_names_take_the_place_of_missing_packages(without_packages: None) -> None:
     assert (default_encoder(), default_generator()) == (HUB_ENCODER, HUB_GENERATOR)
     assert packaged_reader() is None
+    mine = ModelConfig(encoder="mine", generator="own")
     named = ModelConfig(encoder=HUB_ENCODER, generator=HUB_GENERATOR)
     assert completed(ModelConfig(), None) == named
     assert completed(ModelConfig(adapter="none"), None).generator == HUB_GENERATOR
-    assert completed(ModelConfig(encoder="mine", generator="own"), None) == ModelConfig("mine", generator="own")
+    assert completed(mine, None) == mine
 
 
 def test_a_store_is_opened_without_the_reader_and_its_calibration(without_packages: None, tmp_path: Path) -> None:
