@@ -10,7 +10,7 @@ from fake_corpus import FakeEncoder, check_sound, content, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixrag.corpus import SentenceSplitter, Store, WordSplitter, ingest
+from mixrag.corpus import ParserRegistry, SentenceSplitter, Store, WordSplitter, ingest
 from mixrag.corpus.store.vectors import Silent
 from mixrag.errors import EncoderMismatchError, ModelError, SourceError
 
@@ -36,7 +36,7 @@ def test_first_and_second_run(store, folder, encoder):
 def test_unchanged_file_is_not_parsed(store, folder, monkeypatch):
     (folder / "a.txt").write_text("text")
     run(store, folder)
-    monkeypatch.setattr(sys.modules[ingest.__module__], "parse", None)
+    monkeypatch.setattr(ParserRegistry, "parse", None)
     os.utime(folder / "a.txt", (0, 0))
     assert run(store, folder).unchanged == 1
 

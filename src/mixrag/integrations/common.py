@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from mixrag.answers.answer import Answer
+from mixrag.answers.fields import AnswerPassage
+from mixrag.corpus import Passage
 from mixrag.errors import QuestionError
 from mixrag.retrieval.retriever import Retrieval
 from mixrag.utils.plugins import check_plugin
@@ -44,11 +46,8 @@ def retrieved(retrieval: Retrieval) -> list[tuple[str, dict[str, Any]]]:
 def cited(answer: Answer) -> list[tuple[str, dict[str, Any]]]:
     """Text and metadata of each passage of an answer, best first; ``posterior`` is its weight given the answer."""
     return [
-        (
-            weighted.passage.text,
-            {**_origin(weighted.passage), "prior": weighted.prior, "posterior": weighted.posterior},
-        )
-        for weighted in answer.passages
+        (passage.text, {**_origin(passage), "prior": passage.prior, "posterior": passage.posterior})
+        for passage in answer.passages
     ]
 
 
@@ -63,22 +62,16 @@ def described(answer: Answer) -> dict[str, Any]:
         "log_prob": answer.log_prob,
         "confidence": None if confidence is None else confidence.value,
         "withheld": answer.abstains,
-        "best_guess": answer.text,
+        "best_guess": answer.best_guess,
         "finished": answer.finished,
     }
 
 
-def given_text(answer: Answer) -> str | None:
-    """The text of an answer; None where it is withheld."""
-    return None if answer.abstains else answer.text
-
-
 def stated(answer: Answer) -> str:
     """The text of an answer; where it is withheld, a sentence that says so, for frameworks that need a string."""
-    text = given_text(answer)
-    if text is not None or answer.confidence is None:
-        return text or ""
     confidence = answer.confidence
+    if answer.text is not None or confidence is None:
+        return answer.best_guess
     return f"No answer: the confidence {confidence.value:.2f} is below the threshold {confidence.threshold:.2f}."
 
 
@@ -95,7 +88,7 @@ def question_of(given: Any) -> str:
     return found
 
 
-def _origin(passage: Any) -> dict[str, Any]:
+def _origin(passage: Passage | AnswerPassage) -> dict[str, Any]:
     """Where a passage stands; its document's own metadata comes first and does not replace these keys."""
     own = {key: getattr(passage, key) for key in ("id", "document", "title", "start", "end")}
     return {**passage.metadata, **own}

@@ -25,7 +25,7 @@ from typing import Any, TypedDict
 from pydantic import ConfigDict, Field, field_validator
 
 from mixrag.answers.answer import Answer
-from mixrag.integrations.common import checked, cited, given_text, question_of, retrieved
+from mixrag.integrations.common import checked, cited, question_of, retrieved
 from mixrag.utils.extras import missing_package
 
 try:
@@ -96,7 +96,7 @@ class MixragAnswerer(RunnableSerializable[str | dict[str, Any], LangChainAnswer]
         answer = self.rag.ask(question, **self.settings)
         return LangChainAnswer(
             question=question,
-            text=given_text(answer),
+            text=answer.text,
             probability=answer.probability,
             passages=[_document(text, metadata) for text, metadata in cited(answer)],
             answer=answer,
