@@ -25,6 +25,7 @@ from mixrag.answers.answer import Answer
 from mixrag.errors import SettingError
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.utils.arrays import Floats
+from mixrag.utils.extras import require
 
 Flags = npt.NDArray[np.bool_]
 MASKS = 64
@@ -124,15 +125,13 @@ def sparse_weights(included: Flags, logits: Floats, tokens: int) -> Floats:
     As ContextCite's code does it: masks standardised, logits per token, and both undone in the weights. A passage
     that is in all masks or in none has weight zero.
     """
-    # Here, since it takes a second to load, and nothing else of this package needs it.
-    from sklearn.linear_model import Lasso
-
     spread = included.std(axis=0)
     varies = spread > 0
     weights = np.zeros(included.shape[1])
     if varies.any():
         standard = (included[:, varies] - included[:, varies].mean(axis=0)) / spread[varies]
-        fitted = Lasso(alpha=LASSO_ALPHA).fit(standard, logits / tokens)
+        lasso = require("sklearn.linear_model", "eval", "ContextCite's attribution").Lasso
+        fitted = lasso(alpha=LASSO_ALPHA).fit(standard, logits / tokens)
         weights[varies] = fitted.coef_ / spread[varies] * tokens
     return weights
 

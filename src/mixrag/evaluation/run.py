@@ -22,6 +22,7 @@ from mixrag.evaluation.report import write_report
 from mixrag.evaluation.scoring import Record, score_pairs
 from mixrag.evaluation.systems import OWN, System, named_systems
 from mixrag.pairs.pairs import Pair, PairSource, are_given, pairs_from, sample
+from mixrag.utils.extras import require_extra
 from mixrag.utils.progress import Progress, guarded, labelled
 
 RECORDS = "answers.jsonl"
@@ -50,8 +51,10 @@ def evaluate(rag: Pipeline, request: EvaluationRequest, progress: Progress | Non
     Raises:
         SettingError: a system that does not exist, or a number outside its range.
         PairsError: pairs that cannot be read, or asked.
+        MissingPackageError: a package of the extra ``eval`` is not installed.
         MixragError: the folder cannot be written to, or as ``Pipeline.ask``.
     """
+    require_extra("eval", "an evaluation")
     systems = named_systems(request.settings.systems)
     pairs, sources = _sampled(request.pairs, request)
     off_corpus = _off_corpus(request)

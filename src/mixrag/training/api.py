@@ -21,6 +21,7 @@ from mixrag.training.metrics import read_metrics
 from mixrag.training.report import card, check_scorable, score_result, score_start
 from mixrag.training.run import RunResult, check_named_models, train
 from mixrag.training.run_spec import RunSpec
+from mixrag.utils.extras import require_extra
 from mixrag.utils.progress import Progress, guarded, labelled
 
 DEV_SHARE = 0.1
@@ -73,6 +74,7 @@ def run_training(rag: Pipeline, request: TrainingRequest, progress: Progress | N
         TrainingError: a loss that is not finite, or a full disk.
     """
     # What is wrong should fail before hours of training, not after.
+    require_extra("train", "training")
     named_baselines(request.baselines)
     if request.evaluate < 0:
         raise SettingError("--evaluate >= 0", str(request.evaluate), "choose a value in this range")

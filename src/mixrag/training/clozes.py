@@ -24,6 +24,7 @@ from mixrag.corpus import Passage
 from mixrag.errors import PairsError
 from mixrag.pairs.matching import contains
 from mixrag.pairs.pairs import Pair
+from mixrag.utils.extras import require
 
 SHORTEST, LONGEST = 6, 45
 """Words of a sentence that is asked about."""
@@ -233,6 +234,5 @@ def _kind(text: str, led_by: str, salient: bool) -> Kind:
 
 @cache
 def _function_words() -> frozenset[str]:
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
-    return frozenset(ENGLISH_STOP_WORDS)
+    words = require("sklearn.feature_extraction.text", "train", "its list of function words").ENGLISH_STOP_WORDS
+    return frozenset(words)

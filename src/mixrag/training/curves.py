@@ -10,21 +10,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-
-# Not pyplot: it would take over the process's backend and list of figures.
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from mixrag.errors import TrainingError
-from mixrag.evaluation.plots import BLACK, BLUE, GREEN, ORANGE, VERMILION
+from mixrag.evaluation.plots import BLACK, BLUE, GREEN, ORANGE, VERMILION, new_figure, whole_numbers
 from mixrag.utils.atomic import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 Values = NDArray[np.float64]
 Metrics = Sequence[Mapping[str, Any]]
@@ -126,8 +124,7 @@ def figure_of(metrics: Metrics, title: str) -> Figure:
     panels = [present for panel in PANELS if (present := _present(panel, metrics))]
     columns = min(2, max(1, len(panels)))
     rows = max(1, math.ceil(len(panels) / columns))
-    figure = Figure(figsize=(5.6 * columns, 0.5 + 3.5 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(5.6 * columns, 0.5 + 3.5 * rows, "train")
     figure.suptitle(title, parse_math=False)  # a title is data: a "$" in it begins no formula
     if not panels:
         figure.text(0.5, 0.5, "nothing was measured", ha="center", va="center")
@@ -147,7 +144,7 @@ def _present(panel: Sequence[Scale], metrics: Metrics) -> list[Scale]:
 
 def _draw_panel(left: Axes, scales: Sequence[Scale], metrics: Metrics) -> None:
     left.set_xlabel("optimizer step")
-    left.xaxis.set_major_locator(MaxNLocator(integer=True))
+    whole_numbers(left)
     left.grid(alpha=0.25)
     left.spines[["top", "right"]].set_visible(False)
     drawn: list[Line2D] = []

@@ -16,12 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
-
 from mixrag.errors import TrainingError
 from mixrag.utils.atomic import write_atomically
+from mixrag.utils.extras import require
 
 METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
 
@@ -34,6 +31,7 @@ class MetricsLog:
 
     Raises:
         TrainingError: they cannot be written.
+        MissingPackageError: tensorboardX is not installed.
     """
 
     def __init__(self, folder: Path, resume_step: int | None) -> None:
@@ -112,9 +110,12 @@ def _entry(line: bytes) -> dict[str, Any] | None:
 # fills, and training waits for ever.
 def _events(folder: Path, purge_step: int) -> Any:
     """A new event file; TensorBoard hides what earlier files hold from ``purge_step`` on."""
+    writer = require("tensorboardX.event_file_writer", "train", "metrics that TensorBoard shows")
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+
     folder.mkdir(exist_ok=True)
     # Two runs within a second would have files of one name.
-    events = EventsWriter(str(folder.resolve() / "events"), f".{os.getpid()}.{len(list(folder.iterdir()))}")
+    events = writer.EventsWriter(str(folder.resolve() / "events"), f".{os.getpid()}.{len(list(folder.iterdir()))}")
     events.write_event(
         Event(wall_time=time.time(), step=purge_step, session_log=SessionLog(status=SessionLog.START))
     )
@@ -123,6 +124,9 @@ def _events(folder: Path, purge_step: int) -> Any:
 
 
 def _event(step: int, kind: str, values: Mapping[str, float | int | str | None]) -> Any:
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.summary_pb2 import Summary
+
     numbers = {name: value for name, value in values.items() if isinstance(value, (int, float))}
     scalars = [Summary.Value(tag=f"{kind}/{name}", simple_value=float(value)) for name, value in numbers.items()]
     return Event(wall_time=time.time(), step=step, summary=Summary(value=scalars))
