@@ -51,7 +51,8 @@ class TrainingSettings:
         default=("generator", "question-encoder", "temperature"),
         help="Comma-separated: generator, question-encoder, encoder, temperature, null.",
         more="`encoder` is both sides, and the index is rebuilt; `question-encoder` leaves the index valid. "
-        "`temperature,null` alone is a calibration. See [what can be trained](../how-to/train.md#what-can-be-trained).",
+        "`temperature,null` alone is a calibration. See "
+        "[what can be trained](../how-to/train.md#what-can-be-trained).",
         front=True,
     )
     objective: Objective = _training(
