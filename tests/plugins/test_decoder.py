@@ -199,8 +199,6 @@ class NoBatch(Second):
         (NoTraits(), "NoTraits without batches, certifies, streams"),
         (NoBatch(), "NoBatch without decode_batch"),
         (Second, "the class Second"),
-        (7, "int without"),
-        (None, "NoneType without"),
     ],
 )
 def test_an_object_that_is_no_decoder_is_refused_in_one_line(rag: RAG, decoder: Any, found: str) -> None:
@@ -208,6 +206,13 @@ def test_an_object_that_is_no_decoder_is_refused_in_one_line(rag: RAG, decoder: 
         with pytest.raises(PluginError, match=found) as caught:
             refused(QUESTION, decoder=decoder)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [7, None, 1.5, ["greedy"]])
+def test_a_value_that_is_no_object_is_refused_by_the_setting(rag: RAG, value: Any) -> None:
+    with pytest.raises(SettingError, match="expected decoder to be 'greedy'.* or an object") as caught:
+        rag.ask(QUESTION, decoder=value)
+    assert "\n" not in str(caught.value)
 
 
 class Silent(Second):
