@@ -1,4 +1,4 @@
-"""Command lines in the documentation: the command and its options exist, and their values are of the right type."""
+"""Command lines in the documentation: the command and its options exist."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_command_lines_are_understood(page: Path, line: int, words: list[str]) -
 def test_wrong_command_lines_are_found() -> None:
     assert problem(["mixrag", "asked", "x"])
     assert problem(["mixrag", "ask", "x", "--no-such-option"])
-    assert problem(["mixrag", "ask", "x", "--switch", "often"])
+    assert problem(["mixrag", "ask"])
     assert problem(["mixrag", "ask", "x", "--switch", "1"]) is None
 
 

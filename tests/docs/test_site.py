@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,20 +20,16 @@ _CANONICAL = re.compile(r"""<link rel="canonical"[^>]*>""")
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
+    shutil.copytree(DOCS, folder / "docs")
     config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    for old, new in (
-        ("docs_dir: docs", DOCS),
-        ("site_dir: build/site", folder / "built"),
-        ("paths: [src]", ROOT / "src"),
-    ):
-        key, _, _ = old.partition(":")
-        assert old in config
-        config = config.replace(old, f"{key}: {new}" if key != "paths" else f"paths: [{new}]")
-    (folder / "mkdocs.yml").write_text(config, encoding="utf-8")
-    command = [sys.executable, "-m", "zensical", "build", "--strict", "--config-file", str(folder / "mkdocs.yml")]
+    assert config.count("paths: [src]") == 1
+    (folder / "mkdocs.yml").write_text(
+        config.replace("paths: [src]", f"paths: [{ROOT / 'src'}]"), encoding="utf-8"
+    )
+    command = [sys.executable, "-m", "zensical", "build", "--strict"]
     built = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
-    return folder / "built"
+    return folder / "build/site"
 
 
 @pytest.mark.slow
