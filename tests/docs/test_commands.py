@@ -54,7 +54,7 @@ def problem(words: list[str]) -> str | None:
     except click.exceptions.Exit:  # --help
         return None
     except Exception as error:
-        return getattr(error, "message", str(error))
+        return getattr(error, "message", "") or repr(error)  # a missing argument has no message of its own
     return None
 
 

@@ -189,6 +189,6 @@ class TrainingReportSettings:
     baselines: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = _report(
         default=(),
         help="closed-book, passages, concatenation, frozen.",
-        more="Comma-separated; trained alike.",
+        more="Comma-separated; trained alike. See [baselines](training.md#baselines).",
         absent="none",
     )
