@@ -227,6 +227,8 @@ def test_a_changed_store_is_seen_at_the_next_question(chat: RAG, tmp_path: Path)
     [
         ("", {}, QuestionError),
         ("  \n", {"k": 0}, QuestionError),
+        ("cod \udcff?", {}, QuestionError),
+        (None, {}, QuestionError),
         (QUESTION, {"switch": 2.0}, SettingError),
         (QUESTION, {"temperature": 0.0}, SettingError),
         (QUESTION, {"width": 3}, SettingError),

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from mixrag.retrieval.encoders import Encoder, load_encoder
 
 __version__ = "0.1.0"
+
+logging.getLogger("mixrag").addHandler(logging.NullHandler())  # an application decides what it shows
 
 _HOME = {
     "Answer": "answers.answer",

@@ -154,6 +154,19 @@ def test_an_answer_asked_for_too_early_is_refused_in_one_line(rag: RAG) -> None:
     asyncio.run(read())
 
 
+def test_leaving_the_loop_closes_a_stream_in_a_with_statement(rag: RAG) -> None:
+    async def read() -> None:
+        decoder = Watched()
+        async with rag.astream(QUESTION, decoder=decoder) as stream:
+            async for _ in stream:
+                break
+        assert decoder.ended.is_set() and len(decoder.decided) == 1
+        with pytest.raises(StreamClosedError):
+            await stream.result()
+
+    asyncio.run(read())
+
+
 def test_several_questions_at_once(rag: RAG) -> None:
     async def read() -> None:
         questions = [QUESTION, "And eel?", "Which season?"]

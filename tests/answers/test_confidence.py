@@ -155,11 +155,11 @@ def test_the_threshold_of_the_settings_comes_first() -> None:
         assert confidence is not None and confidence.abstains is abstains
 
 
-@pytest.mark.parametrize("calibration, told", [(None, "found none"), (FITTED, "another k")])
+@pytest.mark.parametrize("calibration, found", [(None, "found none"), (FITTED, "another k")])
 def test_nothing_can_be_withheld_without_a_calibration_that_holds(
-    calibration: ConfidenceMap | None, told: str
+    calibration: ConfidenceMap | None, found: str
 ) -> None:
-    with pytest.raises(SettingError, match=told):
+    with pytest.raises(SettingError, match=found):
         apply_calibration(calibration, Settings(k=6, abstain_below=0.5), "m")
     apply_calibration(calibration, Settings(k=6, abstain_below=0.0), "m")
 

@@ -1,7 +1,7 @@
 """The Python examples of README and documentation run, page by page, each page in one namespace.
 
-Where an example names no models, tiny random ones take the place of the packaged ones: what they answer is nonsense,
-but every call is made. An example that cannot run here is marked in the page, by a comment on the line before it:
+Where an example names no models, tiny random ones take the place of the packaged ones: what they answer is
+nonsense, but every call is made. An example that cannot run here is marked in the page, by a comment before it:
 
     <!-- no-run: needs a GPU -->
 """

@@ -23,7 +23,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(DOCS, folder / "docs")
     config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert config.count("paths: [src]") == 1
-    (folder / "mkdocs.yml").write_text(config.replace("paths: [src]", f"paths: [{ROOT / 'src'}]"), encoding="utf-8")
+    (folder / "mkdocs.yml").write_text(
+        config.replace("paths: [src]", f"paths: [{ROOT / 'src'}]"), encoding="utf-8"
+    )
     command = [sys.executable, "-m", "zensical", "build", "--strict"]
     built = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr

@@ -184,13 +184,13 @@ def test_calls_are_the_prompts_read_beyond_answering(name: str, log_null: float 
 def planted(wanted: int, others: float = 0.1, size: int = 5) -> Answer:
     """K passages, of which one alone matters: with it in the prompt the answer's word has 0.9, else ``others``."""
 
-    def law(passages: tuple[int, ...], answer: tuple[int, ...]) -> Tensor:
+    def distribution(passages: tuple[int, ...], answer: tuple[int, ...]) -> Tensor:
         said = 0.9 if wanted in passages else others
         last = torch.tensor([0.0] * size + [1.0], dtype=torch.float64)
         first = torch.tensor([said] + [0.0] * (size - 1) + [1 - said], dtype=torch.float64)
         return last if answer else first
 
-    generator = TableGenerator((*(f"w{i}" for i in range(size)), "<end>"), law)
+    generator = TableGenerator((*(f"w{i}" for i in range(size)), "<end>"), distribution)
     passages = [passage(f"p{i}", f"w{i}") for i in range(size)]
     uniform = torch.full((size,), 1 / size, dtype=torch.float64).log()
     return answered(generator, passages, uniform, (0, size))

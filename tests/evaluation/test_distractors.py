@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.test_scoring import TEXTS, WORDS, law
+from evaluation.test_scoring import TEXTS, WORDS, distribution
 from mixrag import RAG, Settings
 from mixrag.corpus import Store
 from mixrag.evaluation import relevant
@@ -29,7 +29,7 @@ def rag(tmp_path: Path) -> Iterator[RAG]:
     for name, text in TEXTS.items():
         (tmp_path / name).write_text(text)
     store = Store.open(tmp_path / "store", create=True)
-    generator = TableGenerator(WORDS, law)
+    generator = TableGenerator(WORDS, distribution)
     settings = Settings(k=2, temperature=0.5, max_tokens=4)
     with RAG(store, encoder=WordsEncoder(), generator=generator, settings=settings) as opened:
         opened.index([tmp_path])

@@ -88,3 +88,11 @@ class AsyncStream(AsyncIterator[StreamedToken]):
         self._closed = True
         if self._stream is not None:
             self._stream.close()
+
+    async def __aenter__(self) -> Self:
+        """For ``async with rag.astream(...) as stream``: closed where the loop over it is left early."""
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Close the stream."""
+        self.close()

@@ -31,7 +31,7 @@ from mixrag.errors import ModelError, SettingError
 from mixrag.inference.decoders import decoder_for, decoder_name
 from mixrag.inference.mixture import ScoredAnswer
 from mixrag.pairs.matching import normalise
-from mixrag.utils.files import write_whole
+from mixrag.utils.atomic import write_atomically
 
 FILE = "confidence.json"
 """Its name in a trained folder."""
@@ -180,7 +180,7 @@ def write_calibration(calibration: ConfidenceMap, path: Path) -> None:
     """
     text = json.dumps({"format": FORMAT, **asdict(calibration)}, indent=1, allow_nan=False)
     try:
-        write_whole(path, f"{text}\n".encode())
+        write_atomically(path, f"{text}\n".encode())
     except OSError as error:
         raise ModelError(
             f"room to write {path}", error.strerror or str(error), "free it, or choose another"

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from mixrag.answers.fields import AnswerFields
-from mixrag.inference.mixture import ScoredAnswer, condition
 from mixrag.inference.stepwise import each_alone
 from mixrag.probability import log_evidence_ratio, poisoning_tv
 
@@ -69,9 +68,10 @@ def explain(answer: AnswerFields) -> Explanation:
     scored, mixture = answer.scored, answer.scored.mixture
     cache = getattr(mixture.generator, "prefix_cache", None)
     counts = None if cache is None else (cache.hits, cache.misses)
-    null = _without_passages(scored)
+    null = mixture.closed_book().score_tokens(scored.tokens)
     ratio = log_evidence_ratio(scored.log_likelihood, null.log_likelihood[0])
     prior = mixture.log_prior.exp()
+    poisoning = poisoning_tv(prior.clamp(max=1.0), mixture.switch, len(scored.tokens))
     products = {passage.id: passage.inner_product for passage in answer.passages}
     components = tuple(
         ComponentExplanation(
@@ -84,7 +84,7 @@ def explain(answer: AnswerFields) -> Explanation:
             inner_products=tuple(products[passage.id] for passage in component.passages),
             log_without=float(scored.log_leave_one_out[j]) if prior[j] < 1.0 else None,
             log_evidence_ratio=float(ratio[j]),
-            poisoning=_poisoning(scored, j) if component.passages else None,
+            poisoning=float(poisoning[j]) if component.passages else None,
             alone=alone.text,
             alone_log_prob=alone.log_prob,
         )
@@ -93,15 +93,3 @@ def explain(answer: AnswerFields) -> Explanation:
         )
     )
     return Explanation(answer, null.log_prob, components, counts)
-
-
-def _poisoning(scored: ScoredAnswer, j: int) -> float:
-    prior = scored.mixture.log_prior[j].exp().clamp(max=1.0)
-    return float(poisoning_tv(prior, scored.mixture.switch, len(scored.tokens)))
-
-
-def _without_passages(scored: ScoredAnswer) -> ScoredAnswer:
-    mixture = scored.mixture
-    nothing = mixture.log_prior[:0]
-    closed_book = condition(mixture.generator, mixture.question, (), nothing, reserve=mixture.reserve)
-    return closed_book.score_tokens(scored.tokens)

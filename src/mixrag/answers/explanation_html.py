@@ -106,6 +106,7 @@ def explanation_page(explanation: Explanation) -> str:
     names = _names(explanation)
     tokens = _tokens(answer, [name for _, name in names])
     parts = _parts(explanation, names, tokens)
+    heaviest = sorted(parts, key=lambda part: -part.component.posterior)[:COLUMNS]
     return html.page(
         "explanation",
         explanation=explanation,
@@ -114,7 +115,7 @@ def explanation_page(explanation: Explanation) -> str:
         most_probable=_has_half(answer),
         parts=parts,
         grey=any(part.colour == "c0" for part in parts),
-        columns=_columns(parts),
+        columns=sorted(heaviest, key=lambda part: part.index),
         tokens=tokens,
         runs=_runs(tokens, parts),
         numbers={passage.id: i for i, passage in enumerate(answer.passages, 1)},
@@ -201,12 +202,6 @@ def _colours(explanation: Explanation, writing: set[int | None]) -> list[str]:
     ]
 
 
-def _columns(parts: Sequence[_Part]) -> list[_Part]:
-    """The components that have a column in the table of tokens, by rank."""
-    heaviest = sorted(parts, key=lambda part: -part.component.posterior)[:COLUMNS]
-    return sorted(heaviest, key=lambda part: part.index)
-
-
 def _own_stretches(tokens: Sequence[_Token], j: int) -> list[str]:
     """The stretches of the answer that component j most probably wrote."""
     runs = groupby((token for token in tokens if token.text), key=lambda token: token.leader)
@@ -240,16 +235,10 @@ def _pieces(text: str, found: Sequence[Citation]) -> tuple[_Piece, ...]:
 
 
 def _runs(tokens: Sequence[_Token], parts: Sequence[_Part]) -> list[_Run]:
-    visible = [token for token in tokens if token.text]
-    return [
-        _run(None if leader is None else parts[leader], list(run))
-        for leader, run in groupby(visible, key=lambda token: token.leader)
-    ]
-
-
-def _run(part: _Part | None, tokens: list[_Token]) -> _Run:
-    """Leading white space stands before the colour."""
-    first = tokens[0]
-    bare = first.text.lstrip()
-    space = first.text[: len(first.text) - len(bare)]
-    return _Run(part, space, (replace(first, text=bare), *tokens[1:]))
+    visible, runs = [token for token in tokens if token.text], []
+    for leader, (first, *others) in groupby(visible, key=lambda token: token.leader):
+        bare = first.text.lstrip()
+        space = first.text[: len(first.text) - len(bare)]  # it stands before the colour
+        part = None if leader is None else parts[leader]
+        runs.append(_Run(part, space, (replace(first, text=bare), *others)))
+    return runs

@@ -1,6 +1,6 @@
 """What an answer consists of. Every number in it has a stated definition.
 
-``AnswerFields`` is the data; ``Answer`` (answer.py) adds what is computed from it: the explanation, its page, JSON.
+``AnswerFields`` is the data. ``Answer`` (answer.py) adds what is computed from it: explanation, HTML page, JSON.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
@@ -27,7 +27,6 @@ from mixrag.corpus import (
     IndexReport,
     Parser,
     ParserRegistry,
-    Progress,
     Removed,
     Splitter,
     Store,
@@ -48,9 +47,10 @@ from mixrag.retrieval.retriever import IndexKind, Retrieval, Retriever, describe
 from mixrag.retrieval.snapshot_retriever import SnapshotRetriever
 from mixrag.utils.arrays import Vectors
 from mixrag.utils.plugins import check_plugin
+from mixrag.utils.progress import Progress
 
 _LOADING = RLock()
-"""Held while a model is loaded: transformers cannot load two at a time, whichever pipelines they are for."""
+"""Taken while a model is loaded: transformers cannot load two at a time, whichever pipelines they are for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,7 @@ class Pipeline:
         self._known: tuple[ModelConfig, str] | None = None
         self._encoder = encoder
         self._generator = generator
+        self._given: dict[str, Any] = {"encoder": encoder, "generator": generator}
         self._given_retriever = retriever
         self._encoding = RLock()
         self._snapshots = SnapshotRetriever(store, lambda: self.encoder, lambda: self.index_kind, self._encoding)
@@ -193,6 +194,11 @@ class Pipeline:
         """Close the store."""
         self.close()
 
+    def given(self, role: str) -> Any:
+        """The model of a role (generator, tokenizer, encoder, question_encoder): object, name, path or None."""
+        given = self._given.get(role)
+        return getattr(self.models, role) if given is None else given
+
     @property
     def encoder(self) -> Encoder:
         """The encoder, loaded at first use."""
@@ -264,7 +270,7 @@ class Pipeline:
             parsers: come before those of the pipeline.
             reembed: compute all vectors anew, with another encoder than the store has.
             max_bytes: larger files are skipped.
-            progress: told what happens.
+            progress: called with stages "reading files" and "embedding".
 
         Raises:
             SourceError: nothing could be indexed.
@@ -452,9 +458,7 @@ class Pipeline:
         gone = [self.store.remove(path) for path in _listed(paths)]
         return Removed(*(sum(counts) for counts in zip(*(astuple(each) for each in gone), strict=True)))
 
-    def precompute(
-        self, max_bytes: int = 4 * 2**30, progress: Callable[[int, int], None] | None = None
-    ) -> Precomputed:
+    def precompute(self, max_bytes: int = 4 * 2**30, progress: Progress | None = None) -> Precomputed:
         """Let the language model read the passages ahead of any question, into files beside the store.
 
         A question then begins behind its passages at once, also in a new process, where every prompt holds one
@@ -462,7 +466,7 @@ class Pipeline:
 
         Args:
             max_bytes: of the files of this model; 23 kB a token for the packaged model in bfloat16.
-            progress: called with passages done and all.
+            progress: called with stage "reading passages".
 
         Raises:
             ModelError: the model keeps no passages (seq2seq, or ``prefix_cache`` 0).
@@ -470,7 +474,7 @@ class Pipeline:
         """
         generator = self.generator
         with self.store.snapshot():
-            return precompute(self.store, generator, max_bytes, progress or (lambda done, total: None))
+            return precompute(self.store, generator, max_bytes, progress)
 
     def info(self) -> Info:
         """What the store holds; no model is loaded."""
@@ -498,10 +502,14 @@ class Pipeline:
         return replace(self.settings, **changes)
 
     def _retrieve(self, question: str, settings: Settings) -> Retrieval:
+        if not isinstance(question, str):
+            raise QuestionError("a question as a text", type(question).__name__, "give a str")
         if not question.strip():
             raise QuestionError("a question", "an empty one", "ask something")
-        if not _is_text(question):
-            raise QuestionError("a question in UTF-8", "other bytes", "write it in a UTF-8 terminal")
+        try:
+            question.encode()
+        except UnicodeEncodeError:  # what a shell passes on that is no UTF-8 arrives as lone surrogates
+            raise QuestionError("a question in UTF-8", "other bytes", "write it in a UTF-8 terminal") from None
         if settings.k == 0:
             nothing = torch.empty(0, dtype=torch.float64)
             return Retrieval((), nothing, nothing, log_null=0.0, outside=None, temperature=1.0)

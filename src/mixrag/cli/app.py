@@ -107,7 +107,7 @@ def score(
 ) -> None:
     """The probability of a given answer, and the passages that speak for it."""
     with options.open() as rag:
-        show.score(rag.score(question, answer), as_json=json)
+        show.answer(rag.score(question, answer), None, as_json=json)
 
 
 @app.command(epilog=ENVIRONMENT)

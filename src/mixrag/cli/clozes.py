@@ -10,10 +10,11 @@ import typer
 from mixrag.cli import output
 from mixrag.cli.app import ENVIRONMENT, Json, app
 from mixrag.cli.options import Options, takes
-from mixrag.cli.show import plain, print_json
+from mixrag.cli.show import print_json
 from mixrag.config.command_settings import ClozeSettings
 from mixrag.config.settings import Settings
 from mixrag.errors import OutputError, StoreEmptyError
+from mixrag.utils.text import printable
 
 ENOUGH = 10
 """Passages for each pair wanted: more of a large store are not read."""
@@ -48,4 +49,4 @@ def clozes(
     output.write_text(target, as_lines(found), "the pairs")
     if json:
         return print_json({"file": str(target), "pairs": len(found)})
-    typer.echo(plain(f"{len(found)} pairs in {out}"))
+    typer.echo(printable(f"{len(found)} pairs in {out}"))

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from mixrag.cli.app import ENVIRONMENT, Json, Question, app
 from mixrag.cli.options import Options, takes
-from mixrag.cli.show import error_line, plain, print_json
+from mixrag.cli.show import error_line, print_json
+from mixrag.utils.text import printable
 
 if TYPE_CHECKING:
     from mixrag.evaluation import Diagnosis, Stage
@@ -63,13 +64,13 @@ def show_diagnosis(found: Diagnosis) -> None:
     from mixrag.evaluation import STAGES
 
     console = Console(highlight=False)
-    console.print(Text(plain(_answer(found))), soft_wrap=True)
+    console.print(Text(printable(_answer(found))), soft_wrap=True)
     for name in STAGES:
         console.print(_stage_line(name, found.stage(name)), soft_wrap=True)
     verdict = found.finding if found.failed is None else f"the first stage that failed: {found.failed}"
-    console.print(Text(plain(verdict), style="bold"), soft_wrap=True)
+    console.print(Text(printable(verdict), style="bold"), soft_wrap=True)
     if found.remedy:
-        console.print(Text(plain(f"remedy: {found.remedy}")), soft_wrap=True)
+        console.print(Text(printable(f"remedy: {found.remedy}")), soft_wrap=True)
 
 
 def _answer(found: Diagnosis) -> str:
@@ -83,4 +84,4 @@ def _stage_line(name: str, stage: Stage | None) -> Text:
     mark, word, colour = MARKS[None if stage is None else stage.passed]
     finding = "not reached" if stage is None else stage.finding
     line = Text(f"{mark} {name:<10}{word:<9} ", style=colour)
-    return line.append(plain(finding), style="default")
+    return line.append(printable(finding), style="default")

@@ -14,10 +14,10 @@ from rich.text import Text
 
 from mixrag.cli.app import ENVIRONMENT, Json, app
 from mixrag.cli.options import Options, takes
-from mixrag.cli.progress import telling
-from mixrag.cli.show import plain, print_json
+from mixrag.cli.progress import reporting
+from mixrag.cli.show import print_json
 from mixrag.config.command_settings import EvaluationSettings
-from mixrag.config.schema import settings_of
+from mixrag.utils.text import printable
 
 if TYPE_CHECKING:
     from mixrag.evaluation.analysis import Evaluation
@@ -42,16 +42,13 @@ def evaluate(
     Writes report.html, report.md, report.json, pictures, and confidence.json, which ask takes with --confidence.
     The same command goes on where a killed run stopped.
     """
-    chosen = options.made(EvaluationSettings)
-    with options.open() as rag, telling("questions", quiet=json) as (told, noticed):
-        from mixrag.evaluation.command import EvaluationRequest
-        from mixrag.evaluation.command import evaluate as run
+    from mixrag.evaluation.run import EvaluationRequest
+    from mixrag.evaluation.run import evaluate as run
 
-        own = {name: getattr(chosen, name) for name in settings_of(EvaluationSettings)}
-        request = EvaluationRequest(
-            **own, pairs=tuple(pairs), out=out, command=shlex.join(["mixrag", *sys.argv[1:]])
-        )
-        found = run(rag, request, told, noticed)
+    command = shlex.join(["mixrag", *sys.argv[1:]])
+    request = EvaluationRequest(pairs, out, options.made(EvaluationSettings), command=command)
+    with options.open() as rag, reporting(quiet=json) as progress:
+        found = run(rag, request, progress)
     _show(found, out, as_json=json)
 
 
@@ -64,8 +61,8 @@ def _show(found: Evaluation, out: Path, *, as_json: bool) -> None:
     for title, head, rows, note in tables(found):
         table = Table(*head, title=title, title_justify="left", box=None, pad_edge=False)
         for row in rows:
-            table.add_row(*(Text(plain(cell)) for cell in row))
+            table.add_row(*(Text(printable(cell)) for cell in row))
         console.print(table)
         console.print(Text(note, style="dim"))
         console.print()
-    console.print(Text(plain(f"report: {out / 'report.html'}")), soft_wrap=True)
+    console.print(Text(printable(f"report: {out / 'report.html'}")), soft_wrap=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixrag.errors import OutputError
-from mixrag.utils.files import write_whole
+from mixrag.utils.atomic import write_atomically
 
 if TYPE_CHECKING:
     from mixrag.answers.explanation import Explanation
@@ -46,7 +46,7 @@ def write_text(path: Path, text: str, what: str) -> None:
         OutputError: it cannot be written.
     """
     try:
-        write_whole(path, text.encode())
+        write_atomically(path, text.encode())
     except OSError as error:
         found = f"{path}: {error.strerror or error}"
         raise OutputError(f"room to write {what}", found, "name another file") from error

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
 
 import typer
 
 from mixrag.cli.app import ENVIRONMENT, Json, app
 from mixrag.cli.options import Options, takes
-from mixrag.cli.progress import telling
-from mixrag.cli.show import plain, print_json
+from mixrag.cli.progress import reporting
+from mixrag.cli.show import print_json
 from mixrag.config.command_settings import PrecomputeSettings
+from mixrag.utils.text import printable
 
 GIB = 2**30
 
@@ -30,10 +30,10 @@ def precompute(options: Options, json: Json = False) -> None:
 
             count = forgotten(rag.store.directory)
             return print_json({"deleted": count}) if json else typer.echo(f"{count} files deleted")
-        with telling("passages", quiet=json) as (told, _):
-            found = rag.precompute(int(chosen.gib * GIB), partial(told, "read"))
+        with reporting(quiet=json) as progress:
+            found = rag.precompute(int(chosen.gib * GIB), progress)
     if json:
         return print_json(asdict(found))
     rest = "" if found.passages == found.of else f"; room for the others: --gib above {chosen.gib:g}"
     size = f"{found.bytes / 2**20:.0f} MiB"
-    typer.echo(plain(f"{found.passages} of {found.of} passages in files, {found.read} read now, {size}{rest}"))
+    typer.echo(printable(f"{found.passages} of {found.of} passages in files, {found.read} read now, {size}{rest}"))

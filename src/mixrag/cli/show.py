@@ -7,7 +7,6 @@ nothing is read as markup.
 from __future__ import annotations
 
 import math
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -18,11 +17,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mixrag.utils.files import strict_json
+from mixrag.utils.text import printable as plain
+from mixrag.utils.text import strict_json
 
 if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
     from mixrag.answers.answer import Answer
-    from mixrag.answers.confidence import Confidence
     from mixrag.answers.explanation import ComponentExplanation, Explanation
     from mixrag.answers.fields import AnswerPassage
     from mixrag.answers.stream import Stream
@@ -31,16 +30,10 @@ if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
     from mixrag.evaluation import Summary
     from mixrag.rag import Info
     from mixrag.retrieval.retriever import Retrieval
-    from mixrag.training.command import TrainingReport
+    from mixrag.training.api import TrainingReport
 
 COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red", "bright_cyan", "bright_green", "bright_yellow")
 """One for each of the first passages; later ones and the null component have no colour."""
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-
-def plain(text: str) -> str:
-    """Text without characters that steer a terminal or turn its writing direction."""
-    return _CONTROL.sub("\ufffd", text)
 
 
 def error_line(message: str) -> None:
@@ -80,7 +73,9 @@ def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> 
         return print_json({**found.to_dict(), **extra})
     console = _console()
     if found.confidence:
-        console.print(Text(plain(_confidence(found.confidence)), style="bold"), soft_wrap=True)
+        sure = found.confidence
+        line = f"confidence = {sure.value:.3f}   (that it is right; calibrated on {sure.fitted_on})"
+        console.print(Text(plain(line), style="bold"), soft_wrap=True)
     console.print(Text(_probability(found), style="bold"))
     for line in _remarks(found):
         console.print(Text(line, style="dim"))
@@ -89,13 +84,6 @@ def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> 
         console.print(Text("Written by: ").append_text(_coloured(found)), soft_wrap=True)
     if explanation:
         _why(console, explanation)
-
-
-def score(found: Answer, *, as_json: bool) -> None:
-    """The probability of a given answer."""
-    if as_json:
-        return print_json(found.to_dict())
-    answer(found, None, as_json=False)
 
 
 def passages(question: str, found: Retrieval, settings: Settings, *, as_json: bool) -> None:
@@ -192,17 +180,17 @@ def removed(gone: Removed, *, as_json: bool) -> None:
     _console().print(f"removed {gone.documents} documents, {gone.passages} passages", highlight=False)
 
 
-def lesson(learnt: TrainingReport, *, as_json: bool) -> None:
+def training_report(found: TrainingReport, *, as_json: bool) -> None:
     """What training changed, and how to use it."""
-    result = learnt.result
-    settings = dict(result.trained.settings)
+    result = found.result
+    settings = dict(result.bundle.settings)
     if as_json:
-        scores = {name: asdict(summary) for name, summary in learnt.scores.items()}
+        scores = {name: asdict(summary) for name, summary in found.scores.items()}
         fitted = result.calibration and asdict(result.calibration)
-        steps = result.progress and result.progress.step
+        steps = result.state and result.state.step
         return print_json(
             {
-                "folder": str(learnt.folder),
+                "folder": str(found.folder),
                 "steps": steps,
                 "calibration": fitted,
                 "settings": settings,
@@ -218,11 +206,9 @@ def lesson(learnt: TrainingReport, *, as_json: bool) -> None:
         )
     for name, value in settings.items():
         console.print(Text(plain(f"{name:<20} {value}")), soft_wrap=True)
-    if learnt.scores:
-        console.print(_scores(learnt.scores))
-    console.print(
-        Text(plain(f"use it: mixrag ask QUESTION --store STORE --model {learnt.folder}")), soft_wrap=True
-    )
+    if found.scores:
+        console.print(_scores(found.scores))
+    console.print(Text(plain(f"use it: mixrag ask QUESTION --store STORE --model {found.folder}")), soft_wrap=True)
 
 
 def _scores(scores: Mapping[str, Summary]) -> Table:
@@ -233,10 +219,6 @@ def _scores(scores: Mapping[str, Summary]) -> Table:
         shown = ("-" if c is None else f"{c.mean:.3f} [{c.low:.3f}, {c.high:.3f}]" for c in cells)
         table.add_row(Text(plain(name)), *shown)
     return table
-
-
-def _confidence(confidence: Confidence) -> str:
-    return f"confidence = {confidence.value:.3f}   (that it is right; calibrated on {confidence.fitted_on})"
 
 
 def _probability(found: Answer) -> str:

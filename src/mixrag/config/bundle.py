@@ -13,9 +13,7 @@ sub-folder cannot lie outside the folder.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +25,7 @@ from mixrag.config.schema import Setting, schema, settings_of, unknown
 from mixrag.config.settings import TRAINED, Settings
 from mixrag.config.values import Words
 from mixrag.errors import ModelError, TrainingError
+from mixrag.utils.atomic import write_atomically
 
 CONFIG = "mixrag.json"
 FORMAT = 1
@@ -79,21 +78,14 @@ def write_bundle(trained: Bundle) -> None:
     document |= {role: _entry(trained.folder, role, getattr(trained, role)) for role in MODELS}
     document |= {"titles": trained.titles, "settings": dict(trained.settings)}
     document["prompt"] = None if trained.prompt is None else dict(trained.prompt)
-    path, scratch = trained.folder / CONFIG, trained.folder / f".{CONFIG}-writing"
+    path = trained.folder / CONFIG
     _checked(path, document)
     try:
-        with scratch.open("w", encoding="utf-8") as stream:
-            json.dump(document, stream, indent=1, ensure_ascii=False, allow_nan=False)
-            stream.flush()
-            os.fsync(stream.fileno())
-        scratch.replace(path)
+        write_atomically(path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False).encode())
     except OSError as error:
         raise TrainingError(
             f"room to write {path}", str(error), "free it and run the same command again"
         ) from error
-    finally:
-        with suppress(OSError):
-            scratch.unlink()
 
 
 def read_bundle(folder: str | Path) -> Bundle:

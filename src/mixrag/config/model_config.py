@@ -12,14 +12,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from mixrag.config.bundle import CONFIG, Bundle, absolute, read_bundle
-from mixrag.config.default_models import packaged_reader
+from mixrag.config.bundle import CONFIG, NO_ADAPTER, Bundle, absolute, read_bundle
+from mixrag.config.default_models import default_encoder, default_generator, packaged_reader
 from mixrag.config.prompt_template import PromptTemplate
 from mixrag.config.schema import ALL, ASKING, CountOrNone, from_mapping, schema, setting, settings_of
 from mixrag.config.settings import Settings
 from mixrag.config.values import Words, is_plain, one_of
 from mixrag.errors import SettingError
-from mixrag.utils.files import model_digest
+from mixrag.utils.hashing import model_digest
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 EncoderDtype = Literal["auto", "float32", "bfloat16"]
@@ -193,14 +193,16 @@ def completed(given: ModelConfig, trained: Bundle | None) -> ModelConfig:
         SettingError: the folder's prompt lacks a field.
     """
     if trained is None:
-        return given
+        return _with_defaults(given)
     found: dict[str, Any] = {**trained.models(), "titles": trained.titles}
     if not same_encoders(given, trained):
         found = {role: found[role] for role in ("generator", "adapter") if role in found}
     if trained.prompt is not None:
         with _found_in(trained):
             found["prompt"] = PromptTemplate(**dict[str, Any](trained.prompt))
-    return replace(given, **{name: value for name, value in found.items() if getattr(given, name) is None})
+    return _with_defaults(
+        replace(given, **{name: value for name, value in found.items() if getattr(given, name) is None})
+    )
 
 
 def defaults(
@@ -224,6 +226,19 @@ def defaults(
     if not isinstance(given_settings, Mapping):
         raise SettingError("settings as Settings or a mapping", repr(settings)[:100], "give a dict")
     return from_mapping(Settings, {**fitted, **given_settings})
+
+
+def _with_defaults(models: ModelConfig) -> ModelConfig:
+    """The default models by their hub names, where their packages are not installed.
+
+    An adapter without a model was made for the packaged model, which then has to be installed.
+    """
+    encoder, generator = default_encoder(), default_generator()
+    if models.encoder is None and isinstance(encoder, str):
+        models = replace(models, encoder=encoder)
+    if models.generator is None and models.adapter in (None, NO_ADAPTER) and isinstance(generator, str):
+        models = replace(models, generator=generator)
+    return models
 
 
 def models_digest(models: ModelConfig) -> str:

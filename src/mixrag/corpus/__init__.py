@@ -10,7 +10,7 @@ from mixrag.corpus.splitters import SentenceSplitter, Splitter, WordSplitter, sp
 from mixrag.corpus.store.changes import Removed
 from mixrag.corpus.store.database import Counts, DocumentRecord, EncoderRecord, Store
 from mixrag.corpus.store.search import Stretch
-from mixrag.corpus.store.vectors import Progress, check_encoder
+from mixrag.corpus.store.vectors import check_encoder
 from mixrag.corpus.walk import Found, find_files
 from mixrag.corpus.writer import IndexReport
 
@@ -26,7 +26,6 @@ __all__ = [
     "Parser",
     "ParserRegistry",
     "Passage",
-    "Progress",
     "Removed",
     "Scalar",
     "SentenceSplitter",

@@ -16,10 +16,12 @@ from mixrag.corpus.store import vectors as embedding
 from mixrag.corpus.store.changes import ParsedFile, document_hash
 from mixrag.corpus.store.database import Store
 from mixrag.corpus.store.sources import display
-from mixrag.corpus.store.vectors import Embed, EmbeddingText, Encoding, Progress, Silent, VectorWriter, claim
-from mixrag.corpus.walk import absolute, find_files, printable, storable
+from mixrag.corpus.store.vectors import Embed, EmbeddingText, Encoding, VectorWriter, claim
+from mixrag.corpus.walk import absolute, find_files, storable
 from mixrag.corpus.writer import IndexReport, PassageWriter
 from mixrag.errors import SourceError
+from mixrag.utils.progress import Progress, ProgressEvent, guarded
+from mixrag.utils.text import unicode_path
 
 
 def title_and_text(title: str, text: str) -> str:
@@ -58,7 +60,7 @@ def ingest(
     """
     encoding = Encoding(embed, encoder_name, encoder_fingerprint, embedding_text, batch)
     with store.writing():
-        vectors = VectorWriter(store, encoding, progress or Silent())
+        vectors = VectorWriter(store, encoding, guarded(progress))
         run = _FileRun(PassageWriter(store, vectors, splitter), parsers or ParserRegistry(), max_bytes)
         if reembed:
             embedding.reembed(store, vectors)
@@ -106,7 +108,7 @@ def add_documents(
     encoding = Encoding(embed, encoder_name, encoder_fingerprint, embedding_text, batch)
     unchanged = 0
     with store.writing():
-        writer = PassageWriter(store, VectorWriter(store, encoding, progress or Silent()), splitter)
+        writer = PassageWriter(store, VectorWriter(store, encoding, guarded(progress)), splitter)
         claim(store, encoding)
         for document in documents:
             id_ = document.id or content_id(document)
@@ -136,19 +138,19 @@ class _FileRun:
 
     def index(self, paths: list[Path]) -> None:
         files, folders = self._find(paths)
-        self.writer.vectors.progress.found(len(files))
-        for path in files:
-            self.writer.vectors.progress.file(str(path))
+        for number, path in enumerate(files):
+            self.writer.vectors.progress(ProgressEvent("reading files", number, len(files), str(path)))
             try:
                 self._take(path)
             except UnreadableError as error:
                 self._skip(path, str(error))
+        self.writer.vectors.progress(ProgressEvent("reading files", len(files), len(files)))
         self.writer.flush()
         self._remove_gone(files, folders)
         self._check_fruitful(paths)
 
     def _skip(self, path: Path, reason: str) -> None:
-        self.skipped.append(Skipped(printable(path), reason))
+        self.skipped.append(Skipped(unicode_path(path), reason))
 
     def _find(self, paths: list[Path]) -> tuple[list[Path], list[Path]]:
         """Files to look at, each once, and the folders among the paths."""
@@ -218,7 +220,7 @@ class _FileRun:
             return
         expected = f"files of the formats {' '.join(self.parsers.suffixes)}"
         if not self.skipped:
-            where = ", ".join(map(printable, paths)) or "no path"
+            where = ", ".join(map(unicode_path, paths)) or "no path"
             raise SourceError(expected, f"none in {where}", "give a file or folder to index")
         first, more = self.skipped[0], len(self.skipped) - 1
         found = f"nothing readable: {first.path}: {first.reason}"

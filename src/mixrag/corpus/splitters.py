@@ -9,6 +9,7 @@ from operator import index
 from typing import Protocol
 
 from mixrag.errors import MixragError, PluginError, SettingError
+from mixrag.utils.extras import require
 
 Span = tuple[int, int]
 """Offsets of the first character and behind the last one."""
@@ -120,9 +121,8 @@ class SentenceSplitter:
         return f"sentences:{self.words}"
 
     def split(self, text: str) -> list[Span]:
-        from semantic_text_splitter import TextSplitter
-
-        pieces = TextSplitter.from_callback(count_words, self.words).chunk_indices(text)
+        splitter = require("semantic_text_splitter", "files", "passages of whole sentences").TextSplitter
+        pieces = splitter.from_callback(count_words, self.words).chunk_indices(text)
         spans = (_trim(text, start, start + len(piece)) for start, piece in pieces)
         return [(start, end) for start, end in spans if start < end]
 

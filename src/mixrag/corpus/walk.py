@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixrag.corpus.parsers.result import Skipped
+from mixrag.utils.text import unicode_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,6 @@ def storable(path: Path) -> str | None:
     return str(path)
 
 
-def printable(path: Path) -> str:
-    """Path as a string that can always be printed and stored."""
-    return str(path).encode("utf-8", "backslashreplace").decode()
-
-
 class _Walk:
     def __init__(self, suffixes: Collection[str]) -> None:
         self.suffixes = suffixes
@@ -78,7 +74,7 @@ class _Walk:
                 visible = [entry for entry in entries if not entry.name.startswith(".")]
         except OSError as error:
             reason = f"expected a readable folder; found {error.strerror}; check its permissions"
-            self.skipped.append(Skipped(printable(folder), reason))
+            self.skipped.append(Skipped(unicode_path(folder), reason))
             return []
         return [Path(entry.path) for entry in visible if self._take(entry)]
 
@@ -94,14 +90,14 @@ class _Walk:
                 self._take_file(entry, path)
         except OSError as error:
             self.skipped.append(
-                Skipped(printable(path), f"expected a file; found {error.strerror}; mend the link")
+                Skipped(unicode_path(path), f"expected a file; found {error.strerror}; mend the link")
             )
         return False
 
     def _take_file(self, entry: os.DirEntry[str], path: Path) -> None:
         if storable(path) is None:
             reason = "expected a file name in UTF-8; found other bytes; rename it"
-            self.skipped.append(Skipped(printable(path), reason))
+            self.skipped.append(Skipped(unicode_path(path), reason))
         elif entry.is_file():
             self.files.append(path)
         elif entry.is_symlink():

@@ -56,7 +56,13 @@ def greedy_together(mixtures: Sequence[Mixture], max_tokens: int, budget: float 
     found = [Written(mixture, [], Pruning(budget)) for mixture in mixtures]
     prompts = [component.prompt for mixture in mixtures for component in mixture.components]
     branches = mixtures[0].generator.start(prompts)
-    states = _states(branches, mixtures)
+    places = torch.arange(len(branches.log_probs), device=branches.log_probs.device)
+    rows = places.split([len(mixture.components) for mixture in mixtures])
+    log_priors = [mixture.log_prior.to(places.device) for mixture in mixtures]
+    states = [
+        DecodingState(Share(branches, own), log_prior[None], log_prior, mixture.switch)
+        for mixture, own, log_prior in zip(mixtures, rows, log_priors, strict=True)
+    ]
     for position in range(max_tokens):
         under_way: list[tuple[Written, DecodingState]] = []
         for written, state in zip([each for each in found if not each.ended], states, strict=True):
@@ -112,15 +118,6 @@ class Share:
     def read(self, tokens: Sequence[int]) -> Tensor:
         """See ``Branches.read``."""
         return self.branches.part(self.rows).read(tokens)
-
-
-def _states(branches: Branches, mixtures: Sequence[Mixture]) -> list[DecodingState]:
-    places = torch.arange(len(branches.log_probs), device=branches.log_probs.device)
-    rows = places.split([len(mixture.components) for mixture in mixtures])
-    return [
-        DecodingState.start(Share(branches, own), mixture.log_prior, mixture.switch)
-        for mixture, own in zip(mixtures, rows, strict=True)
-    ]
 
 
 def _advanced(

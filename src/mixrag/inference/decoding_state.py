@@ -30,12 +30,6 @@ class DecodingState:
     switch: float
     """ρ."""
 
-    @classmethod
-    def start(cls, branches: Branches, log_prior: Tensor, switch: float) -> DecodingState:
-        """One empty answer over K rows that have read their prompts; its weights are the prior (K,)."""
-        log_prior = log_prior.to(branches.log_probs.device)
-        return cls(branches, log_prior[None], log_prior, switch)
-
     def log_probs(self) -> Tensor:
         """(W, K, V) log p(next token | x, z_j, answer so far)."""
         return self._rows().to(self.log_weights.dtype)

@@ -52,6 +52,14 @@ class Mixture:
     reserve: int = 64
     """Tokens of the context that the prompts leave to an answer."""
 
+    def __copy__(self) -> Mixture:
+        """Itself, since it does not change; a pickle is no copy of it."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Mixture:
+        """Itself, since it does not change: no model is copied."""
+        return self
+
     def __getstate__(self) -> dict[str, Any]:
         """All but the language model: a pickle has a ``MissingGenerator`` in its place."""
         without = MissingGenerator(self.generator.name, self.generator.stop_tokens)
@@ -75,7 +83,8 @@ class Mixture:
     def start(self) -> DecodingState:
         """One empty answer; the model reads all prompts as one batch."""
         branches = self.generator.start([component.prompt for component in self.components])
-        return DecodingState.start(branches, self.log_prior, self.switch)
+        log_prior = self.log_prior.to(branches.log_probs.device)
+        return DecodingState(branches, log_prior[None], log_prior, self.switch)
 
     def score(self, answer: str) -> ScoredAnswer:
         """Likelihoods of a given answer and its end, in one pass over all components."""
@@ -101,6 +110,14 @@ class Mixture:
         for token in tokens:
             state = state.advance(torch.tensor([0]), torch.tensor([token]))
         return state.log_mixed()[0]
+
+    def closed_book(self) -> Mixture:
+        """The same question without any passage: what the language model knows by itself.
+
+        Raises:
+            QuestionError: the question does not fit into the context.
+        """
+        return condition(self.generator, self.question, (), self.log_prior[:0], reserve=self.reserve)
 
     def alone(self, component: int) -> Mixture:
         """The mixture of one component, with prior one: what this passage by itself would answer."""

@@ -16,6 +16,7 @@ from mixrag.corpus.parsers.records import read_csv, read_jsonl
 from mixrag.corpus.parsers.result import ParseResult, UnreadableError, decode
 from mixrag.corpus.passage import Document
 from mixrag.errors import MixragError, PluginError
+from mixrag.utils.extras import require
 from mixrag.utils.plugins import check_plugin
 
 
@@ -200,10 +201,9 @@ def _read_docx(data: bytes, name: str) -> ParseResult:
 
 def _extract(data: bytes, mime: str) -> tuple[str, str]:
     """Text and title by kreuzberg: no cache on disk, no OCR, no network."""
-    from kreuzberg import ExtractionConfig, extract_bytes_sync
-
-    config = ExtractionConfig(use_cache=False, output_format="plain", include_document_structure=True)
-    result = extract_bytes_sync(data, mime, config=config)
+    kreuzberg = require("kreuzberg", "files", "PDF and DOCX")
+    config = kreuzberg.ExtractionConfig(use_cache=False, output_format="plain", include_document_structure=True)
+    result = kreuzberg.extract_bytes_sync(data, mime, config=config)
     metadata: dict[str, Any] = dict(result.metadata)
     title = metadata.get("title")
     return result.content, title if isinstance(title, str) and title.strip() else _first_heading(result.document)

@@ -25,7 +25,7 @@ from mixrag.corpus.store.locks import exclusive
 from mixrag.retrieval.index.cluster_stats import ClusterStats
 from mixrag.retrieval.index.ivf import IVFIndex, build_ivf, extended
 from mixrag.retrieval.index.protocol import Rows, Vectors
-from mixrag.utils.files import write_whole
+from mixrag.utils.atomic import write_atomically
 
 FOLDER = "index"
 FORMAT = 1
@@ -168,7 +168,7 @@ def _save(folder: Path, index: IVFIndex, corpus: VectorSource, vectors: str) -> 
         centres=sums.centres,
         reach=sums.reach,
     )
-    write_whole(folder / "index.json", json.dumps(asdict(manifest), indent=1).encode())
+    write_atomically(folder / "index.json", json.dumps(asdict(manifest), indent=1).encode())
     _forget_others(folder, manifest)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import statistics
@@ -16,13 +17,14 @@ import pytest
 import torch
 from lxml import html
 
-from evaluation.test_scoring import WORDS, Counting, law
+from evaluation.test_scoring import WORDS, Counting, distribution
 from mixrag import RAG, Settings
 from mixrag.answers.confidence import read_calibration
+from mixrag.config.command_settings import EvaluationSettings
 from mixrag.corpus import Store
 from mixrag.errors import MixragError, PairsError, SettingError
 from mixrag.evaluation.analysis import Evaluation
-from mixrag.evaluation.command import EvaluationRequest, evaluate
+from mixrag.evaluation.run import EvaluationRequest, evaluate
 from mixrag.generator import TableGenerator
 from words_encoder import WordsEncoder
 
@@ -41,7 +43,9 @@ def rag(tmp_path: Path) -> Iterator[Counting]:
     store = Store.open(tmp_path / "store", create=True)
     settings = Settings(k=3, temperature=0.05, max_tokens=4)
     encoder = WordsEncoder(dimension=4096)  # no two of the words share a position
-    with Counting(store, encoder=encoder, generator=TableGenerator(WORDS, law), settings=settings) as opened:
+    with Counting(
+        store, encoder=encoder, generator=TableGenerator(WORDS, distribution), settings=settings
+    ) as opened:
         opened.index([folder])
         yield opened
 
@@ -61,12 +65,32 @@ def pairs(path: Path, count: int = ITEMS, wrong: int = 3, name: str = "pairs.jso
     return path / name
 
 
+class Notices(logging.Handler):
+    """What mixrag's loggers say meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+    def __enter__(self) -> None:
+        logging.getLogger("mixrag").setLevel(logging.INFO)
+        logging.getLogger("mixrag").addHandler(self)
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("mixrag").removeHandler(self)
+
+
 def run(rag: RAG, path: Path, **changes: Any) -> tuple[Evaluation, list[str]]:
-    notices: list[str] = []
+    notices = Notices()
     given = changes.pop("pairs", None) or (pairs(path),)
-    asked = {"pairs": given, "out": path / "out", "systems": SYSTEMS, **changes}
-    found = evaluate(rag, EvaluationRequest(**asked), lambda *_: None, notices.append)
-    return found, notices
+    chosen = {"systems": SYSTEMS, **changes}
+    out = chosen.pop("out", path / "out")
+    with notices:
+        found = evaluate(rag, EvaluationRequest(given, out, EvaluationSettings(**chosen)))
+    return found, notices.lines
 
 
 def report(path: Path) -> dict[str, Any]:
