@@ -23,7 +23,7 @@ COSINE_TEMPERATURE = 0.045
 """Default where vectors have length one; a raw cosine as a logit would make every prior nearly uniform.
 
 It maximises the prior mass of the passages that hold the answer, over the training questions of a general and
-a medical corpus (docs/results.md).
+a medical corpus (docs/measurements/results.md).
 """
 
 
