@@ -129,7 +129,7 @@ def test_an_exception_costs_its_file_alone(tmp_path: Path, folder: Path) -> None
 
 
 WRONG = {
-    "nothing": (None, "found NoneType; mend its method parse"),
+    "nothing": (None, "found NoneType; correct its method parse"),
     "text": ("text", "found str"),
     "a mapping": ({"text": "a"}, "found dict"),
     "an iterator that fails": (map(int, "x"), "found ValueError: invalid literal"),

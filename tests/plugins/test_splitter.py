@@ -89,7 +89,9 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_spans_that_are_none_of_the_text_are_refused_in_one_line(tmp_path: Path, name: str) -> None:
-    message = r"0 <= start < end <= 13, not blank, from splitter 'giving'; found .* at document a; mend its method"
+    message = (
+        r"0 <= start < end <= 13, not blank, from splitter 'giving'; found .* at document a; correct its method"
+    )
     with opened(tmp_path, Giving(WRONG[name])) as rag:
         with pytest.raises(PluginError, match=message) as caught:
             rag.add([Document(TEXT, id="a")])

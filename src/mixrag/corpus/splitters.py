@@ -64,7 +64,7 @@ def checked_spans(splitter: Splitter, text: str, shown: str) -> list[Span]:
         raise
     except Exception as error:
         found = f"{type(error).__name__} ({' '.join(str(error).split())[:100]}) at document {shown}"
-        raise PluginError(expected, found, "mend its method split") from error
+        raise PluginError(expected, found, "correct its method split") from error
     checked = []
     for span in spans:
         try:
@@ -73,7 +73,7 @@ def checked_spans(splitter: Splitter, text: str, shown: str) -> list[Span]:
         except (TypeError, ValueError):
             inside = False
         if not inside:
-            raise PluginError(expected, f"{repr(span)[:100]} at document {shown}", "mend its method split")
+            raise PluginError(expected, f"{repr(span)[:100]} at document {shown}", "correct its method split")
         checked.append((start, end))
     return checked
 

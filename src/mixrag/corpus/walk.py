@@ -27,14 +27,14 @@ def find_files(folder: Path, suffixes: Collection[str]) -> Found:
     """
     walk = _Walk(suffixes)
     walk.enter(absolute(folder))
-    # Real folders come first: what is reachable without a link keeps its own path.
+    # Real folders come first: what is reachable without a link has its own path.
     while walk.links:
         walk.enter(min(walk.links))
     return Found(tuple(sorted(walk.files)), tuple(sorted(walk.skipped, key=lambda s: s.path)))
 
 
 def absolute(path: Path) -> Path:
-    """Absolute path without '..', links kept as they are."""
+    """Absolute path without '..', links left as they are."""
     return Path(os.path.abspath(path))  # noqa: PTH100 - Path.resolve would replace the links
 
 
@@ -94,7 +94,7 @@ class _Walk:
                 self._take_file(entry, path)
         except OSError as error:
             self.skipped.append(
-                Skipped(printable(path), f"expected a file; found {error.strerror}; mend the link")
+                Skipped(printable(path), f"expected a file; found {error.strerror}; correct the link")
             )
         return False
 
@@ -105,5 +105,5 @@ class _Walk:
         elif entry.is_file():
             self.files.append(path)
         elif entry.is_symlink():
-            reason = "expected a file; found a link that leads nowhere; mend or delete the link"
+            reason = "expected a file; found a link that leads nowhere; correct or delete the link"
             self.skipped.append(Skipped(str(path), reason))

@@ -145,7 +145,7 @@ def _suffixes(parser: Parser) -> tuple[str, ...]:
 def _checked_result(parser: Parser, result: Any) -> ParseResult:
     """What a parser of the caller returned, its documents checked and each with an id where they are several."""
     expected = f"a ParseResult or a list of Document from parser {parser.name!r}"
-    remedy = "mend its method parse"
+    remedy = "correct its method parse"
     given, skipped = (result.documents, result.skipped) if isinstance(result, ParseResult) else (result, ())
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         raise UnreadableError(expected, type(given).__name__, remedy)
