@@ -10,7 +10,7 @@ from typing import Protocol
 
 from mixrag.errors import MixragError, PluginError, SettingError
 
-Span = tuple[int, int]
+Offsets = tuple[int, int]
 """Offsets of the first character and behind the last one."""
 
 # Chinese and Japanese put no spaces between words: there, one character counts as a word. Elsewhere a run
@@ -40,7 +40,7 @@ class Splitter(Protocol):
         """
         ...
 
-    def split(self, text: str) -> Sequence[Span]:
+    def split(self, text: str) -> Sequence[Offsets]:
         """Spans (start, end) of the passages, in the order of the text.
 
         Each lies inside the text and holds more than whitespace. Spans may overlap; what no span covers cannot be
@@ -49,7 +49,7 @@ class Splitter(Protocol):
         ...
 
 
-def checked_spans(splitter: Splitter, text: str, shown: str) -> list[Span]:
+def checked_spans(splitter: Splitter, text: str, shown: str) -> list[Offsets]:
     """The spans of a document, which ``shown`` names in errors.
 
     Raises:
@@ -100,7 +100,7 @@ class WordSplitter:
     def name(self) -> str:
         return f"words:{self.words}"
 
-    def split(self, text: str) -> list[Span]:
+    def split(self, text: str) -> list[Offsets]:
         spans = [match.span() for match in _WORD.finditer(text)]
         groups = (spans[i : i + self.words] for i in range(0, len(spans), self.words))
         return [(group[0][0], group[-1][1]) for group in groups]
@@ -119,7 +119,7 @@ class SentenceSplitter:
     def name(self) -> str:
         return f"sentences:{self.words}"
 
-    def split(self, text: str) -> list[Span]:
+    def split(self, text: str) -> list[Offsets]:
         from semantic_text_splitter import TextSplitter
 
         pieces = TextSplitter.from_callback(count_words, self.words).chunk_indices(text)
@@ -140,7 +140,7 @@ def splitter_named(name: str) -> Splitter:
     return kind(int(match[2]))
 
 
-def _trim(text: str, start: int, end: int) -> Span:
+def _trim(text: str, start: int, end: int) -> Offsets:
     # Python's whitespace is wider than the library's (\x1c to \x1f).
     piece = text[start:end]
     return start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip())

@@ -11,7 +11,7 @@ from mixrag.corpus.parsers.result import Skipped
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundFiles:
     """What stands below a folder."""
 
     files: tuple[Path, ...]
@@ -20,7 +20,7 @@ class Found:
     """Folders that could not be listed and links that lead nowhere."""
 
 
-def find_files(folder: Path, suffixes: Collection[str]) -> Found:
+def find_files(folder: Path, suffixes: Collection[str]) -> FoundFiles:
     """Files of these suffixes (in lower case) below a folder; hidden files and folders are left out.
 
     Links to folders are followed, and no folder is entered twice, so that loops end.
@@ -30,7 +30,7 @@ def find_files(folder: Path, suffixes: Collection[str]) -> Found:
     # Real folders come first: what is reachable without a link has its own path.
     while walk.links:
         walk.enter(min(walk.links))
-    return Found(tuple(sorted(walk.files)), tuple(sorted(walk.skipped, key=lambda s: s.path)))
+    return FoundFiles(tuple(sorted(walk.files)), tuple(sorted(walk.skipped, key=lambda s: s.path)))
 
 
 def absolute(path: Path) -> Path:
