@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mixrag.answers.answer import Answer
+    from mixrag.answers.fields import AnswerPassage
     from mixrag.config.model_config import ModelConfig
     from mixrag.config.prompt_template import PromptTemplate
     from mixrag.config.settings import Settings
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mixrag.errors import MixragError
     from mixrag.generator import Generator, load_generator
     from mixrag.inference.mixture import Mixture
+    from mixrag.inference.protocol import Decoder
     from mixrag.rag import RAG
     from mixrag.retrieval.encoders import Encoder, load_encoder
 
@@ -28,6 +30,8 @@ __version__ = "0.1.0"
 _HOME = {
     "Answer": "answers.answer",
     "Document": "corpus",
+    "AnswerPassage": "answers.fields",
+    "Decoder": "inference.protocol",
     "Encoder": "retrieval.encoders",
     "Generator": "generator",
     "MixragError": "errors",
@@ -47,6 +51,8 @@ _HOME = {
 __all__ = [
     "RAG",
     "Answer",
+    "AnswerPassage",
+    "Decoder",
     "Document",
     "Encoder",
     "Generator",

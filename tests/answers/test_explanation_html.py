@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from explained import ANSWER, EITHER, FIRST, QUESTION, SECOND, explained, passage
-from mixrag.answers.answer import WeightedPassage
+from explained import ANSWER, EITHER, FIRST, QUESTION, SECOND, explained
 from mixrag.answers.confidence import Confidence
 from mixrag.answers.explanation import Explanation
 from mixrag.answers.explanation_html import explanation_page
@@ -173,9 +172,7 @@ def test_hostile_documents_are_text() -> None:
     why = explained((HOSTILE + " " + FIRST, SECOND + " " + HOSTILE), question=HOSTILE)
     why = _with(why, prompt=HOSTILE, alone=HOSTILE)
     answer = why.answer
-    named = [
-        replace(w, passage=replace(w.passage, document=f"/{HOSTILE}", title=HOSTILE)) for w in answer.passages
-    ]
+    named = [replace(each, document=f"/{HOSTILE}", title=HOSTILE) for each in answer.passages]
     why = replace(why, answer=replace(answer, passages=tuple(named)))
     found = parsed(why)
     known = {
@@ -357,7 +354,7 @@ def test_a_shortened_passage_is_named_by_its_number() -> None:
 
 def test_a_title_beside_a_file_name_is_shown() -> None:
     why = explained()
-    titled = WeightedPassage(replace(passage(1, FIRST), title="Of cod"), 0.6, 0.5, 0.2)
+    titled = replace(why.answer.passages[0], title="Of cod")
     named = replace(why, answer=replace(why.answer, passages=(titled, why.answer.passages[1])))
     assert texts(parsed(named), ".part .note")[0] == "Characters 100 to 157 of 1.txt, titled “Of cod”"
     assert QUESTION in select(parsed(named), "title")[0].text_content()

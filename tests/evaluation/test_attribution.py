@@ -32,7 +32,7 @@ from mixrag.evaluation.attribution import (
     sparse_weights,
 )
 from mixrag.generator import Prompt, TableGenerator
-from mixrag.inference.mixture import condition
+from mixrag.inference.mixture import ScoredAnswer, condition
 from mixrag.retrieval.retriever import Retrieval
 from tables import passage, table_generator, toy_passages
 
@@ -174,7 +174,8 @@ def test_calls_are_the_prompts_read_beyond_answering(name: str, log_null: float 
     answer = toy_answer(TOY, log_null=log_null, switch=0.3)
     mixture = answer.scored.mixture
     counting = Counting(mixture.generator)
-    counted = replace(answer, scored=replace(answer.scored, mixture=replace(mixture, generator=counting)))
+    mixture = replace(mixture, generator=counting)
+    counted = replace(answer, scored=ScoredAnswer(mixture, answer.scored.tokens, answer.scored.log_likelihood))
     found = METHODS[name](counted)
     with_null = 3 if name == "again" and log_null is not None else 0  # the null component is in every re-run
     assert found.calls == counting.calls == CALLS[name] + with_null

@@ -173,7 +173,7 @@ def test_the_confidence_that_is_written_is_the_one_that_ask_shows(rag: Counting,
     )
     answer = asking.ask("What does the licence for item7 cost?")
     assert answer.confidence is not None and 0 < answer.confidence.value < 1
-    assert answer.as_dict()["confidence"]["value"] == answer.confidence.value
+    assert answer.to_dict()["confidence"]["value"] == answer.confidence.value
     other = asking.ask("What does the licence for item7 cost?", k=2)
     assert other.confidence is None and other.uncalibrated == "k"
     assert asking.ask("What does the licence for item7 cost?", max_tokens=1).confidence is None

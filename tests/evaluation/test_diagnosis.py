@@ -205,7 +205,7 @@ def test_every_stage_is_measured_where_nothing_failed(planted: Callable[[Planted
         found = run(rag, PLANTED["nothing"])
         answer = rag.ask(QUESTION)
     (passage,) = found.indexed.holding.passages
-    assert passage.text == FILES["right.txt"] and found.answer.text == answer.text
+    assert passage.text == FILES["right.txt"] and found.answer.best_guess == answer.best_guess
     assert (found.retrieved.rank, found.retrieved.k, found.retrieved.ranked) == (1, 2, 2)
     assert found.retrieved.passage == passage == found.used.passages[0]
     assert found.weighted.prior == pytest.approx(answer.passages[0].prior)
@@ -314,7 +314,7 @@ def test_real_models_are_diagnosed_likewise(
         best = max(rag.score(QUESTION, text).log_prob for text in ("nine crowns", long))
         assert found.decoded.expected_log_prob == pytest.approx(best, abs=1e-3)
         assert found.decoded.log_prob == pytest.approx(said.log_prob, abs=1e-3)
-        assert diagnose(rag, QUESTION, [said.text], max_tokens=6).right or not said.text.strip()
+        assert diagnose(rag, QUESTION, [said.best_guess], max_tokens=6).right or not said.best_guess.strip()
 
 
 @pytest.mark.parametrize(
@@ -429,7 +429,9 @@ def test_decoding_is_not_blamed_where_beam_search_finds_a_better_wrong_answer(
     law = {"nine crowns": 0.27, "no": 0.31, "four crowns": 0.2, "four": 0.15}
     with planted(Planted(None, "", laws={**READS, "nine": law}, files=without("wrong.txt", "hens.txt"))) as rag:
         found = diagnose(rag, QUESTION, ["nine crowns"])
-        assert found.answer.text == "four crowns" and found.decoded.expected_log_prob > found.decoded.log_prob
+        assert (
+            found.answer.best_guess == "four crowns" and found.decoded.expected_log_prob > found.decoded.log_prob
+        )
         assert (found.failed, found.decoded.passed, found.decoded.beam) == ("used", True, "no")
         assert diagnose(rag, QUESTION, ["no"]).failed == "decoded"
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 
 from enumeration import Toy, switches, toys
 from mixrag.errors import SettingError
-from mixrag.inference.decoders import beam, each_alone, fast, greedy, sample, scored, thorough
+from mixrag.inference.beam_search import beam, fast, thorough
+from mixrag.inference.stepwise import each_alone, greedy, sample, scored
 from tables import toy_mixture
 
 quick = settings(max_examples=40, deadline=None)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from enumeration import Toy, switches, toys
 from mixrag.generator import Prompt, TableGenerator
-from mixrag.inference.mixture import DecodingState, Mixture, condition
+from mixrag.inference.mixture import Mixture, condition
 from tables import passage, table_generator, toy_mixture, toy_passages
 
 quick = settings(max_examples=40, deadline=None)
@@ -161,8 +161,8 @@ def test_under_the_full_normaliser_log_prob_is_the_part_of_the_kept_passages() -
 
 
 @pytest.mark.parametrize("switch", [0.0, 0.4, 1.0])
-def test_fronts_follow_several_answers_at_once(switch: float) -> None:
-    state = DecodingState.start(toy_mixture(TOY, switch))
+def test_states_follow_several_answers_at_once(switch: float) -> None:
+    state = toy_mixture(TOY, switch).start()
     state = state.advance(torch.tensor([0, 0]), torch.tensor([0, 1]))
     state = state.advance(torch.tensor([1, 0, 1]), torch.tensor([2, 0, 1]))
     for row, prefix in enumerate([(1, 2), (0, 0), (1, 1)]):

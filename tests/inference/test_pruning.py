@@ -15,9 +15,9 @@ from enumeration import Toy, switches, toys
 from mixrag.corpus import Passage
 from mixrag.generator import Generator
 from mixrag.inference.batch import greedy_together
-from mixrag.inference.decoders import greedy, scored
-from mixrag.inference.mixture import DecodingState, Mixture, condition
+from mixrag.inference.mixture import Mixture, condition
 from mixrag.inference.pruning import Pruning
+from mixrag.inference.stepwise import greedy, scored
 from mixrag.probability import log_normalise, most_prunable, pruning_tv
 from tables import toy_mixture
 
@@ -33,7 +33,7 @@ def law(mixture: Mixture, budget: float, vocabulary: int) -> dict[tuple[int, ...
 
     def walk(tokens: tuple[int, ...]) -> None:
         pruning, log_prob = Pruning(budget), 0.0
-        state = DecodingState.start(mixture)
+        state = mixture.start()
         for position, token in enumerate(tokens):
             log_prob += float(log_normalise(state.log_mixed()[0], 0)[token])  # as sampling does
             if position + 1 < len(tokens):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mixrag.answers.answer import Answer
-from mixrag.inference.decoders import each_alone
+from mixrag.answers.fields import AnswerFields
 from mixrag.inference.mixture import ScoredAnswer, condition
+from mixrag.inference.stepwise import each_alone
 from mixrag.probability import log_evidence_ratio, poisoning_tv
 
 
@@ -33,8 +33,8 @@ class ComponentExplanation:
     log_evidence_ratio: float
     """log p(answer | question, component) / p(answer | question, no passage): above 0 it speaks for the answer."""
     poisoning: float | None
-    """Largest change, in total variation, that rewriting its text could make to the law of answers so long;
-    None where it has no text."""
+    """Largest change, in total variation, that rewriting its text could make to the distribution of answers so
+    long; None where it has no text."""
     alone: str
     """What the model answers, greedily, from this component alone."""
     alone_log_prob: float
@@ -45,14 +45,14 @@ class ComponentExplanation:
 class Explanation:
     """An answer taken apart."""
 
-    answer: Answer
+    answer: AnswerFields
     log_null_likelihood: float
     """log p(answer | question, no passage): what the model knows by itself."""
     components: tuple[ComponentExplanation, ...]
     prefix_cache: tuple[int, int] | None = None
-    """How often since the model was loaded a passage had been read before, and how often not; None: none kept."""
+    """How often since the model was loaded a passage had been read before, and how often not; None: no cache."""
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The JSON contract of ``explain`` in ``mixrag ask --why --json`` (docs/json.md)."""
         return {
             "log_null_likelihood": self.log_null_likelihood,
@@ -64,7 +64,7 @@ class Explanation:
         }
 
 
-def explain(answer: Answer) -> Explanation:
+def explain(answer: AnswerFields) -> Explanation:
     """Take an answer apart; two further passes of the model (no passage at all, each passage alone)."""
     scored, mixture = answer.scored, answer.scored.mixture
     cache = getattr(mixture.generator, "prefix_cache", None)
@@ -72,7 +72,7 @@ def explain(answer: Answer) -> Explanation:
     null = _without_passages(scored)
     ratio = log_evidence_ratio(scored.log_likelihood, null.log_likelihood[0])
     prior = mixture.log_prior.exp()
-    products = {weighted.passage.id: weighted.inner_product for weighted in answer.passages}
+    products = {passage.id: passage.inner_product for passage in answer.passages}
     components = tuple(
         ComponentExplanation(
             passages=tuple(passage.id for passage in component.passages),

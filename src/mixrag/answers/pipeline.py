@@ -12,10 +12,9 @@ from typing import Any, Self
 
 import torch
 
-from mixrag.answers.answer import Answer, build_answer
-from mixrag.answers.confidence import ConfidenceMap, Judge, calibration_for, judge
-from mixrag.answers.explanation import Explanation, explain
-from mixrag.answers.explanation_html import explanation_page
+from mixrag.answers.answer import Answer, answer_of, build_answer
+from mixrag.answers.async_stream import AsyncStream
+from mixrag.answers.confidence import AppliedCalibration, ConfidenceMap, apply_calibration, calibration_for
 from mixrag.answers.stream import Stream
 from mixrag.config.model_config import ModelConfig, bundle_for, completed, defaults, models_digest
 from mixrag.config.settings import Settings
@@ -41,7 +40,7 @@ from mixrag.errors import EncoderMismatchError, QuestionError, SourceError
 from mixrag.generator import Generator, load_generator
 from mixrag.generator.precompute import FOLDER as PRECOMPUTED
 from mixrag.generator.precompute import Precomputed, attach, files_and_bytes, precompute
-from mixrag.inference.batch import greedy_in_batches
+from mixrag.inference.decoders import decode_all, decoder_for
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.retrieval.encoders import Encoder, load_encoder
 from mixrag.retrieval.retriever import IndexKind, Retrieval, Retriever, describe_index
@@ -388,35 +387,49 @@ class Pipeline:
             StoreEmptyError: nothing to retrieve.
             EncoderMismatchError: the store's vectors come from another encoder.
             ModelError: a model cannot be loaded.
+            PluginError: ``decoder`` is an object that lacks what ``Decoder`` asks for.
         """
         return self.stream(question, **changes).answer
 
     def stream(self, question: str, **changes: Any) -> Stream:
         """As ``ask``, token by token: iterate for the tokens, then read ``answer``."""
         settings = self._settings(changes)
-        found = self._judge(settings)
+        decoder = decoder_for(settings)
+        calibration = self._applied_calibration(settings)
         retrieval = self._retrieve(question, settings)
-        return Stream(self._condition(question, retrieval, settings), retrieval, settings, found)
+        return Stream(self._condition(question, retrieval, settings), retrieval, settings, decoder, calibration)
+
+    async def aask(self, question: str, **changes: Any) -> Answer:
+        """As ``ask``, in a worker thread: ``await rag.aask(question)``.
+
+        Where the task is cancelled, work stops after the token that is being computed.
+        """
+        return await self.astream(question, **changes).result()
+
+    def astream(self, question: str, **changes: Any) -> AsyncStream:
+        """As ``stream``, in a worker thread: ``async for token in rag.astream(question)``, then ``answer``."""
+        return AsyncStream(lambda: self.stream(question, **changes))
 
     def ask_many(self, questions: Sequence[str], **changes: Any) -> list[Answer]:
         """Answer several questions, in their order, in less time than one by one.
 
-        With the greedy decoder the passages of several questions are one batch of the language model; other
-        decoders, and ``samples``, go question by question. Raises as ``ask`` does.
+        Where the decoder batches (greedy, without ``samples``) the passages of several questions are one batch of
+        the language model; other decoders go question by question. Raises as ``ask`` does.
         """
         settings = self._settings(changes)
-        if settings.decoder != "greedy" or settings.samples:
+        decoder = decoder_for(settings)
+        if not decoder.batches:
             return [self.ask(question, **changes) for question in questions]
-        found = self._judge(settings)
+        calibration = self._applied_calibration(settings)
         retrievals = [self._retrieve(question, settings) for question in questions]
         mixtures = [
             self._condition(question, retrieval, settings)
             for question, retrieval in zip(questions, retrievals, strict=True)
         ]
-        written = greedy_in_batches(mixtures, settings.max_tokens, settings.prune)
+        results = decode_all(decoder, mixtures, settings.max_tokens)
         return [
-            build_answer(scored, retrieval, settings, judge=found, pruned=spent)
-            for (scored, spent), retrieval in zip(written, retrievals, strict=True)
+            answer_of(result, retrieval, settings, calibration)
+            for result, retrieval in zip(results, retrievals, strict=True)
         ]
 
     def score(self, question: str, answer: str, **changes: Any) -> Answer:
@@ -429,14 +442,6 @@ class Pipeline:
         scored = self._condition(question, retrieval, settings).score_tokens(tokens)
         # No confidence: it is fitted on answers that the system itself gave.
         return build_answer(scored, retrieval, settings)
-
-    def explain(self, answer: Answer) -> Explanation:
-        """Take an answer apart: exact prompts, scores, what each passage alone would answer, leave-one-out."""
-        return explain(answer)
-
-    def explanation_page(self, answer: Answer) -> str:
-        """``explain`` as one self-contained HTML page, its words coloured by passage (docs/explanation.md)."""
-        return explanation_page(self.explain(answer))
 
     def remove(self, paths: str | Path | Sequence[str | Path]) -> Removed:
         """Delete files, or all files below folders, from the store; the files themselves stay.
@@ -481,12 +486,12 @@ class Pipeline:
                 precomputed=files_and_bytes(self.store.directory / PRECOMPUTED),
             )
 
-    def _judge(self, settings: Settings) -> Judge | None:
+    def _applied_calibration(self, settings: Settings) -> AppliedCalibration | None:
         if self.calibration is None:
-            return judge(None, settings, "")
+            return apply_calibration(None, settings, "")
         if self._known is None or self._known[0] is not self.models:
             self._known = self.models, models_digest(self.models)  # which reads files: once, not at every question
-        return judge(self.calibration, settings, self._known[1])
+        return apply_calibration(self.calibration, settings, self._known[1])
 
     def _settings(self, changes: dict[str, Any]) -> Settings:
         return replace(self.settings, **changes)

@@ -1,4 +1,4 @@
-"""Files that commands write where they are told to."""
+"""Files that commands write where the user asks for them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def target(path: Path, example: str) -> Path:
         raise OutputError("a file to write", f"{path}: {error}", "name another") from error
 
 
-def write_explanation(path: Path, why: Explanation) -> None:
+def write_explanation(path: Path, explanation: Explanation) -> None:
     """Write the HTML page of an explanation; it appears complete or not at all.
 
     Raises:
@@ -36,7 +36,7 @@ def write_explanation(path: Path, why: Explanation) -> None:
     """
     from mixrag.answers.explanation_html import explanation_page
 
-    write_text(path, explanation_page(why), "the explanation")
+    write_text(path, explanation_page(explanation), "the explanation")
 
 
 def write_text(path: Path, text: str, what: str) -> None:

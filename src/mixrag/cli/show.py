@@ -21,9 +21,10 @@ from rich.text import Text
 from mixrag.utils.files import strict_json
 
 if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
-    from mixrag.answers.answer import Answer, WeightedPassage
+    from mixrag.answers.answer import Answer
     from mixrag.answers.confidence import Confidence
     from mixrag.answers.explanation import ComponentExplanation, Explanation
+    from mixrag.answers.fields import AnswerPassage
     from mixrag.answers.stream import Stream
     from mixrag.config.settings import Settings
     from mixrag.corpus import IndexReport, Removed
@@ -61,22 +62,22 @@ def decided(found: Answer) -> None:
     console, confidence = _console(), found.confidence
     if confidence is None or not confidence.abstains:
         return console.print(_coloured(found), soft_wrap=True)
-    told = f"No answer: the confidence is {confidence.value:.3f}, and {confidence.threshold:.3f} is asked for."
-    console.print(Text(told, style="bold"))
-    console.print(Text(plain(f"The best guess would be: {found.text}"), style="dim"), soft_wrap=True)
+    line = f"No answer: the confidence is {confidence.value:.3f}, and {confidence.threshold:.3f} is asked for."
+    console.print(Text(line, style="bold"))
+    console.print(Text(plain(f"The best guess would be: {found.best_guess}"), style="dim"), soft_wrap=True)
 
 
 def uncalibrated(setting: str) -> None:
     """Say why there is no confidence."""
-    told = f"no confidence: it was calibrated with other {setting} (--confidence FILE names another calibration)"
-    _console().print(Text(told, style="dim"), soft_wrap=True)
+    line = f"no confidence: it was calibrated with other {setting} (--confidence FILE names another calibration)"
+    _console().print(Text(line, style="dim"), soft_wrap=True)
 
 
-def answer(found: Answer, taken_apart: Explanation | None, *, as_json: bool) -> None:
+def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> None:
     """All there is to say of an answer, below the text that ``streaming`` wrote."""
     if as_json:
-        extra = {"why": taken_apart.as_dict()} if taken_apart else {}
-        return print_json({**found.as_dict(), **extra})
+        extra = {"why": explanation.to_dict()} if explanation else {}
+        return print_json({**found.to_dict(), **extra})
     console = _console()
     if found.confidence:
         console.print(Text(plain(_confidence(found.confidence)), style="bold"), soft_wrap=True)
@@ -86,20 +87,20 @@ def answer(found: Answer, taken_apart: Explanation | None, *, as_json: bool) -> 
     if found.passages:
         console.print(_passage_table(found.passages, found.null_prior, found.null_posterior))
         console.print(Text("Written by: ").append_text(_coloured(found)), soft_wrap=True)
-    if taken_apart:
-        _why(console, taken_apart)
+    if explanation:
+        _why(console, explanation)
 
 
 def score(found: Answer, *, as_json: bool) -> None:
     """The probability of a given answer."""
     if as_json:
-        return print_json(found.as_dict())
+        return print_json(found.to_dict())
     answer(found, None, as_json=False)
 
 
 def passages(question: str, found: Retrieval, settings: Settings, *, as_json: bool) -> None:
     """Passages and prior, before any language model."""
-    from mixrag.answers.answer import passage_as_dict
+    from mixrag.answers.answer import passage_to_dict
 
     prior = found.log_prior.exp().tolist()
     if as_json:
@@ -112,7 +113,7 @@ def passages(question: str, found: Retrieval, settings: Settings, *, as_json: bo
                 "outside_bounds": found.outside_bounds and list(found.outside_bounds),
                 "null": None if found.log_null is None else {"prior": math.exp(found.log_null)},
                 "passages": [
-                    {**passage_as_dict(passage), "prior": p, "inner_product": s}
+                    {**passage_to_dict(passage), "prior": p, "inner_product": s}
                     for passage, p, s in zip(found.passages, prior, found.inner_products.tolist(), strict=True)
                 ],
             }
@@ -261,16 +262,15 @@ def _remarks(found: Answer) -> list[str]:
 
 
 def _passage_table(
-    weighted: Sequence[WeightedPassage], null_prior: float | None, null_posterior: float | None
+    passages: Sequence[AnswerPassage], null_prior: float | None, null_posterior: float | None
 ) -> Table:
     table = Table("", "prior", "posterior", "source", "text", box=None, pad_edge=False)
-    for rank, each in enumerate(weighted):
-        passage = each.passage
+    for rank, passage in enumerate(passages):
         source = Text(plain(f"{Path(passage.document).name} [{passage.start}:{passage.end}]"))
         text = Text(plain(" ".join(passage.text.split())), no_wrap=True, overflow="ellipsis", style="dim")
         number = Text(str(rank + 1), style=_style(rank))
-        table.add_row(number, f"{each.prior:.4f}", f"{each.posterior:.4f}", source, text)
-    if null_prior is not None and weighted:
+        table.add_row(number, f"{passage.prior:.4f}", f"{passage.posterior:.4f}", source, text)
+    if null_prior is not None and passages:
         table.add_row("∅", f"{null_prior:.4f}", f"{null_posterior:.4f}", "no passage", "")
     return table
 
@@ -291,16 +291,16 @@ def _style(rank: int) -> str:
     return COLOURS[rank] if rank < len(COLOURS) else ""
 
 
-def _why(console: Console, taken_apart: Explanation) -> None:
+def _why(console: Console, explanation: Explanation) -> None:
     console.print()
-    console.print(f"temperature {taken_apart.answer.temperature:g}")
-    console.print(f"without any passage: log p(answer) = {taken_apart.log_null_likelihood:.3f}")
-    if spent := taken_apart.answer.pruned:
+    console.print(f"temperature {explanation.answer.temperature:g}")
+    console.print(f"without any passage: log p(answer) = {explanation.log_null_likelihood:.3f}")
+    if spent := explanation.answer.pruned:
         console.print(f"passages were dropped while it was written, at {spent:.1g} of total variation")
-    if taken_apart.prefix_cache:
-        hits, misses = taken_apart.prefix_cache
+    if explanation.prefix_cache:
+        hits, misses = explanation.prefix_cache
         console.print(f"passages that the model had read before: {hits} of {hits + misses} times")
-    for rank, component in enumerate(taken_apart.components):
+    for rank, component in enumerate(explanation.components):
         console.rule(Text(plain(", ".join(component.passages) or "no passage"), style=_style(rank)))
         for line in _component_lines(component):
             console.print(Text(plain(line)), soft_wrap=True)
@@ -319,7 +319,7 @@ def _component_lines(component: ComponentExplanation) -> list[str]:
         f"alone it answers               {component.alone!r} (log p {component.alone_log_prob:.3f})",
     ]
     if component.poisoning is not None:
-        lines.append(f"rewriting its text moves the law of answers by at most {component.poisoning:.4f}")
+        lines.append(f"rewriting its text moves the distribution of answers by at most {component.poisoning:.4f}")
     return [*filter(None, lines), f"prompt of {component.prompt_tokens} tokens:"]
 
 

@@ -61,7 +61,7 @@ class ModelConfig:
 
     generator: Model | None = setting(
         default=None,
-        help="Language model: a folder, GGUF file or hub name.",
+        help="Language model: folder, GGUF file or hub name.",
         more="In Python also a transformers model or an object with the methods of `Generator`.",
         absent="the packaged one",
         commands=ASKING,
@@ -72,7 +72,7 @@ class ModelConfig:
     )
     encoder: Model | None = setting(
         default=None,
-        help="Encoder: a sentence-transformers folder or hub name.",
+        help="Encoder: sentence-transformers folder or hub name.",
         more="In Python also a SentenceTransformer or an object with the methods of `Encoder`.",
         absent="the packaged one",
         commands=ALL,
@@ -81,14 +81,14 @@ class ModelConfig:
     )
     question_encoder: Model | None = setting(
         default=None,
-        help="Encoder of questions, where they have their own (DPR).",
+        help="Encoder of questions, if not the same (DPR).",
         absent="the encoder",
         commands=ALL,
         metavar="MODEL",
     )
     adapter: str | Path | None = setting(
         default=None,
-        help="LoRA adapter (peft folder), or none.",
+        help="LoRA adapter (peft folder); none = no adapter.",
         more="`none` refuses the packaged reader too.",
         absent="the packaged reader with the packaged model",
         commands=ASKING,
@@ -103,7 +103,7 @@ class ModelConfig:
     )
     tokenizer: Model | None = setting(
         default=None,
-        help="Tokenizer of the language model: a folder or hub name.",
+        help="Tokenizer of the language model: folder or name.",
         more="In Python also a tokenizer of transformers.",
         absent="the model's",
         commands=ASKING,
@@ -131,7 +131,7 @@ class ModelConfig:
     )
     device_map: str | Mapping[str, str | int] | None = setting(
         default=None,
-        help="Devices of the language model's layers: auto or balanced.",
+        help="Devices of the model's layers: auto or balanced.",
         more="As transformers calls it; in Python also a mapping.",
         absent="one device",
         commands=ASKING,
@@ -147,7 +147,7 @@ class ModelConfig:
     )
     encoder_dtype: EncoderDtype = setting(
         default="auto",
-        help="auto, float32 or bfloat16.",
+        help="Encoder: auto, float32 or bfloat16.",
         more="Of the passage encoder. `auto` is that of the store; for a new one, bfloat16 where the "
         "processor has it.",
         commands=ALL,
@@ -160,7 +160,7 @@ class ModelConfig:
     )
     prefix_cache: CountOrNone = setting(
         default=1024,
-        help="MiB for passages that the model has read; 0 = none.",
+        help="Memory for passages read before; 0 = none.",
         more="Causal models only.",
         commands=ASKING,
         metavar="MIB",
@@ -211,7 +211,7 @@ def defaults(
     Raises:
         SettingError: a value outside its range.
     """
-    fitted = {} if trained is None else _fitted(trained)
+    fitted: dict[str, Any] = {} if trained is None else dict(trained.settings)
     if trained is not None and not same_encoders(given, trained):
         fitted = {name: value for name, value in fitted.items() if name not in ("temperature", "null")}
     if isinstance(settings, Settings):
@@ -243,12 +243,6 @@ def _known_by(model: Any) -> str:
     return f"{type(model).__qualname__} {name}"
 
 
-def _fitted(trained: Bundle) -> dict[str, Any]:
-    with _found_in(trained):
-        Settings(**dict[str, Any](trained.settings))
-    return dict(trained.settings)
-
-
 def same_encoders(given: ModelConfig, trained: Bundle) -> bool:
     """True where no encoder was given that is not the folder's own."""
     own = {role: str(name) for role, name in trained.models().items()}
@@ -265,4 +259,6 @@ def _found_in(trained: Bundle) -> Iterator[None]:
     try:
         yield
     except SettingError as error:
-        raise SettingError(f"{error.expected} in {trained.folder / CONFIG}", error.found, "mend it") from error
+        raise SettingError(
+            f"{error.expected} in {trained.folder / CONFIG}", error.found, "correct the file"
+        ) from error

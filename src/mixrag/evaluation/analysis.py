@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from mixrag.answers.confidence import CalibrationMethod, ConfidenceMap, Signals
+from mixrag.answers.confidence import ConfidenceMap, Signals
 from mixrag.answers.pipeline import Pipeline
+from mixrag.config.command_settings import CalibrationMethod
 from mixrag.errors import PairsError, SettingError
 from mixrag.evaluation.bootstrap import Interval, paired_difference
 from mixrag.evaluation.calibration import (

@@ -15,8 +15,10 @@ from mixrag.config.settings import Settings
 from mixrag.corpus import Passage
 from mixrag.evaluation.stages import Decoded, Used, Weighted
 from mixrag.generator import Prompt
-from mixrag.inference.decoders import beam, each_alone
+from mixrag.inference.beam_search import beam
+from mixrag.inference.decoders import decoder_for, decoder_name
 from mixrag.inference.mixture import Mixture, ScoredAnswer, condition
+from mixrag.inference.stepwise import each_alone
 from mixrag.pairs.matching import exact_match, passage_holds
 from mixrag.probability import log_prior_to_lead
 
@@ -89,7 +91,7 @@ class AnswerComparison:
         """What beam search finds, where a right answer is ahead of the written one; None: not searched."""
         if self.written is None or self.begun or self.is_right(self.written):
             return None
-        if self.settings.decoder == "beam" or self.best.log_prob <= self.written.log_prob:
+        if decoder_for(self.settings).certifies or self.best.log_prob <= self.written.log_prob:
             return None
         return _beam(self.mixture, self.settings)
 
@@ -124,7 +126,7 @@ def decoded(contest: AnswerComparison) -> Decoded | None:
         log_prob=written.log_prob,
         expected=best.text,
         expected_log_prob=best.log_prob,
-        decoder=settings.decoder,
+        decoder=decoder_name(settings.decoder),
         tokens=len((contest.begun or best).tokens),
         is_cut_off=contest.begun is not None,
         beam=None if beam_search is None else beam_search.text,
@@ -184,7 +186,7 @@ def _needed(contest: AnswerComparison, rival: ScoredAnswer, j: int) -> float | N
 
 def _alone(mixture: Mixture, components: Sequence[int], settings: Settings) -> list[ScoredAnswer]:
     """What some components by themselves answer; a sampled answer is held against the most probable words."""
-    if settings.decoder not in ("greedy", "sample"):
+    if not decoder_for(settings).streams:
         return [_beam(mixture.alone(j), settings) for j in components]
     if not components:
         return []

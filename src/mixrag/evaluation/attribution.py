@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mixrag.answers.answer import Answer, holders
+from mixrag.answers.answer import Answer
 from mixrag.errors import SettingError
 from mixrag.inference.mixture import Mixture, condition
 
@@ -67,18 +67,18 @@ def leave_one_out(answer: Answer) -> Attribution:
     In nats; +inf where without it nothing would be left, or the answer would be impossible.
     """
     scored = answer.scored
-    return Attribution(_lost(scored.log_prob, scored.log_leave_one_out)[holders(scored.mixture)], 0)
+    return Attribution(_lost(scored.log_prob, scored.log_leave_one_out)[scored.mixture.component_of_passage], 0)
 
 
 def leave_one_out_rerun(answer: Answer) -> Attribution:
     """As ``leave_one_out``, by building the mixture anew without each component: K · (K-1) calls."""
-    held = holders(answer.scored.mixture)
-    others = [_without(answer, j) for j in sorted(set(held))]
+    components = answer.scored.mixture.component_of_passage
+    others = [_without(answer, j) for j in sorted(set(components))]
     log_without = [
         -math.inf if mixture is None else mixture.score_tokens(answer.scored.tokens).log_prob for mixture in others
     ]
     calls = sum(len(mixture.components) for mixture in others if mixture is not None)
-    return Attribution(_lost(answer.scored.log_prob, _tensor(log_without))[held], calls)
+    return Attribution(_lost(answer.scored.log_prob, _tensor(log_without))[components], calls)
 
 
 def concatenation_leave_one_out(answer: Answer) -> Attribution:
@@ -146,7 +146,7 @@ def _lost(log_prob: float, log_without: Tensor) -> Tensor:
 def _without(answer: Answer, component: int) -> Mixture | None:
     """The mixture built anew without a component's passages; None where nothing is left."""
     mixture = answer.scored.mixture
-    kept = [i for i, j in enumerate(holders(mixture)) if j != component]
+    kept = [i for i, j in enumerate(mixture.component_of_passage) if j != component]
     prior = _tensor([answer.passages[i].prior for i in kept])
     null = answer.null_prior
     rest = float(prior.sum()) + (null or 0.0) + _outside_prior(answer)
@@ -155,7 +155,7 @@ def _without(answer: Answer, component: int) -> Mixture | None:
     return condition(
         mixture.generator,
         mixture.question,
-        [answer.passages[i].passage for i in kept],
+        [mixture.passages[i] for i in kept],
         (prior / rest).log(),
         log_null=None if null is None else _tensor([null / rest]).log()[0],
         # All groups are as large as the first, but for the last.
@@ -174,7 +174,7 @@ def _outside_prior(answer: Answer) -> float:
 def _concatenated(answer: Answer, kept: Flags) -> Tensor:
     """(n,) log p(y | x, the passages that a mask keeps, in one prompt) for masks (n, K); a call each."""
     mixture = answer.scored.mixture
-    passages = [weighted.passage for weighted in answer.passages]
+    passages = mixture.passages
     prompts = [
         mixture.generator.prompt(mixture.question, [passages[i] for i in np.flatnonzero(row)], mixture.reserve)
         for row in kept

@@ -97,9 +97,11 @@ def attribute_pair(
         MixragError: as ``Pipeline.ask``.
     """
     answer = rag.ask(pair.question, **with_filter(rag, pair, changes))
-    flags = relevant(rag.store, pair, [weighted.passage for weighted in answer.passages])
+    flags = relevant(rag.store, pair, answer.scored.mixture.passages)
     found = {name: _measured(method, answer, flags) for name, method in methods.items()} if any(flags) else {}
-    return AttributedQuestion(pair.question, answer.text, exact_match(answer.text, pair.answers), flags, found)
+    return AttributedQuestion(
+        pair.question, answer.best_guess, exact_match(answer.best_guess, pair.answers), flags, found
+    )
 
 
 def _measured(method: AttributionMethod, answer: Answer, flags: Sequence[bool]) -> Agreement:

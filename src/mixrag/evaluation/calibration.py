@@ -17,13 +17,13 @@ import numpy.typing as npt
 
 from mixrag.answers.confidence import (
     LARGEST_LOG_ODDS,
-    CalibrationMethod,
     ConfidenceMap,
     Signals,
     conditions,
     log_odds,
     sigmoid,
 )
+from mixrag.config.command_settings import CalibrationMethod
 from mixrag.config.settings import Settings
 from mixrag.errors import PairsError
 

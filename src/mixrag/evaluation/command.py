@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from mixrag.answers.confidence import FILE, CalibrationMethod, ConfidenceMap, write_calibration
+from mixrag.answers.confidence import FILE, ConfidenceMap, write_calibration
 from mixrag.answers.pipeline import Pipeline
+from mixrag.config.command_settings import EvaluationSettings
 from mixrag.config.model_config import models_digest
+from mixrag.config.schema import schema
 from mixrag.config.settings import Settings
 from mixrag.errors import MixragError, SettingError
 from mixrag.evaluation.analysis import Evaluation, adaptive_k, measured, outcomes
-from mixrag.evaluation.calibration import COVERAGE, METHODS, fit
+from mixrag.evaluation.calibration import fit
 from mixrag.evaluation.distractors import DistractorKind, distracted
 from mixrag.evaluation.records import identity
 from mixrag.evaluation.report import write_report
@@ -26,25 +28,13 @@ Told = Callable[[str, int, int], None]
 """Told what is asked, questions done, questions in all."""
 
 
-@dataclass(frozen=True)
-class EvaluationRequest:
+@schema
+class EvaluationRequest(EvaluationSettings):
     """What the command line asks for."""
 
-    pairs: tuple[Path, ...]
-    out: Path
-    systems: tuple[str, ...]
-    questions: int | None = None
-    """At most so many of the pairs, drawn by the seed; None: all."""
-    off_corpus: tuple[Path, ...] = ()
-    """Pairs that the corpus cannot answer."""
-    distractors: tuple[int, ...] = ()
-    """Numbers of irrelevant passages to add to every question."""
-    calibration: CalibrationMethod | None = None
-    """The method to write down; None: the best of all by their Brier score on the other half."""
-    coverage: float = COVERAGE
-    """Share of the questions that the threshold leaves answered."""
-    seed: int = 0
-    command: str = ""
+    pairs: tuple[Path, ...] = field(kw_only=True)
+    out: Path = field(kw_only=True)
+    command: str = field(default="", kw_only=True)
     """What was typed, for the report."""
 
 
@@ -57,7 +47,6 @@ def evaluate(rag: Pipeline, request: EvaluationRequest, told: Told, noticed: Cal
         MixragError: the folder cannot be written to, or as ``Pipeline.ask``.
     """
     systems = named_systems(request.systems)
-    _check(request)
     pairs, off_corpus = _pairs(request.pairs, request, noticed), _off_corpus(request, noticed)
     _check_distractors(rag, request, pairs, noticed)
     _folder(request.out)
@@ -125,21 +114,6 @@ class _Asking:
             }
             for kind in kinds
         }
-
-
-def _check(request: EvaluationRequest) -> None:
-    for name, holds, found in (
-        ("--questions >= 1", request.questions is None or request.questions >= 1, request.questions),
-        ("--distractors of 1 or more", all(n >= 1 for n in request.distractors), request.distractors),
-        ("--coverage in (0, 1]", 0 < request.coverage <= 1, request.coverage),
-        (
-            f"--calibration among {', '.join(METHODS)}",
-            request.calibration in (None, *METHODS),
-            request.calibration,
-        ),
-    ):
-        if not holds:
-            raise SettingError(name, str(found), "choose a value in this range")
 
 
 def _check_distractors(

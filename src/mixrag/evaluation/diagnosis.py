@@ -87,12 +87,12 @@ class Diagnosis:
         return (stage or self.indexed).remedy
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON contract of ``mixrag why --json`` (docs/json.md)."""
+        """The JSON contract of ``mixrag diagnose --json`` (docs/json.md)."""
         return {
             "question": self.question,
             "expected": list(self.expected),
             "document": self.document,
-            "answer": None if self.answer is None else self.answer.text,
+            "answer": None if self.answer is None else self.answer.best_guess,
             "right": self.right,
             "failed": self.failed,
             "finding": self.finding,
@@ -128,7 +128,7 @@ def diagnose(
     holding = locate_answer(rag.store, pair, settings.where)
     retrieved = None
     if holding.is_let_through and answer is not None:
-        found = [weighted.passage for weighted in answer.passages]
+        found = list(answer.scored.mixture.passages)
         retrieved = find_rank(rag, question, changes, holding, found)
     case = _Case(rag, pair, settings, changes, answer, holding, retrieved)
     main, alone = case.main, case.alone
@@ -137,7 +137,7 @@ def diagnose(
         expected=pair.answers,
         document=document,
         answer=answer,
-        right=answer is not None and exact_match(answer.text, pair.answers) == 1.0,
+        right=answer is not None and exact_match(answer.best_guess, pair.answers) == 1.0,
         indexed=Indexed(holding, document),
         retrieved=retrieved,
         weighted=None if main is None else weighted(main),

@@ -124,10 +124,10 @@ def _record(
     return Record(
         question=pair.question,
         document=pair.document,
-        answer=answer.text,
-        exact=exact_match(answer.text, pair.answers),
-        f1=f1(answer.text, pair.answers),
-        contained=contains(answer.text, pair.answers),
+        answer=answer.best_guess,
+        exact=exact_match(answer.best_guess, pair.answers),
+        f1=f1(answer.best_guess, pair.answers),
+        contained=contains(answer.best_guess, pair.answers),
         log_prob=answer.log_prob,
         nll=nll,
         nll_tokens=nll_tokens,
@@ -138,7 +138,7 @@ def _record(
         tokens=len(answer.tokens),
         priors=tuple(weighted.prior for weighted in answer.passages),
         posteriors=tuple(weighted.posterior for weighted in answer.passages),
-        relevant=relevant(rag.store, pair, [weighted.passage for weighted in answer.passages]),
+        relevant=relevant(rag.store, pair, answer.scored.mixture.passages),
         seconds=seconds,
     )
 

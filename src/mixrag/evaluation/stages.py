@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mixrag.config.settings import Decoder
 from mixrag.corpus import Passage
 from mixrag.evaluation.answer_location import AnswerLocation
 
@@ -235,7 +234,8 @@ class Decoded:
     """The expected answer that is most probable under the mixture."""
     expected_log_prob: float
     """log p(expected | question)."""
-    decoder: Decoder
+    decoder: str
+    """Its name."""
     tokens: int
     """Tokens of the expected answer, its end included."""
     is_cut_off: bool
