@@ -48,6 +48,7 @@ from mixrag.retrieval.snapshot_retriever import SnapshotRetriever
 from mixrag.utils.arrays import Vectors
 from mixrag.utils.plugins import check_plugin
 from mixrag.utils.progress import Progress
+from mixrag.utils.turns import turn
 
 _LOADING = RLock()
 """Taken while a model is loaded: transformers cannot load two at a time, whichever pipelines they are for."""
@@ -119,11 +120,10 @@ class Pipeline:
         self._generator = generator
         self._given: dict[str, Any] = {"encoder": encoder, "generator": generator}
         self._given_retriever = retriever
-        self._encoding = RLock()
-        self._snapshots = SnapshotRetriever(store, lambda: self.encoder, lambda: self.index_kind, self._encoding)
+        self._snapshots = SnapshotRetriever(store, lambda: self.encoder, lambda: self.index_kind)
         self._parsers = tuple(parsers)
         ParserRegistry(self._parsers)
-        self._splitter = _checked_splitter(splitter) or WordSplitter()
+        self._splitter = _checked_splitter(splitter, WordSplitter())
 
     @classmethod
     def open(
@@ -287,7 +287,7 @@ class Pipeline:
                 encoder_fingerprint=self.encoder.fingerprint,
                 encoder_name=self.encoder.name,
                 embedding_text=self.encoder.passage_text,
-                splitter=_checked_splitter(splitter) or self._splitter,
+                splitter=_checked_splitter(splitter, self._splitter),
                 reembed=reembed,
                 max_bytes=max_bytes,
                 progress=progress,
@@ -331,7 +331,7 @@ class Pipeline:
                 encoder_fingerprint=self.encoder.fingerprint,
                 encoder_name=self.encoder.name,
                 embedding_text=self.encoder.passage_text,
-                splitter=_checked_splitter(splitter) or self._splitter,
+                splitter=_checked_splitter(splitter, self._splitter),
                 progress=progress,
             )
 
@@ -366,8 +366,9 @@ class Pipeline:
         return self.store.delete(wanted)
 
     def _embed(self, texts: Sequence[str]) -> Vectors:
-        with self._encoding:
-            return self.encoder.encode_passages(texts)
+        encoder = self.encoder
+        with turn(encoder):
+            return encoder.encode_passages(texts)
 
     def passages(self, question: str, **changes: Any) -> Retrieval:
         """The passages for a question and their prior p(z | x); no language model runs.
@@ -544,8 +545,8 @@ def _mismatch_named(model: Path | None) -> Iterator[None]:
         raise EncoderMismatchError(error.expected, error.found, remedy) from error
 
 
-def _checked_splitter(splitter: Splitter | None) -> Splitter | None:
-    return None if splitter is None else check_plugin(splitter, Splitter, "splitter")
+def _checked_splitter(given: Splitter | None, default: Splitter) -> Splitter:
+    return default if given is None else check_plugin(given, Splitter, "splitter")
 
 
 def _listed(paths: str | Path | Sequence[str | Path]) -> list[Path]:

@@ -16,7 +16,7 @@ from mixrag.config.prompt_template import PromptTemplate
 from mixrag.corpus.passage import Passage
 from mixrag.errors import QuestionError
 from mixrag.generator.protocol import Prompt, Shortened
-from mixrag.generator.turns import turn
+from mixrag.utils.turns import turn
 
 _SENTINEL = "\u2063mixrag\u2063"
 

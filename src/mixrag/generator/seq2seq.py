@@ -20,7 +20,7 @@ from mixrag.generator.batching import batches_by_length, copy_of, is_identity, l
 from mixrag.generator.huggingface import ModelGenerator
 from mixrag.generator.kernels.shared_cross_attention import layout, shares
 from mixrag.generator.protocol import Prompt
-from mixrag.generator.turns import turn
+from mixrag.utils.turns import turn
 
 ENCODED_AT_ONCE = 512
 """Tokens that the encoder reads in one batch on a processor."""
