@@ -199,13 +199,13 @@ def test_parts_read_ahead_and_leave_the_whole_as_it_was(generator: Any) -> None:
     branches = branches.advance(everyone, torch.full((len(prompts),), answer[0]))
     chosen = [3, 0, 3]
     for _ in range(2):
-        found = branches.part(torch.tensor(chosen)).read(answer[1:])
+        found = branches.select(torch.tensor(chosen)).score(answer[1:])
         torch.testing.assert_close(found, expected[chosen, 1:], **TOLERANCE)
-    part = branches.part(torch.tensor([4]))
-    torch.testing.assert_close(part.read(answer[1:2]), expected[[4], 1:2], **TOLERANCE)
+    selected = branches.select(torch.tensor([4]))
+    torch.testing.assert_close(selected.score(answer[1:2]), expected[[4], 1:2], **TOLERANCE)
     later = branches.advance(everyone, torch.full((len(prompts),), answer[1]))
     torch.testing.assert_close(later.log_probs[:, answer[2]], expected[:, 2], **TOLERANCE)
-    torch.testing.assert_close(later.read(answer[2:]), expected[:, 2:], **TOLERANCE)
+    torch.testing.assert_close(later.score(answer[2:]), expected[:, 2:], **TOLERANCE)
 
 
 @pytest.mark.parametrize("kind", CAUSAL)

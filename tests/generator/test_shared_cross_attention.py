@@ -86,9 +86,9 @@ def test_parts_and_passages_read_ahead_of_shared_prompts(
     more = (60, 61, 62)
     for rows in ([*range(len(texts))], [0, len(texts) - 1]):
         expected = torch.stack([plain_log_probs(generator, texts[r][0], (*texts[r][1], *more)) for r in rows])
-        found = branches.part(torch.tensor(rows)).read(more)
+        found = branches.select(torch.tensor(rows)).score(more)
         torch.testing.assert_close(found, expected[:, [-4, -3, -2], list(more)], **TOLERANCE)
-    torch.testing.assert_close(branches.read(more)[0], found[0], **TOLERANCE)
+    torch.testing.assert_close(branches.score(more)[0], found[0], **TOLERANCE)
 
 
 def test_a_prompt_is_kept_once_and_not_copied(generator: Any) -> None:
@@ -98,7 +98,7 @@ def test_a_prompt_is_kept_once_and_not_copied(generator: Any) -> None:
     branches = branches.advance(torch.tensor([5, 6, 7, 8, 9] * 4), torch.arange(20))
     after = branches.cache.cross_attention_cache.layers[0].keys
     assert after.data_ptr() == before.data_ptr() and len(branches.log_probs) == 20
-    only = branches.part(torch.tensor([1, 3, 6, 8]))
+    only = branches.select(torch.tensor([1, 3, 6, 8]))
     assert len(only.cache.cross_attention_cache.layers[0].keys) == 2
     assert len(branches.cache.cross_attention_cache.layers[0].keys) == 5
 
@@ -106,11 +106,11 @@ def test_a_prompt_is_kept_once_and_not_copied(generator: Any) -> None:
 def test_a_part_of_all_rows_and_the_whole_grow_apart(generator: Any) -> None:
     branches, texts = moved(generator, MOVES["beams"][:1])
     everyone = torch.arange(len(texts))
-    part = branches.part(everyone)
+    selected = branches.select(everyone)
     for step in range(3):
-        part = part.advance(everyone, torch.full((len(texts),), 70 + step))
+        selected = selected.advance(everyone, torch.full((len(texts),), 70 + step))
         branches = branches.advance(everyone, torch.full((len(texts),), 80 + step))
-    for found, first in ((part, 70), (branches, 80)):
+    for found, first in ((selected, 70), (branches, 80)):
         said = [(prompt, (*before, first, first + 1, first + 2)) for prompt, before in texts]
         torch.testing.assert_close(found.log_probs, plain(generator, said), **TOLERANCE)
 

@@ -39,7 +39,7 @@ def law(mixture: Mixture, budget: float, vocabulary: int) -> dict[tuple[int, ...
             if position + 1 < len(tokens):
                 kept = pruning.drop(state, token, position, LIMIT - position - 1)
                 if kept is not None:
-                    state = state.only(kept, state.branches.part(kept))
+                    state = state.only(kept, state.branches.select(kept))
                 state = state.advance(torch.tensor([0]), torch.tensor([token]))
         if tokens and (tokens[-1] == vocabulary - 1 or len(tokens) == LIMIT):
             found[tokens] = math.exp(log_prob), pruning.spent

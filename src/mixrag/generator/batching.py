@@ -61,19 +61,19 @@ def pad_right(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tens
     return ids, torch.arange(length, device=device) < lengths.unsqueeze(1)
 
 
-def part_of(cache: Any, rows: Tensor) -> Any:
+def select_rows(cache: Any, rows: Tensor) -> Any:
     """A transformers cache with copies of these rows; the cache itself stays as it is."""
-    part = copy_of(cache)
-    part.reorder_cache(rows)
-    return part
+    selected = shallow_copy(cache)
+    selected.reorder_cache(rows)
+    return selected
 
 
-def copy_of(cache: Any) -> Any:
+def shallow_copy(cache: Any) -> Any:
     """A transformers cache whose layers can be given other rows without a change to those of ``cache``."""
     found = copy(cache)
     for name in ("self_attention_cache", "cross_attention_cache"):  # of an encoder-decoder model
         if hasattr(found, name):
-            setattr(found, name, copy_of(getattr(found, name)))
+            setattr(found, name, shallow_copy(getattr(found, name)))
     if "layers" in vars(found):
         found.layers = [copy(layer) for layer in found.layers]
     return found

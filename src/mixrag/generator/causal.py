@@ -27,7 +27,7 @@ from mixrag.generator.batching import (
     is_identity,
     log_probs_of,
     pad_right,
-    part_of,
+    select_rows,
 )
 from mixrag.generator.huggingface import ModelGenerator
 from mixrag.generator.prefix_cache import DiskPrefixCache, PrefixCache
@@ -52,14 +52,14 @@ class CausalBranches:
         attended = torch.nn.functional.pad(self.attended[rows], (0, 1), value=True)
         return CausalBranches(self.model, self.cache, attended, self._next(tokens, attended))
 
-    def part(self, rows: Tensor) -> CausalBranches:
-        """See ``Branches.part``."""
+    def select(self, rows: Tensor) -> CausalBranches:
+        """See ``Branches.select``."""
         with torch.inference_mode():
-            cache = part_of(self.cache, rows)
+            cache = select_rows(self.cache, rows)
             return CausalBranches(self.model, cache, self.attended[rows], self.log_probs[rows])
 
-    def read(self, tokens: Sequence[int]) -> Tensor:
-        """See ``Branches.read``."""
+    def score(self, tokens: Sequence[int]) -> Tensor:
+        """See ``Branches.score``."""
         first = self.log_probs[:, tokens[0], None]
         if len(tokens) == 1:
             return first

@@ -53,11 +53,11 @@ class Branches(Protocol):
         """
         ...
 
-    def part(self, rows: Tensor) -> Branches:
+    def select(self, rows: Tensor) -> Branches:
         """Copies of the rows ``rows`` (R',); these branches stay as they are."""
         ...
 
-    def read(self, tokens: Sequence[int]) -> Tensor:
+    def score(self, tokens: Sequence[int]) -> Tensor:
         """(R, T): log p of each of T >= 1 tokens behind every row, in one pass; do not touch them afterwards."""
         ...
 

@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 
 from mixrag.corpus.passage import Passage
 from mixrag.errors import QuestionError
-from mixrag.generator.batching import batches_by_length, copy_of, is_identity, log_probs_of, pad_right
+from mixrag.generator.batching import batches_by_length, shallow_copy, is_identity, log_probs_of, pad_right
 from mixrag.generator.huggingface import ModelGenerator
 from mixrag.generator.kernels.shared_cross_attention import layout, shares
 from mixrag.generator.protocol import Prompt
@@ -66,15 +66,15 @@ class Seq2SeqBranches:
         return replace(chosen, cache=cache, log_probs=logits[:, -1].log_softmax(-1))
 
     @torch.inference_mode()
-    def part(self, rows: Tensor) -> Seq2SeqBranches:
-        """See ``Branches.part``."""
-        cache = copy_of(self.cache)
+    def select(self, rows: Tensor) -> Seq2SeqBranches:
+        """See ``Branches.select``."""
+        cache = shallow_copy(self.cache)
         cache.self_attention_cache.reorder_cache(rows)  # a copy even of all rows: their buffers are written into
         return replace(self._of(cache, rows), log_probs=self.log_probs[rows])
 
     @torch.inference_mode()
-    def read(self, tokens: Sequence[int]) -> Tensor:
-        """See ``Branches.read``."""
+    def score(self, tokens: Sequence[int]) -> Tensor:
+        """See ``Branches.score``."""
         first = self.log_probs[:, tokens[0], None]
         if len(tokens) == 1:
             return first

@@ -36,14 +36,14 @@ class TableBranches:
         answers = tuple((*self.answers[row], token) for row, token in chosen)
         return TableBranches(self.generator, tuple(self.prompts[row] for row, _ in chosen), answers)
 
-    def part(self, rows: Tensor) -> TableBranches:
-        """See ``Branches.part``."""
+    def select(self, rows: Tensor) -> TableBranches:
+        """See ``Branches.select``."""
         chosen = rows.tolist()
         prompts = tuple(self.prompts[row] for row in chosen)
         return TableBranches(self.generator, prompts, tuple(self.answers[row] for row in chosen))
 
-    def read(self, tokens: Sequence[int]) -> Tensor:
-        """See ``Branches.read``."""
+    def score(self, tokens: Sequence[int]) -> Tensor:
+        """See ``Branches.score``."""
         columns, branches, rows = [], self, torch.arange(len(self.prompts))
         for token in tokens:
             columns.append(branches.log_probs[:, token])

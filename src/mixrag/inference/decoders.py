@@ -80,7 +80,7 @@ def _walk(
         if position + 1 < max_tokens:
             kept = pruning.drop(state, step.token, position, max_tokens - position - 1)
             if kept is not None:
-                state = state.only(kept, state.branches.part(kept))
+                state = state.only(kept, state.branches.select(kept))
             state = state.advance(torch.tensor([0]), torch.tensor([step.token]))
 
 

@@ -60,7 +60,7 @@ class Pruning:
         """Drop what need not read ``token``, the ``position``-th of an answer with ``remaining`` more to come.
 
         Returns (K',) places, among the components that the front follows, of those that go on; None: all do. Where
-        some are dropped, go on with a ``part`` of the front's branches: the branches themselves may be kept here,
+        some are dropped, go on with a ``select`` of the front's branches: the branches themselves may be kept here,
         unless they are ``shared`` with other answers.
         """
         if not self.budget:
@@ -74,7 +74,7 @@ class Pruning:
         followed = torch.arange(len(log_weights)) if self._followed is None else self._followed
         kept = torch.ones_like(log_weights, dtype=torch.bool).index_fill(0, gone, False).nonzero()[:, 0]
         whole = not shared and len(gone) * MOST >= len(log_weights)
-        branches, rows = (state.branches, gone) if whole else (state.branches.part(gone), torch.arange(len(gone)))
+        branches, rows = (state.branches, gone) if whole else (state.branches.select(gone), torch.arange(len(gone)))
         self.dropped.append(Dropped(position, followed[gone.cpu()], branches, rows))
         self.spent += spent
         self._followed = followed[kept.cpu()]
@@ -100,5 +100,5 @@ def _all_read(dropped: Dropped, tokens: Sequence[int]) -> Tensor:
     rest, branches = tokens[dropped.position :], dropped.branches
     count, most = len(branches.log_probs), max(1, DISTRIBUTIONS_AT_ONCE // len(rest))
     if count <= most:
-        return branches.read(rest)[dropped.rows.to(branches.log_probs.device)].cpu()
-    return torch.cat([branches.part(some).read(rest).cpu() for some in dropped.rows.split(most)])
+        return branches.score(rest)[dropped.rows.to(branches.log_probs.device)].cpu()
+    return torch.cat([branches.select(some).score(rest).cpu() for some in dropped.rows.split(most)])
