@@ -63,7 +63,7 @@ def in_float64(generator: Any) -> Any:
 def generator(request: pytest.FixtureRequest, tiny_generator: Callable[[str], Generator]) -> Generator:
     kind, _, uncached = request.param.partition(", ")
     found = in_float64(tiny_generator(kind))
-    return replace(found, passage_budget=None) if uncached else found
+    return replace(found, prefix_cache_bytes=None) if uncached else found
 
 
 @pytest.mark.parametrize("text", ["Paris", "the author, of course", "é"])
@@ -78,7 +78,7 @@ def test_a_padded_batch_equals_plain_forward_passes(generator: Generator, text: 
 @pytest.mark.parametrize("kind", CAUSAL)
 def test_the_output_layer_reads_one_block_of_memory(kind: str, tiny_generator: Callable[[str], Generator]) -> None:
     """From a view with gaps torch makes a product for every row, each with a copy of the layer."""
-    generator: Any = replace(tiny_generator(kind), passage_budget=None)  # type: ignore[type-var]
+    generator: Any = replace(tiny_generator(kind), prefix_cache_bytes=None)  # type: ignore[type-var]
     read: list[Tensor] = []
     hook = generator.model.get_output_embeddings().register_forward_pre_hook(
         lambda _, given: read.append(given[0])

@@ -60,9 +60,9 @@ def test_a_new_process_reads_no_passage_and_says_the_same(opened: Opened) -> Non
     with opened() as cold:
         expected = cold.ask(QUESTION)
         assert counts(cold) == (0, 2)
-        told: list[tuple[int, int]] = []
-        found = cold.precompute(progress=lambda done, total: told.append((done, total)))
-        assert (found.passages, found.of, found.read) == (3, 3, 3) and told[-1] == (3, 3)
+        seen: list[tuple[int, int]] = []
+        found = cold.precompute(progress=lambda done, total: seen.append((done, total)))
+        assert (found.passages, found.of, found.read) == (3, 3, 3) and seen[-1] == (3, 3)
         assert cold.info().precomputed == (3, found.bytes)
     with opened() as rag:
         answer = rag.ask(QUESTION)
@@ -119,8 +119,8 @@ def test_files_of_another_model_are_read_past(opened: Opened, states: torch.Tens
         expected = rag.ask(QUESTION)
         rag.precompute()
         for path in files(rag):
-            with safe_open(path, "pt") as kept:
-                said, own = kept.metadata(), kept.get_tensor("states")
+            with safe_open(path, "pt") as file:
+                said, own = file.metadata(), file.get_tensor("states")
             wrong = torch.full_like(own, math.nan) if states is None else states
             save_file({"states": wrong}, path, said)
     with opened() as rag:
@@ -175,12 +175,12 @@ def test_links_are_not_followed_and_dangling_ones_not_counted(opened: Opened, tm
 
 def test_models_that_keep_nothing_are_refused(opened: Opened, tiny_folder: Callable[[str], Path]) -> None:
     for changes in ({"prefix_cache": 0}, {"generator": tiny_folder("t5")}):
-        with opened(**changes) as rag, pytest.raises(ModelError, match="whose passages can be kept"):
+        with opened(**changes) as rag, pytest.raises(ModelError, match="with a prefix cache"):
             rag.precompute()
 
 
 def test_a_folder_that_cannot_be_is_one_line(opened: Opened) -> None:
     with opened() as rag:
         (rag.store.directory / FOLDER).write_text("a file")
-        with pytest.raises(OutputError, match="files of what was read to be written"):
+        with pytest.raises(OutputError, match="precomputed files that can be written"):
             rag.precompute()

@@ -26,7 +26,7 @@ from mixrag.corpus.passage import Passage
 from mixrag.errors import SettingError
 from mixrag.generator import CausalGenerator, Generator, Prompt, PromptTemplate, load_generator
 from mixrag.generator.kernels.grouped_attention import NAME, grouped_attention, use_grouped_attention
-from mixrag.generator.kv_cache import ROOM, rows_of, uncacheable
+from mixrag.generator.kv_cache import SPARE, rows_of, uncacheable
 from mixrag.generator.prefix_cache import PrefixCache
 from mixrag.generator.prompt_tokenizer import PromptTokenizer
 from mixrag.generator.self_check import with_prefix_cache
@@ -64,7 +64,7 @@ def built(config: Callable[[int], PretrainedConfig], budget: int | None = 2**20)
         model = AutoModelForCausalLM.from_config(config(len(tokenizer)))
     tokens = PromptTokenizer(tokenizer, PromptTemplate(), CONTEXT, keep_suffix=False)
     eos = tokenizer.eos_token_id
-    return CausalGenerator("tiny", model.eval().double(), tokens, frozenset({eos}), eos, passage_budget=budget)
+    return CausalGenerator("tiny", model.eval().double(), tokens, frozenset({eos}), eos, prefix_cache_bytes=budget)
 
 
 @pytest.fixture(params=CONFIGS)
@@ -80,7 +80,7 @@ def prompts_of(
 
 
 def plain(generator: CausalGenerator) -> CausalGenerator:
-    return replace(generator, passage_budget=None)
+    return replace(generator, prefix_cache_bytes=None)
 
 
 def written(generator: Generator, prompts: list[Prompt], steps: int) -> Tensor:
@@ -112,7 +112,7 @@ def test_scores_equal_those_of_whole_prompts_each_alone(generator: CausalGenerat
 
 def test_writing_equals_that_behind_whole_prompts_each_alone(generator: CausalGenerator) -> None:
     """Beyond the room that the buffers have, and beyond the sliding windows."""
-    prompts, steps = prompts_of(generator), ROOM + 8
+    prompts, steps = prompts_of(generator), SPARE + 8
     expected = torch.cat([written(plain(generator), [prompt], steps) for prompt in prompts])
     torch.testing.assert_close(written(generator, prompts, steps), expected, **TOLERANCE)
 
@@ -148,7 +148,7 @@ def test_the_null_component_alone_and_beside_others(generator: CausalGenerator) 
 
 
 def test_a_second_question_reads_no_passage_again(tiny_generator: Callable[[str], Generator]) -> None:
-    generator: Any = replace(tiny_generator("llama"), passage_budget=2**20)  # type: ignore[type-var]
+    generator: Any = replace(tiny_generator("llama"), prefix_cache_bytes=2**20)  # type: ignore[type-var]
     read: list[int] = []
     hook = generator.model.register_forward_pre_hook(
         lambda module, args, options: read.append(options["input_ids"].numel()), with_kwargs=True
@@ -245,7 +245,7 @@ def test_positions_that_depend_on_the_length_read_are_refused(kind: str) -> None
 
 def test_states_of_another_kind_are_refused() -> None:
     config = MambaConfig(vocab_size=300, hidden_size=16, num_hidden_layers=1, state_size=4)
-    assert uncacheable(config) == "a layer keeps other states than keys and values (LinearAttentionLayer)"
+    assert uncacheable(config) == "a layer has other states than keys and values (LinearAttentionLayer)"
     assert uncacheable(CONFIGS["grouped"](300)) is None and uncacheable(CONFIGS["sliding"](300)) is None
 
 

@@ -25,9 +25,13 @@ from transformers import (
 import tiny_models
 from mixrag.generator import Generator, Prompt, PromptTemplate, Seq2SeqGenerator
 from mixrag.generator.kernels import shared_cross_attention as sharing
-from mixrag.generator.kernels.shared_cross_attention import layout, shared_attention, shares
+from mixrag.generator.kernels.shared_cross_attention import (
+    distinct_prompts,
+    shared_cross_attention,
+    uses_shared_cross_attention,
+)
 from mixrag.generator.prompt_tokenizer import PromptTokenizer
-from mixrag.generator.self_check import with_shared_prompts
+from mixrag.generator.self_check import with_shared_cross_attention
 from tiny_models import SEQ2SEQ
 
 MOVES = {
@@ -68,7 +72,7 @@ def plain(generator: Any, texts: list[tuple[Prompt, tuple[int, ...]]]) -> Tensor
 @pytest.fixture(params=SEQ2SEQ)
 def generator(request: pytest.FixtureRequest, tiny_generator: Callable[[str], Generator]) -> Any:
     found: Any = in_float64(tiny_generator(request.param))
-    assert shares(found.model)
+    assert uses_shared_cross_attention(found.model)
     return found
 
 
@@ -157,16 +161,16 @@ def other(kind: str, **options: Any) -> Any:
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_other_models_share_prompts(kind: str) -> None:
-    generator = with_shared_prompts(other(kind))
-    assert shares(generator.model)
+    generator = with_shared_cross_attention(other(kind))
+    assert uses_shared_cross_attention(generator.model)
     for moves in MOVES.values():
         branches, texts = moved(generator, moves)
         torch.testing.assert_close(branches.log_probs, plain(generator, texts), **TOLERANCE)
 
 
 def test_a_model_with_its_own_attention_keeps_every_row() -> None:
-    generator = with_shared_prompts(other("mbart", attn_implementation="eager"))
-    assert not shares(generator.model)
+    generator = with_shared_cross_attention(other("mbart", attn_implementation="eager"))
+    assert not uses_shared_cross_attention(generator.model)
     for moves in MOVES.values():
         branches, texts = moved(generator, moves)
         assert len(branches.encoded.states) == len(texts)
@@ -177,17 +181,17 @@ def test_a_model_with_its_own_attention_keeps_every_row() -> None:
 def test_a_model_whose_laws_would_change_keeps_every_row(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def faulty(module: Any, query: Tensor, key: Tensor, *rest: Any, **options: Any) -> Any:
         if len(query) == len(key):
-            return shared_attention(module, query, key, *rest, **options)
+            return shared_cross_attention(module, query, key, *rest, **options)
         if fault == "raises":
             raise RuntimeError("not so many rows")
-        return shared_attention(module, query.flip(0), key, *rest, **options)
+        return shared_cross_attention(module, query.flip(0), key, *rest, **options)
 
-    monkeypatch.setattr(sharing, "shared_attention", faulty)
+    monkeypatch.setattr(sharing, "shared_cross_attention", faulty)
     try:
-        generator = with_shared_prompts(other("mbart"))
+        generator = with_shared_cross_attention(other("mbart"))
     finally:
-        AttentionInterface.register(sharing.NAME, shared_attention)
-    assert not shares(generator.model)
+        AttentionInterface.register(sharing.NAME, shared_cross_attention)
+    assert not uses_shared_cross_attention(generator.model)
     branches, texts = moved(generator, MOVES["beams"])
     torch.testing.assert_close(branches.log_probs, plain(generator, texts), **TOLERANCE)
 
@@ -203,7 +207,7 @@ def test_shared_attention_is_that_of_repeated_keys(new: int, added: str) -> None
     mask[..., 0] = True
     bias = torch.randn(1, heads, new, length, generator=source) if "bias" in added else None
     module = torch.nn.Module()
-    found, weights = shared_attention(
+    found, weights = shared_cross_attention(
         module, query, key, value, mask if "mask" in added else None, position_bias=bias, scaling=0.3
     )
     scores = 0.3 * query @ key.repeat(answers, 1, 1, 1).transpose(-1, -2)
@@ -217,7 +221,7 @@ def test_shared_attention_is_that_of_repeated_keys(new: int, added: str) -> None
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12))
 def test_a_layout_makes_up_the_rows(prompts: list[int]) -> None:
-    kept = layout(torch.tensor(prompts)).tolist()
+    kept = distinct_prompts(torch.tensor(prompts)).tolist()
     assert kept * (len(prompts) // len(kept)) == prompts
 
 
@@ -225,7 +229,7 @@ def test_a_layout_makes_up_the_rows(prompts: list[int]) -> None:
 def test_the_layout_of_several_answers_of_distinct_prompts_is_these_prompts(
     answers: int, order: list[int]
 ) -> None:
-    assert layout(torch.tensor(order * answers)).tolist() == order
+    assert distinct_prompts(torch.tensor(order * answers)).tolist() == order
 
 
 def test_a_copied_generator_shares_prompts_of_its_own(generator: Any) -> None:

@@ -18,17 +18,15 @@ from mixrag.config.prompt_template import PromptTemplate
 from mixrag.errors import MixragError, ModelError, SettingError
 from mixrag.generator.adapter import cast, check_adapter, merged
 from mixrag.generator.causal import CausalGenerator
-from mixrag.generator.kernels.onednn_linear import use_packed_linears
-from mixrag.generator.prompt_tokenizer import PromptTokenizer
+from mixrag.generator.kernels.onednn_linear import use_onednn_linears
+from mixrag.generator.prompt_tokenizer import UNLIMITED_CONTEXT, PromptTokenizer
 from mixrag.generator.protocol import Generator
-from mixrag.generator.self_check import with_prefix_cache, with_shared_prompts
+from mixrag.generator.self_check import with_prefix_cache, with_shared_cross_attention
 from mixrag.generator.seq2seq import Seq2SeqGenerator
 from mixrag.utils.cpu_features import native_bfloat16
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 AUTO, INT8 = "auto", "int8"
-UNLIMITED_CONTEXT = 2**20
-"""Stands in where a model states no context length (T5's relative positions have none)."""
 
 
 def load_generator(
@@ -167,14 +165,14 @@ def _load(
     stop_tokens = _stop_tokens(model, tokenizer)
     stop_token = tokens.turn_end(stop_tokens) or tokenizer.eos_token_id
     name = _shown(name, adapter)
-    use_packed_linears(model)
+    use_onednn_linears(model)
     if not config.is_encoder_decoder:
         if dtype == torch.bfloat16:
             from mixrag.generator.kernels.grouped_attention import use_grouped_attention
 
             use_grouped_attention(model)
         return CausalGenerator(name, model, tokens, stop_tokens | {stop_token}, stop_token)
-    return with_shared_prompts(
+    return with_shared_cross_attention(
         Seq2SeqGenerator(name, model, tokens, stop_tokens, stop_token, decoder_start(model))
     )
 

@@ -74,7 +74,9 @@ class Pruning:
         followed = torch.arange(len(log_weights)) if self._followed is None else self._followed
         kept = torch.ones_like(log_weights, dtype=torch.bool).index_fill(0, gone, False).nonzero()[:, 0]
         whole = not shared and len(gone) * MOST >= len(log_weights)
-        branches, rows = (state.branches, gone) if whole else (state.branches.select(gone), torch.arange(len(gone)))
+        branches, rows = (
+            (state.branches, gone) if whole else (state.branches.select(gone), torch.arange(len(gone)))
+        )
         self.dropped.append(Dropped(position, followed[gone.cpu()], branches, rows))
         self.spent += spent
         self._followed = followed[kept.cpu()]

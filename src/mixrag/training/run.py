@@ -160,7 +160,7 @@ def _frozen_generator(rag: Pipeline) -> ModelGenerator:
         raise ModelError("a causal or seq2seq model", type(rag.generator).__name__, "train with a model")
     if isinstance(rag.generator, CausalGenerator):
         # The last bits behind passages read before depend on what was read with them: a resumed run would differ.
-        return replace(rag.generator, passage_budget=None)
+        return replace(rag.generator, prefix_cache_bytes=None)
     return rag.generator
 
 

@@ -22,11 +22,11 @@ _PACKED: WeakKeyDictionary[nn.Module, tuple[Tensor, int, Tensor]] = WeakKeyDicti
 copies, saves or trains a model knows nothing of it."""
 
 
-class PackedLinear(nn.Linear):
+class OneDNNLinear(nn.Linear):
     """``nn.Linear``, whose product without gradient takes packed weights; packed again when torch counts a change.
 
     It counts none of what is done to ``weight.data``, nor to weights made in inference mode: who changes these,
-    as merging an adapter does, first calls ``use_plain_linears``.
+    as merging an adapter does, first calls ``use_torch_linears``.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ def packed(layer: nn.Linear) -> Tensor:
     return known[2]
 
 
-def use_packed_linears(model: Any) -> bool:
+def use_onednn_linears(model: Any) -> bool:
     """Let the linear layers of a model on a processor multiply so, in float32 or bfloat16. True where they do.
 
     Packed when first used: from then on these weights take their memory twice. A model of more than ``LARGEST``
@@ -66,14 +66,14 @@ def use_packed_linears(model: Any) -> bool:
     usable = {dtype for dtype in {layer.weight.dtype for layer in candidates} if _available(dtype)}
     found = [layer for layer in candidates if layer.weight.dtype in usable]
     for layer in found:
-        layer.__class__ = PackedLinear
+        layer.__class__ = OneDNNLinear
     return bool(found)
 
 
-def use_plain_linears(model: Any) -> None:
-    """Undo ``use_packed_linears``, for weights that are to change in ways that torch does not count."""
+def use_torch_linears(model: Any) -> None:
+    """Undo ``use_onednn_linears``, for weights that are to change in ways that torch does not count."""
     for layer in model.modules():
-        if type(layer) is PackedLinear:
+        if type(layer) is OneDNNLinear:
             layer.__class__ = nn.Linear  # type: ignore[assignment]
             _PACKED.pop(layer, None)
 

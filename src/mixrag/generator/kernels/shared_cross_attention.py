@@ -17,7 +17,7 @@ FUSED = "sdpa"
 """transformers' name of torch's fused attention."""
 
 
-def shared_attention(
+def shared_cross_attention(
     module: Any,
     query: Tensor,
     key: Tensor,
@@ -62,32 +62,32 @@ def _of_each(added: Tensor | None, answers: int) -> Tensor | None:
     return added if added is None or added.shape[2] == 1 else added.repeat(1, 1, answers, 1)
 
 
-def use_shared_attention(model: Any) -> bool:
+def use_shared_cross_attention(model: Any) -> bool:
     """Let a model attend so in the place of torch's fused attention. True where transformers lets it."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
     if model.config._attn_implementation != FUSED:
         return False
-    AttentionInterface.register(NAME, shared_attention)
+    AttentionInterface.register(NAME, shared_cross_attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     model.set_attn_implementation(NAME)
-    return shares(model)
+    return uses_shared_cross_attention(model)
 
 
-def shares(model: Any) -> bool:
+def uses_shared_cross_attention(model: Any) -> bool:
     """True where a model attends so."""
     return bool(model.config._attn_implementation == NAME)
 
 
-def layout(prompts: Tensor) -> Tensor:
+def distinct_prompts(prompts: Tensor) -> Tensor:
     """(P,) distinct prompts, if the rows (R,) stand in the order (W, P) of these; else all rows as they are.
 
     Args:
         prompts: (R,) the prompt of each row.
 
     Example:
-        >>> layout(torch.tensor([0, 2, 0, 2])), layout(torch.tensor([0, 0, 2]))
+        >>> distinct_prompts(torch.tensor([0, 2, 0, 2])), distinct_prompts(torch.tensor([0, 0, 2]))
         (tensor([0, 2]), tensor([0, 0, 2]))
     """
     again = (prompts == prompts[0]).nonzero()[:, 0]
