@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -126,7 +127,7 @@ class RereadBranches:
         """See ``Branches.score``."""
         branches, columns = self, [self.log_probs[:, tokens[0]]]
         everyone = torch.arange(len(self.rows))
-        for previous, token in zip(tokens, tokens[1:], strict=False):
+        for previous, token in pairwise(tokens):
             branches = branches.advance(everyone, torch.full((len(self.rows),), previous))
             columns.append(branches.log_probs[:, token])
         return torch.stack(columns, -1)

@@ -1,4 +1,4 @@
-"""Key-value states of the rows of a causal model, in buffers that grow in place and may start with a cached prefix.
+"""Key-value states of the rows of a causal model: buffers that grow in place and may start with a cached prefix.
 
 The states of a token depend only on the tokens before it. Header and passages come first in every prompt, so their
 states are the same for every question. With several passages in a prompt they hold for this order only.
@@ -99,8 +99,8 @@ def empty_states(config: Any) -> Cache:
 def states_of(config: Any, prefixes: Sequence[Tensor], more: int) -> tuple[Cache, Tensor]:
     """A cache of R rows that start with these prefixes, each (layers, 2, G, P, D), aligned at their ends.
 
-    Also returns the mask (R, longest P), False where a row has no token. The buffers have space for ``more`` tokens,
-    which will be read next, and some to be written.
+    Also returns the mask (R, longest P), False where a row has no token. The buffers have space for ``more``
+    tokens, which will be read next, and some to be written.
     """
     lengths = [prefix.shape[-2] for prefix in prefixes]
     longest, first = max(lengths), prefixes[0]

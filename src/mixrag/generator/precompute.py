@@ -61,7 +61,7 @@ def folder_of(directory: Path, generator: CausalGenerator) -> Path:
 
 
 def attach(generator: Generator, directory: Path) -> None:
-    """Let a generator with a prefix cache use the files beside a store, if there are any; others are left alone."""
+    """Let a generator with a prefix cache use the files beside a store, if there are any."""
     if not (directory / FOLDER).is_dir():
         return
     if isinstance(generator, CausalGenerator) and generator.prefix_cache is not None:

@@ -94,7 +94,8 @@ def _digest(tokens: tuple[int, ...]) -> str:
 class PrefixCache:
     """States of prefixes (header and passages) of one model; the least recently used are evicted first.
 
-    Safe to use from several threads. Entries are tensors (layers, 2, G, P, D): keys and values of P tokens, G heads, D values a head.
+    Safe to use from several threads. Entries are tensors (layers, 2, G, P, D): keys and values of P tokens, G heads,
+    D values a head.
     """
 
     def __init__(self, budget: int) -> None:
@@ -124,7 +125,7 @@ class PrefixCache:
         return found
 
     def put(self, key: Key, states: Tensor) -> None:
-        """Add these states and evict others until they fit; states larger than the whole budget are not added."""
+        """Add these states and evict others until they fit; what exceeds the whole budget is not added."""
         with self._lock:
             if key in self._entries or states.nbytes > self.budget:
                 return

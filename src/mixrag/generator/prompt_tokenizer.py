@@ -1,7 +1,7 @@
 """From text to the three parts of a prompt, for any Hugging Face tokenizer.
 
-Passages and questions are data: a special token spelled out in them is read as ordinary letters, so that no document
-can open or close a chat turn.
+Passages and questions are data: a special token spelled out in them is read as ordinary letters, so that no
+document can open or close a chat turn.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class PromptTokenizer:
         return (*self._plain(self._separator + answer), stop)
 
     def text(self, tokens: Sequence[int], stop_tokens: Set[int]) -> str:
-        """The text of answer ids without special tokens, and without the space that separates it from the prompt."""
+        """The text of answer ids without special tokens and without the space before it."""
         written = [token for token in tokens if token not in stop_tokens]
         text: str = self.tokenizer.decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text.removeprefix(self._separator)

@@ -32,7 +32,7 @@ class Shortened:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the model reads before the answer: three parts, tokenised separately so that their borders are stable."""
+    """What the model reads before the answer: three parts, tokenised separately so that they are stable."""
 
     header: tuple[int, ...]
     passages: tuple[int, ...]

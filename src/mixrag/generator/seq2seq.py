@@ -87,7 +87,7 @@ class Seq2SeqBranches:
         return torch.cat([first, rest.to(first.device)], -1)
 
     def _of(self, cache: Any, rows: Tensor) -> Seq2SeqBranches:
-        """The prompts that the rows ``rows`` attend to; cross-attention states are copied only where they change."""
+        """The prompts that the rows ``rows`` attend to; their states are copied only where they change."""
         prompts = self.prompts[rows]
         needed = distinct_prompts(prompts) if uses_shared_cross_attention(self.model) else prompts
         if not is_identity(needed, len(self.encoded.states)):

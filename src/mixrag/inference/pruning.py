@@ -60,8 +60,8 @@ class Pruning:
         """Drop what need not read ``token``, the ``position``-th of an answer with ``remaining`` more to come.
 
         Returns (K',) places, among the components that the front follows, of those that go on; None: all do. Where
-        some are dropped, go on with a ``select`` of the front's branches: the branches themselves may be kept here,
-        unless they are ``shared`` with other answers.
+        some are dropped, go on with a ``select`` of the front's branches: the branches themselves may be used
+        later, unless they are ``shared`` with other answers.
         """
         if not self.budget:
             return None

@@ -21,7 +21,7 @@ _restore = ExitStack()
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """No progress bars of transformers, sentence-transformers and the Hugging Face hub; of their messages errors only.
+    """No progress bars of transformers, sentence-transformers and the hub; of their messages errors only.
 
     A level that the application has chosen for their loggers stays, as do bars that it forces by
     ``HF_HUB_DISABLE_PROGRESS_BARS=0``. May be nested and entered by several threads: these switches are the
