@@ -21,8 +21,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from mixrag.generator import CausalGenerator, Prompt, load_generator
+from mixrag.generator.devices import DTYPES
 from mixrag.generator.kernels.onednn_linear import use_torch_linears
-from mixrag.generator.loading import DTYPES
 from mixrag.inference.decoders import most_probable
 from mixrag.inference.mixture import Component, DecodingState, Mixture
 from side_by_side import Row, alternately, keep, seconds, show

@@ -15,9 +15,9 @@ from mixrag.config.model_config import ModelConfig, models_digest
 from mixrag.corpus import Passage
 from mixrag.errors import SettingError
 from mixrag.generator import CausalGenerator, Generator, load_generator
+from mixrag.generator.devices import resolve_dtype
 from mixrag.generator.huggingface import ModelGenerator
 from mixrag.generator.kernels.int8_linear import ZERO, Int8Linear, rounded_rows, rounded_weight, use_int8
-from mixrag.generator.loading import resolve_dtype
 from mixrag.inference.batch import greedy_together
 from mixrag.inference.decoders import greedy, scored
 from mixrag.inference.mixture import Mixture, condition

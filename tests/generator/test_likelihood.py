@@ -17,8 +17,8 @@ from torch import Tensor
 import tiny_models
 from mixrag.corpus.passage import Passage
 from mixrag.generator import CausalGenerator, Generator, Prompt, PromptTemplate, Seq2SeqGenerator, batching
+from mixrag.generator.assembly import decoder_start
 from mixrag.generator.batching import batches_by_length
-from mixrag.generator.loading import decoder_start
 from mixrag.generator.prompt_tokenizer import PromptTokenizer
 from tiny_models import CAUSAL, KINDS
 

@@ -20,7 +20,7 @@ import tiny_models
 from mixrag.config.default_models import packaged_generator
 from mixrag.corpus.passage import Passage
 from mixrag.errors import MixragError, ModelError, SettingError
-from mixrag.generator import CausalGenerator, PromptTemplate, Seq2SeqGenerator, load_generator, loading
+from mixrag.generator import CausalGenerator, PromptTemplate, Seq2SeqGenerator, gguf, load_generator, loading
 from tiny_adapter import adapted, save_adapter
 from tiny_models import CAUSAL, SEQ2SEQ
 
@@ -256,7 +256,7 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         files.append(file)
         tiny_models.save("llama", folder)
 
-    monkeypatch.setattr(loading, "_convert_gguf", convert)
+    monkeypatch.setattr(gguf, "_convert_gguf", convert)
     return files
 
 
@@ -291,13 +291,13 @@ def test_an_interrupted_conversion_leaves_nothing_and_can_be_repeated(
     file = tmp_path / "model.gguf"
     file.write_bytes(b"content")
     with monkeypatch.context() as patch:
-        patch.setattr(loading, "_convert_gguf", interrupted)
+        patch.setattr(gguf, "_convert_gguf", interrupted)
         with pytest.raises((ModelError, KeyboardInterrupt)) as caught:
             load_generator(file, device="cpu")
     if isinstance(interruption, Exception):
         assert caught.type is ModelError and "the disk is full" in str(caught.value)
     assert list(cache.iterdir()) == []
-    monkeypatch.setattr(loading, "_convert_gguf", lambda _, folder: tiny_models.save("llama", folder))
+    monkeypatch.setattr(gguf, "_convert_gguf", lambda _, folder: tiny_models.save("llama", folder))
     assert isinstance(load_generator(file, device="cpu"), CausalGenerator)
 
 
@@ -306,11 +306,11 @@ def test_a_conversion_that_another_process_won(
 ) -> None:
     def overtaken(file: Path, folder: Path) -> None:
         tiny_models.save("llama", folder)
-        tiny_models.save("llama", cache / f"gguf-{loading._digest(file)[:24]}")
+        tiny_models.save("llama", cache / f"gguf-{gguf._digest(file)[:24]}")
 
     file = tmp_path / "model.gguf"
     file.write_bytes(b"content")
-    monkeypatch.setattr(loading, "_convert_gguf", overtaken)
+    monkeypatch.setattr(gguf, "_convert_gguf", overtaken)
     assert isinstance(load_generator(file, device="cpu"), CausalGenerator)
     assert [path.name[:5] for path in cache.iterdir()] == ["gguf-"]
 
@@ -330,7 +330,7 @@ def test_where_the_cache_is(variables: dict[str, str], expected: str, monkeypatc
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert loading.cache_folder() == Path(expected)
+    assert gguf.cache_folder() == Path(expected)
 
 
 @pytest.fixture(scope="module")
@@ -360,7 +360,7 @@ class TestPackagedModel:
         def convert(file: Path, folder: Path) -> None:
             raise AssertionError("converted twice")
 
-        monkeypatch.setattr(loading, "_convert_gguf", convert)
+        monkeypatch.setattr(gguf, "_convert_gguf", convert)
         again: Any = load_generator(packaged_generator(), device="cpu")
         prompt, answer = generator.prompt("Who?", [], 5), generator.answer_tokens("Paris")
         assert again.prompt("Who?", [], 5) == prompt

@@ -46,7 +46,10 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         """Replace all rows by the rows ``beam_idx`` (R',); the free space is not copied."""
         end, rows = self.get_seq_length(), beam_idx.to(self.buffer.device)
         buffer = self.buffer.new_empty(2, len(rows), *self.buffer.shape[2:])
-        torch.index_select(self.buffer[:, :, :, :end], 1, rows, out=buffer[:, :, :, :end])
+        if buffer.device.type == "mps":  # where ``out`` with strides is not relied on
+            buffer[:, :, :, :end] = self.buffer[:, :, :, :end].index_select(1, rows)
+        else:
+            torch.index_select(self.buffer[:, :, :, :end], 1, rows, out=buffer[:, :, :, :end])
         self.buffer = buffer
         self._show(end)
 
