@@ -214,7 +214,7 @@ def test_no_token_that_ends_an_answer(tiny_folder: Folder, tmp_path: Path) -> No
     assert "end-of-text" in refusal(ModelError, folder).expected
 
 
-@pytest.mark.parametrize("dtype", ["float64", "int4", "", "torch.float32"])
+@pytest.mark.parametrize("dtype", ["float64", "int4", "", "torch.float64"])
 def test_an_unknown_dtype(dtype: str, tmp_path: Path) -> None:
     error = refusal(SettingError, tmp_path, dtype=dtype)
     assert "float32, bfloat16, float16" in error.expected and error.found == repr(dtype)

@@ -31,7 +31,7 @@ from mixrag.corpus import (
     check_encoder,
     ingest,
 )
-from mixrag.errors import EncoderMismatchError, QuestionError
+from mixrag.errors import EncoderMismatchError, QuestionError, SettingError
 from mixrag.generator import Generator, load_generator
 from mixrag.generator.precompute import FOLDER as PRECOMPUTED
 from mixrag.generator.precompute import Precomputed, attach, files_and_bytes, precompute
@@ -105,6 +105,16 @@ class Pipeline:
         *,
         create: bool = False,
         model: str | Path | None = None,
+        generator: Any = None,
+        encoder: Any = None,
+        question_encoder: Any = None,
+        tokenizer: Any = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        device: Any = None,
+        device_map: Any = None,
+        dtype: Any = None,
+        torch_dtype: Any = None,
         models: ModelConfig | None = None,
         index: IndexKind = "auto",
         settings: Settings | Mapping[str, Any] | None = None,
@@ -117,7 +127,19 @@ class Pipeline:
             create: make one where there is none.
             model: folder of a trained RAG (``mixrag train``); without one, the trained reader that ships with
                 mixrag serves the packaged language model.
-            models: models that take the place of those in ``model``.
+            generator: language model: a name, a path, a model object of transformers, or an object with the members
+                of ``Generator``; see ``load_generator``. A model object is not changed.
+            encoder: encoder of passages and questions: a name, a path, or an object; see ``load_encoder``.
+            question_encoder: encoder of the questions, where they have their own.
+            tokenizer: of the language model: an object, a path or a name; default: the model's own.
+            revision: branch, tag or commit of models on the hub.
+            token: access token of the hub.
+            device: of all models; default: cuda, mps or cpu, the first that there is.
+            device_map: devices of the language model's parts, as ``from_pretrained`` takes it.
+            dtype: of the language model: a name or a ``torch.dtype``; default "auto".
+            torch_dtype: older name of ``dtype`` in transformers.
+            models: the same as one object; what is given beside it takes precedence. Models given either way take
+                the place of those in ``model``.
             index: how to search.
             settings: the defaults of every question. A mapping changes only what it names of the defaults of
                 ``model``; of ``Settings`` all counts, but a temperature of None is that of ``model``.
@@ -130,7 +152,19 @@ class Pipeline:
             ModelError: ``model`` is no folder of a trained RAG, or ``confidence`` no calibration.
             SettingError: a setting outside its range.
         """
-        given = models or ModelConfig()
+        named: dict[str, Any] = {
+            "generator": generator,
+            "encoder": encoder,
+            "question_encoder": question_encoder,
+            "tokenizer": tokenizer,
+            "revision": revision,
+            "token": token,
+            "device": device,
+            "device_map": device_map,
+            "dtype": _one_dtype(dtype, torch_dtype),
+        }
+        present = {name: value for name, value in named.items() if value is not None}
+        given = replace(models or ModelConfig(), **present)
         trained = bundle_for(given, model)
         chosen, default = completed(given, trained), defaults(given, trained, settings)
         calibration = calibration_for(given, trained, confidence)
@@ -174,9 +208,13 @@ class Pipeline:
             models = self.models
             self._generator = load_generator(
                 models.generator,
+                tokenizer=models.tokenizer,
                 template=models.prompt,
                 dtype=models.dtype,
                 device=models.device,
+                device_map=models.device_map,
+                revision=models.revision,
+                token=models.token,
                 adapter=models.adapter,
                 prefix_cache=models.prefix_cache,
             )
@@ -377,6 +415,13 @@ class Pipeline:
             switch=settings.switch,
             reserve=settings.max_tokens,
         )
+
+
+def _one_dtype(dtype: Any, torch_dtype: Any) -> Any:
+    """transformers has had both names."""
+    if dtype is not None and torch_dtype is not None and str(dtype) != str(torch_dtype):
+        raise SettingError("dtype or torch_dtype", f"both, {dtype} and {torch_dtype}", "give one of them")
+    return torch_dtype if dtype is None else dtype
 
 
 @contextmanager

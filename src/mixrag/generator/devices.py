@@ -1,7 +1,7 @@
 """Where a language model lies, and in which dtype.
 
-CUDA GPUs, Apple's GPUs (MPS) and CPUs. On MPS there is no float64, so log-probabilities are moved to the CPU; int8,
-grouped attention and oneDNN's linear layers are for CPUs only.
+CUDA GPUs, Apple's GPUs (MPS) and CPUs. On MPS there is no float64, so log-probabilities are moved to the CPU.
+int8, grouped attention and oneDNN's linear layers are for CPUs only.
 """
 
 from __future__ import annotations
@@ -44,9 +44,8 @@ def placement(device: str | torch.device | None, device_map: DeviceMap | None) -
     if isinstance(device_map, str) and device_map in STRATEGIES:
         return default_device(), device_map
     named = [*device_map.values()] if isinstance(device_map, Mapping) else [device_map]
-    devices = list(
-        dict.fromkeys(f"{default_device()}:{each}" if isinstance(each, int) else str(each) for each in named)
-    )
+    names = (f"{default_device()}:{each}" if isinstance(each, int) else str(each) for each in named)
+    devices = list(dict.fromkeys(names))
     if len(devices) == 1 and devices[0] != "disk":
         return _usable(devices[0]), None
     main = next((each for each in devices if each not in ("cpu", "disk")), "cpu")
@@ -58,8 +57,8 @@ def _usable(device: str) -> str:
         kind = torch.device(device).type
     except RuntimeError as error:
         raise SettingError("a device: cpu, cuda, cuda:1 or mps", repr(device), "choose one of them") from error
-    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    if kind in there and not there[kind]():
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(kind, True):
         raise SettingError(f"a device that torch can use here, such as {default_device()}", device, "choose that")
     return device
 

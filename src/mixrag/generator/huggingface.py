@@ -76,5 +76,5 @@ def output_device(device: torch.device) -> torch.device:
 
 
 def next_log_probs(logits: Tensor, device: torch.device) -> Tensor:
-    """(R, V) log p(next token) in float32, on the output device of ``device``, from logits (R, L, V) of a model there."""
+    """(R, V) log p(next token) in float32, on ``output_device``, from logits (R, L, V) of a model there."""
     return logits[:, -1].float().log_softmax(-1).to(output_device(device))

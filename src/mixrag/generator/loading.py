@@ -48,15 +48,16 @@ def load_generator(
 ) -> Generator:
     """A causal or seq2seq language model as a generator.
 
-    A model loaded by name also gets the faster kernels of ``mixrag.generator.kernels``. A model **object** is never
-    changed: it stays on its device, in its dtype, with its own attention and layers, and nothing is merged into
-    it (an adapter is merged into a copy). It must be in evaluation mode, and stay so. A **Generator** object is
-    returned as it is; the other arguments do not apply to it.
+    A model loaded by name also gets the faster kernels of ``mixrag.generator.kernels``. A model **object** is
+    never changed: it stays on its device, in its dtype, with its own attention and layers, and an adapter is
+    merged into a copy. It must be in evaluation mode, and stay so. A **Generator** object is returned as it is;
+    the other arguments do not apply to it.
 
     Args:
         model: folder with a Hugging Face model, a GGUF file, or a hub name; a causal or seq2seq model object of
             transformers, or peft's model around one; or an object with the members of ``Generator``. None is the
-            packaged SmolLM2-135M-Instruct. A GGUF file is converted once, into the cache folder (``MIXRAG_CACHE``).
+            packaged SmolLM2-135M-Instruct. A GGUF file is converted once, into the cache folder
+            (``MIXRAG_CACHE``).
         tokenizer: a tokenizer object of transformers, its folder or hub name; None is the model's own. That of a
             model object is found by the name that its configuration has.
         template: the prompt; None is the default one, or that of the packaged reader where it is used.
@@ -64,8 +65,8 @@ def load_generator(
             (``resolve_dtype``), or a ``torch.dtype``. Of a model object, its own is the default and the only one.
         torch_dtype: older name of ``dtype`` in transformers.
         device: a torch device; None is the first of cuda, mps and cpu that there is.
-        device_map: devices of the model's parts, as ``from_pretrained`` takes it ("auto", a device, a mapping); takes
-            the place of ``device``.
+        device_map: devices of the model's parts, as ``from_pretrained`` takes it ("auto", a device, a mapping);
+            takes the place of ``device``.
         revision: branch, tag or commit of the model and tokenizer on the hub.
         token: access token of the hub.
         adapter: folder with a peft LoRA adapter, or its hub name, ``owner/name`` or ``owner/name@revision``; it is
@@ -81,35 +82,23 @@ def load_generator(
     """
     if prefix_cache < 0:
         raise SettingError("prefix_cache of 0 MiB or more", f"{prefix_cache}", "choose 0 for no cache")
-    if None not in (dtype, torch_dtype) and str(dtype) != str(torch_dtype):
+    if dtype is not None and torch_dtype is not None and str(dtype) != str(torch_dtype):
         raise SettingError("dtype or torch_dtype", f"both, {dtype} and {torch_dtype}", "give one of them")
     dtype = torch_dtype if dtype is None else dtype
     hub = {key: value for key, value in (("revision", revision), ("token", token)) if value is not None}
     named = model is None or isinstance(model, (str, Path))
     if not named and (hasattr(model, "log_likelihood") or not isinstance(model, torch.nn.Module)):
         return check_plugin(model, Generator, "generator")
-    added = _adapter_folder(model if named else "", adapter)
-    if added is not None:
-        added = downloaded_adapter(added, hub)
-        check_adapter(added)
-    prompt = template or _prompt_of(added)
+    folder = _adapter_folder(model if named else "", adapter)
+    if folder is not None:
+        folder = downloaded_adapter(folder, hub)
+        check_adapter(folder)
+    options: dict[str, Any] = {"tokenizer": tokenizer, "template": template or _prompt_of(folder)}
+    options |= {"dtype": dtype, "adapter": folder, "hub": hub}
     if isinstance(model, torch.nn.Module):
-        found = generator_of(model, tokenizer=tokenizer, template=prompt, dtype=dtype, adapter=added, hub=hub)
+        found = generator_of(model, **options)
     else:
-        main, device_map = placement(device, device_map)
-        name = resolve_dtype("float32" if dtype is None else dtype, main)
-        if name == INT8 and (device_map is not None or torch.device(main).type != "cpu"):
-            raise SettingError("int8 on a processor", f"device {device_map or main}", "choose bfloat16 there")
-        shown = GENERATOR if model is None else str(model)
-        source = packaged_generator() if model is None else path_or_hub_name(model)
-        if isinstance(source, Path) and source.is_file():
-            source = converted_gguf(source)
-        try:
-            found = _load(shown, str(source), tokenizer, prompt, name, main, device_map, added, hub)
-        except MixragError:
-            raise
-        except Exception as error:
-            raise unusable(shown, "a causal or seq2seq language model", error) from error
+        found = _of_name(model, *placement(device, device_map), **options)
     logger.info("language model %s on %s in %s", found.name, found.device, found.model.dtype)
     return with_prefix_cache(found, prefix_cache) if isinstance(found, CausalGenerator) else found
 
@@ -132,33 +121,50 @@ def _prompt_of(adapter: Path | None) -> PromptTemplate:
     return PromptTemplate(**dict[str, Any](read_bundle(adapter).prompt or {}))
 
 
-def _load(
-    name: str,
-    source: str,
-    tokenizer: Any,
-    template: PromptTemplate,
-    dtype: str,
+def _of_name(
+    model: Any,
     device: str,
     device_map: DeviceMap | None,
+    *,
+    tokenizer: Any,
+    template: PromptTemplate,
+    dtype: str | torch.dtype | None,
     adapter: Path | None,
     hub: Mapping[str, Any],
 ) -> CausalGenerator | Seq2SeqGenerator:
-    """The generator of a named model, with the faster kernels that it can have."""
-    found_tokenizer = loaded_tokenizer(tokenizer, source, hub)
-    with quiet_libraries():
-        model = _weights(name, source, dtype, device, device_map, adapter, hub)
-    if adapter is not None:
-        name = f"{name} + {'reader' if adapter == packaged_reader() else adapter}"
-    generator = assembled(name, model, found_tokenizer, template)
-    if device_map is not None:
-        return generator  # the kernels below are for models on one device
-    use_onednn_linears(model)
+    numbers = resolve_dtype("float32" if dtype is None else dtype, device)
+    if numbers == INT8 and (device_map is not None or torch.device(device).type != "cpu"):
+        raise SettingError("int8 on a processor", f"device {device_map or device}", "choose bfloat16 there")
+    if device_map is not None and adapter is not None:
+        remedy = "save the sum (merge_and_unload of peft) and give its folder"
+        raise SettingError("an adapter for a model on one device", f"device_map {device_map}", remedy)
+    name = GENERATOR if model is None else str(model)
+    source = packaged_generator() if model is None else path_or_hub_name(model)
+    if isinstance(source, Path) and source.is_file():
+        source = converted_gguf(source)
+    try:
+        found_tokenizer = loaded_tokenizer(tokenizer, str(source), hub)
+        with quiet_libraries():
+            weights = _weights(name, str(source), numbers, device, device_map, adapter, hub)
+        if adapter is not None:
+            name = f"{name} + {'reader' if adapter == packaged_reader() else adapter}"
+        generator = assembled(name, weights, found_tokenizer, template)
+        return generator if device_map is not None else _with_kernels(generator)
+    except MixragError:
+        raise
+    except Exception as error:
+        raise unusable(name, "a causal or seq2seq language model", error) from error
+
+
+def _with_kernels(generator: CausalGenerator | Seq2SeqGenerator) -> CausalGenerator | Seq2SeqGenerator:
+    """The generator, its model changed to run faster; for models on one device that we have loaded."""
+    use_onednn_linears(generator.model)
     if isinstance(generator, Seq2SeqGenerator):
         return with_shared_cross_attention(generator)
-    if model.dtype == torch.bfloat16:
+    if generator.model.dtype == torch.bfloat16:
         from mixrag.generator.kernels.grouped_attention import use_grouped_attention
 
-        use_grouped_attention(model)
+        use_grouped_attention(generator.model)
     return generator
 
 

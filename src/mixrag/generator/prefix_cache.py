@@ -94,8 +94,8 @@ def _digest(tokens: tuple[int, ...]) -> str:
 class PrefixCache:
     """States of prefixes (header and passages) of one model; the least recently used are evicted first.
 
-    Safe to use from several threads. Entries are tensors (layers, 2, G, P, D): keys and values of P tokens, G heads,
-    D values a head.
+    Safe to use from several threads. Entries are tensors (layers, 2, G, P, D): keys and values of P tokens, G
+    heads, D values a head.
     """
 
     def __init__(self, budget: int) -> None:

@@ -54,7 +54,7 @@ def _silence(restore: ExitStack) -> None:
         restore.callback(_put_back, states, dict(states))
         states.clear()
         states["_global"] = False
-    gguf = importlib.import_module("transformers.modeling_gguf_pytorch_utils")  # its bar has no switch
+    gguf: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")  # its bar has no switch
     restore.callback(setattr, gguf, "tqdm", gguf.tqdm)
     gguf.tqdm = lambda tensors, **_: tensors
     for name in LIBRARIES:
