@@ -31,8 +31,9 @@ from mixrag.corpus import (
     check_encoder,
     ingest,
 )
-from mixrag.errors import EncoderMismatchError, QuestionError, SettingError
+from mixrag.errors import EncoderMismatchError, QuestionError
 from mixrag.generator import Generator, load_generator
+from mixrag.generator.devices import one_dtype
 from mixrag.generator.precompute import FOLDER as PRECOMPUTED
 from mixrag.generator.precompute import Precomputed, attach, files_and_bytes, precompute
 from mixrag.inference.batch import greedy_in_batches
@@ -127,8 +128,8 @@ class Pipeline:
             create: make one where there is none.
             model: folder of a trained RAG (``mixrag train``); without one, the trained reader that ships with
                 mixrag serves the packaged language model.
-            generator: language model: a name, a path, a model object of transformers, or an object with the members
-                of ``Generator``; see ``load_generator``. A model object is not changed.
+            generator: language model: a name, a path, a model object of transformers, or an object with the
+                members of ``Generator``; see ``load_generator``. A model object is not changed.
             encoder: encoder of passages and questions: a name, a path, or an object; see ``load_encoder``.
             question_encoder: encoder of the questions, where they have their own.
             tokenizer: of the language model: an object, a path or a name; default: the model's own.
@@ -161,7 +162,7 @@ class Pipeline:
             "token": token,
             "device": device,
             "device_map": device_map,
-            "dtype": _one_dtype(dtype, torch_dtype),
+            "dtype": one_dtype(dtype, torch_dtype),
         }
         present = {name: value for name, value in named.items() if value is not None}
         given = replace(models or ModelConfig(), **present)
@@ -415,13 +416,6 @@ class Pipeline:
             switch=settings.switch,
             reserve=settings.max_tokens,
         )
-
-
-def _one_dtype(dtype: Any, torch_dtype: Any) -> Any:
-    """transformers has had both names."""
-    if dtype is not None and torch_dtype is not None and str(dtype) != str(torch_dtype):
-        raise SettingError("dtype or torch_dtype", f"both, {dtype} and {torch_dtype}", "give one of them")
-    return torch_dtype if dtype is None else dtype
 
 
 @contextmanager

@@ -63,6 +63,17 @@ def _usable(device: str) -> str:
     return device
 
 
+def one_dtype(dtype: str | torch.dtype | None, torch_dtype: str | torch.dtype | None) -> str | torch.dtype | None:
+    """The one that is given; ``torch_dtype`` is the older name of ``dtype`` in transformers.
+
+    Raises:
+        SettingError: both are given, and differ.
+    """
+    if dtype is not None and torch_dtype is not None and str(dtype) != str(torch_dtype):
+        raise SettingError("dtype or torch_dtype", f"both, {dtype} and {torch_dtype}", "give one of them")
+    return torch_dtype if dtype is None else dtype
+
+
 def resolve_dtype(dtype: str | torch.dtype, device: str | None) -> str:
     """The name of the dtype; "auto" is bfloat16 where the CPU or CUDA GPU multiplies it, else float32.
 

@@ -17,7 +17,7 @@ from mixrag.errors import MixragError, ModelError, SettingError
 from mixrag.generator.adapter import cast, check_adapter, merged
 from mixrag.generator.assembly import assembled, refuse_text_encoder
 from mixrag.generator.causal import CausalGenerator
-from mixrag.generator.devices import AUTO, DTYPES, INT8, DeviceMap, placement, resolve_dtype
+from mixrag.generator.devices import AUTO, DTYPES, INT8, DeviceMap, one_dtype, placement, resolve_dtype
 from mixrag.generator.gguf import converted_gguf
 from mixrag.generator.kernels.onednn_linear import use_onednn_linears
 from mixrag.generator.model_object import generator_of
@@ -82,9 +82,7 @@ def load_generator(
     """
     if prefix_cache < 0:
         raise SettingError("prefix_cache of 0 MiB or more", f"{prefix_cache}", "choose 0 for no cache")
-    if dtype is not None and torch_dtype is not None and str(dtype) != str(torch_dtype):
-        raise SettingError("dtype or torch_dtype", f"both, {dtype} and {torch_dtype}", "give one of them")
-    dtype = torch_dtype if dtype is None else dtype
+    dtype = one_dtype(dtype, torch_dtype)
     hub = {key: value for key, value in (("revision", revision), ("token", token)) if value is not None}
     named = model is None or isinstance(model, (str, Path))
     if not named and (hasattr(model, "log_likelihood") or not isinstance(model, torch.nn.Module)):
