@@ -124,6 +124,12 @@ def describe(trainee: RunSpec, saved: Mapping[str, str], prior: TrainablePrior |
 
 def _check(trainee: RunSpec) -> None:
     settings, mixture = trainee.settings, trainee.rag.settings
+    for role in ("generator", "encoder", "question_encoder", "tokenizer"):
+        model = getattr(trainee.rag.models, role)
+        if model is not None and not isinstance(model, (str, Path)):
+            # Training changes weights in place, and the trained folder names what it started from.
+            remedy = "save it (save_pretrained) and give the folder"
+            raise ModelError(f"a path or name as {role} in training", f"a {type(model).__name__} object", remedy)
     if mixture.weights == "uniform" or mixture.max_outside is not None:
         expected = "the retriever's own weights and a fixed k in training"
         raise SettingError(expected, "weights or max_outside that are set", "leave them out")
@@ -164,9 +170,12 @@ def _trainable_generator(trainee: RunSpec) -> TrainableGenerator:
     models, lora = trainee.rag.models, trainee.settings.method == "lora"
     generator = load_generator(
         models.generator,
+        tokenizer=models.tokenizer,
         template=starting_prompt(models),
         dtype="float32",
         device=models.device,
+        revision=models.revision,
+        token=models.token,
         adapter="none" if lora else models.adapter,
         prefix_cache=0,
     )
