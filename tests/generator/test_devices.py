@@ -136,7 +136,7 @@ def test_a_device_map_with_what_it_cannot_be_joined_with(tiny_folder: Folder, tm
     spread = {"model": "cpu", "lm_head": "disk"}
     adapter = save_adapter("llama", tmp_path / "adapter")
     for options in ({"dtype": "int8"}, {"adapter": adapter}):
-        with pytest.raises(MixragError, match="expected .*; found .*device"):
+        with pytest.raises(MixragError, match=r"expected .*; found .*device"):
             load_generator(tiny_folder("llama"), device_map=spread, **options)  # type: ignore[arg-type]
 
 

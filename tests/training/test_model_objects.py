@@ -1,4 +1,4 @@
-"""Training starts from models that have a name: weights change in place, and the trained folder names its origin."""
+"""Training starts from models that have a name: weights change in place, and the result names its origin."""
 
 from __future__ import annotations
 
