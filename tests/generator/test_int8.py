@@ -1,4 +1,4 @@
-"""Linear layers in eight bits: exact products of what was rounded, and laws as close as rounding allows."""
+"""Linear layers in eight bits: exact products of rounded values, and distributions as close as rounding allows."""
 
 from __future__ import annotations
 

@@ -421,7 +421,7 @@ def log_likelihoods(generator: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", CAUSAL + SEQ2SEQ)
-def test_a_merged_adapter_gives_the_law_of_peft_s_model(kind: str, tiny_folder: Folder, tmp_path: Path) -> None:
+def test_a_merged_adapter_gives_the_distribution_of_peft_s_model(kind: str, tiny_folder: Folder, tmp_path: Path) -> None:
     adapter = save_adapter(kind, tmp_path / "adapter")
     plain: Any = load_generator(tiny_folder(kind), device="cpu")
     found: Any = load_generator(tiny_folder(kind), device="cpu", adapter=adapter)

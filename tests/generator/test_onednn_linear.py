@@ -168,7 +168,7 @@ def test_a_torch_without_these_operators_is_left_alone(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("kind", tiny_models.SEQ2SEQ)
-def test_a_loaded_seq2seq_model_has_packed_weights_and_its_own_law(
+def test_a_loaded_seq2seq_model_has_packed_weights_and_its_own_distribution(
     kind: str, tiny_generator: Callable[[str], Generator]
 ) -> None:
     generator: Any = tiny_generator(kind)
@@ -177,8 +177,8 @@ def test_a_loaded_seq2seq_model_has_packed_weights_and_its_own_law(
     found = generator.start(ragged(generator)).log_probs
     assert any(is_packed(layer) for layer in linears)
     plain, _ = tiny_models.build(kind)
-    for prompt, law in zip(ragged(generator), found, strict=True):
+    for prompt, row in zip(ragged(generator), found, strict=True):
         ids, read = torch.tensor([prompt.tokens]), torch.tensor([generator.decoder_start])
         with torch.no_grad():
             expected = plain(input_ids=ids, decoder_input_ids=read).logits[0, -1].log_softmax(-1)
-        torch.testing.assert_close(law, expected, rtol=0.0, atol=1e-4)
+        torch.testing.assert_close(row, expected, rtol=0.0, atol=1e-4)

@@ -1,4 +1,4 @@
-"""Passages read ahead: a new process begins behind them, and nothing else changes."""
+"""Precomputed passages: a new process starts after them, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_no_more_room_than_is_given(opened: Opened) -> None:
         generator: Any = rag.generator
         read = generator.prefix_cache.misses
         assert rag.precompute(max_bytes=2 * one + one // 2).read == 0
-        assert generator.prefix_cache.misses == read, "what finds no room is not read"
+        assert generator.prefix_cache.misses == read, "what does not fit is not read"
         assert rag.precompute().read == 1
 
 

@@ -221,8 +221,8 @@ def test_shared_attention_is_that_of_repeated_keys(new: int, added: str) -> None
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12))
 def test_a_layout_makes_up_the_rows(prompts: list[int]) -> None:
-    kept = distinct_prompts(torch.tensor(prompts)).tolist()
-    assert kept * (len(prompts) // len(kept)) == prompts
+    distinct = distinct_prompts(torch.tensor(prompts)).tolist()
+    assert distinct * (len(prompts) // len(distinct)) == prompts
 
 
 @given(st.integers(1, 4), st.permutations(range(4)))

@@ -43,7 +43,7 @@ TABLE = TableGenerator(WORDS, next_token)
 
 
 class Wrapped(BaseGenerator):
-    """A tiny transformers model behind the one method that there is to write."""
+    """A tiny transformers model behind the one method that a subclass writes."""
 
     def __init__(self, kind: str, **options: Any) -> None:
         self.model, tokenizer = tiny_models.build(kind)
@@ -125,7 +125,9 @@ def test_a_tokenizer_that_cannot_end_an_answer() -> None:
 
 
 @pytest.mark.parametrize("generator", [TABLE, Wrapped("llama")], ids=["protocol", "base class"])
-def test_all_that_is_asked_of_a_store_works_with_it(generator: Any, store: Callable[..., RAG]) -> None:
+def test_all_that_is_asked_of_a_store_works_with_it(
+    generator: Any, store: Callable[..., RAG], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with store(generator=generator, settings={"k": 2, "max_tokens": 4}) as rag:
         assert rag.generator is generator
         answer = rag.ask(QUESTION)
@@ -138,6 +140,8 @@ def test_all_that_is_asked_of_a_store_works_with_it(generator: Any, store: Calla
             assert math.isfinite(rag.ask(QUESTION, decoder=decoder).log_prob)
         together = rag.ask_many([QUESTION, "what does eel cost"])
         assert together[0].log_prob == pytest.approx(answer.log_prob, abs=1e-5)
+        assert rag.explain(answer).prefix_cache is None
+        monkeypatch.setitem(vars(generator), "prefix_cache", "one of its own")
         assert rag.explain(answer).prefix_cache is None
         with pytest.raises(ModelError, match=r"with a prefix cache; found (table|llama)"):
             rag.precompute()

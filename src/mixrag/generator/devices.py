@@ -1,4 +1,4 @@
-"""Where a language model lies, and in which dtype.
+"""The device and the dtype of a language model.
 
 CUDA GPUs, Apple's GPUs (MPS) and CPUs. On MPS there is no float64, so log-probabilities are moved to the CPU.
 int8, grouped attention and oneDNN's linear layers are for CPUs only.

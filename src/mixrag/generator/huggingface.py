@@ -41,7 +41,7 @@ class ModelGenerator(TokenizerMethods):
         return self.log_likelihoods(prompts, [answer] * len(prompts))
 
     def log_likelihoods(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
-        """(R, T): log p(y_t | prompt, y_<t) of R rows, each with its own answer; zero behind its end.
+        """(R, T): log p(y_t | prompt, y_<t) of R rows, each with its own answer; zero after its end.
 
         Without gradient, on the CPU, and within bounded memory whatever R is.
         """

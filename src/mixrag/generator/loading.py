@@ -130,8 +130,8 @@ def _of_name(
     adapter: Path | None,
     hub: Mapping[str, Any],
 ) -> CausalGenerator | Seq2SeqGenerator:
-    numbers = resolve_dtype("float32" if dtype is None else dtype, device)
-    if numbers == INT8 and (device_map is not None or torch.device(device).type != "cpu"):
+    found_dtype = resolve_dtype("float32" if dtype is None else dtype, device)
+    if found_dtype == INT8 and (device_map is not None or torch.device(device).type != "cpu"):
         raise SettingError("int8 on a processor", f"device {device_map or device}", "choose bfloat16 there")
     if device_map is not None and adapter is not None:
         remedy = "save the sum (merge_and_unload of peft) and give its folder"
@@ -143,7 +143,7 @@ def _of_name(
     try:
         found_tokenizer = loaded_tokenizer(tokenizer, str(source), hub)
         with quiet_libraries():
-            weights = _weights(name, str(source), numbers, device, device_map, adapter, hub)
+            weights = _weights(name, str(source), found_dtype, device, device_map, adapter, hub)
         if adapter is not None:
             name = f"{name} + {'reader' if adapter == packaged_reader() else adapter}"
         generator = assembled(name, weights, found_tokenizer, template)

@@ -13,7 +13,7 @@ _HUB_NAME = re.compile(r"(?P<name>[\w-][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))
 
 
 def unusable(name: str, wanted: str, error: Exception) -> ModelError:
-    """One line for whatever a model library raises."""
+    """One line for any error that a model library raises."""
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return ModelError(f"{wanted} at {name!r}", reason, "give a model folder, a GGUF file or a hub name")
 

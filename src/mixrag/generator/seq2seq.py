@@ -151,7 +151,7 @@ class Seq2SeqGenerator(ModelGenerator):
         return Encoded(torch.cat(states)[places], attended)
 
     def _read(self, prompts: Sequence[Prompt], longest: int) -> Tensor:
-        """(R, longest, D) encoder states, zero behind the longest of these prompts."""
+        """(R, longest, D) encoder states, zero after the longest of these prompts."""
         ids, attended = pad_right([prompt.tokens for prompt in prompts], self.device)
         states = self.model.get_encoder()(input_ids=ids, attention_mask=attended.long()).last_hidden_state
         return pad(states, (0, 0, 0, longest - states.shape[1]))

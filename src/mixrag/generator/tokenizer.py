@@ -18,7 +18,7 @@ def loaded_tokenizer(given: Any, source: str, hub: Mapping[str, Any]) -> Any:
 
     Raises:
         ModelError: an object that is no tokenizer of transformers, or a path with nothing.
-        Exception: whatever transformers raises.
+        Exception: any error of transformers.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerBase
 

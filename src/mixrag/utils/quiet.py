@@ -1,7 +1,7 @@
 """Model libraries without progress bars and advice while mixrag loads a model inside an application.
 
 What belongs in a log goes to ``logging.getLogger("mixrag.<package>")`` instead. Nothing is changed for good: no
-environment variable is set, and what the application had set is put back.
+environment variable is set, and what the application had set is restored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def quiet_libraries() -> Iterator[None]:
 
     A level that the application has chosen for their loggers stays, as do bars that it forces by
     ``HF_HUB_DISABLE_PROGRESS_BARS=0``. May be nested and entered by several threads: these switches are the
-    libraries' own and hold for the whole process, so they are set by the first to enter and put back by the last
+    libraries' own and hold for the whole process, so they are set by the first to enter and restored by the last
     to leave.
     """
     global _loading, _restore
