@@ -645,3 +645,30 @@ def test_a_reader_is_there_when_all_its_files_are(tmp_path: Path, monkeypatch: p
         assert packaged.packaged_reader() is None
         (folder / name).write_text("")
     assert packaged.packaged_reader() == folder.resolve()
+
+
+def test_what_was_loaded_goes_to_the_log(tiny_folder: Folder, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="mixrag")
+    load_generator(tiny_folder("gpt2"), device="cpu")
+    assert [(record.name, record.getMessage()) for record in caplog.records if record.name.startswith("mixrag")] == [
+        ("mixrag.generator", f"language model {tiny_folder('gpt2')} on cpu in torch.float32")
+    ]
+
+
+def test_a_hub_name_of_an_adapter_is_downloaded(
+    tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter, asked = save_adapter("llama", tmp_path / "adapter"), list[tuple[str, Any, Any]]()
+
+    def download(name: str, *, revision: str | None, token: str | None, allow_patterns: list[str]) -> str:
+        asked.append((name, revision, token))
+        return str(adapter)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    expected: Any = load_generator(tiny_folder("llama"), device="cpu", adapter=adapter)
+    for name in ("someone/reader", "someone/reader@v1.0"):
+        found: Any = load_generator(tiny_folder("llama"), device="cpu", adapter=name, token="secret")
+        assert torch.equal(log_likelihoods(found), log_likelihoods(expected))
+    assert asked == [("someone/reader", None, "secret"), ("someone/reader", "v1.0", "secret")]
+    monkeypatch.undo()
+    assert "someone/reader@v1" in misfit("llama", "someone/reader@v1", tiny_folder).expected  # type: ignore[arg-type]

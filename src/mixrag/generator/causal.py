@@ -94,7 +94,7 @@ class CausalGenerator(ModelGenerator):
         if self.prefix_cache is None or not all(prompt.question for prompt in prompts):
             return super().log_likelihoods(prompts, answers)
         with torch.inference_mode():
-            return in_batches(self._log_probs_behind_passages, prompts, answers)
+            return in_batches(self._log_probs_after_prefixes, prompts, answers)
 
     def token_log_probs(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
         """See ``ModelGenerator.token_log_probs``."""
@@ -128,16 +128,16 @@ class CausalGenerator(ModelGenerator):
         width = max(len(prompt.question) for prompt in prompts)
         known = [max(0, len(_prefix(prompt)) + len(prompt.question) - width) for prompt in prompts]
         rest = [prompt.tokens[length:] for prompt, length in zip(prompts, known, strict=True)]
-        return *self._passages(prompts, known, width), rest
+        return *self._cached_prefixes(prompts, known, width), rest
 
-    def _log_probs_behind_passages(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
+    def _log_probs_after_prefixes(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
         """As ``token_log_probs``, without gradient: question and answer are read after cached states of passages.
 
         Shorter rows are padded on the right, which no earlier token attends to.
         """
         rows = [[*prompt.question, *answer[:-1]] for prompt, answer in zip(prompts, answers, strict=True)]
         width, least = max(map(len, rows)), min(len(prompt.question) for prompt in prompts)
-        cache, attended = self._passages(prompts, [len(_prefix(prompt)) for prompt in prompts], width)
+        cache, attended = self._cached_prefixes(prompts, [len(_prefix(prompt)) for prompt in prompts], width)
         ids, own = pad_right(rows, self.device)
         attended = torch.cat([attended, own], -1)
         output = _forward(self.model, ids, attended, cache=cache, keep=width - least + 1)
@@ -151,7 +151,7 @@ class CausalGenerator(ModelGenerator):
         self.prefix_cache.disk = DiskPrefixCache(folder, _fingerprint(self.model), example)
         return self.prefix_cache.disk
 
-    def _passages(self, prompts: Sequence[Prompt], lengths: Sequence[int], more: int) -> tuple[Any, Tensor]:
+    def _cached_prefixes(self, prompts: Sequence[Prompt], lengths: Sequence[int], more: int) -> tuple[Any, Tensor]:
         """A cache of the first ``lengths`` tokens of header and passages of R rows, with its mask (R, P).
 
         There is space for ``more`` tokens, which will be read next.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -13,6 +14,8 @@ import torch
 from mixrag.errors import ModelError
 from mixrag.generator.names import unusable
 from mixrag.utils.quiet import quiet_libraries
+
+logger = logging.getLogger("mixrag.generator")
 
 
 def cache_folder() -> Path:
@@ -46,6 +49,7 @@ def converted_gguf(file: Path) -> Path:
 def _convert_into(file: Path, target: Path) -> None:
     scratch = Path(tempfile.mkdtemp(prefix="converting-", dir=target.parent))
     try:
+        logger.info("converting %s into %s, once", file, target)
         with quiet_libraries():
             _convert_gguf(file, scratch)
         # Another process may have been faster; its folder has the same content.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from mixrag.generator.causal import CausalGenerator
 from mixrag.generator.protocol import Prompt
 from mixrag.generator.seq2seq import Seq2SeqGenerator
 
+logger = logging.getLogger("mixrag.generator")
 TOLERANCE, HALF_TOLERANCE = 1e-3, 0.1
 """Twice the total variation by which two ways to compute one distribution may differ: float32, half precision."""
 
@@ -23,7 +25,10 @@ def with_prefix_cache(generator: CausalGenerator, budget: int) -> CausalGenerato
     """
     from mixrag.generator.kv_cache import uncacheable
 
-    if not budget or uncacheable(generator.model.config) is not None:
+    if not budget:
+        return replace(generator, prefix_cache_bytes=None)
+    if (reason := uncacheable(generator.model.config)) is not None:
+        logger.info("no prefix cache for %s: %s", generator.name, reason)
         return replace(generator, prefix_cache_bytes=None)
     whole, found = (replace(generator, prefix_cache_bytes=each) for each in (None, budget * 2**20))
     trial = [Prompt((), (1, 2, 3, 4, 5, 6, 7), (8, 9)), Prompt((), (1, 2), (8, 9))]
