@@ -9,33 +9,43 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mixrag.answers.answer import Answer
+    from mixrag.answers.fields import AnswerPassage
     from mixrag.config.model_config import ModelConfig
     from mixrag.config.prompt_template import PromptTemplate
     from mixrag.config.settings import Settings
-    from mixrag.corpus import Passage, Store
+    from mixrag.corpus import Document, Parser, Passage, Splitter, Store
     from mixrag.errors import MixragError
     from mixrag.generator import Generator, load_generator
     from mixrag.inference.mixture import Mixture
+    from mixrag.inference.protocol import Decoder
     from mixrag.rag import RAG
     from mixrag.retrieval.encoders import Encoder, load_encoder
 
 __version__ = "0.1.0"
 
+logging.getLogger("mixrag").addHandler(logging.NullHandler())  # an application decides what it shows
+
 _HOME = {
     "Answer": "answers.answer",
+    "Document": "corpus",
+    "AnswerPassage": "answers.fields",
+    "Decoder": "inference.protocol",
     "Encoder": "retrieval.encoders",
     "Generator": "generator",
     "MixragError": "errors",
     "Mixture": "inference.mixture",
     "ModelConfig": "config.model_config",
+    "Parser": "corpus",
     "Passage": "corpus",
     "PromptTemplate": "config.prompt_template",
     "RAG": "rag",
     "Settings": "config.settings",
+    "Splitter": "corpus",
     "Store": "corpus",
     "load_encoder": "retrieval.encoders",
     "load_generator": "generator",
@@ -44,14 +54,19 @@ _HOME = {
 __all__ = [
     "RAG",
     "Answer",
+    "AnswerPassage",
+    "Decoder",
+    "Document",
     "Encoder",
     "Generator",
     "MixragError",
     "Mixture",
     "ModelConfig",
+    "Parser",
     "Passage",
     "PromptTemplate",
     "Settings",
+    "Splitter",
     "Store",
     "load_encoder",
     "load_generator",

@@ -421,7 +421,9 @@ def log_likelihoods(generator: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", CAUSAL + SEQ2SEQ)
-def test_a_merged_adapter_gives_the_distribution_of_peft_s_model(kind: str, tiny_folder: Folder, tmp_path: Path) -> None:
+def test_a_merged_adapter_gives_the_distribution_of_peft_s_model(
+    kind: str, tiny_folder: Folder, tmp_path: Path
+) -> None:
     adapter = save_adapter(kind, tmp_path / "adapter")
     plain: Any = load_generator(tiny_folder(kind), device="cpu")
     found: Any = load_generator(tiny_folder(kind), device="cpu", adapter=adapter)
@@ -605,7 +607,8 @@ def reader(tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     folder = save_adapter("llama", tmp_path / "reader")
     write_bundle(Bundle(folder, adapter=".", prompt={"header": "READ:\n"}))
-    monkeypatch.setattr(loading, "packaged_generator", lambda: tiny_folder("llama"))
+    for name in ("default_generator", "packaged_generator"):
+        monkeypatch.setattr(loading, name, lambda: tiny_folder("llama"))
     monkeypatch.setattr(loading, "packaged_reader", lambda: folder)
     return folder
 
@@ -650,9 +653,9 @@ def test_a_reader_is_there_when_all_its_files_are(tmp_path: Path, monkeypatch: p
 def test_what_was_loaded_goes_to_the_log(tiny_folder: Folder, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="mixrag")
     load_generator(tiny_folder("gpt2"), device="cpu")
-    assert [(record.name, record.getMessage()) for record in caplog.records if record.name.startswith("mixrag")] == [
-        ("mixrag.generator", f"language model {tiny_folder('gpt2')} on cpu in torch.float32")
-    ]
+    assert [
+        (record.name, record.getMessage()) for record in caplog.records if record.name.startswith("mixrag")
+    ] == [("mixrag.generator", f"language model {tiny_folder('gpt2')} on cpu in torch.float32")]
 
 
 def test_a_hub_name_of_an_adapter_is_downloaded(

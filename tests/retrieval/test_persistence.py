@@ -170,7 +170,7 @@ def test_an_open_index_outlives_the_loss_of_its_manifest(tmp_path: Path) -> None
     assert before & after == {"index.json", "lock"}
 
 
-@pytest.mark.parametrize("step", ["_write_lines", "_save", "write_whole", "_forget_others"])
+@pytest.mark.parametrize("step", ["_write_lines", "_save", "write_atomically", "_forget_others"])
 def test_an_update_cut_off_anywhere_leaves_a_whole_index(tmp_path: Path, monkeypatch, step: str) -> None:
     there, more = source(), source(3500)
     open_persistent(tmp_path, there.corpus("one"))

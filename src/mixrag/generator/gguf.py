@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import torch
 
 from mixrag.errors import ModelError
 from mixrag.generator.names import unusable
+from mixrag.utils.atomic import replace_atomically
 from mixrag.utils.quiet import quiet_libraries
 
 logger = logging.getLogger("mixrag.generator")
@@ -37,26 +36,15 @@ def converted_gguf(file: Path) -> Path:
     try:
         target = cache_folder() / f"gguf-{_digest(file)[:24]}"
         if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _convert_into(file, target)
+            logger.info("converting %s into %s, once", file, target)
+            # Another process may do the same; its folder has the same content.
+            with quiet_libraries():
+                replace_atomically(target, lambda folder: _convert_gguf(file, folder), shared=True)
     except OSError as error:
         raise ModelError("a cache folder to convert the GGUF into", str(error), "set MIXRAG_CACHE") from error
     except Exception as error:
         raise unusable(str(file), "a GGUF language model", error) from error
     return target
-
-
-def _convert_into(file: Path, target: Path) -> None:
-    scratch = Path(tempfile.mkdtemp(prefix="converting-", dir=target.parent))
-    try:
-        logger.info("converting %s into %s, once", file, target)
-        with quiet_libraries():
-            _convert_gguf(file, scratch)
-        # Another process may have been faster; its folder has the same content.
-        if not target.exists():
-            scratch.rename(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _convert_gguf(file: Path, folder: Path) -> None:

@@ -10,7 +10,14 @@ from typing import Any
 import torch
 
 from mixrag.config.bundle import NO_ADAPTER, read_bundle
-from mixrag.config.default_models import GENERATOR, packaged_generator, packaged_reader
+from mixrag.config.default_models import (
+    GENERATOR,
+    HUB_GENERATOR,
+    default_generator,
+    packaged_generator,
+    packaged_reader,
+    unavailable,
+)
 from mixrag.config.model_config import PREFIX_CACHE_MIB
 from mixrag.config.prompt_template import PromptTemplate
 from mixrag.errors import MixragError, ModelError, SettingError
@@ -55,8 +62,8 @@ def load_generator(
 
     Args:
         model: folder with a Hugging Face model, a GGUF file, or a hub name; a causal or seq2seq model object of
-            transformers, or peft's model around one; or an object with the members of ``Generator``. None is the
-            packaged SmolLM2-135M-Instruct. A GGUF file is converted once, into the cache folder
+            transformers, or peft's model around one; or an object with the members of ``Generator``. None is
+            SmolLM2-135M-Instruct, packaged or from the hub. A GGUF file is converted once, into the cache folder
             (``MIXRAG_CACHE``).
         tokenizer: a tokenizer object of transformers, its folder or hub name; None is the model's own. That of a
             model object is found by the name that its configuration has.
@@ -137,7 +144,12 @@ def _of_name(
         remedy = "save the sum (merge_and_unload of peft) and give its folder"
         raise SettingError("an adapter for a model on one device", f"device_map {device_map}", remedy)
     name = GENERATOR if model is None else str(model)
-    source = packaged_generator() if model is None else path_or_hub_name(model)
+    default = default_generator() if adapter is None or model is not None else packaged_generator()
+    source = default if model is None else path_or_hub_name(model)
+    from_hub = source == default == HUB_GENERATOR
+    if from_hub:
+        name = HUB_GENERATOR
+        logger.info("%s comes from the hub: its package, which the trained reader needs, is not installed", name)
     if isinstance(source, Path) and source.is_file():
         source = converted_gguf(source)
     try:
@@ -151,6 +163,8 @@ def _of_name(
     except MixragError:
         raise
     except Exception as error:
+        if from_hub:
+            raise unavailable(name, error) from error
         raise unusable(name, "a causal or seq2seq language model", error) from error
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,11 @@ from pathlib import Path
 import torch
 
 from mixrag.corpus import Store
-from mixrag.corpus.store.database import Rows
 from mixrag.errors import ModelError, OutputError
 from mixrag.generator import CausalGenerator, Generator
 from mixrag.generator.prefix_cache import DiskPrefixCache
+from mixrag.utils.arrays import Rows
+from mixrag.utils.progress import Progress, ProgressEvent, guarded
 
 FOLDER = "warm"
 """In the store's directory; its name is part of the storage format."""
@@ -72,7 +73,7 @@ def attach(generator: Generator, directory: Path) -> None:
 
 
 def precompute(
-    store: Store, generator: Generator, max_bytes: int, progress: Callable[[int, int], None]
+    store: Store, generator: Generator, max_bytes: int, progress: Progress | None = None
 ) -> Precomputed:
     """Read the passages of a store, one in a prompt, until all are on disk or ``max_bytes`` are used.
 
@@ -82,7 +83,7 @@ def precompute(
         store: its passages, in the order in which they were indexed.
         generator: a causal model with a prefix cache.
         max_bytes: of all files of this model together.
-        progress: called with passages done and all.
+        progress: called with stage "reading passages".
 
     Raises:
         ModelError: the generator has no prefix cache, or its weights are offloaded.
@@ -93,7 +94,7 @@ def precompute(
     folder = folder_of(store.directory, generator)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return _written(store, generator, generator.use_disk_cache(folder), max_bytes, progress)
+        return _written(store, generator, generator.use_disk_cache(folder), max_bytes, guarded(progress))
     except OSError as error:
         found, remedy = f"{folder}: {error.strerror or error}", "correct it and run again: finished files stay"
         raise OutputError("precomputed files that can be written", found, remedy) from error
@@ -104,7 +105,7 @@ def _written(
     generator: CausalGenerator,
     disk: DiskPrefixCache,
     max_bytes: int,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> Precomputed:
     rows = store.rows_where({})
     wanted = {disk.path(prefix).name for some in _prefixes(store, generator, rows) for prefix in some}
@@ -124,7 +125,7 @@ def _written(
             disk.write(prefix, content)
             size, read = size + len(content), read + 1
         present, done = present + sum(bool(p) and disk.contains(p) for p in prefixes), done + len(prefixes)
-        progress(done, len(rows))
+        progress(ProgressEvent("reading passages", done, len(rows)))
     return Precomputed(present, len(rows), read, size)
 
 

@@ -21,6 +21,7 @@ from mixrag.generator.huggingface import ModelGenerator, next_log_probs
 from mixrag.generator.kernels.shared_cross_attention import distinct_prompts, uses_shared_cross_attention
 from mixrag.generator.prompt_tokenizer import UNLIMITED_CONTEXT
 from mixrag.generator.protocol import Prompt
+from mixrag.generator.turns import turn
 
 ENCODED_AT_ONCE = 512
 """Tokens that the encoder reads in one batch on a CPU."""
@@ -153,7 +154,8 @@ class Seq2SeqGenerator(ModelGenerator):
     def _read(self, prompts: Sequence[Prompt], longest: int) -> Tensor:
         """(R, longest, D) encoder states, zero after the longest of these prompts."""
         ids, attended = pad_right([prompt.tokens for prompt in prompts], self.device)
-        states = self.model.get_encoder()(input_ids=ids, attention_mask=attended.long()).last_hidden_state
+        with turn(self.model):
+            states = self.model.get_encoder()(input_ids=ids, attention_mask=attended.long()).last_hidden_state
         return pad(states, (0, 0, 0, longest - states.shape[1]))
 
 
@@ -162,11 +164,12 @@ def _decode(model: Any, ids: Tensor, encoded: Encoded, cache: Any) -> tuple[Tens
 
     # transformers uses a mask of four dimensions unchanged, also for more rows than there are prompts.
     attended = encoded.attended[:, None, None] if uses_shared_cross_attention(model) else encoded.attended.long()
-    output = model(
-        encoder_outputs=BaseModelOutput(last_hidden_state=encoded.states),
-        attention_mask=attended,
-        decoder_input_ids=ids,
-        past_key_values=cache,
-        use_cache=cache is not None,
-    )
+    with turn(model):
+        output = model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=encoded.states),
+            attention_mask=attended,
+            decoder_input_ids=ids,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
     return output.logits.float(), output.past_key_values

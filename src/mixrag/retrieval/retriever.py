@@ -76,14 +76,16 @@ class StoreRetriever:
     encoder: Encoder
     index: Index
 
-    def retrieve(self, question: str, settings: Settings) -> Retrieval:
-        """See ``Retriever.retrieve``.
+    def retrieve(
+        self, question: str, settings: Settings, vector: npt.NDArray[np.float32] | None = None
+    ) -> Retrieval:
+        """See ``Retriever.retrieve``; ``vector`` (D,) is the question's, where it has been encoded already.
 
         Raises:
             StoreEmptyError: no passage, or none that the filter lets through.
             SettingError: the full normaliser, k = "all" or adaptive k asked of an approximate index.
         """
-        query = self._query(question, settings)
+        query = self._query(question, settings, vector)
         ranked = _ranked(query, settings.lexical, settings.lexical_temperature)
         if settings.max_outside is not None:
             share = math.exp(-np.logaddexp(0.0, _log_null(ranked, settings)))  # that null leaves to all passages
@@ -91,7 +93,7 @@ class StoreRetriever:
             ranked = ranked.first(fewest_kept(ranked.log_mass, allowed))
         return _retrieval(self.store, query, ranked, settings)
 
-    def _query(self, question: str, settings: Settings) -> _Query:
+    def _query(self, question: str, settings: Settings, vector: npt.NDArray[np.float32] | None) -> _Query:
         allowed = self.store.rows_where(settings.where) if settings.where else None
         count = len(self.index) if allowed is None else len(allowed)
         if count == 0:
@@ -100,7 +102,7 @@ class StoreRetriever:
                 "loosen the filter" if settings.where else "index documents first: mixrag index PATH --store DIR"
             )
             raise StoreEmptyError("passages in the store", found, remedy)
-        vector = self.encoder.encode_questions([question])[0]
+        vector = self.encoder.encode_questions([question])[0] if vector is None else vector
         temperature = settings.temperature or self.encoder.temperature
         log_full = self.index.log_normaliser(vector, temperature, allowed)
         exact = settings.normaliser == "full" or settings.k == "all" or settings.max_outside is not None

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 from torch import Tensor
 
-from mixrag.config.default_models import ENCODER, packaged_encoder
+from mixrag.config.default_models import ENCODER, HUB_ENCODER, default_encoder, unavailable
 from mixrag.corpus.store.vectors import HALF
 from mixrag.errors import MixragError, ModelError, SettingError
 from mixrag.retrieval.encoders.batch import rounded, unsupported, vectors_of
@@ -126,7 +126,7 @@ def load_encoder(
     """Load an encoder.
 
     Args:
-        name: sentence-transformers folder or hub name; None is the packaged all-MiniLM-L6-v2.
+        name: sentence-transformers folder or hub name; None is all-MiniLM-L6-v2, packaged or from the hub.
         question: a second model for the questions (DPR); None uses the first for both sides.
         titles: embed titles with the passages; None: for a pair of models only. A question encoder that was
             trained by itself, from a shared encoder, needs False: its passages are the shared encoder's.
@@ -175,14 +175,15 @@ def _load(name: str | Path | None, device: str | None) -> Any:
     from sentence_transformers import SentenceTransformer
 
     wanted = "a sentence-transformers folder or hub name"
+    default = default_encoder()
     shown = ENCODER if name is None else str(name)
     try:
-        source = packaged_encoder() if name is None else Path(name).expanduser()
+        source = Path(default if name is None else name).expanduser()
         local = source.exists()
         if not local and shown.startswith((".", "/", "~")):
             raise ModelError(wanted, f"no such path: {shown}", "check the path")
         model = SentenceTransformer(
-            str(source) if local else shown,
+            str(source) if local or name is None else shown,
             device=device,
             local_files_only=local,
             trust_remote_code=False,
@@ -192,6 +193,8 @@ def _load(name: str | Path | None, device: str | None) -> Any:
     except MixragError:
         raise
     except Exception as error:
+        if default == HUB_ENCODER and name in (None, HUB_ENCODER):
+            raise unavailable(HUB_ENCODER, error) from error
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(f"{wanted} at {shown[:100]!r}", reason, "choose another encoder or --device") from error
     return model
