@@ -38,6 +38,7 @@ from mixrag.corpus import (
 )
 from mixrag.errors import EncoderMismatchError, QuestionError, SourceError
 from mixrag.generator import Generator, load_generator
+from mixrag.generator.devices import one_dtype
 from mixrag.generator.precompute import FOLDER as PRECOMPUTED
 from mixrag.generator.precompute import Precomputed, attach, files_and_bytes, precompute
 from mixrag.inference.decoders import decode_all, decoder_for
@@ -132,6 +133,16 @@ class Pipeline:
         *,
         create: bool = False,
         model: str | Path | None = None,
+        generator: Any = None,
+        encoder: Any = None,
+        question_encoder: Any = None,
+        tokenizer: Any = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        device: Any = None,
+        device_map: Any = None,
+        dtype: Any = None,
+        torch_dtype: Any = None,
         models: ModelConfig | None = None,
         index: IndexKind = "auto",
         settings: Settings | Mapping[str, Any] | None = None,
@@ -146,7 +157,19 @@ class Pipeline:
             create: make one where there is none.
             model: folder of a trained RAG (``mixrag train``); without one, the trained reader that ships with
                 mixrag serves the packaged language model.
-            models: models that take the place of those in ``model``.
+            generator: language model: a name, a path, a model object of transformers, or an object with the
+                members of ``Generator``; see ``load_generator``. A model object is not changed.
+            encoder: encoder of passages and questions: a name, a path, or an object; see ``load_encoder``.
+            question_encoder: encoder of the questions, where they have their own.
+            tokenizer: of the language model: an object, a path or a name; default: the model's own.
+            revision: branch, tag or commit of models on the hub.
+            token: access token of the hub.
+            device: of all models; default: cuda, mps or cpu, the first that there is.
+            device_map: devices of the language model's parts, as ``from_pretrained`` takes it.
+            dtype: of the language model: a name or a ``torch.dtype``; default "auto".
+            torch_dtype: older name of ``dtype`` in transformers.
+            models: the same as one object; what is given beside it takes precedence. Models given either way take
+                the place of those in ``model``.
             index: how to search.
             settings: the defaults of every question. A mapping changes only what it names of the defaults of
                 ``model``; of ``Settings`` all counts, but a temperature of None is that of ``model``.
@@ -163,7 +186,19 @@ class Pipeline:
             PluginError: a parser or splitter that lacks a method.
         """
         StoreConfig(store=directory, model=model, index=index, confidence=confidence)  # refuses other types
-        given = models or ModelConfig()
+        named: dict[str, Any] = {
+            "generator": generator,
+            "encoder": encoder,
+            "question_encoder": question_encoder,
+            "tokenizer": tokenizer,
+            "revision": revision,
+            "token": token,
+            "device": device,
+            "device_map": device_map,
+            "dtype": one_dtype(dtype, torch_dtype),
+        }
+        present = {name: value for name, value in named.items() if value is not None}
+        given = replace(models or ModelConfig(), **present)
         trained = bundle_for(given, model)
         chosen, default = completed(given, trained), defaults(given, trained, settings)
         calibration = calibration_for(given, trained, confidence)
@@ -233,9 +268,13 @@ class Pipeline:
             models = self.models
             generator = load_generator(
                 models.generator,
+                tokenizer=models.tokenizer,
                 template=models.prompt,
                 dtype=models.dtype,
                 device=models.device,
+                device_map=models.device_map,
+                revision=models.revision,
+                token=models.token,
                 adapter=models.adapter,
                 prefix_cache=models.prefix_cache,
             )
