@@ -37,8 +37,10 @@ from mixrag.generator.precompute import FOLDER as PRECOMPUTED
 from mixrag.generator.precompute import Precomputed, attach, files_and_bytes, precompute
 from mixrag.inference.batch import greedy_in_batches
 from mixrag.inference.mixture import Mixture, condition
-from mixrag.retrieval.encoders import Encoder, load_encoder
-from mixrag.retrieval.retriever import IndexKind, Retrieval, Retriever, StoreRetriever, describe_index, open_index
+from mixrag.retrieval.encoders import CompleteEncoder, load_encoder
+from mixrag.retrieval.index import IndexChoice, check_index_choice, describe_index, open_index
+from mixrag.retrieval.retriever import Retrieval, Retriever, StoreRetriever, checked_retrieval
+from mixrag.utils.plugins import check_plugin
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +79,10 @@ class Pipeline:
         self,
         store: Store,
         *,
-        encoder: Encoder | None = None,
+        encoder: CompleteEncoder | None = None,
         generator: Generator | None = None,
         models: ModelConfig | None = None,
-        index: IndexKind = "auto",
+        index: IndexChoice = "auto",
         settings: Settings | None = None,
         model: Path | None = None,
         retriever: Retriever | None = None,
@@ -90,12 +92,12 @@ class Pipeline:
         self.models = models or ModelConfig()
         self.settings = settings or Settings()
         self.model = model
-        self.index_kind = index
+        self.index_kind = check_index_choice(index)
         self.calibration = calibration
         self._known: tuple[ModelConfig, str] | None = None
         self._encoder = encoder
         self._generator = generator
-        self._given_retriever = retriever
+        self._given_retriever = None if retriever is None else check_plugin(retriever, Retriever, "retriever")
         self._retriever: tuple[int, StoreRetriever] | None = None
 
     @classmethod
@@ -106,7 +108,8 @@ class Pipeline:
         create: bool = False,
         model: str | Path | None = None,
         models: ModelConfig | None = None,
-        index: IndexKind = "auto",
+        index: IndexChoice = "auto",
+        retriever: Retriever | None = None,
         settings: Settings | Mapping[str, Any] | None = None,
         confidence: str | Path | None = None,
     ) -> Self:
@@ -118,7 +121,8 @@ class Pipeline:
             model: folder of a trained RAG (``mixrag train``); without one, the trained reader that ships with
                 mixrag serves the packaged language model.
             models: models that take the place of those in ``model``.
-            index: how to search.
+            index: how to search: "auto", "exact", "faiss", or a function (rows, vectors) -> Index.
+            retriever: an object that takes the place of encoder and index, for instance a remote search engine.
             settings: the defaults of every question. A mapping changes only what it names of the defaults of
                 ``model``; of ``Settings`` all counts, but a temperature of None is that of ``model``.
             confidence: file of a calibration (``mixrag eval`` writes it), "none" for none; default: that of
@@ -129,6 +133,7 @@ class Pipeline:
             StoreError: it cannot be used (version, corruption).
             ModelError: ``model`` is no folder of a trained RAG, or ``confidence`` no calibration.
             SettingError: a setting outside its range.
+            PluginError: an index or retriever that lacks what is needed.
         """
         given = models or ModelConfig()
         trained = bundle_for(given, model)
@@ -136,7 +141,15 @@ class Pipeline:
         calibration = calibration_for(given, trained, confidence)
         store = Store.open(Path(directory), create=create)
         folder = None if model is None else Path(model)
-        return cls(store, models=chosen, index=index, settings=default, model=folder, calibration=calibration)
+        return cls(
+            store,
+            models=chosen,
+            index=index,
+            settings=default,
+            model=folder,
+            retriever=retriever,
+            calibration=calibration,
+        )
 
     def close(self) -> None:
         """Close the store."""
@@ -153,7 +166,7 @@ class Pipeline:
         self.close()
 
     @property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> CompleteEncoder:
         """The encoder, loaded at first use."""
         if self._encoder is None:
             models, stored = self.models, self.store.encoder
@@ -364,7 +377,8 @@ class Pipeline:
         if settings.k == 0:
             nothing = torch.empty(0, dtype=torch.float64)
             return Retrieval((), nothing, nothing, log_null=0.0, outside=None, temperature=1.0)
-        return self.retriever.retrieve(question, settings)
+        found = self.retriever.retrieve(question, settings)
+        return found if self._given_retriever is None else checked_retrieval(found, self._given_retriever)
 
     def _condition(self, question: str, retrieval: Retrieval, settings: Settings) -> Mixture:
         return condition(

@@ -15,7 +15,6 @@ from mixrag.errors import PairsError, SettingError
 from mixrag.evaluation.bootstrap import Interval, paired_difference
 from mixrag.evaluation.calibration import (
     METHODS,
-    Floats,
     Measured,
     Outcome,
     accuracy_at,
@@ -30,7 +29,8 @@ from mixrag.evaluation.scoring import Record
 from mixrag.evaluation.summary import Summary, summarise
 from mixrag.evaluation.systems import GAINS, Gain
 from mixrag.pairs.pairs import Pair
-from mixrag.probability import fewest_kept
+from mixrag.probability import smallest_k
+from mixrag.utils.arrays import Floats
 
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 SMALL_MASSES = (0.1, 0.01, 0.001)
@@ -178,7 +178,7 @@ def adaptive_k(rag: Pipeline, pairs: Sequence[Pair]) -> dict[float, list[int]]:
         except SettingError:  # an approximate index knows no mass outside
             return {}
         for mass, found in ks.items():
-            found.append(fewest_kept(log_prior, mass))
+            found.append(smallest_k(log_prior, mass))
     return ks
 
 

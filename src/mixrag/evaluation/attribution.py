@@ -24,8 +24,8 @@ from torch import Tensor
 from mixrag.answers.answer import Answer, holders
 from mixrag.errors import SettingError
 from mixrag.inference.mixture import Mixture, condition
+from mixrag.utils.arrays import Floats
 
-Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 MASKS = 64
 """Ablations of ContextCite, unless said otherwise; as in its authors' code."""

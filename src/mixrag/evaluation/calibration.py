@@ -26,8 +26,8 @@ from mixrag.answers.confidence import (
 )
 from mixrag.config.settings import Settings
 from mixrag.errors import PairsError
+from mixrag.utils.arrays import Floats
 
-Floats = npt.NDArray[np.float64]
 BINS = 10
 """Bins of equal width, as in Guo et al."""
 ENOUGH = 40

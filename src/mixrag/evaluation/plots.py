@@ -18,8 +18,9 @@ from matplotlib.ticker import MaxNLocator
 
 from mixrag.evaluation.analysis import Evaluation, Trust
 from mixrag.evaluation.bootstrap import bootstrap
-from mixrag.evaluation.calibration import Floats, reliability, risk_coverage
+from mixrag.evaluation.calibration import reliability, risk_coverage
 from mixrag.evaluation.scoring import Record
+from mixrag.utils.arrays import Floats
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK = (
     *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"),

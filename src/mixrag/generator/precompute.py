@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 
 from mixrag.corpus import Store
-from mixrag.corpus.store.database import Rows
 from mixrag.errors import ModelError, OutputError
 from mixrag.generator import CausalGenerator, Generator
 from mixrag.generator.prefix_cache import DiskPrefixCache
+from mixrag.utils.arrays import Rows
 
 FOLDER = "warm"
 """In the store's directory."""

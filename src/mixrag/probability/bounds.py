@@ -56,18 +56,6 @@ def log_truncation_bracket(
     return log_kept, log_sum(torch.stack([log_kept, log_missed]), 0).clamp(max=0.0)
 
 
-def fewest_kept(log_mass: Tensor, max_dropped: float) -> int:
-    """The smallest n for which all but the first n of the passages (K,), best first, have mass <= ``max_dropped``.
-
-    ``log_mass`` is their log prior over the whole corpus, which has mass one; K where even all K leave out more.
-    """
-    dropped = 1.0 - log_mass.double().exp().cumsum(-1)
-    # A cumulative sum of K terms that should be one misses it by rounding.
-    rounding = 4 * len(log_mass) * torch.finfo(torch.float64).eps
-    enough = (dropped <= max_dropped + rounding).nonzero()
-    return int(enough[0]) + 1 if len(enough) else len(log_mass)
-
-
 def is_certainly_best(
     log_kept_best: Tensor, log_kept_other: Tensor, dropped_prior: Tensor | float, switch: float, length: int
 ) -> Tensor:

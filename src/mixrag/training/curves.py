@@ -20,13 +20,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from mixrag.errors import TrainingError
 from mixrag.evaluation.plots import BLACK, BLUE, GREEN, ORANGE, VERMILION
+from mixrag.utils.arrays import Floats
 from mixrag.utils.files import write_whole
 
-Values = NDArray[np.float64]
 Metrics = Sequence[Mapping[str, Any]]
 REACH = 0.04
 """The smoothed line averages over this share of all points on each side of a step."""
@@ -179,7 +178,7 @@ def _draw_scale(axes: Axes, scale: Scale, metrics: Metrics) -> list[Line2D]:
     return drawn
 
 
-def _draw_line(axes: Axes, line: Line, steps: Values, values: Values) -> Line2D:
+def _draw_line(axes: Axes, line: Line, steps: Floats, values: Floats) -> Line2D:
     if line.smooth and len(values) >= SMOOTHED_FROM:
         axes.plot(steps, values, color=line.colour, lw=0.8, alpha=0.3)
         values = _smoothed(values)
@@ -190,7 +189,7 @@ def _draw_line(axes: Axes, line: Line, steps: Values, values: Values) -> Line2D:
     )[0]
 
 
-def _series(metrics: Metrics, line: Line) -> tuple[Values, Values]:
+def _series(metrics: Metrics, line: Line) -> tuple[Floats, Floats]:
     """Steps and values; what is no finite number is NaN."""
     found = [
         (entry["step"], entry[line.name]) for entry in metrics if entry["kind"] == line.kind and line.name in entry
@@ -208,7 +207,7 @@ def _alarms(metrics: Metrics) -> list[int]:
     return sorted({entry["step"] for entry in metrics if entry["kind"] == "alarm"})
 
 
-def _smoothed(values: Values) -> Values:
+def _smoothed(values: Floats) -> Floats:
     """The mean of the neighbours on both sides, fewer of them towards the ends; gaps stay gaps."""
     box = np.ones(2 * max(1, round(REACH * len(values))) + 1)
     known = np.isfinite(values)
