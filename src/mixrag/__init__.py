@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mixrag.inference.mixture import Mixture
     from mixrag.rag import RAG
     from mixrag.retrieval.encoders import Encoder, load_encoder
+    from mixrag.retrieval.index import Hits, Index
+    from mixrag.retrieval.retriever import Retrieval, Retriever
 
 __version__ = "0.1.0"
 
@@ -29,12 +31,16 @@ _HOME = {
     "Answer": "answers.answer",
     "Encoder": "retrieval.encoders",
     "Generator": "generator",
+    "Hits": "retrieval.index",
+    "Index": "retrieval.index",
     "MixragError": "errors",
     "Mixture": "inference.mixture",
     "ModelConfig": "config.model_config",
     "Passage": "corpus",
     "PromptTemplate": "config.prompt_template",
     "RAG": "rag",
+    "Retrieval": "retrieval.retriever",
+    "Retriever": "retrieval.retriever",
     "Settings": "config.settings",
     "Store": "corpus",
     "load_encoder": "retrieval.encoders",
@@ -46,11 +52,15 @@ __all__ = [
     "Answer",
     "Encoder",
     "Generator",
+    "Hits",
+    "Index",
     "MixragError",
     "Mixture",
     "ModelConfig",
     "Passage",
     "PromptTemplate",
+    "Retrieval",
+    "Retriever",
     "Settings",
     "Store",
     "load_encoder",

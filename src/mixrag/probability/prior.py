@@ -4,8 +4,8 @@ For a question x and the passages z_1..z_M that a search may return, with inner 
 
     s_j = d(z_j)·q(x) / T                    logits of the dense retriever (Lewis et al. 2020, section 2.2)
     Z   = Σ_j e^{s_j}                        over all M passages, or over the C candidates where that is unknown
-    λ_j = softmax_j(BM25_j / T')             lexical distribution, over the passages that share a word with x
-    m_j = (1-λ) e^{s_j} / Z + λ λ_j          mass of a passage: all passages together have one
+    w_j = softmax_j(BM25_j / T')             lexical distribution, over the passages that share a word with x
+    m_j = (1-λ) e^{s_j} / Z + λ w_j          mass of a passage: all passages together have one
     n   = e^b / Z                            mass of the null component, no passage (REALM: Guu et al. 2020, 3.4)
     π_j = m_j / (Σ_{i≤K} m_i + n)            prior under the "top-k" normaliser (Lewis et al. 2020)
     π_j = m_j / (1 + n)                      prior under the "full" normaliser
@@ -42,7 +42,7 @@ def log_masses(
         temperature: T > 0.
         log_z: log Z over all M passages, where it is known; None: over the candidates.
         allowed: (*B, C), True at the candidates that a filter lets through; None: all. The others have no mass.
-        log_lexical: (*B, C) log λ_j; None where no passage shares a word with the question: dense alone.
+        log_lexical: (*B, C) log w_j; None where no passage shares a word with the question: dense alone.
         lexical: λ in [0, 1].
 
     Example:
@@ -67,7 +67,7 @@ def log_null_mass(score: Tensor | float | None, log_z: Tensor) -> Tensor | None:
 
 
 def log_lexical_distribution(scores: Tensor, places: Tensor, candidates: int, temperature: float) -> Tensor:
-    """(C,) log λ_j: the softmax of BM25 / T' over all N matches, at the candidates; -inf at those without a match.
+    """(C,) log w_j: the softmax of BM25 / T' over all N matches, at the candidates; -inf at those without a match.
 
     Args:
         scores: (N,) BM25 of all passages that share a word with the question.

@@ -112,14 +112,14 @@ class StoreRetriever:
     encoder: CompleteEncoder
     index: CompleteIndex
 
-    def retrieve(self, question: str, settings: Settings) -> Retrieval:
-        """See ``Retriever.retrieve``.
+    def retrieve(self, question: str, settings: Settings, vector: Vectors | None = None) -> Retrieval:
+        """See ``Retriever.retrieve``; ``vector`` (D,) is the question's, where it has been encoded already.
 
         Raises:
             StoreEmptyError: no passage, or none that the filter lets through.
             SettingError: the full normaliser, k = "all" or adaptive k asked of an approximate index.
         """
-        query = self._encode(question, settings)
+        query = self._encode(question, settings, vector)
         candidates = self._search(query)
         log_mass, log_z = candidates.log_masses(query, query.log_z)
         null = log_null_mass(settings.null, log_z)
@@ -144,7 +144,7 @@ class StoreRetriever:
             outside_bounds=self._outside_bounds(query, components, settings.null) if bounded else None,
         )
 
-    def _encode(self, question: str, settings: Settings) -> _Query:
+    def _encode(self, question: str, settings: Settings, vector: Vectors | None) -> _Query:
         allowed = self.store.rows_where(settings.where) if settings.where else None
         count = len(self.index) if allowed is None else len(allowed)
         if count == 0:
@@ -153,7 +153,7 @@ class StoreRetriever:
                 "loosen the filter" if settings.where else "index documents first: mixrag index PATH --store DIR"
             )
             raise StoreEmptyError("passages in the store", found, remedy)
-        vector = self.encoder.encode_questions([question])[0]
+        vector = self.encoder.encode_questions([question])[0] if vector is None else vector
         temperature = settings.temperature or self.encoder.temperature
         log_z = self.index.log_normaliser(vector, temperature, allowed)
         exact = settings.normaliser == "full" or settings.k == "all" or settings.max_outside is not None

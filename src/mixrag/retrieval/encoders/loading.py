@@ -14,7 +14,7 @@ from mixrag.retrieval.encoders.plugin import completed_encoder
 from mixrag.retrieval.encoders.protocol import CompleteEncoder
 from mixrag.retrieval.encoders.sentence import DTYPES, SentenceEncoder
 from mixrag.utils.cpu_features import native_bfloat16
-from mixrag.utils.progress_bars import without_progress_bars
+from mixrag.utils.quiet import quiet_libraries
 
 AUTO = "auto"
 
@@ -151,7 +151,7 @@ def _load(name: str | Path | None, device: str | None, revision: str | None, tok
         local = source.exists()
         if not local and shown.startswith((".", "/", "~")):
             raise ModelError(wanted, f"no such path: {shown}", "check the path")
-        with without_progress_bars():
+        with quiet_libraries():
             model = SentenceTransformer(
                 str(source) if local else shown,
                 device=device,

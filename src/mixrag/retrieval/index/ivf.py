@@ -179,7 +179,7 @@ def _trained(vectors: Vectors, clusters: int) -> Any:
     clusters = min(clusters, len(vectors))
     codes: Any = faiss.index_factory(dimension, f"IVF{clusters},PQ{pieces}x4fs", faiss.METRIC_INNER_PRODUCT)
     codes.cp.niter, codes.cp.max_points_per_centroid = 6, _TRAINING_VECTORS_PER_CLUSTER
-    codes.cp.min_points_per_centroid = 1  # a small corpus is no reason to write to standard error
+    codes.cp.min_points_per_centroid = codes.pq.cp.min_points_per_centroid = 1  # no warnings on standard error
     codes.train(np.ascontiguousarray(vectors[_sample(len(vectors), clusters * _TRAINING_VECTORS_PER_CLUSTER)]))
     return codes
 
