@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from mixrag.config.settings import Settings
+from mixrag.config.training_settings import TrainingSettings
 from mixrag.generator import Prompt, load_generator
 from mixrag.generator.huggingface import ModelGenerator
 from mixrag.inference.mixture import Component
@@ -28,7 +29,6 @@ from mixrag.pairs.pairs import Pair
 from mixrag.probability import effective_number
 from mixrag.training.examples import Example
 from mixrag.training.generators import TrainableGenerator
-from mixrag.training.settings import TrainingSettings
 from mixrag.training.step import Question, StepOutput, TrainingStep
 from side_by_side import Row, alternately, keep, seconds
 

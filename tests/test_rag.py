@@ -455,5 +455,5 @@ def test_dropped_passages_leave_the_numbers_of_the_whole_mixture(chat: RAG) -> N
     assert found.log_prob == pytest.approx(again.log_prob, abs=1e-4)
     assert found.as_dict()["pruned"] == found.pruned
     assert chat.ask(QUESTION, prune=0.0).pruned == 0.0
-    with pytest.raises(SettingError, match=r"prune in \[0, 1\)"):
+    with pytest.raises(SettingError, match=r"prune to be a number in \[0, 1\)"):
         chat.ask(QUESTION, prune=1.0)

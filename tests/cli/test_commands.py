@@ -252,15 +252,15 @@ def test_nothing_to_index(shell: Shell) -> None:
     ("arguments", "part"),
     [
         (["ask", ""], "a question"),
-        (["ask", QUESTION, "--switch", "1.5"], "switch in [0, 1]"),
-        (["ask", QUESTION, "--temperature", "0"], "temperature > 0"),
+        (["ask", QUESTION, "--switch", "1.5"], "switch to be a number in [0, 1]"),
+        (["ask", QUESTION, "--temperature", "0"], "temperature to be a number in [1e-06, 10^9]"),
         (["ask", QUESTION, "-k", "-3"], "k to be a whole number"),
         (["ask", QUESTION, "--where", "document=none"], "loosen the filter"),
         (["ask", "cod " * 400], "shorten the question"),
         (["ask", QUESTION, "--generator", "/no/such/model"], "no such path"),
         (["ask", QUESTION, "--encoder", "/no/such/encoder"], "no such path"),
         (["ask", QUESTION, "--prompt", "/no/such/prompt.toml"], "a TOML file"),
-        (["ask", QUESTION, "--dtype", "float8"], "dtype among"),
+        (["ask", QUESTION, "--dtype", "float8"], "dtype to be 'auto'"),
         (["ask", QUESTION, "--decoder", "fast", "--switch", "1"], "switch 0 for fast decoding"),
         (["remove", "/never/indexed"], "nothing stored of"),
         (["index", "/tmp", "--max-mb", "inf"], "--max-mb above 0"),
@@ -465,7 +465,7 @@ def test_trained_folders_and_adapters_that_cannot_be_used(shell: Shell, model: P
     assert "mixrag.json" in shell.refused("ask", QUESTION, "--model", shell.files)
     assert "no such folder" in shell.refused("ask", QUESTION, "--adapter", "/no/such/folder")
     assert "adapter_config.json" in shell.refused("ask", QUESTION, "--adapter", model)
-    assert "switch in [0, 1]" in shell.refused("ask", QUESTION, "--model", model, "--switch", "3")
+    assert "switch to be a number in [0, 1]" in shell.refused("ask", QUESTION, "--model", model, "--switch", "3")
     shell("ask", QUESTION, "--null", "nothing", code=2)
     assert "a number or 'none'" in " ".join(shell.errors.split())
 

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from mixrag import ModelConfig, Settings
+from mixrag.config.training_settings import TrainingSettings
 from mixrag.errors import CheckpointError, MixragError, PairsError, SettingError, StoreEmptyError, TrainingError
 from mixrag.pairs.pairs import Pair
 from mixrag.rag import RAG
@@ -22,7 +23,6 @@ from mixrag.training import checkpoint, run
 from mixrag.training.command import TrainingRequest, teach
 from mixrag.training.run import train
 from mixrag.training.run_spec import RunSpec
-from mixrag.training.settings import TrainingSettings
 from training.conftest import PAIRS
 from training.test_loop import QUICK, Listener, trainee
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from mixrag import ModelConfig, Settings
+from mixrag.config.training_settings import TrainingSettings
 from mixrag.pairs.pairs import Pair
 from mixrag.rag import RAG
 from mixrag.training.metrics import read_metrics
 from mixrag.training.run import train
 from mixrag.training.run_spec import RunSpec
-from mixrag.training.settings import TrainingSettings
 from mixrag.training.step import Coefficients, Question, TrainingStep
 from training.test_loop import Listener
 

@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import load_file
 
 from mixrag.config.model_config import ModelConfig
+from mixrag.config.training_settings import TrainingSettings
 from mixrag.errors import CheckpointError, PairsError, SettingError, TrainingError
 from mixrag.rag import RAG
 from mixrag.training.loop import Loop
 from mixrag.training.metrics import read_metrics
 from mixrag.training.run import train
 from mixrag.training.run_spec import RunSpec
-from mixrag.training.settings import TrainingSettings
 from tiny_adapter import save_adapter
 from training.conftest import PAIRS
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from mixrag.config.training_settings import TrainingSettings
 from mixrag.errors import ModelError
 from mixrag.generator import load_generator
 from mixrag.probability import log_any_marginal
 from mixrag.rag import RAG
 from mixrag.training.examples import Example, examples_from
 from mixrag.training.generators import TrainableGenerator
-from mixrag.training.settings import TrainingSettings
 from mixrag.training.step import Question, TrainingStep
 from mixrag.training.trainable_prior import TrainablePrior
 from training.conftest import PAIRS

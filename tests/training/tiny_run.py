@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from mixrag import ModelConfig, Settings
+from mixrag.config.training_settings import TrainingSettings
 from mixrag.pairs.pairs import Pair
 from mixrag.rag import RAG
 from mixrag.training import loop
 from mixrag.training.run import train
 from mixrag.training.run_spec import RunSpec
-from mixrag.training.settings import TrainingSettings
 
 TOO_LONG = 60.0
 """Seconds after which a run hangs."""

@@ -24,7 +24,7 @@ import numpy as np
 
 from mixrag.config.bundle import Bundle
 from mixrag.config.model_config import ModelConfig, same_encoders
-from mixrag.config.settings import Settings
+from mixrag.config.settings import CALIBRATED, Settings
 from mixrag.errors import ModelError, SettingError
 from mixrag.inference.mixture import ScoredAnswer
 from mixrag.pairs.matching import normalise
@@ -36,11 +36,6 @@ FORMAT = 1
 CalibrationMethod = Literal["none", "temperature", "logistic", "isotonic"]
 LARGEST_LOG_ODDS = 30.0
 """Probabilities nearer to 0 or 1 than e^-30 count as that."""
-FITTED_FOR = (
-    *("k", "group", "switch", "null", "temperature", "normaliser", "weights", "max_outside"),
-    *("lexical", "lexical_temperature", "decoder", "beams", "samples"),
-)
-"""Settings that change what probabilities mean: a confidence holds for those it was fitted with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +63,7 @@ class ConfidenceMap:
     fitted_on: str = ""
     """Which pairs, in words."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Those of ``FITTED_FOR`` in force when it was fitted; empty: any."""
+    """Those of ``CALIBRATED`` in force when it was fitted; empty: any."""
     models: str = ""
     """Digest of the models whose answers it was fitted on; empty: any."""
 
@@ -155,7 +150,7 @@ def judge(calibration: ConfidenceMap | None, settings: Settings, models: str) ->
 
 def conditions(settings: Settings) -> dict[str, Any]:
     """The settings that a confidence depends on; the width of a search or the samples only where there are any."""
-    own = {name: getattr(settings, name) for name in FITTED_FOR}
+    own = {name: getattr(settings, name) for name in CALIBRATED}
     del own["beams" if settings.decoder in ("greedy", "sample") else "samples"]
     return own
 
@@ -228,7 +223,7 @@ def _calibration(document: Any) -> ConfidenceMap:
     if not isinstance(settings, dict):
         raise ValueError("settings of another kind")
     # Refused where a name or value is none that a setting can have.
-    if unknown := set(settings) - set(FITTED_FOR):
+    if unknown := set(settings) - set(CALIBRATED):
         raise ValueError(f"unknown setting {min(unknown)}")
     Settings(**settings)
     return ConfidenceMap(knots=knots, settings=settings, **texts, **numbers)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from mixrag.answers.confidence import ConfidenceMap, Judge, calibration_for, jud
 from mixrag.answers.explanation import Explanation, explain
 from mixrag.answers.explanation_html import explanation_page
 from mixrag.answers.stream import Stream
-from mixrag.config.model_config import ModelConfig, bundle_for, completed, defaults, models_digest, refuse_unknown
+from mixrag.config.model_config import ModelConfig, bundle_for, completed, defaults, models_digest
 from mixrag.config.settings import Settings
 from mixrag.corpus import (
     Counts,
@@ -366,7 +366,6 @@ class Pipeline:
         return judge(self.calibration, settings, self._known[1])
 
     def _settings(self, changes: dict[str, Any]) -> Settings:
-        refuse_unknown(changes)
         return replace(self.settings, **changes)
 
     def _retrieve(self, question: str, settings: Settings) -> Retrieval:

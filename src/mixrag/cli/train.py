@@ -31,7 +31,7 @@ from mixrag.cli.show import plain
 from mixrag.errors import SettingError
 
 if TYPE_CHECKING:
-    from mixrag.training.settings import TrainingSettings
+    from mixrag.config.training_settings import TrainingSettings
 
 WHAT, HOW, LENGTH, COST = "What is trained", "How", "How long", "Cost"
 
@@ -141,7 +141,7 @@ class TrainingOptions:
         Raises:
             SettingError: a value outside its range.
         """
-        from mixrag.training.settings import TrainingSettings
+        from mixrag.config.training_settings import TrainingSettings
 
         chosen = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "parts"}
         parts = tuple(part.strip() for part in self.parts.split(",") if part.strip())

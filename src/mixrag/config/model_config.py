@@ -6,35 +6,169 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
 
 from mixrag.config.bundle import CONFIG, Bundle, absolute, read_bundle
 from mixrag.config.default_models import packaged_reader
 from mixrag.config.prompt_template import PromptTemplate
+from mixrag.config.schema import ALL, ASKING, CountOrNone, from_mapping, schema, setting, settings_of
 from mixrag.config.settings import Settings
+from mixrag.config.values import Words, one_of
 from mixrag.errors import SettingError
 from mixrag.utils.files import model_digest
 
-PREFIX_CACHE_MIB = 1024
-"""Default memory for passages that a language model has read, in MiB."""
+DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
+EncoderDtype = Literal["auto", "float32", "bfloat16"]
 
 
-@dataclass(frozen=True, slots=True)
+def _checked_model(value: Any) -> Any:
+    """A model as it is given; values that can be no model are refused."""
+    if value == "" or isinstance(value, (bool, int, float, bytes, list, tuple, dict, set)):
+        raise ValueError("no model")
+    return value
+
+
+def _dtype_name(value: Any) -> Any:
+    if (name := _torch_name(value)) not in DTYPES:
+        raise ValueError("no dtype")
+    return name
+
+
+def _torch_name(value: Any) -> Any:
+    """The name of a ``torch.dtype`` or ``torch.device``; torch itself is not imported here."""
+    return str(value).removeprefix("torch.") if type(value).__module__ == "torch" else value
+
+
+Model = Annotated[Any, BeforeValidator(_checked_model), Words("a name, a path or a model object")]
+"""A path, a hub name, a loaded model, or an object with the methods that mixrag calls."""
+
+
+Dtype = Annotated[Any, BeforeValidator(_dtype_name), Words(one_of(DTYPES))]
+"""The name of a dtype, or a ``torch.dtype``, which becomes its name."""
+
+
+@schema
 class ModelConfig:
-    """Which models to load, and how; see ``load_encoder`` and ``load_generator``."""
+    """Which models to load, and how; see ``load_encoder`` and ``load_generator``.
 
-    encoder: str | Path | None = None
-    question_encoder: str | Path | None = None
-    generator: str | Path | None = None
-    prompt: PromptTemplate | None = None
-    dtype: str = "auto"
-    device: str | None = None
-    adapter: str | Path | None = None
-    titles: bool | None = None
-    prefix_cache: int = PREFIX_CACHE_MIB
-    encoder_dtype: str = "auto"
+    Raises:
+        SettingError: a value of another type, or a name that is no setting.
+    """
+
+    generator: Model | None = setting(
+        default=None,
+        help="Language model: a folder, GGUF file or hub name.",
+        more="In Python also a transformers model or an object with the methods of `Generator`.",
+        absent="the packaged one",
+        commands=ASKING,
+        front=True,
+        short="-g",
+        metavar="MODEL",
+        env="MIXRAG_GENERATOR",
+    )
+    encoder: Model | None = setting(
+        default=None,
+        help="Encoder: a sentence-transformers folder or hub name.",
+        more="In Python also a SentenceTransformer or an object with the methods of `Encoder`.",
+        absent="the packaged one",
+        commands=ALL,
+        metavar="MODEL",
+        env="MIXRAG_ENCODER",
+    )
+    question_encoder: Model | None = setting(
+        default=None,
+        help="Encoder of questions, where they have their own (DPR).",
+        absent="the encoder",
+        commands=ALL,
+        metavar="MODEL",
+    )
+    adapter: str | Path | None = setting(
+        default=None,
+        help="LoRA adapter (peft folder), or none.",
+        more="`none` refuses the packaged reader too.",
+        absent="the packaged reader with the packaged model",
+        commands=ASKING,
+        metavar="DIR",
+    )
+    prompt: PromptTemplate | None = setting(
+        default=None,
+        help="TOML file with the parts of the prompt.",
+        absent="the model's",
+        commands=ASKING,
+        metavar="FILE",
+    )
+    tokenizer: Model | None = setting(
+        default=None,
+        help="Tokenizer of the language model: a folder or hub name.",
+        more="In Python also a tokenizer of transformers.",
+        absent="the model's",
+        commands=ASKING,
+        metavar="NAME",
+    )
+    revision: str | None = setting(
+        default=None,
+        help="Branch, tag or commit of models from the hub.",
+        absent="main",
+        commands=ALL,
+    )
+    token: str | bool | None = setting(
+        default=None,
+        help="Access token of the hub, for models that need one.",
+        more="A field of `ModelConfig` only; the command line uses the token that the environment "
+        "(`HF_TOKEN`) has.",
+        absent="that of the environment",
+        secret=True,
+    )
+    device: Annotated[str | None, BeforeValidator(_torch_name)] = setting(
+        default=None,
+        help="torch device: cpu, cuda, cuda:1, mps.",
+        absent="a GPU if there is one",
+        commands=ALL,
+    )
+    device_map: str | Mapping[str, str | int] | None = setting(
+        default=None,
+        help="Devices of the language model's layers: auto or balanced.",
+        more="As transformers calls it; in Python also a mapping.",
+        absent="one device",
+        commands=ASKING,
+        metavar="TEXT",
+    )
+    dtype: Dtype = setting(
+        default="auto",
+        help="auto, float32, bfloat16, float16 or int8.",
+        more="Of the language model; a `torch.dtype` in Python. `auto` is bfloat16 where processor "
+        "or GPU multiply it.",
+        commands=ASKING,
+        also="torch_dtype",
+    )
+    encoder_dtype: EncoderDtype = setting(
+        default="auto",
+        help="auto, float32 or bfloat16.",
+        more="Of the passage encoder. `auto` is that of the store; for a new one, bfloat16 where the "
+        "processor has it.",
+        commands=ALL,
+    )
+    titles: bool | None = setting(
+        default=None,
+        help="Embed titles with the passages.",
+        more="A field of `ModelConfig` and of a trained folder only.",
+        absent="only for a pair of encoders",
+    )
+    prefix_cache: CountOrNone = setting(
+        default=1024,
+        help="MiB for passages that the model has read; 0 = none.",
+        more="Causal models only.",
+        commands=ASKING,
+        metavar="MIB",
+    )
+
+
+PREFIX_CACHE_MIB: int = settings_of(ModelConfig)["prefix_cache"].default
+"""Default memory for passages that a language model has read, in MiB."""
 
 
 def bundle_for(given: ModelConfig, folder: str | Path | None) -> Bundle | None:
@@ -82,8 +216,10 @@ def defaults(
         fitted = {name: value for name, value in fitted.items() if name not in ("temperature", "null")}
     if isinstance(settings, Settings):
         return replace(settings, temperature=settings.temperature or fitted.get("temperature"))
-    refuse_unknown(settings or {})
-    return Settings(**{**fitted, **(settings or {})})
+    given_settings = {} if settings is None else settings
+    if not isinstance(given_settings, Mapping):
+        raise SettingError("settings as Settings or a mapping", repr(settings)[:100], "give a dict")
+    return from_mapping(Settings, {**fitted, **given_settings})
 
 
 def models_digest(models: ModelConfig) -> str:
@@ -91,19 +227,20 @@ def models_digest(models: ModelConfig) -> str:
     named = (models.generator, models.adapter, models.encoder, models.question_encoder)
     prompt = None if models.prompt is None else asdict(models.prompt)
     rounded = ["int8"] if models.dtype == "int8" else []
-    content = json.dumps([*map(model_digest, named), prompt, models.titles, *rounded], sort_keys=True)
+    chosen = [
+        f"{name} {_known_by(value)}" for name in ("tokenizer", "revision") if (value := getattr(models, name))
+    ]
+    content = json.dumps([*map(_known_by, named), prompt, models.titles, *rounded, *chosen], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def refuse_unknown(settings: Mapping[str, Any]) -> None:
-    """Refuse names that are no settings.
-
-    Raises:
-        SettingError: there is one.
-    """
-    unknown = sorted(set(settings) - set(Settings.__dataclass_fields__))
-    if unknown:
-        raise SettingError(f"settings among {', '.join(Settings.__dataclass_fields__)}", unknown[0], "rename it")
+def _known_by(model: Any) -> str:
+    if model is None or isinstance(model, (str, Path)):
+        return model_digest(model)
+    name = next(
+        (str(getattr(model, key)) for key in ("fingerprint", "name_or_path", "name") if hasattr(model, key)), ""
+    )
+    return f"{type(model).__qualname__} {name}"
 
 
 def _fitted(trained: Bundle) -> dict[str, Any]:
@@ -116,7 +253,10 @@ def same_encoders(given: ModelConfig, trained: Bundle) -> bool:
     """True where no encoder was given that is not the folder's own."""
     own = {role: str(name) for role, name in trained.models().items()}
     chosen = {"encoder": given.encoder, "question_encoder": given.question_encoder}
-    return all(name is None or absolute(name) == own.get(role) for role, name in chosen.items())
+    return all(
+        name is None or (isinstance(name, (str, Path)) and absolute(name) == own.get(role))
+        for role, name in chosen.items()
+    )
 
 
 @contextmanager

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass, fields
 from pathlib import Path
 
+from mixrag.config.schema import schema, setting, settings_of, unknown
 from mixrag.errors import SettingError
 
 _FIELD = re.compile(r"\{(title|text|question)\}")
 
 
-@dataclass(frozen=True, slots=True)
+@schema
 class PromptTemplate:
     """Texts with the fields ``{title}``, ``{text}`` (in ``passage``) and ``{question}`` (in ``question``).
 
     In a model's chat format the whole of it is the user's message; elsewhere it is the text itself.
     """
 
-    header: str = "Use the text to answer the question in a few words.\n\nText:\n"
-    passage: str = "{title}. {text}\n\n"
-    question: str = "Question: {question}"
-    header_without_passage: str = "Answer the question in a few words.\n\n"
-    """The header of the null component, which reads no passage."""
-    chat: bool = True
-    """Put the prompt into the model's chat format where it has one."""
+    header: str = setting(
+        default="Use the text to answer the question in a few words.\n\nText:\n",
+        help="What stands before the passages.",
+    )
+    passage: str = setting(default="{title}. {text}\n\n", help="One passage.")
+    question: str = setting(default="Question: {question}", help="The question, after the passages.")
+    header_without_passage: str = setting(
+        default="Answer the question in a few words.\n\n",
+        help="The header of the null component, which reads no passage.",
+    )
+    chat: bool = setting(default=True, help="Put the prompt into the model's chat format, where it has one.")
 
     def __post_init__(self) -> None:
         for part, needed in (("passage", "{text}"), ("question", "{question}")):
@@ -45,13 +49,12 @@ class PromptTemplate:
         """
         try:
             table = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise SettingError(f"a TOML file at {path}", str(error), "mend or remove --prompt") from error
-        kinds = {f.name: bool if f.name == "chat" else str for f in fields(cls)}
+        except (OSError, ValueError, RecursionError) as error:
+            raise SettingError(f"a TOML file at {path}", str(error), "correct or remove --prompt") from error
         for key, value in table.items():
-            if not isinstance(value, kinds.get(key, ())):
-                allowed = ", ".join(f"{name} ({kind.__name__})" for name, kind in kinds.items())
-                raise SettingError(f"keys {allowed} in {path}", f"{key} = {value!r}", "rename or remove this key")
+            if key not in settings_of(cls):
+                raise unknown(cls, key, f" in {path}", "keys")
+            settings_of(cls)[key].checked(value, f"{key} in {path}")
         return cls(**table)
 
     def passage_text(self, title: str, text: str) -> tuple[str, str]:

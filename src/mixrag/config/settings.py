@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal
 
-from mixrag.errors import SettingError
+from mixrag.config.schema import (
+    ASKING,
+    WRITING,
+    Count,
+    CountOrNone,
+    Score,
+    Seed,
+    Share,
+    ShareBelowOne,
+    Temperature,
+    names_where,
+    schema,
+    setting,
+)
 
 Normaliser = Literal["top-k", "full"]
 Weights = Literal["retriever", "uniform"]
 Decoder = Literal["greedy", "sample", "beam", "thorough", "fast"]
-DECODERS: tuple[Decoder, ...] = ("greedy", "sample", "beam", "thorough", "fast")
 
 
-@dataclass(frozen=True, slots=True)
+@schema
 class Settings:
     """How a question is answered.
 
@@ -23,75 +33,153 @@ class Settings:
     closed-book language model is ``k=0``; the exact mixture over the whole corpus is ``k="all"``.
 
     Raises:
-        SettingError: a value outside its range.
+        SettingError: a value of another type or outside its range, or a name that is no setting.
     """
 
-    k: int | Literal["all"] = 5
-    """Passages retrieved; "all" takes the whole corpus as components, 0 none."""
-    group: int | Literal["all"] = 1
-    """Passages in one component's prompt, in order of rank; "all" puts the k into one."""
-    switch: float = 0.0
-    """Probability ρ that the passage is re-drawn between two tokens."""
-    null: float | None = None
-    """Score of the null component (no passage) on the scale of inner product / temperature; None: none such."""
-    temperature: float | None = None
-    """T in p(z|x) ∝ exp(d(z)·q(x) / T); None takes the encoder's own."""
-    normaliser: Normaliser = "top-k"
-    """p(z|x) sums to one over the passages retrieved ("top-k"), or over all M ("full"; exact search only)."""
-    weights: Weights = "retriever"
-    """"uniform": what is retrieved gets equal prior, so that passages inform but are not weighed."""
-    max_outside: float | None = None
-    """Adaptive k: no more passages than leave this prior mass to all others (exact search only); k is the most."""
-    lexical: float = 0.0
-    """λ: p(z|x) = (1-λ) dense + λ lexical, two distributions over passages; 0 is dense alone."""
-    lexical_temperature: float = 1.0
-    """Temperature of the softmax over BM25 scores."""
-    where: Mapping[str, str] = field(default_factory=dict)
-    """Only passages whose document has these metadata; keys ``document`` and ``title`` are always there."""
-    decoder: Decoder = "greedy"
-    """greedy, sample, beam: exact and in one pass; thorough, fast: the paper's, for comparison."""
-    beams: int = 4
-    """Width of the beam decoders."""
-    max_tokens: int = 64
-    """Longest answer, in tokens."""
-    seed: int = 0
-    """Seed of ``sample``."""
-    samples: int = 0
-    """Answers drawn from p(y|x) beside that of greedy or sample: those that say the same add to its mass."""
-    prune: float = 1e-3
-    """Total variation that may be spent on dropping passages while greedy or sample writes an answer; 0: none."""
-    abstain_below: float | None = None
-    """Confidence below which an answer is withheld; None: the threshold of the calibration, 0: never."""
+    k: CountOrNone | Literal["all"] = setting(
+        default=5,
+        help="Passages to retrieve; all = every passage, 0 = none.",
+        more="`all` takes the whole corpus as components (exact index only), 0 is the closed-book language model. "
+        "`score` reads the components in batches; `ask` needs the key-value states of all of them at once.",
+        commands=ASKING,
+        front=True,
+        short="-k",
+        calibrated=True,
+        trained=True,
+    )
+    group: Count | Literal["all"] = setting(
+        default=1,
+        help="Passages in one prompt, in order of rank; all = one prompt.",
+        more="`all` puts the k passages into one prompt: concatenation.",
+        commands=ASKING,
+        calibrated=True,
+        trained=True,
+    )
+    switch: Share = setting(
+        default=0.0,
+        help="Chance of another passage for each next token.",
+        more="The probability ρ that the passage is drawn anew between two tokens: 0 is "
+        "RAG-Sequence, 1 RAG-Token.",
+        commands=ASKING,
+        front=True,
+        calibrated=True,
+        trained=True,
+    )
+    null: Score | None = setting(
+        default=None,
+        help="Score of a component that reads no passage.",
+        more="On the scale of inner product / temperature. `--null none` removes that of a trained folder.",
+        absent="none",
+        commands=ASKING,
+        none="none",
+        calibrated=True,
+        trained=True,
+    )
+    temperature: Temperature | None = setting(
+        default=None,
+        help="T of p(passage | question).",
+        more="p(z given x) ∝ exp(d(z)·q(x) / T). The encoder's own is 0.045 for vectors of length "
+        "one, 1 for others.",
+        absent="the encoder's",
+        commands=ASKING,
+        calibrated=True,
+        trained=True,
+    )
+    normaliser: Normaliser = setting(
+        default="top-k",
+        help="The prior sums to one over the top-k, or over all (full).",
+        more="`full` is over all M passages of the store and needs exact search.",
+        commands=ASKING,
+        calibrated=True,
+    )
+    weights: Weights = setting(
+        default="retriever",
+        help="Prior of the passages: retriever, or uniform.",
+        more="`uniform` gives equal prior to what is retrieved; its total stays.",
+        commands=ASKING,
+        calibrated=True,
+    )
+    max_outside: ShareBelowOne | None = setting(
+        default=None,
+        help="Adaptive k: most prior mass left to other passages.",
+        more="The fewest passages that leave at most this prior mass to all others, and at most `k`; "
+        "exact index only.",
+        absent="fixed k",
+        commands=ASKING,
+        calibrated=True,
+    )
+    lexical: Share = setting(
+        default=0.0,
+        help="Weight of BM25 in the prior.",
+        more="λ of p(z given x) = (1-λ) dense + λ lexical; 0 is dense alone. The packaged reader has 0.5.",
+        commands=ASKING,
+        calibrated=True,
+        trained=True,
+    )
+    lexical_temperature: Temperature = setting(
+        default=1.0,
+        help="Temperature of the softmax over BM25 scores.",
+        commands=ASKING,
+        calibrated=True,
+        trained=True,
+    )
+    where: Mapping[str, str] = setting(
+        default={},
+        help="Only passages with this metadata. Repeatable.",
+        more="Keys `document` and `title` are always there. `document` matches a path, a file name or a pattern "
+        "(`*/law/*`), `title` a title.",
+        absent="none",
+        commands=(*ASKING, "clozes"),
+        front=True,
+        metavar="KEY=VALUE",
+    )
+    decoder: Decoder = setting(
+        default="greedy",
+        help="greedy, sample, beam; thorough and fast are the paper's.",
+        more="`greedy`, `sample` and `beam` are exact and take one pass; `thorough` and `fast` are "
+        "for comparison.",
+        commands=WRITING,
+        calibrated=True,
+    )
+    beams: Count = setting(default=4, help="Width of beam, thorough and fast.", commands=WRITING, calibrated=True)
+    max_tokens: Count = setting(default=64, help="Longest answer, in tokens.", commands=ASKING)
+    seed: Seed = setting(
+        default=0,
+        help="Seed of all random choices.",
+        more="Of `sample`, and of training and evaluation.",
+        commands=(*ASKING, "clozes"),
+    )
+    samples: CountOrNone = setting(
+        default=0,
+        help="Answers drawn beside the one that is given.",
+        more="Drawn from p(y given x), beside the answer of `greedy` or `sample`: those that say the "
+        "same add to its mass.",
+        commands=WRITING,
+        calibrated=True,
+    )
+    prune: ShareBelowOne = setting(
+        default=1e-3,
+        help="Total variation to spend on dropping passages; 0 = none.",
+        more="`greedy` and `sample` drop passages whose posterior has become negligible, and read "
+        "them once at the "
+        "end: the probability is that of the whole mixture.",
+        commands=WRITING,
+    )
+    abstain_below: Share | None = setting(
+        default=None,
+        help="Confidence below which no answer is given; 0 = never.",
+        absent="the calibration's",
+        commands=WRITING,
+    )
 
-    def __post_init__(self) -> None:
-        _require(self.k == "all" or _whole(self.k, 0), "k to be a whole number >= 0, or 'all'", self.k)
-        _require(
-            self.group == "all" or _whole(self.group, 1), "group to be a whole number >= 1, or 'all'", self.group
-        )
-        _require(0.0 <= self.switch <= 1.0, "switch in [0, 1] (0: RAG-Sequence, 1: RAG-Token)", self.switch)
-        _require(self.null is None or math.isfinite(self.null), "null to be a finite score", self.null)
-        positive = self.temperature is None or 1e-6 <= self.temperature < math.inf
-        _require(positive, "temperature > 0 (at least 1e-6)", self.temperature)
-        _require(0.0 < self.lexical_temperature < math.inf, "lexical temperature > 0", self.lexical_temperature)
-        _require(0.0 <= self.lexical <= 1.0, "lexical in [0, 1]", self.lexical)
-        _require(self.normaliser in ("top-k", "full"), "normaliser 'top-k' or 'full'", self.normaliser)
-        _require(self.weights in get_args(Weights), "weights 'retriever' or 'uniform'", self.weights)
-        share = self.max_outside is None or 0.0 <= self.max_outside < 1.0
-        _require(share, "max_outside in [0, 1)", self.max_outside)
-        _require(self.decoder in DECODERS, f"decoder among {', '.join(DECODERS)}", self.decoder)
-        _require(_whole(self.beams, 1), "beams to be a whole number >= 1", self.beams)
-        _require(_whole(self.max_tokens, 1), "max_tokens to be a whole number >= 1", self.max_tokens)
-        _require(_whole(self.samples, 0), "samples to be a whole number >= 0", self.samples)
-        _require(0.0 <= self.prune < 1.0, "prune in [0, 1)", self.prune)
-        certain = self.abstain_below is None or 0.0 <= self.abstain_below <= 1.0
-        _require(certain, "abstain_below in [0, 1]", self.abstain_below)
-        _require(_whole(self.seed, 0) and self.seed < 2**63, "seed to be a whole number in [0, 2^63)", self.seed)
+
+CALIBRATED = names_where(Settings, lambda declared: declared.calibrated)
+"""Settings that change what probabilities mean: a calibration of the confidence holds for one value of each."""
+TRAINED = names_where(Settings, lambda declared: declared.trained)
+"""Settings that a trained folder may hold: fitted, or part of what was fitted."""
 
 
-def _whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _require(holds: bool, expected: str, found: object) -> None:
-    if not holds:
-        raise SettingError(expected, repr(found), "choose a value in this range")
+def trained_settings(settings: Settings) -> dict[str, Any]:
+    """What a trained folder records of the settings; those that are None are left out."""
+    found = {name: getattr(settings, name) for name in TRAINED}
+    return {name: value for name, value in found.items() if value is not None}

@@ -21,7 +21,6 @@ import torch
 
 from mixrag.answers.answer import Answer
 from mixrag.answers.pipeline import Pipeline
-from mixrag.config.model_config import refuse_unknown
 from mixrag.config.settings import Settings
 from mixrag.corpus import Passage
 from mixrag.errors import PairsError, StoreEmptyError
@@ -124,7 +123,6 @@ def diagnose(
         >>> found.failed, found.finding, found.remedy  # doctest: +SKIP
     """
     pair = _pair(question, expected, document)
-    refuse_unknown(changes)
     settings = replace(rag.settings, **changes)
     answer = _ask(rag, question, changes)
     holding = locate_answer(rag.store, pair, settings.where)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixrag.answers.pipeline import Pipeline
+from mixrag.config.training_settings import TrainingSettings
 from mixrag.errors import SettingError
 from mixrag.evaluation import Summary
 from mixrag.pairs.pairs import Pair, read_pairs, sample, split_pairs
@@ -17,7 +18,6 @@ from mixrag.training.metrics import read_metrics
 from mixrag.training.report import Told, card, check_scorable, score_result, score_start
 from mixrag.training.run import Result, train
 from mixrag.training.run_spec import RunSpec
-from mixrag.training.settings import TrainingSettings
 
 DEV_SHARE = 0.1
 """Share of the pairs held out where no dev pairs are given."""

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mixrag.config.training_settings import TrainingSettings
 from mixrag.errors import ModelError
 from mixrag.generator import CausalGenerator, Prompt
 from mixrag.generator.adapter import added, check_adapter
 from mixrag.generator.huggingface import ModelGenerator
 from mixrag.generator.kernels.onednn_linear import use_plain_linears
-from mixrag.training.settings import TrainingSettings
 
 ALPHA_OVER_RANK = 2
 """Scale of an adapter's product, as is common."""

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from mixrag.config.training_settings import TrainingSettings
 from mixrag.errors import CheckpointError, PairsError, TrainingError
 from mixrag.training.batches import epoch_batches, rate_factor, steps_in_epoch
 from mixrag.training.checkpoint import (
@@ -28,7 +29,6 @@ from mixrag.training.e_step_cache import EStepCache
 from mixrag.training.examples import Example
 from mixrag.training.metrics import MetricsLog
 from mixrag.training.optimiser import ParameterGroup, adamw, add_up, all_finite, clip, named_weights
-from mixrag.training.settings import TrainingSettings
 from mixrag.training.step import StepOutput, TrainingStep, component_name, gold_found
 from mixrag.training.trainable_prior import aligned
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixrag.training.settings import TrainingSettings
+from mixrag.config.training_settings import TrainingSettings
 
 
 @dataclass(frozen=True)

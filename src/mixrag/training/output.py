@@ -12,9 +12,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from mixrag.config.training_settings import OBJECTIVES, TrainingSettings
 from mixrag.errors import TrainingError
 from mixrag.training.generators import TrainableGenerator
-from mixrag.training.settings import OBJECTIVES, TrainingSettings
 from mixrag.training.trainable_prior import TrainablePrior
 from mixrag.utils.files import write_whole
 

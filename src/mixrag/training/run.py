@@ -13,7 +13,8 @@ import torch
 
 from mixrag.answers.pipeline import Pipeline
 from mixrag.config.bundle import MODELS, Bundle, write_bundle
-from mixrag.config.settings import Settings
+from mixrag.config.settings import Settings, trained_settings
+from mixrag.config.training_settings import SCALARS
 from mixrag.corpus import check_encoder
 from mixrag.errors import ModelError, SettingError
 from mixrag.generator import CausalGenerator, load_generator
@@ -28,7 +29,6 @@ from mixrag.training.loop import Listener, Loop, LoopState
 from mixrag.training.optimiser import parts
 from mixrag.training.output import save_adapter, save_encoders, save_generator, save_part
 from mixrag.training.run_spec import RunSpec, claim, fingerprint, refuse_other, starting_adapter, starting_prompt
-from mixrag.training.settings import SCALARS
 from mixrag.training.step import TrainingStep
 from mixrag.training.trainable_prior import TrainablePrior
 
@@ -108,7 +108,6 @@ def describe(trainee: RunSpec, saved: Mapping[str, str], prior: TrainablePrior |
     """The config of the folder: what is in it, and what is still taken from elsewhere."""
     models = trainee.rag.models
     settings = trainee.rag.settings if prior is None else prior.retrieval_settings()
-    fitted = {name: getattr(settings, name) for name in FITTED if getattr(settings, name) is not None}
     given = {name: getattr(models, name) for name in MODELS}
     names = {name: None if value is None else str(value) for name, value in given.items()}
     return Bundle(
@@ -117,14 +116,10 @@ def describe(trainee: RunSpec, saved: Mapping[str, str], prior: TrainablePrior |
         adapter=saved.get("adapter", "none" if "generator" in saved else names["adapter"]),
         encoder=saved.get("encoder", names["encoder"]),
         question_encoder=saved.get("question_encoder", names["question_encoder"]),
-        settings=fitted,
+        settings=trained_settings(settings),
         prompt=asdict(starting_prompt(models)),
         titles=models.titles if prior is None else prior.encoder.titles,
     )
-
-
-FITTED = ("k", "group", "switch", "null", "temperature", "lexical", "lexical_temperature")
-"""Settings that belong to a trained mixture: fitted, or part of what was fitted."""
 
 
 def _check(trainee: RunSpec) -> None:

@@ -13,12 +13,12 @@ from mixrag.answers.pipeline import Pipeline
 from mixrag.config.bundle import NO_ADAPTER
 from mixrag.config.default_models import packaged_reader
 from mixrag.config.model_config import ModelConfig
+from mixrag.config.training_settings import TrainingSettings
 from mixrag.errors import CheckpointError, TrainingError
 from mixrag.generator import PromptTemplate
 from mixrag.generator.adapter import WEIGHTS
 from mixrag.generator.loading import default_prompt
 from mixrag.pairs.pairs import Pair, digest
-from mixrag.training.settings import TrainingSettings
 from mixrag.utils.files import model_digest, write_whole
 
 RECORD = "run.json"

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mixrag.config.settings import Settings
+from mixrag.config.training_settings import TrainingSettings
 from mixrag.corpus import Passage
 from mixrag.generator.huggingface import ModelGenerator
 from mixrag.inference.mixture import Component, Mixture, condition
@@ -35,7 +36,6 @@ from mixrag.training.e_step_cache import EStep, EStepCache
 from mixrag.training.examples import Example
 from mixrag.training.generators import ScoredRows, TrainableGenerator
 from mixrag.training.likelihoods import Likelihoods
-from mixrag.training.settings import TrainingSettings
 from mixrag.training.trainable_prior import Candidates, TrainablePrior
 
 

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from mixrag.config.settings import Settings
+from mixrag.config.training_settings import Part
 from mixrag.corpus import Passage, Store
 from mixrag.errors import StoreEmptyError
 from mixrag.probability import highest, log_lexical_distribution, log_masses, log_null_mass, normalised_prior
 from mixrag.retrieval.encoders import SentenceEncoder
 from mixrag.training.examples import Example
-from mixrag.training.settings import Part
 
 
 @dataclass(frozen=True)

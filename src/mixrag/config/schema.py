@@ -1,0 +1,293 @@
+"""One declaration for each setting: its type, range, default and help, and where it is shown.
+
+A schema is a frozen dataclass whose fields are made by ``setting``; pydantic checks every value, and one that does
+not fit is a ``SettingError`` of one line. From the same declarations come the options of the command line
+(``mixrag.cli.options``), the keys of ``mixrag.json`` and ``confidence.json``, and the tables of the documentation
+(``mixrag.config.tables``).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, field
+from difflib import get_close_matches
+from typing import Annotated, Any, TypeVar, dataclass_transform, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from mixrag.config.values import described, from_text, shown
+from mixrag.errors import SettingError
+
+LARGEST = 10**9
+"""No count and no scale is larger: what lies beyond is a mistake."""
+Count = Annotated[int, Ge(1), Le(LARGEST)]
+CountOrNone = Annotated[int, Ge(0), Le(LARGEST)]
+"""A number of things that may be zero."""
+Seed = Annotated[int, Ge(0), Lt(2**63)]
+Share = Annotated[float, Ge(0), Le(1)]
+ShareBelowOne = Annotated[float, Ge(0), Lt(1)]
+Score = Annotated[float, Ge(-LARGEST), Le(LARGEST)]
+Positive = Annotated[float, Gt(0), Le(LARGEST)]
+NotNegative = Annotated[float, Ge(0), Le(LARGEST)]
+Temperature = Annotated[float, Ge(1e-6), Le(LARGEST)]
+"""A smaller one would overflow the exponent of a softmax."""
+
+INDEXING = ("index", "info", "remove", "clozes")
+WRITING = ("ask", "diagnose", "train", "eval")
+"""Commands that let the language model write answers."""
+ASKING = (*WRITING, "score", "passages", "precompute")
+ALL = (*INDEXING, *ASKING)
+
+MORE = "More options"
+"""Panel of ``--help`` for all options that are not shown up front."""
+
+_STRICT = ConfigDict(
+    strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True, hide_input_in_errors=True
+)
+_DECLARED = "mixrag"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What ``setting`` says of a field beside its type and default."""
+
+    help: str = ""
+    more: str = ""
+    absent: str = ""
+    commands: tuple[str, ...] = ()
+    front: bool = False
+    panel: str = MORE
+    short: str = ""
+    metavar: str = ""
+    env: str = ""
+    none: str = ""
+    calibrated: bool = False
+    trained: bool = False
+    also: str = ""
+    same_as: type | None = None
+    secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A declared setting, as the command line, the files and the documentation read it."""
+
+    schema: type
+    name: str
+    kind: Any
+    """Its type, with the range as ``Annotated``."""
+    default: Any
+    declared: Declared
+
+    @property
+    def option(self) -> str:
+        """Its name on the command line."""
+        return f"--{self.name.replace('_', '-')}"
+
+    def words(self, none: str = "None") -> str:
+        """What a value must be; ``none`` is how None is written there."""
+        return described(self.kind, none)
+
+    def parsed(self, text: str | tuple[str, ...]) -> Any:
+        """The value that text on the command line means; a tuple where the option was repeated.
+
+        Raises:
+            SettingError: it means none, or one outside the range.
+        """
+        found = from_text(self.kind, text, self.declared.none)
+        try:
+            return _adapter(self.schema, self.name).validate_python(found)
+        except ValidationError as error:
+            raise self._refusal(text, self.option, self.words(self.declared.none)) from error
+
+    def checked(self, value: Any, name: str | None = None) -> Any:
+        """The value itself where it is one that the setting can have; messages call the setting ``name``.
+
+        Raises:
+            SettingError: of another type, or outside the range.
+        """
+        try:
+            return _adapter(self.schema, self.name).validate_python(value)
+        except ValidationError as error:
+            raise self.refusal(value, name or self.name) from error
+
+    def refusal(self, value: Any, name: str | None = None) -> SettingError:
+        """The error that says what was expected of this setting and what it was given."""
+        return self._refusal(value, name or self.name, self.words())
+
+    def _refusal(self, found: Any, name: str, words: str) -> SettingError:
+        hidden = "a value of another type" if self.declared.secret else shown(found)
+        return SettingError(f"{name} to be {words}", hidden, f"give {name} such a value")
+
+
+def setting(
+    *,
+    default: Any = MISSING,
+    help: str,
+    more: str = "",
+    absent: str = "",
+    commands: tuple[str, ...] = (),
+    front: bool = False,
+    panel: str = MORE,
+    short: str = "",
+    metavar: str = "",
+    env: str = "",
+    none: str = "",
+    calibrated: bool = False,
+    trained: bool = False,
+    also: str = "",
+    secret: bool = False,
+) -> Any:
+    """Declare a setting.
+
+    Args:
+        default: its value where none is given; an empty mapping is made anew for every object.
+        help: one line, for ``--help`` and the documentation.
+        more: what the documentation says beyond it.
+        absent: what stands for the default in words, where None means that something else decides.
+        commands: those that have it as an option.
+        front: shown among the first options in ``--help``, not under "More options".
+        panel: where else ``--help`` shows it.
+        short: a second option, of one letter.
+        metavar: what ``--help`` shows for a value.
+        env: environment variable that is read where the option is not given.
+        none: the word that means None on the command line.
+        calibrated: True where a calibration of the confidence holds for one value of it only.
+        trained: True where ``mixrag.json`` may hold it: it was fitted in training, or in force.
+        also: another name that is accepted for it.
+        secret: its value appears in no message.
+    """
+    declared = Declared(
+        help,
+        more,
+        absent,
+        commands,
+        front,
+        panel,
+        short,
+        metavar,
+        env,
+        none,
+        calibrated,
+        trained,
+        also,
+        None,
+        secret,
+    )
+    return _field(default, declared)
+
+
+def same_as(schema: type, *, default: Any) -> Any:
+    """A field of the same name and meaning as one that another schema declares."""
+    return _field(default, Declared(same_as=schema))
+
+
+def _field(default: Any, declared: Declared) -> Any:
+    extra: dict[str, Any] = {_DECLARED: declared}
+    if default is MISSING:
+        return Field(json_schema_extra=extra, repr=not declared.secret)
+    if isinstance(default, Mapping):
+        return Field(default_factory=lambda: dict(default), json_schema_extra=extra)
+    return Field(default, json_schema_extra=extra, repr=not declared.secret)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(setting, same_as, field))
+def schema(cls: type[T]) -> type[T]:
+    """Make a frozen dataclass whose constructor checks every value.
+
+    Types are strict: text is no number, True is no whole number, and no number is NaN or infinite.
+    """
+    made = pydantic_dataclass(cls, frozen=True, slots=True, config=_STRICT)
+    init = made.__init__
+
+    @functools.wraps(init)
+    def checked_init(self: Any, *values: Any, **given: Any) -> None:
+        with _one_line(made, values, given):
+            init(self, *values, **_without_aliases(made, given))
+
+    made.__init__ = checked_init  # type: ignore[method-assign]
+    return made  # type: ignore[return-value]
+
+
+def settings_of(cls: Any) -> Mapping[str, Setting]:
+    """The declared settings of a schema by name, in their order."""
+    found: Mapping[str, Setting] = _settings_of(cls)
+    return found
+
+
+@functools.cache
+def _settings_of(cls: Any) -> Mapping[str, Setting]:
+    hints = get_type_hints(cls, include_extras=True)
+    found: dict[str, Setting] = {}
+    for name, info in cls.__pydantic_fields__.items():
+        declared: Declared = info.json_schema_extra[_DECLARED]
+        default = MISSING if info.is_required() else info.get_default(call_default_factory=True)
+        found[name] = Setting(cls, name, hints[name], default, declared)
+    return found
+
+
+def declared(cls: type) -> Mapping[str, Setting]:
+    """The settings whose declaration stands in this schema: without those of another with the same meaning."""
+    return {name: each for name, each in settings_of(cls).items() if each.declared.same_as is None}
+
+
+def unknown(cls: type, name: Any, place: str = "", what: str = "settings") -> SettingError:
+    """The error for a name that is no setting of a schema; the nearest name is its remedy."""
+    names = [*settings_of(cls)]
+    near = get_close_matches(str(name), names, 1)
+    remedy = f"did you mean {near[0]}?" if near else "remove it, or choose one of these"
+    return SettingError(f"{what} among {', '.join(names)}{place}", shown(name), remedy)
+
+
+def from_mapping(cls: type[T], given: Any, what: str = "settings") -> T:
+    """A schema's object from a mapping of names to values.
+
+    Raises:
+        SettingError: no mapping, a name that is unknown, or a value of another type or range.
+    """
+    if not isinstance(given, Mapping):
+        raise SettingError(f"{what} as a mapping of names to values", shown(given), "give a dict")
+    for name in given:
+        if not isinstance(name, str):
+            raise unknown(cls, name)
+    return cls(**given)
+
+
+@contextmanager
+def _one_line(cls: type, values: tuple[Any, ...], given: Mapping[str, Any]) -> Iterator[None]:
+    """Say in one line what pydantic refuses."""
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        own = first.get("ctx", {}).get("error")
+        if isinstance(own, SettingError):  # of a check across fields, in __post_init__
+            raise own from None
+        (name, *_), settings = first["loc"], settings_of(cls)
+        if name not in settings:
+            raise unknown(cls, name) from None
+        found = {**dict(zip(settings, values, strict=False)), **given}
+        raise settings[str(name)].refusal(found.get(str(name), MISSING)) from None
+
+
+def _without_aliases(cls: type, given: dict[str, Any]) -> dict[str, Any]:
+    names = {each.declared.also: each.name for each in settings_of(cls).values() if each.declared.also}
+    both = [alias for alias, name in names.items() if alias in given and name in given]
+    if both:
+        raise SettingError(f"{names[both[0]]} once", f"also {both[0]}", "give one of the two")
+    return {names.get(name, name): value for name, value in given.items()}
+
+
+@functools.cache
+def _adapter(cls: type, name: str) -> TypeAdapter[Any]:
+    return TypeAdapter(settings_of(cls)[name].kind, config=_STRICT)
+
+
+def names_where(cls: type, holds: Callable[[Declared], bool]) -> tuple[str, ...]:
+    """The names of the settings of which something holds, in their order."""
+    return tuple(name for name, each in settings_of(cls).items() if holds(each.declared))
