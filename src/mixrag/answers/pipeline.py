@@ -107,6 +107,7 @@ class Pipeline:
         *,
         create: bool = False,
         model: str | Path | None = None,
+        encoder: Any = None,
         models: ModelConfig | None = None,
         index: IndexChoice = "auto",
         retriever: Retriever | None = None,
@@ -120,6 +121,7 @@ class Pipeline:
             create: make one where there is none.
             model: folder of a trained RAG (``mixrag train``); without one, the trained reader that ships with
                 mixrag serves the packaged language model.
+            encoder: encoder of passages and questions: a name, a path, or an object; see ``load_encoder``.
             models: models that take the place of those in ``model``.
             index: how to search: "auto", "exact", "faiss", or a function (rows, vectors) -> Index.
             retriever: an object that takes the place of encoder and index, for instance a remote search engine.
@@ -136,6 +138,7 @@ class Pipeline:
             PluginError: an index or retriever that lacks what is needed.
         """
         given = models or ModelConfig()
+        given = given if encoder is None else replace(given, encoder=encoder)
         trained = bundle_for(given, model)
         chosen, default = completed(given, trained), defaults(given, trained, settings)
         calibration = calibration_for(given, trained, confidence)
@@ -177,6 +180,8 @@ class Pipeline:
                 device=models.device,
                 dtype=models.encoder_dtype,
                 stored=stored.fingerprint if stored else None,
+                revision=models.revision,
+                token=models.token,
             )
         return self._encoder
 

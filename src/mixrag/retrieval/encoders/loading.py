@@ -73,7 +73,7 @@ def load_encoder(
         dtype: number format in which passages are encoded, float32 or bfloat16; "auto" is the one of ``stored``,
             else bfloat16 where the processor has it, else float32.
         stored: fingerprint of the encoder that made the vectors of a store, for "auto".
-        revision: branch, tag or commit of ``encoder`` on the hub.
+        revision: branch, tag or commit of models that are named on the hub.
         token: access token of the hub, for both models; True takes the one that was saved by a login.
 
     Raises:
@@ -89,7 +89,7 @@ def load_encoder(
         expected = "a question encoder as name, path or SentenceTransformer"
         raise PluginError(expected, f"a {type(question).__name__}", "give one object that encodes both as encoder")
     passage_model = _model(encoder, device, revision, token)
-    question_model = passage_model if question is None else _model(question, device, None, token)
+    question_model = passage_model if question is None else _model(question, device, revision, token)
     sizes = [model.get_embedding_dimension() for model in (passage_model, question_model)]
     if sizes[0] != sizes[1]:
         raise ModelError(
@@ -156,7 +156,7 @@ def _load(name: str | Path | None, device: str | None, revision: str | None, tok
                 str(source) if local else shown,
                 device=device,
                 local_files_only=local,
-                revision=None if local else revision,
+                revision=None if local or name is None else revision,
                 token=token,
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True},
