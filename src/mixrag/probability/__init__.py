@@ -13,10 +13,10 @@ from mixrag.probability.leaders import leading
 from mixrag.probability.logspace import log_difference, log_normalise, log_sum, log_sum_others
 from mixrag.probability.objective import (
     Responsibilities,
+    contributing_branches,
     distillation_loss,
     e_step,
     em_loss,
-    kept_branches,
     log_any_marginal,
     log_target,
     marginal_loss,
@@ -55,6 +55,7 @@ from mixrag.probability.unseen import log_cluster_bounds
 
 __all__ = [
     "Responsibilities",
+    "contributing_branches",
     "distillation_loss",
     "e_step",
     "effective_number",
@@ -63,7 +64,6 @@ __all__ = [
     "expected_draws",
     "highest",
     "is_certainly_best",
-    "kept_branches",
     "leading",
     "log_answer_likelihood",
     "log_any_marginal",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -264,8 +265,6 @@ def _separate(encoder: SentenceEncoder) -> SentenceEncoder:
     """The encoder with a separate question model: training that leaves the passages' vectors valid."""
     if encoder.question_model is not encoder.passage_model:
         return encoder
-    from copy import deepcopy
-
     question: Any = deepcopy(encoder.question_model)
     return replace(encoder, question_model=question, titles=encoder.embeds_titles)
 

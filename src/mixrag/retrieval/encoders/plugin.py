@@ -18,7 +18,7 @@ from mixrag.utils.plugins import check_plugin
 COSINE_TEMPERATURE = 0.045
 """Default where vectors have length one; a raw cosine as a logit would make every prior nearly uniform.
 
-It maximises the prior mass of the passages that hold the answer, over the training questions of a general and
+It maximises the prior mass of the passages with the answer, over the training questions of a general and
 a medical corpus (docs/results.md).
 """
 _HOWTO = "see the how-to on Encoder in the documentation"

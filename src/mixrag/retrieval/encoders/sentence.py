@@ -37,22 +37,23 @@ class SentenceEncoder:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 over the passage model's configuration, tokenizer and weights, and ``dtype`` if not float32."""
-        content = self._content()
-        return (
-            content if self.dtype == "float32" else hashlib.sha256(f"{content} {self.dtype}".encode()).hexdigest()
-        )
-
-    def _content(self) -> str:
         digest = hashlib.sha256()
         model = self.passage_model
         layers = [(type(layer).__name__, str(getattr(layer, "pooling_mode", ""))) for layer in model]
         described = (layers, model.max_seq_length, sorted(model.prompts.items()))
         digest.update(repr((described, self.passage_text("title", "text"))).encode())
-        digest.update(_tokenizer_state(model.tokenizer).encode())
+        backend = getattr(model.tokenizer, "backend_tokenizer", None)
+        vocabulary = (
+            repr(sorted(model.tokenizer.get_vocab().items())) if backend is None else str(backend.to_str())
+        )
+        digest.update(vocabulary.encode())
         for key, tensor in sorted(model.state_dict().items()):
             digest.update(key.encode())
             digest.update(tensor.detach().float().cpu().contiguous().numpy().data)
-        return digest.hexdigest()
+        content = digest.hexdigest()
+        if self.dtype == "float32":
+            return content
+        return hashlib.sha256(f"{content} {self.dtype}".encode()).hexdigest()
 
     @property
     def temperature(self) -> float:
@@ -113,8 +114,3 @@ def _prompt(model: Any, names: Sequence[str]) -> str | None:
     """The prompt that the model puts before every text of a kind."""
     named = next((name for name in names if name in model.prompts), model.default_prompt_name)
     return None if named is None else model.prompts.get(named)
-
-
-def _tokenizer_state(tokenizer: Any) -> str:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    return str(backend.to_str()) if backend is not None else repr(sorted(tokenizer.get_vocab().items()))

@@ -54,13 +54,11 @@ class ExactIndex:
 
 def best_of(rows: Rows, scores: Vectors, k: int) -> Hits:
     """The k largest of the scores (N,), equal ones ordered by row id."""
-    best = np.lexsort((rows, -scores))[:k] if k >= len(rows) else _largest(rows, scores, k)
-    return Hits(rows[best], scores[best])
-
-
-def _largest(rows: Rows, scores: Vectors, k: int) -> Rows:
-    # All that tie with the k-th are candidates until the order by row id decides.
-    threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
-    candidates = np.flatnonzero(scores >= threshold)
+    candidates = np.arange(len(rows))
+    if k < len(rows):
+        # All that tie with the k-th are candidates until the order by row id decides.
+        threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
+        candidates = np.flatnonzero(scores >= threshold)
     order = np.lexsort((rows[candidates], -scores[candidates]))
-    return candidates[order][:k]
+    best = candidates[order][:k]
+    return Hits(rows[best], scores[best])

@@ -67,7 +67,9 @@ class IVFIndex:
         """See ``Index.search``; may miss some of the k. With a filter, or for many, all products are computed."""
         if allowed is not None:
             return self._best(self._lines_of(allowed), question, k)
-        wanted = self._candidates(k)
+        # Lines that were removed are still in FAISS' lists, and take the places of others.
+        removed = len(self.rows) / max(1, len(self))
+        wanted = math.ceil(max(LEAST_CANDIDATES, CANDIDATES * k) * removed)
         if wanted >= len(self) // 4:
             return self._best(np.flatnonzero(self.rows >= 0), question, k)
         return self._best(self._near(question, wanted), question, k)
@@ -93,11 +95,6 @@ class IVFIndex:
     def with_probes(self, probes: int) -> IVFIndex:
         """The same, visiting so many clusters."""
         return replace(self, probes=probes)
-
-    def _candidates(self, k: int) -> int:
-        # Lines that were removed are still in FAISS' lists, and take the places of others.
-        removed = len(self.rows) / max(1, len(self))
-        return math.ceil(max(LEAST_CANDIDATES, CANDIDATES * k) * removed)
 
     def _near(self, question: Vectors, wanted: int) -> Rows:
         import faiss

@@ -52,7 +52,7 @@ class VectorSource:
     encoder: str
     """Changes with the encoder, and with it the vectors of passages that stay."""
     marks: Callable[[], tuple[Rows, Marks]]
-    """(M,) row ids, ascending, never given twice; and a mark of what each passage says."""
+    """(M,) row ids, ascending, never given twice; and a mark of each passage's text."""
     read: Read
 
 

@@ -21,7 +21,7 @@ class Hits:
 class Index(Protocol):
     """Plug-in point: search over passage vectors (M, D) and their row ids (M,), which a builder was given.
 
-    Optional members, which say more of the prior where an index can (``CompleteIndex``): ``description``,
+    Optional members (``CompleteIndex``), with which more is known of the prior: ``description``,
     ``log_normaliser``, ``log_normaliser_bounds``. Without them the search counts as approximate: the prior is
     normalised over what is found, and the mass outside is unknown.
     """
