@@ -8,7 +8,7 @@ STORE := demo/store
 # One thread for each of the two test processes: torch's threads would otherwise wait for one another.
 TEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: install demo test test-fast bench check format constraints clean
+.PHONY: install demo test test-fast bench check docs format constraints clean
 
 install: $(VENV)/installed
 
@@ -50,6 +50,10 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The documentation site, in build/site: open build/site/index.html. A broken link or anchor is an error.
+docs: install
+	$(BIN)/zensical build --strict --clean
 
 format: install
 	$(BIN)/ruff format .

@@ -37,6 +37,7 @@ from mixrag.evaluation.attribution import (
 from mixrag.evaluation.records import identity
 from mixrag.pairs.pairs import read_pairs, sample
 from mixrag.rag import RAG
+from mixrag.utils.progress import ProgressEvent
 
 
 def main() -> None:
@@ -84,10 +85,10 @@ def report(records: Sequence[AttributedQuestion]) -> str:
     return "\n\n".join([head, *tables])
 
 
-def tell(done: int, total: int) -> None:
+def tell(event: ProgressEvent) -> None:
     """A line to standard error now and then."""
-    if done % 10 == 0 or done == total:
-        sys.stderr.write(f"{done} of {total}\n")
+    if event.done % 10 == 0 or event.done == event.total:
+        sys.stderr.write(f"{event.done} of {event.total}\n")
 
 
 if __name__ == "__main__":

@@ -20,11 +20,10 @@ from matplotlib.ticker import LogLocator, ScalarFormatter
 from generation import STEPS, Peer, as_it_comes, loaded, mixture, ours_step
 from mixrag.evaluation.plots import STYLES
 from mixrag.generator import CausalGenerator
-from mixrag.inference.decoders import most_probable
-from mixrag.inference.mixture import DecodingState
+from mixrag.inference.stepwise import most_probable
 from side_by_side import seconds
 
-PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
+PICTURES = Path(__file__).parent.parent / "docs" / "measurements" / "pictures"
 KS = (1, 2, 5, 10, 20, 50)
 LENGTHS = (50, 150, 300, 500, 1000)
 Curves = Mapping[str, Sequence[float]]
@@ -79,7 +78,7 @@ def first_tokens(ours: CausalGenerator, peer: CausalGenerator, length: int) -> M
         return again()
 
     def again() -> float:
-        return seconds(lambda: most_probable(DecodingState.start(given)))
+        return seconds(lambda: most_probable(given.start()))
 
     return {
         "mixrag, passages read before": again,
@@ -96,7 +95,7 @@ def shown(name: str, places: Sequence[int], found: Curves) -> None:
 
 
 def drawn(file: str, across: str, up: str, places: Sequence[int], found: Curves) -> None:
-    """Write one picture, both axes logarithmic, into docs/pictures."""
+    """Write one picture, both axes logarithmic, into docs/measurements/pictures."""
     figure = Figure(figsize=(5.0, 3.4), layout="constrained")
     axis = figure.add_subplot()
     for (label, values), (colour, line, marker) in zip(found.items(), STYLES, strict=False):

@@ -27,8 +27,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mixrag.corpus import WordSplitter
-from mixrag.corpus.parsers.registry import load, parse
+from mixrag.corpus import WordSplitter, read
 from mixrag.pairs.pairs import read_pairs
 from mixrag.retrieval.encoders import SentenceEncoder, load_encoder
 from mixrag.retrieval.encoders.batch import TOKENS, buckets
@@ -64,7 +63,7 @@ def passages() -> list[str]:
     """The bundled documents in passages of 100 words."""
     splitter = WordSplitter()
     files = sorted(path for path in (DEMO / "corpus").rglob("*") if path.is_file())
-    texts = [each.text for path in files for each in parse(path, load(path, max_bytes=2**25)).documents]
+    texts = [each.text for path in files for each in read(path, max_bytes=2**25).documents]
     return [text[start:end] for text in texts for start, end in splitter.split(text)]
 
 

@@ -23,8 +23,8 @@ from transformers import DynamicCache
 from mixrag.generator import CausalGenerator, Prompt, load_generator
 from mixrag.generator.kernels.onednn_linear import use_plain_linears
 from mixrag.generator.loading import DTYPES
-from mixrag.inference.decoders import most_probable
-from mixrag.inference.mixture import Component, DecodingState, Mixture
+from mixrag.inference.mixture import Component, Mixture
+from mixrag.inference.stepwise import most_probable
 from side_by_side import Row, alternately, keep, seconds, show
 
 QUESTION = 20
@@ -87,10 +87,10 @@ def check() -> None:
     given = mixture(generator, 4, 50)
     expected = Peer(peer, given)
     for _ in range(2):  # the second time from the cache
-        front = DecodingState.start(given)
-        agree(front.branches.log_probs, expected.start())
-        token = front.log_mixed()[0].argmax()
-        agree(front.advance(torch.tensor([0]), token[None]).branches.log_probs, expected.step(token.expand(4)))
+        state = given.start()
+        agree(state.branches.log_probs, expected.start())
+        token = state.log_mixed()[0].argmax()
+        agree(state.advance(torch.tensor([0]), token[None]).branches.log_probs, expected.step(token.expand(4)))
 
 
 def agree(ours: Tensor, peer: Tensor) -> None:
@@ -132,7 +132,7 @@ def first_token(ours: CausalGenerator, peer: CausalGenerator, k: int, passage: i
         "1 first token, passages seen before",
         f"K={k}, {passage} tokens of passage, {QUESTION} of question",
         f">= {goal}",
-        lambda: seconds(lambda: most_probable(DecodingState.start(given))),
+        lambda: seconds(lambda: most_probable(given.start())),
         lambda: seconds(other.start),
         rounds,
     )
@@ -173,12 +173,12 @@ def ours_step(generator: CausalGenerator, k: int) -> Callable[[], float]:
     given = mixture(generator, k, 150)
 
     def measured() -> float:
-        front = DecodingState.start(given)
+        state = given.start()
 
         def write() -> None:
-            nonlocal front
+            nonlocal state
             for _ in range(STEPS):
-                front = front.advance(torch.tensor([0]), torch.tensor([most_probable(front)]))
+                state = state.advance(torch.tensor([0]), torch.tensor([most_probable(state)]))
 
         return seconds(write) / STEPS
 

@@ -40,7 +40,7 @@ DIMENSION = 384
 QUESTIONS, K = 500, 10
 TEMPERATURE = 0.045
 ROUNDS, SEARCHES = 9, 50
-PICTURE = Path(__file__).parents[1] / "docs" / "pictures" / "search.svg"
+PICTURE = Path(__file__).parents[1] / "docs" / "measurements" / "pictures" / "search.svg"
 
 
 @dataclass(frozen=True)

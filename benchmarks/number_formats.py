@@ -20,7 +20,6 @@ from torch import Tensor
 
 from mixrag import RAG
 from mixrag.config.model_config import ModelConfig
-from mixrag.inference.mixture import DecodingState
 from mixrag.pairs.pairs import Pair, read_pairs, sample
 
 DEMO = Path(__file__).parent.parent / "demo"
@@ -58,7 +57,7 @@ def laws(store: Path, dtype: str, pairs: Sequence[Pair]) -> Laws:
     with RAG.open(store, create=True, models=models) as rag:
         rag.index([DEMO / "corpus"])
         mixtures = [rag.condition(pair.question) for pair in pairs]
-        first = [DecodingState.start(mixture).branches.log_probs.exp() for mixture in mixtures]
+        first = [mixture.start().branches.log_probs.exp() for mixture in mixtures]
         scored = [m.score(pair.answers[0]).log_likelihood for m, pair in zip(mixtures, pairs, strict=True)]
     return Laws(torch.cat(first), torch.cat([each.flatten() for each in scored]))
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mixrag.generator import Prompt, TableGenerator
 from mixrag.generator.table import TableBranches
-from mixrag.inference.decoders import SearchResult, beam, thorough
+from mixrag.inference.beam_search import SearchResult, beam, thorough
 from mixrag.inference.mixture import Component, Mixture
 
 K, V, T = 5, 8, 5
@@ -141,7 +141,7 @@ def run(drawn: Random, method: Callable[[Mixture], SearchResult]) -> tuple[Searc
 
 
 def main() -> None:
-    """Print the table of docs/comparison.md."""
+    """Print the table of docs/background/comparison.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mixtures", type=int, default=300)
     parser.add_argument("--spread", type=float, default=SPREAD, help="standard deviation of the logits")

@@ -63,7 +63,7 @@ factual answers from plain prose are what it is good at; it does not reason over
 ## Confidence
 
 `confidence.json` is fitted on held-out answers of the four kinds together (not `demo`). How far it can be trusted
-is in docs/trust.md.
+is in docs/measurements/trust.md.
 
 ## Prompt and settings
 
@@ -90,7 +90,11 @@ def main() -> None:
     READER.mkdir(exist_ok=True)
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copyfile(trained.folder / "adapter" / name, READER / name)
-    scores = options.scores.read_text(encoding="utf-8").strip() if options.scores else "See docs/results.md."
+    scores = (
+        options.scores.read_text(encoding="utf-8").strip()
+        if options.scores
+        else "See docs/measurements/results.md."
+    )
     parts = sections((trained.folder / "README.md").read_text(encoding="utf-8"))
     fitted = f"\\1, fitted: {trained.settings['temperature']:.4f} |"
     settings = re.sub(r"(\| temperature \| [\d.]{1,6})\d* \|", fitted, parts["Settings"])

@@ -34,9 +34,9 @@ from mixrag.evaluation.calibration import (
     fit,
     rights,
 )
-from mixrag.evaluation.command import RECORDS
 from mixrag.evaluation.records import resume
 from mixrag.evaluation.report import write_report
+from mixrag.evaluation.run import RECORDS
 from mixrag.evaluation.scoring import Record, record_of
 
 OFF_CORPUS = "off-corpus"
@@ -53,7 +53,7 @@ class Report:
     folder: Path
 
     @cached_property
-    def told(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         """report.json."""
         found: dict[str, Any] = json.loads((self.folder / "report.json").read_text(encoding="utf-8"))
         return found
@@ -67,13 +67,13 @@ class Report:
                 f"{self.folder} holds answers of several models or stores: evaluate into a new folder"
             )
         named = [(system.rsplit(" ", 1)[0], record) for (system, _), record in lines.items()]
-        names = (*self.told["systems"], OFF_CORPUS)
+        names = (*self.document["systems"], OFF_CORPUS)
         return {name: [record for own, record in named if own == name] for name in names}
 
     @property
     def trusted(self) -> str:
         """The system whose confidence is looked at."""
-        return str(self.told["confidence"]["system"])
+        return str(self.document["confidence"]["system"])
 
     def inside(self) -> list[Outcome]:
         """Of the questions that the documents can answer."""
@@ -105,7 +105,7 @@ def main() -> None:
     found = measured(records, off_corpus, first.trusted, COVERAGE, method=options.calibration)
     if found.method is None:
         raise SystemExit("; ".join(found.notices))
-    sources = tuple(name for report in reports for name in report.told["pairs"])
+    sources = tuple(name for report in reports for name in report.document["pairs"])
     fitted = fitted_on(reports, found.method)
     right = sum(record.exact for record in records[first.trusted])
     fitted = replace(
@@ -115,7 +115,7 @@ def main() -> None:
     )
     options.out.mkdir(parents=True, exist_ok=True)
     write_calibration(fitted, options.out / FILE)
-    settings = first.told["settings"]
+    settings = first.document["settings"]
     write_report(replace(found, sources=sources, settings=settings, calibration=fitted), options.out)
     print(f"| {' | '.join(HEAD)} |\n|{' --- |' * len(HEAD)}")
     for report in reports:
@@ -129,7 +129,7 @@ def fitted_on(reports: Sequence[Report], method: Any) -> ConfidenceMap:
     """One calibration of the answers of several reports."""
     inside = [*chain.from_iterable(report.inside() for report in reports)]
     outside = [*chain.from_iterable(report.outside() for report in reports)]
-    return fit(method, inside, outside, settings=Settings(**reports[0].told["settings"]))
+    return fit(method, inside, outside, settings=Settings(**reports[0].document["settings"]))
 
 
 def carried_over(report: Report, fitted: str, calibration: ConfidenceMap) -> str:
@@ -138,7 +138,7 @@ def carried_over(report: Report, fitted: str, calibration: ConfidenceMap) -> str
     outside = confidences_of(calibration, report.outside())
     answered = inside >= calibration.threshold
     cells = [
-        ", ".join(report.told["pairs"]),
+        ", ".join(report.document["pairs"]),
         fitted,
         f"{expected_calibration_error(inside, right):.3f}",
         f"{chance_error(inside):.3f}",
@@ -152,7 +152,7 @@ def carried_over(report: Report, fitted: str, calibration: ConfidenceMap) -> str
 
 def refuse_unlike(reports: Sequence[Report]) -> None:
     """A calibration holds for one system with one set of settings."""
-    found = {json.dumps([each.trusted, conditions(Settings(**each.told["settings"]))]) for each in reports}
+    found = {json.dumps([each.trusted, conditions(Settings(**each.document["settings"]))]) for each in reports}
     if len(found) > 1:
         raise SystemExit(f"expected reports of one system with the same settings; found {len(found)} kinds")
 

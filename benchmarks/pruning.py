@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mixrag import RAG, ModelConfig
-from mixrag.inference.decoders import greedy, scored
 from mixrag.inference.mixture import Mixture
 from mixrag.inference.pruning import Pruning
+from mixrag.inference.stepwise import greedy, scored
 from mixrag.pairs.pairs import read_pairs, sample
 from side_by_side import Row, alternately, keep, seconds, show
 

@@ -22,8 +22,8 @@ from torch import nn
 from generation import QUESTION, loaded, mixture, ours_step
 from mixrag.generator import CausalGenerator
 from mixrag.generator.kernels.int8_linear import Int8Linear
-from mixrag.inference.decoders import most_probable
-from mixrag.inference.mixture import DecodingState, Mixture
+from mixrag.inference.mixture import Mixture
+from mixrag.inference.stepwise import most_probable
 from side_by_side import seconds
 
 PASSAGE = 150
@@ -62,7 +62,7 @@ def main() -> None:
 
 def begun(given: Mixture) -> float:
     """Seconds to its first token."""
-    return seconds(lambda: most_probable(DecodingState.start(given)))
+    return seconds(lambda: most_probable(given.start()))
 
 
 def median(measure: Callable[[], float], rounds: int) -> float:

@@ -23,6 +23,7 @@ from mixrag.evaluation import Record, markdown_table, paired_difference, score_p
 from mixrag.generator import PromptTemplate
 from mixrag.pairs.pairs import read_pairs, sample
 from mixrag.rag import RAG
+from mixrag.utils.progress import Progress, ProgressEvent
 
 NAMES = ("generator", "adapter", "encoder", "question_encoder")
 NUMBERS = {"switch": float, "lexical": float, "temperature": float, "null": float, "max_tokens": int, "beams": int}
@@ -43,7 +44,7 @@ def main() -> None:
     for described in options.system:
         name, chosen = parsed(described)
         with opened(options.store, chosen, options.dtype) as rag:
-            found = score_pairs(rag, pairs, {}, out=options.out, system=described, progress=told(name))
+            found = score_pairs(rag, pairs, {}, out=options.out, system=described, progress=lines(name))
         records[name] = found
     print(f"{len(pairs)} questions\n\n{markdown_table({name: summarise(some) for name, some in records.items()})}")
     if len(records) > 1:
@@ -82,14 +83,14 @@ def opened(store: Path, chosen: dict[str, Any], dtype: str) -> RAG:
     return RAG.open(store, model=model, models=models, settings=settings)
 
 
-def told(name: str) -> Any:
+def lines(name: str) -> Progress:
     """A line to standard error now and then."""
 
-    def tell(done: int, total: int) -> None:
-        if done % 20 == 0 or done == total:
-            sys.stderr.write(f"{name}: {done} of {total}\n")
+    def show(event: ProgressEvent) -> None:
+        if event.done % 20 == 0 or event.done == event.total:
+            sys.stderr.write(f"{name}: {event.done} of {event.total}\n")
 
-    return tell
+    return show
 
 
 if __name__ == "__main__":

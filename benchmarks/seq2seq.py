@@ -31,7 +31,7 @@ from mixrag.generator import Prompt, PromptTemplate, Seq2SeqGenerator
 from mixrag.generator.kernels.onednn_linear import PackedLinear, use_packed_linears
 from mixrag.generator.prompt_tokenizer import PromptTokenizer
 from mixrag.generator.self_check import with_shared_prompts
-from mixrag.inference.decoders import beam
+from mixrag.inference.beam_search import beam
 from mixrag.inference.mixture import Component, Mixture
 from side_by_side import Row, alternately, keep, seconds, show
 
@@ -42,7 +42,7 @@ TOKENS = 16
 """Of an answer."""
 EQUAL_ROWS = 24
 """Beams of one pass that take about as many rows of the decoder as thorough decoding with ``BEAMS`` (``rows``)."""
-PICTURE = Path(__file__).parent.parent / "docs" / "pictures" / "seq2seq-beams.svg"
+PICTURE = Path(__file__).parent.parent / "docs" / "measurements" / "pictures" / "seq2seq-beams.svg"
 
 
 @dataclass(frozen=True)

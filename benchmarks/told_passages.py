@@ -20,7 +20,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
-from mixrag.config.default_models import packaged_encoder
+from mixrag.config.default_models import default_encoder
 from mixrag.corpus import Store
 from mixrag.evaluation import in_document, passage_holds
 from mixrag.pairs.pairs import read_pairs
@@ -50,7 +50,7 @@ def main() -> None:
     with Store.open(options.store) as store:
         _, vectors = store.vectors()
         train, dev = (cases(path, store) for path in (options.train, options.dev))
-    model, keys = SentenceTransformer(str(packaged_encoder()), device="cpu"), torch.from_numpy(vectors)
+    model, keys = SentenceTransformer(str(default_encoder()), device="cpu"), torch.from_numpy(vectors)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.rate)
     print(f"{len(train)} training pairs, {len(dev)} held out\nbefore: {recall(model, keys, dev)}", flush=True)
     for epoch in range(options.epochs):

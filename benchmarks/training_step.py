@@ -29,7 +29,7 @@ from mixrag.pairs.pairs import Pair
 from mixrag.probability import effective_number
 from mixrag.training.examples import Example
 from mixrag.training.generators import TrainableGenerator
-from mixrag.training.step import Question, StepOutput, TrainingStep
+from mixrag.training.step import QuestionTables, StepOutput, TrainingStep
 from side_by_side import Row, alternately, keep, seconds
 
 K, PASSAGE, ANSWER = 8, 150, 16
@@ -87,7 +87,7 @@ def ours(step: TrainingStep, given: Case) -> StepOutput:
     assert trained is not None
     table = trained.log_likelihoods(given.prompts, [given.answer] * K)[None].double()
     mask = torch.ones(1, len(given.answer), dtype=torch.bool)
-    question = Question(example, components, given.log_prior, table, mask)
+    question = QuestionTables(example, components, given.log_prior, table, mask)
     return step.learn_from([question], 1)
 
 

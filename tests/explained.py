@@ -29,7 +29,7 @@ EITHER = (0.5, 0.5, 0.5, 0.5, 0.5)
 
 def explained(
     texts: Sequence[str] = (FIRST, SECOND),
-    laws: Sequence[Sequence[float]] = (WRITES_FIRST, WRITES_SECOND),
+    likelihoods: Sequence[Sequence[float]] = (WRITES_FIRST, WRITES_SECOND),
     prior: Sequence[float] = (0.6, 0.4),
     *,
     answer: str = ANSWER,
@@ -41,12 +41,12 @@ def explained(
     certified: bool | None = None,
     normaliser: str = "top-k",
 ) -> Explanation:
-    """The answer, had passage j the probability ``laws[j][t]`` for token t and prior ``prior[j]``.
+    """The answer, had passage j the probability ``likelihoods[j][t]`` for token t and prior ``prior[j]``.
 
-    ``texts`` are told apart by their number of words; any other prompt (no passage, a group) has ``EITHER``.
+    ``texts`` are known by their number of words; any other prompt (no passage, a group) has ``EITHER``.
     """
     passages = tuple(passage(number, text) for number, text in enumerate(texts, 1))
-    by_length = {len(text.split()): law for text, law in zip(texts, laws, strict=True)}
+    by_length = {len(text.split()): probabilities for text, probabilities in zip(texts, likelihoods, strict=True)}
     assert len(by_length) == len(texts)
     log_prior = torch.tensor(prior, dtype=torch.float64).log()
     log_null = None if null is None else math.log(null)
@@ -63,11 +63,11 @@ def passage(number: int, text: str) -> Passage:
 
 
 def generator(by_length: Mapping[int, Sequence[float]]) -> TableGenerator:
-    def law(tokens: tuple[int, ...], answer: tuple[int, ...]) -> Tensor:
+    def next_token(tokens: tuple[int, ...], answer: tuple[int, ...]) -> Tensor:
         t = min(len(answer), len(WORDS) - 1)
         p = by_length.get(len(tokens), EITHER)[t]
         others = torch.full((len(WORDS),), (1 - p) / (len(WORDS) - 1), dtype=torch.float64)
         others[t] = p  # the answer is the words in their order
         return others
 
-    return TableGenerator(WORDS, law)
+    return TableGenerator(WORDS, next_token)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import mixrag
 import mixrag.probability
 
 ALLOWED = {"__future__", "math", "torch", "mixrag"}
@@ -20,3 +21,8 @@ def test_the_probability_floor_imports_torch_only() -> None:
             for name in names:
                 assert name.split(".")[0] in ALLOWED, f"{file.name} imports {name}"
                 assert not name.startswith("mixrag") or name.startswith("mixrag.probability")
+
+
+def test_few_entries_stand_directly_in_the_package() -> None:
+    entries = [entry.name for entry in Path(mixrag.__path__[0]).iterdir() if entry.name != "__pycache__"]
+    assert len(entries) <= 20, sorted(entries)

@@ -116,7 +116,7 @@ def test_every_decoder_returns_an_answer_with_its_exact_probability(rag: RAG, de
     answer = rag.ask(QUESTION, k=3, decoder=decoder, beams=2)
     again = rag.condition(QUESTION, k=3).score_tokens(answer.scored.tokens)
     assert answer.log_prob == pytest.approx(again.log_prob, abs=1e-3)
-    assert "".join(token.text for token in answer.tokens) == answer.text
+    assert "".join(token.text for token in answer.tokens) == answer.best_guess
     assert sum(token.log_prob for token in answer.tokens) == pytest.approx(answer.log_prob)
     assert (answer.certified is None) == (decoder != "beam")
     assert answer.finished == (answer.scored.tokens[-1] in rag.generator.stop_tokens)
@@ -124,22 +124,24 @@ def test_every_decoder_returns_an_answer_with_its_exact_probability(rag: RAG, de
 
 def test_weights_are_probabilities_and_belong_to_their_passages(chat: RAG) -> None:
     answer = chat.ask(QUESTION, k=2, null=1.0, switch=0.5)
-    names = [Path(weighted.passage.document).name for weighted in answer.passages]
+    names = [Path(weighted.document).name for weighted in answer.passages]
     assert names == ["cod.txt", "eel.txt"]
     assert sum(w.prior for w in answer.passages) + answer.null_prior == pytest.approx(1.0)
     assert sum(w.posterior for w in answer.passages) + answer.null_posterior == pytest.approx(1.0)
     for token in answer.tokens:
         assert sum(token.responsibility) + token.null == pytest.approx(1.0)
     for weighted in answer.passages:
-        text = TEXTS[Path(weighted.passage.document).name]
-        assert text[weighted.passage.start : weighted.passage.end] == weighted.passage.text
+        text = TEXTS[Path(weighted.document).name]
+        assert text[weighted.start : weighted.end] == weighted.text
     assert 1.0 <= answer.effective_posterior <= 3.0
 
 
 def test_streaming_gives_the_same_answer_as_asking(chat: RAG) -> None:
     stream = chat.stream(QUESTION, k=3, prune=0.0)
     tokens = list(stream)
-    assert "".join(token.text for token in tokens) == stream.answer.text == chat.ask(QUESTION, k=3).text
+    assert (
+        "".join(token.text for token in tokens) == stream.answer.best_guess == chat.ask(QUESTION, k=3).best_guess
+    )
     assert [token.log_prob for token in tokens] == pytest.approx([t.log_prob for t in stream.answer.tokens])
     # The live posterior after the last token is the posterior of the whole answer.
     assert tokens[-1].posterior == pytest.approx([w.posterior for w in stream.answer.passages])
@@ -164,7 +166,7 @@ def test_k_beyond_the_corpus_is_the_corpus(chat: RAG) -> None:
 
 def test_why_takes_an_answer_apart(chat: RAG) -> None:
     answer = chat.ask(QUESTION, k=2, null=1.0)
-    apart = chat.explain(answer)
+    apart = answer.explain()
     assert len(apart.components) == 3
     total = sum(c.prior * math.exp(c.log_likelihood) for c in apart.components)
     assert math.log(total) == pytest.approx(answer.log_prob)
@@ -179,7 +181,7 @@ def test_why_takes_an_answer_apart(chat: RAG) -> None:
     assert first.inner_products == (answer.passages[0].inner_product,)
     assert null.inner_products == () and null.poisoning is None
     only = chat.ask(QUESTION, k=1)
-    assert first.alone == only.text and first.alone_log_prob == pytest.approx(only.log_prob, abs=1e-3)
+    assert first.alone == only.best_guess and first.alone_log_prob == pytest.approx(only.log_prob, abs=1e-3)
 
 
 def test_a_long_passage_is_shortened_and_reported(tmp_path: Path, tiny_generator: Loaded) -> None:
@@ -193,7 +195,7 @@ def test_a_long_passage_is_shortened_and_reported(tmp_path: Path, tiny_generator
         rag.index([folder])
         answer = rag.ask("cod?")
         (short,) = answer.shortened
-        assert short.passage == answer.passages[0].passage.id and 0 < short.kept < short.total
+        assert short.passage == answer.passages[0].id and 0 < short.kept < short.total
         with pytest.raises(QuestionError, match="shorten the question"):
             rag.ask("cod " * 300)
 
@@ -225,6 +227,8 @@ def test_a_changed_store_is_seen_at_the_next_question(chat: RAG, tmp_path: Path)
     [
         ("", {}, QuestionError),
         ("  \n", {"k": 0}, QuestionError),
+        ("cod \udcff?", {}, QuestionError),
+        (None, {}, QuestionError),
         (QUESTION, {"switch": 2.0}, SettingError),
         (QUESTION, {"temperature": 0.0}, SettingError),
         (QUESTION, {"width": 3}, SettingError),
@@ -257,9 +261,9 @@ def test_another_encoder_is_refused_and_re_embedding_mends_it(chat: RAG, tmp_pat
         assert len(rag.ask(QUESTION, max_tokens=2).passages) == 3
 
 
-def test_as_dict_is_plain_json(chat: RAG) -> None:
+def test_to_dict_is_plain_json(chat: RAG) -> None:
     answer = chat.ask(QUESTION, k=2)
-    assert json.loads(json.dumps(answer.as_dict()))["answer"] == answer.text
+    assert json.loads(json.dumps(answer.to_dict()))["answer"] == answer.best_guess
 
 
 def test_the_mixture_itself_can_be_asked(chat: RAG) -> None:
@@ -437,7 +441,7 @@ def test_many_questions_get_the_answers_that_they_get_alone(rag: RAG, monkeypatc
         for rows in (1, 64):
             monkeypatch.setattr("mixrag.inference.batch.ROWS", rows)
             for one, other in zip(rag.ask_many(questions, **changes), alone, strict=True):
-                assert (one.question, one.text) == (other.question, other.text)
+                assert (one.question, one.best_guess) == (other.question, other.best_guess)
                 assert one.log_prob == pytest.approx(other.log_prob, rel=1e-4, abs=1e-4)
                 assert [each.posterior for each in one.passages] == pytest.approx(
                     [each.posterior for each in other.passages], abs=1e-3
@@ -453,7 +457,7 @@ def test_dropped_passages_leave_the_numbers_of_the_whole_mixture(chat: RAG) -> N
     again = chat.condition(QUESTION, temperature=0.02).score_tokens(found.scored.tokens)
     torch.testing.assert_close(found.scored.log_likelihood, again.log_likelihood, rtol=1e-4, atol=1e-4)
     assert found.log_prob == pytest.approx(again.log_prob, abs=1e-4)
-    assert found.as_dict()["pruned"] == found.pruned
+    assert found.to_dict()["pruned"] == found.pruned
     assert chat.ask(QUESTION, prune=0.0).pruned == 0.0
     with pytest.raises(SettingError, match=r"prune to be a number in \[0, 1\)"):
         chat.ask(QUESTION, prune=1.0)

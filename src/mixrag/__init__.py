@@ -9,17 +9,20 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mixrag.answers.answer import Answer
+    from mixrag.answers.fields import AnswerPassage
     from mixrag.config.model_config import ModelConfig
     from mixrag.config.prompt_template import PromptTemplate
     from mixrag.config.settings import Settings
-    from mixrag.corpus import Passage, Store
+    from mixrag.corpus import Document, Parser, Passage, Splitter, Store
     from mixrag.errors import MixragError
     from mixrag.generator import Generator, load_generator
     from mixrag.inference.mixture import Mixture
+    from mixrag.inference.protocol import Decoder
     from mixrag.rag import RAG
     from mixrag.retrieval.encoders import Encoder, load_encoder
     from mixrag.retrieval.index import Hits, Index
@@ -27,8 +30,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+logging.getLogger("mixrag").addHandler(logging.NullHandler())  # an application decides what it shows
+
 _HOME = {
     "Answer": "answers.answer",
+    "Document": "corpus",
+    "AnswerPassage": "answers.fields",
+    "Decoder": "inference.protocol",
     "Encoder": "retrieval.encoders",
     "Generator": "generator",
     "Hits": "retrieval.index",
@@ -36,12 +44,14 @@ _HOME = {
     "MixragError": "errors",
     "Mixture": "inference.mixture",
     "ModelConfig": "config.model_config",
+    "Parser": "corpus",
     "Passage": "corpus",
     "PromptTemplate": "config.prompt_template",
     "RAG": "rag",
     "Retrieval": "retrieval.retriever",
     "Retriever": "retrieval.retriever",
     "Settings": "config.settings",
+    "Splitter": "corpus",
     "Store": "corpus",
     "load_encoder": "retrieval.encoders",
     "load_generator": "generator",
@@ -50,6 +60,9 @@ _HOME = {
 __all__ = [
     "RAG",
     "Answer",
+    "AnswerPassage",
+    "Decoder",
+    "Document",
     "Encoder",
     "Generator",
     "Hits",
@@ -57,11 +70,13 @@ __all__ = [
     "MixragError",
     "Mixture",
     "ModelConfig",
+    "Parser",
     "Passage",
     "PromptTemplate",
     "Retrieval",
     "Retriever",
     "Settings",
+    "Splitter",
     "Store",
     "load_encoder",
     "load_generator",

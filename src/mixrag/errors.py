@@ -13,6 +13,7 @@ MixragError                 one line for the user: expected, found, remedy
 │   ├── StoreBusyError      another process is writing to it
 │   └── EncoderMismatchError  its vectors come from another encoder
 ├── PairsError              question-answer pairs that cannot be used
+├── StreamClosedError       an answer asked of a stream that was not read to its end
 ├── PluginError             an object that lacks what a plug-in point asks for
 ├── TrainingError           a training run that cannot go on
 │   └── CheckpointError       a checkpoint that is damaged, or of another run
@@ -84,6 +85,10 @@ class PairsError(MixragError, ValueError):
 
 class PluginError(MixragError, TypeError):
     """An object given as a plug-in lacks a method that is needed."""
+
+
+class StreamClosedError(MixragError, RuntimeError):
+    """The answer of a stream was asked for that was closed, or not read, before its end."""
 
 
 class TrainingError(MixragError):

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
 from mixrag.answers.pipeline import Info, Pipeline
+from mixrag.answers.saving import bundle_folder, publish, save_pipeline
+from mixrag.config.model_config import ModelConfig
+from mixrag.utils.progress import Progress
+
+if TYPE_CHECKING:  # what training and evaluation import is not needed to ask
+    from mixrag.config.training_settings import TrainingSettings
+    from mixrag.evaluation.analysis import Evaluation
+    from mixrag.pairs.pairs import PairSource
+    from mixrag.training.api import TrainingReport
 
 __all__ = ["RAG", "Info"]
 
@@ -15,3 +29,150 @@ class RAG(Pipeline):
     >>> answer = rag.ask("Who issues the fishing licence?")  # doctest: +SKIP
     >>> answer.text, answer.probability, answer.passages[0].posterior  # doctest: +SKIP
     """
+
+    def train(
+        self,
+        pairs: PairSource,
+        out: str | Path,
+        dev: PairSource | None = None,
+        settings: TrainingSettings | Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+        **comparison: Any,
+    ) -> TrainingReport:
+        """Learn from question-answer pairs alone, as ``mixrag train`` does; this RAG itself stays as it is.
+
+        >>> report = rag.train("pairs.jsonl", "trained", settings={"epochs": 2})  # doctest: +SKIP
+        >>> report.scores["trained"].exact_match  # doctest: +SKIP
+        >>> better = RAG.open("store", model=report.folder)  # doctest: +SKIP
+
+        Args:
+            pairs: a file, files, or pairs in memory: ``Pair`` objects, mappings with "question" and "answers" (and
+                "doc", "where"), or a DataFrame of such rows.
+            out: folder for the trained bundle; a run that was killed goes on there.
+            dev: held-out pairs; None: a tenth of ``pairs``.
+            settings: what is trained, how and how long; a mapping changes only what it names.
+            progress: called with stages "training", "dev pairs" and "answering"; see ``run_training``.
+            comparison: ``evaluate`` (so many of the held-out questions are answered before and after; 0: none) and
+                ``baselines`` (other systems to train alike), as in ``TrainingReportSettings``.
+
+        Raises:
+            SettingError: a setting outside its range, or parts that the models do not have.
+            PairsError: pairs that cannot be read, or are too few.
+            CheckpointError: the folder belongs to another run.
+            ModelError: a model that was given as an object: training loads models by name.
+            TrainingError: a loss that is not finite, or a full disk.
+        """
+        from mixrag.config.command_settings import TrainingReportSettings
+        from mixrag.config.training_settings import TrainingSettings
+        from mixrag.training.api import TrainingRequest, run_training
+
+        chosen = settings if isinstance(settings, TrainingSettings) else TrainingSettings(**(settings or {}))
+        compared = TrainingReportSettings(**comparison)
+        request = TrainingRequest(
+            pairs=pairs,
+            out=Path(out),
+            dev=dev,
+            settings=chosen,
+            evaluate=compared.evaluate,
+            baselines=compared.baselines,
+        )
+        return run_training(self, request, progress)
+
+    def evaluate(
+        self,
+        pairs: PairSource,
+        out: str | Path | None = None,
+        *,
+        off_corpus: PairSource | None = None,
+        progress: Progress | None = None,
+        **settings: Any,
+    ) -> Evaluation:
+        """Score several systems on the same pairs, as ``mixrag eval`` does.
+
+        >>> found = rag.evaluate("pairs.jsonl", systems=["concat", "sequence"])  # doctest: +SKIP
+        >>> found.summaries["sequence"].exact_match  # doctest: +SKIP
+
+        Args:
+            pairs: as in ``train``.
+            out: folder for the report and ``confidence.json``; None: nothing is written.
+            off_corpus: pairs that these documents cannot answer, to see their answers withheld.
+            progress: called with stage "answering", the system as detail.
+            settings: what is compared, as in ``EvaluationSettings``: ``systems``, ``questions``, ``distractors``,
+                ``calibration``, ``coverage``, ``seed``.
+
+        Raises:
+            SettingError: a system that does not exist, or a number outside its range.
+            PairsError: pairs that cannot be read, or asked.
+            MixragError: the folder cannot be written to, or as ``ask``.
+        """
+        from mixrag.config.command_settings import EvaluationSettings
+        from mixrag.evaluation.run import EvaluationRequest, evaluate
+
+        target = None if out is None else Path(out)
+        request = EvaluationRequest(pairs, target, EvaluationSettings(**settings), off_corpus)
+        return evaluate(self, request, progress)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write a bundle of models, settings, prompt and confidence, which ``RAG.load`` opens with equal numbers.
+
+            folder: what ``save`` or ``train`` wrote, or a repository of the hub (owner/name), which is downloaded.
+        Settings of how an answer is written (decoder, max_tokens, ...) are none of the bundle's.
+
+        Raises:
+            OutputError: the folder is in use for something else, or cannot be written.
+            ModelError: a model that cannot be saved.
+        """
+        return save_pipeline(self, folder)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        store: str | Path,
+        *,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        **options: Any,
+    ) -> Self:
+        """Open a bundle over a store.
+
+        Args:
+            folder: what ``save`` or ``train`` wrote, or the name of a repository of the hub, which is downloaded.
+            store: the directory of the store.
+            token: access token of the hub.
+            revision: branch, tag or commit of the repository.
+            options: as in ``open``.
+
+        Raises:
+            ModelError: no bundle there; else as ``open``.
+        """
+        if token is not None:  # the models that the bundle names may need it as well
+            options["models"] = replace(options.get("models") or ModelConfig(), token=token)
+        return cls.open(store, model=bundle_folder(folder, token, revision), **options)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        token: str | bool | None = None,
+        private: bool | None = None,
+        revision: str | None = None,
+    ) -> str:
+        """Upload the bundle that ``save`` writes to a repository of the Hugging Face hub.
+
+        Neither documents nor paths of this machine are uploaded.
+
+        Args:
+            repo_id: "owner/name"; made if there is none.
+            token: access token; None: the one that ``hf auth login`` stored.
+            private: whether a new repository is private; None: the owner's default.
+            revision: branch to write to; made if there is none.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            OutputError: the hub does not take it.
+            ModelError: a model that cannot be saved.
+        """
+        return publish(self, repo_id, token, private, revision)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mixrag.answers.citation import LEAST_F1, citation, cited_span, located_words
@@ -124,6 +124,8 @@ def test_what_a_passage_holds_is_cited(text: str, answer: str) -> None:
         assert passage_holds(text[found.start : found.end], [answer])
 
 
+@example("eel \u0e31 cod")
+@example(" \u0e31")
 @given(st.text(max_size=30) | TEXTS)
 def test_offsets_are_those_of_the_words(text: str) -> None:
     found = located_words(text)

@@ -17,8 +17,8 @@ from mixrag.answers.confidence import (
     Confidence,
     ConfidenceMap,
     Signals,
+    apply_calibration,
     conditions,
-    judge,
     log_mass,
     log_odds,
     read_calibration,
@@ -26,7 +26,7 @@ from mixrag.answers.confidence import (
     write_calibration,
 )
 from mixrag.errors import ModelError, SettingError
-from mixrag.inference.decoders import beam
+from mixrag.inference.beam_search import beam
 from tables import toy_mixture
 
 FITTED = ConfidenceMap(
@@ -121,14 +121,14 @@ SIGNALS = Signals(math.log(0.2), 0.7)
 
 def test_a_confidence_holds_for_the_settings_it_was_fitted_with() -> None:
     own = Settings(k=5)
-    found = judge(FITTED, own, "m")
-    assert found is not None and found.differs is None
+    found = apply_calibration(FITTED, own, "m")
+    assert found is not None and found.mismatch is None
     assert found.confidence(SIGNALS) == Confidence(FITTED.confidence(SIGNALS), 0.3, "p")
     for name, other in (("k", replace(own, k=6)), ("switch", replace(own, switch=1.0))):
-        refused = judge(FITTED, other, "m")
-        assert refused is not None and refused.differs == name and refused.confidence(SIGNALS) is None
-    assert judge(None, own, "m") is None
-    anywhere = judge(replace(FITTED, settings={}), replace(own, k=6), "m")
+        refused = apply_calibration(FITTED, other, "m")
+        assert refused is not None and refused.mismatch == name and refused.confidence(SIGNALS) is None
+    assert apply_calibration(None, own, "m") is None
+    anywhere = apply_calibration(replace(FITTED, settings={}), replace(own, k=6), "m")
     assert anywhere is not None and anywhere.confidence(SIGNALS) is not None
 
 
@@ -137,31 +137,31 @@ def test_a_confidence_holds_for_the_settings_it_was_fitted_with() -> None:
 )
 def test_another_prior_is_another_confidence(changes: dict[str, float]) -> None:
     fitted = replace(FITTED, settings=conditions(Settings()))
-    assert fitted.differs(Settings(), "") is None
-    assert fitted.differs(Settings(**changes), "") == next(iter(changes))
+    assert fitted.mismatch(Settings(), "") is None
+    assert fitted.mismatch(Settings(**changes), "") == next(iter(changes))
 
 
 def test_other_models_are_another_confidence() -> None:
     fitted = replace(FITTED, models="mine")
-    assert fitted.differs(Settings(), "mine") is None and fitted.differs(Settings(), "yours") == "models"
+    assert fitted.mismatch(Settings(), "mine") is None and fitted.mismatch(Settings(), "yours") == "models"
 
 
 def test_the_threshold_of_the_settings_comes_first() -> None:
     value = FITTED.confidence(SIGNALS)
     for threshold, abstains in ((0.0, False), (value, False), (value + 1e-9, True), (1.0, True)):
-        found = judge(FITTED, Settings(abstain_below=threshold), "m")
+        found = apply_calibration(FITTED, Settings(abstain_below=threshold), "m")
         assert found is not None
         confidence = found.confidence(SIGNALS)
         assert confidence is not None and confidence.abstains is abstains
 
 
-@pytest.mark.parametrize("calibration, told", [(None, "found none"), (FITTED, "another k")])
+@pytest.mark.parametrize("calibration, found", [(None, "found none"), (FITTED, "another k")])
 def test_nothing_can_be_withheld_without_a_calibration_that_holds(
-    calibration: ConfidenceMap | None, told: str
+    calibration: ConfidenceMap | None, found: str
 ) -> None:
-    with pytest.raises(SettingError, match=told):
-        judge(calibration, Settings(k=6, abstain_below=0.5), "m")
-    judge(calibration, Settings(k=6, abstain_below=0.0), "m")
+    with pytest.raises(SettingError, match=found):
+        apply_calibration(calibration, Settings(k=6, abstain_below=0.5), "m")
+    apply_calibration(calibration, Settings(k=6, abstain_below=0.0), "m")
 
 
 def test_the_width_of_a_search_counts_only_where_there_is_one() -> None:

@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from explained import ANSWER, EITHER, FIRST, QUESTION, SECOND, explained, passage
-from mixrag.answers.answer import WeightedPassage
+from explained import ANSWER, EITHER, FIRST, QUESTION, SECOND, explained
 from mixrag.answers.confidence import Confidence
 from mixrag.answers.explanation import Explanation
 from mixrag.answers.explanation_html import explanation_page
@@ -55,11 +54,11 @@ def values(found: Any, path: str) -> list[float]:
 
 def runs(found: Any) -> list[tuple[str, str, str]]:
     """For each stretch of the answer in one colour: its class, its words, its number."""
-    told = []
+    found_runs = []
     for run in select(found, ".answer .run"):
         words = "".join(token.text_content() for token in select(run, ".token"))
-        told.append((run.get("class").removeprefix("run "), words, "".join(texts(run, "sup"))))
-    return told
+        found_runs.append((run.get("class").removeprefix("run "), words, "".join(texts(run, "sup"))))
+    return found_runs
 
 
 def test_words_have_the_colour_and_number_of_their_passage() -> None:
@@ -173,9 +172,7 @@ def test_hostile_documents_are_text() -> None:
     why = explained((HOSTILE + " " + FIRST, SECOND + " " + HOSTILE), question=HOSTILE)
     why = _with(why, prompt=HOSTILE, alone=HOSTILE)
     answer = why.answer
-    named = [
-        replace(w, passage=replace(w.passage, document=f"/{HOSTILE}", title=HOSTILE)) for w in answer.passages
-    ]
+    named = [replace(each, document=f"/{HOSTILE}", title=HOSTILE) for each in answer.passages]
     why = replace(why, answer=replace(answer, passages=tuple(named)))
     found = parsed(why)
     known = {
@@ -295,8 +292,8 @@ def test_an_empty_answer() -> None:
 
 def test_fifty_passages() -> None:
     many = [" ".join(["x"] * (n + 1)) for n in range(50)]
-    laws = [(0.9 if n == 40 else 0.1,) * 5 for n in range(50)]
-    found = parsed(explained(many, laws, [0.02] * 50))
+    likelihoods = [(0.9 if n == 40 else 0.1,) * 5 for n in range(50)]
+    found = parsed(explained(many, likelihoods, [0.02] * 50))
     # Colours are few: whoever writes has one before those that do not.
     assert runs(found) == [("c7", ANSWER, "41")]
     assert len(select(found, "article")) == 50 and len(select(found, "article.c0")) == 43
@@ -307,7 +304,7 @@ def test_fifty_passages() -> None:
 
 
 def test_an_impossible_answer_is_written_by_nobody() -> None:
-    found = parsed(explained(laws=[(0.0, 0.9, 0.9, 0.9, 0.5)] * 2))
+    found = parsed(explained(likelihoods=[(0.0, 0.9, 0.9, 0.9, 0.5)] * 2))
     assert runs(found) == [("", ANSWER, "")]
     assert "log −∞ nats" in texts(found, ".headline")[0] and "nan" not in found.text_content()
 
@@ -322,9 +319,9 @@ def test_an_impossible_answer_is_written_by_nobody() -> None:
         ({"certified": True}, "Certified by beam search"),
         ({"certified": False}, "beam search pruned a beginning"),
         ({}, "Not certified: another answer may be more probable."),
-        ({"laws": [(0.99,) * 5] * 2}, "more than half of all probability"),
-        ({"laws": [(0.99,) * 5] * 2, "outside": 0.4}, "more than half of all probability"),
-        ({"laws": [(0.99,) * 5] * 2, "outside": 0.5}, "Not certified"),
+        ({"likelihoods": [(0.99,) * 5] * 2}, "more than half of all probability"),
+        ({"likelihoods": [(0.99,) * 5] * 2, "outside": 0.4}, "more than half of all probability"),
+        ({"likelihoods": [(0.99,) * 5] * 2, "outside": 0.5}, "Not certified"),
     ],
 )
 def test_certificates(options: dict[str, Any], part: str) -> None:
@@ -357,7 +354,7 @@ def test_a_shortened_passage_is_named_by_its_number() -> None:
 
 def test_a_title_beside_a_file_name_is_shown() -> None:
     why = explained()
-    titled = WeightedPassage(replace(passage(1, FIRST), title="Of cod"), 0.6, 0.5, 0.2)
+    titled = replace(why.answer.passages[0], title="Of cod")
     named = replace(why, answer=replace(why.answer, passages=(titled, why.answer.passages[1])))
     assert texts(parsed(named), ".part .note")[0] == "Characters 100 to 157 of 1.txt, titled “Of cod”"
     assert QUESTION in select(parsed(named), "title")[0].text_content()

@@ -73,14 +73,14 @@ def test_the_answers_words_stand_in_the_colours_of_their_passages(tmp_path: Path
 
 def test_the_order_of_colours_is_that_of_the_mixture(tmp_path: Path) -> None:
     """The same texts, written the other way round."""
-    why = explained(laws=(WRITES_SECOND, WRITES_FIRST))
+    why = explained(likelihoods=(WRITES_SECOND, WRITES_FIRST))
     pixels = drawn(explanation_page(why), tmp_path)
     assert box(pixels, SKY_BLUE)[2] < box(pixels, ORANGE)[0]
 
 
 def test_who_wrote_all_of_it_has_all_of_it(tmp_path: Path) -> None:
     """At switch 0 one passage writes the whole answer: the other's colour comes only below."""
-    why = explained(laws=((0.9,) * 5, EITHER), switch=0.0)
+    why = explained(likelihoods=((0.9,) * 5, EITHER), switch=0.0)
     pixels = drawn(explanation_page(why), tmp_path)
     first, second = box(pixels, ORANGE), box(pixels, SKY_BLUE)
     assert second[1] > first[3] and first[2] - first[0] > 150
@@ -91,9 +91,9 @@ def test_who_wrote_all_of_it_has_all_of_it(tmp_path: Path) -> None:
 def test_what_a_reader_sees_is_what_the_mixture_says(tmp_path: Path) -> None:
     why = explained()
     found = rendered(explanation_page(why), tmp_path)
-    told = " ".join(found.text_content().split())
+    text = " ".join(found.text_content().split())
     for part in (f"p(answer) = {why.answer.probability:.4f}", "Exact: no passage was left out.", FIRST, SECOND):
-        assert part in told
+        assert part in text
     assert [run.text_content() for run in found.find_class("run")] == ["nine crowns1", "every winter2"]
     assert [mark.text_content() for mark in found.iter("mark")] == ["nine crowns", "every winter"]
 

@@ -1,6 +1,6 @@
 """Leave-one-out and certificates against recomputation from scratch: the packaged models on real passages.
 
-What the mixture derives from one table is held against mixtures built and read anew, and against a loop in
+What the mixture derives from one table is compared with mixtures built and read anew, and against a loop in
 probability space. Probabilities agree as far as float32 does: a row in another batch is added up in another order.
 """
 
@@ -73,12 +73,12 @@ def answers(rag: RAG) -> dict[str, list[tuple[int, ...]]]:
     return {question: list(dict.fromkeys([*given[question], written[question]])) for question in ANSWERS}
 
 
-def whole(rag: RAG, question: str, tokens: tuple[int, ...], kept: int | None = None, **changes: Any) -> float:
+def whole(rag: RAG, question: str, tokens: tuple[int, ...], first: int | None = None, **changes: Any) -> float:
     """p(answer | question) over all passages, or the first few at their share of that prior, in a plain loop."""
     mixture = rag.condition(question, **{**changes, "k": "all"})
-    prior = mixture.log_prior.exp().tolist()[:kept]
+    prior = mixture.log_prior.exp().tolist()[:first]
     read = rag.generator.log_likelihood([each.prompt for each in mixture.components], tokens)
-    table = read.double().exp().tolist()[:kept]  # (K, T)
+    table = read.double().exp().tolist()[:first]  # (K, T)
     weights = list(prior)
     for t in range(len(tokens)):
         if t:
@@ -95,7 +95,7 @@ def probability(mixture: Mixture, tokens: tuple[int, ...]) -> float:
 
 
 def moved(before: Sequence[float], after: Sequence[float]) -> float:
-    """A lower bound on the total variation of two laws, from the probabilities of distinct answers."""
+    """A lower bound on the total variation of two distributions, from the probabilities of distinct answers."""
     changes = [b - a for b, a in zip(before, after, strict=True)]
     return max(sum(c for c in changes if c > 0), -sum(c for c in changes if c < 0))
 
@@ -150,11 +150,11 @@ def test_the_bracket_of_three_passages_holds_what_all_say(
     for tokens in answers[question]:
         bracket = mixture.score_tokens(tokens).log_bracket
         assert bracket is not None
-        kept, full = (whole(rag, question, tokens, kept=n, **changes) for n in (3, None))
-        assert bracket[0] == pytest.approx(math.log(kept), abs=ROUNDING)
+        part, full = (whole(rag, question, tokens, first=n, **changes) for n in (3, None))
+        assert bracket[0] == pytest.approx(math.log(part), abs=ROUNDING)
         missed = float(truncation_tv(mixture.outside, switch, len(tokens)))
-        assert bracket[1] == pytest.approx(min(0.0, math.log(kept + missed)), abs=ROUNDING)
-        assert kept <= full <= kept + missed
+        assert bracket[1] == pytest.approx(min(0.0, math.log(part + missed)), abs=ROUNDING)
+        assert part <= full <= part + missed
 
 
 def test_an_answer_that_certainly_beats_another_beats_it_over_all_passages(rag: RAG, answers: dict) -> None:
@@ -186,10 +186,12 @@ def test_three_passages_are_as_near_to_all_in_total_variation_as_claimed(
 
 
 def test_the_next_token_of_three_passages_is_as_near_as_claimed(rag: RAG) -> None:
-    laws = [rag.condition(FOUNDER, k=k, temperature=WIDE, lexical=0.0).predictive().exp() for k in (3, "all")]
+    distributions = [
+        rag.condition(FOUNDER, k=k, temperature=WIDE, lexical=0.0).predictive().exp() for k in (3, "all")
+    ]
     outside = rag.passages(FOUNDER, k=3, temperature=WIDE, lexical=0.0).outside
     assert outside is not None
-    assert 0.01 < float((laws[0] - laws[1]).abs().sum()) / 2 <= outside
+    assert 0.01 < float((distributions[0] - distributions[1]).abs().sum()) / 2 <= outside
 
 
 HOSTILE = (

@@ -1,4 +1,4 @@
-"""mixrag why as a person or a script meets it: a line for each stage, a JSON contract, one line of error."""
+"""mixrag diagnose as a person or a script meets it: a line for each stage, a JSON contract, one line of error."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def shell(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Callable[[str],
     """A store that tests only read."""
     encoder = save_encoder(tmp_path_factory.mktemp("why-encoder"))
     shell = Shell(tmp_path_factory.mktemp("why"), encoder, tiny_folder("llama-chat"))
-    shell.models["why"] = shell.models["ask"]
+    shell.models["diagnose"] = shell.models["ask"]
     (shell.files / "evil.txt").write_text("The \x1b[31mred\u202e [bold]licence[/bold] costs zwölf crowns.")
     shell("index", shell.files)
     return shell
 
 
-def test_the_contract_of_why(shell: Shell) -> None:
-    found = shell.json("why", QUESTION, "--expected", "nine crowns", "--expected", "9 crowns", "-k", "all")
+def test_the_contract_of_diagnose(shell: Shell) -> None:
+    found = shell.json("diagnose", QUESTION, "--expected", "nine crowns", "--expected", "9 crowns", "-k", "all")
     assert set(found) == {
         *("question", "expected", "document", "answer", "right", "failed", "finding", "remedy", "stages")
     }
@@ -50,31 +50,31 @@ def test_the_contract_of_why(shell: Shell) -> None:
 
 
 def test_stages_that_were_not_reached_are_null(shell: Shell) -> None:
-    found = shell.json("why", QUESTION, "--expected", "ninety", "--where", "document=cod.txt")
+    found = shell.json("diagnose", QUESTION, "--expected", "ninety", "--where", "document=cod.txt")
     assert found["failed"] == "indexed" and found["stages"]["indexed"]["place"] == "absent"
     assert [found["stages"][name] for name in ("retrieved", "weighted", "used")] == [None] * 3
     assert found["stages"]["decoded"]["expected"] == "ninety"
-    nothing = shell.json("why", QUESTION, "--expected", "nine crowns", "--where", "document=none")
+    nothing = shell.json("diagnose", QUESTION, "--expected", "nine crowns", "--where", "document=none")
     assert nothing["answer"] is None and nothing["stages"]["indexed"]["place"] == "filtered"
 
 
 def test_what_a_person_reads(shell: Shell) -> None:
-    text = shell("why", QUESTION, "--expected", "ninety crowns")
+    text = shell("diagnose", QUESTION, "--expected", "ninety crowns")
     assert "✗ indexed   failed    no passage of the store holds it" in text
     assert "– used      not told  not reached" in text
     assert "the first stage that failed: indexed" in text and "remedy: index the document" in text
-    text = shell("why", QUESTION, "--expected", "nine crowns", "--document", "cod.txt", "-k", "1")
+    text = shell("diagnose", QUESTION, "--expected", "nine crowns", "--document", "cod.txt", "-k", "1")
     assert "✓ indexed   passed    1 passage that may be retrieved holds it: " in text and "cod.txt [0:47]" in text
     answer = shell.json("ask", QUESTION, "-k", "1")["answer"]
     if answer.strip():
-        right = shell("why", QUESTION, "--expected", answer, "-k", "1", "--document", "cod.txt")
+        right = shell("diagnose", QUESTION, "--expected", answer, "-k", "1", "--document", "cod.txt")
         assert "the answer is right" in right and "remedy" not in right
 
 
 def test_documents_cannot_steer_the_terminal(shell: Shell) -> None:
     (shell.folder / "out").mkdir(exist_ok=True)
     text = shell(
-        "why", QUESTION, "--expected", "zwölf \x1b[31mcrowns", "--document", "[bold]\u202eevil", "-k", "all"
+        "diagnose", QUESTION, "--expected", "zwölf \x1b[31mcrowns", "--document", "[bold]\u202eevil", "-k", "all"
     )
     assert "\x1b" not in text and "\u202e" not in text and "[bold]" in text
 
@@ -90,11 +90,11 @@ def test_documents_cannot_steer_the_terminal(shell: Shell) -> None:
     ],
 )
 def test_errors_are_one_line(shell: Shell, arguments: list[str], part: str) -> None:
-    assert part in shell.refused("why", QUESTION, *arguments)
+    assert part in shell.refused("diagnose", QUESTION, *arguments)
 
 
 def test_it_explains_itself_and_needs_an_expected_answer() -> None:
-    line = [sys.executable, "-m", "mixrag", "why"]
+    line = [sys.executable, "-m", "mixrag", "diagnose"]
     options = {"capture_output": True, "text": True, "timeout": 60, "env": {**os.environ, "COLUMNS": "120"}}
     done = subprocess.run([*line, "--help"], **options)
     assert done.returncode == 0 and "--expected" in done.stdout and "--document" in done.stdout
@@ -102,5 +102,14 @@ def test_it_explains_itself_and_needs_an_expected_answer() -> None:
 
 
 def test_the_document_is_one_line_of_valid_json(shell: Shell) -> None:
-    text = shell("why", QUESTION, "--expected", "zwölf crowns", "--json")
+    text = shell("diagnose", QUESTION, "--expected", "zwölf crowns", "--json")
     assert text.count("\n") == 1 and json.loads(text)["stages"]["indexed"]["count"] == 1
+
+
+def test_the_former_name_still_works_and_says_the_new_one(shell: Shell) -> None:
+    shell.models["why"] = shell.models["diagnose"]
+    assert shell.json("why", QUESTION, "--expected", "nine crowns") == shell.json(
+        "diagnose", QUESTION, "--expected", "nine crowns"
+    )
+    shell("why", QUESTION, "--expected", "nine crowns")
+    assert "mixrag why is now called mixrag diagnose" in shell.errors

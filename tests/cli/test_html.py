@@ -91,6 +91,6 @@ def test_the_facade_makes_the_same_page(asked: Shell, tmp_path: Path) -> None:
     models = ModelConfig(encoder=options["--encoder"], generator=options["--generator"])
     asked("ask", QUESTION, "-k", "2", "--html", tmp_path / "why.html")
     with RAG.open(asked.store, models=models, settings={"k": 2, "max_tokens": 6}) as rag:
-        page = rag.explanation_page(rag.ask(QUESTION))
+        page = rag.ask(QUESTION).to_html()
     assert page == (tmp_path / "why.html").read_text(encoding="utf-8")
     assert json.dumps(QUESTION)[1:-1] in page

@@ -167,7 +167,7 @@ def test_a_calibration_and_a_run_without_scores(shell: Lessons) -> None:
     ("options", "said"),
     [
         (["--baselines", "open-book"], "baselines among closed-book"),
-        (["--parts", "retriever"], "parts among generator"),
+        (["--parts", "retriever"], "--parts to be values separated by commas, each 'generator'"),
         (["--parts", ""], "parts among generator"),
         (["--parts", "encoder,question-encoder"], "both"),
         (["--dtype", "float16"], "--dtype float32 or bfloat16"),
@@ -177,7 +177,7 @@ def test_a_calibration_and_a_run_without_scores(shell: Lessons) -> None:
         (["--skip", "1"], "skip to be a number in [0, 1)"),
         (["--e-step-every", "0"], "to be a whole number"),
         (["--e-step-every", "2"], "objective em"),
-        (["--epochs", "nan"], "epochs > 0"),
+        (["--epochs", "nan"], "--epochs to be a number in (0, 10^9]"),
         (["--evaluate", "-1"], "evaluate"),
         (["-k", "0"], "k = 0"),
         (["--group", "all"], "several components"),
@@ -192,9 +192,13 @@ def test_what_cannot_be_done_is_one_line_and_writes_nothing(shell: Lessons, opti
     assert said in line and "found ;" not in line and not shell.out.exists()
 
 
-@pytest.mark.parametrize(
-    "options", [["--objective", "sum"], ["--method", "half"], ["--steps", "many"], ["--no-such-option"]]
-)
+@pytest.mark.parametrize("options", [["--objective", "sum"], ["--method", "half"], ["--steps", "many"]])
+def test_values_of_another_type_are_one_line(shell: Lessons, options: list[str]) -> None:
+    assert f"expected {options[0]} to be " in shell.refused("train", *shell.command, *options)
+    assert not shell.out.exists()
+
+
+@pytest.mark.parametrize("options", [["--no-such-option"], ["--out"]])
 def test_wrong_usage_has_its_own_exit_code_and_writes_nothing(shell: Lessons, options: list[str]) -> None:
     assert shell("train", *shell.command, *options, code=2) == "" and not shell.out.exists()
 

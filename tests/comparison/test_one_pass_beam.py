@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mixrag.generator import Prompt, TableGenerator
-from mixrag.inference.decoders import beam, thorough
+from mixrag.inference.beam_search import beam, thorough
 from mixrag.inference.mixture import Component, Mixture
 from one_pass_beam import Outcome, Random, T, V, outcome
 

@@ -27,8 +27,9 @@ from mixrag.generator.kernels.onednn_linear import use_packed_linears
 from mixrag.generator.kernels.shared_cross_attention import shares
 from mixrag.generator.prompt_tokenizer import PromptTokenizer
 from mixrag.generator.self_check import with_shared_prompts
-from mixrag.inference.decoders import beam, greedy
+from mixrag.inference.beam_search import beam
 from mixrag.inference.mixture import Component, Mixture, condition
+from mixrag.inference.stepwise import greedy
 from mixrag.probability import log_marginal
 from mixrag.retrieval.index import ExactIndex, build_faiss
 

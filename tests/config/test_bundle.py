@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mixrag.config import bundle as module
 from mixrag.config.bundle import CONFIG, Bundle, read_bundle, write_bundle
-from mixrag.config.settings import Settings
 from mixrag.errors import MixragError, ModelError, SettingError, TrainingError
-from mixrag.generator import PromptTemplate
 
 
 @pytest.fixture
@@ -92,11 +88,6 @@ def test_a_relative_path_is_found_from_anywhere(
     write_bundle(Bundle(folder, generator="base"))
     monkeypatch.chdir("/")
     assert read_bundle(folder).models() == {"generator": str(tmp_path.resolve() / "base")}
-
-
-def test_the_keys_are_those_of_settings_and_prompt() -> None:
-    assert set(module._SETTINGS) <= {f.name for f in fields(Settings)}
-    assert set(module._PROMPT) == {f.name for f in fields(PromptTemplate)}
 
 
 def test_no_such_folder(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_its_confidence_is_that_of_the_default(reader: Path) -> None:
     calibration = calibration_for(ModelConfig(), trained, None)
     assert calibration is not None and calibration.method == "logistic" and 0 < calibration.threshold < 1
     models = completed(ModelConfig(), trained)
-    assert calibration.differs(defaults(ModelConfig(), trained, None), models_digest(models)) is None
+    assert calibration.mismatch(defaults(ModelConfig(), trained, None), models_digest(models)) is None
 
 
 def test_training_that_starts_from_it_keeps_its_prompt(reader: Path) -> None:
@@ -76,4 +76,4 @@ def test_it_answers_from_documents_that_no_model_has_seen(tmp_path: Path) -> Non
         assert rag.settings.lexical == 0.5
         for question, gold in ASKED.items():
             answer = rag.ask(question)
-            assert answer.text == gold and answer.probability > 0.3
+            assert answer.best_guess == gold and answer.probability > 0.3

@@ -10,8 +10,7 @@ from fake_corpus import FakeEncoder, check_sound, content, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixrag.corpus import SentenceSplitter, Store, WordSplitter, ingest
-from mixrag.corpus.store.vectors import Silent
+from mixrag.corpus import ParserRegistry, SentenceSplitter, Store, WordSplitter, ingest
 from mixrag.errors import EncoderMismatchError, ModelError, SourceError
 
 
@@ -36,7 +35,7 @@ def test_first_and_second_run(store, folder, encoder):
 def test_unchanged_file_is_not_parsed(store, folder, monkeypatch):
     (folder / "a.txt").write_text("text")
     run(store, folder)
-    monkeypatch.setattr(sys.modules[ingest.__module__], "parse", None)
+    monkeypatch.setattr(ParserRegistry, "parse", None)
     os.utime(folder / "a.txt", (0, 0))
     assert run(store, folder).unchanged == 1
 
@@ -225,11 +224,11 @@ def test_explicit_file_relative_path_and_overlap(store, folder, monkeypatch):
     monkeypatch.chdir(folder)
     seen = []
 
-    class Watch(Silent):
-        def file(self, path):
-            seen.append(path)
+    def watch(event):
+        if event.stage == "reading files" and event.detail:
+            seen.append(event.detail)
 
-    report = run(store, Path("a.txt"), folder, Path("../files/a.txt"), progress=Watch())
+    report = run(store, Path("a.txt"), folder, Path("../files/a.txt"), progress=watch)
     assert seen == [str(folder / "a.txt")]
     assert report.documents == 1 and store.counts().sources == 1
     assert [d.path for d in store.documents()] == [str(folder / "a.txt")]
@@ -252,20 +251,13 @@ def test_batches(store, folder, encoder):
         (folder / f"{i}.txt").write_text(words(f"w{i}x", 15))
     seen = []
 
-    class Watch:
-        def found(self, files):
-            seen.append(files)
-
-        def file(self, path):
-            seen.append(path)
-
-        def embedded(self, done, known):
-            seen.append((done, known))
-
-    run(store, folder, encoder=encoder, batch=8, progress=Watch())
+    run(store, folder, encoder=encoder, batch=8, progress=seen.append)
     assert [len(batch) for batch in encoder.batches] == [8, 8, 8, 6]  # across files
-    assert seen[:11] == [10, *(str(folder / f"{i}.txt") for i in range(10))]
-    assert seen[11:] == [(8, 30), (16, 30), (24, 30), (30, 30)]
+    files = [event for event in seen if event.stage == "reading files"]
+    assert [(event.done, event.total) for event in files] == [(i, 10) for i in range(11)]
+    assert [event.detail for event in files] == [*(str(folder / f"{i}.txt") for i in range(10)), ""]
+    embedded = [(event.done, event.total) for event in seen if event.stage == "embedding"]
+    assert embedded == [(8, 30), (16, 30), (24, 30), (30, 30)]
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,8 @@ import zipfile
 
 import pytest
 
-from mixrag.corpus import SUFFIXES, UnreadableError, read
-from mixrag.corpus.parsers.registry import parse
-from mixrag.corpus.parsers.result import fallback_title
+from mixrag.corpus import SUFFIXES, ParserRegistry, UnreadableError, read
+from mixrag.corpus.store.sources import fallback_title
 from mixrag.errors import MixragError
 
 LIMIT = 2**20
@@ -177,9 +176,9 @@ def test_jsonl(folder):
     ]
     path = put(folder, "a.jsonl", "\ufeff" + "\n\n".join(map(json.dumps, lines)))
     first, second, third = read(path, max_bytes=LIMIT).documents
-    assert (first.record, first.text, first.title) == ("a", "first", "T")
+    assert (first.id, first.text, first.title) == ("a", "first", "T")
     assert first.metadata == {"year": 1999, "deep": '{"x": [1]}', "ok": True, "none": None}
-    assert (second.record, second.title, third.record) == ("3", "", "7")
+    assert (second.id, second.title, third.id) == ("3", "", "7")
     assert third.metadata == {"bad": "nan"}
 
 
@@ -201,7 +200,7 @@ def test_jsonl(folder):
 def test_jsonl_record_skipped(folder, line, why):
     path = put(folder, "a.jsonl", b'{"id": "a", "text": "one"}\n' + line + b'\n{"id": "c", "text": "three"}')
     reading = read(path, max_bytes=LIMIT)
-    assert [document.record for document in reading.documents] == ["a", "c"]
+    assert [document.id for document in reading.documents] == ["a", "c"]
     (skip,) = reading.skipped
     assert skip.path == f"{path}:2" and why in skip.reason
 
@@ -214,8 +213,8 @@ def test_csv_with_text_column(folder):
     )
     reading = read(path, max_bytes=LIMIT)
     first, second = reading.documents
-    assert (first.record, first.text, first.metadata) == ("a", "two\r\nlines, one value", {"country": "France"})
-    assert (second.record, second.text) == ("5", "second")
+    assert (first.id, first.text, first.metadata) == ("a", "two\r\nlines, one value", {"country": "France"})
+    assert (second.id, second.text) == ("5", "second")
     assert [(s.path, s.reason.split("; ")[1]) for s in reading.skipped] == [
         (f"{path}:6", "found id 'a' a second time"),
         (f"{path}:7", "found none"),
@@ -224,7 +223,7 @@ def test_csv_with_text_column(folder):
 
 def test_csv_without_text_column(folder):
     path = put(folder, "a.csv", "name;age\nAda;36\nBob;\n")
-    assert [(d.record, d.text) for d in read(path, max_bytes=LIMIT).documents] == [
+    assert [(d.id, d.text) for d in read(path, max_bytes=LIMIT).documents] == [
         ("2", "name: Ada\nage: 36"),
         ("3", "name: Bob"),
     ]
@@ -332,7 +331,7 @@ def test_an_interrupt_passes(folder, monkeypatch, error):
 
     monkeypatch.setattr("kreuzberg.extract_bytes_sync", crash)
     with pytest.raises(error):
-        parse(folder / "a.pdf", b"x")
+        ParserRegistry().parse(folder / "a.pdf", b"x")
 
 
 def test_kreuzberg_leaves_no_cache_behind(folder, tmp_path):

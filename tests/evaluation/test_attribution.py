@@ -32,7 +32,7 @@ from mixrag.evaluation.attribution import (
     sparse_weights,
 )
 from mixrag.generator import Prompt, TableGenerator
-from mixrag.inference.mixture import condition
+from mixrag.inference.mixture import ScoredAnswer, condition
 from mixrag.retrieval.retriever import Retrieval
 from tables import passage, table_generator, toy_passages
 
@@ -174,7 +174,8 @@ def test_calls_are_the_prompts_read_beyond_answering(name: str, log_null: float 
     answer = toy_answer(TOY, log_null=log_null, switch=0.3)
     mixture = answer.scored.mixture
     counting = Counting(mixture.generator)
-    counted = replace(answer, scored=replace(answer.scored, mixture=replace(mixture, generator=counting)))
+    mixture = replace(mixture, generator=counting)
+    counted = replace(answer, scored=ScoredAnswer(mixture, answer.scored.tokens, answer.scored.log_likelihood))
     found = METHODS[name](counted)
     with_null = 3 if name == "again" and log_null is not None else 0  # the null component is in every re-run
     assert found.calls == counting.calls == CALLS[name] + with_null
@@ -183,13 +184,13 @@ def test_calls_are_the_prompts_read_beyond_answering(name: str, log_null: float 
 def planted(wanted: int, others: float = 0.1, size: int = 5) -> Answer:
     """K passages, of which one alone matters: with it in the prompt the answer's word has 0.9, else ``others``."""
 
-    def law(passages: tuple[int, ...], answer: tuple[int, ...]) -> Tensor:
+    def distribution(passages: tuple[int, ...], answer: tuple[int, ...]) -> Tensor:
         said = 0.9 if wanted in passages else others
         last = torch.tensor([0.0] * size + [1.0], dtype=torch.float64)
         first = torch.tensor([said] + [0.0] * (size - 1) + [1 - said], dtype=torch.float64)
         return last if answer else first
 
-    generator = TableGenerator((*(f"w{i}" for i in range(size)), "<end>"), law)
+    generator = TableGenerator((*(f"w{i}" for i in range(size)), "<end>"), distribution)
     passages = [passage(f"p{i}", f"w{i}") for i in range(size)]
     uniform = torch.full((size,), 1 / size, dtype=torch.float64).log()
     return answered(generator, passages, uniform, (0, size))

@@ -33,6 +33,7 @@ from mixrag.evaluation.attribution import chance, leave_one_out, posterior, prio
 from mixrag.evaluation.attribution_benchmark import reciprocal_rank, top_share
 from mixrag.generator import TableGenerator
 from mixrag.pairs.pairs import Pair
+from mixrag.utils.progress import ProgressEvent
 from words_encoder import WordsEncoder
 
 TEXTS = {
@@ -46,7 +47,7 @@ NONE = Pair("When do hens lay fewer eggs?", ("summer",), "missing.txt")
 FREE = {"chance": chance, "prior": prior, "posterior": posterior}
 
 
-def law(passages: tuple[int, ...], answer: tuple[int, ...]) -> Tensor:
+def distribution(passages: tuple[int, ...], answer: tuple[int, ...]) -> Tensor:
     """Says "nine crowns" from the passage that has it, and else anything."""
     said = (0, 2, 4)[min(len(answer), 2)]
     likely, others = (0.96, 0.01) if 0 in passages else (0.2, 0.2)
@@ -59,7 +60,7 @@ def rag(tmp_path: Path) -> Iterator[RAG]:
     folder.mkdir()
     for name, text in TEXTS.items():
         (folder / name).write_text(text)
-    generator = TableGenerator(("nine", "four", "crowns", "yes", "<end>"), law)
+    generator = TableGenerator(("nine", "four", "crowns", "yes", "<end>"), distribution)
     settings = Settings(k=3, max_tokens=4, temperature=2.0)
     store = Store.open(tmp_path / "store", create=True)
     with RAG(store, encoder=WordsEncoder(), generator=generator, settings=settings) as rag:
@@ -119,10 +120,13 @@ def test_records_resume_and_a_torn_line_is_written_again(rag: RAG, tmp_path: Pat
         asked.append(answer.question)  # type: ignore[attr-defined]
         return posterior(answer)  # type: ignore[arg-type]
 
-    seen = list[tuple[int, int]]()
+    seen = list[ProgressEvent]()
     pairs, methods = [COD, NONE, HEN], {"watched": watched}
-    first = attribute_pairs(rag, pairs, {}, methods, out=out, system="s", progress=lambda *at: seen.append(at))
-    assert seen == [(1, 3), (2, 3), (3, 3)] and asked == [COD.question, HEN.question]
+    first = attribute_pairs(rag, pairs, {}, methods, out=out, system="s", progress=seen.append)
+    assert seen == [ProgressEvent("answering", done, 3, "s") for done in (1, 2, 3)] and asked == [
+        COD.question,
+        HEN.question,
+    ]
     assert attribute_pairs(rag, pairs, {}, methods, out=out, system="s") == first and len(asked) == 2
     lines = out.read_bytes().splitlines(keepends=True)
     assert [json.loads(line)["question"] for line in lines] == [pair.question for pair in pairs]

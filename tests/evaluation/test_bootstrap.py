@@ -1,4 +1,4 @@
-"""Bootstrap intervals against a slow loop, a known law and the degenerate cases."""
+"""Bootstrap intervals against a slow loop, a known distribution and the degenerate cases."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_the_interval_is_that_of_a_loop_over_resamples() -> None:
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.1)
 
 
-def test_shares_get_the_interval_of_the_binomial_law() -> None:
+def test_shares_get_the_interval_of_the_binomial_distribution() -> None:
     found = bootstrap([1.0] * 300 + [0.0] * 700, resamples=4000)
     half = 1.96 * math.sqrt(0.3 * 0.7 / 1000)
     assert (found.low, found.high) == pytest.approx((0.3 - half, 0.3 + half), abs=0.003)
@@ -33,7 +33,7 @@ def test_shares_get_the_interval_of_the_binomial_law() -> None:
 
 
 def test_drawing_in_parts_covers_all_resamples() -> None:
-    means = _means(np.arange(1.0, 8.0), 101, np.random.default_rng(0), held=20)
+    means = _means(np.arange(1.0, 8.0), 101, np.random.default_rng(0), at_once=20)
     assert len(means) == 101 and bool(((means >= 1) & (means <= 7)).all())
     assert len(set(means.tolist())) > 20
 

@@ -45,7 +45,7 @@ class Planted:
     remedy: str = ""
     expected: Sequence[str] = ("nine crowns",)
     files: Mapping[str, str] = field(default_factory=lambda: FILES)
-    laws: Laws = field(default_factory=lambda: READS)
+    distributions: Laws = field(default_factory=lambda: READS)
     words: int = 100
     document: str | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -115,22 +115,22 @@ PLANTED = {
     "low weight, found by beam search": Planted(
         "weighted", "alone it answers right", changes={"temperature": SHARP, "decoder": "beam"}
     ),
-    "ignored": Planted("used", "the model answers 'four crowns'", "--parts generator", laws=IGNORES),
+    "ignored": Planted("used", "the model answers 'four crowns'", "--parts generator", distributions=IGNORES),
     "ignored, whatever its weight": Planted(
-        "used", "the model answers 'four crowns'", laws=IGNORES, changes={"temperature": SHARP}
+        "used", "the model answers 'four crowns'", distributions=IGNORES, changes={"temperature": SHARP}
     ),
     "ignored in one prompt of all": Planted(
         "used",
         "given these 3 passages alone",
         "--group 1",
-        laws={"nine": IGNORES["nine"], "": READS[""]},
+        distributions={"nine": IGNORES["nine"], "": READS[""]},
         changes={"group": "all"},
     ),
     "decoded too greedily": Planted(
         "decoded",
         "but the mixture prefers the expected answer",
         "--decoder beam, which",
-        laws=GREEDY_MISSES,
+        distributions=GREEDY_MISSES,
         files=without("wrong.txt"),
     ),
     "drawn badly": Planted(
@@ -139,7 +139,7 @@ PLANTED = {
         "--decoder beam",
         files=without("wrong.txt"),
         changes={"decoder": "sample", "seed": 5},
-        laws={**READS, "nine": {"nine crowns": 0.4, "four crowns": 0.3, "no": 0.25}},
+        distributions={**READS, "nine": {"nine crowns": 0.4, "four crowns": 0.3, "no": 0.25}},
     ),
     "cut short": Planted(
         "decoded",
@@ -153,7 +153,10 @@ PLANTED = {
         None, "the answer is right", expected=["The Nine, crowns!"], files=without("wrong.txt")
     ),
     "nothing, though the passage was not retrieved": Planted(
-        None, "right, though not by the way of retrieved", changes={"k": 1}, laws={**READS, "four": READS["nine"]}
+        None,
+        "right, though not by the way of retrieved",
+        changes={"k": 1},
+        distributions={**READS, "four": READS["nine"]},
     ),
     "one of several expected": Planted(
         None, "the answer is right", expected=["9 crowns", "nine crowns"], files=without("wrong.txt")
@@ -166,7 +169,7 @@ PLANTED = {
 
 @pytest.fixture
 def planted(tmp_path: Path) -> Callable[[Planted], RAG]:
-    return lambda case: opened(tmp_path, case.files, scripted(case.laws), case.words)
+    return lambda case: opened(tmp_path, case.files, scripted(case.distributions), case.words)
 
 
 def opened(
@@ -204,15 +207,15 @@ def test_every_stage_is_measured_where_nothing_failed(planted: Callable[[Planted
     with planted(PLANTED["nothing"]) as rag:
         found = run(rag, PLANTED["nothing"])
         answer = rag.ask(QUESTION)
-    (passage,) = found.indexed.holding.passages
-    assert passage.text == FILES["right.txt"] and found.answer.text == answer.text
+    (passage,) = found.indexed.location.passages
+    assert passage.text == FILES["right.txt"] and found.answer.best_guess == answer.best_guess
     assert (found.retrieved.rank, found.retrieved.k, found.retrieved.ranked) == (1, 2, 2)
     assert found.retrieved.passage == passage == found.used.passages[0]
     assert found.weighted.prior == pytest.approx(answer.passages[0].prior)
     assert found.weighted.posterior == pytest.approx(answer.passages[0].posterior)
-    law, bare = READS["nine"], READS[""]
+    distribution, bare = READS["nine"], READS[""]
     alone, closed = [
-        law["nine crowns"] + (1 - sum(law.values())) / 5,
+        distribution["nine crowns"] + (1 - sum(distribution.values())) / 5,
         bare["nine crowns"] + (1 - sum(bare.values())) / 5,
     ]
     assert found.used.log_likelihood == pytest.approx(math.log(alone)) == pytest.approx(found.used.answer_log_prob)
@@ -314,7 +317,7 @@ def test_real_models_are_diagnosed_likewise(
         best = max(rag.score(QUESTION, text).log_prob for text in ("nine crowns", long))
         assert found.decoded.expected_log_prob == pytest.approx(best, abs=1e-3)
         assert found.decoded.log_prob == pytest.approx(said.log_prob, abs=1e-3)
-        assert diagnose(rag, QUESTION, [said.text], max_tokens=6).right or not said.text.strip()
+        assert diagnose(rag, QUESTION, [said.best_guess], max_tokens=6).right or not said.best_guess.strip()
 
 
 @pytest.mark.parametrize(
@@ -333,13 +336,17 @@ def test_every_script_is_looked_for(tmp_path: Path, text: str, expected: str) ->
         tmp_path, {"a.txt": text, "b.txt": "nothing of the kind"}, scripted({"": {"no": 0.9, expected: 0.1}})
     ) as rag:
         found = diagnose(rag, "licence ?", [expected])
-        assert found.indexed.holding.place == "passage" and found.failed == "used"
-        assert [passage.text for passage in found.indexed.holding.passages] == [text]
+        assert found.indexed.location.place == "passage" and found.failed == "used"
+        assert [passage.text for passage in found.indexed.location.passages] == [text]
 
 
 def test_a_verdict_needs_its_document(planted: Callable[[Planted], RAG]) -> None:
     case = Planted(
-        None, "", expected=["yes"], laws={**READS, "": {"yes": 0.1}}, files={"no.txt": "It is yes , or no ."}
+        None,
+        "",
+        expected=["yes"],
+        distributions={**READS, "": {"yes": 0.1}},
+        files={"no.txt": "It is yes , or no ."},
     )
     with planted(case) as rag:
         free = diagnose(rag, QUESTION, ["yes"], k=1)
@@ -347,12 +354,12 @@ def test_a_verdict_needs_its_document(planted: Callable[[Planted], RAG]) -> None
         named = diagnose(rag, "eggs", ["no"], document="no.txt")
     assert free.indexed.passed is None and free.retrieved is None and free.used is None
     assert not wrong.right and wrong.failed is None and "--document" in wrong.remedy and "verdict" in wrong.finding
-    assert named.indexed.holding.place == "document" and named.retrieved.rank == 1 and named.failed == "used"
+    assert named.indexed.location.place == "document" and named.retrieved.rank == 1 and named.failed == "used"
 
 
 def test_free_wording_is_judged_by_the_document(planted: Callable[[Planted], RAG]) -> None:
-    laws = {**READS, "nine": {"9 kr": 0.97}}
-    with planted(Planted(None, "", laws=laws)) as rag:
+    distributions = {**READS, "nine": {"9 kr": 0.97}}
+    with planted(Planted(None, "", distributions=distributions)) as rag:
         bare = diagnose(rag, QUESTION, ["9 kr"], k=1)
         assert bare.failed == "indexed" and "--document" in bare.remedy
         found = diagnose(rag, QUESTION, ["9 kr"], document="right.txt", k=1)
@@ -426,10 +433,14 @@ def test_decoding_is_not_blamed_where_beam_search_finds_a_better_wrong_answer(
     planted: Callable[[Planted], RAG],
 ) -> None:
     """Greedy decoding missed two answers; the mixture's own is the wrong one of them."""
-    law = {"nine crowns": 0.27, "no": 0.31, "four crowns": 0.2, "four": 0.15}
-    with planted(Planted(None, "", laws={**READS, "nine": law}, files=without("wrong.txt", "hens.txt"))) as rag:
+    distribution = {"nine crowns": 0.27, "no": 0.31, "four crowns": 0.2, "four": 0.15}
+    with planted(
+        Planted(None, "", distributions={**READS, "nine": distribution}, files=without("wrong.txt", "hens.txt"))
+    ) as rag:
         found = diagnose(rag, QUESTION, ["nine crowns"])
-        assert found.answer.text == "four crowns" and found.decoded.expected_log_prob > found.decoded.log_prob
+        assert (
+            found.answer.best_guess == "four crowns" and found.decoded.expected_log_prob > found.decoded.log_prob
+        )
         assert (found.failed, found.decoded.passed, found.decoded.beam) == ("used", True, "no")
         assert diagnose(rag, QUESTION, ["no"]).failed == "decoded"
 
@@ -446,7 +457,7 @@ def test_the_packaged_models_are_diagnosed_on_the_demo_corpus(tmp_path: Path) ->
         rag.index([DEMO])
         found = diagnose(rag, founder, ["Osric Penhallow"])
         assert found.right and found.failed is None and found.retrieved.rank == 1
-        assert diagnose(rag, wool, ["Ossery Farm"]).indexed.holding.place == "split"
+        assert diagnose(rag, wool, ["Ossery Farm"]).indexed.location.place == "split"
         ranked = rag.passages(bailiff, k="all").passages
         rank = next(rank for rank, passage in enumerate(ranked, 1) if "Gideon Starling" in passage.text)
         low = diagnose(rag, bailiff, ["Gideon Starling"], k=rank - 1)
@@ -458,12 +469,12 @@ def test_the_packaged_models_are_diagnosed_on_the_demo_corpus(tmp_path: Path) ->
         assert greedy.failed == "decoded" and greedy.decoded.beam_is_right
         rag.remove([DEMO / "finance" / "dunmarret-credit-union-rules.txt"])
         gone = diagnose(rag, founder, ["Osric Penhallow"])
-        assert gone.failed == "indexed" and gone.indexed.holding.place == "absent"
+        assert gone.failed == "indexed" and gone.indexed.location.place == "absent"
 
 
 def test_passages_over_which_an_answer_is_split_do_not_hold_it(planted: Callable[[Planted], RAG]) -> None:
     case = replace(PLANTED["split"], changes={})
     with planted(case) as rag:
         found = run(rag, case)
-    assert len(found.indexed.holding.passages) == 2 and found.retrieved is None
+    assert len(found.indexed.location.passages) == 2 and found.retrieved is None
     assert found.weighted is None and found.used is None and found.decoded is not None

@@ -28,6 +28,7 @@ from mixrag.evaluation import (
 )
 from mixrag.generator import TableGenerator
 from mixrag.pairs.pairs import Pair
+from mixrag.utils.progress import ProgressEvent
 from words_encoder import WordsEncoder
 
 WORDS = ("nine", "four", "crowns", "yes", "<end>")
@@ -41,7 +42,7 @@ COD = Pair("What does a licence for cod cost?", ("nine crowns",), "cod.txt")
 EEL = Pair("What does a licence to fish eel cost?", ("four",), "eel.txt")
 
 
-def law(passages: tuple[int, ...], answer: tuple[int, ...]) -> Tensor:
+def distribution(passages: tuple[int, ...], answer: tuple[int, ...]) -> Tensor:
     """Says the first number of its passage, "crowns" and the end; every other word has 0.04 each."""
     number = next((token for token in passages if token in (0, 1)), 3)
     said = (number, 2, 4)[min(len(answer), 2)]
@@ -76,7 +77,7 @@ def rag(tmp_path: Path) -> Iterator[Counting]:
     record = {"id": "17", "text": "Geese fly south.", "year": "2016"}
     (folder / "birds.jsonl").write_text(json.dumps(record) + "\n")
     settings = Settings(k=2, max_tokens=4, temperature=0.5)
-    generator = TableGenerator(WORDS, law, context_size=32)
+    generator = TableGenerator(WORDS, distribution, context_size=32)
     store = Store.open(tmp_path / "store", create=True)
     with Counting(store, encoder=WordsEncoder(), generator=generator, settings=settings) as rag:
         rag.index([folder])
@@ -94,7 +95,7 @@ def probability(rag: RAG, pair: Pair, gold: tuple[int, ...], **changes: Any) -> 
     retrieval = rag.passages(pair.question, **changes)
     for prior, passage in zip(retrieval.log_prior.exp().tolist(), retrieval.passages, strict=True):
         shown = rag.generator.prompt(pair.question, [passage], 4).passages
-        total += prior * math.prod(float(law(shown, gold[:t])[gold[t]]) for t in range(len(gold)))
+        total += prior * math.prod(float(distribution(shown, gold[:t])[gold[t]]) for t in range(len(gold)))
     return total
 
 
@@ -232,15 +233,15 @@ def test_the_filter_of_a_pair_is_added_to_that_of_the_settings(rag: Counting) ->
 
 
 def test_records_are_written_as_they_come_and_not_computed_again(rag: Counting, tmp_path: Path) -> None:
-    out, seen = tmp_path / "scores.jsonl", list[tuple[int, int]]()
-    first = score_pairs(rag, [COD, EEL], {}, out=out, system="mine", progress=lambda *at: seen.append(at))
-    assert seen == [(2, 2)] and rag.asked == 2
+    out, seen = tmp_path / "scores.jsonl", list[ProgressEvent]()
+    first = score_pairs(rag, [COD, EEL], {}, out=out, system="mine", progress=seen.append)
+    assert seen == [ProgressEvent("answering", 2, 2, "mine")] and rag.asked == 2
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(row["system"], row["question"]) for row in rows] == [("mine", COD.question), ("mine", EEL.question)]
     seen.clear()
     three = [EEL, COD, EEL]
-    again = score_pairs(rag, three, {}, out=out, system="mine", progress=lambda *at: seen.append(at))
-    assert again == [first[1], first[0], first[1]] and seen == [(3, 3)]
+    again = score_pairs(rag, three, {}, out=out, system="mine", progress=seen.append)
+    assert again == [first[1], first[0], first[1]] and seen == [ProgressEvent("answering", 3, 3, "mine")]
     assert rag.asked == 2
     assert score_pairs(rag, [COD], {})[0].answer == first[0].answer and rag.asked == 3
 

@@ -19,8 +19,8 @@ from mixrag.generator.huggingface import ModelGenerator
 from mixrag.generator.kernels.int8_linear import ZERO, Int8Linear, rounded_rows, rounded_weight, use_int8
 from mixrag.generator.loading import resolve_dtype
 from mixrag.inference.batch import greedy_together
-from mixrag.inference.decoders import greedy, scored
 from mixrag.inference.mixture import Mixture, condition
+from mixrag.inference.stepwise import greedy, scored
 from tiny_models import KINDS
 
 TEXTS = ("The river city is old.", "Short.", "Nobody wrote the letter twice. " * 3, "Its name is long.")

@@ -605,7 +605,8 @@ def reader(tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     folder = save_adapter("llama", tmp_path / "reader")
     write_bundle(Bundle(folder, adapter=".", prompt={"header": "READ:\n"}))
-    monkeypatch.setattr(loading, "packaged_generator", lambda: tiny_folder("llama"))
+    for name in ("default_generator", "packaged_generator"):
+        monkeypatch.setattr(loading, name, lambda: tiny_folder("llama"))
     monkeypatch.setattr(loading, "packaged_reader", lambda: folder)
     return folder
 

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from mixrag import RAG, ModelConfig, Settings
 from mixrag.errors import ModelError, OutputError
 from mixrag.generator.precompute import FOLDER, forget
+from mixrag.utils.progress import ProgressEvent
 from tiny_encoder import save_encoder
 
 TEXTS = {
@@ -60,15 +61,20 @@ def test_a_new_process_reads_no_passage_and_says_the_same(opened: Opened) -> Non
     with opened() as cold:
         expected = cold.ask(QUESTION)
         assert counts(cold) == (0, 2)
-        told: list[tuple[int, int]] = []
-        found = cold.precompute(progress=lambda done, total: told.append((done, total)))
-        assert (found.passages, found.of, found.read) == (3, 3, 3) and told[-1] == (3, 3)
+        seen: list[ProgressEvent] = []
+        found = cold.precompute(progress=seen.append)
+        assert (found.passages, found.of, found.read) == (3, 3, 3) and seen[-1] == ProgressEvent(
+            "reading passages", 3, 3
+        )
         assert cold.info().precomputed == (3, found.bytes)
     with opened() as rag:
         answer = rag.ask(QUESTION)
         assert counts(rag) == (2, 0)
-        assert (answer.text, answer.log_prob) == (expected.text, pytest.approx(expected.log_prob, abs=1e-5))
-        assert rag.explain(answer).as_dict()["prefix_cache"] == {"hits": 2, "misses": 0}
+        assert (answer.best_guess, answer.log_prob) == (
+            expected.best_guess,
+            pytest.approx(expected.log_prob, abs=1e-5),
+        )
+        assert answer.explain().to_dict()["prefix_cache"] == {"hits": 2, "misses": 0}
         assert rag.precompute().read == 0
 
 

@@ -12,9 +12,9 @@ from enumeration import Toy
 from mixrag.corpus import Passage
 from mixrag.generator import Generator
 from mixrag.inference.batch import Share, batches_by_rows, greedy_together
-from mixrag.inference.decoders import greedy, scored
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.inference.pruning import Pruning
+from mixrag.inference.stepwise import greedy, scored
 from tables import toy_mixture
 
 LIMIT = 5

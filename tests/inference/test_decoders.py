@@ -12,7 +12,8 @@ from hypothesis import given, settings
 
 from enumeration import Toy, switches, toys
 from mixrag.errors import SettingError
-from mixrag.inference.decoders import beam, each_alone, fast, greedy, sample, scored, thorough
+from mixrag.inference.beam_search import beam, fast, thorough
+from mixrag.inference.stepwise import each_alone, greedy, sample, scored
 from tables import toy_mixture
 
 quick = settings(max_examples=40, deadline=None)
@@ -42,9 +43,9 @@ def test_greedy_takes_the_most_probable_next_token(toy: Toy, switch: float) -> N
     prefix: tuple[int, ...] = ()
     for step in greedy(toy_mixture(toy, switch), LIMIT):
         before = toy.probability(prefix, switch)
-        law = [toy.probability((*prefix, token), switch) / before for token in range(toy.vocabulary)]
-        assert math.exp(step.log_prob) == pytest.approx(max(law), rel=1e-6)
-        assert law[step.token] == pytest.approx(max(law), rel=1e-6)
+        distribution = [toy.probability((*prefix, token), switch) / before for token in range(toy.vocabulary)]
+        assert math.exp(step.log_prob) == pytest.approx(max(distribution), rel=1e-6)
+        assert distribution[step.token] == pytest.approx(max(distribution), rel=1e-6)
         prefix = (*prefix, step.token)
     assert prefix[-1] == toy.vocabulary - 1 or len(prefix) == LIMIT
 

@@ -22,7 +22,7 @@ QUESTIONS, ROOM = 1000, 40 * 2**20
 def test_a_thousand_questions_under_a_small_budget(
     tmp_path: Path, tiny_generator: Callable[[str], Generator]
 ) -> None:
-    """What is kept of 400 passages would be many times the budget."""
+    """The states of 400 passages would take many times the budget."""
     folder = tmp_path / "files"
     folder.mkdir()
     for number in range(400):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from enumeration import Toy, switches, toys
 from mixrag.generator import Prompt, TableGenerator
-from mixrag.inference.mixture import DecodingState, Mixture, condition
+from mixrag.inference.mixture import Mixture, condition
 from tables import passage, table_generator, toy_mixture, toy_passages
 
 quick = settings(max_examples=40, deadline=None)
@@ -42,12 +42,12 @@ def test_responsibilities_are_the_enumerated_smoothing(switch: float) -> None:
 def test_predictive_is_the_ratio_of_enumerated_prefixes(switch: float) -> None:
     mixture = toy_mixture(TOY, switch)
     for answer, prefix in (("", ()), ("w1", (1,)), ("w1 w0", (1, 0))):
-        law = mixture.predictive(answer).exp()
+        distribution = mixture.predictive(answer).exp()
         before = TOY.probability(prefix, switch)
         for token in range(3):
             expected = TOY.probability((*prefix, token), switch) / before
-            assert float(law[token]) == pytest.approx(expected, rel=1e-9)
-        assert float(law.sum()) == pytest.approx(1.0, rel=1e-12)
+            assert float(distribution[token]) == pytest.approx(expected, rel=1e-9)
+        assert float(distribution.sum()) == pytest.approx(1.0, rel=1e-12)
 
 
 def test_score_of_a_text_includes_its_end() -> None:
@@ -99,26 +99,26 @@ def test_the_null_component_is_mixed_in_with_its_own_prior() -> None:
 
 
 @pytest.mark.parametrize("switch", [0.0, 0.4, 1.0])
-@pytest.mark.parametrize("kept", [1, 2, 3])
-def test_the_bracket_of_a_truncated_mixture_holds_the_full_one(switch: float, kept: int) -> None:
-    outside = sum(TOY.prior[kept:])
-    passages, log_prior = toy_passages(TOY)[:kept], TOY.log_prior[:kept]
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_the_bracket_of_a_truncated_mixture_holds_the_full_one(switch: float, size: int) -> None:
+    outside = sum(TOY.prior[size:])
+    passages, log_prior = toy_passages(TOY)[:size], TOY.log_prior[:size]
     for prior in (log_prior, log_prior.log_softmax(0)):  # full and top-k normaliser
         mixture = condition(table_generator(TOY), "q", passages, prior, outside=outside, switch=switch)
         for answer in TOY.answers():
             low, high = mixture.score_tokens(answer).log_bracket
             full = math.log(TOY.probability(answer, switch))
             assert low - 1e-9 <= full <= high + 1e-9
-    assert kept < 3 or low == pytest.approx(full)
+    assert size < 3 or low == pytest.approx(full)
 
 
 @pytest.mark.parametrize(
-    ("group", "kept", "known"), [(None, 2, False), (2, 2, True), (3, 2, False), (None, 3, True)]
+    ("group", "size", "known"), [(None, 2, False), (2, 2, True), (3, 2, False), (None, 3, True)]
 )
-def test_a_group_cut_short_by_k_has_no_bracket(group: int | None, kept: int, known: bool) -> None:
+def test_a_group_cut_short_by_k_has_no_bracket(group: int | None, size: int, known: bool) -> None:
     """The concatenation of k passages is no component of the mixture over all of them."""
-    outside = sum(TOY.prior[kept:])
-    passages, log_prior = toy_passages(TOY)[:kept], TOY.log_prior[:kept]
+    outside = sum(TOY.prior[size:])
+    passages, log_prior = toy_passages(TOY)[:size], TOY.log_prior[:size]
     mixture = condition(table_generator(TOY), "q", passages, log_prior, outside=outside, group=group)
     assert (mixture.score_tokens((0, 2)).log_bracket is not None) == known
 
@@ -161,8 +161,8 @@ def test_under_the_full_normaliser_log_prob_is_the_part_of_the_kept_passages() -
 
 
 @pytest.mark.parametrize("switch", [0.0, 0.4, 1.0])
-def test_fronts_follow_several_answers_at_once(switch: float) -> None:
-    state = DecodingState.start(toy_mixture(TOY, switch))
+def test_states_follow_several_answers_at_once(switch: float) -> None:
+    state = toy_mixture(TOY, switch).start()
     state = state.advance(torch.tensor([0, 0]), torch.tensor([0, 1]))
     state = state.advance(torch.tensor([1, 0, 1]), torch.tensor([2, 0, 1]))
     for row, prefix in enumerate([(1, 2), (0, 0), (1, 1)]):

@@ -1,4 +1,4 @@
-"""Components dropped in mid-answer: the law of answers moves by at most the budget, and no number is lost."""
+"""Components dropped in mid-answer: the distribution of answers moves by at most the budget, no number is lost."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from enumeration import Toy, switches, toys
 from mixrag.corpus import Passage
 from mixrag.generator import Generator
 from mixrag.inference.batch import greedy_together
-from mixrag.inference.decoders import greedy, scored
-from mixrag.inference.mixture import DecodingState, Mixture, condition
+from mixrag.inference.mixture import Mixture, condition
 from mixrag.inference.pruning import Pruning
+from mixrag.inference.stepwise import greedy, scored
 from mixrag.probability import log_normalise, most_prunable, pruning_tv
 from tables import toy_mixture
 
 quick = settings(max_examples=40, deadline=None)
 LIMIT = 4
 PEAKED = Toy([0.4, 0.3, 0.2, 0.06, 0.04], seed=23, vocabulary=4, length=LIMIT)
-"""Laws that differ much, so that a few tokens decide between the components."""
+"""Next-token distributions that differ much, so that a few tokens decide between the components."""
 
 
-def law(mixture: Mixture, budget: float, vocabulary: int) -> dict[tuple[int, ...], tuple[float, float]]:
+def outcomes(mixture: Mixture, budget: float, vocabulary: int) -> dict[tuple[int, ...], tuple[float, float]]:
     """Every answer, ended or cut off, with its probability under pruned decoding and what its path spent."""
     found = {}
 
     def walk(tokens: tuple[int, ...]) -> None:
         pruning, log_prob = Pruning(budget), 0.0
-        state = DecodingState.start(mixture)
+        state = mixture.start()
         for position, token in enumerate(tokens):
             log_prob += float(log_normalise(state.log_mixed()[0], 0)[token])  # as sampling does
             if position + 1 < len(tokens):
-                kept = pruning.drop(state, token, position, LIMIT - position - 1)
-                if kept is not None:
-                    state = state.only(kept, state.branches.part(kept))
+                followed = pruning.drop(state, token, position, LIMIT - position - 1)
+                if followed is not None:
+                    state = state.only(followed, state.branches.part(followed))
                 state = state.advance(torch.tensor([0]), torch.tensor([token]))
         if tokens and (tokens[-1] == vocabulary - 1 or len(tokens) == LIMIT):
             found[tokens] = math.exp(log_prob), pruning.spent
@@ -53,13 +53,13 @@ def law(mixture: Mixture, budget: float, vocabulary: int) -> dict[tuple[int, ...
 
 @quick
 @given(toys(length=LIMIT), switches, st.sampled_from([0.01, 0.1, 0.4]), st.sampled_from([1.0, 0.5, 0.01]))
-def test_the_law_of_answers_moves_by_at_most_the_budget(
-    toy: Toy, switch: float, budget: float, kept: float
+def test_the_distribution_of_answers_moves_by_at_most_the_budget(
+    toy: Toy, switch: float, budget: float, share: float
 ) -> None:
-    """Also where the prior is that over the whole corpus, of which ``kept`` is retrieved."""
+    """Also where the prior is that over the whole corpus, of which ``share`` is retrieved."""
     mixture = toy_mixture(toy, switch)
-    mixture = replace(mixture, log_prior=mixture.log_prior + math.log(kept))
-    pruned, exact = (law(mixture, each, toy.vocabulary) for each in (budget, 0.0))
+    mixture = replace(mixture, log_prior=mixture.log_prior + math.log(share))
+    pruned, exact = (outcomes(mixture, each, toy.vocabulary) for each in (budget, 0.0))
     assert math.fsum(probability for probability, _ in pruned.values()) == pytest.approx(1.0)
     worst = max(spent for _, spent in pruned.values())
     assert worst <= budget
@@ -72,15 +72,15 @@ def test_a_prior_of_which_little_is_retrieved() -> None:
     """Weights whose total is small are compared as between themselves."""
     mixture = toy_mixture(PEAKED, 1.0)
     mixture = replace(mixture, log_prior=mixture.log_prior + math.log(0.01))
-    pruned, exact = (law(mixture, each, PEAKED.vocabulary) for each in (0.2, 0.0))
+    pruned, exact = (outcomes(mixture, each, PEAKED.vocabulary) for each in (0.2, 0.0))
     distance = math.fsum(abs(pruned[answer][0] - exact[answer][0]) for answer in exact) / 2
     assert 0.0 < distance <= 0.2
 
 
 @pytest.mark.parametrize("switch", [0.0, 0.05])
-def test_a_law_that_does_move(switch: float) -> None:
+def test_a_distribution_that_does_move(switch: float) -> None:
     mixture = toy_mixture(PEAKED, switch)
-    pruned, exact = (law(mixture, each, PEAKED.vocabulary) for each in (0.4, 0.0))
+    pruned, exact = (outcomes(mixture, each, PEAKED.vocabulary) for each in (0.4, 0.0))
     distance = math.fsum(abs(pruned[answer][0] - exact[answer][0]) for answer in exact) / 2
     assert 1e-3 < distance <= max(spent for _, spent in pruned.values()) <= 0.4
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mixrag.errors import PairsError
-from mixrag.pairs.pairs import Pair, Pairs, digest, read_pairs, split_pairs
+from mixrag.pairs.pairs import Pair, Pairs, digest, pairs_from, read_pairs, split_pairs
 
 
 def written(tmp_path: Path, *rows: object, name: str = "pairs.jsonl") -> Path:
@@ -238,3 +241,73 @@ def test_what_is_not_quite_squad_s_json_is_named(tmp_path: Path, content: str, m
     with pytest.raises(PairsError, match=message) as caught:
         read_pairs([path])
     assert "squad.json" in str(caught.value) and "\n" not in str(caught.value)
+
+
+# --- Pairs in memory ------------------------------------------------------------------------------
+
+ROW = {"question": " Who?\n", "answers": ["Ann", "Ann ", "Bo"], "doc": "a.txt", "where": {"year": "2016"}}
+READ = Pair("Who?", ("Ann", "Bo"), "a.txt", {"year": "2016"})
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [ROW],
+        (ROW,),
+        iter([ROW]),
+        [{**ROW, "answers": ("Ann", "Bo")}],
+        [replace(READ, answers=("Ann", "Ann ", "Bo"))],
+    ],
+)
+def test_pairs_in_memory_are_read_as_lines_are(items: Any) -> None:
+    found = pairs_from(items)
+    assert found.pairs == (READ,) and found.sources == ("pairs in memory",)
+
+
+def test_files_by_one_name_or_several(tmp_path: Path) -> None:
+    paths = [written(tmp_path, {**ROW, "question": name}, name=f"{name}.jsonl") for name in ("a", "b")]
+    assert pairs_from(paths[0]) == pairs_from(str(paths[0])) == pairs_from([paths[0]]) == read_pairs(paths[:1])
+    assert pairs_from(iter(map(str, paths))) == read_pairs(paths)
+    assert pairs_from(paths).sources == ("a.jsonl", "b.jsonl")
+
+
+def test_rows_of_a_data_frame() -> None:
+    class Frame:
+        """What of a DataFrame is used."""
+
+        def to_dict(self, orient: str) -> list[dict[str, Any]]:
+            return [ROW] if orient == "records" else []
+
+        def __iter__(self) -> Iterator[str]:
+            return iter(ROW)
+
+    assert pairs_from(Frame()).pairs == (READ,)  # type: ignore[arg-type]
+
+
+def test_a_question_twice_is_merged_and_a_pair_says_where_it_is_from() -> None:
+    found = pairs_from([Pair("q", ("a",), source="mine:3"), {"question": "q", "answer": "b"}])
+    assert found.pairs == (Pair("q", ("a", "b")),) and found.pairs[0].source == "mine:3"
+    assert found.notices == ("1 of 2 pairs repeat a question and were merged with it",)
+
+
+@pytest.mark.parametrize(
+    ("items", "said"),
+    [
+        ([], "at least one question-answer pair"),
+        (ROW, "give a list of pairs"),
+        (7, "give a list of pairs"),
+        ([ROW, 7], r"pairs\[1\]: a number"),
+        ([ROW, "pairs.jsonl"], r"pairs\[1\]: a string"),
+        ([{"question": "q"}], r"pairs\[0\]: none"),
+        ([{"question": "q", "answers": "a"}], r'"answers" to be a list.*pairs\[0\]: a string'),
+        ([{"question": 3, "answers": ["a"]}], r'strings under "question".*pairs\[0\]: a number'),
+        ([{**ROW, "where": ["year"]}], r'"where" to be an object'),
+        ([Pair("q", ())], r"pairs\[0\]: none"),
+        ([Pair("q", ("half \udc00",))], "half a surrogate pair"),
+        ([{"question": "q", "answers": [object()]}], r"pairs\[0\]: a object"),
+    ],
+)
+def test_what_in_memory_is_no_pair_is_one_line(items: Any, said: str) -> None:
+    with pytest.raises(PairsError, match=said) as caught:
+        pairs_from(items)
+    assert "\n" not in str(caught.value)

@@ -176,7 +176,7 @@ def test_an_open_index_outlives_the_loss_of_its_manifest(tmp_path: Path) -> None
     assert before & after == {"index.json", "lock"}
 
 
-@pytest.mark.parametrize("step", ["_write_lines", "_save", "write_whole", "_remove_other_files"])
+@pytest.mark.parametrize("step", ["_write_lines", "_save", "write_atomically", "_remove_other_files"])
 def test_an_update_cut_off_anywhere_leaves_a_whole_index(tmp_path: Path, monkeypatch, step: str) -> None:
     there, more = source(), source(3500)
     open_persistent(tmp_path, there.corpus("one"))

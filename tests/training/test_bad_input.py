@@ -20,11 +20,12 @@ from mixrag.errors import CheckpointError, MixragError, PairsError, SettingError
 from mixrag.pairs.pairs import Pair
 from mixrag.rag import RAG
 from mixrag.training import checkpoint, run
-from mixrag.training.command import TrainingRequest, teach
+from mixrag.training.api import TrainingRequest, run_training
 from mixrag.training.run import train
 from mixrag.training.run_spec import RunSpec
 from training.conftest import PAIRS
-from training.test_loop import QUICK, Listener, trainee
+from training.recorder import Recorder
+from training.test_loop import QUICK, run_spec
 
 ADAPTER = "adapter/adapter_model.safetensors"
 GOOD = [json.dumps({"question": p.question, "answers": p.answers, "doc": p.document}) for p in PAIRS]
@@ -44,7 +45,7 @@ def request(folder: Path, lines: Sequence[str], *, dev: Sequence[str] = (), **ch
     training = {**QUICK, "steps": 2, **{k: changes.pop(k) for k in list(changes) if k in QUICK or k == "steps"}}
     asked = TrainingRequest(
         pairs=(folder / "pairs.jsonl",),
-        dev=(folder / "dev.jsonl",) if dev else (),
+        dev=(folder / "dev.jsonl",) if dev else None,
         out=folder / "out",
         settings=TrainingSettings(**training),  # type: ignore[arg-type]
         evaluate=0,
@@ -79,13 +80,13 @@ def test_a_bad_line_is_named_and_what_was_trained_before_stays(
 ) -> None:
     bad, expected = BAD_LINES[kind]
     rag = open_rag()
-    teach(rag, request(tmp_path, GOOD, dev=GOOD[:2]), Listener())
+    run_training(rag, request(tmp_path, GOOD, dev=GOOD[:2]), Recorder())
     before = contents(tmp_path / "out")
     said = refused(
-        PairsError, teach, rag, request(tmp_path, [*GOOD[:3], bad, *GOOD[3:]], dev=GOOD[:2]), Listener()
+        PairsError, run_training, rag, request(tmp_path, [*GOOD[:3], bad, *GOOD[3:]], dev=GOOD[:2]), Recorder()
     )
     assert "pairs.jsonl:4: " in said and expected in said
-    said = refused(PairsError, teach, rag, request(tmp_path, GOOD, dev=[*GOOD[:2], bad]), Listener())
+    said = refused(PairsError, run_training, rag, request(tmp_path, GOOD, dev=[*GOOD[:2], bad]), Recorder())
     assert "dev.jsonl:3: " in said and contents(tmp_path / "out") == before
 
 
@@ -93,9 +94,9 @@ def test_questions_that_come_twice_are_merged_and_the_person_is_told(
     open_rag: Callable[..., RAG], tmp_path: Path
 ) -> None:
     again = json.dumps({"question": PAIRS[0].question, "answers": ["9 crowns"], "doc": PAIRS[0].document})
-    listener = Listener()
-    teach(open_rag(), request(tmp_path, [*GOOD, again], dev=GOOD[:2]), listener)
-    assert any("1 of 7 pairs repeat a question" in notice for notice in listener.notices)
+    recorder = Recorder()
+    run_training(open_rag(), request(tmp_path, [*GOOD, again], dev=GOOD[:2]), recorder)
+    assert any("1 of 7 pairs repeat a question" in notice for notice in recorder.notices)
     assert "6 training pairs" in (tmp_path / "out" / "README.md").read_text()
 
 
@@ -103,15 +104,15 @@ def test_fewer_pairs_than_a_batch_leave_nothing_behind_and_a_smaller_batch_does(
     open_rag: Callable[..., RAG], tmp_path: Path
 ) -> None:
     one = request(tmp_path, GOOD, dev=GOOD[:2], batch=8)
-    assert "lower --batch to 6 or less" in refused(PairsError, teach, open_rag(), one, Listener())
+    assert "lower --batch to 6 or less" in refused(PairsError, run_training, open_rag(), one, Recorder())
     assert not (tmp_path / "out").exists()
     # The remedy must work as it is said, with the same --out.
-    teach(open_rag(), replace(one, settings=replace(one.settings, batch=6)), Listener())
+    run_training(open_rag(), replace(one, settings=replace(one.settings, batch=6)), Recorder())
     assert (tmp_path / "out" / "mixrag.json").exists()
 
 
 def test_no_dev_pairs_can_be_split_off_one_document(open_rag: Callable[..., RAG], tmp_path: Path) -> None:
-    said = refused(PairsError, teach, open_rag(), request(tmp_path, GOOD[:1], batch=1), Listener())
+    said = refused(PairsError, run_training, open_rag(), request(tmp_path, GOOD[:1], batch=1), Recorder())
     assert "at least 2 documents" in said and not (tmp_path / "out").exists()
 
 
@@ -120,9 +121,9 @@ def test_answers_that_are_too_long_are_left_out_and_the_person_is_told(
 ) -> None:
     long = Pair("what is long", (LONG,), None, {}, "long.jsonl:9")
     also = replace(PAIRS[0], answers=(*PAIRS[0].answers, LONG))
-    listener = Listener()
-    train(replace(trainee(open_rag(), tmp_path / "out", steps=1), pairs=(also, *PAIRS[1:], long)), listener)
-    (notice,) = (notice for notice in listener.notices if "left out" in notice)
+    recorder = Recorder()
+    train(replace(run_spec(open_rag(), tmp_path / "out", steps=1), pairs=(also, *PAIRS[1:], long)), recorder)
+    (notice,) = (notice for notice in recorder.notices if "left out" in notice)
     assert notice.startswith("2 answers of more than 64 tokens left out, and with them 1 pairs")
 
 
@@ -146,23 +147,23 @@ def test_a_pair_that_does_not_fit_is_named_before_the_training(
     open_rag: Callable[..., RAG], tmp_path: Path, kind: str, question: str, answer: str, limit: int
 ) -> None:
     long = Pair(question, (answer,), None, {}, "long.jsonl:9")
-    one = trainee(open_rag(kind), tmp_path / "out", max_answer_tokens=limit)
-    listener = Listener()
-    assert "long.jsonl:9" in refused(PairsError, train, replace(one, pairs=(long, *PAIRS)), listener)
-    assert "long.jsonl:9" in refused(PairsError, train, replace(one, dev=(long, *PAIRS)), listener)
-    assert listener.losses == [] and not (tmp_path / "out").exists()
+    one = run_spec(open_rag(kind), tmp_path / "out", max_answer_tokens=limit)
+    recorder = Recorder()
+    assert "long.jsonl:9" in refused(PairsError, train, replace(one, pairs=(long, *PAIRS)), recorder)
+    assert "long.jsonl:9" in refused(PairsError, train, replace(one, dev=(long, *PAIRS)), recorder)
+    assert recorder.losses == [] and not (tmp_path / "out").exists()
 
 
 def test_dev_pairs_that_cannot_be_scored_do_not_stop_a_run_after_its_training(
     open_rag: Callable[..., RAG], tmp_path: Path
 ) -> None:
     long = json.dumps({"question": "what is long", "answers": [LONG]})
-    listener = Listener()
+    recorder = Recorder()
     one = request(tmp_path, GOOD, dev=[*GOOD[:2], long], evaluate=5)
     try:
-        teach(open_rag(), one, listener)
+        run_training(open_rag(), one, recorder)
     except PairsError:
-        assert listener.losses == []  # before the training is early enough
+        assert recorder.losses == []  # before the training is early enough
 
 
 # --- Store and folder -----------------------------------------------------------------------------
@@ -173,14 +174,14 @@ def test_an_empty_store_is_refused(
 ) -> None:
     models = ModelConfig(encoder=encoder_folder, generator=tiny_folder("llama"), device="cpu")
     with RAG.open(tmp_path / "store", create=True, models=models, settings=Settings(k=3)) as rag:
-        said = refused(StoreEmptyError, train, trainee(rag, tmp_path / "out"), Listener())
+        said = refused(StoreEmptyError, train, run_spec(rag, tmp_path / "out"), Recorder())
     assert "mixrag index" in said and not (tmp_path / "out").exists()
 
 
 def test_a_checkpoint_of_another_model_is_refused_and_stays(open_rag: Callable[..., RAG], tmp_path: Path) -> None:
-    train(trainee(open_rag("llama"), tmp_path / "out", steps=1), Listener())
+    train(run_spec(open_rag("llama"), tmp_path / "out", steps=1), Recorder())
     before = contents(tmp_path / "out")
-    said = refused(CheckpointError, train, trainee(open_rag("gpt2"), tmp_path / "out", steps=1), Listener())
+    said = refused(CheckpointError, train, run_spec(open_rag("gpt2"), tmp_path / "out", steps=1), Recorder())
     assert "language model" in said and "--out" in said and contents(tmp_path / "out") == before
 
 
@@ -188,13 +189,13 @@ def test_checkpoints_of_another_run_below_this_runs_record_are_refused(
     open_rag: Callable[..., RAG], tmp_path: Path
 ) -> None:
     """As where folders were mixed by hand."""
-    one = trainee(open_rag("llama"), tmp_path / "one", steps=1)
-    train(one, Listener())
-    train(replace(one, pairs=PAIRS[:4], folder=tmp_path / "two"), Listener())
+    one = run_spec(open_rag("llama"), tmp_path / "one", steps=1)
+    train(one, Recorder())
+    train(replace(one, pairs=PAIRS[:4], folder=tmp_path / "two"), Recorder())
     record = (tmp_path / "one" / "run.json").read_bytes()
     (tmp_path / "two" / "run.json").write_bytes(record)
     before = contents(tmp_path / "two")
-    assert "training pairs" in refused(CheckpointError, train, replace(one, folder=tmp_path / "two"), Listener())
+    assert "training pairs" in refused(CheckpointError, train, replace(one, folder=tmp_path / "two"), Recorder())
     after = contents(tmp_path / "two")
     assert {name: after[name] for name in before if "checkpoints" in name or "adapter" in name} == {
         name: before[name] for name in before if "checkpoints" in name or "adapter" in name
@@ -203,19 +204,19 @@ def test_checkpoints_of_another_run_below_this_runs_record_are_refused(
 
 def test_out_that_is_a_file_is_refused(open_rag: Callable[..., RAG], tmp_path: Path) -> None:
     (tmp_path / "out").write_text("thesis")
-    said = refused(TrainingError, train, trainee(open_rag(), tmp_path / "out"), Listener())
+    said = refused(TrainingError, train, run_spec(open_rag(), tmp_path / "out"), Recorder())
     assert "--out" in said and (tmp_path / "out").read_text() == "thesis"
-    below = trainee(open_rag(), tmp_path / "out" / "below")
-    assert "--out" in refused(TrainingError, train, below, Listener())
+    below = run_spec(open_rag(), tmp_path / "out" / "below")
+    assert "--out" in refused(TrainingError, train, below, Recorder())
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "[" * 100_000, '{"language model": 1}', "\xff"])
 def test_a_damaged_record_is_refused(open_rag: Callable[..., RAG], tmp_path: Path, content: str) -> None:
-    one = trainee(open_rag(), tmp_path / "out", steps=1)
-    train(one, Listener())
+    one = run_spec(open_rag(), tmp_path / "out", steps=1)
+    train(one, Recorder())
     (tmp_path / "out" / "run.json").write_bytes(content.encode("latin-1"))
     before = contents(tmp_path / "out")
-    said = refused(CheckpointError, train, one, Listener())
+    said = refused(CheckpointError, train, one, Recorder())
     assert "--out" in said and contents(tmp_path / "out") == before
 
 
@@ -231,7 +232,7 @@ def test_a_disk_that_is_full_in_the_middle_stops_the_run_and_it_goes_on_later(
     open_rag: Callable[..., RAG], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes = {"evaluate_every": 99}
-    train(trainee(open_rag(), tmp_path / "whole", **changes), Listener())
+    train(run_spec(open_rag(), tmp_path / "whole", **changes), Recorder())
     real, calls = checkpoint.save_file, []
 
     def failing(*arguments: Any) -> None:
@@ -242,13 +243,13 @@ def test_a_disk_that_is_full_in_the_middle_stops_the_run_and_it_goes_on_later(
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save_file", failing)
-        said = refused(TrainingError, train, trainee(open_rag(), tmp_path / "out", **changes), Listener())
+        said = refused(TrainingError, train, run_spec(open_rag(), tmp_path / "out", **changes), Recorder())
     assert "room to write" in said and "step-000004" in said and "No space left" in said
     assert sorted(p.name for p in (tmp_path / "out" / "checkpoints").iterdir()) == ["step-000000", "step-000002"]
     assert not (tmp_path / "out" / "mixrag.json").exists()
-    listener = Listener()
-    train(trainee(open_rag(), tmp_path / "out", **changes), listener)
-    assert "resumed at step 2" in listener.notices and len(listener.losses) == 4
+    recorder = Recorder()
+    train(run_spec(open_rag(), tmp_path / "out", **changes), recorder)
+    assert "resumed at step 2" in recorder.notices and len(recorder.losses) == 4
     assert same_weights(tmp_path / "whole" / ADAPTER, tmp_path / "out" / ADAPTER)
 
 
@@ -275,7 +276,7 @@ def test_a_disk_that_is_full_at_the_end_loses_nothing(
     open_rag: Callable[..., RAG], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     name, changes = OUTPUTS[what]
-    one = trainee(open_rag(), tmp_path / "out", steps=1, **changes)
+    one = run_spec(open_rag(), tmp_path / "out", steps=1, **changes)
     real = run.write
 
     def on_a_full_disk(*arguments: Any) -> Any:
@@ -284,20 +285,20 @@ def test_a_disk_that_is_full_at_the_end_loses_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(run, "write", on_a_full_disk)
-        said = refused(TrainingError, train, one, Listener())
+        said = refused(TrainingError, train, one, Recorder())
     assert "room to write" in said and str(tmp_path / "out" / name) in said
     found = {path.name for path in (tmp_path / "out").iterdir()}
-    assert name not in found and "mixrag.json" not in found and f".{name}-writing" not in found
-    listener = Listener()
-    train(replace(one, rag=open_rag()), listener)
-    assert listener.losses == [] and "resumed at step 1" in listener.notices
+    assert name not in found and "mixrag.json" not in found and f".writing-{name}" not in found
+    recorder = Recorder()
+    train(replace(one, rag=open_rag()), recorder)
+    assert recorder.losses == [] and "resumed at step 1" in recorder.notices
     assert (tmp_path / "out" / name).is_dir() and (tmp_path / "out" / "mixrag.json").exists()
 
 
 def test_a_disk_that_is_full_at_the_end_keeps_what_an_earlier_call_wrote(
     open_rag: Callable[..., RAG], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(trainee(open_rag(), tmp_path / "out", steps=1), Listener())
+    train(run_spec(open_rag(), tmp_path / "out", steps=1), Recorder())
     before = (tmp_path / "out" / ADAPTER).read_bytes()
     real = run.write
 
@@ -306,7 +307,7 @@ def test_a_disk_that_is_full_at_the_end_keeps_what_an_earlier_call_wrote(
             return real(*arguments)
 
     monkeypatch.setattr(run, "write", on_a_full_disk)
-    refused(TrainingError, train, trainee(open_rag(), tmp_path / "out", steps=1), Listener())
+    refused(TrainingError, train, run_spec(open_rag(), tmp_path / "out", steps=1), Recorder())
     assert (tmp_path / "out" / ADAPTER).read_bytes() == before
 
 
@@ -337,11 +338,11 @@ def test_a_number_of_questions_below_none_is_refused_before_the_training(
     open_rag: Callable[..., RAG], tmp_path: Path
 ) -> None:
     one = request(tmp_path, GOOD, dev=GOOD[:2], evaluate=-1)
-    assert "evaluate" in refused(SettingError, teach, open_rag(), one, Listener())
+    assert "evaluate" in refused(SettingError, run_training, open_rag(), one, Recorder())
     assert not (tmp_path / "out").exists()
 
 
 def test_nothing_to_train_is_refused(open_rag: Callable[..., RAG], tmp_path: Path) -> None:
     none = RunSpec(open_rag(), (), (), TrainingSettings(), tmp_path / "out")
-    refused(PairsError, train, none, Listener())
+    refused(PairsError, train, none, Recorder())
     assert not (tmp_path / "out").exists()

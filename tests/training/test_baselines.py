@@ -19,7 +19,8 @@ from mixrag.training.examples import passage_examples
 from mixrag.training.metrics import read_metrics
 from mixrag.training.run import train
 from training.conftest import TEXTS
-from training.test_loop import Listener, trainee
+from training.recorder import Recorder
+from training.test_loop import run_spec
 
 ADAPTER = "adapter/adapter_model.safetensors"
 
@@ -51,19 +52,19 @@ def test_unknown_names_are_refused_and_known_ones_keep_their_order() -> None:
 def test_a_baseline_trains_the_generator_alone_on_the_same_pairs_and_steps(
     open_rag: Callable[..., RAG], tmp_path: Path, name: str
 ) -> None:
-    mixture = trainee(open_rag(null=0.3), tmp_path / "out", dev=True)
+    mixture = run_spec(open_rag(null=0.3), tmp_path / "out", dev=True)
     baseline = baseline_of(mixture, name)
     assert (baseline.pairs, baseline.dev) == (mixture.pairs, mixture.dev)
     assert baseline.settings == replace(mixture.settings, parts=("generator",))
     assert baseline.folder == tmp_path / "out" / "baselines" / name
-    result = train(baseline, Listener())
-    assert result.progress is not None and result.progress.step == 6
+    result = train(baseline, Recorder())
+    assert result.state is not None and result.state.step == 6
     written = {path.name for path in baseline.folder.iterdir()}
     assert "adapter" in written and "question-encoder" not in written
     if BASELINES[name].changes.get("k") == 0:
-        assert result.trained.settings["k"] == 0
+        assert result.bundle.settings["k"] == 0
     if name == "concatenation":
-        assert result.trained.settings["group"] == "all"
+        assert result.bundle.settings["group"] == "all"
 
 
 def test_every_kind_of_run_has_baselines(open_rag: Callable[..., RAG], tmp_path: Path) -> None:
@@ -71,8 +72,8 @@ def test_every_kind_of_run_has_baselines(open_rag: Callable[..., RAG], tmp_path:
     rag = open_rag()
     kinds = ({"objective": "em", "e_step_every": 3}, {"objective": "distill"}, {"parts": ("temperature", "null")})
     for changes in kinds:
-        one = trainee(rag, tmp_path / "out", **changes)
-        # Alike: by expectation-maximisation with held responsibilities too, where the mixture is.
+        one = run_spec(rag, tmp_path / "out", **changes)
+        # Alike: by expectation-maximisation with cached responsibilities too, where the mixture is.
         objective = "em" if changes.get("objective") == "em" else "marginal"
         settings = [baseline_of(one, name).settings for name in BASELINES]
         assert {s.objective for s in settings} == {objective}
@@ -83,9 +84,9 @@ def test_learning_the_passages_makes_their_text_more_probable(
     open_rag: Callable[..., RAG], tmp_path: Path
 ) -> None:
     rag = open_rag()
-    mixture = trainee(rag, tmp_path / "out", learning_rate=0.005, batch=1, steps=1)
-    train(baseline_of(mixture, "passages"), Listener())
-    train(baseline_of(mixture, "closed-book"), Listener())
+    mixture = run_spec(rag, tmp_path / "out", learning_rate=0.005, batch=1, steps=1)
+    train(baseline_of(mixture, "passages"), Recorder())
+    train(baseline_of(mixture, "closed-book"), Recorder())
     before = text_loss(rag, None)
     pairs_alone = text_loss(rag, tmp_path / "out" / "baselines" / "closed-book")
     passages_first = text_loss(rag, tmp_path / "out" / "baselines" / "passages")
@@ -94,7 +95,7 @@ def test_learning_the_passages_makes_their_text_more_probable(
     assert [line["kind"] for line in lines] == ["train"] * len(TEXTS)
 
 
-class DiesAtSecondStart(Listener):
+class DiesAtSecondStart(Recorder):
     """A kill between the passages and the pairs: both loops are begun, and the second has saved nothing."""
 
     begun = 0
@@ -111,14 +112,14 @@ def test_a_run_that_learns_passages_first_resumes_wherever_it_stopped(
     open_rag: Callable[..., RAG], tmp_path: Path, die: str
 ) -> None:
     def one(folder: str) -> object:
-        return baseline_of(trainee(open_rag(), tmp_path / folder, batch=2, checkpoint_every=1), "passages")
+        return baseline_of(run_spec(open_rag(), tmp_path / folder, batch=2, checkpoint_every=1), "passages")
 
-    train(one("whole"), Listener())
+    train(one("whole"), Recorder())
     # Passages are 3 steps of 2, pairs 9 more.
     killed = DiesAtSecondStart() if die == "between the two" else DiesAtStep(2 if die == "in the passages" else 8)
     with pytest.raises(KeyboardInterrupt):
         train(one("killed"), killed)
-    again = Listener()
+    again = Recorder()
     train(one("killed"), again)
     assert any("resumed at step" in notice for notice in again.notices)
     assert len(again.losses) == {"in the passages": 2 + 9, "between the two": 9, "in the pairs": 5}[die]
@@ -126,15 +127,15 @@ def test_a_run_that_learns_passages_first_resumes_wherever_it_stopped(
     assert same_weights(folders[0] / ADAPTER, folders[1] / ADAPTER)
 
 
-class DiesAtStep(Listener):
+class DiesAtStep(Recorder):
     """A kill in a step, counted over both loops: it is done, but not saved."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
         self.count = count
 
-    def stepped(self, step: int, metrics: object) -> None:
-        super().stepped(step, metrics)  # type: ignore[arg-type]
+    def stepped(self, step: int, loss: float) -> None:
+        super().stepped(step, loss)
         if len(self.losses) == self.count:
             raise KeyboardInterrupt
 
@@ -143,9 +144,9 @@ def test_a_store_of_fewer_passages_than_a_batch_can_be_learnt(
     open_rag: Callable[..., RAG], tmp_path: Path
 ) -> None:
     rag = open_rag()
-    mixture = trainee(rag, tmp_path / "out", batch=7, steps=1)
+    mixture = run_spec(rag, tmp_path / "out", batch=7, steps=1)
     more = replace(
         mixture, pairs=(*mixture.pairs, replace(mixture.pairs[0], question="how much is a cod licence"))
     )
-    train(baseline_of(more, "passages"), Listener())
+    train(baseline_of(more, "passages"), Recorder())
     assert (tmp_path / "out" / "baselines" / "passages" / "mixrag.json").exists()

@@ -197,7 +197,7 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
 # --- Full disks and kills -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "after"), [("fsync", 0), ("fsync", 1), ("fsync", 2), ("rename", 0)])
+@pytest.mark.parametrize(("name", "after"), [("fsync", 0), ("fsync", 1), ("fsync", 2), ("replace", 0)])
 def test_a_failing_disk_leaves_the_older_checkpoints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, after: int
 ) -> None:
@@ -225,7 +225,7 @@ def test_a_failure_while_a_checkpoint_is_replaced_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_checkpoint(tmp_path, made(10), RUN)
-    real = Path.rename
+    real = Path.replace
 
     def failing(path: Path, target: Path) -> Path:
         if path.name.startswith(".writing"):
@@ -233,7 +233,7 @@ def test_a_failure_while_a_checkpoint_is_replaced_loses_nothing(
         return real(path, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", failing)
+        patch.setattr(Path, "replace", failing)
         with pytest.raises(TrainingError):
             save_checkpoint(tmp_path, Checkpoint(10, {}, {"again": True}), RUN)
     assert checkpoint_at(tmp_path, 10, RUN).state == made(10).state

@@ -17,8 +17,8 @@ from mixrag.rag import RAG
 from mixrag.training.metrics import read_metrics
 from mixrag.training.run import train
 from mixrag.training.run_spec import RunSpec
-from mixrag.training.step import Coefficients, Question, TrainingStep
-from training.test_loop import Listener
+from mixrag.training.step import Coefficients, QuestionTables, TrainingStep
+from training.recorder import Recorder
 
 WORDS = [a + b + c for a in "bdks" for b in "aeio" for c in "mxz"]
 PAIRS = tuple(
@@ -46,17 +46,17 @@ def rag(large_store: Path, encoder_folder: Path, tiny_folder: Callable[[str], Pa
 
 
 def alarms(rag: RAG, folder: Path, **changes: Any) -> list[str]:
-    """Alarms in the metrics; the listener must have heard the same."""
+    """Alarms in the metrics; the recorder must have heard the same."""
     settings = {"parts": ("question-encoder",), "batch": 8, "epochs": 6.0, "encoder_rate": 1e-4} | changes
-    listener = Listener()
-    train(RunSpec(rag, PAIRS, (), TrainingSettings(**settings), folder), listener)
+    recorder = Recorder()
+    train(RunSpec(rag, PAIRS, (), TrainingSettings(**settings), folder), recorder)
     lines = read_metrics(folder / "metrics.jsonl")
     written = [str(line["text"]) for line in lines if line["kind"] == "alarm"]
-    assert [notice for notice in listener.notices if notice in written] == written
+    assert [notice for notice in recorder.notices if notice in written] == written
     return written
 
 
-def towards_one_passage(self: TrainingStep, question: Question) -> Coefficients:
+def towards_one_passage(self: TrainingStep, question: QuestionTables) -> Coefficients:
     """The gradient of an objective that likes the passages of smallest number, whatever the question."""
     found = TrainingStep.honest(self, question)  # type: ignore[attr-defined]
     rank: Tensor = torch.tensor(
@@ -96,8 +96,8 @@ def test_a_language_model_that_ignores_the_passages_is_reported(
     assert len(found) == 1 and "ignores the passages" in found[0]
 
 
-def ignoring(questions: Callable[..., list[Question]]) -> Callable[..., list[Question]]:
-    def alike(self: TrainingStep, asked: Any) -> list[Question]:
+def ignoring(questions: Callable[..., list[QuestionTables]]) -> Callable[..., list[QuestionTables]]:
+    def alike(self: TrainingStep, asked: Any) -> list[QuestionTables]:
         found = questions(self, asked)
         for question in found:
             question.log_likelihood.copy_(

@@ -19,7 +19,8 @@ from mixrag.rag import RAG
 from mixrag.training.metrics import read_metrics
 from mixrag.training.run import train
 from training.conftest import PAIRS
-from training.test_loop import Listener, trainee
+from training.recorder import Recorder
+from training.test_loop import run_spec
 from training.tiny_run import Job, Processes, processes, until
 
 STEPS = 9
@@ -81,15 +82,15 @@ def test_a_run_killed_again_and_again_ends_with_the_weights_of_one_that_was_not(
     assert curves[0] == curves[1]
 
 
-@pytest.mark.parametrize("left", [".run.json-writing", ".adapter-writing/adapter_model.safetensors"])
+@pytest.mark.parametrize("left", [".writing-run.json", ".writing-adapter/adapter_model.safetensors"])
 def test_what_a_kill_left_half_written_is_in_nobodys_way(
     open_rag: Callable[..., RAG], tmp_path: Path, left: str
 ) -> None:
     """A kill between the making of the folder and its record, or while a part was written."""
-    one = trainee(open_rag(), tmp_path / "out", steps=1)
-    if left.startswith(".adapter"):
-        train(one, Listener())
+    one = run_spec(open_rag(), tmp_path / "out", steps=1)
+    if "adapter" in left:
+        train(one, Recorder())
     (tmp_path / "out" / left).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "out" / left).write_bytes(b"half")
-    train(one, Listener())
+    train(one, Recorder())
     assert (tmp_path / "out" / "mixrag.json").exists() and not (tmp_path / "out" / left).exists()

@@ -13,7 +13,6 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from mixrag.errors import TrainingError
 from mixrag.training.metrics import MetricsLog, read_metrics
-from mixrag.utils.files import write_whole
 
 
 def lines(folder: Path) -> list[tuple[int, str]]:
@@ -171,9 +170,3 @@ def test_a_folder_that_cannot_be_made_is_a_training_error(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match="room to write"):
         MetricsLog(tmp_path / "file", None)
-
-
-def test_write_whole_replaces_what_was_there(tmp_path: Path) -> None:
-    write_whole(tmp_path / "a", b"one")
-    write_whole(tmp_path / "a", b"two")
-    assert (tmp_path / "a").read_bytes() == b"two" and [p.name for p in tmp_path.iterdir()] == ["a"]

@@ -35,7 +35,7 @@ CASES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "temperature and generator": ({"parts": ("generator", "temperature")}, {"null": 0.2}),
     "both encoders": ({"parts": ("encoder", "null"), "refresh_every": 2}, {}),
     "closed book": ({"parts": ("generator",)}, {"k": 0}),
-    "held responsibilities": (
+    "cached responsibilities": (
         {"parts": ("generator", "temperature"), "objective": "em", "e_step_every": 3, "epochs": 5.0},
         {},
     ),

@@ -14,29 +14,29 @@ import pytest
 from mixrag import ModelConfig
 from mixrag.generator import PromptTemplate
 from mixrag.rag import RAG
-from mixrag.training import run_spec as trainee
+from mixrag.training import run_spec as run_spec
 from tiny_adapter import save_adapter
 from tiny_encoder import save_encoder
-from training.test_loop import trainee as run_of
+from training.test_loop import run_spec as run_of
 
 
 def test_the_packaged_reader_goes_by_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "adapter_model.safetensors").write_bytes(b"weights")
-    monkeypatch.setattr(trainee, "packaged_reader", lambda: tmp_path)
+    monkeypatch.setattr(run_spec, "packaged_reader", lambda: tmp_path)
     digest = hashlib.sha256(b"weights").hexdigest()[:16]
-    assert trainee.shown_adapter(tmp_path) == f"the packaged reader ({digest})"
-    assert trainee.shown_adapter(Path("mine/adapter")) == "mine/adapter"
-    assert trainee.shown_adapter(None) == "none"
+    assert run_spec.shown_adapter(tmp_path) == f"the packaged reader ({digest})"
+    assert run_spec.shown_adapter(Path("mine/adapter")) == "mine/adapter"
+    assert run_spec.shown_adapter(None) == "none"
 
 
 def test_a_run_starts_from_the_reader_where_nothing_else_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainee, "packaged_reader", lambda: tmp_path)
-    assert trainee.starting_adapter(ModelConfig()) == tmp_path
-    assert trainee.starting_adapter(ModelConfig(generator="other")) is None
-    assert trainee.starting_adapter(ModelConfig(adapter="none")) is None
-    assert trainee.starting_adapter(ModelConfig(adapter="mine")) == Path("mine")
+    monkeypatch.setattr(run_spec, "packaged_reader", lambda: tmp_path)
+    assert run_spec.starting_adapter(ModelConfig()) == tmp_path
+    assert run_spec.starting_adapter(ModelConfig(generator="other")) is None
+    assert run_spec.starting_adapter(ModelConfig(adapter="none")) is None
+    assert run_spec.starting_adapter(ModelConfig(adapter="mine")) == Path("mine")
 
 
 def prints(rag: RAG, **models: object) -> dict[str, str]:
@@ -44,7 +44,7 @@ def prints(rag: RAG, **models: object) -> dict[str, str]:
     own = rag.models
     rag.models = replace(own, **models)  # type: ignore[arg-type]
     try:
-        return trainee.fingerprint(run_of(rag, Path("out")))
+        return run_spec.fingerprint(run_of(rag, Path("out")))
     finally:
         rag.models = own
 

@@ -19,7 +19,7 @@ from mixrag.probability import log_any_marginal
 from mixrag.rag import RAG
 from mixrag.training.examples import Example, examples_from
 from mixrag.training.generators import TrainableGenerator
-from mixrag.training.step import Question, TrainingStep
+from mixrag.training.step import QuestionTables, TrainingStep
 from mixrag.training.trainable_prior import TrainablePrior
 from training.conftest import PAIRS
 
@@ -48,7 +48,7 @@ def weights(step: TrainingStep) -> dict[str, Tensor]:
     return {**trained, **step.prior.weights(), **step.prior.scalars()}
 
 
-def naive_log_likelihood(step: TrainingStep, question: Question) -> Tensor:
+def naive_log_likelihood(step: TrainingStep, question: QuestionTables) -> Tensor:
     """(A, K, T) from the model's own forward over every row, all logits, with its graph."""
     model = step.generator.model
     rows = []
@@ -66,7 +66,7 @@ def naive_log_likelihood(step: TrainingStep, question: Question) -> Tensor:
 
 def naive_gradients(step: TrainingStep, examples: list[Example]) -> dict[str, Tensor]:
     """One graph over all rows, one backward."""
-    questions = step.look(examples)
+    questions = step.questions(examples)
     losses = [
         -log_any_marginal(q.log_prior, naive_log_likelihood(step, q), step.mixture.switch, q.mask)
         for q in questions
@@ -120,12 +120,12 @@ def test_held_responsibilities_give_the_gradient_of_the_e_step_they_come_from(
     step, examples = build(rag, tiny_folder("llama"), ALL - {"null"}, objective="em", e_step_every=2)
     fresh = step.learn(examples, len(examples))
     expected = taken(step)
-    held = step.learn(examples, len(examples), e_step=False)
+    cached = step.learn(examples, len(examples), e_step=False)
     found = taken(step)
-    assert fresh.rows > 0 and held.rows == 0 and held.backward == fresh.backward
+    assert fresh.rows > 0 and cached.rows == 0 and cached.backward == fresh.backward
     for name in expected:
         torch.testing.assert_close(found[name], expected[name], **TOLERANCE)
-    for one, other in zip(held.coefficients, fresh.coefficients, strict=True):
+    for one, other in zip(cached.coefficients, fresh.coefficients, strict=True):
         assert one.loss == pytest.approx(other.loss, rel=1e-5)
 
 
@@ -149,17 +149,17 @@ def test_other_candidates_need_a_new_e_step(
 ) -> None:
     step, examples = build(open_rag(), tiny_folder("llama"), objective="em", e_step_every=2)
     step.learn(examples, len(examples))
-    held = step.memory.held[examples[0].number]
-    step.memory.held[examples[0].number] = replace(held, components=("another", *held.components[1:]))
+    cached = step.e_steps.entries[examples[0].number]
+    step.e_steps.entries[examples[0].number] = replace(cached, components=("another", *cached.components[1:]))
     again = step.learn(examples, len(examples), e_step=False)
-    assert again.rows == len(held.components) * len(examples[0].answers)
+    assert again.rows == len(cached.components) * len(examples[0].answers)
 
 
 def test_one_component_needs_no_e_step(open_rag: Callable[..., RAG], tiny_folder: Callable[[str], Path]) -> None:
     step, examples = build(open_rag(group="all"), tiny_folder("llama"), frozenset())
     single = [example for example in examples if len(example.answers) == 1]
     expected = naive_gradients(step, single)
-    nll = [step.coefficients(q).nll for q in step.look(single)]
+    nll = [step.coefficients(q).nll for q in step.questions(single)]
     learnt = step.learn(single, len(single))
     found = taken(step)
     assert learnt.rows == 0 and [c.loss for c in learnt.coefficients] == pytest.approx(nll, rel=1e-5)
@@ -176,7 +176,7 @@ def test_one_component_under_either_normaliser_has_the_naive_gradient(
     step, examples = build(rag, tiny_folder("llama"), frozenset({"temperature"}))
     single = [example for example in examples if len(example.answers) == 1]
     expected = naive_gradients(step, single)
-    nll = [step.coefficients(q).nll for q in step.look(single)]
+    nll = [step.coefficients(q).nll for q in step.questions(single)]
     learnt = step.learn(single, len(single))
     found = taken(step)
     assert [c.loss for c in learnt.coefficients] == pytest.approx(nll, rel=1e-5)
@@ -192,7 +192,7 @@ def test_distillation_teaches_the_retriever_and_the_marginal_likelihood_the_gene
     settings = {"objective": "distill", "likelihood_temperature": 0.3, "prior_power": 0.5, "reverse": reverse}
     step, examples = build(open_rag(null=0.2), tiny_folder("llama"), **settings)
     total = torch.zeros((), dtype=torch.float64)
-    for question in step.look(examples):
+    for question in step.questions(examples):
         table = naive_log_likelihood(step, question)
         means = (table * question.mask[:, None]).sum(-1) / question.mask.sum(-1, keepdim=True)
         best = means[means.detach().logsumexp(-1).argmax()].detach()
@@ -245,7 +245,7 @@ def test_skipped_branches_change_the_gradient_by_at_most_the_bound(
     assert 0 < error <= learnt.skipped * total * largest * 1.001
 
 
-def token_gradient_norms(step: TrainingStep, question: Question) -> list[float]:
+def token_gradient_norms(step: TrainingStep, question: QuestionTables) -> list[float]:
     """Norm of the gradient of every single token's log-likelihood."""
     table = naive_log_likelihood(step, question)
     norms = []
@@ -263,8 +263,8 @@ def test_a_frozen_generator_is_asked_once(
     calls: list[int] = []
     score = step.likelihoods.score
     step.likelihoods.score = lambda prompts, answers: (calls.append(len(prompts)), score(prompts, answers))[1]
-    first = [step.coefficients(q).nll for q in step.look(examples)]
-    again = [step.coefficients(q).nll for q in step.look(examples)]
+    first = [step.coefficients(q).nll for q in step.questions(examples)]
+    again = [step.coefficients(q).nll for q in step.questions(examples)]
     assert first == again and len(calls) == 1
 
 

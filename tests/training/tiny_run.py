@@ -26,33 +26,10 @@ from mixrag.rag import RAG
 from mixrag.training import loop
 from mixrag.training.run import train
 from mixrag.training.run_spec import RunSpec
+from training.recorder import Recorder
 
 TOO_LONG = 60.0
 """Seconds after which a run hangs."""
-
-
-class Listener:
-    """Remembers what it is told; may be slow at every step, or stop the run at one, as a kill would."""
-
-    def __init__(self, *, pause: float = 0.0, die_at: int | None = None) -> None:
-        self.pause, self.die_at = pause, die_at
-        self.notices: list[str] = []
-        self.losses: list[float] = []
-        self.starts: list[tuple[int, int]] = []
-
-    def started(self, step: int, total: int) -> None:
-        self.starts.append((step, total))
-
-    def stepped(self, step: int, metrics: Mapping[str, float]) -> None:
-        self.losses.append(metrics["loss"])
-        time.sleep(self.pause)
-        if step == self.die_at:
-            raise KeyboardInterrupt
-
-    def looked(self, step: int, nll: float, best: float) -> None: ...
-
-    def noticed(self, text: str) -> None:
-        self.notices.append(text)
 
 
 @dataclass(frozen=True)
@@ -87,8 +64,8 @@ class Job:
         settings = Settings(**{"k": 3, "temperature": 0.5, "max_tokens": 16, **self.mixture})
         with RAG.open(self.store, models=models, settings=settings) as rag:
             training = TrainingSettings(**{**self.training, "parts": tuple(self.training["parts"])})
-            trainee = RunSpec(rag, tuple(self.pairs), tuple(self.dev), training, Path(self.out))
-            train(trainee, Listener(pause=self.pause))
+            spec = RunSpec(rag, tuple(self.pairs), tuple(self.dev), training, Path(self.out))
+            train(spec, Recorder(pause=self.pause))
 
 
 class Processes:

@@ -1,1 +1,1 @@
-"""Answers: what a person or a program is told, and the pipeline from a question to it."""
+"""Answers: the pipeline from a question to an answer, its explanation, its confidence."""

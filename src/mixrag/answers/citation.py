@@ -84,7 +84,12 @@ def citation(passage_text: str, answer_text: str) -> Citation | None:
 
 def located_words(text: str) -> list[LocatedWord]:
     """The words of a text with their offsets; words that one sign spells ("½") have the same."""
-    return [LocatedWord(word, start, end) for start, end in _pieces(text) for word in words(text[start:end])]
+    found = []
+    for start, end in _pieces(text):
+        piece = text[start:end]
+        first = end - len(piece.lstrip())  # a mark behind a space is one character with it
+        found += [LocatedWord(word, first, end) for word in words(piece)]
+    return found
 
 
 def _pieces(text: str) -> Iterator[tuple[int, int]]:

@@ -16,24 +16,26 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
 from mixrag.config.bundle import Bundle
+from mixrag.config.command_settings import CalibrationMethod
 from mixrag.config.model_config import ModelConfig, same_encoders
+from mixrag.config.schema import Share, schema, unknown
 from mixrag.config.settings import CALIBRATED, Settings
 from mixrag.errors import ModelError, SettingError
+from mixrag.inference.decoders import decoder_for, decoder_name
 from mixrag.inference.mixture import ScoredAnswer
 from mixrag.pairs.matching import normalise
-from mixrag.utils.files import write_whole
+from mixrag.utils.atomic import write_atomically
 
 FILE = "confidence.json"
 """Its name in a trained folder."""
 FORMAT = 1
-CalibrationMethod = Literal["none", "temperature", "logistic", "isotonic"]
 LARGEST_LOG_ODDS = 30.0
 """Probabilities nearer to 0 or 1 than e^-30 count as that."""
 
@@ -48,7 +50,7 @@ class Signals:
     """Largest inner product of the question with a retrieved passage; 0 where none was retrieved."""
 
 
-@dataclass(frozen=True, slots=True)
+@schema
 class ConfidenceMap:
     """The fitted map from signals to the probability that the answer is an exact match."""
 
@@ -56,9 +58,9 @@ class ConfidenceMap:
     scale: float = 1.0
     slope: float = 0.0
     offset: float = 0.0
-    knots: tuple[tuple[float, float], ...] = ()
+    knots: tuple[tuple[Share, Share], ...] = ()
     """(x, y) of the monotone function, x rising; none: the identity."""
-    threshold: float = 0.0
+    threshold: Share = 0.0
     """An answer of less confidence is withheld."""
     fitted_on: str = ""
     """Which pairs, in words."""
@@ -79,7 +81,7 @@ class ConfidenceMap:
         xs, ys = zip(*self.knots, strict=True)
         return float(np.interp(probability, xs, ys))
 
-    def differs(self, settings: Settings, models: str) -> str | None:
+    def mismatch(self, settings: Settings, models: str) -> str | None:
         """What is not as it was when this was fitted: "models", or the first such setting; None where all is."""
         if self.models not in ("", models):
             return "models"
@@ -113,12 +115,12 @@ def log_mass(answer: ScoredAnswer, found: Sequence[ScoredAnswer]) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
-    """A calibration and whether it holds here."""
+class AppliedCalibration:
+    """A calibration, and whether it holds for the settings and models in use."""
 
     calibration: ConfidenceMap
-    differs: str | None = None
-    """What is not as it was when it was fitted; None: it holds."""
+    mismatch: str | None = None
+    """What is not as it was when it was fitted: "models", or a setting; None: it holds."""
     abstain_below: float | None = None
     """The threshold; None: the calibration's own."""
 
@@ -129,30 +131,32 @@ class Judge:
 
     def confidence(self, signals: Signals) -> Confidence | None:
         """The confidence of a finished answer; None where the calibration does not hold."""
-        if self.differs:
+        if self.mismatch:
             return None
         return Confidence(self.calibration.confidence(signals), self.threshold, self.calibration.fitted_on)
 
 
-def judge(calibration: ConfidenceMap | None, settings: Settings, models: str) -> Judge | None:
-    """Who says how sure an answer is; None where there is no calibration.
+def apply_calibration(
+    calibration: ConfidenceMap | None, settings: Settings, models: str
+) -> AppliedCalibration | None:
+    """The calibration for answers under these settings and models (their digest); None where there is none.
 
     Raises:
         SettingError: answers are to be withheld (``abstain_below``), and no calibration holds.
     """
-    differs = None if calibration is None else calibration.differs(settings, models)
-    if settings.abstain_below and (calibration is None or differs):
-        found = "none" if calibration is None else f"one made with another {differs}"
+    mismatch = None if calibration is None else calibration.mismatch(settings, models)
+    if settings.abstain_below and (calibration is None or mismatch):
+        found = "none" if calibration is None else f"one made with another {mismatch}"
         remedy = "make one with mixrag eval, and name its confidence.json as --confidence"
         raise SettingError("a calibration that holds, to withhold answers (abstain_below)", found, remedy)
-    return None if calibration is None else Judge(calibration, differs, settings.abstain_below)
+    return None if calibration is None else AppliedCalibration(calibration, mismatch, settings.abstain_below)
 
 
 def conditions(settings: Settings) -> dict[str, Any]:
     """The settings that a confidence depends on; the width of a search or the samples only where there are any."""
     own = {name: getattr(settings, name) for name in CALIBRATED}
-    del own["beams" if settings.decoder in ("greedy", "sample") else "samples"]
-    return own
+    del own["beams" if decoder_for(settings).streams else "samples"]
+    return {**own, "decoder": decoder_name(settings.decoder)}
 
 
 def log_odds(log_probability: float) -> float:
@@ -176,7 +180,7 @@ def write_calibration(calibration: ConfidenceMap, path: Path) -> None:
     """
     text = json.dumps({"format": FORMAT, **asdict(calibration)}, indent=1, allow_nan=False)
     try:
-        write_whole(path, f"{text}\n".encode())
+        write_atomically(path, f"{text}\n".encode())
     except OSError as error:
         raise ModelError(
             f"room to write {path}", error.strerror or str(error), "free it, or choose another"
@@ -207,32 +211,16 @@ def read_calibration(path: Path) -> ConfidenceMap:
 def _calibration(document: Any) -> ConfidenceMap:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ValueError("another format")
-    numbers = {name: _number(document[name]) for name in ("scale", "slope", "offset", "threshold")}
-    knots = tuple((_number(x), _number(y)) for x, y in document["knots"])
-    xs, ys = [x for x, _ in knots], [y for _, y in knots]
-    if xs != sorted(xs) or ys != sorted(ys) or not all(0 <= value <= 1 for value in (*xs, *ys)):
-        raise ValueError("knots that do not rise from 0 to 1")
-    if not 0 <= numbers["threshold"] <= 1:
-        raise ValueError("a threshold outside [0, 1]")
-    texts = {name: document[name] for name in ("method", "fitted_on", "models")}
-    settings = document["settings"]
-    if texts["method"] not in get_args(CalibrationMethod) or not all(
-        isinstance(text, str) for text in texts.values()
-    ):
-        raise ValueError("a method or text of another kind")
-    if not isinstance(settings, dict):
-        raise ValueError("settings of another kind")
-    # Refused where a name or value is none that a setting can have.
-    if unknown := set(settings) - set(CALIBRATED):
-        raise ValueError(f"unknown setting {min(unknown)}")
-    Settings(**settings)
-    return ConfidenceMap(knots=knots, settings=settings, **texts, **numbers)  # type: ignore[arg-type]
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{str(value)[:40]!r} in the place of a number")
-    return float(value)
+    content = {each.name: document[each.name] for each in fields(ConfidenceMap)}
+    found = ConfidenceMap(**{**content, "knots": tuple(map(tuple, content["knots"]))})
+    for axis in zip(*found.knots, strict=True):
+        if list(axis) != sorted(axis):
+            raise ValueError("knots that do not rise from 0 to 1")
+    for name in found.settings:
+        if name not in CALIBRATED:
+            raise unknown(name, CALIBRATED)
+    Settings(**dict(found.settings))
+    return found
 
 
 def calibration_for(

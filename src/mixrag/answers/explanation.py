@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mixrag.answers.answer import Answer
-from mixrag.inference.decoders import each_alone
-from mixrag.inference.mixture import ScoredAnswer, condition
+from mixrag.answers.fields import AnswerFields
+from mixrag.inference.stepwise import each_alone
 from mixrag.probability import log_evidence_ratio, poisoning_tv
 
 
@@ -33,8 +32,8 @@ class ComponentExplanation:
     log_evidence_ratio: float
     """log p(answer | question, component) / p(answer | question, no passage): above 0 it speaks for the answer."""
     poisoning: float | None
-    """Largest change, in total variation, that rewriting its text could make to the law of answers so long;
-    None where it has no text."""
+    """Largest change, in total variation, that rewriting its text could make to the distribution of answers so
+    long; None where it has no text."""
     alone: str
     """What the model answers, greedily, from this component alone."""
     alone_log_prob: float
@@ -45,14 +44,14 @@ class ComponentExplanation:
 class Explanation:
     """An answer taken apart."""
 
-    answer: Answer
+    answer: AnswerFields
     log_null_likelihood: float
     """log p(answer | question, no passage): what the model knows by itself."""
     components: tuple[ComponentExplanation, ...]
     prefix_cache: tuple[int, int] | None = None
-    """How often since the model was loaded a passage had been read before, and how often not; None: none kept."""
+    """How often since the model was loaded a passage had been read before, and how often not; None: no cache."""
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The JSON contract of ``explain`` in ``mixrag ask --why --json`` (docs/json.md)."""
         return {
             "log_null_likelihood": self.log_null_likelihood,
@@ -64,15 +63,16 @@ class Explanation:
         }
 
 
-def explain(answer: Answer) -> Explanation:
+def explain(answer: AnswerFields) -> Explanation:
     """Take an answer apart; two further passes of the model (no passage at all, each passage alone)."""
     scored, mixture = answer.scored, answer.scored.mixture
     cache = getattr(mixture.generator, "prefix_cache", None)
     counts = None if cache is None else (cache.hits, cache.misses)
-    null = _without_passages(scored)
+    null = mixture.closed_book().score_tokens(scored.tokens)
     ratio = log_evidence_ratio(scored.log_likelihood, null.log_likelihood[0])
     prior = mixture.log_prior.exp()
-    products = {weighted.passage.id: weighted.inner_product for weighted in answer.passages}
+    poisoning = poisoning_tv(prior.clamp(max=1.0), mixture.switch, len(scored.tokens))
+    products = {passage.id: passage.inner_product for passage in answer.passages}
     components = tuple(
         ComponentExplanation(
             passages=tuple(passage.id for passage in component.passages),
@@ -84,7 +84,7 @@ def explain(answer: Answer) -> Explanation:
             inner_products=tuple(products[passage.id] for passage in component.passages),
             log_without=float(scored.log_leave_one_out[j]) if prior[j] < 1.0 else None,
             log_evidence_ratio=float(ratio[j]),
-            poisoning=_poisoning(scored, j) if component.passages else None,
+            poisoning=float(poisoning[j]) if component.passages else None,
             alone=alone.text,
             alone_log_prob=alone.log_prob,
         )
@@ -93,15 +93,3 @@ def explain(answer: Answer) -> Explanation:
         )
     )
     return Explanation(answer, null.log_prob, components, counts)
-
-
-def _poisoning(scored: ScoredAnswer, j: int) -> float:
-    prior = scored.mixture.log_prior[j].exp().clamp(max=1.0)
-    return float(poisoning_tv(prior, scored.mixture.switch, len(scored.tokens)))
-
-
-def _without_passages(scored: ScoredAnswer) -> ScoredAnswer:
-    mixture = scored.mixture
-    nothing = mixture.log_prior[:0]
-    closed_book = condition(mixture.generator, mixture.question, (), nothing, reserve=mixture.reserve)
-    return closed_book.score_tokens(scored.tokens)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from pathlib import Path
 
-from mixrag.answers.answer import Answer, WeightedPassage
 from mixrag.answers.citation import Citation, citation
 from mixrag.answers.explanation import ComponentExplanation, Explanation
+from mixrag.answers.fields import AnswerFields, AnswerPassage
 from mixrag.utils import html
 
 PALETTE = 7
@@ -51,7 +51,7 @@ class _Part:
     name: str
     colour: str
     """Class of the style sheet."""
-    why: ComponentExplanation
+    component: ComponentExplanation
     passages: tuple[_Passage, ...]
 
     @property
@@ -77,7 +77,8 @@ class _Token:
     """(K,) p(component j wrote it | question, answer)."""
     leader: int | None
     """The component with the largest share; None where the answer is impossible, and nothing has one."""
-    told: str
+    tooltip: str
+    """Who wrote it, and its probability, in words."""
 
     def outside(self, columns: Sequence[_Part]) -> float:
         """The share of all components but these."""
@@ -94,33 +95,34 @@ class _Run:
     tokens: tuple[_Token, ...]
 
 
-def explanation_page(why: Explanation) -> str:
+def explanation_page(explanation: Explanation) -> str:
     """The explanation of an answer as one self-contained HTML5 document.
 
     The answer's words have the colour and number of the passage that most probably wrote them; below stand the
     probability with its normaliser, the certificates, and for each component what ``Explanation`` says of it and
     the span that it is cited for (``citation``). Every number is a ``<data>`` element that holds all its digits.
     """
-    answer = why.answer
-    names = _names(why)
+    answer = explanation.answer
+    names = _names(explanation)
     tokens = _tokens(answer, [name for _, name in names])
-    parts = _parts(why, names, tokens)
+    parts = _parts(explanation, names, tokens)
+    heaviest = sorted(parts, key=lambda part: -part.component.posterior)[:COLUMNS]
     return html.page(
         "explanation",
-        why=why,
+        explanation=explanation,
         answer=answer,
         over=_over(answer),
         most_probable=_has_half(answer),
         parts=parts,
         grey=any(part.colour == "c0" for part in parts),
-        columns=_columns(parts),
+        columns=sorted(heaviest, key=lambda part: part.index),
         tokens=tokens,
         runs=_runs(tokens, parts),
-        numbers={weighted.passage.id: i for i, weighted in enumerate(answer.passages, 1)},
+        numbers={passage.id: i for i, passage in enumerate(answer.passages, 1)},
     )
 
 
-def _over(answer: Answer) -> str:
+def _over(answer: AnswerFields) -> str:
     """Which mixture p(answer) is under."""
     count = len(answer.passages)
     if not count:
@@ -132,7 +134,7 @@ def _over(answer: Answer) -> str:
     return f"over {shown}{null}, whose prior sums to one (normaliser top-k)"
 
 
-def _has_half(answer: Answer) -> bool:
+def _has_half(answer: AnswerFields) -> bool:
     """True where no other answer can be as probable, under the mixture over all passages.
 
     Whole answers exclude one another, so that the others share what this one leaves.
@@ -141,10 +143,10 @@ def _has_half(answer: Answer) -> bool:
     return answer.finished and lower > math.log(0.5)
 
 
-def _names(why: Explanation) -> list[tuple[str, str]]:
+def _names(explanation: Explanation) -> list[tuple[str, str]]:
     """For each component what marks its words, and what it is called; passages are numbered by rank."""
     names, count = [], 0
-    for component in why.components:
+    for component in explanation.components:
         first, count = count + 1, count + len(component.passages)
         if not component.passages:
             names.append(("∅", "no passage"))
@@ -155,10 +157,10 @@ def _names(why: Explanation) -> list[tuple[str, str]]:
     return names
 
 
-def _tokens(answer: Answer, names: Sequence[str]) -> list[_Token]:
+def _tokens(answer: AnswerFields, names: Sequence[str]) -> list[_Token]:
     table = answer.scored.responsibilities.T.tolist()  # (T, K)
     return [
-        _Token(token.text, token.log_prob, tuple(shares), _leader(shares), _told(token.log_prob, shares, names))
+        _Token(token.text, token.log_prob, tuple(shares), _leader(shares), _tooltip(token.log_prob, shares, names))
         for token, shares in zip(answer.tokens, table, strict=True)
     ]
 
@@ -168,38 +170,36 @@ def _leader(shares: Sequence[float]) -> int | None:
     return best if shares[best] > 0 else None
 
 
-def _told(log_prob: float, shares: Sequence[float], names: Sequence[str], most: int = 4) -> str:
+def _tooltip(log_prob: float, shares: Sequence[float], names: Sequence[str], most: int = 4) -> str:
     ranked = sorted(range(len(shares)), key=lambda j: -shares[j])
-    told = [f"{names[j]}: {html.probability(shares[j])}" for j in ranked[:most]]
+    writers = [f"{names[j]}: {html.probability(shares[j])}" for j in ranked[:most]]
     if rest := ranked[most:]:
-        told.append(f"others: {html.probability(sum(shares[j] for j in rest))}")
-    return f"written by {'; '.join(told)}. p(token) = {html.probability(math.exp(log_prob))}"
+        writers.append(f"others: {html.probability(sum(shares[j] for j in rest))}")
+    return f"written by {'; '.join(writers)}. p(token) = {html.probability(math.exp(log_prob))}"
 
 
-def _parts(why: Explanation, names: Sequence[tuple[str, str]], tokens: Sequence[_Token]) -> list[_Part]:
-    colours = _colours(why, {token.leader for token in tokens if token.text})
+def _parts(explanation: Explanation, names: Sequence[tuple[str, str]], tokens: Sequence[_Token]) -> list[_Part]:
+    colours = _colours(explanation, {token.leader for token in tokens if token.text})
     parts, before = [], 0
-    for j, (component, (label, name)) in enumerate(zip(why.components, names, strict=True)):
-        held = why.answer.passages[before : before + len(component.passages)]
+    for j, (component, (label, name)) in enumerate(zip(explanation.components, names, strict=True)):
+        inside = explanation.answer.passages[before : before + len(component.passages)]
         own = _own_stretches(tokens, j)
-        shown = tuple(_passage(w, i, why.answer.text, own) for i, w in enumerate(held, before + 1))
+        shown = tuple(
+            _passage(each, i, explanation.answer.best_guess, own) for i, each in enumerate(inside, before + 1)
+        )
         parts.append(_Part(j, label, name, colours[j], component, shown))
-        before += len(held)
+        before += len(inside)
     return parts
 
 
-def _colours(why: Explanation, writing: set[int | None]) -> list[str]:
+def _colours(explanation: Explanation, writing: set[int | None]) -> list[str]:
     """A class for each component: colours by rank, but first for those that write, should there be too few."""
-    with_text = [j for j, component in enumerate(why.components) if component.passages]
+    with_text = [j for j, component in enumerate(explanation.components) if component.passages]
     chosen = sorted(sorted(with_text, key=lambda j: j not in writing)[:PALETTE])
     named = {j: f"c{number}" for number, j in enumerate(chosen, 1)}
-    return [named.get(j, "c0" if component.passages else "null") for j, component in enumerate(why.components)]
-
-
-def _columns(parts: Sequence[_Part]) -> list[_Part]:
-    """The components that have a column in the table of tokens, by rank."""
-    heaviest = sorted(parts, key=lambda part: -part.why.posterior)[:COLUMNS]
-    return sorted(heaviest, key=lambda part: part.index)
+    return [
+        named.get(j, "c0" if component.passages else "null") for j, component in enumerate(explanation.components)
+    ]
 
 
 def _own_stretches(tokens: Sequence[_Token], j: int) -> list[str]:
@@ -208,18 +208,17 @@ def _own_stretches(tokens: Sequence[_Token], j: int) -> list[str]:
     return ["".join(token.text for token in run) for leader, run in runs if leader == j]
 
 
-def _passage(weighted: WeightedPassage, number: int, answer: str, own: Sequence[str]) -> _Passage:
-    passage = weighted.passage
+def _passage(passage: AnswerPassage, number: int, answer: str, own: Sequence[str]) -> _Passage:
     whole = citation(passage.text, answer)
     found = [whole] if whole else [c for c in (citation(passage.text, stretch) for stretch in own) if c]
     source = Path(passage.document).name
     title = "" if passage.title == source else passage.title
-    told = _citation_told(found, of_whole=whole is not None)
+    note = _citation_note(found, of_whole=whole is not None)
     pieces = _pieces(passage.text, found)
-    return _Passage(number, title, source, passage.document, passage.start, passage.end, pieces, told)
+    return _Passage(number, title, source, passage.document, passage.start, passage.end, pieces, note)
 
 
-def _citation_told(found: Sequence[Citation], *, of_whole: bool) -> str:
+def _citation_note(found: Sequence[Citation], *, of_whole: bool) -> str:
     if not found:
         return "No span cited: too few of the answer's words stand together here."
     what = "the answer's words" if of_whole else "the words of the answer that it most probably wrote"
@@ -236,16 +235,10 @@ def _pieces(text: str, found: Sequence[Citation]) -> tuple[_Piece, ...]:
 
 
 def _runs(tokens: Sequence[_Token], parts: Sequence[_Part]) -> list[_Run]:
-    visible = [token for token in tokens if token.text]
-    return [
-        _run(None if leader is None else parts[leader], list(run))
-        for leader, run in groupby(visible, key=lambda token: token.leader)
-    ]
-
-
-def _run(part: _Part | None, tokens: list[_Token]) -> _Run:
-    """Leading white space stands before the colour."""
-    first = tokens[0]
-    bare = first.text.lstrip()
-    space = first.text[: len(first.text) - len(bare)]
-    return _Run(part, space, (replace(first, text=bare), *tokens[1:]))
+    visible, runs = [token for token in tokens if token.text], []
+    for leader, (first, *others) in groupby(visible, key=lambda token: token.leader):
+        bare = first.text.lstrip()
+        space = first.text[: len(first.text) - len(bare)]  # it stands before the colour
+        part = None if leader is None else parts[leader]
+        runs.append(_Run(part, space, (replace(first, text=bare), *others)))
+    return runs

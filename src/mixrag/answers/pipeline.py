@@ -2,45 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
+from threading import RLock
 from types import TracebackType
 from typing import Any, Self
 
 import torch
 
-from mixrag.answers.answer import Answer, build_answer
-from mixrag.answers.confidence import ConfidenceMap, Judge, calibration_for, judge
-from mixrag.answers.explanation import Explanation, explain
-from mixrag.answers.explanation_html import explanation_page
+from mixrag.answers.answer import Answer, answer_of, build_answer
+from mixrag.answers.async_stream import AsyncStream
+from mixrag.answers.confidence import AppliedCalibration, ConfidenceMap, apply_calibration, calibration_for
 from mixrag.answers.stream import Stream
+from mixrag.config.command_settings import StoreConfig
 from mixrag.config.model_config import ModelConfig, bundle_for, completed, defaults, models_digest
 from mixrag.config.settings import Settings
 from mixrag.corpus import (
     Counts,
+    Document,
     DocumentRecord,
     EncoderRecord,
     IndexReport,
-    Progress,
+    Parser,
+    ParserRegistry,
     Removed,
     Splitter,
     Store,
     WordSplitter,
-    check_encoder,
+    add_documents,
+    documents_in,
+    documents_of_texts,
     ingest,
 )
-from mixrag.errors import EncoderMismatchError, QuestionError
+from mixrag.errors import EncoderMismatchError, QuestionError, SourceError
 from mixrag.generator import Generator, load_generator
 from mixrag.generator.precompute import FOLDER as PRECOMPUTED
 from mixrag.generator.precompute import Precomputed, attach, files_and_bytes, precompute
-from mixrag.inference.batch import greedy_in_batches
+from mixrag.inference.decoders import decode_all, decoder_for
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.retrieval.encoders import CompleteEncoder, load_encoder
-from mixrag.retrieval.index import IndexChoice, check_index_choice, describe_index, open_index
-from mixrag.retrieval.retriever import Retrieval, Retriever, StoreRetriever, checked_retrieval
+from mixrag.retrieval.index import IndexChoice, check_index_choice, describe_index
+from mixrag.retrieval.retriever import Retrieval, Retriever, checked_retrieval
+from mixrag.retrieval.snapshot_retriever import SnapshotRetriever
+from mixrag.utils.arrays import Vectors
 from mixrag.utils.plugins import check_plugin
+from mixrag.utils.progress import Progress
+
+_LOADING = RLock()
+"""Taken while a model is loaded: transformers cannot load two at a time, whichever pipelines they are for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +79,14 @@ class Pipeline:
     Models are loaded when they are first needed. ``settings`` are the defaults of every question; each method
     takes changes to them as keyword arguments (``k=10, switch=1.0``).
 
+    Threads: all methods may be called from several threads at once. Each model is loaded once. A question sees one
+    state of the store, from the search to the text of its passages, whatever other threads and processes write
+    meanwhile; ``ask_many`` takes one state for each question. Searches run side by side. The encoder does one call
+    at a time, and so does each language model that mixrag loaded, token by token: answers of several threads take
+    turns. A ``Stream`` may be read by one thread at a time; between its tokens it holds no lock and no snapshot:
+    one that is never finished stops nobody. A generator, retriever or index of the caller's own must allow
+    calls from several threads where the pipeline is asked from several. One thread or process writes at a time.
+
     Example:
         >>> rag = RAG.open("store", create=True)  # doctest: +SKIP
         >>> rag.index(["documents"])  # doctest: +SKIP
@@ -87,6 +106,8 @@ class Pipeline:
         model: Path | None = None,
         retriever: Retriever | None = None,
         calibration: ConfidenceMap | None = None,
+        parsers: Sequence[Parser] = (),
+        splitter: Splitter | None = None,
     ) -> None:
         self.store = store
         self.models = models or ModelConfig()
@@ -97,8 +118,13 @@ class Pipeline:
         self._known: tuple[ModelConfig, str] | None = None
         self._encoder = encoder
         self._generator = generator
+        self._given: dict[str, Any] = {"encoder": encoder, "generator": generator}
         self._given_retriever = None if retriever is None else check_plugin(retriever, Retriever, "retriever")
-        self._retriever: tuple[int, StoreRetriever] | None = None
+        self._encoding = RLock()
+        self._snapshots = SnapshotRetriever(store, lambda: self.encoder, lambda: self.index_kind, self._encoding)
+        self._parsers = tuple(parsers)
+        ParserRegistry(self._parsers)
+        self._splitter = _checked_splitter(splitter) or WordSplitter()
 
     @classmethod
     def open(
@@ -113,6 +139,8 @@ class Pipeline:
         retriever: Retriever | None = None,
         settings: Settings | Mapping[str, Any] | None = None,
         confidence: str | Path | None = None,
+        parsers: Sequence[Parser] = (),
+        splitter: Splitter | None = None,
     ) -> Self:
         """Open the store in a directory.
 
@@ -129,14 +157,17 @@ class Pipeline:
                 ``model``; of ``Settings`` all counts, but a temperature of None is that of ``model``.
             confidence: file of a calibration (``mixrag eval`` writes it), "none" for none; default: that of
                 ``model``, where the models are its own.
+            parsers: read files of their suffixes, in the place of the built-in parsers where those read them too.
+            splitter: how documents become passages; default 100 words each, disjoint.
 
         Raises:
             StoreMissingError: there is none, and ``create`` is false.
             StoreError: it cannot be used (version, corruption).
             ModelError: ``model`` is no folder of a trained RAG, or ``confidence`` no calibration.
             SettingError: a setting outside its range.
-            PluginError: an index or retriever that lacks what is needed.
+            PluginError: a parser, splitter, encoder, index or retriever that lacks what is needed.
         """
+        StoreConfig(store=directory, model=model, index=index, confidence=confidence)  # refuses other types
         given = models or ModelConfig()
         given = given if encoder is None else replace(given, encoder=encoder)
         trained = bundle_for(given, model)
@@ -152,6 +183,8 @@ class Pipeline:
             model=folder,
             retriever=retriever,
             calibration=calibration,
+            parsers=parsers,
+            splitter=splitter,
         )
 
     def close(self) -> None:
@@ -168,10 +201,21 @@ class Pipeline:
         """Close the store."""
         self.close()
 
+    def given(self, role: str) -> Any:
+        """The model of a role (generator, tokenizer, encoder, question_encoder): object, name, path or None."""
+        given = self._given.get(role)
+        return getattr(self.models, role) if given is None else given
+
     @property
     def encoder(self) -> CompleteEncoder:
         """The encoder, loaded at first use."""
         if self._encoder is None:
+            with _LOADING:
+                return self._load_encoder()
+        return self._encoder
+
+    def _load_encoder(self) -> CompleteEncoder:
+        if self._encoder is None:  # no other thread has loaded it meanwhile
             models, stored = self.models, self.store.encoder
             self._encoder = load_encoder(
                 models.encoder,
@@ -189,8 +233,14 @@ class Pipeline:
     def generator(self) -> Generator:
         """The language model, loaded at first use."""
         if self._generator is None:
+            with _LOADING:
+                return self._load_generator()
+        return self._generator
+
+    def _load_generator(self) -> Generator:
+        if self._generator is None:  # no other thread has loaded it meanwhile
             models = self.models
-            self._generator = load_generator(
+            generator = load_generator(
                 models.generator,
                 template=models.prompt,
                 dtype=models.dtype,
@@ -198,27 +248,25 @@ class Pipeline:
                 adapter=models.adapter,
                 prefix_cache=models.prefix_cache,
             )
-            attach(self._generator, self.store.directory)
+            attach(generator, self.store.directory)
+            self._generator = generator
         return self._generator
 
     @property
     def retriever(self) -> Retriever:
-        """The one that was given, else one over the store as it is now."""
+        """The one that was given, else one over the store, whose index is opened here if it is not up to date."""
         if self._given_retriever is not None:
             return self._given_retriever
-        generation = self.store.generation
-        if self._retriever is None or self._retriever[0] != generation:
-            with _mismatch_named(self.model):
-                check_encoder(self.store, self.encoder.name, self.encoder.fingerprint)
-            index = open_index(self.store, self.index_kind)
-            self._retriever = generation, StoreRetriever(self.store, self.encoder, index)
-        return self._retriever[1]
+        with _mismatch_named(self.model):
+            self._snapshots.open()
+        return self._snapshots
 
     def index(
         self,
-        paths: Sequence[str | Path],
+        paths: str | Path | Sequence[str | Path],
         *,
         splitter: Splitter | None = None,
+        parsers: Sequence[Parser] = (),
         reembed: bool = False,
         max_bytes: int = 25 * 2**20,
         progress: Progress | None = None,
@@ -227,29 +275,108 @@ class Pipeline:
 
         Args:
             paths: files and folders. A file gone from a folder named here is deleted from the store.
-            splitter: how documents become passages; default 100 words each, disjoint.
+            splitter: how documents become passages, in the place of the pipeline's.
+            parsers: come before those of the pipeline.
             reembed: compute all vectors anew, with another encoder than the store has.
             max_bytes: larger files are skipped.
-            progress: told what happens.
+            progress: called with stages "reading files" and "embedding".
 
         Raises:
             SourceError: nothing could be indexed.
             EncoderMismatchError: the store's vectors come from another encoder.
-            StoreBusyError: another process is writing.
+            PluginError: a parser or splitter that lacks a method, or a splitter whose spans are none of a text.
+            StoreBusyError: another process or thread is writing.
         """
         with _mismatch_named(self.model):
             return ingest(
                 self.store,
-                [Path(path) for path in paths],
-                embed=self.encoder.encode_passages,
+                _listed(paths),
+                parsers=ParserRegistry((*parsers, *self._parsers)),
+                embed=self._embed,
                 encoder_fingerprint=self.encoder.fingerprint,
                 encoder_name=self.encoder.name,
                 embedding_text=self.encoder.passage_text,
-                splitter=splitter or WordSplitter(),
+                splitter=_checked_splitter(splitter) or self._splitter,
                 reembed=reembed,
                 max_bytes=max_bytes,
                 progress=progress,
             )
+
+    def add(
+        self,
+        documents: Iterable[Document | Mapping[str, Any]] | Any,
+        *,
+        splitter: Splitter | None = None,
+        progress: Progress | None = None,
+    ) -> IndexReport:
+        """Add documents from memory, or update those that were added with the same ids.
+
+        A document without an id gets one of its content, so that the same text twice is one document. Documents
+        that have not changed are not embedded again, and a run that was interrupted goes on where it stopped.
+        ``Passage.document`` is the id, and so is the filter: ``where={"document": "fees-7"}``.
+
+        >>> rag.add([Document("A licence costs nine crowns.", id="fees-7")])  # doctest: +SKIP
+        >>> rag.add([{"text": "A licence costs ten crowns.", "id": "fees-7", "year": 2025}])  # doctest: +SKIP
+
+        Args:
+            documents: any iterable, which is read one by one, of ``Document`` and rows; or a DataFrame. A row is a
+                mapping with "text", and "id" and "title" if it has them; its other keys are metadata.
+            splitter: how documents become passages, in the place of the pipeline's.
+            progress: called with what happens.
+
+        Raises:
+            SourceError: a document that cannot be used (its text blank or no string, a lone surrogate, a NUL
+                character, metadata that are no scalars). The message names it; of the documents before it, those
+                are in the store that had been written, some hundred at a time.
+            EncoderMismatchError: the store's vectors come from another encoder.
+            PluginError: a splitter that lacks a method, or whose spans are none of a text.
+            StoreBusyError: another process or thread is writing.
+        """
+        with _mismatch_named(self.model):
+            return add_documents(
+                self.store,
+                documents_in(documents),
+                embed=self._embed,
+                encoder_fingerprint=self.encoder.fingerprint,
+                encoder_name=self.encoder.name,
+                embedding_text=self.encoder.passage_text,
+                splitter=_checked_splitter(splitter) or self._splitter,
+                progress=progress,
+            )
+
+    def add_texts(
+        self,
+        texts: Iterable[str],
+        *,
+        ids: Iterable[str] | None = None,
+        titles: Iterable[str] | None = None,
+        metadata: Iterable[Mapping[str, Any]] | None = None,
+    ) -> IndexReport:
+        """Add texts from memory as ``add`` does, with as many ids, titles and metadata where those are given.
+
+        Raises:
+            SourceError: a text that cannot be used, or more or fewer of something than texts; else as ``add``.
+        """
+        return self.add(documents_of_texts(texts, ids, titles, metadata))
+
+    def delete(self, ids: str | Iterable[str]) -> Removed:
+        """Delete documents that were added from memory, by their ids; an id that is not there is ignored.
+
+        Raises:
+            SourceError: an id that is no string.
+            StoreBusyError: another process or thread is writing.
+        """
+        wanted = [ids] if isinstance(ids, str) else list(ids)
+        for each in wanted:
+            if not isinstance(each, str) or not _is_text(each):
+                raise SourceError(
+                    "ids of documents as strings", f"{each!r}"[:60], "give the ids they were added with"
+                )
+        return self.store.delete(wanted)
+
+    def _embed(self, texts: Sequence[str]) -> Vectors:
+        with self._encoding:
+            return self.encoder.encode_passages(texts)
 
     def passages(self, question: str, **changes: Any) -> Retrieval:
         """The passages for a question and their prior p(z | x); no language model runs.
@@ -276,35 +403,49 @@ class Pipeline:
             StoreEmptyError: nothing to retrieve.
             EncoderMismatchError: the store's vectors come from another encoder.
             ModelError: a model cannot be loaded.
+            PluginError: ``decoder`` is an object that lacks what ``Decoder`` asks for.
         """
         return self.stream(question, **changes).answer
 
     def stream(self, question: str, **changes: Any) -> Stream:
         """As ``ask``, token by token: iterate for the tokens, then read ``answer``."""
         settings = self._settings(changes)
-        found = self._judge(settings)
+        decoder = decoder_for(settings)
+        calibration = self._applied_calibration(settings)
         retrieval = self._retrieve(question, settings)
-        return Stream(self._condition(question, retrieval, settings), retrieval, settings, found)
+        return Stream(self._condition(question, retrieval, settings), retrieval, settings, decoder, calibration)
+
+    async def aask(self, question: str, **changes: Any) -> Answer:
+        """As ``ask``, in a worker thread: ``await rag.aask(question)``.
+
+        Where the task is cancelled, work stops after the token that is being computed.
+        """
+        return await self.astream(question, **changes).result()
+
+    def astream(self, question: str, **changes: Any) -> AsyncStream:
+        """As ``stream``, in a worker thread: ``async for token in rag.astream(question)``, then ``answer``."""
+        return AsyncStream(lambda: self.stream(question, **changes))
 
     def ask_many(self, questions: Sequence[str], **changes: Any) -> list[Answer]:
         """Answer several questions, in their order, in less time than one by one.
 
-        With the greedy decoder the passages of several questions are one batch of the language model; other
-        decoders, and ``samples``, go question by question. Raises as ``ask`` does.
+        Where the decoder batches (greedy, without ``samples``) the passages of several questions are one batch of
+        the language model; other decoders go question by question. Raises as ``ask`` does.
         """
         settings = self._settings(changes)
-        if settings.decoder != "greedy" or settings.samples:
+        decoder = decoder_for(settings)
+        if not decoder.batches:
             return [self.ask(question, **changes) for question in questions]
-        found = self._judge(settings)
+        calibration = self._applied_calibration(settings)
         retrievals = [self._retrieve(question, settings) for question in questions]
         mixtures = [
             self._condition(question, retrieval, settings)
             for question, retrieval in zip(questions, retrievals, strict=True)
         ]
-        written = greedy_in_batches(mixtures, settings.max_tokens, settings.prune)
+        results = decode_all(decoder, mixtures, settings.max_tokens)
         return [
-            build_answer(scored, retrieval, settings, judge=found, pruned=spent)
-            for (scored, spent), retrieval in zip(written, retrievals, strict=True)
+            answer_of(result, retrieval, settings, calibration)
+            for result, retrieval in zip(results, retrievals, strict=True)
         ]
 
     def score(self, question: str, answer: str, **changes: Any) -> Answer:
@@ -318,22 +459,15 @@ class Pipeline:
         # No confidence: it is fitted on answers that the system itself gave.
         return build_answer(scored, retrieval, settings)
 
-    def explain(self, answer: Answer) -> Explanation:
-        """Take an answer apart: exact prompts, scores, what each passage alone would answer, leave-one-out."""
-        return explain(answer)
+    def remove(self, paths: str | Path | Sequence[str | Path]) -> Removed:
+        """Delete files, or all files below folders, from the store; the files themselves stay.
 
-    def explanation_page(self, answer: Answer) -> str:
-        """``explain`` as one self-contained HTML page, its words coloured by passage (docs/explanation.md)."""
-        return explanation_page(self.explain(answer))
-
-    def remove(self, paths: Sequence[str | Path]) -> Removed:
-        """Delete files, or all files below folders, from the store; the files themselves stay."""
-        gone = [self.store.remove(Path(path)) for path in paths]
+        Documents from memory are no files: ``delete`` takes their ids.
+        """
+        gone = [self.store.remove(path) for path in _listed(paths)]
         return Removed(*(sum(counts) for counts in zip(*(astuple(each) for each in gone), strict=True)))
 
-    def precompute(
-        self, max_bytes: int = 4 * 2**30, progress: Callable[[int, int], None] | None = None
-    ) -> Precomputed:
+    def precompute(self, max_bytes: int = 4 * 2**30, progress: Progress | None = None) -> Precomputed:
         """Let the language model read the passages ahead of any question, into files beside the store.
 
         A question then begins behind its passages at once, also in a new process, where every prompt holds one
@@ -341,48 +475,57 @@ class Pipeline:
 
         Args:
             max_bytes: of the files of this model; 23 kB a token for the packaged model in bfloat16.
-            progress: called with passages done and all.
+            progress: called with stage "reading passages".
 
         Raises:
             ModelError: the model keeps no passages (seq2seq, or ``prefix_cache`` 0).
             OutputError: a file cannot be written.
         """
-        return precompute(self.store, self.generator, max_bytes, progress or (lambda done, total: None))
+        generator = self.generator
+        with self.store.snapshot():
+            return precompute(self.store, generator, max_bytes, progress)
 
     def info(self) -> Info:
         """What the store holds; no model is loaded."""
-        counts = self.store.counts()
-        return Info(
-            directory=self.store.directory,
-            counts=counts,
-            encoder=self.store.encoder,
-            splitter=self.store.splitter,
-            index=describe_index(counts.passages, self.index_kind, self.store),
-            documents=tuple(self.store.documents()),
-            model=self.model,
-            precomputed=files_and_bytes(self.store.directory / PRECOMPUTED),
-        )
+        with self.store.snapshot():
+            counts = self.store.counts()
+            return Info(
+                directory=self.store.directory,
+                counts=counts,
+                encoder=self.store.encoder,
+                splitter=self.store.splitter,
+                index=describe_index(counts.passages, self.index_kind, self.store),
+                documents=tuple(self.store.documents()),
+                model=self.model,
+                precomputed=files_and_bytes(self.store.directory / PRECOMPUTED),
+            )
 
-    def _judge(self, settings: Settings) -> Judge | None:
+    def _applied_calibration(self, settings: Settings) -> AppliedCalibration | None:
         if self.calibration is None:
-            return judge(None, settings, "")
+            return apply_calibration(None, settings, "")
         if self._known is None or self._known[0] is not self.models:
             self._known = self.models, models_digest(self.models)  # which reads files: once, not at every question
-        return judge(self.calibration, settings, self._known[1])
+        return apply_calibration(self.calibration, settings, self._known[1])
 
     def _settings(self, changes: dict[str, Any]) -> Settings:
         return replace(self.settings, **changes)
 
     def _retrieve(self, question: str, settings: Settings) -> Retrieval:
+        if not isinstance(question, str):
+            raise QuestionError("a question as a text", type(question).__name__, "give a str")
         if not question.strip():
             raise QuestionError("a question", "an empty one", "ask something")
-        if not _is_text(question):
-            raise QuestionError("a question in UTF-8", "other bytes", "write it in a UTF-8 terminal")
+        try:
+            question.encode()
+        except UnicodeEncodeError:  # what a shell passes on that is no UTF-8 arrives as lone surrogates
+            raise QuestionError("a question in UTF-8", "other bytes", "write it in a UTF-8 terminal") from None
         if settings.k == 0:
             nothing = torch.empty(0, dtype=torch.float64)
             return Retrieval((), nothing, nothing, log_null=0.0, outside=None, temperature=1.0)
-        found = self.retriever.retrieve(question, settings)
-        return found if self._given_retriever is None else checked_retrieval(found, self._given_retriever)
+        if self._given_retriever is not None:
+            return checked_retrieval(self._given_retriever.retrieve(question, settings), self._given_retriever)
+        with _mismatch_named(self.model):
+            return self._snapshots.retrieve(question, settings)
 
     def _condition(self, question: str, retrieval: Retrieval, settings: Settings) -> Mixture:
         return condition(
@@ -408,6 +551,15 @@ def _mismatch_named(model: Path | None) -> Iterator[None]:
             raise
         remedy = error.remedy.replace("--re-embed", f"--re-embed --model {model}")
         raise EncoderMismatchError(error.expected, error.found, remedy) from error
+
+
+def _checked_splitter(splitter: Splitter | None) -> Splitter | None:
+    return None if splitter is None else check_plugin(splitter, Splitter, "splitter")
+
+
+def _listed(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+    """One path is a list of one: the letters of a string are no paths."""
+    return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
 
 
 def _is_text(question: str) -> bool:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
-from mixrag.answers.answer import Answer, TextPieces, build_answer, holders
-from mixrag.answers.confidence import Judge
+from mixrag.answers.answer import Answer, TextPieces, answer_of
+from mixrag.answers.confidence import AppliedCalibration
 from mixrag.config.settings import Settings
-from mixrag.inference.decoders import DecodedToken, SearchResult, beam, fast, greedy, sample, scored, thorough
-from mixrag.inference.mixture import Mixture, ScoredAnswer
-from mixrag.inference.pruning import Pruning
+from mixrag.errors import PluginError, StreamClosedError
+from mixrag.inference.decoders import decoder_name
+from mixrag.inference.mixture import Mixture
+from mixrag.inference.protocol import DecodedToken, Decoder, DecoderResult
 from mixrag.retrieval.retriever import Retrieval
 
 
@@ -26,11 +30,11 @@ class StreamedToken:
     decides on whole answers, given the whole answer."""
 
 
-class Stream:
+class Stream(Iterator[StreamedToken]):
     """Iterate over the tokens of an answer; ``answer`` is the whole of it.
 
-    Greedy and sampled answers appear token by token; the other decoders decide on whole answers, whose tokens
-    come all at once.
+    Greedy and sampled answers appear token by token; decoders that do not stream decide on whole answers, whose
+    tokens come all at once. An error ends the stream: iterating again and ``answer`` raise the same error.
     """
 
     def __init__(
@@ -38,86 +42,115 @@ class Stream:
         mixture: Mixture,
         retrieval: Retrieval,
         settings: Settings,
-        judge: Judge | None = None,
+        decoder: Decoder,
+        calibration: AppliedCalibration | None = None,
     ) -> None:
         self.mixture = mixture
         self.retrieval = retrieval
         self.settings = settings
-        self.judge = judge
+        self.decoder = decoder
+        self.calibration = calibration
         self._answer: Answer | None = None
+        self._error: BaseException | None = None
+        self._closed = False
+        self._running = threading.Lock()
         self._tokens = self._run()
 
-    def __iter__(self) -> Iterator[StreamedToken]:
+    def __iter__(self) -> Self:
         """The tokens not yet taken."""
-        return self._tokens
+        return self
+
+    def __next__(self) -> StreamedToken:
+        """The next token.
+
+        Raises:
+            StreamClosedError: ``close`` was called before the answer ended.
+        """
+        with self._running:
+            if self._error is not None:
+                raise self._error
+            if self._closed and self._answer is None:
+                raise self._closed_error()
+            try:
+                return next(self._tokens)
+            except StopIteration:
+                raise
+            except BaseException as error:
+                self._error = error
+                raise
+            finally:
+                if self._closed:
+                    self._tokens.close()
 
     @property
     def may_abstain(self) -> bool:
         """True where the answer may yet be withheld, once its confidence is known."""
-        return self.judge is not None and self.judge.differs is None and self.judge.threshold > 0
+        calibration = self.calibration
+        return calibration is not None and calibration.mismatch is None and calibration.threshold > 0
+
+    @property
+    def ended(self) -> bool:
+        """True where no token will come: the answer is whole, an error ended it, or it was closed."""
+        return self._answer is not None or self._error is not None or self._closed
 
     @property
     def answer(self) -> Answer:
-        """The finished answer; takes the tokens that are left."""
-        for _ in self._tokens:
-            pass
-        assert self._answer is not None  # _run sets it before it ends
+        """The finished answer; takes the tokens that are left.
+
+        Raises:
+            MixragError: the error that ended the stream, whatever its kind.
+            StreamClosedError: ``close`` was called before the answer ended.
+        """
+        if self._answer is None:
+            for _ in self:
+                pass
+        if self._answer is None:  # the last token came, and the stream was closed before what follows it
+            raise self._closed_error()
         return self._answer
 
-    def _run(self) -> Iterator[StreamedToken]:
-        if self.settings.decoder in ("greedy", "sample"):
-            yield from self._stepwise()
-        else:
-            yield from self._searched()
+    def close(self) -> None:
+        """End the stream after the token that is being decided, and let go of what it holds in memory.
 
-    def _stepwise(self) -> Iterator[StreamedToken]:
-        pieces, taken, held = TextPieces(self.mixture.generator), list[DecodedToken](), holders(self.mixture)
-        pruning = Pruning(self.settings.prune)
-        for step in self._steps(pruning):
-            taken.append(step)
-            last = step.token in self.mixture.generator.stop_tokens or len(taken) == self.settings.max_tokens
-            posterior = step.posterior.tolist()
-            per_passage = tuple(posterior[j] for j in held)
-            yield StreamedToken(pieces.add(step.token, last=last), step.log_prob, per_passage)
-        whole = scored(self.mixture, taken, pruning)
-        self._answer = build_answer(
-            whole,
-            self.retrieval,
-            self.settings,
-            found=self._sampled(),
-            judge=self.judge,
-            pruned=pruning.spent,
-        )
+        May be called from another thread, more than once, and after the end, where it changes nothing.
+        """
+        self._closed = True
+        if self._running.acquire(blocking=False):
+            try:
+                self._tokens.close()
+            finally:
+                self._running.release()
 
-    def _sampled(self) -> list[ScoredAnswer]:
-        """Further answers drawn from the mixture, by the seeds after the answer's own."""
-        limit, first = self.settings.max_tokens, self.settings.seed + 1
-        return [self._drawn(limit, seed) for seed in range(first, first + self.settings.samples)]
+    def __enter__(self) -> Self:
+        """For ``with rag.stream(...) as stream``."""
+        return self
 
-    def _drawn(self, limit: int, seed: int) -> ScoredAnswer:
-        pruning = Pruning(self.settings.prune)
-        return scored(self.mixture, list(sample(self.mixture, limit, seed, pruning)), pruning)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the stream."""
+        self.close()
 
-    def _steps(self, pruning: Pruning) -> Iterator[DecodedToken]:
-        if self.settings.decoder == "greedy":
-            return greedy(self.mixture, self.settings.max_tokens, pruning)
-        return sample(self.mixture, self.settings.max_tokens, self.settings.seed, pruning)
+    def _closed_error(self) -> StreamClosedError:
+        return StreamClosedError("a stream that was read to its end", "one closed before it", "ask again")
 
-    def _searched(self) -> Iterator[StreamedToken]:
-        found = self._search()
-        certified = found.certified if self.settings.decoder == "beam" else None
-        answer = build_answer(
-            found.answers[0],
-            self.retrieval,
-            self.settings,
-            certified=certified,
-            found=found.answers,
-            judge=self.judge,
-        )
-        for token in answer.tokens:
-            yield StreamedToken(token.text, token.log_prob, token.responsibility)
+    def _run(self) -> Generator[StreamedToken, None, None]:
+        decoder = self.decoder
+        pieces, components = TextPieces(self.mixture.generator), self.mixture.component_of_passage
+        count, result = 0, None
+        for each in decoder.decode(self.mixture, self.settings.max_tokens):
+            if isinstance(each, DecoderResult):
+                result = each
+            elif isinstance(each, DecodedToken) and decoder.streams:
+                count += 1
+                last = each.token in self.mixture.generator.stop_tokens or count == self.settings.max_tokens
+                posterior = each.posterior.tolist()
+                per_passage = tuple(posterior[j] for j in components)
+                yield StreamedToken(pieces.add(each.token, last=last), each.log_prob, per_passage)
+        if result is None:
+            expected = f"a DecoderResult as the last item of {decoder_name(decoder)}.decode"
+            raise PluginError(expected, "none", "see the how-to on Decoder in the documentation")
+        answer = answer_of(result, self.retrieval, self.settings, self.calibration)
+        if not decoder.streams:
+            for token in answer.tokens:
+                yield StreamedToken(token.text, token.log_prob, token.responsibility)
         self._answer = answer
-
-    def _search(self) -> SearchResult:
-        decode = {"beam": beam, "thorough": thorough, "fast": fast}[self.settings.decoder]
-        return decode(self.mixture, self.settings.beams, self.settings.max_tokens)

@@ -13,7 +13,7 @@ def main() -> None:
     _quiet_libraries()
     from mixrag.cli.app import app
     from mixrag.cli.clozes import clozes as _clozes  # noqa: F401 - registers itself
-    from mixrag.cli.diagnose import why as _why  # noqa: F401 - registers itself
+    from mixrag.cli.diagnose import diagnose as _diagnose  # noqa: F401 - registers itself
     from mixrag.cli.evaluate import evaluate as _evaluate  # noqa: F401 - registers itself
     from mixrag.cli.precompute import precompute as _precompute  # noqa: F401 - registers itself
     from mixrag.cli.show import error_line

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mixrag.cli import output, show
-from mixrag.cli.options import AskingOptions, StoreOptions, takes
-from mixrag.errors import SettingError, SourceError
+from mixrag.cli.options import Options, takes
+from mixrag.config.command_settings import IndexingSettings
+from mixrag.errors import SourceError
 
 SKIPPED = 3
 """Exit code of ``index`` where it did its work but had to skip something."""
@@ -29,22 +29,17 @@ app = typer.Typer(
     epilog="Example: mixrag index documents --store store && mixrag ask 'Who issues the licence?' --store store",
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document (docs/json.md).")]
+ENVIRONMENT = "(…): the default. Environment: MIXRAG_STORE, MIXRAG_MODEL, MIXRAG_GENERATOR, MIXRAG_ENCODER."
+"""Last line of every command's help."""
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Question = Annotated[str, typer.Argument(help="The question, in quotes.", show_default=False)]
 
 
-@app.command()
-@takes(StoreOptions)
+@app.command(epilog=ENVIRONMENT)
+@takes("index")
 def index(
-    stores: StoreOptions,
+    options: Options,
     paths: Annotated[list[Path] | None, typer.Argument(help="Files and folders.", show_default=False)] = None,
-    splitter: Annotated[
-        str, typer.Option(help="words:N = N words each, disjoint; sentences:N = whole sentences, up to N words.")
-    ] = "words:100",
-    max_mb: Annotated[float, typer.Option(help="Skip files larger than this many megabytes.")] = 25.0,
-    re_embed: Annotated[
-        bool, typer.Option("--re-embed", help="Compute all vectors anew, with another encoder.")
-    ] = False,
     json: Json = False,
 ) -> None:
     """Bring the store up to date with files and folders.
@@ -55,16 +50,15 @@ def index(
     from mixrag.cli.progress import reporting
     from mixrag.corpus import splitter_named
 
-    if not 0.0 < max_mb < math.inf:
-        raise SettingError("--max-mb above 0", str(max_mb), "give a number of megabytes")
-    if not paths and not re_embed:
+    chosen = options.made(IndexingSettings)
+    if not paths and not chosen.re_embed:
         raise SourceError("files or folders to index", "none", "run: mixrag index PATH --store DIR")
-    with stores.open(create=True) as rag, reporting(quiet=json) as progress:
+    with options.open(create=True) as rag, reporting(quiet=json) as progress:
         report = rag.index(
             paths or [],
-            splitter=splitter_named(splitter),
-            reembed=re_embed,
-            max_bytes=int(max_mb * 2**20),
+            splitter=splitter_named(chosen.splitter),
+            reembed=chosen.re_embed,
+            max_bytes=int(chosen.max_mb * 2**20),
             progress=progress,
         )
     show.index_report(report, as_json=json)
@@ -72,88 +66,77 @@ def index(
         raise typer.Exit(SKIPPED)
 
 
-@app.command()
-@takes(StoreOptions, AskingOptions)
+@app.command(epilog=ENVIRONMENT)
+@takes("ask")
 def ask(
-    stores: StoreOptions,
-    asking: AskingOptions,
+    options: Options,
     question: Question,
-    why: Annotated[
-        bool,
-        typer.Option(
-            "--why", help="Show exact prompts, scores, what each passage alone would answer, leave-one-out."
-        ),
-    ] = False,
+    why: Annotated[bool, typer.Option("--why", help="Explain: prompts, scores, each passage alone.")] = False,
     html: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Write the explanation as one HTML page, the answer's words coloured by passage.",
-            show_default=False,
-        ),
+        typer.Option(metavar="FILE", help="Write the explanation as an HTML page.", show_default=False),
     ] = None,
     json: Json = False,
 ) -> None:
     """Answer a question, with the probability of the answer and the passages it came from."""
     target = html and output.target(html, "why.html")
-    with stores.open(asking=asking) as rag:
+    with options.open() as rag:
         stream = rag.stream(question)
         if not json and not stream.may_abstain:
             show.streaming(stream)
         answer = stream.answer
         if not json and stream.may_abstain:
             show.decided(answer)
-        taken_apart = rag.explain(answer) if why or target else None
-    if target and taken_apart:
-        output.write_explanation(target, taken_apart)
-    show.answer(answer, taken_apart if why else None, as_json=json)
+        explanation = answer.explain() if why or target else None
+    if target and explanation:
+        output.write_explanation(target, explanation)
+    show.answer(answer, explanation if why else None, as_json=json)
     if not json and answer.uncalibrated:
         show.uncalibrated(answer.uncalibrated)
     if target:
         show.error_line(f"explanation written to {target}")
 
 
-@app.command()
-@takes(StoreOptions, AskingOptions)
+@app.command(epilog=ENVIRONMENT)
+@takes("score")
 def score(
-    stores: StoreOptions,
-    asking: AskingOptions,
+    options: Options,
     question: Question,
     answer: Annotated[str, typer.Argument(help="The answer whose probability is wanted.", show_default=False)],
     json: Json = False,
 ) -> None:
     """The probability of a given answer, and the passages that speak for it."""
-    with stores.open(asking=asking) as rag:
-        show.score(rag.score(question, answer), as_json=json)
+    with options.open() as rag:
+        show.answer(rag.score(question, answer), None, as_json=json)
 
 
-@app.command()
-@takes(StoreOptions, AskingOptions)
-def passages(stores: StoreOptions, asking: AskingOptions, question: Question, json: Json = False) -> None:
+@app.command(epilog=ENVIRONMENT)
+@takes("passages")
+def passages(options: Options, question: Question, json: Json = False) -> None:
     """The passages for a question and their prior p(passage | question); no language model runs."""
-    with stores.open(asking=asking) as rag:
+    with options.open() as rag:
         show.passages(question, rag.passages(question), rag.settings, as_json=json)
 
 
-@app.command()
-@takes(StoreOptions)
-def info(stores: StoreOptions, json: Json = False) -> None:
+@app.command(epilog=ENVIRONMENT)
+@takes("info")
+def info(options: Options, json: Json = False) -> None:
     """What the store holds: documents, passages, encoder, kind of index."""
-    with stores.open() as rag:
+    with options.open() as rag:
         show.info(rag.info(), as_json=json)
 
 
-@app.command()
-@takes(StoreOptions)
+@app.command(epilog=ENVIRONMENT)
+@takes("remove")
 def remove(
-    stores: StoreOptions,
+    options: Options,
     paths: Annotated[
         list[Path], typer.Argument(help="Files, or folders with all below them.", show_default=False)
     ],
     json: Json = False,
 ) -> None:
     """Delete documents from the store; the files themselves stay."""
-    with stores.open() as rag:
+    with options.open() as rag:
         removed = rag.remove(paths)
     if removed.sources == 0:
         listed = ", ".join(str(path) for path in paths)

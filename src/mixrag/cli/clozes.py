@@ -8,23 +8,23 @@ from typing import Annotated
 import typer
 
 from mixrag.cli import output
-from mixrag.cli.app import Json, app
-from mixrag.cli.options import StoreOptions, Where, filters, takes
-from mixrag.cli.show import plain, print_json
-from mixrag.errors import OutputError, SettingError, StoreEmptyError
+from mixrag.cli.app import ENVIRONMENT, Json, app
+from mixrag.cli.options import Options, takes
+from mixrag.cli.show import print_json
+from mixrag.config.command_settings import ClozeSettings
+from mixrag.config.settings import Settings
+from mixrag.errors import OutputError, StoreEmptyError
+from mixrag.utils.text import printable
 
 ENOUGH = 10
 """Passages for each pair wanted: more of a large store are not read."""
 
 
-@app.command()
-@takes(StoreOptions)
+@app.command(epilog=ENVIRONMENT)
+@takes("clozes")
 def clozes(
-    stores: StoreOptions,
+    options: Options,
     out: Annotated[Path, typer.Option("--out", "-o", help="File of pairs to write: a new one.")],
-    number: Annotated[int, typer.Option("--number", "-n", help="Pairs to make.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Of the random choices.")] = 0,
-    where: Where = None,
     json: Json = False,
 ) -> None:
     """Make question-answer pairs of the stored documents (in English): sentences with a span left out.
@@ -34,18 +34,19 @@ def clozes(
     from mixrag.pairs.pairs import as_lines, sample
     from mixrag.training.clozes import clozes as made
 
-    if number < 1:
-        raise SettingError("--number >= 1", str(number), "choose a value in this range")
+    chosen, where = options.made(ClozeSettings), options.made(Settings).where
     target = output.target(out, "clozes.jsonl")
     if target.exists():
         raise OutputError("a new file for the pairs", f"{out}, which exists", "name another, or remove it")
-    with stores.open() as rag:
-        rows = rag.store.rows_where(filters(where)).tolist()
+    with options.open() as rag:
+        rows = rag.store.rows_where(where).tolist()
         if not rows:
-            found_instead = f"none with {' '.join(where)}" if where else "none"
+            found_instead = f"none with {' '.join('='.join(each) for each in where.items())}" if where else "none"
             raise StoreEmptyError("passages in the store", found_instead, "index documents, or loosen --where")
-        found = made(rag.store.passages(sample(rows, ENOUGH * number, seed)), number, seed)
+        found = made(
+            rag.store.passages(sample(rows, ENOUGH * chosen.number, chosen.seed)), chosen.number, chosen.seed
+        )
     output.write_text(target, as_lines(found), "the pairs")
     if json:
         return print_json({"file": str(target), "pairs": len(found)})
-    typer.echo(plain(f"{len(found)} pairs in {out}"))
+    typer.echo(printable(f"{len(found)} pairs in {out}"))

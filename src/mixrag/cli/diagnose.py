@@ -1,4 +1,4 @@
-"""mixrag why: its options, and how a diagnosis is shown."""
+"""mixrag diagnose: its options, and how a diagnosis is shown."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from mixrag.cli.app import Json, Question, app
-from mixrag.cli.options import AskingOptions, StoreOptions, takes
-from mixrag.cli.show import plain, print_json
+from mixrag.cli.app import ENVIRONMENT, Json, Question, app
+from mixrag.cli.options import Options, takes
+from mixrag.cli.show import error_line, print_json
+from mixrag.utils.text import printable
 
 if TYPE_CHECKING:
     from mixrag.evaluation import Diagnosis, Stage
@@ -19,27 +20,39 @@ MARKS = {True: ("✓", "passed", "green"), False: ("✗", "failed", "red"), None
 """Sign, word and colour of what a stage's ``passed`` is."""
 
 
-@app.command()
-@takes(StoreOptions, AskingOptions)
-def why(
-    stores: StoreOptions,
-    asking: AskingOptions,
-    question: Question,
-    expected: Annotated[list[str], typer.Option(help="The right answer. Repeatable: any of them is right.")],
-    document: Annotated[
-        str | None,
-        typer.Option(help="The document that should give the answer: its path, the end of it, or its record."),
-    ] = None,
-    json: Json = False,
+Expected = Annotated[list[str], typer.Option(help="The right answer; repeatable: any of them is right.")]
+Document = Annotated[
+    str | None, typer.Option(help="Where the answer should be: a path, its end, or a record.", show_default=False)
+]
+
+
+@app.command(epilog=ENVIRONMENT)
+@takes("diagnose")
+def diagnose(
+    options: Options, question: Question, expected: Expected, document: Document = None, json: Json = False
 ) -> None:
     """Why an answer is wrong: not indexed, not retrieved, weighted too low, not used, or not decoded.
 
     Names the first stage that failed, with the remedy. It is a report: the exit code is 0 whatever it says.
     """
-    from mixrag.evaluation import diagnose
+    _diagnose(options, question, expected, document, json=json)
 
-    with stores.open(asking=asking) as rag:
-        found = diagnose(rag, question, expected, document=document)
+
+@app.command(hidden=True)
+@takes("diagnose")
+def why(
+    options: Options, question: Question, expected: Expected, document: Document = None, json: Json = False
+) -> None:
+    """The former name of mixrag diagnose."""
+    error_line("mixrag why is now called mixrag diagnose")
+    _diagnose(options, question, expected, document, json=json)
+
+
+def _diagnose(options: Options, question: str, expected: list[str], document: str | None, *, json: bool) -> None:
+    with options.open() as rag:
+        from mixrag.evaluation import diagnose as run
+
+        found = run(rag, question, expected, document=document)
     if json:
         print_json(found.as_dict())
     else:
@@ -51,24 +64,24 @@ def show_diagnosis(found: Diagnosis) -> None:
     from mixrag.evaluation import STAGES
 
     console = Console(highlight=False)
-    console.print(Text(plain(_answer(found))), soft_wrap=True)
+    console.print(Text(printable(_answer(found))), soft_wrap=True)
     for name in STAGES:
         console.print(_stage_line(name, found.stage(name)), soft_wrap=True)
     verdict = found.finding if found.failed is None else f"the first stage that failed: {found.failed}"
-    console.print(Text(plain(verdict), style="bold"), soft_wrap=True)
+    console.print(Text(printable(verdict), style="bold"), soft_wrap=True)
     if found.remedy:
-        console.print(Text(plain(f"remedy: {found.remedy}")), soft_wrap=True)
+        console.print(Text(printable(f"remedy: {found.remedy}")), soft_wrap=True)
 
 
 def _answer(found: Diagnosis) -> str:
     if found.answer is None:
         return "no answer: there was nothing to retrieve"
     verdict = "right" if found.right else "wrong"
-    return f"answer: {found.answer.text}   p(answer) = {found.answer.probability:.4g}, {verdict}"
+    return f"answer: {found.answer.best_guess}   p(answer) = {found.answer.probability:.4g}, {verdict}"
 
 
 def _stage_line(name: str, stage: Stage | None) -> Text:
     mark, word, colour = MARKS[None if stage is None else stage.passed]
     finding = "not reached" if stage is None else stage.finding
     line = Text(f"{mark} {name:<10}{word:<9} ", style=colour)
-    return line.append(plain(finding), style="default")
+    return line.append(printable(finding), style="default")

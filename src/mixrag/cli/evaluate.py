@@ -4,99 +4,29 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mixrag.cli.app import Json, app
-from mixrag.cli.options import AskingOptions, StoreOptions, takes
-from mixrag.cli.progress import telling
-from mixrag.cli.show import plain, print_json
-from mixrag.errors import SettingError
+from mixrag.cli.app import ENVIRONMENT, Json, app
+from mixrag.cli.options import Options, takes
+from mixrag.cli.progress import reporting
+from mixrag.cli.show import print_json
+from mixrag.config.command_settings import EvaluationSettings
+from mixrag.utils.text import printable
 
 if TYPE_CHECKING:
     from mixrag.evaluation.analysis import Evaluation
-    from mixrag.evaluation.command import EvaluationRequest
-
-COMPARISON, TRUST = "What is compared", "Confidence"
 
 
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """The options that become a ``EvaluationRequest``."""
-
-    systems: Annotated[
-        str,
-        typer.Option(
-            help="Comma-separated, all on the same language model: closed-book, best-passage, concat, uniform, "
-            "token, sequence; mixture = the settings as they are.",
-            rich_help_panel=COMPARISON,
-        ),
-    ] = "closed-book,concat,uniform,token,sequence"
-    questions: Annotated[
-        int | None,
-        typer.Option(help="At most so many of the pairs, drawn by --seed.", rich_help_panel=COMPARISON),
-    ] = None
-    distractors: Annotated[
-        str,
-        typer.Option(
-            help="Comma-separated numbers of irrelevant passages to add to every question: 5,20.",
-            rich_help_panel=COMPARISON,
-        ),
-    ] = ""
-    off_corpus: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Pairs that these documents cannot answer, to see them withheld.", rich_help_panel=TRUST
-        ),
-    ] = None
-    calibration: Annotated[
-        Literal["best", "none", "temperature", "logistic", "isotonic"],
-        typer.Option(help="How probability becomes confidence.", rich_help_panel=TRUST),
-    ] = "best"
-    coverage: Annotated[
-        float,
-        typer.Option(help="Share of the questions that the threshold leaves answered.", rich_help_panel=TRUST),
-    ] = 0.8
-
-    def request(self, pairs: list[Path], out: Path, seed: int) -> EvaluationRequest:
-        """What is asked for.
-
-        Raises:
-            SettingError: a number of distractors that is none.
-        """
-        from mixrag.evaluation.command import EvaluationRequest
-
-        try:
-            distractors = tuple(int(each) for each in self.distractors.split(",") if each.strip())
-        except ValueError:
-            expected = "--distractors as whole numbers, 5,20"
-            raise SettingError(expected, self.distractors, "separate them by commas") from None
-        return EvaluationRequest(
-            pairs=tuple(pairs),
-            out=out,
-            systems=tuple(name.strip() for name in self.systems.split(",") if name.strip()),
-            questions=self.questions,
-            off_corpus=tuple(self.off_corpus or ()),
-            distractors=distractors,
-            calibration=None if self.calibration == "best" else self.calibration,
-            coverage=self.coverage,
-            seed=seed,
-            command=shlex.join(["mixrag", *sys.argv[1:]]),
-        )
-
-
-@app.command(name="eval")
-@takes(StoreOptions, AskingOptions, EvaluationOptions)
+@app.command(name="eval", epilog=ENVIRONMENT)
+@takes("eval")
 def evaluate(
-    stores: StoreOptions,
-    asking: AskingOptions,
-    chosen: EvaluationOptions,
+    options: Options,
     pairs: Annotated[
         list[Path],
         typer.Argument(
@@ -112,11 +42,13 @@ def evaluate(
     Writes report.html, report.md, report.json, pictures, and confidence.json, which ask takes with --confidence.
     The same command goes on where a killed run stopped.
     """
-    request = chosen.request(pairs, out, asking.seed)
-    with stores.open(asking=asking) as rag, telling("questions", quiet=json) as (told, noticed):
-        from mixrag.evaluation.command import evaluate as run
+    from mixrag.evaluation.run import EvaluationRequest
+    from mixrag.evaluation.run import evaluate as run
 
-        found = run(rag, request, told, noticed)
+    command = shlex.join(["mixrag", *sys.argv[1:]])
+    request = EvaluationRequest(pairs, out, options.made(EvaluationSettings), command=command)
+    with options.open() as rag, reporting(quiet=json) as progress:
+        found = run(rag, request, progress)
     _show(found, out, as_json=json)
 
 
@@ -129,8 +61,8 @@ def _show(found: Evaluation, out: Path, *, as_json: bool) -> None:
     for title, head, rows, note in tables(found):
         table = Table(*head, title=title, title_justify="left", box=None, pad_edge=False)
         for row in rows:
-            table.add_row(*(Text(plain(cell)) for cell in row))
+            table.add_row(*(Text(printable(cell)) for cell in row))
         console.print(table)
         console.print(Text(note, style="dim"))
         console.print()
-    console.print(Text(plain(f"report: {out / 'report.html'}")), soft_wrap=True)
+    console.print(Text(printable(f"report: {out / 'report.html'}")), soft_wrap=True)

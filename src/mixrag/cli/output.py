@@ -1,4 +1,4 @@
-"""Files that commands write where they are told to."""
+"""Files that commands write where the user asks for them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixrag.errors import OutputError
-from mixrag.utils.files import write_whole
+from mixrag.utils.atomic import write_atomically
 
 if TYPE_CHECKING:
     from mixrag.answers.explanation import Explanation
@@ -28,7 +28,7 @@ def target(path: Path, example: str) -> Path:
         raise OutputError("a file to write", f"{path}: {error}", "name another") from error
 
 
-def write_explanation(path: Path, why: Explanation) -> None:
+def write_explanation(path: Path, explanation: Explanation) -> None:
     """Write the HTML page of an explanation; it appears complete or not at all.
 
     Raises:
@@ -36,7 +36,7 @@ def write_explanation(path: Path, why: Explanation) -> None:
     """
     from mixrag.answers.explanation_html import explanation_page
 
-    write_text(path, explanation_page(why), "the explanation")
+    write_text(path, explanation_page(explanation), "the explanation")
 
 
 def write_text(path: Path, text: str, what: str) -> None:
@@ -46,7 +46,7 @@ def write_text(path: Path, text: str, what: str) -> None:
         OutputError: it cannot be written.
     """
     try:
-        write_whole(path, text.encode())
+        write_atomically(path, text.encode())
     except OSError as error:
         found = f"{path}: {error.strerror or error}"
         raise OutputError(f"room to write {what}", found, "name another file") from error

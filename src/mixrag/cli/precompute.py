@@ -3,45 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
-from typing import Annotated
 
 import typer
 
-from mixrag.cli.app import Json, app
-from mixrag.cli.options import AskingOptions, StoreOptions, takes
-from mixrag.cli.progress import telling
-from mixrag.cli.show import plain, print_json
-from mixrag.errors import SettingError
+from mixrag.cli.app import ENVIRONMENT, Json, app
+from mixrag.cli.options import Options, takes
+from mixrag.cli.progress import reporting
+from mixrag.cli.show import print_json
+from mixrag.config.command_settings import PrecomputeSettings
+from mixrag.utils.text import printable
 
 GIB = 2**30
 
 
-@app.command()
-@takes(StoreOptions, AskingOptions)
-def precompute(
-    stores: StoreOptions,
-    asking: AskingOptions,
-    gib: Annotated[float, typer.Option(help="GiB that the files of this model may take.")] = 4.0,
-    forget: Annotated[bool, typer.Option("--forget", help="Delete the files of all models instead.")] = False,
-    json: Json = False,
-) -> None:
+@app.command(epilog=ENVIRONMENT)
+@takes("precompute")
+def precompute(options: Options, json: Json = False) -> None:
     """Let the language model read all passages ahead, into files beside the store: questions are answered sooner.
 
-    Files hold for one model, adapter and dtype. The same command goes on where it stopped.
+    Files are valid for one model, adapter and dtype. The same command goes on where it stopped.
     """
-    from mixrag.generator.precompute import forget as forgotten
+    chosen = options.made(PrecomputeSettings)
+    with options.open() as rag:
+        if chosen.forget:
+            from mixrag.generator.precompute import forget as forgotten
 
-    if gib <= 0:
-        raise SettingError("--gib above 0", str(gib), "choose how much room there is")
-    with stores.open(asking=asking) as rag:
-        if forget:
             count = forgotten(rag.store.directory)
             return print_json({"deleted": count}) if json else typer.echo(f"{count} files deleted")
-        with telling("passages", quiet=json) as (told, _):
-            found = rag.precompute(int(gib * GIB), partial(told, "read"))
+        with reporting(quiet=json) as progress:
+            found = rag.precompute(int(chosen.gib * GIB), progress)
     if json:
         return print_json(asdict(found))
-    rest = "" if found.passages == found.of else f"; room for the others: --gib above {gib:g}"
+    rest = "" if found.passages == found.of else f"; room for the others: --gib above {chosen.gib:g}"
     size = f"{found.bytes / 2**20:.0f} MiB"
-    typer.echo(plain(f"{found.passages} of {found.of} passages in files, {found.read} read now, {size}{rest}"))
+    typer.echo(printable(f"{found.passages} of {found.of} passages in files, {found.read} read now, {size}{rest}"))

@@ -1,148 +1,201 @@
-"""How far a run has come: bars with rate and time left on a terminal, plain lines elsewhere."""
+"""Progress and notices on standard error: bars with rate and time left on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from mixrag.cli.show import error_line, plain
-
-if TYPE_CHECKING:
-    from mixrag.corpus import Progress as Listener
+from mixrag.cli.show import error_line
+from mixrag.utils.progress import Progress, ProgressEvent, no_progress
+from mixrag.utils.text import printable
 
 SECONDS_BETWEEN_LINES = 5.0
-
-
-class _Counter:
-    """Estimates the number of passages to embed from the files seen so far."""
-
-    def __init__(self) -> None:
-        self.files = self.seen = self.done = self.known = 0
-        self.started = time.monotonic()
-
-    def found(self, files: int) -> None:
-        self.files = files
-
-    def file(self, path: str) -> None:
-        self.seen += 1
-
-    def embedded(self, done: int, known: int) -> None:
-        self.done, self.known = done, known
-
-    @property
-    def expected(self) -> int:
-        """Passages known, and as many for each file still to come as the files so far had."""
-        return max(self.known, round(self.known * self.files / max(1, self.seen)))
-
-    @property
-    def rate(self) -> float:
-        return self.done / max(1e-9, time.monotonic() - self.started)
-
-
-class _Bar(_Counter):
-    def __init__(self, progress: Progress) -> None:
-        super().__init__()
-        self._progress = progress
-        self._task = progress.add_task("", total=None, rate="")
-
-    def file(self, path: str) -> None:
-        super().file(path)
-        self._progress.update(self._task, description=f"{self.seen}/{self.files} files")
-
-    def embedded(self, done: int, known: int) -> None:
-        super().embedded(done, known)
-        rate = f"{done} passages, {self.rate:.0f}/s"
-        self._progress.update(self._task, completed=done, total=self.expected, rate=rate)
-
-
-class _Lines(_Counter):
-    def __init__(self) -> None:
-        super().__init__()
-        self._last = self.started
-
-    def embedded(self, done: int, known: int) -> None:
-        super().embedded(done, known)
-        now = time.monotonic()
-        if now - self._last < SECONDS_BETWEEN_LINES:
-            return
-        self._last = now
-        left = max(0, self.expected - done) / max(1e-9, self.rate)
-        line = (
-            f"{self.seen}/{self.files} files, {done} passages embedded, {self.rate:.0f}/s, about {left:.0f} s left"
-        )
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()
+UNITS = {"answering": "questions", "reading passages": "passages"}
+"""What is counted, by stage."""
+FILES, EMBEDDING, DEV = "reading files", "embedding", "dev pairs"
 
 
 @contextmanager
-def reporting(*, quiet: bool) -> Iterator[Listener | None]:
-    """The listener for an indexing run; it writes to standard error, and nothing at all when quiet."""
+def reporting(*, quiet: bool) -> Iterator[Progress]:
+    """Progress for a long task, and what mixrag's loggers have to say meanwhile; neither when quiet."""
     if quiet:
-        yield None
+        yield no_progress
     elif not sys.stderr.isatty():
-        yield _Lines()
+        with _notices(error_line):
+            yield Lines()
     else:
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[rate]}", markup=False),
+            TextColumn("{task.fields[text]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            yield _Bar(progress)
+        with RichProgress(*columns, console=Console(stderr=True), transient=True) as bars:
+
+            def show(line: str) -> None:
+                bars.console.print(Text(printable(line)), soft_wrap=True)
+
+            with _notices(show):
+                yield Bars(bars, show)
 
 
 @contextmanager
-def telling(noun: str, *, quiet: bool) -> Iterator[tuple[Any, Any]]:
-    """Two functions: told(name, done, total) of one or several counts, and noticed(notice)."""
-    if quiet:
-        yield (lambda name, done, total: None), (lambda notice: None)
-    elif sys.stderr.isatty():
-        with _named_bars() as both:
-            yield both
-    else:
-        yield _named_lines(noun), error_line
+def _notices(show: Callable[[str], None]) -> Iterator[None]:
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            try:
+                show(record.getMessage())
+            except Exception:
+                self.handleError(record)
+
+    logger, handler = logging.getLogger("mixrag"), Handler(logging.INFO)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
-@contextmanager
-def _named_bars() -> Iterator[tuple[Any, Any]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        tasks: dict[str, Any] = {}
+class _Embedding:
+    """Estimates the number of passages to embed from the files read so far."""
 
-        def told(name: str, done: int, total: int) -> None:
-            if name not in tasks:
-                tasks[name] = progress.add_task(name, total=total)
-            progress.update(tasks[name], completed=done)
+    def __init__(self) -> None:
+        self.start = time.monotonic()
+        self.files = self.read = self.done = self.known = 0
 
-        def noticed(notice: str) -> None:
-            progress.console.print(Text(plain(notice)), soft_wrap=True)
+    def take(self, event: ProgressEvent) -> None:
+        if event.stage == FILES:
+            self.read, self.files = event.done, event.total or 0
+        else:
+            self.done, self.known = event.done, event.total or 0
 
-        yield told, noticed
+    @property
+    def expected(self) -> int:
+        """Passages known, and as many for each file still to come as the files so far had."""
+        # Passages are embedded before the file at hand counts as read.
+        read = min(self.files, self.read + 1)
+        return max(self.known, round(self.known * self.files / max(1, read)))
+
+    @property
+    def rate(self) -> float:
+        return self.done / max(1e-9, time.monotonic() - self.start)
+
+    @property
+    def seconds_left(self) -> float:
+        return max(0, self.expected - self.done) / max(1e-9, self.rate)
 
 
-def _named_lines(noun: str) -> Any:
-    last = time.monotonic()
+class Lines:
+    """Plain lines, at most one in so many seconds of each kind, and one at the end."""
 
-    def told(name: str, done: int, total: int) -> None:
-        nonlocal last
-        if done == total or time.monotonic() - last > SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            sys.stderr.write(f"{name}: {done} of {total} {noun}\n")
+    def __init__(self, seconds: float = SECONDS_BETWEEN_LINES) -> None:
+        self._seconds = seconds
+        self._embedding = _Embedding()
+        self._last = time.monotonic()
+        self._start, self._first = self._last, 0
 
-    return told
+    def __call__(self, event: ProgressEvent) -> None:
+        """Show an event, if it is time."""
+        if event.stage in (FILES, EMBEDDING):
+            self._embedding.take(event)
+            if event.stage == EMBEDDING and self._is_time():
+                _write(_embedding_line(self._embedding))
+        elif event.stage == DEV:
+            _write(dev_line(event))
+        elif event.values:
+            if self._is_time() or event.done == event.total:
+                self._last = time.monotonic()
+                _write(f"{step_line(event)}, about {self._minutes_left(event):.0f} min left")
+        elif event.stage.startswith(("training", "learning")):  # a run begins, or goes on
+            self._start, self._first, self._last = time.monotonic(), event.done, 0.0
+        elif event.done == event.total or self._is_time():
+            self._last = time.monotonic()
+            unit = UNITS.get(event.stage, "")
+            _write(f"{event.detail or event.stage}: {event.done} of {event.total} {unit}".rstrip())
+
+    def _is_time(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True
+
+    def _minutes_left(self, event: ProgressEvent) -> float:
+        each = (time.monotonic() - self._start) / max(1, event.done - self._first)
+        return each * ((event.total or 0) - event.done) / 60
+
+
+class Bars:
+    """A bar for each stage on a terminal; lines above them where a figure is worth keeping."""
+
+    def __init__(self, bars: RichProgress, show: Callable[[str], None]) -> None:
+        self._bars, self._show = bars, show
+        self._embedding = _Embedding()
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, event: ProgressEvent) -> None:
+        """Show an event."""
+        if event.stage in (FILES, EMBEDDING):
+            found = self._embedding
+            found.take(event)
+            text = f"{found.done} passages, {found.rate:.0f}/s"
+            description = f"{found.read}/{found.files} files"
+            self._update(EMBEDDING, found.done, found.expected, text, description)
+        elif event.stage == DEV:
+            self._show(dev_line(event))
+        else:
+            name = event.detail or event.stage
+            text = f"{event.done}/{event.total}"
+            if event.values:
+                text += f"  loss {event.values['loss']:.3f}"
+            self._update(name, event.done, event.total, text, printable(name))
+
+    def _update(self, key: str, done: int, total: int | None, text: str, description: str) -> None:
+        if key not in self._tasks:
+            # A resumed run begins where it stopped: rate and time left count from there.
+            self._tasks[key] = self._bars.add_task(description, total=total, completed=done, text=text)
+        self._bars.update(
+            self._tasks[key], completed=done, total=total or None, text=text, description=description
+        )
+
+
+def step_line(event: ProgressEvent) -> str:
+    """What a training step measured."""
+    values: Mapping[str, float] = event.values
+    shown = [f"step {event.done}/{event.total}", f"loss {values['loss']:.3f}"]
+    if "effective_posterior" in values:
+        shown.append(f"effective passages {values['effective_posterior']:.2f}")
+    if values.get("rows_backward"):
+        # Neither is part of the other: pairs whose responsibilities are cached are not scored.
+        shown.append(f"branches: {values['rows']:.0f} scored, {values['rows_backward']:.0f} backward")
+    return ", ".join(shown)
+
+
+def dev_line(event: ProgressEvent) -> str:
+    """What an evaluation on the dev pairs measured."""
+    nll, best = event.values["nll"], event.values["best"]
+    return f"step {event.done}: dev -log p(gold answer) {nll:.3f} nats per answer (best {best:.3f})"
+
+
+def _embedding_line(found: _Embedding) -> str:
+    return (
+        f"{found.read}/{found.files} files, {found.done} passages embedded, {found.rate:.0f}/s, "
+        f"about {found.seconds_left:.0f} s left"
+    )
+
+
+def _write(line: str) -> None:
+    sys.stderr.write(printable(line) + "\n")
+    sys.stderr.flush()

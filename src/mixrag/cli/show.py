@@ -7,7 +7,6 @@ nothing is read as markup.
 from __future__ import annotations
 
 import math
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -18,28 +17,23 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mixrag.utils.files import strict_json
+from mixrag.utils.text import printable as plain
+from mixrag.utils.text import strict_json
 
 if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
-    from mixrag.answers.answer import Answer, WeightedPassage
-    from mixrag.answers.confidence import Confidence
+    from mixrag.answers.answer import Answer
     from mixrag.answers.explanation import ComponentExplanation, Explanation
+    from mixrag.answers.fields import AnswerPassage
     from mixrag.answers.stream import Stream
     from mixrag.config.settings import Settings
     from mixrag.corpus import IndexReport, Removed
     from mixrag.evaluation import Summary
     from mixrag.rag import Info
     from mixrag.retrieval.retriever import Retrieval
-    from mixrag.training.command import TrainingReport
+    from mixrag.training.api import TrainingReport
 
 COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red", "bright_cyan", "bright_green", "bright_yellow")
 """One for each of the first passages; later ones and the null component have no colour."""
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-
-def plain(text: str) -> str:
-    """Text without characters that steer a terminal or turn its writing direction."""
-    return _CONTROL.sub("\ufffd", text)
 
 
 def error_line(message: str) -> None:
@@ -61,45 +55,40 @@ def decided(found: Answer) -> None:
     console, confidence = _console(), found.confidence
     if confidence is None or not confidence.abstains:
         return console.print(_coloured(found), soft_wrap=True)
-    told = f"No answer: the confidence is {confidence.value:.3f}, and {confidence.threshold:.3f} is asked for."
-    console.print(Text(told, style="bold"))
-    console.print(Text(plain(f"The best guess would be: {found.text}"), style="dim"), soft_wrap=True)
+    line = f"No answer: the confidence is {confidence.value:.3f}, and {confidence.threshold:.3f} is asked for."
+    console.print(Text(line, style="bold"))
+    console.print(Text(plain(f"The best guess would be: {found.best_guess}"), style="dim"), soft_wrap=True)
 
 
 def uncalibrated(setting: str) -> None:
     """Say why there is no confidence."""
-    told = f"no confidence: it was calibrated with other {setting} (--confidence FILE names another calibration)"
-    _console().print(Text(told, style="dim"), soft_wrap=True)
+    line = f"no confidence: it was calibrated with other {setting} (--confidence FILE names another calibration)"
+    _console().print(Text(line, style="dim"), soft_wrap=True)
 
 
-def answer(found: Answer, taken_apart: Explanation | None, *, as_json: bool) -> None:
+def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> None:
     """All there is to say of an answer, below the text that ``streaming`` wrote."""
     if as_json:
-        extra = {"why": taken_apart.as_dict()} if taken_apart else {}
-        return print_json({**found.as_dict(), **extra})
+        extra = {"why": explanation.to_dict()} if explanation else {}
+        return print_json({**found.to_dict(), **extra})
     console = _console()
     if found.confidence:
-        console.print(Text(plain(_confidence(found.confidence)), style="bold"), soft_wrap=True)
+        sure = found.confidence
+        line = f"confidence = {sure.value:.3f}   (that it is right; calibrated on {sure.fitted_on})"
+        console.print(Text(plain(line), style="bold"), soft_wrap=True)
     console.print(Text(_probability(found), style="bold"))
     for line in _remarks(found):
         console.print(Text(line, style="dim"))
     if found.passages:
         console.print(_passage_table(found.passages, found.null_prior, found.null_posterior))
         console.print(Text("Written by: ").append_text(_coloured(found)), soft_wrap=True)
-    if taken_apart:
-        _why(console, taken_apart)
-
-
-def score(found: Answer, *, as_json: bool) -> None:
-    """The probability of a given answer."""
-    if as_json:
-        return print_json(found.as_dict())
-    answer(found, None, as_json=False)
+    if explanation:
+        _why(console, explanation)
 
 
 def passages(question: str, found: Retrieval, settings: Settings, *, as_json: bool) -> None:
     """Passages and prior, before any language model."""
-    from mixrag.answers.answer import passage_as_dict
+    from mixrag.answers.answer import passage_to_dict
 
     prior = found.log_prior.exp().tolist()
     if as_json:
@@ -112,7 +101,7 @@ def passages(question: str, found: Retrieval, settings: Settings, *, as_json: bo
                 "outside_bounds": found.outside_bounds and list(found.outside_bounds),
                 "null": None if found.log_null is None else {"prior": math.exp(found.log_null)},
                 "passages": [
-                    {**passage_as_dict(passage), "prior": p, "inner_product": s}
+                    {**passage_to_dict(passage), "prior": p, "inner_product": s}
                     for passage, p, s in zip(found.passages, prior, found.inner_products.tolist(), strict=True)
                 ],
             }
@@ -191,17 +180,17 @@ def removed(gone: Removed, *, as_json: bool) -> None:
     _console().print(f"removed {gone.documents} documents, {gone.passages} passages", highlight=False)
 
 
-def lesson(learnt: TrainingReport, *, as_json: bool) -> None:
+def training_report(found: TrainingReport, *, as_json: bool) -> None:
     """What training changed, and how to use it."""
-    result = learnt.result
-    settings = dict(result.trained.settings)
+    result = found.result
+    settings = dict(result.bundle.settings)
     if as_json:
-        scores = {name: asdict(summary) for name, summary in learnt.scores.items()}
+        scores = {name: asdict(summary) for name, summary in found.scores.items()}
         fitted = result.calibration and asdict(result.calibration)
-        steps = result.progress and result.progress.step
+        steps = result.state and result.state.step
         return print_json(
             {
-                "folder": str(learnt.folder),
+                "folder": str(found.folder),
                 "steps": steps,
                 "calibration": fitted,
                 "settings": settings,
@@ -217,11 +206,9 @@ def lesson(learnt: TrainingReport, *, as_json: bool) -> None:
         )
     for name, value in settings.items():
         console.print(Text(plain(f"{name:<20} {value}")), soft_wrap=True)
-    if learnt.scores:
-        console.print(_scores(learnt.scores))
-    console.print(
-        Text(plain(f"use it: mixrag ask QUESTION --store STORE --model {learnt.folder}")), soft_wrap=True
-    )
+    if found.scores:
+        console.print(_scores(found.scores))
+    console.print(Text(plain(f"use it: mixrag ask QUESTION --store STORE --model {found.folder}")), soft_wrap=True)
 
 
 def _scores(scores: Mapping[str, Summary]) -> Table:
@@ -232,10 +219,6 @@ def _scores(scores: Mapping[str, Summary]) -> Table:
         shown = ("-" if c is None else f"{c.mean:.3f} [{c.low:.3f}, {c.high:.3f}]" for c in cells)
         table.add_row(Text(plain(name)), *shown)
     return table
-
-
-def _confidence(confidence: Confidence) -> str:
-    return f"confidence = {confidence.value:.3f}   (that it is right; calibrated on {confidence.fitted_on})"
 
 
 def _probability(found: Answer) -> str:
@@ -261,16 +244,15 @@ def _remarks(found: Answer) -> list[str]:
 
 
 def _passage_table(
-    weighted: Sequence[WeightedPassage], null_prior: float | None, null_posterior: float | None
+    passages: Sequence[AnswerPassage], null_prior: float | None, null_posterior: float | None
 ) -> Table:
     table = Table("", "prior", "posterior", "source", "text", box=None, pad_edge=False)
-    for rank, each in enumerate(weighted):
-        passage = each.passage
+    for rank, passage in enumerate(passages):
         source = Text(plain(f"{Path(passage.document).name} [{passage.start}:{passage.end}]"))
         text = Text(plain(" ".join(passage.text.split())), no_wrap=True, overflow="ellipsis", style="dim")
         number = Text(str(rank + 1), style=_style(rank))
-        table.add_row(number, f"{each.prior:.4f}", f"{each.posterior:.4f}", source, text)
-    if null_prior is not None and weighted:
+        table.add_row(number, f"{passage.prior:.4f}", f"{passage.posterior:.4f}", source, text)
+    if null_prior is not None and passages:
         table.add_row("∅", f"{null_prior:.4f}", f"{null_posterior:.4f}", "no passage", "")
     return table
 
@@ -291,16 +273,16 @@ def _style(rank: int) -> str:
     return COLOURS[rank] if rank < len(COLOURS) else ""
 
 
-def _why(console: Console, taken_apart: Explanation) -> None:
+def _why(console: Console, explanation: Explanation) -> None:
     console.print()
-    console.print(f"temperature {taken_apart.answer.temperature:g}")
-    console.print(f"without any passage: log p(answer) = {taken_apart.log_null_likelihood:.3f}")
-    if spent := taken_apart.answer.pruned:
+    console.print(f"temperature {explanation.answer.temperature:g}")
+    console.print(f"without any passage: log p(answer) = {explanation.log_null_likelihood:.3f}")
+    if spent := explanation.answer.pruned:
         console.print(f"passages were dropped while it was written, at {spent:.1g} of total variation")
-    if taken_apart.prefix_cache:
-        hits, misses = taken_apart.prefix_cache
+    if explanation.prefix_cache:
+        hits, misses = explanation.prefix_cache
         console.print(f"passages that the model had read before: {hits} of {hits + misses} times")
-    for rank, component in enumerate(taken_apart.components):
+    for rank, component in enumerate(explanation.components):
         console.rule(Text(plain(", ".join(component.passages) or "no passage"), style=_style(rank)))
         for line in _component_lines(component):
             console.print(Text(plain(line)), soft_wrap=True)
@@ -319,7 +301,7 @@ def _component_lines(component: ComponentExplanation) -> list[str]:
         f"alone it answers               {component.alone!r} (log p {component.alone_log_prob:.3f})",
     ]
     if component.poisoning is not None:
-        lines.append(f"rewriting its text moves the law of answers by at most {component.poisoning:.4f}")
+        lines.append(f"rewriting its text moves the distribution of answers by at most {component.poisoning:.4f}")
     return [*filter(None, lines), f"prompt of {component.prompt_tokens} tokens:"]
 
 

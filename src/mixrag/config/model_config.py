@@ -12,14 +12,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from mixrag.config.bundle import CONFIG, Bundle, absolute, read_bundle
-from mixrag.config.default_models import packaged_reader
+from mixrag.config.bundle import CONFIG, NO_ADAPTER, Bundle, absolute, read_bundle
+from mixrag.config.default_models import default_encoder, default_generator, packaged_reader
 from mixrag.config.prompt_template import PromptTemplate
 from mixrag.config.schema import ALL, ASKING, CountOrNone, from_mapping, schema, setting, settings_of
 from mixrag.config.settings import Settings
-from mixrag.config.values import Words, one_of
+from mixrag.config.values import Words, is_plain, one_of
 from mixrag.errors import SettingError
-from mixrag.utils.files import model_digest
+from mixrag.utils.hashing import model_digest
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 EncoderDtype = Literal["auto", "float32", "bfloat16"]
@@ -27,7 +27,7 @@ EncoderDtype = Literal["auto", "float32", "bfloat16"]
 
 def _checked_model(value: Any) -> Any:
     """A model as it is given; values that can be no model are refused."""
-    if value == "" or isinstance(value, (bool, int, float, bytes, list, tuple, dict, set)):
+    if is_plain(value) and not (isinstance(value, str) and value):
         raise ValueError("no model")
     return value
 
@@ -43,7 +43,9 @@ def _torch_name(value: Any) -> Any:
     return str(value).removeprefix("torch.") if type(value).__module__ == "torch" else value
 
 
-Model = Annotated[Any, BeforeValidator(_checked_model), Words("a name, a path or a model object")]
+Model = Annotated[
+    Any, BeforeValidator(_checked_model), Words("a name, a path or a model object", "a name or a path")
+]
 """A path, a hub name, a loaded model, or an object with the methods that mixrag calls."""
 
 
@@ -61,7 +63,7 @@ class ModelConfig:
 
     generator: Model | None = setting(
         default=None,
-        help="Language model: a folder, GGUF file or hub name.",
+        help="Language model: folder, GGUF file or hub name.",
         more="In Python also a transformers model or an object with the methods of `Generator`.",
         absent="the packaged one",
         commands=ASKING,
@@ -72,7 +74,7 @@ class ModelConfig:
     )
     encoder: Model | None = setting(
         default=None,
-        help="Encoder: a sentence-transformers folder or hub name.",
+        help="Encoder: sentence-transformers folder or hub name.",
         more="In Python also a SentenceTransformer or an object with the methods of `Encoder`.",
         absent="the packaged one",
         commands=ALL,
@@ -81,14 +83,14 @@ class ModelConfig:
     )
     question_encoder: Model | None = setting(
         default=None,
-        help="Encoder of questions, where they have their own (DPR).",
+        help="Encoder of questions, if not the same (DPR).",
         absent="the encoder",
         commands=ALL,
         metavar="MODEL",
     )
     adapter: str | Path | None = setting(
         default=None,
-        help="LoRA adapter (peft folder), or none.",
+        help="LoRA adapter (peft folder); none = no adapter.",
         more="`none` refuses the packaged reader too.",
         absent="the packaged reader with the packaged model",
         commands=ASKING,
@@ -97,13 +99,15 @@ class ModelConfig:
     prompt: PromptTemplate | None = setting(
         default=None,
         help="TOML file with the parts of the prompt.",
+        more="In Python a `PromptTemplate`.",
+        read=lambda path: PromptTemplate.from_file(Path(path)),
         absent="the model's",
         commands=ASKING,
         metavar="FILE",
     )
     tokenizer: Model | None = setting(
         default=None,
-        help="Tokenizer of the language model: a folder or hub name.",
+        help="Tokenizer of the language model: folder or name.",
         more="In Python also a tokenizer of transformers.",
         absent="the model's",
         commands=ASKING,
@@ -131,7 +135,7 @@ class ModelConfig:
     )
     device_map: str | Mapping[str, str | int] | None = setting(
         default=None,
-        help="Devices of the language model's layers: auto or balanced.",
+        help="Devices of the model's layers: auto or balanced.",
         more="As transformers calls it; in Python also a mapping.",
         absent="one device",
         commands=ASKING,
@@ -147,7 +151,7 @@ class ModelConfig:
     )
     encoder_dtype: EncoderDtype = setting(
         default="auto",
-        help="auto, float32 or bfloat16.",
+        help="Encoder: auto, float32 or bfloat16.",
         more="Of the passage encoder. `auto` is that of the store; for a new one, bfloat16 where the "
         "processor has it.",
         commands=ALL,
@@ -160,7 +164,7 @@ class ModelConfig:
     )
     prefix_cache: CountOrNone = setting(
         default=1024,
-        help="MiB for passages that the model has read; 0 = none.",
+        help="Memory for passages read before; 0 = none.",
         more="Causal models only.",
         commands=ASKING,
         metavar="MIB",
@@ -189,14 +193,16 @@ def completed(given: ModelConfig, trained: Bundle | None) -> ModelConfig:
         SettingError: the folder's prompt lacks a field.
     """
     if trained is None:
-        return given
+        return _with_defaults(given)
     found: dict[str, Any] = {**trained.models(), "titles": trained.titles}
     if not same_encoders(given, trained):
         found = {role: found[role] for role in ("generator", "adapter") if role in found}
     if trained.prompt is not None:
         with _found_in(trained):
             found["prompt"] = PromptTemplate(**dict[str, Any](trained.prompt))
-    return replace(given, **{name: value for name, value in found.items() if getattr(given, name) is None})
+    return _with_defaults(
+        replace(given, **{name: value for name, value in found.items() if getattr(given, name) is None})
+    )
 
 
 def defaults(
@@ -211,7 +217,7 @@ def defaults(
     Raises:
         SettingError: a value outside its range.
     """
-    fitted = {} if trained is None else _fitted(trained)
+    fitted: dict[str, Any] = {} if trained is None else dict(trained.settings)
     if trained is not None and not same_encoders(given, trained):
         fitted = {name: value for name, value in fitted.items() if name not in ("temperature", "null")}
     if isinstance(settings, Settings):
@@ -220,6 +226,19 @@ def defaults(
     if not isinstance(given_settings, Mapping):
         raise SettingError("settings as Settings or a mapping", repr(settings)[:100], "give a dict")
     return from_mapping(Settings, {**fitted, **given_settings})
+
+
+def _with_defaults(models: ModelConfig) -> ModelConfig:
+    """The default models by their hub names, where their packages are not installed.
+
+    An adapter without a model was made for the packaged model, which then has to be installed.
+    """
+    encoder, generator = default_encoder(), default_generator()
+    if models.encoder is None and isinstance(encoder, str):
+        models = replace(models, encoder=encoder)
+    if models.generator is None and models.adapter in (None, NO_ADAPTER) and isinstance(generator, str):
+        models = replace(models, generator=generator)
+    return models
 
 
 def models_digest(models: ModelConfig) -> str:
@@ -243,12 +262,6 @@ def _known_by(model: Any) -> str:
     return f"{type(model).__qualname__} {name}"
 
 
-def _fitted(trained: Bundle) -> dict[str, Any]:
-    with _found_in(trained):
-        Settings(**dict[str, Any](trained.settings))
-    return dict(trained.settings)
-
-
 def same_encoders(given: ModelConfig, trained: Bundle) -> bool:
     """True where no encoder was given that is not the folder's own."""
     own = {role: str(name) for role, name in trained.models().items()}
@@ -265,4 +278,6 @@ def _found_in(trained: Bundle) -> Iterator[None]:
     try:
         yield
     except SettingError as error:
-        raise SettingError(f"{error.expected} in {trained.folder / CONFIG}", error.found, "mend it") from error
+        raise SettingError(
+            f"{error.expected} in {trained.folder / CONFIG}", error.found, "correct the file"
+        ) from error

@@ -53,7 +53,7 @@ class PromptTemplate:
             raise SettingError(f"a TOML file at {path}", str(error), "correct or remove --prompt") from error
         for key, value in table.items():
             if key not in settings_of(cls):
-                raise unknown(cls, key, f" in {path}", "keys")
+                raise unknown(key, settings_of(cls), f"keys of {path}")
             settings_of(cls)[key].checked(value, f"{key} in {path}")
         return cls(**table)
 

@@ -9,10 +9,11 @@ not fit is a ``SettingError`` of one line. From the same declarations come the o
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field
 from difflib import get_close_matches
+from inspect import get_annotations
 from typing import Annotated, Any, TypeVar, dataclass_transform, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -52,25 +53,43 @@ _DECLARED = "mixrag"
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
     """What ``setting`` says of a field beside its type and default."""
 
     help: str = ""
+    """One line, for ``--help`` and the documentation."""
     more: str = ""
+    """What the documentation says beyond it."""
     absent: str = ""
+    """What decides where the default is None, in words."""
     commands: tuple[str, ...] = ()
+    """Those that have it as an option."""
     front: bool = False
+    """Shown among the first options in ``--help``, not in ``panel``."""
     panel: str = MORE
     short: str = ""
+    """A second option, of one letter."""
     metavar: str = ""
+    """What ``--help`` shows for a value; empty: the type."""
     env: str = ""
+    """Environment variable that is read where the option is not given."""
     none: str = ""
+    """The word that means None on the command line."""
+    repeat: bool = False
+    """The option may be given several times, each with one value."""
+    read: Callable[[str], Any] | None = None
+    """What makes a value of the text of the command line, where the type does not say it."""
     calibrated: bool = False
+    """A calibration of the confidence is valid for one value of it only."""
     trained: bool = False
+    """``mixrag.json`` may hold it: it was fitted in training, or in force."""
     also: str = ""
-    same_as: type | None = None
+    """Another name that the constructor accepts for it."""
     secret: bool = False
+    """Its value appears in no message."""
+    same_as: type | None = None
+    """The schema that declares the setting of this name, where it is not this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +108,17 @@ class Setting:
         """Its name on the command line."""
         return f"--{self.name.replace('_', '-')}"
 
+    @property
+    def default_words(self) -> str:
+        """The default as it would be given on the command line; empty where none is."""
+        if self.default in (MISSING, None, (), {}) or self.default is False:
+            return ""
+        if self.default is True:
+            return "on"
+        if isinstance(self.default, tuple):
+            return ",".join(map(str, self.default))
+        return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
+
     def words(self, none: str = "None") -> str:
         """What a value must be; ``none`` is how None is written there."""
         return described(self.kind, none)
@@ -99,22 +129,31 @@ class Setting:
         Raises:
             SettingError: it means none, or one outside the range.
         """
+        if self.declared.read is not None and isinstance(text, str):
+            return self.declared.read(text)
         found = from_text(self.kind, text, self.declared.none)
         try:
             return _adapter(self.schema, self.name).validate_python(found)
         except ValidationError as error:
-            raise self._refusal(text, self.option, self.words(self.declared.none)) from error
+            raise self._refusal(text, self.option, described(self.kind, self.declared.none, typed=True)) from error
 
-    def checked(self, value: Any, name: str | None = None) -> Any:
-        """The value itself where it is one that the setting can have; messages call the setting ``name``.
+    def checked(self, value: Any, name: str | None = None, *, required: bool = False) -> Any:
+        """The value itself where it is one that the setting can have.
+
+        Args:
+            value: of any type.
+            name: what messages call the setting.
+            required: refuse None.
 
         Raises:
             SettingError: of another type, or outside the range.
         """
+        if value is None and required:
+            raise self._refusal(value, name or self.name, self.words(""))
         try:
             return _adapter(self.schema, self.name).validate_python(value)
         except ValidationError as error:
-            raise self.refusal(value, name or self.name) from error
+            raise self.refusal(value, name) from error
 
     def refusal(self, value: Any, name: str | None = None) -> SettingError:
         """The error that says what was expected of this setting and what it was given."""
@@ -125,61 +164,12 @@ class Setting:
         return SettingError(f"{name} to be {words}", hidden, f"give {name} such a value")
 
 
-def setting(
-    *,
-    default: Any = MISSING,
-    help: str,
-    more: str = "",
-    absent: str = "",
-    commands: tuple[str, ...] = (),
-    front: bool = False,
-    panel: str = MORE,
-    short: str = "",
-    metavar: str = "",
-    env: str = "",
-    none: str = "",
-    calibrated: bool = False,
-    trained: bool = False,
-    also: str = "",
-    secret: bool = False,
-) -> Any:
-    """Declare a setting.
+def setting(*, default: Any = MISSING, **said: Any) -> Any:
+    """Declare a setting: its default and the fields of ``Declared``.
 
-    Args:
-        default: its value where none is given; an empty mapping is made anew for every object.
-        help: one line, for ``--help`` and the documentation.
-        more: what the documentation says beyond it.
-        absent: what stands for the default in words, where None means that something else decides.
-        commands: those that have it as an option.
-        front: shown among the first options in ``--help``, not under "More options".
-        panel: where else ``--help`` shows it.
-        short: a second option, of one letter.
-        metavar: what ``--help`` shows for a value.
-        env: environment variable that is read where the option is not given.
-        none: the word that means None on the command line.
-        calibrated: True where a calibration of the confidence holds for one value of it only.
-        trained: True where ``mixrag.json`` may hold it: it was fitted in training, or in force.
-        also: another name that is accepted for it.
-        secret: its value appears in no message.
+    An empty mapping as default is made anew for every object.
     """
-    declared = Declared(
-        help,
-        more,
-        absent,
-        commands,
-        front,
-        panel,
-        short,
-        metavar,
-        env,
-        none,
-        calibrated,
-        trained,
-        also,
-        None,
-        secret,
-    )
-    return _field(default, declared)
+    return _field(default, Declared(**said))
 
 
 def same_as(schema: type, *, default: Any) -> Any:
@@ -225,7 +215,7 @@ def _settings_of(cls: Any) -> Mapping[str, Setting]:
     hints = get_type_hints(cls, include_extras=True)
     found: dict[str, Setting] = {}
     for name, info in cls.__pydantic_fields__.items():
-        declared: Declared = info.json_schema_extra[_DECLARED]
+        declared: Declared = (info.json_schema_extra or {}).get(_DECLARED, Declared())
         default = MISSING if info.is_required() else info.get_default(call_default_factory=True)
         found[name] = Setting(cls, name, hints[name], default, declared)
     return found
@@ -233,15 +223,16 @@ def _settings_of(cls: Any) -> Mapping[str, Setting]:
 
 def declared(cls: type) -> Mapping[str, Setting]:
     """The settings whose declaration stands in this schema: without those of another with the same meaning."""
-    return {name: each for name, each in settings_of(cls).items() if each.declared.same_as is None}
+    own = get_annotations(cls)
+    return {name: each for name, each in settings_of(cls).items() if each.declared.help and name in own}
 
 
-def unknown(cls: type, name: Any, place: str = "", what: str = "settings") -> SettingError:
-    """The error for a name that is no setting of a schema; the nearest name is its remedy."""
-    names = [*settings_of(cls)]
+def unknown(name: Any, allowed: Iterable[str], place: str = "settings", prefix: str = "") -> SettingError:
+    """The error for a name that is none of those allowed; the nearest of them is its remedy."""
+    names = [*allowed]
     near = get_close_matches(str(name), names, 1)
-    remedy = f"did you mean {near[0]}?" if near else "remove it, or choose one of these"
-    return SettingError(f"{what} among {', '.join(names)}{place}", shown(name), remedy)
+    remedy = f"did you mean {prefix}{near[0]}?" if near else "remove it, or choose one of these"
+    return SettingError(f"{place} among {', '.join(names)}", shown(f"{prefix}{name}"), remedy)
 
 
 def from_mapping(cls: type[T], given: Any, what: str = "settings") -> T:
@@ -254,7 +245,7 @@ def from_mapping(cls: type[T], given: Any, what: str = "settings") -> T:
         raise SettingError(f"{what} as a mapping of names to values", shown(given), "give a dict")
     for name in given:
         if not isinstance(name, str):
-            raise unknown(cls, name)
+            raise unknown(name, settings_of(cls))
     return cls(**given)
 
 
@@ -270,7 +261,7 @@ def _one_line(cls: type, values: tuple[Any, ...], given: Mapping[str, Any]) -> I
             raise own from None
         (name, *_), settings = first["loc"], settings_of(cls)
         if name not in settings:
-            raise unknown(cls, name) from None
+            raise unknown(name, settings) from None
         found = {**dict(zip(settings, values, strict=False)), **given}
         raise settings[str(name)].refusal(found.get(str(name), MISSING)) from None
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BeforeValidator
 
 from mixrag.config.schema import (
     ASKING,
@@ -19,10 +21,24 @@ from mixrag.config.schema import (
     schema,
     setting,
 )
+from mixrag.config.values import Words, is_plain, one_of
 
 Normaliser = Literal["top-k", "full"]
 Weights = Literal["retriever", "uniform"]
-Decoder = Literal["greedy", "sample", "beam", "thorough", "fast"]
+DecoderName = Literal["greedy", "sample", "beam", "thorough", "fast"]
+DECODERS: tuple[DecoderName, ...] = get_args(DecoderName)
+
+
+def _checked_decoder(value: Any) -> Any:
+    """The name of a decoder, or an object that is one; values that can be neither are refused."""
+    if value not in DECODERS and is_plain(value):
+        raise ValueError("no decoder")
+    return value
+
+
+AnyDecoder = Annotated[
+    Any, BeforeValidator(_checked_decoder), Words(f"{one_of(DECODERS)} or a Decoder", one_of(DECODERS))
+]
 
 
 @schema
@@ -49,8 +65,8 @@ class Settings:
     )
     group: Count | Literal["all"] = setting(
         default=1,
-        help="Passages in one prompt, in order of rank; all = one prompt.",
-        more="`all` puts the k passages into one prompt: concatenation.",
+        help="Passages in one prompt; all = the k in one prompt.",
+        more="In order of rank; `all` is concatenation.",
         commands=ASKING,
         calibrated=True,
         trained=True,
@@ -87,14 +103,14 @@ class Settings:
     )
     normaliser: Normaliser = setting(
         default="top-k",
-        help="The prior sums to one over the top-k, or over all (full).",
+        help="Prior sums to one over: top-k, or full (all).",
         more="`full` is over all M passages of the store and needs exact search.",
         commands=ASKING,
         calibrated=True,
     )
     weights: Weights = setting(
         default="retriever",
-        help="Prior of the passages: retriever, or uniform.",
+        help="Prior of passages: retriever, or uniform.",
         more="`uniform` gives equal prior to what is retrieved; its total stays.",
         commands=ASKING,
         calibrated=True,
@@ -110,8 +126,8 @@ class Settings:
     )
     lexical: Share = setting(
         default=0.0,
-        help="Weight of BM25 in the prior.",
-        more="λ of p(z given x) = (1-λ) dense + λ lexical; 0 is dense alone. The packaged reader has 0.5.",
+        help="Weight of BM25 in the prior; packaged reader: 0.5.",
+        more="λ of p(z given x) = (1-λ) dense + λ lexical; 0 is dense alone. ",
         commands=ASKING,
         calibrated=True,
         trained=True,
@@ -125,7 +141,8 @@ class Settings:
     )
     where: Mapping[str, str] = setting(
         default={},
-        help="Only passages with this metadata. Repeatable.",
+        help="Only passages with this metadata; repeatable.",
+        repeat=True,
         more="Keys `document` and `title` are always there. `document` matches a path, a file name or a pattern "
         "(`*/law/*`), `title` a title.",
         absent="none",
@@ -133,11 +150,12 @@ class Settings:
         front=True,
         metavar="KEY=VALUE",
     )
-    decoder: Decoder = setting(
+    decoder: AnyDecoder = setting(
         default="greedy",
-        help="greedy, sample, beam; thorough and fast are the paper's.",
+        help="greedy, sample or beam; thorough, fast.",
         more="`greedy`, `sample` and `beam` are exact and take one pass; `thorough` and `fast` are "
-        "for comparison.",
+        "the paper's, for comparison. "
+        "In Python also an object with the methods of `Decoder`.",
         commands=WRITING,
         calibrated=True,
     )
@@ -159,15 +177,15 @@ class Settings:
     )
     prune: ShareBelowOne = setting(
         default=1e-3,
-        help="Total variation to spend on dropping passages; 0 = none.",
-        more="`greedy` and `sample` drop passages whose posterior has become negligible, and read "
+        help="Total variation spent on dropping passages.",
+        more="0 drops none. `greedy` and `sample` drop passages whose posterior has become negligible, and read "
         "them once at the "
         "end: the probability is that of the whole mixture.",
         commands=WRITING,
     )
     abstain_below: Share | None = setting(
         default=None,
-        help="Confidence below which no answer is given; 0 = never.",
+        help="Least confidence of an answer; 0 = answer always.",
         absent="the calibration's",
         commands=WRITING,
     )

@@ -51,7 +51,8 @@ class TrainingSettings:
         default=("generator", "question-encoder", "temperature"),
         help="Comma-separated: generator, question-encoder, encoder, temperature, null.",
         more="`encoder` is both sides, and the index is rebuilt; `question-encoder` leaves the index valid. "
-        "`temperature,null` alone is a calibration. See [what can be trained](#what-can-be-trained).",
+        "`temperature,null` alone is a calibration. "
+        "See [what can be trained](../how-to/train.md#what-can-be-trained).",
         front=True,
     )
     objective: Objective = _training(
@@ -59,7 +60,7 @@ class TrainingSettings:
         help="marginal, em or distill.",
         more="`marginal`: -log p(y given x); `em`: its EM surrogate, of equal gradient; `distill`: "
         "the prior follows "
-        "π^a ℓ^(1/τ). See [objectives](#objectives).",
+        "π^a ℓ^(1/τ). See [objectives](../background/training.md#objectives).",
         front=True,
     )
     e_step_every: Count = _training(

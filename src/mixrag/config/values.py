@@ -16,9 +16,10 @@ NO_VALUE = object()
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Metadata of a type that says in words what its values are."""
+    """Metadata of a type that says in words what its values are; ``typed`` those of the command line."""
 
     text: str
+    typed: str = ""
 
 
 def shown(value: Any) -> str:
@@ -29,23 +30,50 @@ def shown(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 
-def described(kind: Any, none: str = "") -> str:
-    """What a value of this type must be, in words; ``none`` is the word for None."""
+def described(kind: Any, none: str = "", *, typed: bool = False) -> str:
+    """What a value of this type must be, in words.
+
+    Args:
+        kind: the type.
+        none: how None is written; empty where it cannot be.
+        typed: on the command line, where every value is text.
+    """
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        said = [each.text for each in arguments[1:] if isinstance(each, Words)]
-        return said[0] if said else described(arguments[0]) + _range(arguments[0], arguments[1:])
+        said = [(typed and each.typed) or each.text for each in arguments[1:] if isinstance(each, Words)]
+        return said[0] if said else described(arguments[0], none, typed=typed) + _range(arguments[1:])
     if origin in (Union, types.UnionType):
-        parts = [described(each) for each in arguments if each is not type(None)]
+        parts = [described(each, typed=typed) for each in arguments if each is not type(None)]
         return " or ".join([*parts, *([none] if none and type(None) in arguments else [])])
     if origin is Literal:
         return one_of(arguments)
     if origin is tuple:
-        return f"a tuple of which each is {described(arguments[0])}"
+        return (
+            f"{'values separated by commas' if typed else 'a tuple'}, each {described(arguments[0], typed=typed)}"
+        )
     if origin is not None and issubclass(origin, Mapping):
-        return "a mapping of text to text"
+        return (
+            "KEY=VALUE, each key once"
+            if typed
+            else f"a mapping of text{' to text' if arguments[1] is str else ''}"
+        )
     simple = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
     return simple.get(kind) or f"a {getattr(kind, '__name__', kind)}"
+
+
+def placeholder(kind: Any, none: str = "") -> str:
+    """What ``--help`` shows for a value of this type."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return placeholder(arguments[0], none)
+    if origin in (Union, types.UnionType):
+        parts = [placeholder(each) for each in arguments if each is not type(None)]
+        return "|".join([*parts, *([none] if none else [])])
+    if origin is Literal:
+        return str(arguments[0]) if len(arguments) == 1 else "NAME"
+    if origin is tuple:
+        return "LIST"
+    return {int: "INT", float: "FLOAT", Path: "PATH"}.get(kind, "TEXT" if kind is str else "NAME")
 
 
 def from_text(kind: Any, text: str | tuple[str, ...], none: str = "") -> Any:
@@ -67,7 +95,8 @@ def from_text(kind: Any, text: str | tuple[str, ...], none: str = "") -> Any:
         return NO_VALUE if NO_VALUE in read_parts else read_parts
     if origin is not None and origin is not Literal and issubclass(origin, Mapping):
         pairs = [part.partition("=") for part in ((text,) if isinstance(text, str) else text)]
-        return {key: value for key, _, value in pairs} if all(key and sign for key, sign, _ in pairs) else NO_VALUE
+        read_pairs = {key: value for key, sign, value in pairs if key and sign}
+        return read_pairs if len(read_pairs) == len(pairs) else NO_VALUE
     return _simple(kind, text) if isinstance(text, str) else NO_VALUE
 
 
@@ -82,7 +111,7 @@ def _simple(kind: Any, text: str) -> Any:
     return Path(text) if kind is Path else text if kind in (str, Any, object) else NO_VALUE
 
 
-def _range(kind: Any, bounds: tuple[Any, ...]) -> str:
+def _range(bounds: tuple[Any, ...]) -> str:
     low = next((each for each in bounds if isinstance(each, (Ge, Gt))), None)
     high = next((each for each in bounds if isinstance(each, (Le, Lt))), None)
     if low is None or high is None:
@@ -102,6 +131,11 @@ def one_of(values: Sequence[Any]) -> str:
     """A choice in words."""
     names = [*map(repr, values)]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def is_plain(value: Any) -> bool:
+    """True for text, numbers and containers: what is given where an object with methods is expected by mistake."""
+    return value is None or isinstance(value, (str, bytes, bool, int, float, list, tuple, dict, set))
 
 
 def as_tuple(value: Any) -> Any:

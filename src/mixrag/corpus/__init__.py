@@ -1,15 +1,18 @@
-"""The corpus floor: files to passages, kept with their vectors in one SQLite file."""
+"""The corpus: documents to passages, stored with their vectors in one SQLite file."""
 
-from mixrag.corpus.ingest import IndexReport, ingest, title_and_text
-from mixrag.corpus.parsers.registry import SUFFIXES, read
+from mixrag.corpus.documents import content_id, documents_in, documents_of_texts
+from mixrag.corpus.ingest import add_documents, ingest, title_and_text
+from mixrag.corpus.parsers.protocol import Parser
+from mixrag.corpus.parsers.registry import SUFFIXES, ParserRegistry, read
 from mixrag.corpus.parsers.result import ParseResult, Skipped, UnreadableError
 from mixrag.corpus.passage import Document, Passage, Scalar
 from mixrag.corpus.splitters import SentenceSplitter, Splitter, WordSplitter, splitter_named
 from mixrag.corpus.store.changes import Removed
 from mixrag.corpus.store.database import Counts, DocumentRecord, EncoderRecord, Store
 from mixrag.corpus.store.search import Stretch
-from mixrag.corpus.store.vectors import Progress, check_encoder
+from mixrag.corpus.store.vectors import check_encoder
 from mixrag.corpus.walk import Found, find_files
+from mixrag.corpus.writer import IndexReport
 
 __all__ = [
     "SUFFIXES",
@@ -20,8 +23,9 @@ __all__ = [
     "Found",
     "IndexReport",
     "ParseResult",
+    "Parser",
+    "ParserRegistry",
     "Passage",
-    "Progress",
     "Removed",
     "Scalar",
     "SentenceSplitter",
@@ -31,7 +35,11 @@ __all__ = [
     "Stretch",
     "UnreadableError",
     "WordSplitter",
+    "add_documents",
     "check_encoder",
+    "content_id",
+    "documents_in",
+    "documents_of_texts",
     "find_files",
     "ingest",
     "read",

@@ -1,46 +1,27 @@
-"""Files into the store: incremental by content hash, resumable after a kill at any instant."""
+"""Files and documents into the store: incremental by content hash, resumable after a kill at any instant."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mixrag.corpus.parsers.registry import SUFFIXES, load, parse
+from mixrag.corpus.documents import content_id
+from mixrag.corpus.parsers.registry import ParserRegistry, load
 from mixrag.corpus.parsers.result import Skipped, UnreadableError
+from mixrag.corpus.passage import Document
 from mixrag.corpus.splitters import Splitter
-from mixrag.corpus.store import changes
 from mixrag.corpus.store import vectors as embedding
-from mixrag.corpus.store.changes import ParsedFile
+from mixrag.corpus.store.changes import ParsedFile, document_hash
 from mixrag.corpus.store.database import Store
-from mixrag.corpus.store.vectors import Embed, EmbeddingText, Encoding, Progress, Silent, VectorWriter, claim
-from mixrag.corpus.walk import absolute, find_files, printable, storable
+from mixrag.corpus.store.sources import display
+from mixrag.corpus.store.vectors import Embed, EmbeddingText, Encoding, VectorWriter, claim
+from mixrag.corpus.walk import absolute, find_files, storable
+from mixrag.corpus.writer import IndexReport, PassageWriter
 from mixrag.errors import SourceError
-
-# Small files are gathered up to these amounts, so that the encoder sees full batches.
-_PENDING_TEXTS = 512
-_PENDING_CHARACTERS = 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class IndexReport:
-    """What an indexing run did."""
-
-    documents: int
-    """Documents in the store after the run."""
-    passages: int
-    """Passages in the store after the run."""
-    added: int
-    """Passages that are new."""
-    removed: int
-    """Passages that are gone."""
-    embedded: int
-    """Vectors computed in this run."""
-    unchanged: int
-    """Files that were as stored, and not parsed again."""
-    skipped: tuple[Skipped, ...]
+from mixrag.utils.progress import Progress, ProgressEvent, guarded
+from mixrag.utils.text import unicode_path
 
 
 def title_and_text(title: str, text: str) -> str:
@@ -56,6 +37,7 @@ def ingest(
     encoder_fingerprint: str,
     encoder_name: str,
     splitter: Splitter,
+    parsers: ParserRegistry | None = None,
     embedding_text: EmbeddingText = title_and_text,
     max_bytes: int = 25 * 2**20,
     batch: int = 64,
@@ -65,7 +47,7 @@ def ingest(
     """Bring the store to the state of the files and folders at ``paths``.
 
     Unchanged files are not parsed again, changed ones replace their passages in one transaction, and those
-    gone from a folder disappear. A file that cannot be read keeps what was stored of it. Files above
+    gone from a folder disappear. What was stored of a file stays while the file cannot be read. Files above
     ``max_bytes`` bytes are left out. With ``reembed`` every stored passage first gets a vector of this
     encoder (then ``paths`` may be empty). ``encoder_fingerprint`` must change with ``embedding_text``.
 
@@ -73,63 +55,102 @@ def ingest(
         SourceError: nothing at the paths can be read, and nothing is stored of them.
         EncoderMismatchError: the store has vectors of another encoder, and ``reembed`` is false.
         ModelError: the encoder returned something else than one finite vector a text.
+        PluginError: the splitter fails, or its spans are none of a document.
         StoreBusyError: another process is writing to the store.
     """
     encoding = Encoding(embed, encoder_name, encoder_fingerprint, embedding_text, batch)
     with store.writing():
-        run = _Run(store, VectorWriter(store, encoding, progress or Silent()), splitter, max_bytes)
+        vectors = VectorWriter(store, encoding, guarded(progress))
+        run = _FileRun(PassageWriter(store, vectors, splitter), parsers or ParserRegistry(), max_bytes)
         if reembed:
-            embedding.reembed(store, run.vectors)
+            embedding.reembed(store, vectors)
         claim(store, encoding)
         if paths or not reembed:
             run.index([absolute(Path(path)) for path in paths])
-        return run.report()
+        return run.writer.finish(run.unchanged, tuple(run.skipped))
+
+
+def add_documents(
+    store: Store,
+    documents: Iterable[Document],
+    *,
+    embed: Embed,
+    encoder_fingerprint: str,
+    encoder_name: str,
+    splitter: Splitter,
+    embedding_text: EmbeddingText = title_and_text,
+    batch: int = 64,
+    progress: Progress | None = None,
+) -> IndexReport:
+    """Put documents from memory into the store, each in the place of the one that was added with its id.
+
+    Unchanged documents are not embedded again; changed ones replace their passages in one transaction. They are
+    read one by one and written some hundred at a time; where an error ends the run, what was written stays.
+
+    Args:
+        store: where they go.
+        documents: checked (``documents_in``); one without an id gets that of its content.
+        embed: texts to vectors.
+        encoder_fingerprint: of the encoder behind ``embed``; it must change with ``embedding_text``.
+        encoder_name: of that encoder, for messages.
+        splitter: how documents become passages.
+        embedding_text: title and text of a passage to the text that is embedded.
+        batch: texts that are embedded, and committed, at a time.
+        progress: called with what happens.
+
+    Raises:
+        SourceError: raised by ``documents``.
+        EncoderMismatchError: the store has vectors of another encoder.
+        ModelError: the encoder returned something else than one finite vector a text.
+        PluginError: the splitter fails, or its spans are none of a document.
+        StoreBusyError: another process is writing to the store.
+    """
+    encoding = Encoding(embed, encoder_name, encoder_fingerprint, embedding_text, batch)
+    unchanged = 0
+    with store.writing():
+        writer = PassageWriter(store, VectorWriter(store, encoding, guarded(progress)), splitter)
+        claim(store, encoding)
+        for document in documents:
+            id_ = document.id or content_id(document)
+            writer.pending.pop(id_, None)  # the later of two documents with one id counts
+            if store.memory_hash(id_) == document_hash(document, splitter.name):
+                unchanged += 1
+            else:
+                writer.put(id_, writer.split(replace(document, id=id_), id_))
+        writer.flush()
+        return writer.finish(unchanged)
 
 
 @dataclass
-class _Run:
-    """State of one indexing run."""
+class _FileRun:
+    """State of one run over files and folders."""
 
-    store: Store
-    vectors: VectorWriter
-    splitter: Splitter
+    writer: PassageWriter
+    parsers: ParserRegistry
     max_bytes: int
     skipped: list[Skipped] = field(default_factory=list)
-    pending: list[ParsedFile] = field(default_factory=list)
-    texts: dict[bytes, str] = field(default_factory=dict)
-    added: int = 0
-    removed: int = 0
     unchanged: int = 0
-    read: int = 0
+    parsed: int = 0
+
+    @property
+    def store(self) -> Store:
+        return self.writer.store
 
     def index(self, paths: list[Path]) -> None:
         files, folders = self._find(paths)
-        self.vectors.progress.found(len(files))
-        for path in files:
-            self.vectors.progress.file(str(path))
+        for number, path in enumerate(files):
+            self.writer.vectors.progress(ProgressEvent("reading files", number, len(files), str(path)))
             try:
                 self._take(path)
             except UnreadableError as error:
                 self._skip(path, str(error))
-        self._flush()
+        self.writer.vectors.progress(ProgressEvent("reading files", len(files), len(files)))
+        self.writer.flush()
         self._remove_gone(files, folders)
         self._check_fruitful(paths)
-        self._finish()
-
-    def report(self) -> IndexReport:
-        counts = self.store.counts()
-        return IndexReport(
-            documents=counts.documents,
-            passages=counts.passages,
-            added=self.added,
-            removed=self.removed,
-            embedded=self.vectors.computed,
-            unchanged=self.unchanged,
-            skipped=tuple(self.skipped),
-        )
 
     def _skip(self, path: Path, reason: str) -> None:
-        self.skipped.append(Skipped(printable(path), reason))
+        self.skipped.append(Skipped(unicode_path(path), reason))
 
     def _find(self, paths: list[Path]) -> tuple[list[Path], list[Path]]:
         """Files to look at, each once, and the folders among the paths."""
@@ -138,7 +159,7 @@ class _Run:
         folders = [path for path in paths if os.path.isdir(path)]  # noqa: PTH112
         for path in paths:
             if path in folders:
-                found = find_files(path)
+                found = find_files(path, self.parsers.suffixes)
                 files += found.files
                 self.skipped += found.skipped
             elif storable(path) is None:
@@ -155,47 +176,27 @@ class _Run:
         return "check the spelling of the path"
 
     def _take(self, path: Path) -> None:
-        """Parse and split a file, unless it is as stored."""
+        """Parse and split a file, unless it is stored already and has not changed."""
         data = load(path, max_bytes=self.max_bytes)
-        sha256 = hashlib.sha256(data).hexdigest()
-        sql = "SELECT 1 FROM files WHERE path = ? AND sha256 = ? AND splitter = ?"
-        if self.store.query(sql, (str(path), sha256, self.splitter.name)):
+        sha256, splitter = self.parsers.fingerprint(path, data), self.writer.splitter
+        if self.store.has_file(str(path), sha256, splitter.name):
             self.unchanged += 1
             return
-        reading = parse(path, data)
-        self.skipped += reading.skipped
-        if not reading.documents:
+        result = self.parsers.parse(path, data)
+        self.skipped += result.skipped
+        if not result.documents:
             return
-        split = []
-        for document in reading.documents:
-            one, texts = changes.split_document(document, self.splitter, self.vectors.encoding.embedding_text)
-            split.append(one)
-            self.texts.update(texts)
-        # Without a hash the file is parsed again next time, so that its skipped records are told again.
-        known = "" if reading.skipped else sha256
-        self.pending.append(ParsedFile(str(path), known, self.splitter.name, tuple(split)))
-        self.read += 1
-        if len(self.texts) >= _PENDING_TEXTS or sum(map(len, self.texts.values())) >= _PENDING_CHARACTERS:
-            self._flush()
-
-    def _flush(self) -> None:
-        """Embed what the pending files need, then put all of them in place in one transaction."""
-        self.vectors.add(self.texts)
-        added = removed = 0
-        if self.pending:
-            with self.store.transaction() as db:
-                for file in self.pending:
-                    new, old = changes.replace_file(db, file)
-                    added, removed = added + new, removed + old
-                if added or removed:
-                    changes.bump_generation(db)
-        self.added, self.removed = self.added + added, self.removed + removed
-        self.pending, self.texts = [], {}
+        split = [self.writer.split(each, display(str(path), each.id or "")) for each in result.documents]
+        # Without a hash the file is parsed again next time, so that its skipped records are reported again.
+        known = "" if result.skipped else sha256
+        self.writer.put(str(path), ParsedFile(str(path), known, splitter.name, tuple(split)))
+        self.parsed += 1
 
     def _remove_gone(self, files: list[Path], folders: list[Path]) -> None:
         """Remove what is stored below the folders and was not found there.
 
-        What lies at or below a skipped path cannot be told to be gone, and stays.
+        What lies at or below a skipped path may still be there, and stays; so does a file that is there but has a
+        suffix which only a parser of another run can read.
         """
         stored = {id_: path for folder in folders for id_, path in self.store.files_below(str(folder))}
         found = {str(path) for path in files}
@@ -203,32 +204,24 @@ class _Run:
         gone = [
             id_
             for id_, path in stored.items()
-            if path not in found and unknown.isdisjoint({path, *map(str, Path(path).parents)})
+            if path not in found
+            and unknown.isdisjoint({path, *map(str, Path(path).parents)})
+            and (Path(path).suffix.lower() in self.parsers.suffixes or not os.path.isfile(path))  # noqa: PTH113
         ]
-        if not gone:
-            return
-        with self.store.transaction() as db:
-            removed = changes.remove_files(db, gone).passages
-            if removed:
-                changes.bump_generation(db)
-        self.removed += removed
+        if gone:
+            self.writer.removed += self.store.remove_files(gone).passages
 
     def _check_fruitful(self, paths: list[Path]) -> None:
         """Raise SourceError where the run read nothing, changed nothing, and the store has nothing of it."""
-        if self.read or self.unchanged or self.removed:
+        if self.parsed or self.unchanged or self.writer.removed:
             return
         missing = [path for path in paths if not os.path.exists(path)]  # noqa: PTH110
         if len(missing) < len(paths) and any(self.store.files_below(str(path)) for path in paths):
             return
-        expected = f"files of the formats {' '.join(SUFFIXES)}"
+        expected = f"files of the formats {' '.join(self.parsers.suffixes)}"
         if not self.skipped:
-            where = ", ".join(map(printable, paths)) or "no path"
+            where = ", ".join(map(unicode_path, paths)) or "no path"
             raise SourceError(expected, f"none in {where}", "give a file or folder to index")
         first, more = self.skipped[0], len(self.skipped) - 1
         found = f"nothing readable: {first.path}: {first.reason}"
         raise SourceError(expected, found, f"and {more} more skipped" if more else "give another path")
-
-    def _finish(self) -> None:
-        with self.store.transaction() as db:
-            changes.set_meta(db, "splitter", self.splitter.name)
-            changes.drop_orphan_vectors(db)

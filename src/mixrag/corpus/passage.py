@@ -1,4 +1,4 @@
-"""Document and Passage: what readers return, and what the mixture runs over."""
+"""Document and Passage: what goes into a store, and the unit that the mixture runs over."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ Scalar = str | int | float | bool | None
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The extracted text of one file, or of one record of a JSONL or CSV file."""
+    """A text with its title and metadata: what parsers return, and what ``RAG.add`` takes.
+
+    >>> Document("A licence costs nine crowns.", id="fees-7", title="Fees", metadata={"year": 2024}).id
+    'fees-7'
+    """
 
     text: str
-    title: str
-    record: str = ""
-    """Identifier of the record inside its file; empty where the file is one document."""
+    id: str | None = None
+    """Names the document within its source: the record of a file, or the document that ``RAG.add`` takes, where
+    adding the same id again updates it. None: the file is one document; ``RAG.add`` derives one from the content.
+    """
+    title: str = ""
     metadata: Mapping[str, Scalar] = field(default_factory=dict)
 
 
@@ -28,7 +34,8 @@ class Passage:
     """Stable over re-indexing: content hash of the document, colon, ordinal."""
     text: str
     document: str
-    """Absolute path of the source; '#record' is appended for a record of a JSONL or CSV file."""
+    """Absolute path of the source, with '#id' appended for a record of a file; the id alone of a document that was
+    added from memory. Of several sources with the same content, the first in sorted order."""
     title: str
     start: int
     """Offset of the first character in the document's extracted text."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Protocol
 
-from mixrag.errors import SettingError
+from mixrag.errors import MixragError, PluginError, SettingError
+from mixrag.utils.extras import require
 
 Span = tuple[int, int]
 """Offsets of the first character and behind the last one."""
@@ -18,16 +21,62 @@ _WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]{{1,100}}")
 
 
 class Splitter(Protocol):
-    """Divides a text into passages."""
+    r"""Divides the text of a document into passages.
+
+    One of your own, here one passage a paragraph, is passed as ``RAG.open(..., splitter=ParagraphSplitter())``:
+
+    >>> class ParagraphSplitter:
+    ...     name = "paragraphs"
+    ...
+    ...     def split(self, text):
+    ...         return [match.span() for match in re.finditer(r"\S.*(?:\n.*\S.*)*", text)]
+    >>> ParagraphSplitter().split("One line.\nAnother.\n\nA new paragraph.")
+    [(0, 18), (20, 36)]
+    """
 
     @property
     def name(self) -> str:
-        """Kind and parameters, e.g. "words:100"; two splitters of one name split alike."""
+        """Kind and parameters, e.g. "words:100". A document is split anew when it changes, so two splitters of one
+        name must split alike.
+        """
         ...
 
-    def split(self, text: str) -> list[Span]:
-        """Ascending, disjoint spans without outer whitespace that cover every other character."""
+    def split(self, text: str) -> Sequence[Span]:
+        """Spans (start, end) of the passages, in the order of the text.
+
+        Each lies inside the text and holds more than whitespace. Spans may overlap; what no span covers cannot be
+        retrieved.
+        """
         ...
+
+
+def checked_spans(splitter: Splitter, text: str, shown: str) -> list[Span]:
+    """The spans of a document, which ``shown`` names in errors.
+
+    Raises:
+        PluginError: the splitter fails, or a span is no part of the text.
+    """
+    expected = (
+        f"spans (start, end) with 0 <= start < end <= {len(text)}, not blank, from splitter {splitter.name!r}"
+    )
+    try:
+        spans = list(splitter.split(text))
+    except MixragError:
+        raise
+    except Exception as error:
+        found = f"{type(error).__name__} ({' '.join(str(error).split())[:100]}) at document {shown}"
+        raise PluginError(expected, found, "mend its method split") from error
+    checked = []
+    for span in spans:
+        try:
+            start, end = map(index, span)
+            inside = 0 <= start < end <= len(text) and not text[start:end].isspace()
+        except (TypeError, ValueError):
+            inside = False
+        if not inside:
+            raise PluginError(expected, f"{repr(span)[:100]} at document {shown}", "mend its method split")
+        checked.append((start, end))
+    return checked
 
 
 def count_words(text: str) -> int:
@@ -72,9 +121,8 @@ class SentenceSplitter:
         return f"sentences:{self.words}"
 
     def split(self, text: str) -> list[Span]:
-        from semantic_text_splitter import TextSplitter
-
-        pieces = TextSplitter.from_callback(count_words, self.words).chunk_indices(text)
+        splitter = require("semantic_text_splitter", "files", "passages of whole sentences").TextSplitter
+        pieces = splitter.from_callback(count_words, self.words).chunk_indices(text)
         spans = (_trim(text, start, start + len(piece)) for start, piece in pieces)
         return [(start, end) for start, end in spans if start < end]
 

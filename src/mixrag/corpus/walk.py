@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from mixrag.corpus.parsers.registry import SUFFIXES
 from mixrag.corpus.parsers.result import Skipped
+from mixrag.utils.text import unicode_path
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a walk met."""
+    """What stands below a folder."""
 
     files: tuple[Path, ...]
-    """Absolute paths of readable formats, sorted."""
+    """Absolute paths of the files with these suffixes, sorted."""
     skipped: tuple[Skipped, ...]
     """Folders that could not be listed and links that lead nowhere."""
 
 
-def find_files(folder: Path) -> Found:
-    """Files of the supported suffixes below a folder; hidden files and folders are left out.
+def find_files(folder: Path, suffixes: Collection[str]) -> Found:
+    """Files of these suffixes (in lower case) below a folder; hidden files and folders are left out.
 
     Links to folders are followed, and no folder is entered twice, so that loops end.
     """
-    walk = _Walk()
+    walk = _Walk(suffixes)
     walk.enter(absolute(folder))
     # Real folders come first: what is reachable without a link keeps its own path.
     while walk.links:
@@ -47,20 +48,16 @@ def storable(path: Path) -> str | None:
     return str(path)
 
 
-def printable(path: Path) -> str:
-    """Path as a string that can always be printed and stored."""
-    return str(path).encode("utf-8", "backslashreplace").decode()
-
-
 class _Walk:
-    def __init__(self) -> None:
+    def __init__(self, suffixes: Collection[str]) -> None:
+        self.suffixes = suffixes
         self.files: list[Path] = []
         self.skipped: list[Skipped] = []
         self.links: set[Path] = set()
         self._entered: set[tuple[int, int]] = set()
 
     def enter(self, root: Path) -> None:
-        """Walk one tree of real folders; links to folders are put aside."""
+        """Walk one tree of real folders; links to folders wait for a walk of their own."""
         self.links.discard(root)
         waiting = [root]
         while waiting:
@@ -77,7 +74,7 @@ class _Walk:
                 visible = [entry for entry in entries if not entry.name.startswith(".")]
         except OSError as error:
             reason = f"expected a readable folder; found {error.strerror}; check its permissions"
-            self.skipped.append(Skipped(printable(folder), reason))
+            self.skipped.append(Skipped(unicode_path(folder), reason))
             return []
         return [Path(entry.path) for entry in visible if self._take(entry)]
 
@@ -89,18 +86,18 @@ class _Walk:
                 if entry.is_symlink():
                     self.links.add(path)
                 return not entry.is_symlink()
-            if path.suffix.lower() in SUFFIXES:
+            if path.suffix.lower() in self.suffixes:
                 self._take_file(entry, path)
         except OSError as error:
             self.skipped.append(
-                Skipped(printable(path), f"expected a file; found {error.strerror}; mend the link")
+                Skipped(unicode_path(path), f"expected a file; found {error.strerror}; mend the link")
             )
         return False
 
     def _take_file(self, entry: os.DirEntry[str], path: Path) -> None:
         if storable(path) is None:
             reason = "expected a file name in UTF-8; found other bytes; rename it"
-            self.skipped.append(Skipped(printable(path), reason))
+            self.skipped.append(Skipped(unicode_path(path), reason))
         elif entry.is_file():
             self.files.append(path)
         elif entry.is_symlink():

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from mixrag.answers.confidence import CalibrationMethod, ConfidenceMap, Signals
+from mixrag.answers.confidence import ConfidenceMap, Signals
 from mixrag.answers.pipeline import Pipeline
+from mixrag.config.command_settings import CalibrationMethod
 from mixrag.errors import PairsError, SettingError
 from mixrag.evaluation.bootstrap import Interval, paired_difference
 from mixrag.evaluation.calibration import (
@@ -83,7 +84,7 @@ class Evaluation:
     differences: Mapping[str, Difference]
     """Every further system beside the first."""
     trusted: str
-    """The system whose confidence is looked at closely."""
+    """The system whose confidence is analysed."""
     methods: Mapping[CalibrationMethod, Trust]
     """By calibration method; empty where the pairs are too few."""
     method: CalibrationMethod | None
@@ -96,7 +97,7 @@ class Evaluation:
     adaptive_k: Mapping[float, Sequence[int]] = field(default_factory=dict)
     """The k of every question, by the mass left outside."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Of the system whose confidence is looked at."""
+    """Of the system whose confidence is analysed."""
     calibration: ConfidenceMap | None = None
     """Fitted on all the pairs."""
     command: str = ""
@@ -116,6 +117,7 @@ def measured(
     method: CalibrationMethod | None = None,
 ) -> Evaluation:
     """Everything that follows from the records alone; ``method`` is the calibration asked for."""
+    first, *others = records
     methods, notices = _methods(records[trusted], off_corpus, coverage, seed)
     best = min(methods, key=lambda name: _loss(methods[name]), default=None)
     chosen = method if method is not None and methods else best
@@ -125,10 +127,14 @@ def measured(
     return Evaluation(
         records=records,
         summaries={name: summarise(some) for name, some in records.items()},
-        raw_errors={name: _raw_error(some) for name, some in records.items()},
+        raw_errors={name: _raw_error(outcomes(some)) for name, some in records.items()},
         errors=errors,
-        gains=_gains(records),
-        differences=_differences(records),
+        gains=tuple(
+            (gain, difference(records[gain.better], records[gain.worse]))
+            for gain in GAINS
+            if gain.worse in records and gain.better in records
+        ),
+        differences={name: difference(records[name], records[first]) for name in others},
         trusted=trusted,
         methods={name: trust for name, (trust, _) in methods.items()},
         method=chosen,
@@ -217,13 +223,10 @@ def _loss(measured_so: tuple[Trust, Measured]) -> float:
     return trust.brier * len(trust.outcomes) + float((found.off_corpus**2).sum())
 
 
-def _raw_error(records: Sequence[Record]) -> float:
-    found = outcomes(records)
-    return expected_calibration_error(_raw(found), rights(found))
-
-
-def _raw(found: Sequence[Outcome]) -> Floats:
-    return np.array([math.exp(outcome.signals.log_mass) for outcome in found])
+def _raw_error(found: Sequence[Outcome]) -> float:
+    """ECE of the probability itself."""
+    probabilities = np.array([math.exp(outcome.signals.log_mass) for outcome in found])
+    return expected_calibration_error(probabilities, rights(found))
 
 
 def _errors(
@@ -238,13 +241,3 @@ def _errors(
             continue
         errors[name] = expected_calibration_error(confidences, rights(found))
     return errors
-
-
-def _gains(records: Mapping[str, Sequence[Record]]) -> tuple[tuple[Gain, Difference], ...]:
-    both = [gain for gain in GAINS if gain.worse in records and gain.better in records]
-    return tuple((gain, difference(records[gain.better], records[gain.worse])) for gain in both)
-
-
-def _differences(records: Mapping[str, Sequence[Record]]) -> dict[str, Difference]:
-    first, *others = records
-    return {name: difference(records[name], records[first]) for name in others}

@@ -15,8 +15,10 @@ from mixrag.config.settings import Settings
 from mixrag.corpus import Passage
 from mixrag.evaluation.stages import Decoded, Used, Weighted
 from mixrag.generator import Prompt
-from mixrag.inference.decoders import beam, each_alone
-from mixrag.inference.mixture import Mixture, ScoredAnswer, condition
+from mixrag.inference.beam_search import beam
+from mixrag.inference.decoders import decoder_for, decoder_name
+from mixrag.inference.mixture import Mixture, ScoredAnswer
+from mixrag.inference.stepwise import each_alone
 from mixrag.pairs.matching import exact_match, passage_holds
 from mixrag.probability import log_prior_to_lead
 
@@ -89,7 +91,7 @@ class AnswerComparison:
         """What beam search finds, where a right answer is ahead of the written one; None: not searched."""
         if self.written is None or self.begun or self.is_right(self.written):
             return None
-        if self.settings.decoder == "beam" or self.best.log_prob <= self.written.log_prob:
+        if decoder_for(self.settings).certifies or self.best.log_prob <= self.written.log_prob:
             return None
         return _beam(self.mixture, self.settings)
 
@@ -111,80 +113,80 @@ class AnswerComparison:
         return any(self.answers_right(j) and float(self.mixture.log_prior[j]) > -_ROUNDING for j in self.holders)
 
 
-def decoded(contest: AnswerComparison) -> Decoded | None:
+def decoded(comparison: AnswerComparison) -> Decoded | None:
     """The last stage; None where nothing was written."""
-    written, best, settings = contest.written, contest.best, contest.settings
+    written, best, settings = comparison.written, comparison.best, comparison.settings
     if written is None:
         return None
-    passed = contest.is_right(written) or not contest.is_decided
-    beam_search = contest.searched
+    passed = comparison.is_right(written) or not comparison.is_decided
+    beam_search = comparison.searched
     return Decoded(
         passed=passed,
         answer=written.text,
         log_prob=written.log_prob,
         expected=best.text,
         expected_log_prob=best.log_prob,
-        decoder=settings.decoder,
-        tokens=len((contest.begun or best).tokens),
-        is_cut_off=contest.begun is not None,
+        decoder=decoder_name(settings.decoder),
+        tokens=len((comparison.begun or best).tokens),
+        is_cut_off=comparison.begun is not None,
         beam=None if beam_search is None else beam_search.text,
         beam_log_prob=None if beam_search is None else beam_search.log_prob,
-        beam_is_right=None if beam_search is None else contest.is_right(beam_search),
+        beam_is_right=None if beam_search is None else comparison.is_right(beam_search),
     )
 
 
-def weighted(contest: AnswerComparison) -> Weighted | None:
+def weighted(comparison: AnswerComparison) -> Weighted | None:
     """The prior against the one that was needed; None where no holder was retrieved."""
-    if contest.written is None or contest.rival is None or not contest.holders:
+    if comparison.written is None or comparison.rival is None or not comparison.holders:
         return None
-    j = contest.chosen
-    failed = not contest.is_decided and contest.answers_right(j)
+    j = comparison.chosen
+    failed = not comparison.is_decided and comparison.answers_right(j)
     return Weighted(
-        passed=contest.is_decided or (False if failed else None),
-        prior=float(contest.mixture.log_prior[j].exp()),
-        posterior=float(contest.written.posterior[j]),
-        needed=_needed(contest, contest.rival, j) if failed else None,
+        passed=comparison.is_decided or (False if failed else None),
+        prior=float(comparison.mixture.log_prior[j].exp()),
+        posterior=float(comparison.written.posterior[j]),
+        needed=_needed(comparison, comparison.rival, j) if failed else None,
         is_first=j == 0,
     )
 
 
-def used(contest: AnswerComparison) -> Used | None:
-    """What the language model makes of the passage alone; None where the contest has no holder."""
-    if not contest.holders:
+def used(comparison: AnswerComparison) -> Used | None:
+    """What the language model makes of the passage alone; None where no component holds an expected answer."""
+    if not comparison.holders:
         return None
-    j = contest.chosen
-    component, answer = contest.mixture.components[j], contest.holders[j]
-    best = max(contest.rights, key=lambda right: float(right.log_component[j]))
-    short = next((s for s in component.prompt.shortened if s.passage in contest.ids), None)
-    log_likelihood = contest.best_under(j)
+    j = comparison.chosen
+    component, answer = comparison.mixture.components[j], comparison.holders[j]
+    best = max(comparison.rights, key=lambda right: float(right.log_component[j]))
+    short = next((s for s in component.prompt.shortened if s.passage in comparison.ids), None)
+    log_likelihood = comparison.best_under(j)
     return Used(
         passages=component.passages,
-        passed=contest.is_decided or contest.answers_right(j),
+        passed=comparison.is_decided or comparison.answers_right(j),
         answer=answer.text,
         answer_log_prob=answer.log_prob,
         expected=best.text,
         log_likelihood=log_likelihood,
-        log_evidence_ratio=log_likelihood - _log_without_passages(contest.mixture, best),
+        log_evidence_ratio=log_likelihood - comparison.mixture.closed_book().score_tokens(best.tokens).log_prob,
         shortened=None if short is None else (short.kept, short.total),
-        is_cut_off=short is not None and _lost(contest, component.passages, component.prompt),
+        is_cut_off=short is not None and _lost(comparison, component.passages, component.prompt),
     )
 
 
-def _needed(contest: AnswerComparison, rival: ScoredAnswer, j: int) -> float | None:
+def _needed(comparison: AnswerComparison, rival: ScoredAnswer, j: int) -> float | None:
     """The least prior with which component j makes a right answer as probable as the rival."""
-    mixture = contest.mixture
+    mixture = comparison.mixture
     if mixture.switch != 0.0:
         return None
     log_needed = min(
         float(log_prior_to_lead(mixture.log_prior, right.log_component, rival.log_component)[j])
-        for right in contest.rights
+        for right in comparison.rights
     )
     return None if log_needed > 0.0 else math.exp(log_needed)
 
 
 def _alone(mixture: Mixture, components: Sequence[int], settings: Settings) -> list[ScoredAnswer]:
-    """What some components by themselves answer; a sampled answer is held against the most probable words."""
-    if settings.decoder not in ("greedy", "sample"):
+    """What some components by themselves answer; a sampled answer is compared with the most probable words."""
+    if not decoder_for(settings).streams:
         return [_beam(mixture.alone(j), settings) for j in components]
     if not components:
         return []
@@ -198,16 +200,9 @@ def _beam(mixture: Mixture, settings: Settings) -> ScoredAnswer:
     return beam(mixture, settings.beams, settings.max_tokens).answers[0]
 
 
-def _log_without_passages(mixture: Mixture, answer: ScoredAnswer) -> float:
-    """log p(answer | question, no passage)."""
-    nothing = mixture.log_prior[:0]
-    closed_book = condition(mixture.generator, mixture.question, (), nothing, reserve=mixture.reserve)
-    return closed_book.score_tokens(answer.tokens).log_prob
-
-
-def _lost(contest: AnswerComparison, passages: Sequence[Passage], prompt: Prompt) -> bool:
+def _lost(comparison: AnswerComparison, passages: Sequence[Passage], prompt: Prompt) -> bool:
     """True where a passage holds an expected answer, and the part of it that the model reads does not."""
-    read = contest.mixture.generator.prompt_text(Prompt((), prompt.passages, ()))
-    return any(passage_holds(p.text, contest.expected) for p in passages) and not passage_holds(
-        read, contest.expected
+    read = comparison.mixture.generator.prompt_text(Prompt((), prompt.passages, ()))
+    return any(passage_holds(p.text, comparison.expected) for p in passages) and not passage_holds(
+        read, comparison.expected
     )

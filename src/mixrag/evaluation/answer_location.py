@@ -51,17 +51,20 @@ def locate_answer(store: Store, pair: Pair, where: Mapping[str, str]) -> AnswerL
     is_verdict = all(normalise(answer) in VERDICTS for answer in pair.answers)
     if is_verdict and pair.document is None:
         return AnswerLocation("unwritten")
-    own = None if pair.document is None else _rows_of_document(store, pair)
+    own = None
+    if pair.document is not None:
+        paths = [record.path for record in store.documents() if in_document(record.path, pair)]
+        own = frozenset(row for path in paths for row in store.rows_where({"document": path}).tolist())
     if own is not None and not own:
         return AnswerLocation("unknown document")
     allowed = frozenset(store.rows_where(where).tolist()) if where else None
-    held, split = ([], []) if is_verdict else _search(store, holding_test(pair.answers), own)
-    return _choose(store, held, split, own, allowed)
+    holding, split = ([], []) if is_verdict else _search(store, holding_test(pair.answers), own)
+    return _choose(store, holding, split, own, allowed)
 
 
 def _choose(
     store: Store,
-    held: list[int],
+    holding: list[int],
     split: list[list[int]],
     own: frozenset[int] | None,
     allowed: frozenset[int] | None,
@@ -71,12 +74,12 @@ def _choose(
     def through(rows: Sequence[int]) -> list[int]:
         return [row for row in rows if allowed is None or row in allowed]
 
-    shut_out = held or [row for rows in split for row in rows]
+    filtered = holding or [row for rows in split for row in rows]
     document = sorted(own or ())
     places: list[tuple[Place, Sequence[int]]] = [
-        ("passage", through(held)),
+        ("passage", through(holding)),
         ("split", next(filter(through, split), [])),
-        ("filtered", shut_out),
+        ("filtered", filtered),
         ("document", through(document)),
         ("filtered", document),
     ]
@@ -84,23 +87,18 @@ def _choose(
     return AnswerLocation(place, tuple(store.passages(rows)))
 
 
-def _rows_of_document(store: Store, pair: Pair) -> frozenset[int]:
-    paths = [record.path for record in store.documents() if in_document(record.path, pair)]
-    return frozenset(row for path in paths for row in store.rows_where({"document": path}).tolist())
-
-
 def _search(
     store: Store, test: Callable[[str], bool], own: frozenset[int] | None
 ) -> tuple[list[int], list[list[int]]]:
     """Rows that hold an answer; and of each document in which only several together do, the rows of those."""
-    held, split = list[int](), list[list[int]]()
+    holding, split = list[int](), list[list[int]]()
     for stretches in store.by_document():
         ours = [stretch for stretch in stretches if own is None or stretch.row in own]
         found = [stretch.row for stretch in ours if test(stretch.text)]
-        held += found
+        holding += found
         if not found and len(ours) > 1 and test(_joined(ours)):
             split.append([stretch.row for stretch in _fewest(ours, test)])
-    return held, split
+    return holding, split
 
 
 def _fewest(stretches: Sequence[Stretch], test: Callable[[str], bool]) -> Sequence[Stretch]:

@@ -3,8 +3,8 @@
 The cost is counted in *LM calls*: one prompt read with one answer teacher-forced. Calls are those beyond
 answering, which leaves the table log p(y_t | x, z_j, y_<t) behind (``ScoredAnswer``). ``posterior`` and
 ``leave_one_out`` read it off; ``leave_one_out_rerun`` is the brute force beside the second.
-``concatenation_leave_one_out`` and ``context_cite`` explain the same answer under another law, that of one prompt
-with all passages, p(y | x, z_1..z_K); answering with the mixture has not read it. No method looks at attention.
+``concatenation_leave_one_out`` and ``context_cite`` explain the same answer under another distribution, of one
+prompt with all passages, p(y | x, z_1..z_K), which the mixture has not read. No method uses attention.
 
 Every method takes an ``Answer`` over K passages. Passages in one component's prompt share what the component has.
 A higher score means that the answer owes more to the passage; only the order of scores is compared.
@@ -21,10 +21,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mixrag.answers.answer import Answer, holders
+from mixrag.answers.answer import Answer
 from mixrag.errors import SettingError
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.utils.arrays import Floats
+from mixrag.utils.extras import require
 
 Flags = npt.NDArray[np.bool_]
 MASKS = 64
@@ -67,18 +68,18 @@ def leave_one_out(answer: Answer) -> Attribution:
     In nats; +inf where without it nothing would be left, or the answer would be impossible.
     """
     scored = answer.scored
-    return Attribution(_lost(scored.log_prob, scored.log_leave_one_out)[holders(scored.mixture)], 0)
+    return Attribution(_lost(scored.log_prob, scored.log_leave_one_out)[scored.mixture.component_of_passage], 0)
 
 
 def leave_one_out_rerun(answer: Answer) -> Attribution:
     """As ``leave_one_out``, by building the mixture anew without each component: K · (K-1) calls."""
-    held = holders(answer.scored.mixture)
-    others = [_without(answer, j) for j in sorted(set(held))]
+    components = answer.scored.mixture.component_of_passage
+    others = [_without(answer, j) for j in sorted(set(components))]
     log_without = [
         -math.inf if mixture is None else mixture.score_tokens(answer.scored.tokens).log_prob for mixture in others
     ]
     calls = sum(len(mixture.components) for mixture in others if mixture is not None)
-    return Attribution(_lost(answer.scored.log_prob, _tensor(log_without))[held], calls)
+    return Attribution(_lost(answer.scored.log_prob, _tensor(log_without))[components], calls)
 
 
 def concatenation_leave_one_out(answer: Answer) -> Attribution:
@@ -89,11 +90,11 @@ def concatenation_leave_one_out(answer: Answer) -> Attribution:
 
 
 def context_cite(answer: Answer, masks: int = MASKS, seed: int = 0) -> Attribution:
-    """ContextCite: weights of a sparse linear model of logit p(y | x, the passages kept), in nats.
+    """ContextCite: weights of a sparse linear model of logit p(y | x, the passages included), in nats.
 
-    Each passage is kept with probability 1/2 in each of the masks; the model is fitted to the logits of the answer
-    in the prompts that are left. Here passages stand for the authors' sentences, and a mask drawn more than once
-    is read once.
+    Each passage is included with probability 1/2 in each of the masks; the model is fitted to the logits of the
+    answer in the prompts left. Here passages stand for the sentences of the authors; a mask drawn twice is read
+    once.
 
     Cohen-Wang, Shah, Georgiev and Madry 2024, "ContextCite: Attributing Model Generation to Context".
 
@@ -104,35 +105,33 @@ def context_cite(answer: Answer, masks: int = MASKS, seed: int = 0) -> Attributi
         raise SettingError("at least one mask", str(masks), "choose 32 or 64, say")
     if not answer.passages:
         return Attribution(_tensor([]), 0)
-    kept = np.random.default_rng(seed).random((masks, len(answer.passages))) < 0.5
-    distinct, place = np.unique(kept, axis=0, return_inverse=True)
+    included = np.random.default_rng(seed).random((masks, len(answer.passages))) < 0.5
+    distinct, place = np.unique(included, axis=0, return_inverse=True)
     log_probs = _concatenated(answer, distinct).numpy()
-    weights = sparse_weights(kept, logit(log_probs)[place.ravel()], len(answer.scored.tokens))
+    weights = sparse_weights(included, logit(log_probs)[place.ravel()], len(answer.scored.tokens))
     return Attribution(torch.from_numpy(weights), len(distinct))
 
 
 def logit(log_p: Floats) -> Floats:
-    """log p - log(1-p), finite: p is held between the least float64 and the float32 next to one."""
+    """log p - log(1-p), finite: p is limited to between the least float64 and the float32 next to one."""
     limits = math.log(np.finfo(np.float64).tiny), -float(np.finfo(np.float32).eps)
     bounded = np.clip(log_p, *limits)
     return np.asarray(bounded - np.log(-np.expm1(bounded)), np.float64)
 
 
-def sparse_weights(kept: Flags, logits: Floats, tokens: int) -> Floats:
+def sparse_weights(included: Flags, logits: Floats, tokens: int) -> Floats:
     """(K,) weights of a LASSO from masks (n, K) to the logits (n,) of an answer of so many tokens.
 
     As ContextCite's code does it: masks standardised, logits per token, and both undone in the weights. A passage
     that is in all masks or in none has weight zero.
     """
-    # Here, since it takes a second to load, and nothing else of this package needs it.
-    from sklearn.linear_model import Lasso
-
-    spread = kept.std(axis=0)
+    spread = included.std(axis=0)
     varies = spread > 0
-    weights = np.zeros(kept.shape[1])
+    weights = np.zeros(included.shape[1])
     if varies.any():
-        standard = (kept[:, varies] - kept[:, varies].mean(axis=0)) / spread[varies]
-        fitted = Lasso(alpha=LASSO_ALPHA).fit(standard, logits / tokens)
+        standard = (included[:, varies] - included[:, varies].mean(axis=0)) / spread[varies]
+        lasso = require("sklearn.linear_model", "eval", "ContextCite's attribution").Lasso
+        fitted = lasso(alpha=LASSO_ALPHA).fit(standard, logits / tokens)
         weights[varies] = fitted.coef_ / spread[varies] * tokens
     return weights
 
@@ -146,16 +145,16 @@ def _lost(log_prob: float, log_without: Tensor) -> Tensor:
 def _without(answer: Answer, component: int) -> Mixture | None:
     """The mixture built anew without a component's passages; None where nothing is left."""
     mixture = answer.scored.mixture
-    kept = [i for i, j in enumerate(holders(mixture)) if j != component]
-    prior = _tensor([answer.passages[i].prior for i in kept])
+    included = [i for i, j in enumerate(mixture.component_of_passage) if j != component]
+    prior = _tensor([answer.passages[i].prior for i in included])
     null = answer.null_prior
     rest = float(prior.sum()) + (null or 0.0) + _outside_prior(answer)
-    if rest == 0.0 or (not kept and null is None):
+    if rest == 0.0 or (not included and null is None):
         return None
     return condition(
         mixture.generator,
         mixture.question,
-        [answer.passages[i].passage for i in kept],
+        [mixture.passages[i] for i in included],
         (prior / rest).log(),
         log_null=None if null is None else _tensor([null / rest]).log()[0],
         # All groups are as large as the first, but for the last.
@@ -171,13 +170,13 @@ def _outside_prior(answer: Answer) -> float:
     return left if left > 1e-12 else 0.0
 
 
-def _concatenated(answer: Answer, kept: Flags) -> Tensor:
-    """(n,) log p(y | x, the passages that a mask keeps, in one prompt) for masks (n, K); a call each."""
+def _concatenated(answer: Answer, included: Flags) -> Tensor:
+    """(n,) log p(y | x, the passages that a mask includes, in one prompt) for masks (n, K); a call each."""
     mixture = answer.scored.mixture
-    passages = [weighted.passage for weighted in answer.passages]
+    passages = mixture.passages
     prompts = [
         mixture.generator.prompt(mixture.question, [passages[i] for i in np.flatnonzero(row)], mixture.reserve)
-        for row in kept
+        for row in included
     ]
     return mixture.generator.log_likelihood(prompts, answer.scored.tokens).double().sum(-1)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from mixrag.evaluation.records import each_pair, with_filter
 from mixrag.evaluation.relevance import relevant
 from mixrag.pairs.matching import exact_match
 from mixrag.pairs.pairs import Pair
+from mixrag.utils.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +98,11 @@ def attribute_pair(
         MixragError: as ``Pipeline.ask``.
     """
     answer = rag.ask(pair.question, **with_filter(rag, pair, changes))
-    flags = relevant(rag.store, pair, [weighted.passage for weighted in answer.passages])
+    flags = relevant(rag.store, pair, answer.scored.mixture.passages)
     found = {name: _measured(method, answer, flags) for name, method in methods.items()} if any(flags) else {}
-    return AttributedQuestion(pair.question, answer.text, exact_match(answer.text, pair.answers), flags, found)
+    return AttributedQuestion(
+        pair.question, answer.best_guess, exact_match(answer.best_guess, pair.answers), flags, found
+    )
 
 
 def _measured(method: AttributionMethod, answer: Answer, flags: Sequence[bool]) -> Agreement:
@@ -117,7 +120,7 @@ def attribute_pairs(
     *,
     out: Path | None = None,
     system: str = "",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[AttributedQuestion]:
     """``attribute_pair`` of every pair, in order; ``out``, ``system`` and ``progress`` as in ``score_pairs``.
 
@@ -181,7 +184,12 @@ def _summary(name: str, counted: Sequence[AttributedQuestion]) -> MethodSummary:
 def method_table(summaries: Mapping[str, MethodSummary]) -> str:
     """A Markdown table: a line a method, means with their 95 % intervals in brackets."""
     head = ("method", "attribution@1", "MRR", "attribution@1, right", "MRR, right", "LM calls", "seconds")
-    return _markdown([head, *(_cells(name, summary) for name, summary in summaries.items())])
+    rows: list[tuple[str, ...]] = [head]
+    for name, summary in summaries.items():
+        intervals = (summary.top, summary.mrr, summary.top_right, summary.mrr_right)
+        shown = ("–" if interval is None else f"{interval:.3f}" for interval in intervals)
+        rows.append((name, *shown, f"{summary.calls:.1f}", f"{summary.seconds:.3f}"))
+    return _markdown(rows)
 
 
 def difference_table(records: Sequence[AttributedQuestion], beside: str) -> str:
@@ -198,12 +206,6 @@ def difference_table(records: Sequence[AttributedQuestion], beside: str) -> str:
 def _difference(counted: Sequence[AttributedQuestion], name: str, beside: str, field: str) -> Interval:
     a, b = ([getattr(record.methods[each], field) for record in counted] for each in (name, beside))
     return paired_difference(a, b)
-
-
-def _cells(name: str, summary: MethodSummary) -> tuple[str, ...]:
-    intervals = (summary.top, summary.mrr, summary.top_right, summary.mrr_right)
-    shown = ("–" if interval is None else f"{interval:.3f}" for interval in intervals)
-    return name, *shown, f"{summary.calls:.1f}", f"{summary.seconds:.3f}"
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> str:

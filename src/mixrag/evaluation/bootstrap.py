@@ -31,7 +31,7 @@ class Interval:
 def bootstrap(values: Sequence[float], resamples: int = 1000, seed: int = 0, level: float = 0.95) -> Interval:
     """Mean of values (n,) and its percentile interval over resamples with replacement; a function of the seed.
 
-    Values that are infinite on both sides have no mean: all three numbers are NaN then.
+    Values that are infinite on both sides have no mean: all three are NaN then.
 
     Raises:
         ValueError: no value, one that is not a number, no resample, or a level outside (0, 1).
@@ -65,10 +65,10 @@ def paired_difference(
     return bootstrap(differences, resamples, seed, level)
 
 
-def _means(sample: Floats, resamples: int, source: np.random.Generator, held: int = 2**22) -> Floats:
-    """(resamples,) means of n values drawn with replacement, with about ``held`` of them in memory at a time."""
+def _means(sample: Floats, resamples: int, source: np.random.Generator, at_once: int = 2**22) -> Floats:
+    """(resamples,) means of n values drawn with replacement, about ``at_once`` of them in memory at a time."""
     n, means = len(sample), np.empty(resamples)
-    rows = max(1, held // n)
+    rows = max(1, at_once // n)
     for start in range(0, resamples, rows):
         size = min(rows, resamples - start)
         means[start : start + size] = sample[source.integers(n, size=(size, n))].mean(axis=1)

@@ -17,17 +17,20 @@ import numpy.typing as npt
 
 from mixrag.answers.confidence import (
     LARGEST_LOG_ODDS,
-    CalibrationMethod,
     ConfidenceMap,
     Signals,
     conditions,
     log_odds,
     sigmoid,
 )
+from mixrag.config.command_settings import CalibrationMethod
 from mixrag.config.settings import Settings
 from mixrag.errors import PairsError
 from mixrag.utils.arrays import Floats
+from mixrag.utils.extras import require
 
+_FOR = ("eval", "calibration")
+"""The extra that installs scikit-learn and scipy, and what they are needed for here."""
 BINS = 10
 """Bins of equal width, as in Guo et al."""
 ENOUGH = 40
@@ -97,8 +100,8 @@ def fit(
     check_enough(outcomes)
     found = _FITS[method](outcomes, off_corpus)
     confidences = confidences_of(found, outcomes)
-    kept = {} if settings is None else conditions(settings)
-    return replace(found, threshold=threshold_for(confidences, coverage), fitted_on=fitted_on, settings=kept)
+    used = {} if settings is None else conditions(settings)
+    return replace(found, threshold=threshold_for(confidences, coverage), fitted_on=fitted_on, settings=used)
 
 
 def confidences_of(calibration: ConfidenceMap, outcomes: Sequence[Outcome]) -> Floats:
@@ -208,14 +211,14 @@ def brier_score(confidences: Floats, right: Floats) -> float:
 
 def threshold_for(confidences: Floats, coverage: float) -> float:
     """The largest threshold that leaves at least this share of the answers at or above it."""
-    kept = min(len(confidences), max(1, math.ceil(coverage * len(confidences))))
-    return float(np.sort(confidences)[::-1][kept - 1])
+    answered = min(len(confidences), max(1, math.ceil(coverage * len(confidences))))
+    return float(np.sort(confidences)[::-1][answered - 1])
 
 
 def risk_coverage(confidences: Floats, right: Floats) -> tuple[Floats, Floats]:
     """Coverage and accuracy (n,) when only the i surest answers are given, i = 1..n (El-Yaniv & Wiener 2010).
 
-    Answers of equal confidence cannot be told apart: each counts with the mean outcome of its equals.
+    Answers of equal confidence cannot be distinguished: each counts with the mean outcome of its equals.
     """
     values, places, counts = np.unique(-confidences, return_inverse=True, return_counts=True)
     means = np.bincount(places, right, len(values)) / counts
@@ -230,14 +233,8 @@ def accuracy_at(confidences: Floats, right: Floats, coverage: float) -> float:
     return float(accuracies[max(1, math.ceil(coverage * len(right))) - 1])
 
 
-def _as_it_is(outcomes: Sequence[Outcome], off_corpus: Sequence[Outcome]) -> ConfidenceMap:
-    return ConfidenceMap("none")
-
-
 def _temperature(outcomes: Sequence[Outcome], off_corpus: Sequence[Outcome]) -> ConfidenceMap:
     """One divisor of all log-odds, by maximum likelihood."""
-    from scipy.optimize import minimize_scalar
-
     odds, right = _odds(outcomes), rights(outcomes)
 
     def loss(log_scale: float) -> float:
@@ -245,7 +242,7 @@ def _temperature(outcomes: Sequence[Outcome], off_corpus: Sequence[Outcome]) -> 
         signed = np.where(right == 1.0, odds, -odds) * math.exp(log_scale)
         return float(np.logaddexp(0.0, -signed).sum())
 
-    found = minimize_scalar(loss, bounds=(-5.0, 5.0), method="bounded")
+    found = require("scipy.optimize", *_FOR).minimize_scalar(loss, bounds=(-5.0, 5.0), method="bounded")
     return ConfidenceMap("temperature", scale=math.exp(float(found.x)))
 
 
@@ -265,23 +262,22 @@ def _logistic(outcomes: Sequence[Outcome], off_corpus: Sequence[Outcome]) -> Con
 
 def _plane(outcomes: Sequence[Outcome]) -> tuple[float, float, float]:
     """Weights of log-odds and support, and the offset, of a logistic regression."""
-    from sklearn.linear_model import LogisticRegression
-
     table = np.stack([_odds(outcomes), [each.signals.support for each in outcomes]], -1)
     centre, spread = table.mean(0), table.std(0)
     spread[spread < 1e-9] = 1.0
-    found = LogisticRegression(C=10.0).fit((table - centre) / spread, rights(outcomes))
+    found = (
+        require("sklearn.linear_model", *_FOR)
+        .LogisticRegression(C=10.0)
+        .fit((table - centre) / spread, rights(outcomes))
+    )
     scale, slope = (found.coef_[0] / spread).tolist()
     return scale, slope, float(found.intercept_[0] - scale * centre[0] - slope * centre[1])
 
 
 def _line(scores: Floats, right: Floats) -> tuple[float, float]:
     """Slope, at least ``LEAST_SLOPE``, and offset of a logistic regression on one number (n,)."""
-    from scipy.optimize import brentq
-    from sklearn.linear_model import LogisticRegression
-
     spread = float(scores.std()) or 1.0
-    found = LogisticRegression(C=10.0).fit(scores[:, None] / spread, right)
+    found = require("sklearn.linear_model", *_FOR).LogisticRegression(C=10.0).fit(scores[:, None] / spread, right)
     slope = float(found.coef_[0, 0]) / spread
     if slope >= LEAST_SLOPE:
         return slope, float(found.intercept_[0])
@@ -290,15 +286,14 @@ def _line(scores: Floats, right: Floats) -> tuple[float, float]:
         return sum(sigmoid(LEAST_SLOPE * score + offset) for score in scores.tolist()) - float(right.sum())
 
     far = LEAST_SLOPE * float(np.abs(scores).max()) + LARGEST_LOG_ODDS
-    return LEAST_SLOPE, float(brentq(excess, -far, far))
+    return LEAST_SLOPE, float(require("scipy.optimize", *_FOR).brentq(excess, -far, far))
 
 
 def _isotonic(outcomes: Sequence[Outcome], off_corpus: Sequence[Outcome]) -> ConfidenceMap:
     """The rising step-wise function with the least squared error, linear between its steps."""
-    from sklearn.isotonic import IsotonicRegression
-
     probabilities = np.array([sigmoid(each) for each in _odds(outcomes)])
-    found = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(probabilities, rights(outcomes))
+    regression = require("sklearn.isotonic", *_FOR).IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
+    found = regression.fit(probabilities, rights(outcomes))
     pairs = zip(found.X_thresholds_.tolist(), found.y_thresholds_.tolist(), strict=True)
     return ConfidenceMap("isotonic", knots=tuple(pairs))
 
@@ -308,7 +303,7 @@ def _odds(outcomes: Sequence[Outcome]) -> Floats:
 
 
 _FITS: Mapping[CalibrationMethod, Callable[[Sequence[Outcome], Sequence[Outcome]], ConfidenceMap]] = {
-    "none": _as_it_is,
+    "none": lambda outcomes, off_corpus: ConfidenceMap("none"),
     "temperature": _temperature,
     "logistic": _logistic,
     "isotonic": _isotonic,

@@ -64,7 +64,7 @@ class Diagnosis:
 
     @property
     def failed(self) -> StageName | None:
-        """The first stage that failed; None where the answer is right, or where it cannot be told."""
+        """The first stage that failed; None where the answer is right, or where it cannot be decided."""
         if self.right:
             return None
         return next((n for n in STAGES if (stage := self.stage(n)) is not None and stage.passed is False), None)
@@ -87,12 +87,12 @@ class Diagnosis:
         return (stage or self.indexed).remedy
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON contract of ``mixrag why --json`` (docs/json.md)."""
+        """The JSON contract of ``mixrag diagnose --json`` (docs/json.md)."""
         return {
             "question": self.question,
             "expected": list(self.expected),
             "document": self.document,
-            "answer": None if self.answer is None else self.answer.text,
+            "answer": None if self.answer is None else self.answer.best_guess,
             "right": self.right,
             "failed": self.failed,
             "finding": self.finding,
@@ -124,21 +124,24 @@ def diagnose(
     """
     pair = _pair(question, expected, document)
     settings = replace(rag.settings, **changes)
-    answer = _ask(rag, question, changes)
-    holding = locate_answer(rag.store, pair, settings.where)
+    try:
+        answer = rag.ask(question, **changes)
+    except StoreEmptyError:
+        answer = None
+    location = locate_answer(rag.store, pair, settings.where)
     retrieved = None
-    if holding.is_let_through and answer is not None:
-        found = [weighted.passage for weighted in answer.passages]
-        retrieved = find_rank(rag, question, changes, holding, found)
-    case = _Case(rag, pair, settings, changes, answer, holding, retrieved)
+    if location.is_let_through and answer is not None:
+        found = list(answer.scored.mixture.passages)
+        retrieved = find_rank(rag, question, changes, location, found)
+    case = _Case(rag, pair, settings, changes, answer, location, retrieved)
     main, alone = case.main, case.alone
     return Diagnosis(
         question=question,
         expected=pair.answers,
         document=document,
         answer=answer,
-        right=answer is not None and exact_match(answer.text, pair.answers) == 1.0,
-        indexed=Indexed(holding, document),
+        right=answer is not None and exact_match(answer.best_guess, pair.answers) == 1.0,
+        indexed=Indexed(location, document),
         retrieved=retrieved,
         weighted=None if main is None else weighted(main),
         used=None if alone is None else used(alone),
@@ -159,13 +162,6 @@ def _pair(question: str, expected: Sequence[str], document: str | None) -> Pair:
     return Pair(question, answers, document)
 
 
-def _ask(rag: Pipeline, question: str, changes: Mapping[str, Any]) -> Answer | None:
-    try:
-        return rag.ask(question, **changes)
-    except StoreEmptyError:
-        return None
-
-
 @dataclass(frozen=True)
 class _Case:
     """What is known before the language model is asked about the expected answers."""
@@ -175,17 +171,17 @@ class _Case:
     settings: Settings
     changes: Mapping[str, Any]
     answer: Answer | None
-    holding: AnswerLocation
+    location: AnswerLocation
     retrieved: Retrieved | None
 
     @cached_property
     def main(self) -> AnswerComparison | None:
-        """The contest under the mixture that answered."""
+        """The comparison under the mixture that answered."""
         if self.answer is None:
             return None
-        ids = self.holding.passages if self.holding.is_let_through else ()
+        ids = self.location.passages if self.location.is_let_through else ()
         mixture = with_room(self.rag, self.answer.scored.mixture, self._room, self.changes)
-        return self._contest(mixture, ids)
+        return self._comparison(mixture, ids)
 
     @cached_property
     def alone(self) -> AnswerComparison | None:
@@ -198,20 +194,20 @@ class _Case:
         reserve = max(self.settings.max_tokens, self._room)
         only = torch.zeros(1, dtype=torch.float64)
         mixture = condition(self.rag.generator, self.pair.question, (passage,), only, reserve=reserve)
-        return self._contest(mixture, (passage,))
+        return self._comparison(mixture, (passage,))
 
     @property
     def _passage(self) -> Passage | None:
         if self.retrieved is not None:
             return self.retrieved.passage
-        return self.holding.passages[0] if self.holding.place == "filtered" else None
+        return self.location.passages[0] if self.location.place == "filtered" else None
 
     @cached_property
     def _room(self) -> int:
         """Tokens of the longest expected answer."""
         return max(len(self.rag.generator.answer_tokens(answer)) for answer in self.pair.answers)
 
-    def _contest(self, mixture: Mixture, holding: Sequence[Passage]) -> AnswerComparison:
+    def _comparison(self, mixture: Mixture, holding: Sequence[Passage]) -> AnswerComparison:
         written = None if self.answer is None else self.answer.scored
         if written is not None and written.mixture is not mixture:
             written = mixture.score_tokens(written.tokens)
@@ -222,4 +218,4 @@ class _Case:
 def _as_dict(stage: Stage | None) -> dict[str, Any] | None:
     if stage is None:
         return None
-    return {"passed": stage.passed, "finding": stage.finding, "remedy": stage.remedy, **stage.numbers()}
+    return {"passed": stage.passed, "finding": stage.finding, "remedy": stage.remedy, **stage.measurements()}

@@ -44,18 +44,15 @@ class DistractingRetriever:
         everything = replace(settings, k="all", max_outside=None, weights="retriever")
         found = self.retriever.retrieve(question, everything)
         count = len(found.passages)
-        kept = count if settings.k == "all" else min(settings.k, count)
+        first = count if settings.k == "all" else min(settings.k, count)
         asked = self.pairs[_asked(question, settings.where)]
         flags = [relevant(self.store, pair, found.passages) for pair in asked]
-        rest = [i for i in range(kept, count) if not any(each[i] for each in flags)]
-        chosen = [*range(kept), *self._drawn(question, rest)]
-        return _only(found, chosen, settings)
-
-    def _drawn(self, question: str, rest: Sequence[int]) -> list[int]:
-        if self.kind == "adversarial" or len(rest) <= self.count:
-            return list(rest[: self.count])
-        seed = int.from_bytes(hashlib.sha256(question.encode()).digest()[:8], "big")
-        return sorted(np.random.default_rng(seed).choice(rest, self.count, replace=False).tolist())
+        rest = [i for i in range(first, count) if not any(each[i] for each in flags)]
+        drawn = rest[: self.count]
+        if self.kind == "random" and len(rest) > self.count:
+            seed = int.from_bytes(hashlib.sha256(question.encode()).digest()[:8], "big")
+            drawn = sorted(np.random.default_rng(seed).choice(rest, self.count, replace=False).tolist())
+        return _only(found, [*range(first), *drawn], settings)
 
 
 def distracted(rag: Pipeline, pairs: Sequence[Pair], count: int, kind: DistractorKind) -> Pipeline:

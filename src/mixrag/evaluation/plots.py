@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-
-# Not pyplot: it would take over the process's backend and list of figures.
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from mixrag.evaluation.analysis import Evaluation, Trust
 from mixrag.evaluation.bootstrap import bootstrap
 from mixrag.evaluation.calibration import reliability, risk_coverage
 from mixrag.evaluation.scoring import Record
 from mixrag.utils.arrays import Floats
+from mixrag.utils.extras import require
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK = (
     *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"),
@@ -30,6 +30,28 @@ STYLES = ((BLUE, "-", "o"), (VERMILION, "--", "s"), (GREEN, "-.", "^"), (ORANGE,
 """Colour, line, marker of the first, second, … series."""
 Picture = tuple[str, str, bytes]
 """File name, caption, PNG."""
+
+
+def new_figure(width: float, height: float, extra: str) -> Figure:
+    """An empty figure of this size in inches.
+
+    Not pyplot's, which would take over the process's backend and list of figures.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed; ``extra`` is the one that the message names.
+    """
+    figure: Figure = require("matplotlib.figure", extra, "pictures").Figure(
+        figsize=(width, height), layout="constrained"
+    )
+    require("matplotlib.backends.backend_agg", extra, "pictures").FigureCanvasAgg(figure)
+    return figure
+
+
+def whole_numbers(axes: Axes) -> None:
+    """Ticks of the x axis at whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def pictures(found: Evaluation) -> list[Picture]:
@@ -42,7 +64,7 @@ def pictures(found: Evaluation) -> list[Picture]:
     return drawn
 
 
-Fill = Callable[[Sequence[Axes]], None]
+Fill = Callable[[Sequence["Axes"]], None]
 
 
 def _reliability(found: Evaluation) -> tuple[int, Fill]:
@@ -124,7 +146,7 @@ def _distractors(found: Evaluation) -> tuple[int, Fill]:
             for (name, by_count), style in zip(systems.items(), STYLES * 3, strict=False):
                 _degradation(axis, {0: found.records[name], **by_count}, name, style)
             axis.set(xlabel=f"{kind} distractors added", ylabel="exact match", title=kind)
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            whole_numbers(axis)
             axis.set_ylim(bottom=0)
             axis.legend(fontsize=7)
 
@@ -148,7 +170,7 @@ def _adaptive(found: Evaluation) -> tuple[int, Fill]:
         for (mass, values), style in zip(ks.items(), range(len(STYLES)), strict=False):
             _ecdf(axes[0], np.asarray(values, np.float64), f"mass outside ≤ {mass:g}", style)
         axes[0].set_xscale("log")
-        axes[0].set(xlabel="passages kept (k)", ylabel="share of questions", title="Adaptive k")
+        axes[0].set(xlabel="passages used (k)", ylabel="share of questions", title="Adaptive k")
         axes[0].legend(fontsize=7)
 
     return (1 if any(ks.values()) else 0), fill
@@ -180,8 +202,7 @@ def _shares(axis: Axes, x: str, y: str, title: str) -> None:
 
 
 def _png(panels: int, fill: Fill) -> bytes:
-    figure = Figure(figsize=(4.6 * panels, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(4.6 * panels, 3.6, "eval")
     fill([figure.add_subplot(1, panels, place + 1) for place in range(panels)])
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=140, metadata={"Software": None})

@@ -22,7 +22,7 @@ def find_rank(
     rag: Pipeline,
     question: str,
     changes: Mapping[str, Any],
-    holding: AnswerLocation,
+    location: AnswerLocation,
     retrieved: Collection[Passage],
 ) -> Retrieved:
     """Look for the passages that hold the answer among those retrieved, best first, and then among all.
@@ -31,17 +31,17 @@ def find_rank(
         rag: its retriever ranks.
         question: the question.
         changes: to the settings, as in ``Pipeline.ask``.
-        holding: the passages looked for, at least one.
+        location: the passages looked for, at least one.
         retrieved: the k passages of the answer.
 
     Raises:
         MixragError: as ``Pipeline.passages``.
     """
-    wanted = frozenset(passage.id for passage in holding.passages)
+    wanted = frozenset(passage.id for passage in location.passages)
     rank = _rank(retrieved, wanted)
     ranking, is_exact = _ranking(rag, question, changes)
     found = Retrieved(
-        passage=holding.passages[0],
+        passage=location.passages[0],
         rank=_rank(ranking, wanted) if rank is None else rank,
         k=len(retrieved),
         passed=rank is not None,

@@ -20,6 +20,7 @@ from mixrag.errors import MixragError
 from mixrag.generator.loading import resolve_dtype
 from mixrag.pairs.pairs import Pair, digest
 from mixrag.retrieval.index import index_name
+from mixrag.utils.progress import Progress, ProgressEvent, guarded
 
 T = TypeVar("T")
 
@@ -32,29 +33,29 @@ def each_pair(
     record: Callable[[dict[str, Any]], T],
     out: Path | None,
     system: str,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
     at_once: int = 1,
 ) -> list[T]:
     """What ``compute`` makes of every pair, in their order; ``record`` reads from ``out`` what was there.
 
-    ``compute`` gets at most ``at_once`` pairs, all with the same filter; ``progress`` is told after each time.
+    ``compute`` gets at most ``at_once`` pairs, all with the same filter; ``progress`` is called after each time.
     ``out``, ``system`` and ``progress`` as in ``score_pairs``.
 
     Raises:
         MixragError: ``out`` is another kind of file, or as ``compute``.
     """
+    report = guarded(progress)
     keys = [(system, fingerprint(rag, pair, changes)) for pair in pairs]
     done = {} if out is None else resume(out, record)
     missing = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in done}
-    if progress is not None and len(missing) < len(pairs):
-        progress(sum(key in done for key in keys), len(keys))
+    if len(missing) < len(pairs):
+        report(ProgressEvent("answering", sum(key in done for key in keys), len(keys), system))
     for batch in _batches(missing, at_once):
         for key, each in zip(batch, compute([missing[key] for key in batch]), strict=True):
             done[key] = each
             if out is not None:
                 append(out, key, each)
-        if progress is not None:
-            progress(sum(key in done for key in keys), len(keys))
+        report(ProgressEvent("answering", sum(key in done for key in keys), len(keys), system))
     return [done[key] for key in keys]
 
 

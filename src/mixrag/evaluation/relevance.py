@@ -57,9 +57,6 @@ def _is_span(store: Store, pair: Pair) -> bool:
         return True
     if _is_verdict(pair):
         return False
-    return any(passage_holds(passage.text, pair.answers) for passage in _document_passages(store, pair))
-
-
-def _document_passages(store: Store, pair: Pair) -> list[Passage]:
     paths = [record.path for record in store.documents() if in_document(record.path, pair)]
-    return [passage for path in paths for passage in store.passages(store.rows_where({"document": path}))]
+    passages = (passage for path in paths for passage in store.passages(store.rows_where({"document": path})))
+    return any(passage_holds(passage.text, pair.answers) for passage in passages)

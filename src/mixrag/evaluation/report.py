@@ -14,12 +14,13 @@ from mixrag.errors import MixragError
 from mixrag.evaluation.analysis import COVERAGES, Difference, Evaluation, Trust
 from mixrag.evaluation.bootstrap import Interval, bootstrap
 from mixrag.evaluation.plots import PICTURES, Picture, pictures
-from mixrag.evaluation.summary import RECALL_AT, Summary
-from mixrag.utils.files import strict_json, write_whole
+from mixrag.evaluation.summary import RECALL_AT
+from mixrag.utils.atomic import write_atomically
 from mixrag.utils.html import page
+from mixrag.utils.text import markdown_cell, strict_json
 
 Table = tuple[str, list[str], list[list[str]], str]
-"""Title, head, rows, and what the numbers are."""
+"""Title, head, rows, and what the figures are."""
 
 
 def write_report(found: Evaluation, out: Path) -> None:
@@ -39,7 +40,7 @@ def write_report(found: Evaluation, out: Path) -> None:
         for name in PICTURES:
             (out / name).unlink(missing_ok=True)  # one of an earlier run does not stay beside another report
         for name, content in files.items():
-            write_whole(out / name, content)
+            write_atomically(out / name, content)
     except OSError as error:
         found_instead = f"{out}: {error.strerror or error}"
         raise MixragError(
@@ -54,7 +55,12 @@ def as_dict(found: Evaluation) -> dict[str, Any]:
         "pairs": list(found.sources),
         "settings": dict(found.settings),
         "systems": {name: _system(found, name) for name in found.summaries},
-        "retrieval": {} if retrieval is None else _retrieval(retrieval),
+        "retrieval": {}
+        if retrieval is None
+        else {
+            **{f"recall@{k}": value and value.mean for k, value in retrieval.recall_at.items()},
+            "mrr": retrieval.mrr and retrieval.mrr.mean,
+        },
         "gains": [
             {"from": gain.worse, "to": gain.better, "adds": gain.factor, **_difference(step)}
             for gain, step in found.gains
@@ -86,12 +92,14 @@ def as_dict(found: Evaluation) -> dict[str, Any]:
 
 def markdown(found: Evaluation, drawn: Sequence[Picture]) -> str:
     """The report as one Markdown page; pictures lie beside it."""
-    lines = [f"# Evaluation on {_escaped(', '.join(found.sources))}", ""]
+    lines = [f"# Evaluation on {markdown_cell(', '.join(found.sources))}", ""]
     for title, head, rows, note in tables(found):
-        lines += [f"## {title}", "", *_rows([head, ["---"] * len(head), *rows]), "", note, ""]
+        cells = [head, ["---"] * len(head), *rows]
+        table = [f"| {' | '.join(markdown_cell(cell) for cell in row)} |" for row in cells]
+        lines += [f"## {title}", "", *table, "", note, ""]
     for name, caption, _ in drawn:
         lines += [f"![{caption}]({name})", "", caption, ""]
-    return "\n".join([*lines, *(f"- {_escaped(notice)}" for notice in found.notices)]).rstrip() + "\n"
+    return "\n".join([*lines, *(f"- {markdown_cell(notice)}" for notice in found.notices)]).rstrip() + "\n"
 
 
 def html(found: Evaluation, drawn: Sequence[Picture]) -> str:
@@ -243,11 +251,6 @@ def _system(found: Evaluation, name: str) -> dict[str, Any]:
     }
 
 
-def _retrieval(summary: Summary) -> dict[str, Any]:
-    recalls = {f"recall@{k}": value and value.mean for k, value in summary.recall_at.items()}
-    return {**recalls, "mrr": summary.mrr and summary.mrr.mean}
-
-
 def _difference(each: Difference) -> dict[str, Any]:
     return {name: _interval(getattr(each, name)) for name in ("exact_match", "f1", "nll")}
 
@@ -268,14 +271,3 @@ def _trust(trust: Trust) -> dict[str, Any]:
 
 def _number(value: Interval | float | None, spec: str) -> str:
     return "–" if value is None else f"{value:{spec}}"
-
-
-def _rows(rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in rows]
-
-
-def _escaped(text: str) -> str:
-    """For Markdown: no cell ends early, and no markup of a name is read as such."""
-    for character in "\\|<>`*[]":
-        text = text.replace(character, f"\\{character}")
-    return " ".join(text.split())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,6 +19,7 @@ from mixrag.evaluation.relevance import first_relevant, relevant
 from mixrag.inference.mixture import Mixture
 from mixrag.pairs.matching import contains, exact_match, f1
 from mixrag.pairs.pairs import Pair
+from mixrag.utils.progress import Progress
 
 ASKED_AT_ONCE = 16
 """Questions that are asked together: a run that is cut off loses as many at most."""
@@ -73,7 +74,7 @@ def score_pair(rag: Pipeline, pair: Pair, changes: Mapping[str, Any], recall_k: 
         rag: the system, with its settings.
         pair: its ``where`` is added to the filter of the settings.
         changes: to the settings, as in ``Pipeline.ask``.
-        recall_k: passages among which the first relevant one is looked for, whatever the system's k.
+        recall_k: passages among which the first relevant one is searched, whatever the system's k.
 
     Raises:
         PairsError: question and answers do not fit into the model's context.
@@ -124,10 +125,10 @@ def _record(
     return Record(
         question=pair.question,
         document=pair.document,
-        answer=answer.text,
-        exact=exact_match(answer.text, pair.answers),
-        f1=f1(answer.text, pair.answers),
-        contained=contains(answer.text, pair.answers),
+        answer=answer.best_guess,
+        exact=exact_match(answer.best_guess, pair.answers),
+        f1=f1(answer.best_guess, pair.answers),
+        contained=contains(answer.best_guess, pair.answers),
         log_prob=answer.log_prob,
         nll=nll,
         nll_tokens=nll_tokens,
@@ -138,7 +139,7 @@ def _record(
         tokens=len(answer.tokens),
         priors=tuple(weighted.prior for weighted in answer.passages),
         posteriors=tuple(weighted.posterior for weighted in answer.passages),
-        relevant=relevant(rag.store, pair, [weighted.passage for weighted in answer.passages]),
+        relevant=relevant(rag.store, pair, answer.scored.mixture.passages),
         seconds=seconds,
     )
 
@@ -150,7 +151,7 @@ def score_pairs(
     *,
     out: Path | None = None,
     system: str = "",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Record]:
     """``score_pair`` of every pair, in their order, ``ASKED_AT_ONCE`` of them asked together.
 
@@ -162,7 +163,7 @@ def score_pairs(
             these settings, is not computed again; a last line cut off by a kill is. Models and store are not
             compared: give each its own file or system name.
         system: name of the system in ``out``.
-        progress: told (questions done, questions in all) now and then.
+        progress: called now and then, stage "answering": questions done, in all; ``system`` as its detail.
 
     Raises:
         MixragError: ``out`` is another kind of file, or as ``score_pair``.

@@ -1,7 +1,7 @@
-"""The stages between a document and a right answer: what was measured at each, in numbers and in words.
+"""The stages between a document and a right answer: what was measured at each, in figures and in words.
 
-Every stage says ``passed`` (None: it cannot be told, or does not matter any more), what was found, and what mends
-it. The log-probabilities are natural logarithms and count the end of an answer.
+Every stage says ``passed`` (None: it cannot be decided, or does not matter any more), what was found, and its
+remedy. The log-probabilities are natural logarithms and count the end of an answer.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mixrag.config.settings import Decoder
 from mixrag.corpus import Passage
 from mixrag.evaluation.answer_location import AnswerLocation
 
@@ -23,7 +22,7 @@ SHOWN = 5
 class Indexed:
     """Does a passage that may be retrieved hold the expected answer?"""
 
-    holding: AnswerLocation
+    location: AnswerLocation
     """The passages that do, or what there is instead."""
     document: str | None
     """The document that was named."""
@@ -31,13 +30,15 @@ class Indexed:
     @property
     def passed(self) -> bool | None:
         """None for a verdict whose document is not named."""
-        return None if self.holding.place == "unwritten" else self.holding.is_let_through
+        return None if self.location.place == "unwritten" else self.location.is_let_through
 
     @property
     def finding(self) -> str:
         """What was found."""
-        passages = self.holding.passages
-        count, where = _count(len(passages)), _places(passages)
+        passages = self.location.passages
+        count = "1 passage" if len(passages) == 1 else f"{len(passages)} passages"
+        where = ", ".join(map(place, passages[:SHOWN]))
+        where += f" and {len(passages) - SHOWN} more" if len(passages) > SHOWN else ""
         within = f"the passages of {self.document}" if self.document else "the store"
         return {
             "passage": f"{count} that may be retrieved {_verb(passages, 'holds', 'hold')} it: {where}",
@@ -46,8 +47,8 @@ class Indexed:
             "filtered": f"the filter shuts out {count} that {_verb(passages, 'has', 'have')} it: {where}",
             "absent": f"no passage of {within} holds it",
             "unknown document": f"no document of the store is named {self.document}",
-            "unwritten": "a verdict stands in no passage, so which one should have been used cannot be told",
-        }[self.holding.place]
+            "unwritten": "a verdict stands in no passage, so which one should have been used cannot be decided",
+        }[self.location.place]
 
     @property
     def remedy(self) -> str:
@@ -61,13 +62,13 @@ class Indexed:
             "in other words, name theirs with --document",
             "unknown document": "index it, or name one that mixrag info lists",
             "unwritten": "name the document that decides it with --document",
-        }[self.holding.place]
+        }[self.location.place]
 
-    def numbers(self) -> dict[str, Any]:
+    def measurements(self) -> dict[str, Any]:
         """What was measured, for JSON."""
-        passages = self.holding.passages
+        passages = self.location.passages
         listed = [{"id": p.id, "document": p.document, "start": p.start, "end": p.end} for p in passages[:SHOWN]]
-        return {"place": self.holding.place, "count": len(passages), "passages": listed}
+        return {"place": self.location.place, "count": len(passages), "passages": listed}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ class Retrieved:
             ways.append(f"--lexical {self.other_lexical:g} puts it at rank {self.other_rank}")
         return "; ".join([*ways, "or train the retriever (mixrag train PAIRS --parts question-encoder)"])
 
-    def numbers(self) -> dict[str, Any]:
+    def measurements(self) -> dict[str, Any]:
         """What was measured, for JSON."""
         names = ("rank", "k", "ranked", "is_exact", "is_adaptive", "other_lexical", "other_rank")
         return {"passage": self.passage.id, **{name: getattr(self, name) for name in names}}
@@ -158,7 +159,7 @@ class Weighted:
             "(--parts question-encoder,temperature)"
         )
 
-    def numbers(self) -> dict[str, Any]:
+    def measurements(self) -> dict[str, Any]:
         """What was measured, for JSON."""
         return {name: getattr(self, name) for name in ("prior", "posterior", "needed")}
 
@@ -190,8 +191,8 @@ class Used:
     def finding(self) -> str:
         """What was found."""
         if self.is_cut_off and self.shortened is not None:
-            kept, total = self.shortened
-            return f"only {kept} of its {total} tokens fit into the context, and the answer stands behind them"
+            read, total = self.shortened
+            return f"only {read} of its {total} tokens fit into the context, and the answer stands behind them"
         alone = "this passage alone" if len(self.passages) == 1 else f"these {len(self.passages)} passages alone"
         wrote = f"given {alone} the model answers {self.answer!r} (log p {self.answer_log_prob:.3f})"
         ratio = f"log evidence ratio {self.log_evidence_ratio:+.3f}"
@@ -208,7 +209,7 @@ class Used:
         reader = "train the reader (mixrag train PAIRS --parts generator)"
         return f"{single}{reader}, another language model (--generator) or another prompt (--prompt)"
 
-    def numbers(self) -> dict[str, Any]:
+    def measurements(self) -> dict[str, Any]:
         """What was measured, for JSON."""
         names = ("answer", "answer_log_prob", "expected", "log_likelihood", "log_evidence_ratio")
         shortened = self.shortened and {"kept_tokens": self.shortened[0], "tokens": self.shortened[1]}
@@ -235,7 +236,8 @@ class Decoded:
     """The expected answer that is most probable under the mixture."""
     expected_log_prob: float
     """log p(expected | question)."""
-    decoder: Decoder
+    decoder: str
+    """Its name."""
     tokens: int
     """Tokens of the expected answer, its end included."""
     is_cut_off: bool
@@ -268,7 +270,7 @@ class Decoded:
             return f"--max-tokens {self.tokens}"
         return "--decoder beam, which answers right" if self.beam_is_right else "--decoder beam with more --beams"
 
-    def numbers(self) -> dict[str, Any]:
+    def measurements(self) -> dict[str, Any]:
         """What was measured, for JSON."""
         names = ("answer", "log_prob", "expected", "expected_log_prob", "decoder", "is_cut_off")
         searched = ("beam", "beam_log_prob", "beam_is_right")
@@ -281,15 +283,6 @@ Stage = Indexed | Retrieved | Weighted | Used | Decoded
 def place(passage: Passage) -> str:
     """Where a passage stands: its source and character offsets."""
     return f"{passage.document} [{passage.start}:{passage.end}]"
-
-
-def _places(passages: tuple[Passage, ...]) -> str:
-    shown = ", ".join(map(place, passages[:SHOWN]))
-    return f"{shown} and {len(passages) - SHOWN} more" if len(passages) > SHOWN else shown
-
-
-def _count(number: int) -> str:
-    return "1 passage" if number == 1 else f"{number} passages"
 
 
 def _verb(passages: tuple[Passage, ...], one: str, many: str) -> str:

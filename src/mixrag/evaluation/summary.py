@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mixrag.evaluation.bootstrap import Interval, bootstrap
 from mixrag.evaluation.scoring import Record
+from mixrag.utils.text import markdown_cell
 
 RECALL_AT = (1, 5, 20)
 
@@ -59,16 +60,14 @@ def summarise(records: Sequence[Record]) -> Summary:
 def markdown_table(rows: Mapping[str, Summary]) -> str:
     """A Markdown table: a line a system, means with their 95 % intervals in brackets."""
     head = ("system", "EM", "F1", "recall@5", "NLL/answer")
-    lines = [head, ("---",) * len(head), *(_cells(name, summary) for name, summary in rows.items())]
+    lines: list[tuple[str, ...]] = [head, ("---",) * len(head)]
+    for name, summary in rows.items():
+        scores = (summary.exact_match, summary.f1, summary.recall_at.get(5))
+        shown = ("–" if score is None else f"{score:.3f}" for score in scores)
+        lines.append((markdown_cell(name), *shown, f"{summary.nll:.2f}"))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _recall(records: Sequence[Record], k: int) -> Interval | None:
     measured = [record.rank is not None and record.rank <= k for record in records if record.recall_k >= k]
     return bootstrap([float(found) for found in measured]) if measured else None
-
-
-def _cells(name: str, summary: Summary) -> tuple[str, ...]:
-    shown = " ".join(name.replace("|", "\\|").split())
-    scores = (summary.exact_match, summary.f1, summary.recall_at.get(5))
-    return shown, *("–" if score is None else f"{score:.3f}" for score in scores), f"{summary.nll:.2f}"

@@ -32,6 +32,7 @@ from mixrag.generator.batching import (
 from mixrag.generator.huggingface import ModelGenerator
 from mixrag.generator.prefix_cache import DiskPrefixCache, PrefixCache
 from mixrag.generator.protocol import Prompt
+from mixrag.generator.turns import turn
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,8 @@ def _forward(model: Any, ids: Tensor, attended: Tensor, *, cache: Any, keep: int
         # By number: a slice of positions is no block of memory, and torch copies the output layer for every row.
         length = ids.shape[1]
         options["logits_to_keep"] = torch.arange(max(0, length - keep), length, device=ids.device)
-    return model(input_ids=ids, attention_mask=attended.long(), **options)
+    with turn(model):
+        return model(input_ids=ids, attention_mask=attended.long(), **options)
 
 
 @cache

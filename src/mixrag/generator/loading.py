@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mixrag.config.bundle import NO_ADAPTER, read_bundle
-from mixrag.config.default_models import GENERATOR, packaged_generator, packaged_reader
+from mixrag.config.default_models import (
+    GENERATOR,
+    HUB_GENERATOR,
+    default_generator,
+    packaged_generator,
+    packaged_reader,
+    unavailable,
+)
 from mixrag.config.model_config import PREFIX_CACHE_MIB
 from mixrag.config.prompt_template import PromptTemplate
 from mixrag.errors import MixragError, ModelError, SettingError
@@ -23,10 +29,12 @@ from mixrag.generator.prompt_tokenizer import PromptTokenizer
 from mixrag.generator.protocol import Generator
 from mixrag.generator.self_check import with_prefix_cache, with_shared_prompts
 from mixrag.generator.seq2seq import Seq2SeqGenerator
+from mixrag.utils.atomic import replace_atomically
 from mixrag.utils.cpu_features import native_bfloat16
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 AUTO, INT8 = "auto", "int8"
+_LOG = logging.getLogger("mixrag.generator")
 UNLIMITED_CONTEXT = 2**20
 """Stands in where a model states no context length (T5's relative positions have none)."""
 
@@ -43,8 +51,8 @@ def load_generator(
     """Load a causal or seq2seq language model.
 
     Args:
-        name: folder with a Hugging Face model, a GGUF file, or a hub name; None is the packaged
-            SmolLM2-135M-Instruct. A GGUF file is converted once, into the cache folder (``MIXRAG_CACHE``).
+        name: folder with a Hugging Face model, a GGUF file, or a hub name; None is SmolLM2-135M-Instruct, packaged
+            or from the hub. A GGUF file is converted once, into the cache folder (``MIXRAG_CACHE``).
         template: the prompt; None is the default one, or that of the packaged reader where it is used.
         dtype: float32 (exact), bfloat16, float16, int8 (on processors; see ``int8.py``), or auto
             (``resolve_dtype``).
@@ -66,7 +74,12 @@ def load_generator(
     folder = _adapter_folder(name, adapter)
     if folder is not None:
         check_adapter(folder)
-    source = packaged_generator() if name is None else _existing_or_hub_name(name)
+    default = default_generator() if folder is None or name is not None else packaged_generator()
+    source = default if name is None else _existing_or_hub_name(name)
+    from_hub = source == default == HUB_GENERATOR
+    if from_hub:
+        shown = HUB_GENERATOR
+        _LOG.info("%s comes from the hub: its package, which the trained reader needs, is not installed", shown)
     if isinstance(source, Path) and source.is_file():
         source = converted_gguf(source)
     try:
@@ -74,6 +87,8 @@ def load_generator(
     except MixragError:
         raise
     except Exception as error:
+        if from_hub:
+            raise unavailable(shown, error) from error
         raise unusable(shown, "a causal or seq2seq language model", error) from error
     return with_prefix_cache(found, prefix_cache) if isinstance(found, CausalGenerator) else found
 
@@ -263,24 +278,13 @@ def converted_gguf(file: Path) -> Path:
     try:
         target = cache_folder() / f"gguf-{_digest(file)[:24]}"
         if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _convert_into(file, target)
+            # Another process may do the same; its folder has the same content.
+            replace_atomically(target, lambda folder: _convert_gguf(file, folder), shared=True)
     except OSError as error:
         raise ModelError("a cache folder to convert the GGUF into", str(error), "set MIXRAG_CACHE") from error
     except Exception as error:
         raise unusable(str(file), "a GGUF language model", error) from error
     return target
-
-
-def _convert_into(file: Path, target: Path) -> None:
-    scratch = Path(tempfile.mkdtemp(prefix="converting-", dir=target.parent))
-    try:
-        _convert_gguf(file, scratch)
-        # Another process may have been faster; its folder has the same content.
-        if not target.exists():
-            scratch.rename(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _convert_gguf(file: Path, folder: Path) -> None:

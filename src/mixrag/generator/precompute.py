@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from mixrag.errors import ModelError, OutputError
 from mixrag.generator import CausalGenerator, Generator
 from mixrag.generator.prefix_cache import DiskPrefixCache
 from mixrag.utils.arrays import Rows
+from mixrag.utils.progress import Progress, ProgressEvent, guarded
 
 FOLDER = "warm"
 """In the store's directory."""
@@ -63,7 +64,7 @@ def attach(generator: Generator, directory: Path) -> None:
 
 
 def precompute(
-    store: Store, generator: Generator, max_bytes: int, progress: Callable[[int, int], None]
+    store: Store, generator: Generator, max_bytes: int, progress: Progress | None = None
 ) -> Precomputed:
     """Read the passages of a store, one to a prompt, until all are in files or ``max_bytes`` are taken.
 
@@ -73,7 +74,7 @@ def precompute(
         store: its passages, in the order in which they were indexed.
         generator: a causal model with a passage cache.
         max_bytes: of all files of this model together.
-        progress: called with passages done and all.
+        progress: called with stage "reading passages".
 
     Raises:
         ModelError: the model keeps no passages.
@@ -85,7 +86,7 @@ def precompute(
     folder = folder_of(store.directory, generator)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return _written(store, generator, generator.use_files(folder), max_bytes, progress)
+        return _written(store, generator, generator.use_files(folder), max_bytes, guarded(progress))
     except OSError as error:
         found, remedy = f"{folder}: {error.strerror or error}", "mend it and run again: what is there stays"
         raise OutputError("files of what was read to be written", found, remedy) from error
@@ -96,7 +97,7 @@ def _written(
     generator: CausalGenerator,
     files: DiskPrefixCache,
     max_bytes: int,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> Precomputed:
     rows = store.rows_where({})
     _delete_others(files, {files.path(p).name for some in _prefixes(store, generator, rows) for p in some})
@@ -113,7 +114,7 @@ def _written(
             files.write(prefix, content)
             size, read = size + len(content), read + 1
         there, done = there + sum(bool(p) and files.holds(p) for p in prefixes), done + len(prefixes)
-        progress(done, len(rows))
+        progress(ProgressEvent("reading passages", done, len(rows)))
     return Precomputed(there, len(rows), read, size)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -15,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from mixrag.utils.atomic import write_atomically
 
 Key = tuple[Hashable, tuple[int, ...]]
 """What names the weights, and the tokens of header and passages."""
@@ -62,13 +62,7 @@ class DiskPrefixCache:
         Raises:
             OSError: it cannot be written.
         """
-        handle, scratch = tempfile.mkstemp(prefix=".writing-", dir=self.folder)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
-            Path(scratch).replace(self.path(tokens))
-        finally:
-            Path(scratch).unlink(missing_ok=True)
+        write_atomically(self.path(tokens), content, shared=True)
 
     def _opened(self, tokens: tuple[int, ...]) -> Any:
         """The file of these tokens, its head read and found right; None where it is none."""

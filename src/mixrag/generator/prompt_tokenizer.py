@@ -16,6 +16,7 @@ from mixrag.config.prompt_template import PromptTemplate
 from mixrag.corpus.passage import Passage
 from mixrag.errors import QuestionError
 from mixrag.generator.protocol import Prompt, Shortened
+from mixrag.generator.turns import turn
 
 _SENTINEL = "\u2063mixrag\u2063"
 
@@ -102,7 +103,8 @@ class PromptTokenizer:
     @cached_property
     def _special_ends(self) -> tuple[list[int], list[int]]:
         bare = self._trusted("a")
-        full = list(self.tokenizer("a").input_ids)
+        with turn(self.tokenizer):
+            full = list(self.tokenizer("a").input_ids)
         starts = [i for i in range(len(full)) if full[i : i + len(bare)] == bare]
         if not starts:
             return [], []
@@ -110,13 +112,15 @@ class PromptTokenizer:
         return full[: starts[0]], suffix if self.keep_suffix else []
 
     def _trusted(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+        with turn(self.tokenizer):
+            return list(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def _plain(self, text: str) -> list[int]:
         pieces = [text] if self._inside_marker is None else self._inside_marker.split(text)
-        encoded = (
-            self.tokenizer(p, add_special_tokens=False, split_special_tokens=True).input_ids for p in pieces
-        )
+        with turn(self.tokenizer):
+            encoded = [
+                self.tokenizer(p, add_special_tokens=False, split_special_tokens=True).input_ids for p in pieces
+            ]
         return [token for ids in encoded for token in ids]
 
     @cached_property

@@ -20,6 +20,7 @@ from mixrag.generator.batching import batches_by_length, copy_of, is_identity, l
 from mixrag.generator.huggingface import ModelGenerator
 from mixrag.generator.kernels.shared_cross_attention import layout, shares
 from mixrag.generator.protocol import Prompt
+from mixrag.generator.turns import turn
 
 ENCODED_AT_ONCE = 512
 """Tokens that the encoder reads in one batch on a processor."""
@@ -154,7 +155,8 @@ class Seq2SeqGenerator(ModelGenerator):
     def _read(self, prompts: Sequence[Prompt], longest: int) -> Tensor:
         """(R, longest, D) encoder states, zero behind the longest of these prompts."""
         ids, attended = pad_right([prompt.tokens for prompt in prompts], self.model.device)
-        states = self.model.get_encoder()(input_ids=ids, attention_mask=attended.long()).last_hidden_state
+        with turn(self.model):
+            states = self.model.get_encoder()(input_ids=ids, attention_mask=attended.long()).last_hidden_state
         return pad(states, (0, 0, 0, longest - states.shape[1]))
 
 
@@ -163,11 +165,12 @@ def _decode(model: Any, ids: Tensor, encoded: Encoded, cache: Any) -> tuple[Tens
 
     # A mask of four dimensions is taken as it is, also for more rows than there are prompts.
     attended = encoded.attended[:, None, None] if shares(model) else encoded.attended.long()
-    output = model(
-        encoder_outputs=BaseModelOutput(last_hidden_state=encoded.states),
-        attention_mask=attended,
-        decoder_input_ids=ids,
-        past_key_values=cache,
-        use_cache=cache is not None,
-    )
+    with turn(model):
+        output = model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=encoded.states),
+            attention_mask=attended,
+            decoder_input_ids=ids,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
     return output.logits.float(), output.past_key_values

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from mixrag.generator.protocol import Branches
-from mixrag.inference.decoders import DecodedToken, most_probable, next_step, scored
-from mixrag.inference.mixture import DecodingState, Mixture, ScoredAnswer
+from mixrag.inference.decoding_state import DecodingState
+from mixrag.inference.mixture import Mixture, ScoredAnswer
+from mixrag.inference.protocol import DecodedToken
 from mixrag.inference.pruning import Pruning
+from mixrag.inference.stepwise import most_probable, next_step, scored
 
 ROWS = 64
 """Components in one batch of the language model: bounds its memory."""
@@ -54,7 +56,13 @@ def greedy_together(mixtures: Sequence[Mixture], max_tokens: int, budget: float 
     found = [Written(mixture, [], Pruning(budget)) for mixture in mixtures]
     prompts = [component.prompt for mixture in mixtures for component in mixture.components]
     branches = mixtures[0].generator.start(prompts)
-    states = _fronts(branches, mixtures)
+    places = torch.arange(len(branches.log_probs), device=branches.log_probs.device)
+    rows = places.split([len(mixture.components) for mixture in mixtures])
+    log_priors = [mixture.log_prior.to(places.device) for mixture in mixtures]
+    states = [
+        DecodingState(Share(branches, own), log_prior[None], log_prior, mixture.switch)
+        for mixture, own, log_prior in zip(mixtures, rows, log_priors, strict=True)
+    ]
     for position in range(max_tokens):
         under_way: list[tuple[Written, DecodingState]] = []
         for written, state in zip([each for each in found if not each.ended], states, strict=True):
@@ -112,27 +120,17 @@ class Share:
         return self.branches.part(self.rows).read(tokens)
 
 
-def _fronts(branches: Branches, mixtures: Sequence[Mixture]) -> list[DecodingState]:
-    device, first, states = branches.log_probs.device, 0, []
-    for mixture in mixtures:
-        log_prior = mixture.log_prior.to(device)
-        rows = torch.arange(first, first + len(log_prior), device=device)
-        states.append(DecodingState(mixture, Share(branches, rows), log_prior[None], log_prior))
-        first += len(log_prior)
-    return states
-
-
 def _advanced(
     under_way: Sequence[tuple[Written, DecodingState]], position: int, remaining: int
 ) -> list[DecodingState]:
-    """The fronts of all answers under way, each with its last token, after one pass of the model."""
+    """The states of all answers under way, each with its last token, after one pass of the model."""
     rows, tokens, weights, log_priors = [], [], [], []
     for written, state in under_way:
         share, token = cast(Share, state.branches), written.steps[-1].token
-        kept = written.pruning.drop(state, token, position, remaining, shared=True)
-        if kept is not None:
-            share = Share(share.branches, share.rows[kept])
-            state = state.only(kept, share)
+        followed = written.pruning.drop(state, token, position, remaining, shared=True)
+        if followed is not None:
+            share = Share(share.branches, share.rows[followed])
+            state = state.only(followed, share)
         chosen = torch.tensor([token], device=share.rows.device)
         rows.append(share.rows)
         tokens.append(chosen.expand(len(share.rows)))
@@ -142,6 +140,6 @@ def _advanced(
     places = torch.arange(len(branches.log_probs), device=branches.log_probs.device).split([*map(len, rows)])
     shares = [Share(branches, place) for place in places]
     return [
-        DecodingState(written.mixture, *each)
-        for (written, _), each in zip(under_way, zip(shares, weights, log_priors, strict=True), strict=True)
+        DecodingState(share, each, log_prior, written.mixture.switch)
+        for (written, _), share, each, log_prior in zip(under_way, shares, weights, log_priors, strict=True)
     ]

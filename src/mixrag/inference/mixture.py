@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mixrag.corpus.passage import Passage
-from mixrag.generator.protocol import Branches, Generator, Prompt
+from mixrag.generator.protocol import Generator, Prompt
+from mixrag.inference.decoding_state import DecodingState
+from mixrag.inference.missing_generator import MissingGenerator
 from mixrag.probability import (
     is_certainly_best,
-    leading,
     log_answer_likelihood,
     log_leave_one_out,
     log_marginal,
-    log_mix,
     log_normalise,
     log_posterior,
     log_predictive_weights,
     log_smoothing,
     log_sum,
-    log_transition,
     log_truncation_bracket,
 )
 
@@ -49,9 +48,43 @@ class Mixture:
     switch: float
     outside: float | None
     """ε: prior mass, under the full normaliser, of the components left out; None where it is unknown, or where
-    a component kept is none of the full mixture's (a group cut short by k)."""
+    a component here is none of the full mixture's (a group cut short by k)."""
     reserve: int = 64
     """Tokens of the context that the prompts leave to an answer."""
+
+    def __copy__(self) -> Mixture:
+        """Itself, since it does not change; a pickle is no copy of it."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Mixture:
+        """Itself, since it does not change: no model is copied."""
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the language model: a pickle has a ``MissingGenerator`` in its place."""
+        without = MissingGenerator(self.generator.name, self.generator.stop_tokens)
+        return {**self.__dict__, "generator": without, "log_prior": self.log_prior.clone()}
+
+    @property
+    def passages(self) -> tuple[Passage, ...]:
+        """The passages of all components, in order of rank."""
+        return tuple(passage for component in self.components for passage in component.passages)
+
+    @property
+    def component_of_passage(self) -> list[int]:
+        """For each of ``passages``, the component that it is part of."""
+        return [j for j, component in enumerate(self.components) for _ in component.passages]
+
+    @property
+    def null_component(self) -> int | None:
+        """The component without passages; None where there is none."""
+        return next((j for j, component in enumerate(self.components) if not component.passages), None)
+
+    def start(self) -> DecodingState:
+        """One empty answer; the model reads all prompts as one batch."""
+        branches = self.generator.start([component.prompt for component in self.components])
+        log_prior = self.log_prior.to(branches.log_probs.device)
+        return DecodingState(branches, log_prior[None], log_prior, self.switch)
 
     def score(self, answer: str) -> ScoredAnswer:
         """Likelihoods of a given answer and its end, in one pass over all components."""
@@ -73,10 +106,18 @@ class Mixture:
     def predictive(self, answer: str = "") -> Tensor:
         """(V,) log p(next token | question, answer so far)."""
         tokens = self.generator.answer_tokens(answer)[:-1] if answer else ()
-        state = DecodingState.start(self)
+        state = self.start()
         for token in tokens:
             state = state.advance(torch.tensor([0]), torch.tensor([token]))
         return state.log_mixed()[0]
+
+    def closed_book(self) -> Mixture:
+        """The same question without any passage: what the language model knows by itself.
+
+        Raises:
+            QuestionError: the question does not fit into the context.
+        """
+        return condition(self.generator, self.question, (), self.log_prior[:0], reserve=self.reserve)
 
     def alone(self, component: int) -> Mixture:
         """The mixture of one component, with prior one: what this passage by itself would answer."""
@@ -88,17 +129,37 @@ class Mixture:
         )
 
 
-@dataclass(frozen=True)
 class ScoredAnswer:
-    """An answer with its likelihood under every component; all else is derived, without the model."""
+    """An answer with its likelihood under every component; all else is derived, without the model.
 
-    mixture: Mixture
-    tokens: tuple[int, ...]
-    """The T tokens scored; the last ends the answer, unless it was cut off."""
-    log_likelihood: Tensor
-    """(K, T) log p(y_t | x, z_j, y_<t)."""
+    A copy is the object itself. A pickle holds the table and the mixture without its language model, so that all
+    that is derived here can still be had from it; what needs the model raises ``ModelError``.
 
-    @property
+    Attributes:
+        mixture: the mixture that it was scored under.
+        tokens: the T tokens scored; the last ends the answer, unless it was cut off.
+        log_likelihood: (K, T) log p(y_t | x, z_j, y_<t).
+    """
+
+    def __init__(self, mixture: Mixture, tokens: tuple[int, ...], log_likelihood: Tensor) -> None:
+        self.mixture = mixture
+        self.tokens = tokens
+        self.log_likelihood = log_likelihood
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ScoredAnswer:
+        """Itself, since it does not change: ``dataclasses.asdict`` of what holds it copies no model."""
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The table, the text, and the mixture without its language model."""
+        return {
+            "mixture": self.mixture,
+            "tokens": self.tokens,
+            "log_likelihood": self.log_likelihood.clone(),  # of a view the pickle would hold the whole
+            "text": self.text,
+        }
+
+    @cached_property
     def text(self) -> str:
         """The answer without its stop token."""
         return self.mixture.generator.text(self.tokens)
@@ -110,7 +171,7 @@ class ScoredAnswer:
 
     @cached_property
     def log_prob(self) -> float:
-        """log p(y | x) in nats; under the full normaliser with k < M, its part over the components kept."""
+        """log p(y | x) in nats; under the full normaliser with k < M, its part over these components."""
         return float(log_marginal(self.mixture.log_prior, self.log_likelihood, self.mixture.switch))
 
     @cached_property
@@ -143,12 +204,12 @@ class ScoredAnswer:
     def log_bracket(self) -> tuple[float, float] | None:
         """Bounds on the full mixture's log p(y | x) over all M passages; None where ε is unknown.
 
-        The kept passages' part under the full prior, and that part plus all that the others could add.
+        The part of these passages under the full prior, and that part plus all that the others could add.
         """
         outside = self.mixture.outside
         if outside is None:
             return None
-        lower, upper = log_truncation_bracket(self._log_kept, outside, self.mixture.switch, len(self.tokens))
+        lower, upper = log_truncation_bracket(self._log_part, outside, self.mixture.switch, len(self.tokens))
         return float(lower), float(upper)
 
     def certainly_beats(self, other: ScoredAnswer) -> bool:
@@ -157,85 +218,15 @@ class ScoredAnswer:
         if outside is None:
             return False
         length = max(len(self.tokens), len(other.tokens))
-        lead = is_certainly_best(self._log_kept, other._log_kept, outside, self.mixture.switch, length)
+        lead = is_certainly_best(self._log_part, other._log_part, outside, self.mixture.switch, length)
         return bool(lead)
 
     @cached_property
-    def _log_kept(self) -> Tensor:
+    def _log_part(self) -> Tensor:
         """Log marginal under the components' share of the full prior, whichever normaliser is shown."""
-        kept = torch.tensor(1.0 - (self.mixture.outside or 0.0), dtype=torch.float64).log()
-        log_prior = log_normalise(self.mixture.log_prior, -1) + kept
+        log_share = torch.tensor(1.0 - (self.mixture.outside or 0.0), dtype=torch.float64).log()
+        log_prior = log_normalise(self.mixture.log_prior, -1) + log_share
         return log_marginal(log_prior, self.log_likelihood, self.mixture.switch)
-
-
-@dataclass(frozen=True)
-class DecodingState:
-    """W answers being written side by side: K rows of the model for each, and its filtered weights."""
-
-    mixture: Mixture
-    branches: Branches
-    """Rows in the order (W, K)."""
-    log_weights: Tensor
-    """(W, K) log p(z = j | x, y so far): what mixes the next token."""
-    log_prior: Tensor
-    """(K,) of the components that are followed, K of them; its total stays that of the mixture."""
-
-    @classmethod
-    def start(cls, mixture: Mixture) -> DecodingState:
-        """One empty answer; the model reads all prompts as one batch."""
-        branches = mixture.generator.start([component.prompt for component in mixture.components])
-        log_prior = mixture.log_prior.to(branches.log_probs.device)
-        return cls(mixture, branches, log_prior[None], log_prior)
-
-    def log_probs(self) -> Tensor:
-        """(W, K, V) log p(next token | x, z_j, answer so far)."""
-        rows: Tensor = self.branches.log_probs.unflatten(0, self.log_weights.shape)
-        return rows.to(self.log_weights.dtype)
-
-    def log_mixed(self) -> Tensor:
-        """(W, V) log p(next token | x, answer so far)."""
-        return log_mix(self.log_weights, self.log_probs())
-
-    def leading(self, log_before: Tensor, count: int, never: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The ``count`` most probable continuations of W answers with log-probabilities ``log_before`` (W,).
-
-        The tokens ``never`` (N,) are left out, and what is impossible. Returns (C,) log-probabilities of the
-        continued answers, most probable first, which answers they continue, and by which tokens.
-        """
-        rows: Tensor = self.branches.log_probs.unflatten(0, self.log_weights.shape)
-        size = rows.shape[-1]
-        values, places = leading(log_before, self.log_weights, rows, min(count, len(rows) * size), never)
-        possible = values > -math.inf
-        return values[possible], places[possible] // size, places[possible] % size
-
-    def likelihood(self, answers: Tensor, tokens: Tensor) -> Tensor:
-        """(W', K) log p(token | x, z_j, answer so far) for chosen answers (W',) and their tokens (W',)."""
-        rows: Tensor = self.branches.log_probs.unflatten(0, self.log_weights.shape)
-        return rows[answers, :, tokens].to(self.log_weights.dtype)
-
-    def filtered(self, answers: Tensor, tokens: Tensor) -> Tensor:
-        """(W', K) log p(z = j | x, answer so far with its new token): Bayes' rule."""
-        return log_normalise(self.log_weights[answers] + self.likelihood(answers, tokens), -1)
-
-    def later_weights(self, answers: Tensor, tokens: Tensor) -> Tensor:
-        """(W', K) what mixes the token after these: as ``filtered``, then re-drawn with probability ρ."""
-        return log_transition(self.filtered(answers, tokens), self.log_prior, self.mixture.switch)
-
-    def advance(self, answers: Tensor, tokens: Tensor) -> DecodingState:
-        """Continue the answers ``answers`` (W',), by one token each (W',)."""
-        device, size = self.log_weights.device, self.log_weights.shape[1]
-        answers, tokens = answers.to(device), tokens.to(device)
-        weights = self.later_weights(answers, tokens)
-        rows = (answers[:, None] * size + torch.arange(size, device=device)).flatten()
-        branches = self.branches.advance(rows, tokens.repeat_interleave(size))
-        return DecodingState(self.mixture, branches, weights, self.log_prior)
-
-    def only(self, components: Tensor, branches: Branches) -> DecodingState:
-        """Follow some components (K',) of one answer alone, with their rows; weights as between themselves."""
-        total = log_sum(self.log_prior, 0)
-        log_prior = log_normalise(self.log_prior[components], 0) + total
-        weights = log_normalise(self.log_weights[:, components], -1)
-        return DecodingState(self.mixture, branches, weights, log_prior)
 
 
 def condition(

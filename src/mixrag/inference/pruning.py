@@ -1,9 +1,9 @@
 """Components dropped while an answer is written, within a budget of total variation, and restored at its end.
 
 As an answer grows, its posterior settles on few components. The others cost as much as ever and change next to
-nothing: dropping them moves the law of the rest of the answer by no more than ``pruning_tv`` says. What they would
-have said of the tokens written is read in one pass at the end, so that every number about the answer is that of
-the whole mixture.
+nothing: dropping them moves the distribution of the rest of the answer by no more than ``pruning_tv`` says. Their
+likelihood of the tokens written is computed in one pass at the end, so that every number about the answer is that
+of the whole mixture.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from torch import Tensor
 
 from mixrag.generator.batching import DISTRIBUTIONS_AT_ONCE
 from mixrag.generator.protocol import Branches
-from mixrag.inference.mixture import DecodingState
+from mixrag.inference.decoding_state import DecodingState
 from mixrag.probability import most_prunable
 
 WORTHWHILE = 4
 """At least one in so many components must go: what is left is copied."""
 MOST = 2
-"""Where at least one in so many goes, all rows are kept: to read a few too many costs less than a copy."""
+"""Where at least one in so many goes, all rows stay in memory: to read a few too many costs less than a copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,14 @@ class Pruning:
     Attributes:
         budget: total variation that may be spent on this answer; 0 drops nothing.
         spent: of it, by what was dropped along this answer. No answer spends more than the budget, so that the
-            law of answers is within the budget of that of the mixture.
+            distribution of answers is within the budget of that of the mixture.
     """
 
     def __init__(self, budget: float = 0.0) -> None:
         self.budget, self.spent = budget, 0.0
         self.dropped: list[Dropped] = []
-        self._followed: Tensor | None = None
+        self._size = 0  # K, once something is dropped
+        self._followed: Tensor | None = None  # positions in the mixture; None: all
         self._read: list[tuple[Tensor, int, Tensor]] = []
 
     def drop(
@@ -59,32 +60,33 @@ class Pruning:
     ) -> Tensor | None:
         """Drop what need not read ``token``, the ``position``-th of an answer with ``remaining`` more to come.
 
-        Returns (K',) places, among the components that the front follows, of those that go on; None: all do. Where
-        some are dropped, go on with a ``part`` of the front's branches: the branches themselves may be kept here,
-        unless they are ``shared`` with other answers.
+        Returns (K',) places, among the components that the state follows, of those that go on; None: all do. Where
+        some are dropped, go on with a ``part`` of the state's branches: the branches themselves may be needed here
+        again, unless they are ``shared`` with other answers.
         """
         if not self.budget:
             return None
         device = state.log_weights.device
         answer, chosen = torch.tensor([0], device=device), torch.tensor([token], device=device)
         log_weights, rest = state.later_weights(answer, chosen)[0], self.budget - self.spent
-        gone, spent = most_prunable(log_weights, state.log_prior, state.mixture.switch, remaining, rest)
+        gone, spent = most_prunable(log_weights, state.log_prior, state.switch, remaining, rest)
         if len(gone) * WORTHWHILE < len(log_weights):
             return None
-        followed = torch.arange(len(log_weights)) if self._followed is None else self._followed
-        kept = torch.ones_like(log_weights, dtype=torch.bool).index_fill(0, gone, False).nonzero()[:, 0]
+        if self._followed is None:
+            self._size, self._followed = len(log_weights), torch.arange(len(log_weights))
+        going_on = torch.ones_like(log_weights, dtype=torch.bool).index_fill(0, gone, False).nonzero()[:, 0]
         whole = not shared and len(gone) * MOST >= len(log_weights)
         branches, rows = (state.branches, gone) if whole else (state.branches.part(gone), torch.arange(len(gone)))
-        self.dropped.append(Dropped(position, followed[gone.cpu()], branches, rows))
+        self.dropped.append(Dropped(position, self._followed[gone.cpu()], branches, rows))
         self.spent += spent
-        self._followed = followed[kept.cpu()]
-        return kept
+        self._followed = self._followed[going_on.cpu()]
+        return going_on
 
-    def spread(self, values: Tensor, size: int, fill: float) -> Tensor:
+    def spread(self, values: Tensor, fill: float) -> Tensor:
         """(K,) of all components from the values (K',) of those followed; ``fill`` for the others."""
         if self._followed is None:
             return values
-        return values.new_full((size,), fill).index_copy(0, self._followed.to(values.device), values)
+        return values.new_full((self._size,), fill).index_copy(0, self._followed.to(values.device), values)
 
     def restored(self, table: Tensor, tokens: Sequence[int]) -> Tensor:
         """(K, T): the table of likelihoods with what the dropped components would have said of ``tokens`` (T,)."""
@@ -96,7 +98,7 @@ class Pruning:
 
 
 def _all_read(dropped: Dropped, tokens: Sequence[int]) -> Tensor:
-    """(n, T') of the tokens from ``position`` on, a few rows at a time: each has a law over the vocabulary."""
+    """(n, T') of the tokens from ``position`` on, a few rows at a time: each row takes V numbers a token."""
     rest, branches = tokens[dropped.position :], dropped.branches
     count, most = len(branches.log_probs), max(1, DISTRIBUTIONS_AT_ONCE // len(rest))
     if count <= most:

@@ -162,12 +162,12 @@ def _word_part(character: str) -> str:
 
 
 def _visible(text: str) -> str:
-    invisible = _invisible()
+    invisible = _invisible_characters()
     return text if invisible.isdisjoint(text) else "".join(c for c in text if c not in invisible)
 
 
 @cache
-def _invisible() -> frozenset[str]:
+def _invisible_characters() -> frozenset[str]:
     return frozenset(filter(_is_invisible, map(chr, range(sys.maxunicode + 1))))
 
 

@@ -11,17 +11,19 @@ import hashlib
 import json
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from mixrag.errors import PairsError
 from mixrag.pairs.squad import squad_rows
+from mixrag.utils.text import printable_name
 
 T = TypeVar("T")
 _FORM = '{"question": "...", "answers": ["..."], "doc": "FILE"} on every line'
-_MEND = "correct or remove this line"
+_FIX = "correct or remove this line"
+IN_MEMORY = "pairs in memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,47 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """What files of pairs gave."""
+    """Pairs from files or from memory."""
 
     pairs: tuple[Pair, ...]
-    """In the order of the files, at least one."""
+    """In their order, at least one."""
     notices: tuple[str, ...]
     """What was done to the pairs, one line each."""
+    sources: tuple[str, ...] = ()
+    """Names of the files, without their folders; "pairs in memory" for others."""
+
+
+PairSource = str | Path | Iterable[str | Path | Pair | Mapping[str, Any]]
+"""A file, files, or pairs in memory: ``Pair`` objects, or mappings with the keys of a line of such a file."""
+
+
+def are_given(source: PairSource | None) -> TypeGuard[PairSource]:
+    """False for None, and for an empty tuple, which is what a command line without such files has."""
+    return not (source is None or (isinstance(source, tuple) and not source))
+
+
+def pairs_from(source: PairSource) -> Pairs:
+    """The pairs of files or of memory, as ``read_pairs`` gives them.
+
+    >>> pairs_from([{"question": "Who is it?", "answers": ["Ada", "ada"]}]).pairs[0].answers
+    ('Ada', 'ada')
+
+    Raises:
+        PairsError: a file cannot be read, an item is no pair, or there is no pair at all.
+    """
+    if isinstance(source, (str, Path)):
+        return read_pairs([Path(source)])
+    if isinstance(source, Mapping) or not isinstance(source, Iterable):
+        single = f"a single {type(source).__name__}"
+        raise PairsError("a path, paths, or question-answer pairs", single, "give a list of pairs")
+    items: list[Any] = (
+        source.to_dict("records") if hasattr(source, "to_dict") else list(source)
+    )  # a DataFrame's rows
+    paths = [Path(item) for item in items if isinstance(item, (str, Path))]
+    if paths and len(paths) == len(items):
+        return read_pairs(paths)
+    found = [_from_memory(item, f"pairs[{number}]") for number, item in enumerate(items)]
+    return _collected(found, [], (IN_MEMORY,))
 
 
 def read_pairs(paths: Sequence[Path]) -> Pairs:
@@ -59,14 +96,38 @@ def read_pairs(paths: Sequence[Path]) -> Pairs:
     """
     files = [_read_file(path) for path in paths]
     read = [pair for pairs, _ in files for pair in pairs]
+    notices = [notice for _, some in files for notice in some]
+    return _collected(read, notices, tuple(printable_name(path.name) for path in paths), paths)
+
+
+def _from_memory(item: Any, source: str) -> Pair:
+    if isinstance(item, Pair):
+        source = item.source or source
+        # Checked as a line is: an object is made without checks.
+        item = {
+            "question": item.question,
+            "answers": list(item.answers),
+            "doc": item.document,
+            "where": item.where,
+        }
+    if not isinstance(item, Mapping):
+        raise PairsError("a Pair, or a mapping with question and answers", f"{source}: {_kind(item)}", _FIX)
+    row = {**item, "where": dict(item["where"]) if isinstance(item.get("where"), Mapping) else item.get("where")}
+    if isinstance(row.get("answers"), tuple):
+        row["answers"] = list(row["answers"])
+    return _Line(source).pair_of(row)
+
+
+def _collected(
+    read: Sequence[Pair], notices: Sequence[str], sources: tuple[str, ...], paths: Sequence[Path] = ()
+) -> Pairs:
     if not read:
-        found = f"none in {', '.join(map(shown_name, paths)) or 'no file'}"
+        found = f"none in {', '.join(map(printable_name, paths)) or 'no file'}"
         raise PairsError("at least one question-answer pair", found, f"write {_FORM}")
     merged = _merge(read)
     fewer = len(read) - len(merged)
-    notices = [notice for _, some in files for notice in some]
-    notices += [f"{fewer} of {len(read)} pairs repeat a question and were merged with it"] if fewer else []
-    return Pairs(tuple(merged), tuple(notices))
+    merges = [f"{fewer} of {len(read)} pairs repeat a question and were merged with it"] if fewer else []
+    return Pairs(tuple(merged), (*notices, *merges), sources)
 
 
 def split_pairs(pairs: Sequence[Pair], share: float, seed: int) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
@@ -88,9 +149,9 @@ def split_pairs(pairs: Sequence[Pair], share: float, seed: int) -> tuple[tuple[P
         noun = "documents" if by_document else "questions"
         remedy = "add pairs, or give held-out pairs in a file of their own"
         raise PairsError(f"pairs on at least 2 {noun} to hold some out", f"{len(groups)}", remedy)
-    held = _held_out({name: len(group) for name, group in groups.items()}, share * len(pairs), seed)
-    train = tuple(pair for name, group in groups.items() if name not in held for pair in group)
-    return train, tuple(pair for name, group in groups.items() if name in held for pair in group)
+    chosen = _held_out({name: len(group) for name, group in groups.items()}, share * len(pairs), seed)
+    train = tuple(pair for name, group in groups.items() if name not in chosen for pair in group)
+    return train, tuple(pair for name, group in groups.items() if name in chosen for pair in group)
 
 
 def sample(items: Sequence[T], count: int, seed: int) -> list[T]:
@@ -106,17 +167,17 @@ def digest(pairs: Sequence[Pair]) -> str:
 
 def as_lines(pairs: Sequence[Pair]) -> str:
     """The pairs as ``read_pairs`` reads them, one JSON object a line."""
-    return "".join(json.dumps(_row(pair), ensure_ascii=False) + "\n" for pair in pairs)
-
-
-def _row(pair: Pair) -> dict[str, Any]:
-    row = {
-        "question": pair.question,
-        "answers": list(pair.answers),
-        "doc": pair.document,
-        "where": dict(pair.where),
-    }
-    return {key: value for key, value in row.items() if value}
+    lines = []
+    for pair in pairs:
+        row = {
+            "question": pair.question,
+            "answers": list(pair.answers),
+            "doc": pair.document,
+            "where": dict(pair.where),
+        }
+        present = {key: value for key, value in row.items() if value}
+        lines.append(json.dumps(present, ensure_ascii=False) + "\n")
+    return "".join(lines)
 
 
 def _content(pair: Pair) -> str:
@@ -127,13 +188,13 @@ def _content(pair: Pair) -> str:
 def _held_out(sizes: Mapping[str, int], wanted: float, seed: int) -> set[str]:
     """Groups in a random order, each taken where it brings the number of pairs closer to ``wanted``."""
     order = sorted(sizes, key=lambda name: hashlib.sha256(f"{seed}\n{name}".encode()).digest())
-    held, count, total = set[str](), 0, sum(sizes.values())
+    chosen, count, total = set[str](), 0, sum(sizes.values())
     for name in order:
         after = count + sizes[name]
         if after < total and abs(after - wanted) < abs(count - wanted):
-            held.add(name)
+            chosen.add(name)
             count = after
-    return held or {min(order, key=lambda name: sizes[name])}
+    return chosen or {min(order, key=lambda name: sizes[name])}
 
 
 def _merge(pairs: Sequence[Pair]) -> list[Pair]:
@@ -162,9 +223,9 @@ def _read_file(path: Path) -> tuple[list[Pair], list[str]]:
     if data is None:
         # Not splitlines: a JSON string may hold U+2028 and the like as they are.
         lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-        return [_Line(f"{shown_name(path)}:{number}").pair(line) for number, line in lines], []
-    rows, unanswerable = squad_rows(data, shown_name(path))
-    notice = f"{unanswerable} questions of {shown_name(path)} have no answer and were left out"
+        return [_Line(f"{printable_name(path)}:{number}").pair(line) for number, line in lines], []
+    rows, unanswerable = squad_rows(data, printable_name(path))
+    notice = f"{unanswerable} questions of {printable_name(path)} have no answer and were left out"
     return [_Line(source).pair_of(row) for source, row in rows], [notice] if unanswerable else []
 
 
@@ -181,20 +242,14 @@ def _text(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        found = f"{shown_name(path)}: {error.strerror or error}"
+        found = f"{printable_name(path)}: {error.strerror or error}"
         raise PairsError("a file of question-answer pairs", found, "check the path") from error
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = 1 + error.object.count(b"\n", 0, error.start)
-        found = f"{shown_name(path)}:{line}: byte 0x{error.object[error.start]:02x}"
+        found = f"{printable_name(path)}:{line}: byte 0x{error.object[error.start]:02x}"
         raise PairsError("pairs in UTF-8", found, "save the file as UTF-8") from error
-
-
-def shown_name(path: Path) -> str:
-    """A path that can be printed on one line, whatever bytes its name has."""
-    text = str(path).encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,9 +313,9 @@ class _Line:
         return value
 
     def _error(self, expected: str, found: str) -> PairsError:
-        return PairsError(expected, f"{self.source}: {found}", _MEND)
+        return PairsError(expected, f"{self.source}: {found}", _FIX)
 
 
 def _kind(value: Any) -> str:
     names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")
+    return names.get(type(value), "a number" if isinstance(value, (int, float)) else f"a {type(value).__name__}")

@@ -42,11 +42,11 @@ def named_baselines(names: Sequence[str]) -> dict[str, Baseline]:
     return {name: BASELINES[name] for name in names}
 
 
-def baseline_of(trainee: RunSpec, name: str) -> RunSpec:
-    """The run of a baseline: in a folder of its own below the trainee's, else alike."""
+def baseline_of(spec: RunSpec, name: str) -> RunSpec:
+    """The run of a baseline: in a folder of its own below the spec's, else alike."""
     baseline = BASELINES[name]
-    rag = trainee.rag
-    # Encoders are loaded anew: the trainee's own may have been trained.
+    rag = spec.rag
+    # Encoders are loaded anew: the spec's own may have been trained.
     changed = Pipeline(
         rag.store,
         models=rag.models,
@@ -54,11 +54,11 @@ def baseline_of(trainee: RunSpec, name: str) -> RunSpec:
         settings=replace(rag.settings, **baseline.changes),
     )
     # Distillation is a loss of the retriever; the generator learns by the marginal likelihood there as well.
-    objective = "marginal" if trainee.settings.objective == "distill" else trainee.settings.objective
+    objective = "marginal" if spec.settings.objective == "distill" else spec.settings.objective
     return replace(
-        trainee,
+        spec,
         rag=changed,
-        settings=replace(trainee.settings, parts=("generator",), objective=objective),
-        folder=trainee.folder / "baselines" / name,
+        settings=replace(spec.settings, parts=("generator",), objective=objective),
+        folder=spec.folder / "baselines" / name,
         passages_first=baseline.passages_first,
     )

@@ -39,7 +39,7 @@ def calibrate(step: TrainingStep, examples: Sequence[Example], batch: int = 32) 
     """Fit the trained scalars of the prior to all examples at once, by L-BFGS.
 
     Raises:
-        TrainingError: the fit left the finite numbers.
+        TrainingError: the fit became infinite.
     """
     prior = step.prior
     if prior is None or not prior.scalars():
@@ -78,7 +78,7 @@ def _tables(step: TrainingStep, examples: Sequence[Example], batch: int) -> list
         some = examples[start : start + batch]
         with torch.no_grad():
             chosen = step.prior.candidates(some)
-            questions = step.look(some)
+            questions = step.questions(some)
         found += [
             _Table(example, candidates, question.log_likelihood, question.mask)
             for example, candidates, question in zip(some, chosen, questions, strict=True)

@@ -3,17 +3,15 @@
     checkpoints/step-000120/tensors.safetensors   trained weights, moments of the optimizer
     checkpoints/step-000120/state.json            the run's counters, its fingerprint, the digest of the tensors
 
-A folder takes its name only when both files are on the disk. Names with a dot in front are work in progress; what
-a killed process left of them is removed by the next save. Reading changes nothing: all processes of a run may.
+A folder takes its name only when both files are on the disk (``utils.atomic``). Names with a dot in front are work
+in progress; what a killed process left of them is removed by the next save. Reading changes nothing: all processes
+of a run may.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -27,11 +25,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mixrag.errors import CheckpointError, TrainingError
+from mixrag.utils.atomic import REPLACED, WRITING, remove, replace_atomically
+from mixrag.utils.hashing import file_digest
 
 FORMAT = 1
 TENSORS, STATE = "tensors.safetensors", "state.json"
-WRITING, REPLACED, REMOVED = ".writing-", ".replaced-", ".removed-"
-# ".replaced-" counts as a checkpoint: it is one whose successor of the same step has not taken its place yet.
+REMOVED = ".removed-"
+"""Before the name of a checkpoint that is being deleted."""
+# A folder that is being replaced counts: its successor of the same step has not taken its place yet.
 _NAME = re.compile(rf"(?:{re.escape(REPLACED)})?step-(\d{{6,}})")
 
 
@@ -68,21 +69,15 @@ def save_checkpoint(
     Raises:
         TrainingError: it cannot be written; the checkpoints there before are untouched.
     """
-    name = f"step-{checkpoint.step:06d}"
-    scratch, target = folder / f"{WRITING}{name}", folder / name
+    target = folder / f"step-{checkpoint.step:06d}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
-        _fill(scratch, checkpoint, fingerprint)
-        _take_place(scratch, target)
+        replace_atomically(target, lambda path: _fill(path, checkpoint, fingerprint))
     except (OSError, SafetensorError) as error:
-        found, remedy = (
-            " ".join(str(error).split()),
-            "free it and run the same command again; older checkpoints are kept",
-        )
+        found = " ".join(str(error).split())
+        remedy = "free it and run the same command again; older checkpoints stay"
         raise TrainingError(f"room to write {target}", found, remedy) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     _prune(folder, checkpoint.step, keep, protect)
     return target
 
@@ -208,7 +203,7 @@ def _read(path: Path, step: int, fingerprint: Mapping[str, str]) -> Checkpoint:
         _check_run(path, document, fingerprint)
         if document["step"] != step:
             raise _Damaged(f"{STATE} is of step {document['step']}")
-        if _digest(path / TENSORS) != document["sha256"]:
+        if file_digest(path / TENSORS) != document["sha256"]:
             raise _Damaged(f"{TENSORS} is not the file that was written")
         return Checkpoint(step, load_file(path / TENSORS), dict(document["state"]))
     except (OSError, ValueError, TypeError, KeyError, RecursionError, SafetensorError) as error:
@@ -226,19 +221,17 @@ def _check_run(path: Path, document: Mapping[str, Any], fingerprint: Mapping[str
         raise _other("a checkpoint of this run", f"one with another {', '.join(differs)} in {path}")
 
 
-def _fill(scratch: Path, checkpoint: Checkpoint, fingerprint: Mapping[str, str]) -> None:
-    scratch.mkdir()
-    save_file(_plain(checkpoint.tensors), scratch / TENSORS)
+def _fill(folder: Path, checkpoint: Checkpoint, fingerprint: Mapping[str, str]) -> None:
+    folder.mkdir()
+    save_file(_plain(checkpoint.tensors), folder / TENSORS)
     document = {
         "format": FORMAT,
         "step": checkpoint.step,
-        "sha256": _digest(scratch / TENSORS),
+        "sha256": file_digest(folder / TENSORS),
         "fingerprint": dict(fingerprint),
         "state": dict(checkpoint.state),
     }
-    (scratch / STATE).write_text(json.dumps(document), encoding="utf-8")
-    for path in (scratch / TENSORS, scratch / STATE, scratch):
-        _sync(path)
+    (folder / STATE).write_text(json.dumps(document), encoding="utf-8")
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -253,32 +246,6 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return plain
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    if path.is_dir() and os.name == "nt":
-        return  # Windows has no such call for folders
-    number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
-
-
-def _take_place(scratch: Path, target: Path) -> None:
-    """Give the finished folder its name. A former one of this name counts until then."""
-    aside = target.with_name(f"{REPLACED}{target.name}")
-    if target.exists():
-        target.rename(aside)
-    scratch.rename(target)
-    _sync(target.parent)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
 def _sweep(folder: Path) -> None:
     """Clear up after a killed process; a checkpoint whose successor never came gets its name back."""
     for path in folder.iterdir():
@@ -286,15 +253,15 @@ def _sweep(folder: Path) -> None:
         if path.name.startswith(REPLACED) and not former.exists():
             path.rename(former)
         elif path.name.startswith((WRITING, REPLACED, REMOVED)):
-            shutil.rmtree(path, ignore_errors=True)
+            remove(path)
 
 
 def _prune(folder: Path, step: int, keep: int, protect: Collection[int]) -> None:
     folders = _folders(folder)
-    kept = {*sorted(s for s in folders if s <= step)[-max(1, keep) :], *protect}
+    wanted = {*sorted(s for s in folders if s <= step)[-max(1, keep) :], *protect}
     for each, path in folders.items():
-        if each not in kept:
+        if each not in wanted:
             aside = path.with_name(f"{REMOVED}{path.name}")
             with suppress(OSError):  # what cannot be deleted now is only in the way
                 path.rename(aside)  # half a checkpoint must not bear the name of one
-            shutil.rmtree(aside, ignore_errors=True)
+            remove(aside)

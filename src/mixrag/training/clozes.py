@@ -24,6 +24,7 @@ from mixrag.corpus import Passage
 from mixrag.errors import PairsError
 from mixrag.pairs.matching import contains
 from mixrag.pairs.pairs import Pair
+from mixrag.utils.extras import require
 
 SHORTEST, LONGEST = 6, 45
 """Words of a sentence that is asked about."""
@@ -36,7 +37,7 @@ TRIES = 5
 LEFT_OUT = (0.0, 0.1, 0.2)
 """Shares of a sentence's words that are left out; one of them is drawn for each question."""
 BEFORE, AFTER = (6, 14), (5, 12)
-"""Fewest and most words kept before and behind the span: of a long sentence only a part is in the question."""
+"""Fewest and most words taken before and behind the span: of a long sentence only a part is in the question."""
 _FORM_WEIGHTS = (9, 7, 2, 2)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"“(])")
 _WORD = re.compile(r"\S+")
@@ -71,7 +72,7 @@ OTHER = Kind(("what", "which"), 1.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class ClozeSpan:
     """A stretch of a sentence that can be asked for."""
 
     start: int
@@ -110,7 +111,7 @@ def sentences(text: str) -> list[str]:
     return [each for each in found if SHORTEST <= len(each.split()) <= LONGEST]
 
 
-def spans(sentence: str) -> list[Span]:
+def spans(sentence: str) -> list[ClozeSpan]:
     """What of a sentence can be asked for.
 
     Names, dates and numbers (words in a row that begin with a capital letter or hold a digit), and lower-case
@@ -123,7 +124,7 @@ def spans(sentence: str) -> list[Span]:
     return [span for run in _runs(sentence) if (span := _span(sentence, run)) is not None]
 
 
-def question(sentence: str, span: Span, source: random.Random) -> str | None:
+def question(sentence: str, span: ClozeSpan, source: random.Random) -> str | None:
     """A question about a span of the sentence, as ``source`` draws it.
 
     Returns:
@@ -144,7 +145,7 @@ def question(sentence: str, span: Span, source: random.Random) -> str | None:
     return f"{text[:1].upper()}{text[1:]}?"
 
 
-def _drawn(passages: Sequence[Passage], source: random.Random) -> list[tuple[Passage, str, Span]]:
+def _drawn(passages: Sequence[Passage], source: random.Random) -> list[tuple[Passage, str, ClozeSpan]]:
     """All spans in a random order, those of more weight rather first (Efraimidis and Spirakis 2006)."""
     keyed = [
         (source.random() ** (1 / span.kind.weight), (passage, sentence, span))
@@ -173,13 +174,13 @@ class _Word:
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _WordRun:
     words: tuple[_Word, ...]
     led_by: str
     """The function word before it, in lower case; empty where punctuation or another run is before it."""
 
 
-def _runs(sentence: str) -> Iterator[_Run]:
+def _runs(sentence: str) -> Iterator[_WordRun]:
     """Content words in a row that are all salient or all not, between function words and punctuation."""
     words: list[_Word] = []
     led_by = before = ""
@@ -190,7 +191,7 @@ def _runs(sentence: str) -> Iterator[_Run]:
         start = match.start() + match.group().find(core)
         word = _Word(start, start + len(core), core[:1].isupper() or any(letter.isdigit() for letter in core))
         if words and (opened or function or word.salient != words[0].salient):
-            yield _Run(tuple(words), led_by)
+            yield _WordRun(tuple(words), led_by)
             words, before = [], ""
         if core and not function:
             if not words:
@@ -198,10 +199,10 @@ def _runs(sentence: str) -> Iterator[_Run]:
             words.append(word)
         before = core.lower() if function else ""
         if words and not match.group().endswith(core):
-            yield _Run(tuple(words), led_by)
+            yield _WordRun(tuple(words), led_by)
             words, before = [], ""
     if words:
-        yield _Run(tuple(words), led_by)
+        yield _WordRun(tuple(words), led_by)
 
 
 def _is_function(core: str, *, opens: bool) -> bool:
@@ -210,7 +211,7 @@ def _is_function(core: str, *, opens: bool) -> bool:
     return not is_name and core.lower() in _function_words()
 
 
-def _span(sentence: str, run: _Run) -> Span | None:
+def _span(sentence: str, run: _WordRun) -> ClozeSpan | None:
     first, last = run.words[0], run.words[-1]
     text = sentence[first.start : last.end]
     kind = _kind(text, run.led_by, first.salient)
@@ -218,7 +219,7 @@ def _span(sentence: str, run: _Run) -> Span | None:
     bare = kind is OTHER and (run.led_by not in _LEADING or text.endswith(("ing", "ed", "ly")))
     if len(run.words) > LONGEST_ANSWER or opens or bare or _BRACKETS & set(text):
         return None
-    return Span(first.start, last.end, kind)
+    return ClozeSpan(first.start, last.end, kind)
 
 
 def _kind(text: str, led_by: str, salient: bool) -> Kind:
@@ -233,6 +234,5 @@ def _kind(text: str, led_by: str, salient: bool) -> Kind:
 
 @cache
 def _function_words() -> frozenset[str]:
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
-    return frozenset(ENGLISH_STOP_WORDS)
+    words = require("sklearn.feature_extraction.text", "train", "its list of function words").ENGLISH_STOP_WORDS
+    return frozenset(words)

@@ -10,21 +10,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-# Not pyplot: it would take over the process's backend and list of figures.
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
-
 from mixrag.errors import TrainingError
-from mixrag.evaluation.plots import BLACK, BLUE, GREEN, ORANGE, VERMILION
+from mixrag.evaluation.plots import BLACK, BLUE, GREEN, ORANGE, VERMILION, new_figure, whole_numbers
 from mixrag.utils.arrays import Floats
-from mixrag.utils.files import write_whole
+from mixrag.utils.atomic import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 Metrics = Sequence[Mapping[str, Any]]
 REACH = 0.04
@@ -113,7 +111,7 @@ def draw_curves(metrics: Metrics, path: Path, title: str) -> None:
     content = io.BytesIO()
     figure_of(metrics, title).savefig(content, format="png", dpi=150)
     try:
-        write_whole(path, content.getvalue())
+        write_atomically(path, content.getvalue())
     except OSError as error:
         raise TrainingError(
             f"room to write {path}", str(error), "free it and run the same command again"
@@ -125,8 +123,7 @@ def figure_of(metrics: Metrics, title: str) -> Figure:
     panels = [present for panel in PANELS if (present := _present(panel, metrics))]
     columns = min(2, max(1, len(panels)))
     rows = max(1, math.ceil(len(panels) / columns))
-    figure = Figure(figsize=(5.6 * columns, 0.5 + 3.5 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(5.6 * columns, 0.5 + 3.5 * rows, "train")
     figure.suptitle(title, parse_math=False)  # a title is data: a "$" in it begins no formula
     if not panels:
         figure.text(0.5, 0.5, "nothing was measured", ha="center", va="center")
@@ -146,24 +143,23 @@ def _present(panel: Sequence[Scale], metrics: Metrics) -> list[Scale]:
 
 def _draw_panel(left: Axes, scales: Sequence[Scale], metrics: Metrics) -> None:
     left.set_xlabel("optimizer step")
-    left.xaxis.set_major_locator(MaxNLocator(integer=True))
+    whole_numbers(left)
     left.grid(alpha=0.25)
     left.spines[["top", "right"]].set_visible(False)
     drawn: list[Line2D] = []
     for place, scale in enumerate(scales):
-        drawn += _draw_scale(left if place == 0 else _right_of(left), scale, metrics)
-    drawn += [left.axvline(step, color=BLACK, ls=":", lw=1.2, label="alarm") for step in _alarms(metrics)]
+        axes = left
+        if place > 0:
+            axes = left.twinx()
+            axes.spines[["top", "left"]].set_visible(False)
+        drawn += _draw_scale(axes, scale, metrics)
+    alarms = sorted({entry["step"] for entry in metrics if entry["kind"] == "alarm"})
+    drawn += [left.axvline(step, color=BLACK, ls=":", lw=1.2, label="alarm") for step in alarms]
     named = {str(line.get_label()): line for line in drawn}
     # Above the panel, where it hides nothing.
     left.legend(
         named.values(), named, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize="small"
     )
-
-
-def _right_of(left: Axes) -> Axes:
-    right = left.twinx()
-    right.spines[["top", "left"]].set_visible(False)
-    return right
 
 
 def _draw_scale(axes: Axes, scale: Scale, metrics: Metrics) -> list[Line2D]:
@@ -182,7 +178,7 @@ def _draw_line(axes: Axes, line: Line, steps: Floats, values: Floats) -> Line2D:
     if line.smooth and len(values) >= SMOOTHED_FROM:
         axes.plot(steps, values, color=line.colour, lw=0.8, alpha=0.3)
         values = _smoothed(values)
-    # Few looks at the dev pairs are points: a line alone does not show where they are, or a single one at all.
+    # Few values are points: a line alone does not show where they are, or a single one at all.
     marker = "o" if len(values) < SMOOTHED_FROM else ""
     return axes.plot(
         steps, values, color=line.colour, ls=line.style, lw=1.8, marker=marker, ms=3.5, label=line.label
@@ -201,10 +197,6 @@ def _series(metrics: Metrics, line: Line) -> tuple[Floats, Floats]:
 
 def _has_values(metrics: Metrics, line: Line) -> bool:
     return bool(np.isfinite(_series(metrics, line)[1]).any())
-
-
-def _alarms(metrics: Metrics) -> list[int]:
-    return sorted({entry["step"] for entry in metrics if entry["kind"] == "alarm"})
 
 
 def _smoothed(values: Floats) -> Floats:

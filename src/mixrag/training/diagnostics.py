@@ -209,7 +209,7 @@ class UsageWindow:
             return (
                 f"the language model ignores the passages: over {count} the answer changes their weights by"
                 f" {self._kl:.1g} nats on average (KL of posterior and prior), so the retriever cannot learn;"
-                " look whether the passages hold the answers, or lower --learning-rate"
+                " check whether the passages hold the answers, or lower --learning-rate"
             )
         return (
             f"the prior has become a point, on wrong passages: over {count} it has {self._effective:.2f} effective"

@@ -1,8 +1,8 @@
-"""Responsibilities held between visits: incremental EM (Neal and Hinton 1998).
+"""Responsibilities cached between visits: incremental EM (Neal and Hinton 1998).
 
 An E-step reads all K branches of a question; the M-step needs only those that are responsible for something. Which
 they are changes little from one epoch to the next, so the E-step may be left out at some visits: the free energy
-still only falls. Held are the gradients of the EM loss in its two tables.
+still only falls. What is cached are the gradients of the EM loss in its two tables.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+FIELD = "held"
+"""Its key in a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,13 @@ class EStep:
 
 @dataclass
 class EStepCache:
-    """What is held, by the number of the example."""
+    """The last E-step of each example, by its number."""
 
-    held: dict[int, EStep] = field(default_factory=dict)
+    entries: dict[int, EStep] = field(default_factory=dict)
 
     def recall(self, number: int, components: Sequence[str]) -> EStep | None:
         """The last E-step of an example, in the order of these components; None if it was about others."""
-        found = self.held.get(number)
+        found = self.entries.get(number)
         if found is None or sorted(found.components) != sorted(components):
             return None
         order = [found.components.index(name) for name in components]
@@ -53,17 +56,23 @@ class EStepCache:
 
     def tensors(self) -> dict[str, Tensor]:
         """For a checkpoint: all gradients in one tensor, since there are thousands of small ones."""
-        parts = [part.flatten() for each in self.held.values() for part in _parts(each)]
-        return {"held": torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)}
+        parts = [
+            part.flatten()
+            for each in self.entries.values()
+            for part in (each.prior, each.likelihood, each.log_posterior)
+        ]
+        return {FIELD: torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)}
 
     def state(self) -> list[Any]:
         """For a checkpoint: whose gradients they are, and their shapes."""
-        return [[n, each.answers, each.components, list(each.likelihood.shape)] for n, each in self.held.items()]
+        return [
+            [n, each.answers, each.components, list(each.likelihood.shape)] for n, each in self.entries.items()
+        ]
 
     @classmethod
     def restored(cls, tensors: Mapping[str, Tensor], state: Sequence[Any]) -> EStepCache:
         """What ``tensors`` and ``state`` described."""
-        flat, start, memory = tensors["held"], 0, cls()
+        flat, start, cache = tensors[FIELD], 0, cls()
         for number, answers, components, (a, k, t) in state:
             pieces = []
             for shape in ((k,), (a, k, t), (k,)):
@@ -71,9 +80,5 @@ class EStepCache:
                 pieces.append(flat[start : start + size].reshape(shape).clone())
                 start += size
             tokens = tuple(tuple(answer) for answer in answers)
-            memory.held[number] = EStep(tokens, tuple(components), pieces[0], pieces[1], pieces[2])
-        return memory
-
-
-def _parts(held: EStep) -> tuple[Tensor, Tensor, Tensor]:
-    return held.prior, held.likelihood, held.log_posterior
+            cache.entries[number] = EStep(tokens, tuple(components), pieces[0], pieces[1], pieces[2])
+        return cache

@@ -55,7 +55,11 @@ def examples_from(
     if not examples:
         expected = f"pairs with an answer of at most {max_answer_tokens} tokens"
         raise PairsError(expected, f"{len(pairs)} pairs, none of them so", "raise --max-answer-tokens")
-    return examples, _notices(dropped_answers, dropped_pairs, max_answer_tokens)
+    if not dropped_answers:
+        return examples, []
+    also = f", and with them {dropped_pairs} pairs that have no other" if dropped_pairs else ""
+    notice = f"{dropped_answers} answers of more than {max_answer_tokens} tokens left out{also}"
+    return examples, [f"{notice} (--max-answer-tokens)"]
 
 
 def passage_examples(passages: Sequence[Passage], generator: ModelGenerator, first: int = 0) -> list[Example]:
@@ -91,10 +95,3 @@ def check_fits(pair: Pair, generator: Generator, answer: int) -> None:
             f"{error.found}, for {answer} tokens of answer, at {pair.source}",
             "shorten or remove this pair, or lower --max-answer-tokens",
         ) from error
-
-
-def _notices(answers: int, pairs: int, limit: int) -> list[str]:
-    if not answers:
-        return []
-    also = f", and with them {pairs} pairs that have no other" if pairs else ""
-    return [f"{answers} answers of more than {limit} tokens left out{also} (--max-answer-tokens)"]

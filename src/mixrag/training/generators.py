@@ -41,7 +41,7 @@ class TrainableGenerator:
 
     def __init__(self, generator: ModelGenerator, settings: TrainingSettings, adapter: Path | None = None) -> None:
         if isinstance(generator, CausalGenerator):
-            # Weights that change make states of passages stale: none is kept, and rows are read in one pass.
+            # Weights that change make states of passages stale: none is cached, and rows are read in one pass.
             generator = replace(generator, passage_budget=None)
         self.generator, self.settings = generator, settings
         model = generator.model
@@ -49,7 +49,10 @@ class TrainableGenerator:
         model.requires_grad_(settings.method == "full")
         self.adapted = _adapted(model, generator.name, settings, adapter) if settings.method == "lora" else None
         if settings.dtype == "bfloat16" and settings.method == "lora":
-            _halve_frozen(model)
+            # What autocast would make of weights that are not trained, at every step.
+            for parameter in model.parameters():
+                if not parameter.requires_grad:
+                    parameter.data = parameter.data.to(torch.bfloat16)
         if settings.dtype == "bfloat16" and model.device.type == "cpu":
             # On CPUs fused attention is slower than plain matrix products, above all backwards.
             model.set_attn_implementation("eager")
@@ -107,6 +110,7 @@ class TrainableGenerator:
 def _adapted(model: Any, base: str, settings: TrainingSettings, adapter: Path | None) -> Any:
     """The model with a fresh adapter, whose product is zero, or with an existing one, in float32."""
     from peft import LoraConfig, get_peft_model
+    from transformers.pytorch_utils import Conv1D
 
     if adapter is not None:
         check_adapter(adapter)
@@ -115,7 +119,8 @@ def _adapted(model: Any, base: str, settings: TrainingSettings, adapter: Path | 
         r=settings.rank,
         lora_alpha=ALPHA_OVER_RANK * settings.rank,
         target_modules=linear_layers(model),
-        fan_in_fan_out=_transposed(model),
+        # GPT-2 and its kin have projections that store their weights the other way round.
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
@@ -140,20 +145,6 @@ def linear_layers(model: Any) -> list[str]:
     if not names:
         raise ModelError("a model with linear layers for an adapter", "none", "train all weights: --method full")
     return names
-
-
-def _transposed(model: Any) -> bool:
-    """True for GPT-2 and its kin, whose projections hold their weights the other way round."""
-    from transformers.pytorch_utils import Conv1D
-
-    return any(isinstance(module, Conv1D) for module in model.modules())
-
-
-def _halve_frozen(model: Any) -> None:
-    """Weights that are not trained in bfloat16, which is what autocast would make of them at every step."""
-    for parameter in model.parameters():
-        if not parameter.requires_grad:
-            parameter.data = parameter.data.to(torch.bfloat16)
 
 
 def _compile_layers(model: Any) -> None:

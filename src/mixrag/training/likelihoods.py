@@ -1,4 +1,4 @@
-"""The table of log-likelihoods of a step: scored in one batch, and kept where the generator is frozen."""
+"""The table of log-likelihoods of a step: scored in one batch, and cached where the generator is frozen."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ LogLikelihoods = Callable[[Sequence[Prompt], Sequence[Sequence[int]]], Tensor]
 
 @dataclass
 class Likelihoods:
-    """log p(y_t | x, z_j, y_<t) of (component, answer), kept where the generator is frozen."""
+    """log p(y_t | x, z_j, y_<t) of (component, answer), cached where the generator is frozen."""
 
     score: LogLikelihoods
     frozen: bool
-    kept: dict[str, Tensor] = field(default_factory=dict)
+    cached: dict[str, Tensor] = field(default_factory=dict)
     """By digest of prompt and answer."""
 
     def tables(self, asked: Sequence[tuple[Example, Mixture]]) -> list[tuple[Tensor, Tensor]]:
@@ -35,8 +35,8 @@ class Likelihoods:
             for answer in example.answers
             for component in mixture.components
         }
-        missing = [key for key in wanted if key not in self.kept]
-        known = self.kept if self.frozen else {}
+        missing = [key for key in wanted if key not in self.cached]
+        known = self.cached if self.frozen else {}
         if missing:
             scored = self.score([wanted[key][0] for key in missing], [wanted[key][1] for key in missing])
             known |= {key: row[: len(wanted[key][1])] for key, row in zip(missing, scored, strict=True)}
@@ -44,16 +44,16 @@ class Likelihoods:
 
     def tensors(self) -> dict[str, Tensor]:
         """For a checkpoint: a run that goes on must not score anew, in other batches and thus other last bits."""
-        return {"likelihoods": torch.cat([*self.kept.values(), torch.zeros(0)])}
+        return {"likelihoods": torch.cat([*self.cached.values(), torch.zeros(0)])}
 
     def state(self) -> list[list[Any]]:
         """For a checkpoint: whose likelihoods they are."""
-        return [[digest, len(row)] for digest, row in self.kept.items()]
+        return [[digest, len(row)] for digest, row in self.cached.items()]
 
     def restore(self, tensors: Mapping[str, Tensor], state: Sequence[Sequence[Any]]) -> None:
         """Undo ``tensors`` and ``state``."""
         rows = tensors["likelihoods"].split([length for _, length in state]) if state else ()
-        self.kept = {digest: row.clone() for (digest, _), row in zip(state, rows, strict=True)}
+        self.cached = {digest: row.clone() for (digest, _), row in zip(state, rows, strict=True)}
 
     def _table(self, example: Example, mixture: Mixture, known: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         size = (len(example.answers), len(mixture.components), example.length)

@@ -1,14 +1,15 @@
-"""The loop: batches, steps, looks at the dev pairs, checkpoints; it goes on where a killed run stopped."""
+"""The loop: batches, steps, evaluations on the dev pairs, checkpoints; it resumes where a killed run stopped."""
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,34 +32,23 @@ from mixrag.training.metrics import MetricsLog
 from mixrag.training.optimiser import ParameterGroup, adamw, add_up, all_finite, clip, named_weights
 from mixrag.training.step import StepOutput, TrainingStep, component_name, gold_found
 from mixrag.training.trainable_prior import aligned
+from mixrag.utils.progress import Progress, ProgressEvent
 
-
-class Listener(Protocol):
-    """Told how far a training run has come."""
-
-    def started(self, step: int, total: int) -> None:
-        """Steps done before (by a run that was killed), and steps in all."""
-
-    def stepped(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Another optimizer step is done."""
-
-    def looked(self, step: int, nll: float, best: float) -> None:
-        """Mean -log p(gold answer) of the dev pairs now, and the least so far, in nats."""
-
-    def noticed(self, text: str) -> None:
-        """Something a person should know."""
+DEV = "dev pairs"
+"""The stage of progress that reports an evaluation: ``values`` holds nll and best, in nats per answer."""
+_logger = logging.getLogger("mixrag.training")
 
 
 @dataclass
 class LoopState:
-    """What a run knows of itself; kept in every checkpoint."""
+    """What a run knows of itself; part of every checkpoint."""
 
     step: int = 0
     """Optimizer steps done."""
     best_nll: float = math.inf
     best_step: int = 0
     worse: int = 0
-    """Looks at the dev pairs since the best one."""
+    """Evaluations on the dev pairs since the best one."""
     stopped: bool = False
 
 
@@ -74,8 +64,10 @@ class Loop:
     folder: Path
     fingerprint: Mapping[str, str]
     accelerator: Any
-    listener: Listener
-    progress: LoopState = field(default_factory=LoopState)
+    progress: Progress
+    stage: str = "training"
+    """What progress calls it."""
+    state: LoopState = field(default_factory=LoopState)
 
     def __post_init__(self) -> None:
         size = self.settings.batch
@@ -86,7 +78,7 @@ class Loop:
             )
         self.epoch = steps_in_epoch(len(self.train), size)
         self.total = self.settings.steps or max(1, round(self.settings.epochs * self.epoch))
-        self.look_every = self.settings.evaluate_every or max(1, self.epoch // 4)
+        self.evaluation_interval = self.settings.evaluate_every or max(1, self.epoch // 4)
         self.resumed = False
         self.optimizer = adamw(self.parts)
         self.window = UsageWindow()
@@ -103,41 +95,40 @@ class Loop:
         self._resume()
         # No process may write the first checkpoint while another still looks for one to go on from.
         self.accelerator.wait_for_everyone()
-        log = MetricsLog(self.folder, self.progress.step if self.resumed else None) if self._main else None
-        self.listener.started(self.progress.step, self.total)
+        log = MetricsLog(self.folder, self.state.step if self.resumed else None) if self._main else None
+        self.progress(ProgressEvent(self.stage, self.state.step, self.total))
         try:
             if not self.resumed:
                 # What training has to beat; if it never does, these weights are the result.
-                self._look(log)
+                self._evaluate(log)
                 self._save()
-            while self.progress.step < self.total and not self.progress.stopped:
+            while self.state.step < self.total and not self.state.stopped:
                 self._one(log)
         finally:
             if log is not None:
                 log.close()
         self._take_best()
-        return self.progress
+        return self.state
 
     @property
     def _main(self) -> bool:
         return bool(self.accelerator.is_main_process)
 
     def _one(self, log: MetricsLog | None) -> None:
-        started, number = time.perf_counter(), self.progress.step
+        start, number = time.perf_counter(), self.state.step
         batch = self._batch(number)
-        mine = self._share(batch)
         e_step = (number // self.epoch) % self.settings.e_step_every == 0
-        learnt = self.step.learn(mine, len(batch), e_step=e_step)
-        metrics = self._update(number, learnt, len(batch))
-        self.progress.step += 1
-        metrics["seconds"] = time.perf_counter() - started
-        self._tell(log, metrics)
+        output = self.step.learn(self._share(batch), len(batch), e_step=e_step)
+        metrics = self._update(number, output, len(batch))
+        self.state.step += 1
+        metrics["seconds"] = time.perf_counter() - start
+        self._report(log, metrics)
         self._refresh(log)
-        last = self.progress.step == self.total
-        looked = bool(self.dev) and (last or self.progress.step % self.look_every == 0)
-        if looked:
-            self._look(log)
-        if looked or last or self.progress.step % self.settings.checkpoint_every == 0:
+        last = self.state.step == self.total
+        evaluated = bool(self.dev) and (last or self.state.step % self.evaluation_interval == 0)
+        if evaluated:
+            self._evaluate(log)
+        if evaluated or last or self.state.step % self.settings.checkpoint_every == 0:
             self._save()
 
     def _batch(self, step: int) -> list[Example]:
@@ -150,7 +141,7 @@ class Loop:
         index, count = self.accelerator.process_index, self.accelerator.num_processes
         if self.settings.e_step_every == 1:
             return batch[index::count]
-        # Responsibilities are held where they were computed: a question always comes to the same process.
+        # Responsibilities stay where they were computed: a question always comes to the same process.
         return [example for example in batch if example.number % count == index]
 
     def _with_some_answers(self, example: Example, step: int) -> Example:
@@ -160,13 +151,13 @@ class Loop:
         source = random.Random(f"{self.settings.seed}/{step}/{example.number}")
         return replace(example, answers=tuple(source.sample(example.answers, limit)))
 
-    def _update(self, number: int, learnt: StepOutput, size: int) -> dict[str, float]:
+    def _update(self, number: int, output: StepOutput, size: int) -> dict[str, float]:
         add_up(self.parts, self.accelerator)
         factor = rate_factor(number, self.total, self.settings.warmup)
         for group, part in zip(self.optimizer.param_groups, self.parts, strict=True):
             group["lr"] = part.rate * factor
         norms = clip(self.parts, self.settings.clip)
-        metrics = self._measure(learnt, size)
+        metrics = self._measure(output, size)
         if not all_finite({"loss": metrics["loss"], **norms}):
             raise TrainingError(
                 "a finite loss and gradient",
@@ -180,22 +171,22 @@ class Loop:
             metrics[f"rate_{part.name}"] = part.rate * factor
         return metrics
 
-    def _measure(self, learnt: StepOutput, size: int) -> dict[str, float]:
+    def _measure(self, output: StepOutput, size: int) -> dict[str, float]:
         sums = torch.tensor(
             [
-                sum(c.loss for c in learnt.coefficients),
-                sum(c.nll for c in learnt.coefficients),
-                float(learnt.rows),
-                float(learnt.backward),
+                sum(c.loss for c in output.coefficients),
+                sum(c.nll for c in output.coefficients),
+                float(output.rows),
+                float(output.backward),
             ],
             dtype=torch.float64,
         )
         loss, nll, rows, backward = self._total(sums).tolist()
         metrics = {"loss": loss / size, "nll": nll / size, "rows": rows, "rows_backward": backward}
-        metrics["skipped"] = learnt.skipped
-        if not learnt.exact:
+        metrics["skipped"] = output.skipped
+        if not output.exact:
             del metrics["nll"]
-        return metrics | self._diagnose(learnt) | self._retriever_state(learnt)
+        return metrics | self._diagnose(output) | self._retriever_state(output)
 
     def _total(self, values: Tensor) -> Tensor:
         if self.accelerator.num_processes == 1:
@@ -203,8 +194,8 @@ class Loop:
         summed: Tensor = self.accelerator.reduce(values.to(self.accelerator.device), "sum")
         return summed.cpu()
 
-    def _diagnose(self, learnt: StepOutput) -> dict[str, float]:
-        both = zip(learnt.questions, learnt.coefficients, strict=True)
+    def _diagnose(self, output: StepOutput) -> dict[str, float]:
+        both = zip(output.questions, output.coefficients, strict=True)
         some = [(q, c) for q, c in both if len(q.components) > 1]  # one component has nothing to diagnose
         if not some:
             return {}
@@ -216,7 +207,7 @@ class Loop:
         self.window.add([q.example.pair.question for q in questions], priors, posteriors, ids, found)
         return step_diagnostics(priors, posteriors, ids, found) | self.window.summary()
 
-    def _retriever_state(self, learnt: StepOutput) -> dict[str, float]:
+    def _retriever_state(self, output: StepOutput) -> dict[str, float]:
         prior = self.step.prior
         if prior is None or not self.settings.trains_retriever:
             return {}
@@ -225,47 +216,45 @@ class Loop:
             state["null"] = prior.null.item()
         return state
 
-    def _tell(self, log: MetricsLog | None, metrics: dict[str, float]) -> None:
-        self.listener.stepped(self.progress.step, metrics)
+    def _report(self, log: MetricsLog | None, metrics: dict[str, float]) -> None:
+        self.progress(ProgressEvent(self.stage, self.state.step, self.total, values=metrics))
         if log is not None:
-            log.write(self.progress.step, "train", metrics)
+            log.write(self.state.step, "train", metrics)
         for alarm in self.window.alarms():
-            self.listener.noticed(alarm)
+            _logger.warning(alarm)
             if log is not None:
-                log.write(self.progress.step, "alarm", {"text": alarm})
+                log.write(self.state.step, "alarm", {"text": alarm})
 
     def _refresh(self, log: MetricsLog | None) -> None:
-        prior, step = self.step.prior, self.progress.step
+        prior, step = self.step.prior, self.state.step
         if prior is None or not self.settings.trains_passages or step % self.settings.refresh_every:
             return
         some = list(self.train[: self.settings.batch])
         stale = prior.staleness(prior.candidates(some), some, step)
         prior.refresh(step)
         found = {"steps": float(stale.steps), "shift": stale.shift}
-        self.listener.noticed(
+        _logger.info(
             f"index rebuilt after {stale.steps} steps; candidates' logits had moved by {stale.shift:.3f} (mean)"
         )
         if log is not None:
             log.write(step, "refresh", found)
 
-    def _look(self, log: MetricsLog | None) -> None:
+    def _evaluate(self, log: MetricsLog | None) -> None:
         """-log p(gold) of the dev pairs; remember the best, count how long ago it was."""
         if not self.dev:
             return
-        nll = self.dev_nll()
-        progress = self.progress
-        if nll < progress.best_nll:
-            progress.best_nll, progress.best_step, progress.worse = nll, progress.step, 0
+        nll, state = self.dev_nll(), self.state
+        if nll < state.best_nll:
+            state.best_nll, state.best_step, state.worse = nll, state.step, 0
         else:
-            progress.worse += 1
-            progress.stopped = self.settings.keep == "best" and progress.worse >= self.settings.patience
-        self.listener.looked(progress.step, nll, progress.best_nll)
+            state.worse += 1
+            state.stopped = self.settings.keep == "best" and state.worse >= self.settings.patience
+        values = {"nll": nll, "best": state.best_nll}
+        self.progress(ProgressEvent(DEV, state.step, self.total, values=values))
         if log is not None:
-            log.write(progress.step, "dev", {"nll": nll})
-        if progress.stopped:
-            self.listener.noticed(
-                f"stopped early: no better than at step {progress.best_step} {progress.worse} times"
-            )
+            log.write(state.step, "dev", {"nll": nll})
+        if state.stopped:
+            _logger.info(f"stopped early: no better than at step {state.best_step} {state.worse} times")
 
     def dev_nll(self) -> float:
         """Mean -log p(any gold answer) over the dev pairs, in nats."""
@@ -273,24 +262,25 @@ class Loop:
         total = torch.zeros(1, dtype=torch.float64)
         with torch.no_grad():
             for start in range(0, len(mine), self.settings.batch):
-                for question in self.step.look(mine[start : start + self.settings.batch]):
+                for question in self.step.questions(mine[start : start + self.settings.batch]):
                     total += self.step.coefficients(question).nll
         return float(self._total(total)) / len(self.dev)
 
     def _save(self) -> None:
         if self._main:
-            tensors, state = optimizer_tensors(self.optimizer, list(named_weights(self.parts).items()))
-            kept = {f"weights/{name}": weight.detach().cpu() for name, weight in named_weights(self.parts).items()}
+            weights = named_weights(self.parts)
+            tensors, state = optimizer_tensors(self.optimizer, list(weights.items()))
+            tensors |= {f"weights/{name}": weight.detach().cpu() for name, weight in weights.items()}
             if self.step.prior is not None and self.settings.trains_passages:
-                kept["index/vectors"] = self.step.prior.vectors
+                tensors["index/vectors"] = self.step.prior.vectors
                 state["built_at"] = self.step.prior.built_at
-            memory = self.step.memory
-            state |= {"progress": vars(self.progress), "window": self.window.state(), "held": memory.state()}
-            state["likelihoods"] = self.step.likelihoods.state()
-            kept |= self.step.likelihoods.tensors()
-            checkpoint = Checkpoint(self.progress.step, {**kept, **tensors, **memory.tensors()}, state)
+            # The keys are those of the format: a run that was started earlier goes on.
+            state |= {"progress": vars(self.state), "window": self.window.state()}
+            state |= {"held": self.step.e_steps.state(), "likelihoods": self.step.likelihoods.state()}
+            tensors |= {**self.step.likelihoods.tensors(), **self.step.e_steps.tensors()}
+            checkpoint = Checkpoint(self.state.step, tensors, state)
             # The best of before stays as long as this checkpoint may turn out damaged, and the one before be used.
-            best = self.progress.best_step
+            best = self.state.best_step
             protect = {best, self.best_before}
             save_checkpoint(self.folder / "checkpoints", checkpoint, self.fingerprint, protect=protect)
             self.best_before = best
@@ -302,15 +292,15 @@ class Loop:
         if found is None:
             return
         for notice in found.notices:
-            self.listener.noticed(notice)
+            _logger.warning(notice)
         restore_optimizer(self.optimizer, list(named_weights(self.parts).items()), found.tensors, found.state)
         self._load(found)
         self.step.likelihoods.restore(found.tensors, found.state["likelihoods"])
-        self.step.memory = EStepCache.restored(found.tensors, found.state["held"])
-        self.progress = LoopState(**found.state["progress"])
-        self.best_before = self.progress.best_step
+        self.step.e_steps = EStepCache.restored(found.tensors, found.state["held"])
+        self.state = LoopState(**found.state["progress"])
+        self.best_before = self.state.best_step
         self.window = UsageWindow.from_state(found.state["window"])
-        self.listener.noticed(f"resumed at step {self.progress.step}")
+        _logger.info(f"resumed at step {self.state.step}")
 
     def _load(self, checkpoint: Checkpoint) -> None:
         with torch.no_grad():
@@ -322,13 +312,11 @@ class Loop:
 
     def _take_best(self) -> None:
         """Where dev pairs are to say which weights were the best, go back to them."""
-        if self.dev and self.settings.keep == "best" and self.progress.best_step != self.progress.step:
+        if self.dev and self.settings.keep == "best" and self.state.best_step != self.state.step:
             try:
-                found = checkpoint_at(self.folder / "checkpoints", self.progress.best_step, self.fingerprint)
+                found = checkpoint_at(self.folder / "checkpoints", self.state.best_step, self.fingerprint)
             except CheckpointError as error:
-                self.listener.noticed(f"the last weights are kept, for want of the best: {error}")
+                _logger.warning(f"the last weights are the result, for want of the best: {error}")
                 return
             self._load(found)
-            self.listener.noticed(
-                f"the weights of step {self.progress.best_step} are kept, the best on the dev pairs"
-            )
+            _logger.info(f"the weights of step {self.state.best_step} are the result, the best on the dev pairs")

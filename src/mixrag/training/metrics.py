@@ -1,4 +1,4 @@
-"""What a run measured, step by step: one JSON object a line, and the same numbers for TensorBoard.
+"""What a run measured, step by step: one JSON object a line, and the same figures for TensorBoard.
 
     {"step": 12, "kind": "train", "loss": 3.21, ...}
 
@@ -11,17 +11,14 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
-
 from mixrag.errors import TrainingError
-from mixrag.utils.files import write_whole
+from mixrag.utils.atomic import write_atomically
+from mixrag.utils.extras import require
 
 METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
 
@@ -34,6 +31,7 @@ class MetricsLog:
 
     Raises:
         TrainingError: they cannot be written.
+        MissingPackageError: tensorboardX is not installed.
     """
 
     def __init__(self, folder: Path, resume_step: int | None) -> None:
@@ -53,7 +51,10 @@ class MetricsLog:
         Raises:
             TrainingError: it cannot be written.
         """
-        finite = {name: value if _writable(value) else None for name, value in values.items()}
+        finite = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in values.items()
+        }
         line = json.dumps({"step": step, "kind": kind, **finite}, ensure_ascii=False, allow_nan=False)
         try:
             self._lines.write(line.encode() + b"\n")
@@ -89,13 +90,10 @@ def _cut(path: Path, last: int) -> None:
     if not path.exists():
         return
     content = path.read_bytes()
-    kept = b"".join(line + b"\n" for line in _of_steps(content.split(b"\n"), last))
-    if kept != content:
-        write_whole(path, kept)
-
-
-def _of_steps(lines: Iterable[bytes], last: int) -> list[bytes]:
-    return [line for line in lines if (entry := _entry(line)) is not None and entry["step"] <= last]
+    entries = ((line, _entry(line)) for line in content.split(b"\n"))
+    whole = b"".join(line + b"\n" for line, entry in entries if entry is not None and entry["step"] <= last)
+    if whole != content:
+        write_atomically(path, whole)
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:
@@ -108,17 +106,16 @@ def _entry(line: bytes) -> dict[str, Any] | None:
     return entry if whole else None
 
 
-def _writable(value: float | int | str | None) -> bool:
-    return not isinstance(value, float) or math.isfinite(value)
-
-
 # Not tensorboardX.SummaryWriter: it writes from a thread, which a full disk ends without a word; then its queue
 # fills, and training waits for ever.
 def _events(folder: Path, purge_step: int) -> Any:
     """A new event file; TensorBoard hides what earlier files hold from ``purge_step`` on."""
+    writer = require("tensorboardX.event_file_writer", "train", "metrics that TensorBoard shows")
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+
     folder.mkdir(exist_ok=True)
     # Two runs within a second would have files of one name.
-    events = EventsWriter(str(folder.resolve() / "events"), f".{os.getpid()}.{len(list(folder.iterdir()))}")
+    events = writer.EventsWriter(str(folder.resolve() / "events"), f".{os.getpid()}.{len(list(folder.iterdir()))}")
     events.write_event(
         Event(wall_time=time.time(), step=purge_step, session_log=SessionLog(status=SessionLog.START))
     )
@@ -127,6 +124,9 @@ def _events(folder: Path, purge_step: int) -> Any:
 
 
 def _event(step: int, kind: str, values: Mapping[str, float | int | str | None]) -> Any:
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.summary_pb2 import Summary
+
     numbers = {name: value for name, value in values.items() if isinstance(value, (int, float))}
     scalars = [Summary.Value(tag=f"{kind}/{name}", simple_value=float(value)) for name, value in numbers.items()]
     return Event(wall_time=time.time(), step=step, summary=Summary(value=scalars))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,35 +11,27 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from mixrag.answers.saving import CARD
 from mixrag.config.training_settings import OBJECTIVES, TrainingSettings
 from mixrag.errors import TrainingError
 from mixrag.training.generators import TrainableGenerator
 from mixrag.training.trainable_prior import TrainablePrior
-from mixrag.utils.files import write_whole
-
-CARD = "README.md"
+from mixrag.utils.atomic import replace_atomically, write_atomically
 
 
 def save_part(folder: Path, name: str, save: Callable[[Path], None]) -> str:
-    """Have ``save`` fill folder/name; it appears complete or not at all. Returns ``name``.
+    """Have ``save`` write the folder folder/name; it appears complete or not at all. Returns ``name``.
 
     Raises:
         TrainingError: it cannot be written.
     """
-    scratch, target = folder / f".{name}-writing", folder / name
+    target = folder / name
     try:
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        save(scratch)
-        if target.exists():
-            shutil.rmtree(target)
-        scratch.rename(target)
+        replace_atomically(target, save)
     except (OSError, SafetensorError) as error:
         raise TrainingError(
             f"room to write {target}", str(error), "free it and run the same command again"
         ) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return name
 
 
@@ -108,6 +99,10 @@ class Card:
 
 def write_card(folder: Path, card: Card) -> None:
     """README.md: base models, data, settings, scores, and the command that gives them."""
+    settings = {
+        key: ", ".join(map(str, value)) if isinstance(value, (tuple, list)) else value
+        for key, value in {**asdict(card.settings), **card.mixture}.items()
+    }
     lines = [
         f"# {card.title}",
         "",
@@ -130,23 +125,14 @@ def write_card(folder: Path, card: Card) -> None:
         "",
         "| setting | value |",
         "| --- | --- |",
-        *(f"| {key} | {_shown(value)} |" for key, value in {**asdict(card.settings), **card.mixture}.items()),
+        *(f"| {key} | {value} |" for key, value in settings.items()),
         "",
-        "## Command",
-        "",
-        "```sh",
-        card.command,
-        "```",
-        "",
+        *(["## Command", "", "```sh", card.command, "```", ""] if card.command else []),
     ]
     path = folder / CARD
     try:
-        write_whole(path, "\n".join(lines).encode())
+        write_atomically(path, "\n".join(lines).encode())
     except OSError as error:
         raise TrainingError(
             f"room to write {path}", str(error), "free it and run the same command again"
         ) from error
-
-
-def _shown(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)

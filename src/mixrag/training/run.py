@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -13,7 +14,7 @@ import torch
 
 from mixrag.answers.pipeline import Pipeline
 from mixrag.config.bundle import MODELS, Bundle, write_bundle
-from mixrag.config.settings import Settings, trained_settings
+from mixrag.config.settings import trained_settings
 from mixrag.config.training_settings import SCALARS
 from mixrag.corpus import check_encoder
 from mixrag.errors import ModelError, SettingError
@@ -25,20 +26,24 @@ from mixrag.training.calibrate import FittedScalars, calibrate
 from mixrag.training.checkpoint import has_checkpoint
 from mixrag.training.examples import Example, examples_from, passage_examples
 from mixrag.training.generators import TrainableGenerator
-from mixrag.training.loop import Listener, Loop, LoopState
+from mixrag.training.loop import Loop, LoopState
 from mixrag.training.optimiser import parts
 from mixrag.training.output import save_adapter, save_encoders, save_generator, save_part
 from mixrag.training.run_spec import RunSpec, claim, fingerprint, refuse_other, starting_adapter, starting_prompt
 from mixrag.training.step import TrainingStep
 from mixrag.training.trainable_prior import TrainablePrior
+from mixrag.utils.progress import Progress, guarded
+
+_logger = logging.getLogger("mixrag.training")
 
 
 @dataclass(frozen=True)
-class Result:
+class RunResult:
     """What a run did."""
 
-    trained: Bundle
-    progress: LoopState | None
+    bundle: Bundle
+    """The folder that it wrote."""
+    state: LoopState | None
     """None for a calibration."""
     calibration: FittedScalars | None
     notices: tuple[str, ...] = field(default=())
@@ -46,8 +51,10 @@ class Result:
     """False in all but the first of several processes; the first one writes and scores."""
 
 
-def train(trainee: RunSpec, listener: Listener) -> Result:
+def train(spec: RunSpec, progress: Progress | None = None, stage: str = "training") -> RunResult:
     """Train, and write the folder; the same call goes on where a killed one stopped.
+
+    ``stage`` is what the progress of its steps is called.
 
     Raises:
         SettingError: parts that the models or the mixture do not have.
@@ -55,63 +62,64 @@ def train(trainee: RunSpec, listener: Listener) -> Result:
         CheckpointError: the folder belongs to another run.
         TrainingError: a loss that is not finite, or a full disk.
     """
-    _check(trainee)
-    print_of_run = fingerprint(trainee)
-    accelerator = _accelerator(trainee.rag.models.device)
-    refuse_other(trainee.folder, print_of_run)
+    report = guarded(progress)
+    _check(spec)
+    run_id = fingerprint(spec)
+    accelerator = _accelerator(spec.rag.models.device)
+    refuse_other(spec.folder, run_id)
     accelerator.wait_for_everyone()
-    torch.manual_seed(trainee.settings.seed)
-    trained = _trainable_generator(trainee) if "generator" in trainee.settings.parts else None
-    generator = trained.generator if trained else _frozen_generator(trainee.rag)
-    prior = _trainable_prior(trainee)
-    examples, dev, notices = _examples(trainee, generator)
+    torch.manual_seed(spec.settings.seed)
+    trained = _trainable_generator(spec) if "generator" in spec.settings.parts else None
+    generator = trained.generator if trained else _frozen_generator(spec.rag)
+    prior = _trainable_prior(spec)
+    examples, dev, notices = _examples(spec, generator)
     if prior is not None:
         prior.place_null(examples)
-    step = TrainingStep(prior, generator, trained, trainee.settings, trainee.rag.settings)
+    step = TrainingStep(prior, generator, trained, spec.settings, spec.rag.settings)
     for notice in notices:
-        listener.noticed(notice)
-    progress = calibration = None
-    if set(trainee.settings.parts) <= SCALARS:
-        claim(trainee.folder, print_of_run, accelerator)
+        _logger.info(notice)
+    state = calibration = None
+    if set(spec.settings.parts) <= SCALARS:
+        claim(spec.folder, run_id, accelerator)
         calibration = calibrate(step, examples)
     else:
-        loop = _loop(trainee, step, examples, dev, trainee.folder, print_of_run, accelerator, listener)
-        claim(trainee.folder, print_of_run, accelerator)
-        if trainee.passages_first:
-            _learn_passages(trainee, step, print_of_run, accelerator, listener, len(examples) + len(dev))
-        progress = loop.run()
+        loop = _loop(spec, step, examples, dev, spec.folder, run_id, accelerator, report, stage)
+        claim(spec.folder, run_id, accelerator)
+        if spec.passages_first:
+            _learn_passages(spec, step, run_id, accelerator, report, len(examples) + len(dev))
+        state = loop.run()
     written = None
     if accelerator.is_main_process:
-        written = write(trainee, trained, prior)
+        written = write(spec, trained, prior)
     accelerator.wait_for_everyone()
-    described = written or describe(trainee, {}, prior)
-    return Result(described, progress, calibration, tuple(notices), bool(accelerator.is_main_process))
+    bundle = written or describe(spec, {}, prior)
+    return RunResult(bundle, state, calibration, tuple(notices), bool(accelerator.is_main_process))
 
 
-def write(trainee: RunSpec, trained: TrainableGenerator | None, prior: TrainablePrior | None) -> Bundle:
+def write(spec: RunSpec, trained: TrainableGenerator | None, prior: TrainablePrior | None) -> Bundle:
     """Save what was trained, then the config that opens it."""
-    folder, saved = trainee.folder, dict[str, str]()
+    folder, saved = spec.folder, dict[str, str]()
     if trained is not None and trained.adapted is not None:
         saved["adapter"] = save_part(folder, "adapter", save_adapter(trained))
     elif trained is not None:
         saved["generator"] = save_part(folder, "generator", save_generator(trained))
     else:
-        saved |= _copied_adapter(trainee)
+        saved |= _copied_adapter(spec)
     if prior is not None:
         saved |= save_encoders(folder, prior)
-    described = describe(trainee, saved, prior)
+    described = describe(spec, saved, prior)
     write_bundle(described)
     return described
 
 
-def describe(trainee: RunSpec, saved: Mapping[str, str], prior: TrainablePrior | None) -> Bundle:
+def describe(spec: RunSpec, saved: Mapping[str, str], prior: TrainablePrior | None) -> Bundle:
     """The config of the folder: what is in it, and what is still taken from elsewhere."""
-    models = trainee.rag.models
-    settings = trainee.rag.settings if prior is None else prior.retrieval_settings()
+    models = spec.rag.models
+    settings = spec.rag.settings if prior is None else prior.retrieval_settings()
     given = {name: getattr(models, name) for name in MODELS}
     names = {name: None if value is None else str(value) for name, value in given.items()}
     return Bundle(
-        folder=trainee.folder,
+        folder=spec.folder,
         generator=saved.get("generator", names["generator"]),
         adapter=saved.get("adapter", "none" if "generator" in saved else names["adapter"]),
         encoder=saved.get("encoder", names["encoder"]),
@@ -122,8 +130,22 @@ def describe(trainee: RunSpec, saved: Mapping[str, str], prior: TrainablePrior |
     )
 
 
-def _check(trainee: RunSpec) -> None:
-    settings, mixture = trainee.settings, trainee.rag.settings
+def check_named_models(rag: Pipeline) -> None:
+    """Refuse models given as objects: training changes weights in place, and its folder names where it began.
+
+    Raises:
+        ModelError: there is one.
+    """
+    for role in ("generator", "encoder", "question_encoder", "tokenizer"):
+        model = rag.given(role)
+        if model is not None and not isinstance(model, (str, Path)):
+            remedy = "save it (save_pretrained) and give the folder"
+            raise ModelError(f"a path or name as {role} in training", f"a {type(model).__name__} object", remedy)
+
+
+def _check(spec: RunSpec) -> None:
+    check_named_models(spec.rag)
+    settings, mixture = spec.settings, spec.rag.settings
     if mixture.weights == "uniform" or mixture.max_outside is not None:
         expected = "the retriever's own weights and a fixed k in training"
         raise SettingError(expected, "weights or max_outside that are set", "leave them out")
@@ -131,15 +153,11 @@ def _check(trainee: RunSpec) -> None:
         raise SettingError(
             "--parts generator where no passage is retrieved (k = 0)", str(settings.parts), "set it"
         )
-    if _is_one_component(mixture) and settings.trains_retriever:
+    alone = mixture.group == "all" or (mixture.k != "all" and mixture.group >= mixture.k)
+    certain = alone and mixture.null is None and mixture.normaliser == "top-k"
+    if certain and settings.trains_retriever:
         found = "one component, whose prior is 1 whatever the retriever says"
         raise SettingError("several components to train a retriever", found, "use --parts generator, or --group 1")
-
-
-def _is_one_component(mixture: Settings) -> bool:
-    """True where the one component's prior is 1 whatever the retriever says."""
-    alone = mixture.group == "all" or (mixture.k != "all" and mixture.group >= mixture.k)
-    return alone and mixture.null is None and mixture.normaliser == "top-k"
 
 
 def _accelerator(device: str | None) -> Any:
@@ -159,9 +177,9 @@ def _frozen_generator(rag: Pipeline) -> ModelGenerator:
     return rag.generator
 
 
-def _trainable_generator(trainee: RunSpec) -> TrainableGenerator:
+def _trainable_generator(spec: RunSpec) -> TrainableGenerator:
     """The model in float32: bfloat16 is a matter of its products (autocast), not of what is learnt."""
-    models, lora = trainee.rag.models, trainee.settings.method == "lora"
+    models, lora = spec.rag.models, spec.settings.method == "lora"
     generator = load_generator(
         models.generator,
         template=starting_prompt(models),
@@ -171,42 +189,43 @@ def _trainable_generator(trainee: RunSpec) -> TrainableGenerator:
         prefix_cache=0,
     )
     start = starting_adapter(models) if lora else None
-    return TrainableGenerator(cast(ModelGenerator, generator), trainee.settings, start)
+    return TrainableGenerator(cast(ModelGenerator, generator), spec.settings, start)
 
 
-def _trainable_prior(trainee: RunSpec) -> TrainablePrior | None:
-    rag = trainee.rag
+def _trainable_prior(spec: RunSpec) -> TrainablePrior | None:
+    rag = spec.rag
     if rag.settings.k == 0:
         return None
     if not isinstance(rag.encoder, SentenceEncoder):
         raise ModelError("a sentence-transformers encoder", type(rag.encoder).__name__, "train with one")
     check_encoder(rag.store, rag.encoder.name, rag.encoder.fingerprint)
-    retriever_parts = frozenset(trainee.settings.parts) - {"generator"}
+    retriever_parts = frozenset(spec.settings.parts) - {"generator"}
     return TrainablePrior(rag.store, rag.encoder, rag.settings, retriever_parts)
 
 
-def _examples(trainee: RunSpec, generator: ModelGenerator) -> tuple[list[Example], list[Example], list[str]]:
-    limit = trainee.settings.max_answer_tokens
-    examples, notices = examples_from(trainee.pairs, generator, limit)
-    if not trainee.dev:
+def _examples(spec: RunSpec, generator: ModelGenerator) -> tuple[list[Example], list[Example], list[str]]:
+    limit = spec.settings.max_answer_tokens
+    examples, notices = examples_from(spec.pairs, generator, limit)
+    if not spec.dev:
         return examples, [], notices
     # Dev answers are scored, never learnt: those too long for training count all the same.
     dev_limit = max(limit, generator.context_size // 2)
-    dev, more = examples_from(trainee.dev, generator, dev_limit, len(examples), reserve=limit)
+    dev, more = examples_from(spec.dev, generator, dev_limit, len(examples), reserve=limit)
     return examples, dev, notices + more
 
 
 def _loop(
-    trainee: RunSpec,
+    spec: RunSpec,
     step: TrainingStep,
     examples: Sequence[Example],
     dev: Sequence[Example],
     folder: Path,
-    print_of_run: Mapping[str, str],
+    run_id: Mapping[str, str],
     accelerator: Any,
-    listener: Listener,
+    progress: Progress,
+    stage: str,
 ) -> Loop:
-    settings = trainee.settings
+    settings = spec.settings
     prior, trained = step.prior, step.trained
     weights = parts(
         trained.weights() if trained else {},
@@ -214,37 +233,40 @@ def _loop(
         prior.scalars() if prior else {},
         settings,
     )
-    return Loop(step, weights, examples, dev, settings, folder, print_of_run, accelerator, listener)
+    return Loop(step, weights, examples, dev, settings, folder, run_id, accelerator, progress, stage)
 
 
 def _learn_passages(
-    trainee: RunSpec,
+    spec: RunSpec,
     step: TrainingStep,
-    print_of_run: Mapping[str, str],
+    run_id: Mapping[str, str],
     accelerator: Any,
-    listener: Listener,
+    progress: Progress,
     first: int,
 ) -> None:
     """One visit of every passage as plain text, in a loop of its own below the folder."""
-    if has_checkpoint(trainee.folder / "checkpoints"):
+    if has_checkpoint(spec.folder / "checkpoints"):
         return  # the pairs are already under way, from weights that know the passages
-    rows, _ = trainee.rag.store.vectors()
-    texts = passage_examples(trainee.rag.store.passages(rows), step.generator, first)
-    batch = min(trainee.settings.batch, len(texts))
-    settings = replace(trainee.settings, epochs=1.0, steps=None, batch=batch)
-    once = replace(trainee, settings=settings)
-    _loop(once, step, texts, [], trainee.folder / "passages", print_of_run, accelerator, listener).run()
+    rows, _ = spec.rag.store.vectors()
+    texts = passage_examples(spec.rag.store.passages(rows), step.generator, first)
+    batch = min(spec.settings.batch, len(texts))
+    settings = replace(spec.settings, epochs=1.0, steps=None, batch=batch)
+    once = replace(spec, settings=settings)
+    _loop(
+        once, step, texts, [], spec.folder / "passages", run_id, accelerator, progress, "learning passages"
+    ).run()
 
 
-def _copied_adapter(trainee: RunSpec) -> dict[str, str]:
+def _copied_adapter(spec: RunSpec) -> dict[str, str]:
     """An adapter that was used but not trained goes along, so that the folder stands by itself."""
-    adapter = trainee.rag.models.adapter
+    adapter = spec.rag.models.adapter
     if adapter is None or str(adapter) == "none":
         return {}
     source = Path(adapter).expanduser()
 
     def copy(folder: Path) -> None:
+        folder.mkdir()
         for name in (CONFIG, WEIGHTS):
             shutil.copyfile(source / name, folder / name)
 
-    return {"adapter": save_part(trainee.folder, "adapter", copy)}
+    return {"adapter": save_part(spec.folder, "adapter", copy)}

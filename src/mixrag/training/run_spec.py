@@ -19,7 +19,8 @@ from mixrag.generator import PromptTemplate
 from mixrag.generator.adapter import WEIGHTS
 from mixrag.generator.loading import default_prompt
 from mixrag.pairs.pairs import Pair, digest
-from mixrag.utils.files import model_digest, write_whole
+from mixrag.utils.atomic import WRITING, write_atomically
+from mixrag.utils.hashing import model_digest
 
 RECORD = "run.json"
 """What the folder's run was made of; see ``fingerprint``."""
@@ -39,10 +40,11 @@ class RunSpec:
     """Before the pairs, learn the store's passages as plain text (the closed-book baseline)."""
 
 
-def fingerprint(trainee: RunSpec) -> dict[str, str]:
+def fingerprint(spec: RunSpec) -> dict[str, str]:
     """What makes two runs the same, by name; a checkpoint of another is refused."""
-    rag, models = trainee.rag, trainee.rag.models
+    rag, models = spec.rag, spec.rag.models
     store = rag.store.encoder
+    own = {name: getattr(rag.settings, name) for name in type(rag.settings).__dataclass_fields__}
     return {
         "language model": model_digest(models.generator),
         "adapter to start from": model_digest(starting_adapter(models)),
@@ -50,11 +52,11 @@ def fingerprint(trainee: RunSpec) -> dict[str, str]:
         "encoder": store.fingerprint if store else "none",
         "question encoder": model_digest(models.question_encoder),
         "store": rag.store.digest(),
-        "training pairs": digest(trainee.pairs),
-        "dev pairs": digest(trainee.dev) if trainee.dev else "none",
-        "mixture settings": json.dumps(_jsonable(rag.settings), sort_keys=True),
-        "training settings": json.dumps(asdict(trainee.settings), sort_keys=True),
-        "passages first": str(trainee.passages_first),
+        "training pairs": digest(spec.pairs),
+        "dev pairs": digest(spec.dev) if spec.dev else "none",
+        "mixture settings": json.dumps({**own, "where": dict(rag.settings.where)}, sort_keys=True),
+        "training settings": json.dumps(asdict(spec.settings), sort_keys=True),
+        "passages first": str(spec.passages_first),
     }
 
 
@@ -102,7 +104,7 @@ def claim(folder: Path, wanted: Mapping[str, str], accelerator: Any) -> None:
     try:
         if accelerator.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
-            write_whole(folder / RECORD, json.dumps(dict(wanted), indent=1).encode())
+            write_atomically(folder / RECORD, json.dumps(dict(wanted), indent=1).encode())
     except OSError as error:
         raise TrainingError(f"a folder to write to at {folder}", str(error), "give another --out") from error
     accelerator.wait_for_everyone()
@@ -111,7 +113,7 @@ def claim(folder: Path, wanted: Mapping[str, str], accelerator: Any) -> None:
 def _in_use(folder: Path) -> bool:
     """True where there is anything but the half-written record of a killed run."""
     try:
-        return folder.exists() and any(path.name != f".{RECORD}-writing" for path in folder.iterdir())
+        return folder.exists() and any(path.name != f"{WRITING}{RECORD}" for path in folder.iterdir())
     except OSError as error:  # a file, or a folder that cannot be read
         raise TrainingError(f"a folder to write to at {folder}", str(error), "give another --out") from error
 
@@ -122,9 +124,3 @@ def _recorded(record: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"the record of a run in {record}", str(error), "give another --out") from error
     return found if isinstance(found, dict) else {}
-
-
-def _jsonable(settings: Any) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in type(settings).__dataclass_fields__ if name != "where"} | {
-        "where": dict(settings.where)
-    }

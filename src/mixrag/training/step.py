@@ -1,9 +1,9 @@
-"""One step of learning: the gradient of the objective, without holding the graphs of all branches.
+"""One step of learning: the gradient of the objective, without storing the graphs of all branches.
 
 The loss is a function of two tables, the log prior and the log-likelihoods. Their gradients (the coefficients)
 need no model: the tables are computed first, without a graph; then each branch goes backward by itself with its
 coefficient. At switch 0 the coefficient of a branch is minus its responsibility, so branches that explain nothing
-need no backward pass; with a frozen generator the table of likelihoods is a constant and is kept.
+need no backward pass; with a frozen generator the table of likelihoods is a constant and is cached.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from mixrag.training.trainable_prior import Candidates, TrainablePrior
 
 
 @dataclass(frozen=True)
-class Question:
-    """One question of a step."""
+class QuestionTables:
+    """One question of a step, with the tables that its loss is a function of."""
 
     example: Example
     components: tuple[Component, ...]
@@ -73,7 +73,7 @@ class Coefficients:
 class StepOutput:
     """What one process saw in one step, summed over its questions or listed by question."""
 
-    questions: list[Question]
+    questions: list[QuestionTables]
     coefficients: list[Coefficients]
     rows: int
     """Branches (component, answer) scored in the E-step."""
@@ -82,7 +82,7 @@ class StepOutput:
     skipped: float
     """Largest share of a question's responsibility that was left out of the generator's gradient."""
     exact: bool
-    """True where each ``nll`` is -log p; False where responsibilities were held, and it is the M-step's loss."""
+    """True where each ``nll`` is -log p; False where responsibilities were cached: it is the M-step's loss."""
 
 
 class TrainingStep:
@@ -100,9 +100,9 @@ class TrainingStep:
         self.settings, self.mixture = settings, mixture
         score = trained.log_likelihoods if trained else generator.log_likelihoods
         self.likelihoods = Likelihoods(score, frozen=trained is None)
-        self.memory = EStepCache()
+        self.e_steps = EStepCache()
 
-    def look(self, examples: Sequence[Example]) -> list[Question]:
+    def questions(self, examples: Sequence[Example]) -> list[QuestionTables]:
         """The questions' tables; the log priors carry a gradient where the retriever is trained."""
         return self._questions(list(zip(examples, self._mixtures(examples), strict=True)))
 
@@ -113,53 +113,57 @@ class TrainingStep:
         """
         asked = list(zip(examples, self._mixtures(examples), strict=True))
         known = [self._known(example, mixture, e_step) for example, mixture in asked]
-        looked = iter(self._questions([each for each, held in zip(asked, known, strict=True) if held is None]))
+        unknown = [each for each, cached in zip(asked, known, strict=True) if cached is None]
+        fresh = iter(self._questions(unknown))
         questions = [
-            next(looked) if held is None else _question_of(held, example, mixture)
-            for (example, mixture), held in zip(asked, known, strict=True)
+            next(fresh) if cached is None else _question_of(cached, example, mixture)
+            for (example, mixture), cached in zip(asked, known, strict=True)
         ]
         return self.learn_from(questions, total, known)
 
     def learn_from(
-        self, questions: list[Question], total: int, known: Sequence[EStep | None] | None = None
+        self, questions: list[QuestionTables], total: int, known: Sequence[EStep | None] | None = None
     ) -> StepOutput:
-        """As ``learn``, for questions that were looked at before, or whose responsibilities are known."""
+        """As ``learn``, for questions whose tables, or whose responsibilities, are known."""
         known = known or [None] * len(questions)
         coefficients = [
-            self._remembered(question) if held is None else Coefficients(0.0, 0.0, *_gradients(held))
-            for question, held in zip(questions, known, strict=True)
+            self._coefficients(question)
+            if cached is None
+            else Coefficients(0.0, 0.0, cached.prior, cached.likelihood, cached.log_posterior)
+            for question, cached in zip(questions, known, strict=True)
         ]
         self._retriever_backward(questions, coefficients, total)
         rows, skipped = self._rows(questions, coefficients, total)
         losses = torch.zeros(0) if self.trained is None else self.trained.backward(rows)
-        for i, held in enumerate(known):
-            if held is not None:
-                loss = _complete_loss(questions[i], held) + total * float(losses[rows.owners == i].sum())
+        for i, cached in enumerate(known):
+            if cached is not None:
+                loss = _complete_loss(questions[i], cached) + total * float(losses[rows.owners == i].sum())
                 coefficients[i] = replace(coefficients[i], loss=loss, nll=loss)
-        fresh = (q for q, held in zip(questions, known, strict=True) if held is None)
+        fresh = (q for q, cached in zip(questions, known, strict=True) if cached is None)
         scored = sum(len(q.components) * len(q.example.answers) for q in fresh)
-        exact = all(held is None or not held.components for held in known)
+        exact = all(cached is None or not cached.components for cached in known)
         return StepOutput(questions, coefficients, scored, len(rows.prompts), skipped, exact)
 
-    def _questions(self, asked: list[tuple[Example, Mixture]]) -> list[Question]:
+    def _questions(self, asked: list[tuple[Example, Mixture]]) -> list[QuestionTables]:
         tables = self.likelihoods.tables(asked)
         return [
-            Question(example, mixture.components, mixture.log_prior, table, mask)
+            QuestionTables(example, mixture.components, mixture.log_prior, table, mask)
             for (example, mixture), (table, mask) in zip(asked, tables, strict=True)
         ]
 
     def _known(self, example: Example, mixture: Mixture, e_step: bool) -> EStep | None:
         """Responsibilities that need no E-step."""
         if _is_certain(mixture) and len(example.answers) == 1 and self.trained is not None:
-            return _only(example)
-        if e_step or self.trained is None:  # a frozen generator's likelihoods are kept: its E-steps read nothing
+            return _certain(example)
+        if e_step or self.trained is None:  # a frozen generator's likelihoods are cached: its E-steps read nothing
             return None
-        return self.memory.recall(example.number, _names(mixture.components))
+        return self.e_steps.recall(example.number, _names(mixture.components))
 
-    def _remembered(self, question: Question) -> Coefficients:
+    def _coefficients(self, question: QuestionTables) -> Coefficients:
+        """Those of the question; where E-steps are rare, they are cached."""
         found = self.coefficients(question)
         if self.settings.e_step_every > 1:
-            self.memory.held[question.example.number] = EStep(
+            self.e_steps.entries[question.example.number] = EStep(
                 question.example.answers,
                 _names(question.components),
                 found.prior,
@@ -168,7 +172,7 @@ class TrainingStep:
             )
         return found
 
-    def coefficients(self, question: Question) -> Coefficients:
+    def coefficients(self, question: QuestionTables) -> Coefficients:
         """The loss of one question and its gradient in the two tables."""
         prior = question.log_prior.detach().clone().requires_grad_()
         likelihood = question.log_likelihood.clone().requires_grad_()
@@ -179,10 +183,12 @@ class TrainingStep:
             by_prior, by_likelihood = torch.autograd.grad(
                 loss, (prior, likelihood), allow_unused=True, materialize_grads=True
             )
-        best = int(_log_answers(question, switch).argmax())
-        posterior = log_posterior(
-            question.log_prior.detach(), question.log_likelihood[best], switch, question.mask[best]
+        fixed = question.log_prior.detach()
+        answers = log_marginal(
+            fixed.expand(len(question.mask), -1), question.log_likelihood, switch, question.mask
         )
+        best = int(answers.argmax())
+        posterior = log_posterior(fixed, question.log_likelihood[best], switch, question.mask[best])
         return Coefficients(float(loss.detach()), float(nll.detach()), by_prior, by_likelihood, posterior)
 
     def _loss(self, log_prior: Tensor, log_likelihood: Tensor, mask: Tensor, nll: Tensor) -> Tensor:
@@ -194,13 +200,13 @@ class TrainingStep:
             # Over several gold answers, which one was given is hidden as well: each has its share.
             with torch.no_grad():
                 share = log_normalise(log_marginal(answers, log_likelihood, self.mixture.switch, mask), 0).exp()
-            held = e_step(answers, log_likelihood, self.mixture.switch, mask)
-            return (share * em_loss(answers, log_likelihood, held)).sum()
+            expected = e_step(answers, log_likelihood, self.mixture.switch, mask)
+            return (share * em_loss(answers, log_likelihood, expected)).sum()
         means = log_likelihood.sum(-1) / mask.sum(-1, keepdim=True)
         best = means[log_sum(means.detach(), -1).argmax()]
         target = log_target(log_prior, best, settings.prior_power, settings.likelihood_temperature)
         distilled = distillation_loss(log_prior, target, settings.reverse)
-        # The generator learns by the marginal likelihood; the prior in it is held fixed.
+        # The generator learns by the marginal likelihood; the prior in it is a constant.
         generator = -log_any_marginal(log_prior.detach(), log_likelihood, self.mixture.switch, mask)
         return distilled + (generator if self.trained is not None else 0.0)
 
@@ -238,7 +244,7 @@ class TrainingStep:
         )
 
     def _retriever_backward(
-        self, questions: Sequence[Question], coefficients: Sequence[Coefficients], total: int
+        self, questions: Sequence[QuestionTables], coefficients: Sequence[Coefficients], total: int
     ) -> None:
         pairs = zip(questions, coefficients, strict=True)
         terms = [(q.log_prior * c.prior).sum() for q, c in pairs if q.log_prior.requires_grad]
@@ -246,7 +252,7 @@ class TrainingStep:
             (torch.stack(terms).sum() / total).backward()
 
     def _rows(
-        self, questions: Sequence[Question], coefficients: Sequence[Coefficients], total: int
+        self, questions: Sequence[QuestionTables], coefficients: Sequence[Coefficients], total: int
     ) -> tuple[ScoredRows, float]:
         prompts, answers, weights, owners = [], [], [], []
         skipped = 0.0
@@ -254,9 +260,9 @@ class TrainingStep:
             return ScoredRows((), (), (), torch.zeros(0, dtype=torch.int64)), skipped
         for i, (question, each) in enumerate(zip(questions, coefficients, strict=True)):
             shares = each.likelihood.abs().sum(-1)  # (A, K)
-            kept = contributing_branches(shares.flatten(), self.settings.skip).reshape(shares.shape)
-            skipped = max(skipped, float((shares * ~kept).sum() / shares.sum().clamp_min(1e-300)))
-            for a, j in kept.nonzero().tolist():
+            chosen = contributing_branches(shares.flatten(), self.settings.skip).reshape(shares.shape)
+            skipped = max(skipped, float((shares * ~chosen).sum() / shares.sum().clamp_min(1e-300)))
+            for a, j in chosen.nonzero().tolist():
                 answer = question.example.answers[a]
                 prompts.append(question.components[j].prompt)
                 answers.append(answer)
@@ -265,7 +271,7 @@ class TrainingStep:
         return ScoredRows(prompts, answers, weights, torch.tensor(owners, dtype=torch.int64)), skipped
 
 
-def gold_found(question: Question) -> bool:
+def gold_found(question: QuestionTables) -> bool:
     """True where a gold answer occurs in a retrieved passage."""
     passages = {p.id: p for component in question.components for p in component.passages}
     return any(passage_holds(p.text, question.example.pair.answers) for p in passages.values())
@@ -285,30 +291,21 @@ def _is_certain(mixture: Mixture) -> bool:
     return len(mixture.components) == 1 and abs(float(mixture.log_prior.detach()[0])) < 1e-12
 
 
-def _only(example: Example) -> EStep:
+def _certain(example: Example) -> EStep:
     """The one component has written the one answer: known before the model has read anything."""
     ones = torch.full((1, 1, example.length), -1.0, dtype=torch.float64)
     return EStep(example.answers, (), -torch.ones(1, dtype=torch.float64), ones, ones.new_zeros(1))
 
 
-def _question_of(held: EStep, example: Example, mixture: Mixture) -> Question:
-    mask = torch.zeros(len(held.answers), max(map(len, held.answers)), dtype=torch.bool)
-    for row, answer in zip(mask, held.answers, strict=True):
+def _question_of(cached: EStep, example: Example, mixture: Mixture) -> QuestionTables:
+    mask = torch.zeros(len(cached.answers), max(map(len, cached.answers)), dtype=torch.bool)
+    for row, answer in zip(mask, cached.answers, strict=True):
         row[: len(answer)] = True
-    asked = replace(example, answers=held.answers)
-    return Question(asked, mixture.components, mixture.log_prior, torch.zeros_like(held.likelihood), mask)
+    asked = replace(example, answers=cached.answers)
+    return QuestionTables(asked, mixture.components, mixture.log_prior, torch.zeros_like(cached.likelihood), mask)
 
 
-def _gradients(held: EStep) -> tuple[Tensor, Tensor, Tensor]:
-    return held.prior, held.likelihood, held.log_posterior
-
-
-def _complete_loss(question: Question, held: EStep) -> float:
+def _complete_loss(question: QuestionTables, cached: EStep) -> float:
     """The prior's part of the EM loss, -Σ draws · log π; a component that cannot be drawn adds nothing."""
     log_prior = question.log_prior.detach()
-    return float(torch.where(held.prior == 0, 0.0, held.prior * log_prior).sum())
-
-
-def _log_answers(question: Question, switch: float) -> Tensor:
-    answers = question.log_prior.detach().expand(len(question.mask), -1)
-    return log_marginal(answers, question.log_likelihood, switch, question.mask)
+    return float(torch.where(cached.prior == 0, 0.0, cached.prior * log_prior).sum())

@@ -7,6 +7,16 @@ from typing import Any
 
 from mixrag.errors import MissingPackageError
 
+EXTRAS = {
+    "files": ("kreuzberg", "lxml", "inscriptis", "semantic_text_splitter"),
+    "train": ("tensorboardX", "matplotlib", "sklearn"),
+    "eval": ("sklearn", "scipy", "matplotlib"),
+    "langchain": ("langchain_core",),
+    "llama-index": ("llama_index.core",),
+    "haystack": ("haystack",),
+}
+"""The modules that each extra of pyproject.toml is for."""
+
 
 def require(module: str, extra: str, purpose: str) -> Any:
     """The imported module.
@@ -22,9 +32,23 @@ def require(module: str, extra: str, purpose: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
-            raise
         package = module.split(".")[0]
-        raise MissingPackageError(
-            f"the package {package} for {purpose}", "it is not installed", f'run: pip install "mixrag[{extra}]"'
-        ) from error
+        if error.name is None or error.name.split(".")[0] != package:
+            raise
+        raise missing_package(package, extra, purpose) from error
+
+
+def require_extra(extra: str, purpose: str) -> None:
+    """Import all modules of an extra, so that hours of work do not end at a package that is missing.
+
+    Raises:
+        MissingPackageError: one of them is not installed.
+    """
+    for module in EXTRAS[extra]:
+        require(module, extra, purpose)
+
+
+def missing_package(package: str, extra: str, purpose: str) -> MissingPackageError:
+    """The error for a package that is not installed, with the command that installs its extra."""
+    remedy = f'run: pip install "mixrag[{extra}]"'
+    return MissingPackageError(f"the package {package} for {purpose}", "it is not installed", remedy)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-import re
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -18,10 +17,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-_NONCHARACTERS = "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
-_FORBIDDEN = re.compile(
-    rf"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef{_NONCHARACTERS}]"
-)
+from mixrag.utils.text import printable
 
 
 def page(name: str, *, images: bool = False, **values: Any) -> str:
@@ -31,11 +27,6 @@ def page(name: str, *, images: bool = False, **values: Any) -> str:
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     policy += "; img-src data:" if images else ""
     return _environment().get_template(f"{name}.html").render(**values, css=Markup(style), policy=policy)
-
-
-def printable(text: str) -> str:
-    """The text with U+FFFD for each character that HTML forbids or that turns the writing direction."""
-    return _FORBIDDEN.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def probability(p: float) -> str:

@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from mixrag.corpus.parsers.result import decode
+from mixrag.utils.extras import require
 
 _DROPPED = (
     "nav",
@@ -35,16 +36,16 @@ def html_text(data: bytes) -> tuple[str, str]:
     Raises:
         UnreadableError: the bytes are not text in the charset the page declares (UTF-8 by default).
     """
-    import lxml.etree
-    import lxml.html
+    html = require("lxml.html", "files", "HTML")
+    require("inscriptis", "files", "HTML")
     from inscriptis.css_profiles import CSS_PROFILES
     from inscriptis.html_engine import Inscriptis
     from inscriptis.model.config import ParserConfig
 
     source = _decode_html(data).encode()
     try:
-        page = lxml.html.document_fromstring(source, parser=lxml.html.HTMLParser(encoding="utf-8"))
-    except lxml.etree.ParserError:  # no element at all
+        page = html.document_fromstring(source, parser=html.HTMLParser(encoding="utf-8"))
+    except html.etree.ParserError:  # no element at all
         return "", ""
     title = _first_text(page, "title") or _first_text(page, "h1", "h2", "h3")
     for element in list(page.iter(*_DROPPED)):

@@ -7,7 +7,6 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from mixrag.corpus.parsers.result import ParseResult, Skipped, UnreadableError, decode
@@ -23,36 +22,34 @@ class _RecordError(ValueError):
 class _Records:
     """Documents and skipped records of one file, with ids that occur once."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.documents: list[Document] = []
         self.skipped: list[Skipped] = []
-        self.ids: set[str] = set()
+        self.ids: set[str | None] = set()
 
     def add(self, line: int, fields: Mapping[str, Any]) -> None:
         """Take one record, or note why not."""
         try:
             document = _document(line, fields)
-            if document.record in self.ids:
-                raise _RecordError(
-                    f"expected an id of its own; found id {document.record!r} a second time; rename it"
-                )
+            if document.id in self.ids:
+                raise _RecordError(f"expected an id of its own; found id {document.id!r} a second time; rename it")
         except _RecordError as error:
             self.skip(line, str(error))
         else:
-            self.ids.add(document.record)
+            self.ids.add(document.id)
             self.documents.append(document)
 
     def skip(self, line: int, reason: str) -> None:
-        self.skipped.append(Skipped(f"{self.path}:{line}", reason))
+        self.skipped.append(Skipped(f"{self.name}:{line}", reason))
 
-    def reading(self) -> ParseResult:
+    def result(self) -> ParseResult:
         if not self.documents and not self.skipped:
             raise UnreadableError("a file with records", "no record", "fill it or leave it out")
         return ParseResult(tuple(self.documents), tuple(self.skipped))
 
 
-def read_jsonl(path: Path, data: bytes) -> ParseResult:
+def read_jsonl(data: bytes, name: str) -> ParseResult:
     """One Document a line: keys ``text`` (needed), ``id``, ``title``; the others are its metadata.
 
     Raises:
@@ -61,7 +58,7 @@ def read_jsonl(path: Path, data: bytes) -> ParseResult:
     if (offset := data.find(b"\0")) >= 0:
         found = f"binary data (a NUL byte at offset {offset})"
         raise UnreadableError("JSON lines in UTF-8", found, "convert or rename it")
-    records = _Records(path)
+    records = _Records(name)
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if not line.strip():
             continue
@@ -69,10 +66,10 @@ def read_jsonl(path: Path, data: bytes) -> ParseResult:
             records.add(number, _json_object(line))
         except _RecordError as error:
             records.skip(number, str(error))
-    return records.reading()
+    return records.result()
 
 
-def read_csv(path: Path, data: bytes) -> ParseResult:
+def read_csv(data: bytes, name: str) -> ParseResult:
     """One Document a row, under a header row.
 
     With a ``text`` column a row reads as a JSONL record does; without one its text is a line
@@ -82,7 +79,7 @@ def read_csv(path: Path, data: bytes) -> ParseResult:
         UnreadableError: not UTF-8 text, a repeated column name, or no row at all.
     """
     text = decode(data)
-    records = _Records(path)
+    records = _Records(name)
     with _long_fields(len(text)):
         rows = _csv_rows(text)
         _, columns = next(rows, (0, []))
@@ -95,7 +92,7 @@ def read_csv(path: Path, data: bytes) -> ParseResult:
                 )
             else:
                 records.add(line, _csv_fields(columns, values))
-    return records.reading()
+    return records.result()
 
 
 def _json_object(line: bytes) -> dict[str, Any]:
@@ -118,8 +115,8 @@ def _document(line: int, fields: Mapping[str, Any]) -> Document:
         raise _RecordError("expected a non-empty string under 'text'; found none; fill it or leave the record out")
     document = Document(
         text=text,
+        id=str(line) if name is None or name == "" else _plain(name),
         title=" ".join(_plain(title).split()) if title is not None else "",
-        record=str(line) if name is None or name == "" else _plain(name),
         metadata={key: _scalar(value) for key, value in fields.items() if key not in _OWN_KEYS},
     )
     _check_encodable(document)
@@ -129,7 +126,7 @@ def _document(line: int, fields: Mapping[str, Any]) -> Document:
 def _check_encodable(document: Document) -> None:
     """JSON can escape half of a surrogate pair, which no UTF-8 text can hold."""
     try:
-        for part in (document.text, document.title, document.record):
+        for part in (document.text, document.title, document.id or ""):
             part.encode()
         json.dumps(dict(document.metadata), ensure_ascii=False).encode()
     except UnicodeEncodeError as error:

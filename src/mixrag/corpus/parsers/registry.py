@@ -1,25 +1,98 @@
-"""Files to Documents: one reader a format."""
+"""Which parser reads which file: the built-in ones, and those of the caller before them."""
 
 from __future__ import annotations
 
+import hashlib
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mixrag.corpus.documents import checked
 from mixrag.corpus.parsers.markup import html_text, markdown_title
+from mixrag.corpus.parsers.protocol import Parser
 from mixrag.corpus.parsers.records import read_csv, read_jsonl
 from mixrag.corpus.parsers.result import ParseResult, UnreadableError, decode
 from mixrag.corpus.passage import Document
+from mixrag.errors import MixragError, PluginError
+from mixrag.utils.extras import require
+from mixrag.utils.plugins import check_plugin
+
+
+@dataclass(frozen=True, slots=True)
+class FormatParser:
+    """A built-in ``Parser``: a function from the bytes and the path of a file to its documents."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    function: Callable[[bytes, str], ParseResult]
+
+    def parse(self, data: bytes, name: str) -> ParseResult:
+        """See ``Parser.parse``."""
+        return self.function(data, name)
+
+
+class ParserRegistry:
+    """Parsers by the suffix of the file: of two for one suffix the first given counts, a built-in one last."""
+
+    def __init__(self, given: Sequence[Parser] = ()) -> None:
+        """Check the parsers.
+
+        Raises:
+            PluginError: an object that lacks what ``Parser`` asks for, or a suffix that is none.
+        """
+        self._parsers: dict[str, Parser] = {}
+        for parser in (*given, *BUILTIN_PARSERS):
+            for suffix in _suffixes(check_plugin(parser, Parser, "a parser")):
+                self._parsers.setdefault(suffix, parser)
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Suffixes of the files that can be read, in lower case; those of the built-in parsers first."""
+        return (*SUFFIXES, *(suffix for suffix in self._parsers if suffix not in SUFFIXES))
+
+    def fingerprint(self, path: Path, data: bytes) -> str:
+        """SHA-256 of a file's bytes and, if a parser of the caller reads it, of that parser's name."""
+        parser = self._parsers.get(path.suffix.lower())
+        own = b"" if parser is None or _is_builtin(parser) else f"{parser.name}\0".encode()
+        return hashlib.sha256(own + data).hexdigest()
+
+    def parse(self, path: Path, data: bytes) -> ParseResult:
+        """Documents in the bytes of one file, whose parser is found by its suffix.
+
+        Titles are empty where the file has none. Documents of a parser of the caller are checked; where they are
+        several, those without an id are numbered from 1.
+
+        Raises:
+            UnreadableError: no parser for the suffix, or the parser failed, whatever it raised.
+        """
+        parser = self._parsers.get(path.suffix.lower())
+        if parser is None:
+            found = f"suffix {path.suffix!r}" if path.suffix else "a name without suffix"
+            raise UnreadableError(f"one of {' '.join(self.suffixes)}", found, "convert or rename it")
+        builtin = _is_builtin(parser)
+        try:
+            result = parser.parse(data, str(path))
+            return result if builtin and isinstance(result, ParseResult) else _checked_result(parser, result)
+        except UnreadableError:
+            raise
+        except Exception as error:
+            raise _broken(path, None if builtin else parser, error) from error
+        except BaseException as error:
+            # A panic of the Rust extractor is no Exception; Ctrl-C and SystemExit must pass.
+            if type(error).__name__ != "PanicException":
+                raise
+            raise _broken(path, None if builtin else parser, error) from error
 
 
 def read(path: Path, *, max_bytes: int) -> ParseResult:
-    """Documents of one file; a title is empty where the file names none (see ``fallback_title``).
+    """Documents of one file, by the built-in parsers.
 
     Raises:
         UnreadableError: the file is too large (in bytes), empty, broken, encrypted, or of another format.
     """
-    return parse(path, load(path, max_bytes=max_bytes))
+    return ParserRegistry().parse(path, load(path, max_bytes=max_bytes))
 
 
 def load(path: Path, *, max_bytes: int) -> bytes:
@@ -46,31 +119,8 @@ def load(path: Path, *, max_bytes: int) -> bytes:
     return data
 
 
-def parse(path: Path, data: bytes) -> ParseResult:
-    """Documents in the bytes of one file, whose format is told by its suffix.
-
-    Raises:
-        UnreadableError: the bytes are not of that format, or hold no text.
-    """
-    parser = _parsers().get(path.suffix.lower())
-    if parser is None:
-        found = f"suffix {path.suffix!r}" if path.suffix else "a name without suffix"
-        raise UnreadableError(f"one of {' '.join(SUFFIXES)}", found, "convert or rename it")
-    try:
-        return parser(path, data)
-    except UnreadableError:
-        raise
-    except Exception as error:
-        raise _broken(path, error) from error
-    except BaseException as error:
-        # A panic of the Rust extractor is no Exception; Ctrl-C and SystemExit must pass.
-        if type(error).__name__ != "PanicException":
-            raise
-        raise _broken(path, error) from error
-
-
 def one_document(text: str, title: str = "", *, remedy: str = "leave it out") -> ParseResult:
-    """Reading of a file that is one document.
+    """The result of a file that is one document.
 
     Raises:
         UnreadableError: the text is blank.
@@ -80,40 +130,80 @@ def one_document(text: str, title: str = "", *, remedy: str = "leave it out") ->
     return ParseResult((Document(text=text, title=" ".join(title.split())),))
 
 
-def _broken(path: Path, error: BaseException) -> UnreadableError:
+def _is_builtin(parser: Parser) -> bool:
+    return any(parser is each for each in BUILTIN_PARSERS)
+
+
+def _suffixes(parser: Parser) -> tuple[str, ...]:
+    given: Any = parser.suffixes
+    for suffix in (None,) if isinstance(given, str) else given:
+        if not isinstance(suffix, str) or not suffix or Path(f"a{suffix}").suffix != suffix:
+            expected = "suffixes such as ('.eml',) of a parser"
+            raise PluginError(expected, f"{given!r} of {type(parser).__name__}", "give a tuple, each with its dot")
+    return tuple(suffix.lower() for suffix in given)
+
+
+def _checked_result(parser: Parser, result: Any) -> ParseResult:
+    """What a parser of the caller returned, its documents checked and each with an id where they are several."""
+    expected = f"a ParseResult or a list of Document from parser {parser.name!r}"
+    remedy = "mend its method parse"
+    found = result if isinstance(result, ParseResult) else None
+    documents: Any = result if found is None else found.documents
+    if isinstance(documents, str | bytes) or not isinstance(documents, Sequence):
+        raise UnreadableError(expected, type(documents).__name__, remedy)
+    skipped = () if found is None else found.skipped
+    if not documents and not skipped:
+        raise UnreadableError("a file with text", f"no document, by parser {parser.name!r}", "leave the file out")
+    taken: dict[str, Document] = {}
+    for number, document in enumerate(documents, start=1):
+        if not isinstance(document, Document):
+            raise UnreadableError(expected, f"a {type(document).__name__} among the documents", remedy)
+        alone = len(documents) == 1
+        one = checked(document, f"document {number} of parser {parser.name!r}", None if alone else str(number))
+        if (one.id or "") in taken:
+            raise UnreadableError("documents with an id each", f"id {one.id!r} twice", remedy)
+        taken[one.id or ""] = one
+    return ParseResult(tuple(taken.values()), skipped)
+
+
+def _broken(path: Path, parser: Parser | None, error: BaseException) -> UnreadableError:
+    if isinstance(error, MixragError):
+        return UnreadableError(error.expected, error.found, error.remedy)
     detail = (" ".join(str(error).split()) or type(error).__name__)[:200]
-    return UnreadableError(f"a valid {path.suffix.lower()} file", detail, "repair it or leave it out")
+    if parser is None:
+        return UnreadableError(f"a valid {path.suffix.lower()} file", detail, "repair it or leave it out")
+    expected = f"a file that parser {parser.name!r} can read"
+    return UnreadableError(expected, f"{type(error).__name__}: {detail}", "repair the file or the parser")
 
 
-def _read_plain(path: Path, data: bytes) -> ParseResult:
+def _read_plain(data: bytes, name: str) -> ParseResult:
     return one_document(decode(data))
 
 
-def _read_markdown(path: Path, data: bytes) -> ParseResult:
+def _read_markdown(data: bytes, name: str) -> ParseResult:
     text = decode(data)
     return one_document(text, markdown_title(text))
 
 
-def _read_html(path: Path, data: bytes) -> ParseResult:
+def _read_html(data: bytes, name: str) -> ParseResult:
     text, title = html_text(data)
     return one_document(text, title)
 
 
-def _read_pdf(path: Path, data: bytes) -> ParseResult:
+def _read_pdf(data: bytes, name: str) -> ParseResult:
     text, title = _extract(data, "application/pdf")
     return one_document(text, title, remedy="a scanned PDF has pictures of text only: run OCR on it first")
 
 
-def _read_docx(path: Path, data: bytes) -> ParseResult:
+def _read_docx(data: bytes, name: str) -> ParseResult:
     return one_document(*_extract(data, "application/vnd.openxmlformats-officedocument.wordprocessingml.document"))
 
 
 def _extract(data: bytes, mime: str) -> tuple[str, str]:
     """Text and title by kreuzberg: no cache on disk, no OCR, no network."""
-    from kreuzberg import ExtractionConfig, extract_bytes_sync
-
-    config = ExtractionConfig(use_cache=False, output_format="plain", include_document_structure=True)
-    result = extract_bytes_sync(data, mime, config=config)
+    kreuzberg = require("kreuzberg", "files", "PDF and DOCX")
+    config = kreuzberg.ExtractionConfig(use_cache=False, output_format="plain", include_document_structure=True)
+    result = kreuzberg.extract_bytes_sync(data, mime, config=config)
     metadata: dict[str, Any] = dict(result.metadata)
     title = metadata.get("title")
     return result.content, title if isinstance(title, str) and title.strip() else _first_heading(result.document)
@@ -125,21 +215,15 @@ def _first_heading(structure: Any) -> str:
     return next((text for text in headings if text), "")
 
 
-def _parsers() -> dict[str, Callable[[Path, bytes], ParseResult]]:
-    return {
-        ".pdf": _read_pdf,
-        ".docx": _read_docx,
-        ".html": _read_html,
-        ".htm": _read_html,
-        ".md": _read_markdown,
-        ".markdown": _read_markdown,
-        ".txt": _read_plain,
-        ".text": _read_plain,
-        ".rst": _read_plain,
-        ".csv": read_csv,
-        ".jsonl": read_jsonl,
-    }
+BUILTIN_PARSERS: tuple[Parser, ...] = (
+    FormatParser("pdf", (".pdf",), _read_pdf),
+    FormatParser("docx", (".docx",), _read_docx),
+    FormatParser("html", (".html", ".htm"), _read_html),
+    FormatParser("markdown", (".md", ".markdown"), _read_markdown),
+    FormatParser("text", (".txt", ".text", ".rst"), _read_plain),
+    FormatParser("csv", (".csv",), read_csv),
+    FormatParser("jsonl", (".jsonl",), read_jsonl),
+)
 
-
-SUFFIXES = tuple(_parsers())
-"""Suffixes of the files that can be read, in lower case."""
+SUFFIXES = tuple(suffix for parser in BUILTIN_PARSERS for suffix in parser.suffixes)
+"""Suffixes of the files that the built-in parsers read, in lower case."""

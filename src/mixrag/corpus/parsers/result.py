@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from mixrag.corpus.passage import Document
 from mixrag.errors import SourceError
@@ -25,7 +23,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class ParseResult:
-    """What one file gave."""
+    """What a parser found in one file."""
 
     documents: tuple[Document, ...]
     skipped: tuple[Skipped, ...] = ()
@@ -48,8 +46,3 @@ def decode(data: bytes) -> str:
         offset = error.start + bom
         found = f"invalid UTF-8 (byte 0x{data[offset]:02x} at offset {offset})"
         raise UnreadableError("UTF-8 text", found, remedy) from error
-
-
-def fallback_title(path: str, record: str = "") -> str:
-    """Title to show where the text names none: the record's id, or the file stem in plain words."""
-    return record or re.sub(r"[-_]+", " ", Path(path).stem).strip() or Path(path).name

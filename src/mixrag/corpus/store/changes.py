@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from mixrag.corpus.passage import Document
-from mixrag.corpus.splitters import Splitter
+from mixrag.corpus.splitters import Splitter, checked_spans
 from mixrag.corpus.store.search import scalar_text
+from mixrag.corpus.store.sources import MEMORY
 
 
 @dataclass(frozen=True, slots=True)
 class SplitDocument:
-    """A document ready to be stored."""
+    """A document with its passages, ready to be stored; by itself, one that was added from memory."""
 
     document: Document
     hash: str
@@ -26,41 +27,54 @@ class SplitDocument:
 
 @dataclass(frozen=True, slots=True)
 class ParsedFile:
-    """A file ready to be stored."""
+    """A file with its documents, ready to be stored."""
 
     path: str
     sha256: str
+    """Of its bytes, and of the name of the caller's parser that read it; empty: parse it again next time."""
     splitter: str
     documents: tuple[SplitDocument, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What a removal took away."""
+    """How much a removal deleted."""
 
     sources: int
+    """Files, records and documents from memory."""
     documents: int
+    """Distinct contents that no other source has."""
     passages: int
 
 
 def split_document(
-    document: Document, splitter: Splitter, embedding_text: Callable[[str, str], str]
+    document: Document, splitter: Splitter, embedding_text: Callable[[str, str], str], shown: str
 ) -> tuple[SplitDocument, dict[bytes, str]]:
-    """The document with its passages, and the texts to embed by their SHA-256."""
+    """The document with its passages, and the texts to embed by their SHA-256; ``shown`` names it in errors.
+
+    Raises:
+        PluginError: the splitter fails, or its spans are none of this text.
+    """
     texts: dict[bytes, str] = {}
     passages = []
-    for start, end in splitter.split(document.text):
+    for start, end in checked_spans(splitter, document.text, shown):
         text = document.text[start:end]
         embedded = embedding_text(document.title, text)
         digest = text_hash(embedded)
         texts[digest] = embedded
         passages.append((start, end, text, digest))
-    return SplitDocument(document, _document_hash(document, splitter.name), tuple(passages)), texts
+    return SplitDocument(document, document_hash(document, splitter.name), tuple(passages)), texts
 
 
 def text_hash(text: str) -> bytes:
-    """SHA-256 under which the vector of a text is kept."""
+    """SHA-256 by which the vector of a text is found."""
     return hashlib.sha256(text.encode()).digest()
+
+
+def document_hash(document: Document, splitter: str) -> str:
+    """SHA-256 of text, title, metadata and splitter name."""
+    content = [document.text, document.title, dict(document.metadata), splitter]
+    return hashlib.sha256(json.dumps(content, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
 
 
 def replace_file(db: sqlite3.Connection, file: ParsedFile) -> tuple[int, int]:
@@ -70,8 +84,19 @@ def replace_file(db: sqlite3.Connection, file: ParsedFile) -> tuple[int, int]:
     for split in file.documents:
         document_id, new = _put_document(db, split)
         added += new
-        db.execute("INSERT INTO sources VALUES (?, ?, ?)", (file_id, split.document.record, document_id))
+        db.execute("INSERT INTO sources VALUES (?, ?, ?)", (file_id, split.document.id or "", document_id))
     return added, sum(_drop_if_unused(db, document_id) for document_id in before)
+
+
+def replace_in_memory(db: sqlite3.Connection, split: SplitDocument) -> tuple[int, int]:
+    """Put a document from memory in the place of the one with its id; passages added and removed."""
+    db.execute("INSERT OR IGNORE INTO files (path, sha256, splitter) VALUES (?, '', '')", (MEMORY,))
+    (file_id,) = db.execute("SELECT id FROM files WHERE path = ?", (MEMORY,)).fetchone()
+    source = (file_id, split.document.id)
+    before = db.execute("SELECT document_id FROM sources WHERE file_id = ? AND record = ?", source).fetchone()
+    document_id, added = _put_document(db, split)
+    db.execute("INSERT OR REPLACE INTO sources VALUES (?, ?, ?)", (*source, document_id))
+    return added, _drop_if_unused(db, before[0]) if before else 0
 
 
 def remove_files(db: sqlite3.Connection, file_ids: list[int]) -> Removed:
@@ -86,8 +111,25 @@ def remove_files(db: sqlite3.Connection, file_ids: list[int]) -> Removed:
     return Removed(*(old - new for old, new in zip(before, _counts(db), strict=True)))
 
 
+def remove_from_memory(db: sqlite3.Connection, ids: Iterable[str]) -> Removed:
+    """Remove documents from memory by their ids, and the contents that no other source has; others are ignored."""
+    before = _counts(db)
+    file = db.execute("SELECT id FROM files WHERE path = ?", (MEMORY,)).fetchone()
+    for id_ in ids if file else ():
+        source = (*file, id_)
+        stored = db.execute("SELECT document_id FROM sources WHERE file_id = ? AND record = ?", source).fetchone()
+        if stored:
+            db.execute("DELETE FROM sources WHERE file_id = ? AND record = ?", source)
+            _drop_if_unused(db, stored[0])
+    db.execute(
+        "DELETE FROM files WHERE path = ? AND NOT EXISTS (SELECT 1 FROM sources WHERE file_id = files.id)",
+        (MEMORY,),
+    )
+    return Removed(*(old - new for old, new in zip(before, _counts(db), strict=True)))
+
+
 def bump_generation(db: sqlite3.Connection) -> None:
-    """Tell readers that what they hold of the passages is stale."""
+    """Count one more change of the passages, by which readers see that what they have read is stale."""
     db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'generation'")
 
 
@@ -97,17 +139,12 @@ def set_meta(db: sqlite3.Connection, key: str, value: str) -> None:
 
 
 def drop_orphan_vectors(db: sqlite3.Connection) -> None:
-    """Delete the current encoder's vectors that no passage uses; another encoder's may be under way."""
+    """Delete the current encoder's vectors that no passage uses; those of an encoder to come are left alone."""
     db.execute(
         "DELETE FROM vectors WHERE encoder_id ="
         " (SELECT id FROM encoders WHERE fingerprint = (SELECT value FROM meta WHERE key = 'encoder'))"
         " AND NOT EXISTS (SELECT 1 FROM passages WHERE passages.text_hash = vectors.text_hash)"
     )
-
-
-def _document_hash(document: Document, splitter: str) -> str:
-    content = [document.text, document.title, dict(document.metadata), splitter]
-    return hashlib.sha256(json.dumps(content, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
 
 
 def _take_file(db: sqlite3.Connection, file: ParsedFile) -> tuple[int, set[int]]:
@@ -151,7 +188,7 @@ def _drop_if_unused(db: sqlite3.Connection, document_id: int) -> int:
     """Delete a document without sources; the number of passages deleted."""
     if db.execute("SELECT 1 FROM sources WHERE document_id = ?", (document_id,)).fetchone():
         return 0
-    # FTS5 takes the indexed words back only when told what they were.
+    # FTS5 deletes the indexed words only if it is given them again.
     db.execute(
         "INSERT INTO lexicon (lexicon, rowid, title, text)"
         " SELECT 'delete', id, title, text FROM passage_words WHERE document_id = ?",

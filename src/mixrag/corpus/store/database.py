@@ -6,9 +6,8 @@ import hashlib
 import json
 import os
 import sqlite3
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,9 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mixrag.corpus.parsers.result import fallback_title
 from mixrag.corpus.passage import Passage
-from mixrag.corpus.store import changes, schema, search
+from mixrag.corpus.store import changes, locks, schema, search
+from mixrag.corpus.store.connections import Connections
+from mixrag.corpus.store.sources import MEMORY, display, fallback_title
 from mixrag.corpus.walk import absolute
 from mixrag.errors import StoreError
 from mixrag.utils.arrays import Rows, Vectors
@@ -33,7 +33,7 @@ class Counts:
     """Distinct contents."""
     passages: int
     sources: int
-    """Files and records; several may share one document."""
+    """Files, records and documents from memory; several may share one content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,15 @@ class DocumentRecord:
     """One line of the list of documents."""
 
     path: str
-    """First source in sorted order; '#record' is appended for a record."""
+    """First source in sorted order: its path, with '#record' appended for a record; or the id of a document from
+    memory."""
     title: str
     passages: int
     sources: int
 
 
 class Store(search.StoreQueries):
-    """A store on disk; all methods may be called from several threads.
+    """A store on disk; all methods may be called from several threads, which read without waiting for each other.
 
     >>> with Store.open(Path("store")) as store:  # doctest: +SKIP
     ...     rows, vectors = store.vectors()
@@ -65,7 +66,7 @@ class Store(search.StoreQueries):
 
     def __init__(self, directory: Path, connection: sqlite3.Connection, timeout: float) -> None:
         self.directory, self.timeout = directory, timeout
-        self._connection, self._lock = connection, threading.RLock()
+        self._connections = Connections(directory, connection, timeout)
 
     @classmethod
     def open(cls, directory: Path, *, create: bool = False, timeout: float = 30.0) -> Store:
@@ -82,8 +83,7 @@ class Store(search.StoreQueries):
 
     def close(self) -> None:
         """Close the database; a second call does nothing."""
-        with self._lock:
-            self._connection.close()
+        self._connections.close()
 
     def __enter__(self) -> Store:
         return self
@@ -99,57 +99,57 @@ class Store(search.StoreQueries):
         Raises:
             StoreError: SQLite could not answer; the subclass says why.
         """
-        with self._lock, schema.meaningful_errors(self.directory):
-            return self._connection.execute(sql, parameters).fetchall()
+        with schema.meaningful_errors(self.directory), self._connections.use() as connection:
+            return connection.execute(sql, parameters).fetchall()
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Let several reads see one and the same state, whatever other processes commit meanwhile."""
-        with self._lock, schema.meaningful_errors(self.directory):
-            nested = self._connection.in_transaction
+        """Let several reads of this thread see one and the same state, whatever others commit meanwhile."""
+        with schema.meaningful_errors(self.directory), self._connections.use() as connection:
+            nested = connection.in_transaction
             if not nested:
-                self._connection.execute("BEGIN")
+                connection.execute("BEGIN")
             try:
                 yield
             finally:
                 if not nested:
-                    self._connection.rollback()
+                    connection.rollback()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """One transaction: all of it is committed, or on any exception nothing.
 
         Raises:
-            StoreBusyError: another process held the lock too long.
+            StoreBusyError: another process or thread held the lock too long.
         """
-        with self._lock, schema.meaningful_errors(self.directory):
-            self._connection.execute("BEGIN IMMEDIATE")
+        with schema.meaningful_errors(self.directory), self._connections.use() as connection:
+            connection.execute("BEGIN IMMEDIATE")
             try:
-                yield self._connection
-                self._connection.execute("COMMIT")
+                yield connection
+                connection.execute("COMMIT")
             except BaseException:
-                self._connection.rollback()
+                connection.rollback()
                 raise
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the lock that lets one process at a time change the passages; readers go on.
+        """Hold the lock that lets one process or thread at a time change the passages; readers go on.
 
         It guards what spans transactions (vectors are committed before their passages), and the system
         frees it when the process dies.
 
         Raises:
-            StoreBusyError: another process held it for ``timeout`` seconds.
+            StoreBusyError: another one held it for ``timeout`` seconds.
         """
-        with schema.meaningful_errors(self.directory):
-            path = self.directory / "index.lock"
-            lock = sqlite3.connect(path, timeout=self.timeout, isolation_level=None, check_same_thread=False)
-        try:
-            with schema.meaningful_errors(self.directory):
-                lock.execute("BEGIN EXCLUSIVE")
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locks.exclusive(self.directory / "index.lock", self.timeout))
+            except TimeoutError as error:
+                raise schema.busy(self.directory) from error
+            except OSError as error:
+                remedy = "check free space and permissions there"
+                raise StoreError(f"a usable store in {self.directory}", str(error), remedy) from error
             yield
-        finally:
-            lock.close()
 
     def meta(self, key: str) -> str | None:
         """Value of one setting of the store, or None."""
@@ -236,14 +236,15 @@ class Store(search.StoreQueries):
             chosen = (encoder.fingerprint, after)
             (count,) = self.query(f"SELECT count(*) {_PASSAGE_VECTORS}", chosen)[0]
             rows, vectors = np.empty(count, np.int64), np.empty((count, encoder.dimension), np.float32)
-            cursor = self._connection.execute(f"SELECT p.id, v.vector {_PASSAGE_VECTORS} ORDER BY p.id", chosen)
             filled = 0
-            while block := cursor.fetchmany(4096):
-                ids, blobs = zip(*block, strict=True)
-                stop = filled + len(block)
-                rows[filled:stop] = ids
-                vectors[filled:stop] = np.frombuffer(b"".join(blobs), "<f4").reshape(len(block), -1)
-                filled = stop
+            with self._connections.use() as connection:
+                cursor = connection.execute(f"SELECT p.id, v.vector {_PASSAGE_VECTORS} ORDER BY p.id", chosen)
+                while block := cursor.fetchmany(4096):
+                    ids, blobs = zip(*block, strict=True)
+                    stop = filled + len(block)
+                    rows[filled:stop] = ids
+                    vectors[filled:stop] = np.frombuffer(b"".join(blobs), "<f4").reshape(len(block), -1)
+                    filled = stop
         return rows, vectors
 
     def digest(self) -> str:
@@ -255,11 +256,53 @@ class Store(search.StoreQueries):
             "SELECT document_id, path, record FROM sources JOIN files ON files.id = file_id"
             " ORDER BY document_id, path, record",
         )
-        with self.snapshot():
+        with self.snapshot(), self._connections.use() as connection:
             for query in queries:
-                for row in self._connection.execute(query):
+                for row in connection.execute(query):
                     found.update(f"{row!r}\n".encode("utf-8", "surrogatepass"))
         return found.hexdigest()
+
+    def has_file(self, path: str, sha256: str, splitter: str) -> bool:
+        """True where this file is stored with this content, split by the splitter of this name."""
+        sql = "SELECT 1 FROM files WHERE path = ? AND sha256 = ? AND splitter = ?"
+        return bool(self.query(sql, (path, sha256, splitter)))
+
+    def memory_hash(self, id_: str) -> str | None:
+        """Hash of the content that is stored of a document from memory; None where there is no such document."""
+        sql = (
+            "SELECT hash FROM sources JOIN files ON files.id = file_id"
+            " JOIN documents ON documents.id = document_id WHERE path = ? AND record = ?"
+        )
+        rows = self.query(sql, (MEMORY, id_))
+        return str(rows[0][0]) if rows else None
+
+    def put(self, sources: Iterable[changes.ParsedFile | changes.SplitDocument]) -> tuple[int, int]:
+        """Put files and documents from memory in the place of what was stored of them, all in one transaction.
+
+        To be called while ``writing``. Passages added and removed.
+        """
+        added = removed = 0
+        with self.transaction() as db:
+            for source in sources:
+                if isinstance(source, changes.ParsedFile):
+                    new, old = changes.replace_file(db, source)
+                else:
+                    new, old = changes.replace_in_memory(db, source)
+                added, removed = added + new, removed + old
+            if added or removed:
+                changes.bump_generation(db)
+        return added, removed
+
+    def remove_files(self, file_ids: list[int]) -> changes.Removed:
+        """Remove files by their row ids; to be called while ``writing``."""
+        with self.transaction() as db:
+            return _counted(db, changes.remove_files(db, file_ids))
+
+    def finish(self, splitter: str) -> None:
+        """Note the splitter of an indexing run, and delete the vectors that no passage uses."""
+        with self.transaction() as db:
+            changes.set_meta(db, "splitter", splitter)
+            changes.drop_orphan_vectors(db)
 
     def remove(self, path: Path) -> changes.Removed:
         """Remove a file, or every file below a folder, from the store (the disk is left alone).
@@ -269,9 +312,18 @@ class Store(search.StoreQueries):
         """
         with self.writing(), self.transaction() as db:
             files = self.files_below(str(absolute(Path(path))))
-            removed = changes.remove_files(db, [id_ for id_, _ in files])
-            if removed.passages:
-                changes.bump_generation(db)
+            removed = _counted(db, changes.remove_files(db, [id_ for id_, _ in files]))
+            changes.drop_orphan_vectors(db)
+        return removed
+
+    def delete(self, ids: Iterable[str]) -> changes.Removed:
+        """Remove documents that were added from memory, by their ids; an id that is not there is ignored.
+
+        Raises:
+            StoreBusyError: another process is writing to the store.
+        """
+        with self.writing(), self.transaction() as db:
+            removed = _counted(db, changes.remove_from_memory(db, ids))
             changes.drop_orphan_vectors(db)
         return removed
 
@@ -299,9 +351,11 @@ _PASSAGE_VECTORS = (
 )
 
 
-def display(path: str, record: str) -> str:
-    """How a source is shown: its path, and '#record' for a record."""
-    return f"{path}#{record}" if record else path
+def _counted(db: sqlite3.Connection, removed: changes.Removed) -> changes.Removed:
+    """The removal itself, after it has been made known to readers."""
+    if removed.passages:
+        changes.bump_generation(db)
+    return removed
 
 
 def _passage(row: tuple[Any, ...], path: str, record: str) -> Passage:

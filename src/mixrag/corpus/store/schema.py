@@ -73,7 +73,7 @@ def open_database(directory: Path, *, create: bool, timeout: float) -> sqlite3.C
     elif not path.is_file():
         raise _missing(directory)
     with meaningful_errors(directory):
-        connection = _connect(path, timeout)
+        connection = connect(path, timeout, create=create)
         try:
             _check(connection, directory, create)
         except BaseException:
@@ -103,7 +103,7 @@ def _translated(error: sqlite3.Error, directory: Path) -> StoreError:
 
 
 def busy(directory: Path) -> StoreBusyError:
-    """Error of a store that another process is writing to."""
+    """Error of a store that another process or thread is writing to."""
     remedy = "wait until the other mixrag process has ended, then run this again"
     return StoreBusyError(f"the write lock of {directory}", "another process holding it", remedy)
 
@@ -116,12 +116,16 @@ def _make_folder(directory: Path) -> None:
         raise StoreError(f"a folder {directory}", found, "name another folder with --store") from error
 
 
-def _connect(path: Path, timeout: float) -> sqlite3.Connection:
+def connect(path: Path, timeout: float, *, create: bool = False) -> sqlite3.Connection:
+    """A connection to the database file, which is not looked into; transactions are begun by hand."""
     target = path.absolute().as_uri()
+    mode = "?mode=rwc" if create else "?mode=rw"
     if path.exists() and not os.access(path.parent, os.W_OK):
         # WAL needs a writable folder; an immutable file (read-only media) can be read without one.
-        target += "?mode=ro" if path.with_name(f"{path.name}-wal").exists() else "?immutable=1"
-    connection = sqlite3.connect(target, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
+        mode = "?mode=ro" if path.with_name(f"{path.name}-wal").exists() else "?immutable=1"
+    connection = sqlite3.connect(
+        target + mode, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False
+    )
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = NORMAL")
     return connection

@@ -9,13 +9,12 @@ import re
 import unicodedata
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mixrag.corpus.parsers.result import fallback_title
 from mixrag.corpus.passage import Scalar
+from mixrag.corpus.store import sources
 from mixrag.utils.arrays import Floats, Rows
 
 _BLOCK = 256
@@ -23,7 +22,7 @@ _BLOCK = 256
 
 
 class Stretch(NamedTuple):
-    """A passage as the store keeps it: its row, and where its text stands in the document."""
+    """A passage by its row id, with the place of its text in the document."""
 
     row: int
     start: int
@@ -64,7 +63,7 @@ class StoreQueries:
 
         A filter compares a metadata value, as text (``true``, ``null`` and numbers as JSON writes them).
         ``title`` compares the title; ``document`` the source: its path, file name, or a pattern with
-        ``*`` and ``?``, each with '#record' appended if wanted.
+        ``*`` and ``?``, each with '#record' appended if wanted; or the id of a document from memory.
         """
         wanted: set[int] | None = None
         for key, value in filters.items():
@@ -101,28 +100,37 @@ class StoreQueries:
             "SELECT document_id, min(path), record FROM sources JOIN files ON files.id = file_id"
             " JOIN documents ON documents.id = document_id WHERE title = '' GROUP BY document_id"
         )
-        shown = {id_ for id_, path, record in untitled if fallback_title(path, record) == title}
+        shown = {id_ for id_, path, record in untitled if sources.fallback_title(path, record) == title}
         return {id_ for (id_,) in titled} | shown
 
     def _documents_at(self, name: str) -> set[int]:
-        files = self.query("SELECT id, path FROM files")
-        exact = [(id_, path) for id_, path in files if path == name]
-        chosen = exact or [(id_, path) for id_, path in files if _names(name, path)]
-        ids = json.dumps([id_ for id_, _ in chosen])
+        files = self.query("SELECT id, path FROM files WHERE path != ?", (sources.MEMORY,))
+        exact = [id_ for id_, path in files if path == name]
+        chosen = exact or [id_ for id_, path in files if sources.names_file(name, path)]
         sql = "SELECT document_id FROM sources WHERE file_id IN (SELECT value FROM json_each(?))"
-        return {id_ for (id_,) in self.query(sql, (ids,))} | self._documents_of_record(name)
+        found = {id_ for (id_,) in self.query(sql, (json.dumps(chosen),))}
+        return found | self._documents_of_record(name) | self._documents_in_memory(name)
 
     def _documents_of_record(self, name: str) -> set[int]:
         if "#" not in name:
             return set()
-        sources = self.query(
-            "SELECT document_id, path, record FROM sources JOIN files ON files.id = file_id WHERE record != ''"
+        found = self.query(
+            "SELECT document_id, path, record FROM sources JOIN files ON files.id = file_id"
+            " WHERE record != '' AND path != ?",
+            (sources.MEMORY,),
         )
         return {
             id_
-            for id_, path, record in sources
-            if name.endswith(f"#{record}") and _names(name.removesuffix(f"#{record}"), path)
+            for id_, path, record in found
+            if name.endswith(f"#{record}") and sources.names_file(name.removesuffix(f"#{record}"), path)
         }
+
+    def _documents_in_memory(self, name: str) -> set[int]:
+        sql = "SELECT document_id, record FROM sources JOIN files ON files.id = file_id WHERE path = ?"
+        exact = {id_ for id_, _ in self.query(f"{sql} AND record = ?", (sources.MEMORY, name))}
+        if exact or not set(name) & set("*?["):
+            return exact
+        return {id_ for id_, record in self.query(sql, (sources.MEMORY,)) if fnmatch.fnmatchcase(record, name)}
 
 
 def match_expression(query: str) -> str:
@@ -138,12 +146,6 @@ def match_expression(query: str) -> str:
 def scalar_text(value: Scalar) -> str:
     """A metadata value as the text that filters compare with."""
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _names(name: str, path: str) -> bool:
-    return name in {path, PurePath(path).name} or any(
-        fnmatch.fnmatchcase(path, pattern) for pattern in (name, f"*/{name}")
-    )
 
 
 def _rows(values: Iterable[int]) -> Rows:

@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from mixrag.corpus.store.changes import bump_generation, drop_orphan_vectors, se
 from mixrag.corpus.store.database import Store
 from mixrag.errors import EncoderMismatchError, ModelError
 from mixrag.utils.arrays import Vectors
+from mixrag.utils.progress import Progress, ProgressEvent
 
 Embed = Callable[[list[str]], Vectors]
 """Texts (B,) to vectors (B, D)."""
@@ -22,29 +23,6 @@ EmbeddingText = Callable[[str, str], str]
 HALF = ", bfloat16"
 """Ends the name of an encoder whose vectors are computed in bfloat16."""
 _BLOCK = 2048
-
-
-class Progress(Protocol):
-    """Told how far an indexing run has come."""
-
-    def found(self, files: int) -> None:
-        """So many files will be looked at."""
-
-    def file(self, path: str) -> None:
-        """A file is about to be looked at."""
-
-    def embedded(self, done: int, known: int) -> None:
-        """``done`` of the ``known`` texts that need a vector have one; ``known`` may still grow."""
-
-
-class Silent:
-    """The Progress that says nothing."""
-
-    def found(self, files: int) -> None: ...
-
-    def file(self, path: str) -> None: ...
-
-    def embedded(self, done: int, known: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +71,7 @@ class VectorWriter:
                 rows = ((encoder_id, digest, v.tobytes()) for (digest, _), v in zip(pairs, vectors, strict=True))
                 db.executemany("INSERT INTO vectors (encoder_id, text_hash, vector) VALUES (?, ?, ?)", rows)
             self.computed += len(pairs)
-            self.progress.embedded(self.computed, known)
+            self.progress(ProgressEvent("embedding", self.computed, known))
 
     def _embed(self, texts: list[str]) -> Vectors:
         vectors = np.ascontiguousarray(self.encoding.embed(texts), dtype="<f4")

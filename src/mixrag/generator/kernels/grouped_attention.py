@@ -13,9 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import dropout as drop
-from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
 NAME = "mixrag-grouped"
 SCORES_AT_ONCE = 2**22
@@ -56,6 +53,8 @@ def grouped_attention(
     groups, length = key.shape[1], key.shape[2]
     if softcap is None and rows * heads * new * length > SCORES_AT_ONCE:
         options |= {"dropout": dropout, "scaling": scaling, "position_bias": position_bias}
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
         found: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return found
     together = query.reshape(rows, groups, heads // groups * new, size)
@@ -85,6 +84,9 @@ def use_grouped_attention(model: Any) -> bool:
     """Let a model on a processor attend so, where it can. True where it does."""
     if not _understood(model) or model.device.type != "cpu":
         return False
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, eager_mask
+
     AttentionInterface.register(NAME, grouped_attention)
     AttentionMaskInterface.register(NAME, eager_mask)
     model.set_attn_implementation(NAME)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
-from mixrag.config.default_models import ENCODER, packaged_encoder
+from mixrag.config.default_models import ENCODER, HUB_ENCODER, default_encoder, unavailable
 from mixrag.corpus.store.vectors import HALF
 from mixrag.errors import MixragError, ModelError, PluginError, SettingError
 from mixrag.retrieval.encoders.batch import unsupported
@@ -61,7 +61,7 @@ def load_encoder(
     """Load an encoder.
 
     Args:
-        encoder: sentence-transformers folder or hub name; None is the packaged all-MiniLM-L6-v2. Or a
+        encoder: sentence-transformers folder or hub name; None is all-MiniLM-L6-v2, packaged or from the hub. Or a
             ``SentenceTransformer`` object. Or an object of the ``Encoder`` protocol, whose optional members get
             their defaults; ``titles``, ``device`` and ``dtype`` "auto" are then its own affair.
         question: a second model for the questions (DPR), as name, path or ``SentenceTransformer``; None uses the
@@ -144,16 +144,17 @@ def _load(name: str | Path | None, device: str | None, revision: str | None, tok
     from sentence_transformers import SentenceTransformer
 
     wanted = "a sentence-transformers folder or hub name"
+    default = default_encoder()
     shown = _shown(name)
     expected = f"{wanted} at {shown[:100]!r}"
     try:
-        source = packaged_encoder() if name is None else Path(name).expanduser()
+        source = Path(default if name is None else name).expanduser()
         local = source.exists()
         if not local and shown.startswith((".", "/", "~")):
             raise ModelError(wanted, f"no such path: {shown}", "check the path")
         with quiet_libraries():
             model = SentenceTransformer(
-                str(source) if local else shown,
+                str(source) if local or name is None else shown,
                 device=device,
                 local_files_only=local,
                 revision=None if local or name is None else revision,
@@ -164,6 +165,8 @@ def _load(name: str | Path | None, device: str | None, revision: str | None, tok
     except MixragError:
         raise
     except Exception as error:
+        if default == HUB_ENCODER and name in (None, HUB_ENCODER):
+            raise unavailable(HUB_ENCODER, error) from error
         raise _unusable(expected, error) from error
     _probe(model, expected)
     return model

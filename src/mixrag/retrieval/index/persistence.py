@@ -12,9 +12,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,11 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from mixrag.corpus.store.locks import exclusive
 from mixrag.retrieval.index.cluster_stats import ClusterStats
 from mixrag.retrieval.index.ivf import IVFIndex, build_ivf, extended
 from mixrag.utils.arrays import Rows, Vectors
-from mixrag.utils.files import write_whole
+from mixrag.utils.atomic import write_atomically
 
 FOLDER = "index"
 FORMAT = 1
@@ -82,9 +82,9 @@ def open_persistent(directory: Path, corpus: VectorSource) -> IVFIndex:
         return found
     try:
         folder.mkdir(exist_ok=True)
-        with _alone(folder):
+        with exclusive(folder / "lock", _LOCK_SECONDS):
             return _load(folder, corpus) or _updated(folder, corpus)
-    except (OSError, sqlite3.Error):
+    except OSError:
         return build_ivf(*corpus.read(-1))
 
 
@@ -168,7 +168,7 @@ def _save(folder: Path, index: IVFIndex, corpus: VectorSource, vectors: str) -> 
         centres=index.stats.centres,
         reach=index.stats.radii,
     )
-    write_whole(folder / "index.json", json.dumps(asdict(manifest), indent=1).encode())
+    write_atomically(folder / "index.json", json.dumps(asdict(manifest), indent=1).encode())
     _remove_other_files(folder, manifest)
 
 
@@ -260,14 +260,3 @@ def _write_lines(path: Path, vectors: Vectors, first: int) -> None:
 def _token(corpus: VectorSource) -> str:
     """For the names of new files: never that of a file that an open index may have mapped."""
     return f"{corpus.state}-{secrets.token_hex(8)}"
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time; the system frees the lock when the process dies."""
-    lock = sqlite3.connect(folder / "lock", timeout=_LOCK_SECONDS, isolation_level=None)
-    try:
-        lock.execute("BEGIN EXCLUSIVE")
-        yield
-    finally:
-        lock.close()

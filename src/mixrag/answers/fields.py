@@ -1,0 +1,141 @@
+"""What an answer consists of. Every number in it has a stated definition.
+
+``AnswerFields`` is the data. ``Answer`` (answer.py) adds what is computed from it: explanation, HTML page, JSON.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mixrag.answers.confidence import Confidence
+from mixrag.corpus import Scalar
+from mixrag.generator import Shortened
+from mixrag.inference.mixture import ScoredAnswer
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class AnswerPassage:
+    """A passage behind an answer, with its weights before and after the answer is known."""
+
+    id: str
+    """Stable over re-indexing."""
+    document: str
+    """Absolute path of the source; '#record' is appended for a record of a file."""
+    page: int | None
+    """Page of the document where the passage begins; None where that is not known."""
+    title: str
+    text: str
+    start: int
+    """Offset of the first character in the document's extracted text."""
+    end: int
+    """Offset behind the last character."""
+    metadata: Mapping[str, Scalar] = field(hash=False)
+    prior: float
+    """p(z | x)."""
+    posterior: float
+    """Posterior of the component that it is part of: the expected share of the answer's tokens which it wrote
+    (at switch 0, the probability that it wrote the answer), among the passages listed. Members of one group
+    share their component's."""
+    inner_product: float
+    """d(z)·q(x), from which the prior comes."""
+
+    def __repr__(self) -> str:
+        """Where it is from, its weights, and how it begins."""
+        begins = self.text if len(self.text) <= 40 else f"{self.text[:39]}…"
+        weights = f"prior={self.prior:.4g}, posterior={self.posterior:.4g}"
+        return f"AnswerPassage({self.document!r}, {self.start}:{self.end}, {weights}, {begins!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerToken:
+    """A token of the answer and who wrote it."""
+
+    text: str
+    log_prob: float
+    """log p(token | question, tokens before)."""
+    responsibility: tuple[float, ...]
+    """For each passage, p(its component wrote this token | question, answer)."""
+    null: float
+    """The same for the null component."""
+
+
+@dataclass(frozen=True, repr=False)
+class AnswerFields:
+    """An answer, its probability, and the passages behind it."""
+
+    question: str
+    best_guess: str
+    """The text of the answer, whether or not it is withheld; see ``text``."""
+    log_prob: float
+    """log p(answer, and its end | question) in nats, under the mixture that ``normaliser`` names."""
+    normaliser: str
+    """"top-k": the prior sums to one over the passages listed (and null). "full": over the whole corpus, and
+    ``log_prob`` is the part of these passages."""
+    temperature: float
+    """T in p(z | x) ∝ exp(inner product / T)."""
+    switch: float
+    """ρ."""
+    passages: tuple[AnswerPassage, ...]
+    """In order of rank."""
+    tokens: tuple[AnswerToken, ...]
+    """Their texts join to ``best_guess``."""
+    null_prior: float | None
+    """Prior of the null component; None where there is none."""
+    null_posterior: float | None
+    """Its posterior."""
+    outside: float | None
+    """Prior mass, under the full normaliser, of all passages not listed; None where it is unknown (approximate
+    search, uniform weights)."""
+    log_bounds: tuple[float, float] | None
+    """Bounds on log p(answer | question) under the mixture of all passages (that the filter lets through); None
+    where ``outside`` is unknown, or where a group was cut short by k."""
+    finished: bool
+    """False where the answer was cut off at max_tokens."""
+    log_mass: float
+    """log Σ p(y | question) over this answer and those that the decoder found beside it and that say the same
+    once normalised; with greedy and sample, ``log_prob``."""
+    support: float
+    """Largest inner product of the question with a passage listed; 0 where there is none."""
+    confidence: Confidence | None
+    """Calibrated probability that the answer is right; None where no calibration holds, or it is cut off."""
+    uncalibrated: str | None
+    """What is not as it was when the calibration at hand was fitted; None where it holds, or there is none."""
+    certified: bool | None
+    """Beam search: True if no answer is more probable. None for decoders that cannot tell."""
+    pruned: float
+    """Total variation spent on passages dropped while it was written; 0 where none was. Every answer spends at
+    most ``Settings.prune``, which therefore bounds how far the distribution of answers is from the mixture's. All
+    other numbers are the mixture's own."""
+    shortened: tuple[Shortened, ...]
+    """Passages that the model could not read to their end."""
+    effective_prior: float
+    """e^H of the prior over components: how many passages it spreads over."""
+    effective_posterior: float
+    """e^H of the posterior over components."""
+    scored: ScoredAnswer = field(compare=False)
+    """The likelihood table, for further questions."""
+    outside_bounds: tuple[float, float] | None = None
+    """Bounds on ``outside`` where approximate search leaves it unknown; they hold always. None elsewhere."""
+
+    @property
+    def text(self) -> str | None:
+        """The answer; None where it is withheld (``abstains``). ``best_guess`` has the text in either case."""
+        return None if self.abstains else self.best_guess
+
+    @property
+    def probability(self) -> float:
+        """p(answer | question)."""
+        return math.exp(self.log_prob)
+
+    @property
+    def abstains(self) -> bool:
+        """True where the confidence is below its threshold: ``best_guess`` is a guess then, and no answer."""
+        return self.confidence is not None and self.confidence.abstains
+
+    def __repr__(self) -> str:
+        """The text, its probability, its confidence, and the number of passages."""
+        said = f"withheld, best_guess={self.best_guess!r}" if self.abstains else repr(self.best_guess)
+        sure = "" if self.confidence is None else f", confidence={self.confidence.value:.4g}"
+        return f"Answer({said}, probability={self.probability:.4g}{sure}, {len(self.passages)} passages)"

@@ -1,0 +1,38 @@
+"""All declared settings, and which of them a command has as options."""
+
+from __future__ import annotations
+
+from mixrag.config.command_settings import (
+    ClozeSettings,
+    EvaluationSettings,
+    IndexingSettings,
+    PrecomputeSettings,
+    StoreConfig,
+    TrainingReportSettings,
+)
+from mixrag.config.model_config import ModelConfig
+from mixrag.config.prompt_template import PromptTemplate
+from mixrag.config.schema import Setting, declared
+from mixrag.config.settings import Settings
+from mixrag.config.training_settings import TrainingSettings
+
+SCHEMAS: tuple[type, ...] = (
+    StoreConfig,
+    IndexingSettings,
+    ClozeSettings,
+    PrecomputeSettings,
+    TrainingReportSettings,
+    EvaluationSettings,
+    TrainingSettings,
+    ModelConfig,
+    PromptTemplate,
+    Settings,
+)
+"""In the order in which ``--help`` shows their settings."""
+
+
+def options_of(command: str) -> dict[str, Setting]:
+    """The settings that a command has as options, by name: first those that are shown up front."""
+    every = [each for schema in SCHEMAS for each in declared(schema).values()]
+    shown = [each for each in every if command in each.declared.commands]
+    return {each.name: each for each in sorted(shown, key=lambda each: not each.declared.front)}

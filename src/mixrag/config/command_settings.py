@@ -1,0 +1,194 @@
+"""Settings of single commands, and of opening a store."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from annotated_types import Gt, Le
+from pydantic import BeforeValidator
+
+from mixrag.config.schema import (
+    ALL,
+    ASKING,
+    WRITING,
+    Count,
+    CountOrNone,
+    Positive,
+    Seed,
+    same_as,
+    schema,
+    setting,
+)
+from mixrag.config.settings import Settings
+from mixrag.config.values import Words, as_tuple, is_plain, one_of
+
+CalibrationMethod = Literal["none", "temperature", "logistic", "isotonic"]
+
+
+IndexName = Literal["auto", "exact", "faiss"]
+INDEXES: tuple[IndexName, ...] = get_args(IndexName)
+
+
+def _checked_index(value: Any) -> Any:
+    """The name of an index, or an object that builds one; values that can be neither are refused."""
+    if value not in INDEXES and is_plain(value):
+        raise ValueError("no index")
+    return value
+
+
+AnyIndex = Annotated[
+    Any,
+    BeforeValidator(_checked_index),
+    Words(f"{one_of(INDEXES)} or an object that builds an Index", one_of(INDEXES)),
+]
+
+
+@schema
+class StoreConfig:
+    """Which store is opened, with which trained models.
+
+    Raises:
+        SettingError: a value of another type.
+    """
+
+    store: Path | str = setting(
+        default=Path("mixrag-store"),
+        help="Folder of the store.",
+        commands=ALL,
+        front=True,
+        short="-s",
+        metavar="DIR",
+        env="MIXRAG_STORE",
+    )
+    model: Path | str | None = setting(
+        default=None,
+        help="Folder that mixrag train wrote.",
+        more="Other options take the place of what it says.",
+        absent="none",
+        commands=ALL,
+        front=True,
+        metavar="DIR",
+        env="MIXRAG_MODEL",
+    )
+    index: AnyIndex = setting(
+        default="auto",
+        help="How to search: auto, exact or faiss.",
+        more="`auto` computes all inner products up to 50,000 passages, and is approximate beyond. "
+        "In Python also an object that builds an `Index`.",
+        commands=ASKING,
+    )
+    confidence: Path | str | None = setting(
+        default=None,
+        help="Calibration that mixrag eval wrote; none = none.",
+        absent="the model's",
+        commands=WRITING,
+        metavar="FILE",
+    )
+
+
+@schema
+class IndexingSettings:
+    """How files become passages."""
+
+    splitter: str = setting(
+        default="words:100",
+        help="words:N (disjoint) or sentences:N (whole sentences).",
+        more="`words:N`: N words each; `sentences:N`: whole sentences, up to N words.",
+        commands=("index",),
+        front=True,
+    )
+    max_mb: Positive = setting(
+        default=25.0, help="Skip files larger than this many megabytes.", commands=("index",), front=True
+    )
+    re_embed: bool = setting(
+        default=False, help="Compute all vectors anew, with another encoder.", commands=("index",), front=True
+    )
+
+
+@schema
+class ClozeSettings:
+    """How many cloze pairs are made of the stored documents."""
+
+    number: Count = setting(default=2000, help="Pairs to make.", commands=("clozes",), front=True, short="-n")
+    seed: Seed = same_as(Settings, default=0)
+
+
+@schema
+class PrecomputeSettings:
+    """How much of the store the language model reads ahead."""
+
+    gib: Positive = setting(
+        default=4.0, help="GiB that the files of this model may take.", commands=("precompute",), front=True
+    )
+    forget: bool = setting(
+        default=False,
+        help="Delete the files of all models instead.",
+        commands=("precompute",),
+        front=True,
+    )
+
+
+_evaluation = partial(setting, commands=("eval",), front=True)
+
+
+@schema
+class EvaluationSettings:
+    """Which systems are compared, on how many questions, and how confidence is calibrated."""
+
+    systems: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = _evaluation(
+        default=("closed-book", "concat", "uniform", "token", "sequence"),
+        help="Comma-separated; also best-passage and mixture.",
+        more="All on the same language model; `mixture` is the settings as they are.",
+    )
+    questions: Count | None = _evaluation(
+        default=None, help="At most so many of the pairs, drawn by --seed.", absent="all"
+    )
+    off_corpus: Annotated[tuple[Path, ...], BeforeValidator(as_tuple)] = _evaluation(
+        default=(),
+        help="Pairs that the documents cannot answer.",
+        repeat=True,
+        absent="none",
+        metavar="FILE",
+    )
+    distractors: Annotated[tuple[Count, ...], BeforeValidator(as_tuple)] = _evaluation(
+        default=(),
+        help="Irrelevant passages to add, such as 5,20.",
+        absent="none",
+    )
+    calibration: CalibrationMethod | None = _evaluation(
+        default=None,
+        help="none, temperature, logistic, isotonic or best.",
+        more="How a probability becomes a confidence; `best` has the best Brier score on held-out pairs.",
+        absent="best",
+        none="best",
+    )
+    coverage: Annotated[float, Gt(0), Le(1)] = _evaluation(
+        default=0.8, help="Share of questions that the threshold leaves answered."
+    )
+    seed: Seed = same_as(Settings, default=0)
+
+
+_report = partial(setting, commands=("train",), front=True)
+
+
+@schema
+class TrainingReportSettings:
+    """What a training run is compared with."""
+
+    dev: Annotated[tuple[Path, ...], BeforeValidator(as_tuple)] = _report(
+        default=(),
+        help="Held-out pairs.",
+        repeat=True,
+        more="For early stopping and scores.",
+        absent="a tenth of the pairs",
+        metavar="FILE",
+    )
+    evaluate: CountOrNone = _report(default=200, help="Held-out questions answered before and after; 0 = none.")
+    baselines: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = _report(
+        default=(),
+        help="closed-book, passages, concatenation, frozen.",
+        more="Comma-separated; trained alike. See [baselines](training.md#baselines).",
+        absent="none",
+    )

@@ -1,0 +1,36 @@
+"""What stands for the language model in an answer that was read from a pickle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NoReturn
+
+from mixrag.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class MissingGenerator:
+    """The name and the stop tokens of a language model that is not here; all other uses raise ``ModelError``."""
+
+    name: str
+    stop_tokens: frozenset[int]
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Not known."""
+        self._refuse()
+
+    @property
+    def context_size(self) -> int:
+        """Not known."""
+        self._refuse()
+
+    def prompt(self, *args: object) -> NoReturn:
+        """See ``Generator.prompt``."""
+        self._refuse()
+
+    prompt_text = answer_tokens = text = log_likelihood = start = prompt
+
+    def _refuse(self) -> NoReturn:
+        found, remedy = "an answer read from a pickle, which has none", "ask again, and use that answer"
+        raise ModelError(f"a language model ({self.name})", found, remedy)

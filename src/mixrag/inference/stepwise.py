@@ -1,0 +1,109 @@
+"""Decoding token by token: greedy and sampled answers, exact and in one pass.
+
+The next token's distribution is a mixture for every switch, so that K branches and their filtered weights are all
+that is carried from one token to the next.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+
+from mixrag.inference.decoding_state import DecodingState
+from mixrag.inference.mixture import Mixture, ScoredAnswer
+from mixrag.inference.protocol import DecodedToken
+from mixrag.inference.pruning import Pruning
+from mixrag.probability import log_sum
+
+
+def greedy(mixture: Mixture, max_tokens: int, pruning: Pruning | None = None) -> Iterator[DecodedToken]:
+    """The most probable next token of the mixture, until an answer ends."""
+    return stepwise(mixture, max_tokens, most_probable, pruning)
+
+
+def most_probable(state: DecodingState) -> int:
+    """The token that leads log p(next token) of the one answer of a state."""
+    weights = state.log_weights
+    nothing = torch.tensor([], dtype=torch.long, device=weights.device)
+    _, _, tokens = state.leading(weights.new_zeros(1), 1, nothing)
+    return int(tokens[0]) if len(tokens) else int(state.log_mixed()[0].argmax())
+
+
+def sample(mixture: Mixture, max_tokens: int, seed: int, pruning: Pruning | None = None) -> Iterator[DecodedToken]:
+    """Answers drawn from p(y | x) itself, one token at a time; equal seeds give equal answers."""
+    source = torch.Generator().manual_seed(seed)
+
+    def draw(state: DecodingState) -> int:
+        probabilities = state.log_mixed()[0].exp().cpu()
+        return int(torch.multinomial(probabilities / probabilities.sum(), 1, generator=source))
+
+    return stepwise(mixture, max_tokens, draw, pruning)
+
+
+def stepwise(
+    mixture: Mixture, max_tokens: int, choose: Callable[[DecodingState], int], pruning: Pruning | None = None
+) -> Iterator[DecodedToken]:
+    """The tokens of one answer, each as ``choose`` finds it in the state before it, until the answer ends.
+
+    Args:
+        mixture: what is decoded.
+        max_tokens: longest answer.
+        choose: from the state of the one answer (W = 1) to the id of its next token.
+        pruning: the budget for components to be dropped on the way; None: none is.
+    """
+    state, pruning = mixture.start(), pruning or Pruning()
+    for position in range(max_tokens):
+        step = next_step(state, choose, pruning)
+        yield step
+        if step.token in mixture.generator.stop_tokens:
+            return
+        if position + 1 < max_tokens:
+            followed = pruning.drop(state, step.token, position, max_tokens - position - 1)
+            if followed is not None:
+                state = state.only(followed, state.branches.part(followed))
+            state = state.advance(torch.tensor([0]), torch.tensor([step.token]))
+
+
+def next_step(state: DecodingState, choose: Callable[[DecodingState], int], pruning: Pruning) -> DecodedToken:
+    """The next token of the one answer of a state, as ``choose`` finds it there."""
+    token = choose(state)
+    only, chosen = (torch.tensor([each], device=state.log_weights.device) for each in (0, token))
+    under_each = state.likelihood(only, chosen)[0]
+    likelihood = pruning.spread(under_each, math.nan).cpu()
+    posterior = pruning.spread(state.filtered(only, chosen)[0].exp(), 0.0).cpu()
+    return DecodedToken(token, float(log_sum(state.log_weights[0] + under_each, 0)), likelihood, posterior)
+
+
+def scored(mixture: Mixture, steps: Iterable[DecodedToken], pruning: Pruning | None = None) -> ScoredAnswer:
+    """The answer that decoding steps make up; computed again is only what dropped components have not read."""
+    steps = list(steps)
+    tokens = tuple(step.token for step in steps)
+    table = torch.stack([step.log_likelihood for step in steps], -1).double()
+    return ScoredAnswer(mixture, tokens, table if pruning is None else pruning.restored(table, tokens))
+
+
+def each_alone(mixture: Mixture, max_tokens: int) -> list[ScoredAnswer]:
+    """What every component by itself would answer, greedily; all in one batch."""
+    branches = mixture.generator.start([component.prompt for component in mixture.components])
+    rows = torch.arange(len(mixture.components), device=branches.log_probs.device)
+    tokens, columns = [], []
+    stops = torch.tensor(sorted(mixture.generator.stop_tokens), dtype=torch.long, device=rows.device)
+    running = torch.ones_like(rows, dtype=torch.bool)
+    for position in range(max_tokens):
+        best = branches.log_probs.max(-1)
+        tokens.append(best.indices.tolist())
+        columns.append(best.values.cpu())
+        running = running & ~torch.isin(best.indices, stops)
+        if not running.any() or position + 1 == max_tokens:
+            break
+        branches = branches.advance(rows, best.indices)
+    table = torch.stack(columns, -1).double()  # (K, T)
+    answers = []
+    for j, written in enumerate(zip(*tokens, strict=True)):
+        end = next(
+            (t + 1 for t, token in enumerate(written) if token in mixture.generator.stop_tokens), len(written)
+        )
+        answers.append(ScoredAnswer(mixture.alone(j), written[:end], table[j : j + 1, :end]))
+    return answers

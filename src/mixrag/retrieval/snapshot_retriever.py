@@ -1,0 +1,83 @@
+"""Retrieval while the store changes: each question sees one state of it, however many threads and processes write.
+
+The index in memory belongs to one generation of the store. A question opens a snapshot of the store, and in it
+compares the generation, searches the index and reads the passages, so that all three agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from threading import RLock
+
+from mixrag.config.settings import Settings
+from mixrag.corpus import Store, check_encoder
+from mixrag.retrieval.encoders import CompleteEncoder
+from mixrag.retrieval.index import CompleteIndex, IndexChoice, open_index
+from mixrag.retrieval.retriever import Retrieval, StoreRetriever
+
+
+class SnapshotRetriever:
+    """Opens the index when it is first needed, and anew where the store has changed since; safe to use in threads.
+
+    Questions are encoded before the snapshot begins, one at a time; threads search and read without waiting for
+    each other. Where the store has changed, the first thread that notices opens the new index and the others wait.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        encoder: Callable[[], CompleteEncoder],
+        kind: Callable[[], IndexChoice],
+        encoding: RLock,
+    ) -> None:
+        """``encoder`` and ``kind`` are asked at each use; ``encoding`` is locked while the encoder works."""
+        self.store = store
+        self._encoder, self._kind, self._encoding = encoder, kind, encoding
+        self._opening = RLock()
+        self._opened: tuple[tuple[int, IndexChoice], CompleteIndex] | None = None
+
+    def retrieve(self, question: str, settings: Settings) -> Retrieval:
+        """See ``Retriever.retrieve``.
+
+        Raises:
+            EncoderMismatchError: the store's vectors come from another encoder.
+            StoreEmptyError: no passage, or none that the filter lets through.
+            SettingError: the full normaliser, k = "all" or adaptive k asked of an approximate index.
+        """
+        encoder = self._encoder()
+        with self._encoding:
+            vector = encoder.encode_questions([question])[0]
+        with self._snapshot(encoder) as index:
+            return StoreRetriever(self.store, encoder, index).retrieve(question, settings, vector)
+
+    def open(self) -> None:
+        """Load the encoder and open the index now. Raises EncoderMismatchError as ``retrieve`` does."""
+        with self._snapshot(self._encoder()):
+            pass
+
+    @contextmanager
+    def _snapshot(self, encoder: CompleteEncoder) -> Iterator[CompleteIndex]:
+        """A snapshot of the store, and the index over what it shows."""
+        with ExitStack() as snapshot:
+            snapshot.enter_context(self.store.snapshot())
+            index = self._current()
+            if index is None:
+                # The snapshot is given up while this thread waits: what it shows may be outdated by then.
+                snapshot.close()
+                with self._opening:
+                    snapshot.enter_context(self.store.snapshot())
+                    index = self._current()  # another thread may have opened it meanwhile
+                    if index is None:
+                        index = self._open(encoder)
+            yield index
+
+    def _current(self) -> CompleteIndex | None:
+        opened = self._opened
+        return opened[1] if opened is not None and opened[0] == (self.store.generation, self._kind()) else None
+
+    def _open(self, encoder: CompleteEncoder) -> CompleteIndex:
+        check_encoder(self.store, encoder.name, encoder.fingerprint)
+        index = open_index(self.store, self._kind())
+        self._opened = (self.store.generation, self._kind()), index
+        return index

@@ -1,0 +1,124 @@
+"""The Python examples of README and documentation run, page by page, each page in one namespace.
+
+Where an example names no models, tiny random ones take the place of the packaged ones: what they answer is
+nonsense, but every call is made. An example that cannot run here is marked in the page, by a comment before it:
+
+    <!-- no-run: needs a GPU -->
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tomllib
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doc_pages import PAGES, ROOT, Block, blocks, named
+
+from mixrag.answers.pipeline import Pipeline
+from tiny_encoder import save_encoder
+
+NO_RUN = {
+    "docs/how-to/gpu.md": 2,
+    "docs/how-to/share-a-bundle.md": 2,
+    "docs/how-to/train.md": 1,
+}
+"""How many examples of each page do not run."""
+
+DOCUMENTS = {
+    "licence.md": "# Licences\n\nThe harbour office issues the fishing licence. It costs nine crowns a year.\n",
+    "ferry.txt": "The ferry to the mainland leaves at nine in the morning, and at ten on Sundays.\n",
+    "market.txt": "The market opens at six. Fish is sold until noon, wool until three.\n",
+    "school.jsonl": '{"id": "1", "text": "School begins at eight.", "topic": "school"}\n'
+    '{"id": "2", "text": "The school library lends four books at a time.", "topic": "school"}\n',
+}
+PAIRS = [
+    {"question": f"{asked} the fishing licence?", "answers": [answer], "doc": "licence.md"}
+    for asked in ("Who issues", "Which office issues", "What is the price of", "How much is", "What costs")
+    for answer in ("the harbour office", "nine crowns")
+] + [
+    {"question": f"When does the {place}?", "answers": [hour], "doc": "ferry.txt"}
+    for place, hour in (
+        ("ferry leave", "nine"),
+        ("market open", "six"),
+        ("school begin", "eight"),
+        ("shop close", "ten"),
+    )
+]
+
+
+def python_blocks(page: Path) -> list[Block]:
+    return [block for block in blocks(page) if block.info.startswith("python")]
+
+
+def runs(block: Block) -> bool:
+    return block.info == "python" and block.no_run is None
+
+
+RUNNABLE = [page for page in PAGES if any(map(runs, python_blocks(page)))]
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_folder: Callable[[str], Path]) -> Path:
+    """A folder with what the examples name, as the working directory; tiny models are the default ones."""
+    (tmp_path / "documents").mkdir()
+    for name, text in DOCUMENTS.items():
+        (tmp_path / "documents" / name).write_text(text, encoding="utf-8")
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS), encoding="utf-8")
+    shutil.copytree(ROOT / "demo", tmp_path / "demo", ignore=shutil.ignore_patterns("store"))
+    generator = tiny_folder("llama")
+    shutil.copytree(generator, tmp_path / "language-model")
+    encoder = save_encoder(tmp_path / "encoder")
+    open_given = Pipeline.open.__func__  # type: ignore[attr-defined]
+
+    def open_tiny(cls: type[Pipeline], directory: str | Path, **given: Any) -> Pipeline:
+        if given.get("model") is None and given.get("models") is None:
+            given = {"encoder": encoder, "generator": generator, **given}
+        opened: Pipeline = open_given(cls, directory, **given)
+        return opened
+
+    monkeypatch.setattr(Pipeline, "open", classmethod(open_tiny))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", RUNNABLE, ids=named)
+def test_examples_run(page: Path, workplace: Path) -> None:
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for block in filter(runs, python_blocks(page)):
+        source = "\n" * (block.line - 1) + block.text  # so that an error names the line of the page
+        exec(compile(source, named(page), "exec", dont_inherit=True), namespace)
+
+
+def test_examples_that_do_not_run_are_counted() -> None:
+    marked = [(named(page), block) for page in PAGES for block in python_blocks(page) if not runs(block)]
+    assert all(block.info == "python" and block.no_run for _, block in marked)
+    assert Counter(page for page, _ in marked) == NO_RUN
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_examples_are_python_that_compiles(page: Path) -> None:
+    for block in python_blocks(page):
+        compile(block.text, f"{named(page)}:{block.line}", "exec", dont_inherit=True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_json_and_toml_are_well_formed(page: Path) -> None:
+    for block in blocks(page):
+        if block.info == "toml":
+            tomllib.loads(block.text)
+        elif block.info == "json":
+            _objects(block.text)
+
+
+def _objects(text: str) -> None:
+    """One JSON document, or one a line."""
+    try:
+        json.loads(text)
+    except json.JSONDecodeError:
+        for line in text.splitlines():
+            json.loads(line)

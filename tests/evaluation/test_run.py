@@ -1,0 +1,371 @@
+"""What mixrag eval writes: every number against the records, runs that were cut off, pairs that are too few."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lxml import html
+
+from evaluation.test_scoring import WORDS, Counting, distribution
+from mixrag import RAG, Settings
+from mixrag.answers.confidence import read_calibration
+from mixrag.config.command_settings import EvaluationSettings
+from mixrag.corpus import Store
+from mixrag.errors import MixragError, PairsError, SettingError
+from mixrag.evaluation.analysis import Evaluation
+from mixrag.evaluation.run import EvaluationRequest, evaluate
+from mixrag.generator import TableGenerator
+from words_encoder import WordsEncoder
+
+ITEMS = 60
+SYSTEMS = ("closed-book", "best-passage", "concat", "uniform", "token", "sequence")
+
+
+@pytest.fixture
+def rag(tmp_path: Path) -> Iterator[Counting]:
+    """A document for each item, which names its price."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for i in range(ITEMS):
+        number = WORDS[i % 2]
+        (folder / f"item{i}.txt").write_text(f"The licence for item{i} costs {number} crowns.")
+    store = Store.open(tmp_path / "store", create=True)
+    settings = Settings(k=3, temperature=0.05, max_tokens=4)
+    encoder = WordsEncoder(dimension=4096)  # no two of the words share a position
+    with Counting(
+        store, encoder=encoder, generator=TableGenerator(WORDS, distribution), settings=settings
+    ) as opened:
+        opened.index([folder])
+        yield opened
+
+
+def pairs(path: Path, count: int = ITEMS, wrong: int = 3, name: str = "pairs.jsonl") -> Path:
+    """One of ``wrong`` has a gold answer that no passage holds."""
+    lines = [
+        {
+            "question": f"What does the licence for item{i} cost?",
+            "answers": ["nothing" if i % wrong == 0 else f"{WORDS[i % 2]} crowns"],
+            "doc": f"item{i}.txt",
+        }
+        for i in range(count)
+    ]
+    path.mkdir(exist_ok=True)
+    (path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path / name
+
+
+class Notices(logging.Handler):
+    """What mixrag's loggers say meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+    def __enter__(self) -> None:
+        logging.getLogger("mixrag").setLevel(logging.INFO)
+        logging.getLogger("mixrag").addHandler(self)
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("mixrag").removeHandler(self)
+
+
+def run(rag: RAG, path: Path, **changes: Any) -> tuple[Evaluation, list[str]]:
+    notices = Notices()
+    given = changes.pop("pairs", None) or (pairs(path),)
+    chosen = {"systems": SYSTEMS, **changes}
+    out = chosen.pop("out", path / "out")
+    with notices:
+        found = evaluate(rag, EvaluationRequest(given, out, EvaluationSettings(**chosen)))
+    return found, notices.lines
+
+
+def report(path: Path) -> dict[str, Any]:
+    def refuse(text: str) -> None:
+        raise AssertionError(f"{text} in a report")
+
+    found: dict[str, Any] = json.loads((path / "out" / "report.json").read_text(), parse_constant=refuse)
+    return found
+
+
+def test_every_mean_is_that_of_the_records(rag: Counting, tmp_path: Path) -> None:
+    run(rag, tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "out" / "answers.jsonl").read_text().splitlines()]
+    written = report(tmp_path / "run")
+    assert set(written["systems"]) == set(SYSTEMS)
+    for name, system in written["systems"].items():
+        own = [row for row in rows if row["system"].split()[0] == name]
+        assert system["n"] == len(own) == ITEMS
+        assert system["exact_match"] == pytest.approx(statistics.fmean(row["exact"] for row in own))
+        assert system["nll"] == pytest.approx(statistics.fmean(row["nll"] for row in own))
+        assert system["contained"] == pytest.approx(statistics.fmean(row["contained"] for row in own))
+        assert (
+            system["intervals"]["exact_match"][0] <= system["exact_match"] <= system["intervals"]["exact_match"][1]
+        )
+        assert 0 <= system["ece"] <= 1 and 0 <= system["ece_raw"] <= 1
+    assert 0 < written["systems"]["sequence"]["exact_match"] < 1
+    own = [row for row in rows if row["system"].split()[0] == "sequence"]
+    assert written["retrieval"]["recall@1"] == pytest.approx(statistics.fmean(row["rank"] == 1 for row in own))
+
+
+def test_gains_and_differences_are_paired(rag: Counting, tmp_path: Path) -> None:
+    run(rag, tmp_path / "run")
+    written = report(tmp_path / "run")
+    systems = written["systems"]
+    assert [(gain["from"], gain["to"]) for gain in written["gains"]] == [
+        ("closed-book", "uniform"),
+        ("uniform", "token"),
+        ("token", "sequence"),
+    ]
+    for gain in written["gains"]:
+        step = systems[gain["to"]]["exact_match"] - systems[gain["from"]]["exact_match"]
+        assert gain["exact_match"]["mean"] == pytest.approx(step)
+    assert written["differences"]["to"] == "closed-book"
+    against = written["differences"]["systems"]["concat"]["nll"]["mean"]
+    assert against == pytest.approx(systems["concat"]["nll"] - systems["closed-book"]["nll"])
+
+
+def test_a_second_run_asks_nothing_and_writes_the_same(rag: Counting, tmp_path: Path) -> None:
+    run(rag, tmp_path / "run", systems=("closed-book", "sequence"))
+    asked, before = rag.asked, report(tmp_path / "run")
+    run(rag, tmp_path / "run", systems=("closed-book", "sequence"))
+    assert rag.asked == asked == 2 * ITEMS and report(tmp_path / "run") == before
+
+
+def test_a_run_that_was_cut_off_goes_on(rag: Counting, tmp_path: Path) -> None:
+    run(rag, tmp_path / "run", systems=("closed-book", "sequence"))
+    before, path = report(tmp_path / "run"), tmp_path / "run" / "out" / "answers.jsonl"
+    path.write_bytes(path.read_bytes()[: -len(path.read_bytes()) // 3])
+    rag.asked = 0
+    run(rag, tmp_path / "run", systems=("closed-book", "sequence"))
+    assert 0 < rag.asked < ITEMS
+    after = report(tmp_path / "run")
+    for name in ("closed-book", "sequence"):
+        assert {**after["systems"][name], "seconds": 0, "tokens_per_second": 0} == {
+            **before["systems"][name],
+            "seconds": 0,
+            "tokens_per_second": 0,
+        }
+
+
+def test_answers_of_other_models_are_not_taken(rag: Counting, tmp_path: Path) -> None:
+    run(rag, tmp_path / "run", systems=("sequence",))
+    rag.models = replace(rag.models, generator="another")
+    run(rag, tmp_path / "run", systems=("sequence",))
+    assert rag.asked == 2 * ITEMS
+
+
+def test_distractors_that_cannot_be_had_are_refused_before_any_question(rag: Counting, tmp_path: Path) -> None:
+    rag.settings = replace(rag.settings, max_outside=0.5)
+    with pytest.raises(SettingError, match="fixed k"):
+        run(rag, tmp_path / "run", distractors=(1,))
+    rag.settings = replace(rag.settings, max_outside=None)
+    approximate = Counting(
+        rag.store, encoder=rag.encoder, generator=rag.generator, settings=rag.settings, index="faiss"
+    )
+    with pytest.raises(SettingError, match="exact"):
+        run(approximate, tmp_path / "run", distractors=(1,))
+    assert rag.asked == approximate.asked == 0
+    _, notices = run(rag, tmp_path / "run", systems=("sequence",), questions=2, distractors=(100,))
+    assert any("57 passages beside the k retrieved" in notice for notice in notices)
+
+
+def test_the_confidence_that_is_written_is_the_one_that_ask_shows(rag: Counting, tmp_path: Path) -> None:
+    found, _ = run(rag, tmp_path / "run", systems=("sequence",))
+    path = tmp_path / "run" / "out" / "confidence.json"
+    calibration = read_calibration(path)
+    assert (
+        calibration == found.calibration
+        and calibration.method == found.method
+        and "60 questions, 40 right" in calibration.fitted_on
+    )
+    asking = RAG(
+        rag.store, encoder=rag.encoder, generator=rag.generator, settings=rag.settings, calibration=calibration
+    )
+    answer = asking.ask("What does the licence for item7 cost?")
+    assert answer.confidence is not None and 0 < answer.confidence.value < 1
+    assert answer.to_dict()["confidence"]["value"] == answer.confidence.value
+    other = asking.ask("What does the licence for item7 cost?", k=2)
+    assert other.confidence is None and other.uncalibrated == "k"
+    assert asking.ask("What does the licence for item7 cost?", max_tokens=1).confidence is None
+    assert asking.ask("What does the licence for item7 cost?", abstain_below=1.0).abstains
+    assert not asking.ask("What does the licence for item7 cost?", abstain_below=0.0).abstains
+    assert asking.score("What does the licence for item7 cost?", "four crowns").confidence is None
+
+
+def test_questions_off_the_corpus_are_withheld(rag: Counting, tmp_path: Path) -> None:
+    off = tmp_path / "off.jsonl"
+    lines = [{"question": f"Whose hens are {i} years old?", "answers": ["ours"], "doc": "x"} for i in range(40)]
+    off.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run(rag, tmp_path / "run", systems=("sequence",), off_corpus=(off,), calibration="logistic")
+    written = report(tmp_path / "run")
+    assert written["off_corpus"]["n"] == 40
+    assert written["confidence"]["methods"]["logistic"]["off_corpus_withheld"] > 0.9
+    assert written["confidence"]["methods"]["logistic"]["coverage"] > 0.6
+    assert read_calibration(tmp_path / "run" / "out" / "confidence.json").method == "logistic"
+
+
+def test_distractors_are_added_for_every_system_that_reads_passages(rag: Counting, tmp_path: Path) -> None:
+    run(rag, tmp_path / "run", systems=("closed-book", "concat", "sequence"), distractors=(1, 5))
+    written = report(tmp_path / "run")["distractors"]
+    assert set(written) == {"random", "adversarial"}
+    for systems in written.values():
+        assert set(systems) == {"concat", "sequence"}
+        assert all(set(by_count) == {"1", "5"} for by_count in systems.values())
+    # Beside its passages the table's language model reads the first number of a prompt: nothing moves.
+    assert (
+        written["random"]["sequence"]["5"]["mean"]
+        == report(tmp_path / "run")["systems"]["sequence"]["exact_match"]
+    )
+
+
+def test_adaptive_k_counts_passages_down_to_the_mass_left_outside(rag: Counting, tmp_path: Path) -> None:
+    found, _ = run(rag, tmp_path / "run", systems=("sequence",))
+    question = "What does the licence for item0 cost?"
+    for mass, ks in found.adaptive_k.items():
+        outside = [rag.passages(question, k=k).outside or 0.0 for k in range(1, ITEMS + 1)]
+        assert ks[0] == next(k for k, left in enumerate(outside, 1) if left <= mass + 1e-12)
+    assert report(tmp_path / "run")["adaptive_k"]["0.1"]["median"] == statistics.median(found.adaptive_k[0.1])
+
+
+@pytest.mark.parametrize(
+    "count, wrong, told",
+    [(10, 3, "40 pairs or more"), (ITEMS, 1, "6 right and as many wrong"), (1, 3, "40 pairs")],
+)
+def test_pairs_that_are_too_few_say_how_many_are_needed(
+    rag: Counting, tmp_path: Path, count: int, wrong: int, told: str
+) -> None:
+    few = pairs(tmp_path / "few", count, wrong)
+    _, notices = run(rag, tmp_path / "few", pairs=(few,))
+    assert any(told in notice for notice in notices)
+    written = report(tmp_path / "few")
+    assert written["confidence"]["method"] is None and written["notices"]
+    assert all(0 <= system["ece"] <= 1 for system in written["systems"].values())
+    assert not (tmp_path / "few" / "out" / "confidence.json").exists()
+
+
+def test_impossible_answers_leave_no_nan_in_any_report(rag: Counting, tmp_path: Path) -> None:
+    """Without a passage "nine" has no chance, with one "four": infinities of both signs in a difference."""
+
+    def never(passages: tuple[int, ...], answer: tuple[int, ...]) -> torch.Tensor:
+        return torch.tensor(
+            [0.5, 0.0, 0.25, 0, 0.25] if passages else [0.0, 0.5, 0.25, 0, 0.25], dtype=torch.float64
+        )
+
+    deaf = RAG(rag.store, encoder=rag.encoder, generator=TableGenerator(WORDS, never), settings=rag.settings)
+    run(deaf, tmp_path / "run", systems=("closed-book", "sequence"))
+    system, out = report(tmp_path / "run")["systems"]["sequence"], tmp_path / "run" / "out"
+    assert system["nll"] is None and system["exact_match"] == 0.0
+    cells = [cell.text_content().lower() for cell in html.fromstring((out / "report.html").read_text()).iter("td")]
+    assert "undefined" in cells and not any("nan" in cell for cell in cells)
+    assert "nan" not in (out / "report.md").read_text().lower()
+
+
+def test_the_report_measures_the_method_that_is_written(rag: Counting, tmp_path: Path) -> None:
+    for method in ("temperature", "isotonic", "logistic", "none"):
+        run(rag, tmp_path / "run", systems=("sequence",), calibration=method)
+        written = report(tmp_path / "run")
+        calibration = read_calibration(tmp_path / "run" / "out" / "confidence.json")
+        assert written["confidence"]["method"] == method == calibration.method
+        assert written["confidence"]["threshold"] == calibration.threshold
+        assert written["systems"]["sequence"]["ece"] == written["confidence"]["methods"][method]["ece"]
+
+
+def test_what_an_earlier_run_left_does_not_stay_beside_another_report(rag: Counting, tmp_path: Path) -> None:
+    run(rag, tmp_path / "run", systems=("sequence",))
+    out = tmp_path / "run" / "out"
+    assert (out / "confidence.json").exists() and (out / "reliability.png").exists()
+    run(rag, tmp_path / "run", systems=("sequence",), questions=10)
+    assert not (out / "confidence.json").exists() and not (out / "reliability.png").exists()
+
+
+def test_answers_from_another_store_or_index_are_not_taken(rag: Counting, tmp_path: Path) -> None:
+    run(rag, tmp_path / "run", systems=("sequence",))
+    (tmp_path / "files" / "item0.txt").rename(tmp_path / "files" / "renamed.txt")
+    rag.index([tmp_path / "files"])
+    found, _ = run(rag, tmp_path / "run", systems=("sequence",))
+    assert rag.asked == 2 * ITEMS
+    assert found.retrieval is not None and found.retrieval.recall_at[20].mean == pytest.approx(1 - 1 / ITEMS)
+    rag.index_kind = "exact"
+    run(rag, tmp_path / "run", systems=("sequence",))
+    assert rag.asked == 3 * ITEMS
+
+
+def test_models_are_loaded_before_the_clock_runs(rag: Counting, tmp_path: Path) -> None:
+    class Slow(Counting):
+        @property
+        def generator(self) -> Any:
+            if not self.__dict__.get("loaded"):
+                time.sleep(0.5)
+                self.__dict__["loaded"] = True
+            return rag.generator
+
+    slow = Slow(rag.store, encoder=rag.encoder, settings=rag.settings)
+    found, _ = run(slow, tmp_path / "run", systems=("sequence",))
+    assert max(record.seconds for record in found.records["sequence"]) < 0.5
+
+
+def test_a_name_that_is_no_text_can_be_reported(rag: Counting, tmp_path: Path) -> None:
+    path = pairs(tmp_path / "run").rename(tmp_path / "run" / os.fsdecode(b"pairs\xff.jsonl"))
+    found, _ = run(rag, tmp_path / "run", pairs=(path,), systems=("sequence",))
+    assert "\\udcff" in found.sources[0] and report(tmp_path / "run")["pairs"] == [found.sources[0]]
+
+
+def test_what_cannot_be_asked_for_is_refused_before_any_question(rag: Counting, tmp_path: Path) -> None:
+    for changes, error in (
+        ({"systems": ("sequence", "best")}, SettingError),
+        ({"systems": ()}, SettingError),
+        ({"systems": ("token", "token")}, SettingError),
+        ({"questions": 0}, SettingError),
+        ({"distractors": (0,)}, SettingError),
+        ({"coverage": 0.0}, SettingError),
+        ({"calibration": "platt"}, SettingError),
+        ({"pairs": (tmp_path / "none.jsonl",)}, PairsError),
+        ({"off_corpus": (tmp_path / "none.jsonl",)}, PairsError),
+    ):
+        with pytest.raises(error) as caught:
+            run(rag, tmp_path / "run", **changes)
+        assert "\n" not in str(caught.value)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MixragError, match="folder for the report"):
+        run(rag, tmp_path / "run", out=tmp_path / "file")
+    assert rag.asked == 0
+
+
+def test_names_and_answers_cannot_steer_the_pages(rag: Counting, tmp_path: Path) -> None:
+    hostile = pairs(tmp_path / "run", name="<script>alert(1)<|>.jsonl")
+    run(rag, tmp_path / "run", pairs=(hostile,), systems=("sequence",))
+    page = (tmp_path / "run" / "out" / "report.html").read_text()
+    assert "<script" not in page and "&lt;script&gt;" in page
+    parsed = html.fromstring(page)
+    assert parsed.get("lang") == "en" and not parsed.xpath("//script|//link|//iframe")
+    assert all(image.get("src").startswith("data:image/png;base64,") for image in parsed.iter("img"))
+    assert "\\<script\\>" in (tmp_path / "run" / "out" / "report.md").read_text()
+
+
+def test_pages_and_pictures_show_what_the_document_says(rag: Counting, tmp_path: Path) -> None:
+    run(rag, tmp_path / "run")
+    out, written = tmp_path / "run" / "out", report(tmp_path / "run")
+    page, markdown = html.fromstring((out / "report.html").read_text()), (out / "report.md").read_text()
+    scores = {row[0].text: [cell.text for cell in row] for row in page.xpath("(//table)[1]/tbody/tr")}
+    for name, system in written["systems"].items():
+        assert scores[name][1].startswith(f"{system['exact_match']:.3f} [")
+        assert f"| {name} | {system['exact_match']:.3f} \\[" in markdown
+    shown = ["adaptive-k.png", "coverage.png", "reliability.png", "weights.png"]
+    assert sorted(path.name for path in out.glob("*.png")) == shown
+    assert all((out / name).read_bytes().startswith(b"\x89PNG") and f"({name})" in markdown for name in shown)
+    assert len(page.xpath("//img")) == 4
+    assert math.isfinite(written["systems"]["sequence"]["nll"])
