@@ -119,8 +119,8 @@ def test_the_builder_is_called_anew_when_the_store_changes(open_rag: Callable[..
     [
         ("nearest", SettingError, "'nearest'"),
         (Loop(ROWS, VECTORS), PluginError, "found a Loop; give the function or class that builds"),
-        (None, PluginError, "NoneType"),
-        (7, PluginError, "a int"),
+        (None, SettingError, "an object that builds an Index; found None"),
+        (7, SettingError, "an object that builds an Index; found 7"),
     ],
 )
 def test_what_is_no_builder_is_refused_at_once(tmp_path: Path, index: object, error: type, match: str) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mixrag.retrieval.index.cluster_stats import Clusters, ClusterStats
 from mixrag.retrieval.index.exact import best_of
@@ -192,7 +191,7 @@ def _add(codes: Any, vectors: Vectors, first: int) -> Clusters:
     return cluster
 
 
-def _sample(count: int, wanted: int) -> npt.NDArray[np.int64]:
+def _sample(count: int, wanted: int) -> Rows:
     if count <= wanted:
         return np.resize(np.arange(count), max(count, 16))  # a code book has 16 entries
     return np.sort(np.random.default_rng(0).choice(count, wanted, replace=False))
@@ -205,7 +204,7 @@ def _questions(vectors: Vectors) -> Vectors:
     return np.ascontiguousarray(between / np.maximum(np.linalg.norm(between, axis=1, keepdims=True), 1e-12))
 
 
-def _nearest(vectors: Vectors, questions: Vectors, k: int) -> npt.NDArray[np.int64]:
+def _nearest(vectors: Vectors, questions: Vectors, k: int) -> Rows:
     """(B, k) lines with the largest inner products."""
     import faiss
 
