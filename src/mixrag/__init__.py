@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from mixrag.inference.protocol import Decoder
     from mixrag.rag import RAG
     from mixrag.retrieval.encoders import Encoder, load_encoder
+    from mixrag.retrieval.index import Hits, Index
+    from mixrag.retrieval.retriever import Retrieval, Retriever
     from mixrag.utils.progress import ProgressEvent
 
 __version__ = "0.1.0"
@@ -39,6 +41,8 @@ _HOME = {
     "Decoder": "inference.protocol",
     "Encoder": "retrieval.encoders",
     "Generator": "generator",
+    "Hits": "retrieval.index",
+    "Index": "retrieval.index",
     "MixragError": "errors",
     "Mixture": "inference.mixture",
     "ModelConfig": "config.model_config",
@@ -47,6 +51,8 @@ _HOME = {
     "ProgressEvent": "utils.progress",
     "PromptTemplate": "config.prompt_template",
     "RAG": "rag",
+    "Retrieval": "retrieval.retriever",
+    "Retriever": "retrieval.retriever",
     "Settings": "config.settings",
     "Splitter": "corpus",
     "Store": "corpus",
@@ -63,6 +69,8 @@ __all__ = [
     "Document",
     "Encoder",
     "Generator",
+    "Hits",
+    "Index",
     "MixragError",
     "Mixture",
     "ModelConfig",
@@ -70,6 +78,8 @@ __all__ = [
     "Passage",
     "ProgressEvent",
     "PromptTemplate",
+    "Retrieval",
+    "Retriever",
     "Settings",
     "Splitter",
     "Store",

@@ -22,7 +22,7 @@ from mixrag.corpus.store.connections import Connections
 from mixrag.corpus.store.sources import MEMORY, display, fallback_title
 from mixrag.corpus.walk import absolute
 from mixrag.errors import StoreError
-from mixrag.utils.arrays import Rows
+from mixrag.utils.arrays import Rows, Vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +227,7 @@ class Store(search.StoreQueries):
         )
         return hashlib.sha256(repr((self.generation, self.counts(), ends)).encode()).hexdigest()[:16]
 
-    def vectors(self, after: int = -1) -> tuple[Rows, npt.NDArray[np.float32]]:
+    def vectors(self, after: int = -1) -> tuple[Rows, Vectors]:
         """Row ids (M,) in ascending order and vectors (M, D) of all passages with a row id above ``after``."""
         with self.snapshot():
             encoder = self.encoder
