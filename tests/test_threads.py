@@ -89,7 +89,7 @@ def test_every_question_sees_one_state_of_a_store_that_others_change(
     def ask() -> None:
         for i in itertools.count():
             both_wrote = len(versions) > 3 and rag.store.generation > generation + 10
-            if both_wrote and i >= (QUESTIONS if limit > 10 else QUESTIONS // 10):
+            if both_wrote and i >= (QUESTIONS if limit > 10 else QUESTIONS // 25):
                 return
             twins = rag.passages("twin left right version", k=2, where={"document": "twin-*"} if i % 2 else {})
             seen = {p.text.split()[-1] for p in twins.passages if p.document.startswith("twin-")}
