@@ -21,8 +21,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from mixrag.generator import CausalGenerator, Prompt, load_generator
-from mixrag.generator.kernels.onednn_linear import use_plain_linears
-from mixrag.generator.loading import DTYPES
+from mixrag.generator.devices import DTYPES
+from mixrag.generator.kernels.onednn_linear import use_torch_linears
 from mixrag.inference.mixture import Component, Mixture
 from mixrag.inference.stepwise import most_probable
 from side_by_side import Row, alternately, keep, seconds, show
@@ -76,7 +76,7 @@ def mixture(generator: CausalGenerator, k: int, passage: int) -> Mixture:
 
 def as_it_comes(generator: CausalGenerator) -> CausalGenerator:
     """The model as transformers makes it: its own attention, torch's linear layers."""
-    use_plain_linears(generator.model)
+    use_torch_linears(generator.model)
     generator.model.set_attn_implementation("sdpa")
     return generator
 

@@ -28,9 +28,9 @@ import torch
 from torch import Tensor
 
 from mixrag.generator import Prompt, PromptTemplate, Seq2SeqGenerator
-from mixrag.generator.kernels.onednn_linear import PackedLinear, use_packed_linears
+from mixrag.generator.kernels.onednn_linear import OneDNNLinear, use_onednn_linears
 from mixrag.generator.prompt_tokenizer import PromptTokenizer
-from mixrag.generator.self_check import with_shared_prompts
+from mixrag.generator.self_check import with_shared_cross_attention
 from mixrag.inference.beam_search import beam
 from mixrag.inference.mixture import Component, Mixture
 from side_by_side import Row, alternately, keep, seconds, show
@@ -114,8 +114,8 @@ class Models:
                 getattr(layer.encoder_attn, part).weight.data.mul_(4.0)
         tokens = PromptTokenizer(None, PromptTemplate(), 1024, keep_suffix=True)
         generator = Seq2SeqGenerator("bart", deepcopy(model), tokens, frozenset(), EOS, (EOS,))
-        use_packed_linears(generator.model)
-        return cls(with_shared_prompts(generator), model)
+        use_onednn_linears(generator.model)
+        return cls(with_shared_cross_attention(generator), model)
 
     def rag(self, kind: str, k: int) -> Any:
         """transformers' RAG model of this kind; its question encoder is never run."""
@@ -344,7 +344,7 @@ def products() -> None:
     for outputs in (768, 3072, VOCABULARY):
         plain = torch.nn.Linear(768, outputs)
         packed = deepcopy(plain)
-        packed.__class__ = PackedLinear
+        packed.__class__ = OneDNNLinear
         for rows in (10, 40, 512):
             read, operations = torch.randn(rows, 768), 2e-9 * rows * 768 * outputs
             rates = [f"{operations / best_of(partial(layer, read)):.0f}" for layer in (plain, packed)]

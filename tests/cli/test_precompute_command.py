@@ -51,4 +51,4 @@ def test_room_for_some_only(shell: Shell) -> None:
 def test_numbers_outside_their_range_are_refused(shell: Shell) -> None:
     assert "--gib to be a number in (0, 10^9]" in shell.refused("precompute", "--gib", "0")
     assert "--prefix-cache to be a whole number" in shell.refused("precompute", "--prefix-cache", "-1")
-    assert "whose passages can be kept" in shell.refused("precompute", "--prefix-cache", "0")
+    assert "with a prefix cache" in shell.refused("precompute", "--prefix-cache", "0")

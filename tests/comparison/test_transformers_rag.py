@@ -23,10 +23,10 @@ from transformers.models.rag import retrieval_rag
 import tiny_models
 from mixrag.corpus.passage import Passage
 from mixrag.generator import Prompt, PromptTemplate, Seq2SeqGenerator, TableGenerator, load_generator
-from mixrag.generator.kernels.onednn_linear import use_packed_linears
-from mixrag.generator.kernels.shared_cross_attention import shares
+from mixrag.generator.kernels.onednn_linear import use_onednn_linears
+from mixrag.generator.kernels.shared_cross_attention import uses_shared_cross_attention
 from mixrag.generator.prompt_tokenizer import PromptTokenizer
-from mixrag.generator.self_check import with_shared_prompts
+from mixrag.generator.self_check import with_shared_cross_attention
 from mixrag.inference.beam_search import beam
 from mixrag.inference.mixture import Component, Mixture, condition
 from mixrag.inference.stepwise import greedy
@@ -353,9 +353,9 @@ def test_beam_search_of_rag_token_gives_the_same_tokens(beams: int) -> None:
         pair = both("bart", 1.0, seed, double=False, start=(EOS,))
         pair.rag.generator.final_logits_bias[0, EOS] = -1e4
         plain: Any = pair.mixture.generator
-        fast = with_shared_prompts(replace(plain, model=deepcopy(plain.model), stop_tokens=frozenset()))
-        use_packed_linears(fast.model)
-        assert shares(fast.model) and not shares(plain.model)
+        fast = with_shared_cross_attention(replace(plain, model=deepcopy(plain.model), stop_tokens=frozenset()))
+        use_onednn_linears(fast.model)
+        assert uses_shared_cross_attention(fast.model) and not uses_shared_cross_attention(plain.model)
         found = beam(replace(pair.mixture, generator=fast), beams, 12).answers[0].tokens
         assert theirs(pair, EOS, 12, beams) == [EOS, *found]
         changed.append(found != tuple(step.token for step in greedy(pair.mixture, 12)))

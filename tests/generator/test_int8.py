@@ -1,4 +1,4 @@
-"""Linear layers in eight bits: exact products of what was rounded, and laws as close as rounding allows."""
+"""Linear layers in eight bits: exact products of rounded values, and distributions as close as rounding allows."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from mixrag.config.model_config import ModelConfig, models_digest
 from mixrag.corpus import Passage
 from mixrag.errors import SettingError
 from mixrag.generator import CausalGenerator, Generator, load_generator
+from mixrag.generator.devices import resolve_dtype
 from mixrag.generator.huggingface import ModelGenerator
 from mixrag.generator.kernels.int8_linear import ZERO, Int8Linear, rounded_rows, rounded_weight, use_int8
-from mixrag.generator.loading import resolve_dtype
 from mixrag.inference.batch import greedy_together
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.inference.stepwise import greedy, scored

@@ -17,8 +17,8 @@ from torch import Tensor
 import tiny_models
 from mixrag.corpus.passage import Passage
 from mixrag.generator import CausalGenerator, Generator, Prompt, PromptTemplate, Seq2SeqGenerator, batching
+from mixrag.generator.assembly import decoder_start
 from mixrag.generator.batching import batches_by_length
-from mixrag.generator.loading import decoder_start
 from mixrag.generator.prompt_tokenizer import PromptTokenizer
 from tiny_models import CAUSAL, KINDS
 
@@ -63,7 +63,7 @@ def in_float64(generator: Any) -> Any:
 def generator(request: pytest.FixtureRequest, tiny_generator: Callable[[str], Generator]) -> Generator:
     kind, _, uncached = request.param.partition(", ")
     found = in_float64(tiny_generator(kind))
-    return replace(found, passage_budget=None) if uncached else found
+    return replace(found, prefix_cache_bytes=None) if uncached else found
 
 
 @pytest.mark.parametrize("text", ["Paris", "the author, of course", "é"])
@@ -78,7 +78,7 @@ def test_a_padded_batch_equals_plain_forward_passes(generator: Generator, text: 
 @pytest.mark.parametrize("kind", CAUSAL)
 def test_the_output_layer_reads_one_block_of_memory(kind: str, tiny_generator: Callable[[str], Generator]) -> None:
     """From a view with gaps torch makes a product for every row, each with a copy of the layer."""
-    generator: Any = replace(tiny_generator(kind), passage_budget=None)  # type: ignore[type-var]
+    generator: Any = replace(tiny_generator(kind), prefix_cache_bytes=None)  # type: ignore[type-var]
     read: list[Tensor] = []
     hook = generator.model.get_output_embeddings().register_forward_pre_hook(
         lambda _, given: read.append(given[0])
@@ -199,13 +199,13 @@ def test_parts_read_ahead_and_leave_the_whole_as_it_was(generator: Any) -> None:
     branches = branches.advance(everyone, torch.full((len(prompts),), answer[0]))
     chosen = [3, 0, 3]
     for _ in range(2):
-        found = branches.part(torch.tensor(chosen)).read(answer[1:])
+        found = branches.select(torch.tensor(chosen)).score(answer[1:])
         torch.testing.assert_close(found, expected[chosen, 1:], **TOLERANCE)
-    part = branches.part(torch.tensor([4]))
-    torch.testing.assert_close(part.read(answer[1:2]), expected[[4], 1:2], **TOLERANCE)
+    selected = branches.select(torch.tensor([4]))
+    torch.testing.assert_close(selected.score(answer[1:2]), expected[[4], 1:2], **TOLERANCE)
     later = branches.advance(everyone, torch.full((len(prompts),), answer[1]))
     torch.testing.assert_close(later.log_probs[:, answer[2]], expected[:, 2], **TOLERANCE)
-    torch.testing.assert_close(later.read(answer[2:]), expected[:, 2:], **TOLERANCE)
+    torch.testing.assert_close(later.score(answer[2:]), expected[:, 2:], **TOLERANCE)
 
 
 @pytest.mark.parametrize("kind", CAUSAL)

@@ -20,7 +20,7 @@ import tiny_models
 from mixrag.config.default_models import packaged_generator
 from mixrag.corpus.passage import Passage
 from mixrag.errors import MixragError, ModelError, SettingError
-from mixrag.generator import CausalGenerator, PromptTemplate, Seq2SeqGenerator, load_generator, loading
+from mixrag.generator import CausalGenerator, PromptTemplate, Seq2SeqGenerator, gguf, load_generator, loading
 from tiny_adapter import adapted, save_adapter
 from tiny_models import CAUSAL, SEQ2SEQ
 
@@ -214,7 +214,7 @@ def test_no_token_that_ends_an_answer(tiny_folder: Folder, tmp_path: Path) -> No
     assert "end-of-text" in refusal(ModelError, folder).expected
 
 
-@pytest.mark.parametrize("dtype", ["float64", "int4", "", "torch.float32"])
+@pytest.mark.parametrize("dtype", ["float64", "int4", "", "torch.float64"])
 def test_an_unknown_dtype(dtype: str, tmp_path: Path) -> None:
     error = refusal(SettingError, tmp_path, dtype=dtype)
     assert "float32, bfloat16, float16" in error.expected and error.found == repr(dtype)
@@ -256,7 +256,7 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         files.append(file)
         tiny_models.save("llama", folder)
 
-    monkeypatch.setattr(loading, "_convert_gguf", convert)
+    monkeypatch.setattr(gguf, "_convert_gguf", convert)
     return files
 
 
@@ -291,13 +291,13 @@ def test_an_interrupted_conversion_leaves_nothing_and_can_be_repeated(
     file = tmp_path / "model.gguf"
     file.write_bytes(b"content")
     with monkeypatch.context() as patch:
-        patch.setattr(loading, "_convert_gguf", interrupted)
+        patch.setattr(gguf, "_convert_gguf", interrupted)
         with pytest.raises((ModelError, KeyboardInterrupt)) as caught:
             load_generator(file, device="cpu")
     if isinstance(interruption, Exception):
         assert caught.type is ModelError and "the disk is full" in str(caught.value)
     assert list(cache.iterdir()) == []
-    monkeypatch.setattr(loading, "_convert_gguf", lambda _, folder: tiny_models.save("llama", folder))
+    monkeypatch.setattr(gguf, "_convert_gguf", lambda _, folder: tiny_models.save("llama", folder))
     assert isinstance(load_generator(file, device="cpu"), CausalGenerator)
 
 
@@ -306,11 +306,11 @@ def test_a_conversion_that_another_process_won(
 ) -> None:
     def overtaken(file: Path, folder: Path) -> None:
         tiny_models.save("llama", folder)
-        tiny_models.save("llama", cache / f"gguf-{loading._digest(file)[:24]}")
+        tiny_models.save("llama", cache / f"gguf-{gguf._digest(file)[:24]}")
 
     file = tmp_path / "model.gguf"
     file.write_bytes(b"content")
-    monkeypatch.setattr(loading, "_convert_gguf", overtaken)
+    monkeypatch.setattr(gguf, "_convert_gguf", overtaken)
     assert isinstance(load_generator(file, device="cpu"), CausalGenerator)
     assert [path.name[:5] for path in cache.iterdir()] == ["gguf-"]
 
@@ -330,7 +330,7 @@ def test_where_the_cache_is(variables: dict[str, str], expected: str, monkeypatc
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert loading.cache_folder() == Path(expected)
+    assert gguf.cache_folder() == Path(expected)
 
 
 @pytest.fixture(scope="module")
@@ -360,7 +360,7 @@ class TestPackagedModel:
         def convert(file: Path, folder: Path) -> None:
             raise AssertionError("converted twice")
 
-        monkeypatch.setattr(loading, "_convert_gguf", convert)
+        monkeypatch.setattr(gguf, "_convert_gguf", convert)
         again: Any = load_generator(packaged_generator(), device="cpu")
         prompt, answer = generator.prompt("Who?", [], 5), generator.answer_tokens("Paris")
         assert again.prompt("Who?", [], 5) == prompt
@@ -421,7 +421,9 @@ def log_likelihoods(generator: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", CAUSAL + SEQ2SEQ)
-def test_a_merged_adapter_gives_the_law_of_peft_s_model(kind: str, tiny_folder: Folder, tmp_path: Path) -> None:
+def test_a_merged_adapter_gives_the_distribution_of_peft_s_model(
+    kind: str, tiny_folder: Folder, tmp_path: Path
+) -> None:
     adapter = save_adapter(kind, tmp_path / "adapter")
     plain: Any = load_generator(tiny_folder(kind), device="cpu")
     found: Any = load_generator(tiny_folder(kind), device="cpu", adapter=adapter)
@@ -646,3 +648,30 @@ def test_a_reader_is_there_when_all_its_files_are(tmp_path: Path, monkeypatch: p
         assert packaged.packaged_reader() is None
         (folder / name).write_text("")
     assert packaged.packaged_reader() == folder.resolve()
+
+
+def test_what_was_loaded_goes_to_the_log(tiny_folder: Folder, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="mixrag")
+    load_generator(tiny_folder("gpt2"), device="cpu")
+    assert [
+        (record.name, record.getMessage()) for record in caplog.records if record.name.startswith("mixrag")
+    ] == [("mixrag.generator", f"language model {tiny_folder('gpt2')} on cpu in torch.float32")]
+
+
+def test_a_hub_name_of_an_adapter_is_downloaded(
+    tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter, asked = save_adapter("llama", tmp_path / "adapter"), list[tuple[str, Any, Any]]()
+
+    def download(name: str, *, revision: str | None, token: str | None, allow_patterns: list[str]) -> str:
+        asked.append((name, revision, token))
+        return str(adapter)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    expected: Any = load_generator(tiny_folder("llama"), device="cpu", adapter=adapter)
+    for name in ("someone/reader", "someone/reader@v1.0"):
+        found: Any = load_generator(tiny_folder("llama"), device="cpu", adapter=name, token="secret")
+        assert torch.equal(log_likelihoods(found), log_likelihoods(expected))
+    assert asked == [("someone/reader", None, "secret"), ("someone/reader", "v1.0", "secret")]
+    monkeypatch.undo()
+    assert "someone/reader@v1" in misfit("llama", "someone/reader@v1", tiny_folder).expected  # type: ignore[arg-type]

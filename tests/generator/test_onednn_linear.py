@@ -14,7 +14,7 @@ from torch import nn
 import tiny_models
 from mixrag.generator import Generator
 from mixrag.generator.kernels import onednn_linear as packed
-from mixrag.generator.kernels.onednn_linear import PackedLinear, use_packed_linears, use_plain_linears
+from mixrag.generator.kernels.onednn_linear import OneDNNLinear, use_onednn_linears, use_torch_linears
 from mixrag.utils.cpu_features import native_bfloat16
 
 pytestmark = pytest.mark.skipif(not packed._available(), reason="torch without oneDNN")
@@ -35,7 +35,7 @@ def pair() -> tuple[Any, Any]:
     torch.manual_seed(0)
     plain = Model()
     fast = deepcopy(plain)
-    assert use_packed_linears(fast)
+    assert use_onednn_linears(fast)
     return plain, fast
 
 
@@ -77,7 +77,7 @@ def test_plain_again_whatever_changes_the_weights(pair: tuple[Any, Any]) -> None
     given = torch.randn(3, 24)
     with torch.inference_mode():
         fast.layers(given)
-    use_plain_linears(fast)
+    use_torch_linears(fast)
     assert type(fast.layers[0]) is nn.Linear and not is_packed(fast.layers[0])
     for model in pair:
         model.layers[0].weight.data.mul_(2.0)  # which torch does not count
@@ -127,7 +127,7 @@ def test_bfloat16_where_the_processor_has_it() -> None:
     torch.manual_seed(0)
     plain = Model(torch.bfloat16)
     fast = deepcopy(plain)
-    assert use_packed_linears(fast)
+    assert use_onednn_linears(fast)
     given = torch.randn(5, 24, dtype=torch.bfloat16)
     with torch.inference_mode():
         torch.testing.assert_close(fast.layers(given), plain.layers(given))
@@ -137,19 +137,19 @@ def test_bfloat16_where_the_processor_has_it() -> None:
 
 def test_bfloat16_is_left_alone_where_it_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed, "native_bfloat16", lambda: False)
-    assert not use_packed_linears(Model(torch.bfloat16))
+    assert not use_onednn_linears(Model(torch.bfloat16))
 
 
 def test_a_model_too_large_to_keep_twice_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed, "LARGEST", 4 * (24 * 40 + 40 * 12) - 1)
     model = Model()
-    assert not use_packed_linears(model) and type(model.layers[0]) is nn.Linear
+    assert not use_onednn_linears(model) and type(model.layers[0]) is nn.Linear
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_other_number_formats_are_left_alone(dtype: torch.dtype) -> None:
     model = Model(dtype)
-    assert not use_packed_linears(model)
+    assert not use_onednn_linears(model)
     assert type(model.layers[0]) is nn.Linear
 
 
@@ -163,22 +163,22 @@ def test_a_model_made_wider_later_takes_the_plain_layer(pair: tuple[Any, Any]) -
 def test_a_torch_without_these_operators_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed, "_available", lambda dtype: False)
     model = Model()
-    assert not use_packed_linears(model)
+    assert not use_onednn_linears(model)
     assert type(model.layers[0]) is nn.Linear
 
 
 @pytest.mark.parametrize("kind", tiny_models.SEQ2SEQ)
-def test_a_loaded_seq2seq_model_has_packed_weights_and_its_own_law(
+def test_a_loaded_seq2seq_model_has_packed_weights_and_its_own_distribution(
     kind: str, tiny_generator: Callable[[str], Generator]
 ) -> None:
     generator: Any = tiny_generator(kind)
     linears = [layer for layer in generator.model.modules() if isinstance(layer, nn.Linear)]
-    assert linears and all(type(layer) is PackedLinear for layer in linears)
+    assert linears and all(type(layer) is OneDNNLinear for layer in linears)
     found = generator.start(ragged(generator)).log_probs
     assert any(is_packed(layer) for layer in linears)
     plain, _ = tiny_models.build(kind)
-    for prompt, law in zip(ragged(generator), found, strict=True):
+    for prompt, row in zip(ragged(generator), found, strict=True):
         ids, read = torch.tensor([prompt.tokens]), torch.tensor([generator.decoder_start])
         with torch.no_grad():
             expected = plain(input_ids=ids, decoder_input_ids=read).logits[0, -1].log_softmax(-1)
-        torch.testing.assert_close(law, expected, rtol=0.0, atol=1e-4)
+        torch.testing.assert_close(row, expected, rtol=0.0, atol=1e-4)

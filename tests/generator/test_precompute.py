@@ -1,4 +1,4 @@
-"""Passages read ahead: a new process begins behind them, and nothing else changes."""
+"""Precomputed passages: a new process starts after them, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_no_more_room_than_is_given(opened: Opened) -> None:
         generator: Any = rag.generator
         read = generator.prefix_cache.misses
         assert rag.precompute(max_bytes=2 * one + one // 2).read == 0
-        assert generator.prefix_cache.misses == read, "what finds no room is not read"
+        assert generator.prefix_cache.misses == read, "what does not fit is not read"
         assert rag.precompute().read == 1
 
 
@@ -125,8 +125,8 @@ def test_files_of_another_model_are_read_past(opened: Opened, states: torch.Tens
         expected = rag.ask(QUESTION)
         rag.precompute()
         for path in files(rag):
-            with safe_open(path, "pt") as kept:
-                said, own = kept.metadata(), kept.get_tensor("states")
+            with safe_open(path, "pt") as file:
+                said, own = file.metadata(), file.get_tensor("states")
             wrong = torch.full_like(own, math.nan) if states is None else states
             save_file({"states": wrong}, path, said)
     with opened() as rag:
@@ -181,12 +181,12 @@ def test_links_are_not_followed_and_dangling_ones_not_counted(opened: Opened, tm
 
 def test_models_that_keep_nothing_are_refused(opened: Opened, tiny_folder: Callable[[str], Path]) -> None:
     for changes in ({"prefix_cache": 0}, {"generator": tiny_folder("t5")}):
-        with opened(**changes) as rag, pytest.raises(ModelError, match="whose passages can be kept"):
+        with opened(**changes) as rag, pytest.raises(ModelError, match="with a prefix cache"):
             rag.precompute()
 
 
 def test_a_folder_that_cannot_be_is_one_line(opened: Opened) -> None:
     with opened() as rag:
         (rag.store.directory / FOLDER).write_text("a file")
-        with pytest.raises(OutputError, match="files of what was read to be written"):
+        with pytest.raises(OutputError, match="precomputed files that can be written"):
             rag.precompute()

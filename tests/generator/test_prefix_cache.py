@@ -1,4 +1,4 @@
-"""Passages read once and kept: the same numbers as from the plain model, for every kind of attention."""
+"""Cached states of passages: the same results as without a cache, for every kind of attention."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mixrag.corpus.passage import Passage
 from mixrag.errors import SettingError
 from mixrag.generator import CausalGenerator, Generator, Prompt, PromptTemplate, load_generator
 from mixrag.generator.kernels.grouped_attention import NAME, grouped_attention, use_grouped_attention
-from mixrag.generator.kv_cache import ROOM, rows_of, uncacheable
+from mixrag.generator.kv_cache import SPARE, rows_of, uncacheable
 from mixrag.generator.prefix_cache import PrefixCache
 from mixrag.generator.prompt_tokenizer import PromptTokenizer
 from mixrag.generator.self_check import with_prefix_cache
@@ -64,7 +64,7 @@ def built(config: Callable[[int], PretrainedConfig], budget: int | None = 2**20)
         model = AutoModelForCausalLM.from_config(config(len(tokenizer)))
     tokens = PromptTokenizer(tokenizer, PromptTemplate(), CONTEXT, keep_suffix=False)
     eos = tokenizer.eos_token_id
-    return CausalGenerator("tiny", model.eval().double(), tokens, frozenset({eos}), eos, passage_budget=budget)
+    return CausalGenerator("tiny", model.eval().double(), tokens, frozenset({eos}), eos, prefix_cache_bytes=budget)
 
 
 @pytest.fixture(params=CONFIGS)
@@ -80,23 +80,23 @@ def prompts_of(
 
 
 def plain(generator: CausalGenerator) -> CausalGenerator:
-    return replace(generator, passage_budget=None)
+    return replace(generator, prefix_cache_bytes=None)
 
 
 def written(generator: Generator, prompts: list[Prompt], steps: int) -> Tensor:
-    """(R, steps, V): the laws of the next token while the most probable ones are written.
+    """(R, steps, V): log p(next token) while the most probable ones are written.
 
     Rows change places at every step, and one of them is there twice: at the end all are where they belong.
     """
-    branches, laws = generator.start(prompts), []
+    branches, distributions = generator.start(prompts), []
     places = torch.arange(len(prompts))
     for _ in range(steps):
         back = torch.stack([(places == row).nonzero()[0, 0] for row in range(len(prompts))])
-        laws.append(branches.log_probs[back])
+        distributions.append(branches.log_probs[back])
         moved = torch.cat([torch.arange(len(places)).roll(1), torch.tensor([0])])[: len(prompts) + 1]
         branches = branches.advance(moved, branches.log_probs.argmax(-1)[moved])
         places = places[moved]
-    return torch.stack(laws, 1)
+    return torch.stack(distributions, 1)
 
 
 def test_scores_equal_those_of_whole_prompts_each_alone(generator: CausalGenerator) -> None:
@@ -111,8 +111,8 @@ def test_scores_equal_those_of_whole_prompts_each_alone(generator: CausalGenerat
 
 
 def test_writing_equals_that_behind_whole_prompts_each_alone(generator: CausalGenerator) -> None:
-    """Beyond the room that the buffers have, and beyond the sliding windows."""
-    prompts, steps = prompts_of(generator), ROOM + 8
+    """Beyond the spare space of the buffers, and beyond the sliding windows."""
+    prompts, steps = prompts_of(generator), SPARE + 8
     expected = torch.cat([written(plain(generator), [prompt], steps) for prompt in prompts])
     torch.testing.assert_close(written(generator, prompts, steps), expected, **TOLERANCE)
 
@@ -143,12 +143,12 @@ def test_the_null_component_alone_and_beside_others(generator: CausalGenerator) 
     for prompts in ([null], [bare], [bare, *prompts_of(generator)], [*prompts_of(generator), null]):
         expected = torch.cat([plain(generator).log_likelihood([prompt], answer) for prompt in prompts])
         torch.testing.assert_close(generator.log_likelihood(prompts, answer), expected, **TOLERANCE)
-        laws = torch.cat([written(plain(generator), [prompt], 3) for prompt in prompts])
-        torch.testing.assert_close(written(generator, prompts, 3), laws, **TOLERANCE)
+        distributions = torch.cat([written(plain(generator), [prompt], 3) for prompt in prompts])
+        torch.testing.assert_close(written(generator, prompts, 3), distributions, **TOLERANCE)
 
 
 def test_a_second_question_reads_no_passage_again(tiny_generator: Callable[[str], Generator]) -> None:
-    generator: Any = replace(tiny_generator("llama"), passage_budget=2**20)  # type: ignore[type-var]
+    generator: Any = replace(tiny_generator("llama"), prefix_cache_bytes=2**20)  # type: ignore[type-var]
     read: list[int] = []
     hook = generator.model.register_forward_pre_hook(
         lambda module, args, options: read.append(options["input_ids"].numel()), with_kwargs=True
@@ -245,7 +245,7 @@ def test_positions_that_depend_on_the_length_read_are_refused(kind: str) -> None
 
 def test_states_of_another_kind_are_refused() -> None:
     config = MambaConfig(vocab_size=300, hidden_size=16, num_hidden_layers=1, state_size=4)
-    assert uncacheable(config) == "a layer keeps other states than keys and values (LinearAttentionLayer)"
+    assert uncacheable(config) == "a layer has other states than keys and values (LinearAttentionLayer)"
     assert uncacheable(CONFIGS["grouped"](300)) is None and uncacheable(CONFIGS["sliding"](300)) is None
 
 
@@ -262,8 +262,8 @@ def narrow_values(size: int) -> PretrainedConfig:
 def test_states_that_cannot_be_joined_are_found_by_trial() -> None:
     generator = built(narrow_values, budget=None)
     assert with_prefix_cache(generator, 1).prefix_cache is None
-    kept = with_prefix_cache(built(CONFIGS["grouped"], budget=None), 1).prefix_cache
-    assert kept is not None and (kept.budget, kept.misses) == (2**20, 0)
+    cache = with_prefix_cache(built(CONFIGS["grouped"], budget=None), 1).prefix_cache
+    assert cache is not None and (cache.budget, cache.misses) == (2**20, 0)
 
 
 def test_a_model_that_reads_on_wrongly_is_found_by_trial(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,11 +303,11 @@ def test_grouped_attention_equals_the_models_own(kind: str) -> None:
     generator = built({**CONFIGS, "narrow": narrow_values}[kind], budget=None)
     prompts, answer = prompts_of(generator), generator.answer_tokens("the author, of course")
     expected = torch.cat([generator.log_likelihood([prompt], answer) for prompt in prompts])
-    laws = torch.cat([written(generator, [prompt], 5) for prompt in prompts])
+    distributions = torch.cat([written(generator, [prompt], 5) for prompt in prompts])
     assert use_grouped_attention(generator.model)
     assert generator.model.config._attn_implementation == NAME
     torch.testing.assert_close(generator.log_likelihood(prompts, answer), expected, **TOLERANCE)
-    torch.testing.assert_close(written(generator, prompts, 5), laws, **TOLERANCE)
+    torch.testing.assert_close(written(generator, prompts, 5), distributions, **TOLERANCE)
 
 
 def test_too_many_scores_go_to_the_fused_attention(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,12 +327,12 @@ def test_too_many_scores_go_to_the_fused_attention(monkeypatch: pytest.MonkeyPat
 def test_grouped_attention_behind_passages_read_before(kind: str) -> None:
     generator = built(CONFIGS[kind])
     prompts = prompts_of(generator)
-    laws = torch.cat([written(plain(generator), [prompt], 5) for prompt in prompts])
+    distributions = torch.cat([written(plain(generator), [prompt], 5) for prompt in prompts])
     assert use_grouped_attention(generator.model)
-    torch.testing.assert_close(written(generator, prompts, 5), laws, **TOLERANCE)
+    torch.testing.assert_close(written(generator, prompts, 5), distributions, **TOLERANCE)
     half = replace(generator, model=deepcopy(generator.model).bfloat16())
     found = written(half, prompts, 1)[:, 0].exp()
-    assert ((found - laws[:, 0].exp()).abs().sum(-1) / 2 < 0.05).all(), "rounding apart it is the same law"
+    assert ((found - distributions[:, 0].exp()).abs().sum(-1) / 2 < 0.05).all(), "equal up to rounding"
 
 
 def test_only_bfloat16_attends_in_groups(tiny_folder: Callable[[str], Any]) -> None:

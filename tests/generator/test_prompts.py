@@ -1,4 +1,4 @@
-"""From text to prompts: seams, special tokens as mere letters, shortening, and answers there and back."""
+"""From text to prompts: stable borders, special tokens as mere letters, shortening, and answers there and back."""
 
 from __future__ import annotations
 
@@ -171,11 +171,11 @@ def test_a_passage_that_fits_is_whole(tokens: PromptTokenizer) -> None:
 def test_a_long_passage_loses_its_end_and_the_question_stays(tokens: PromptTokenizer) -> None:
     prompt = tokens.prompt(QUESTION, [passage(LONG)], 20)
     body, ending = plain(tokens, f"Notes\n{LONG}"), plain(tokens, "\n\n")
-    kept = len(prompt.passages) - len(ending)
+    read = len(prompt.passages) - len(ending)
     assert prompt.question == tokens.prompt(QUESTION, [], 20).question
     assert prompt.header == tokens.prompt(QUESTION, [passage("Short.")], 20).header
-    assert prompt.passages == body[:kept] + ending
-    assert prompt.shortened == (Shortened("p", kept, len(body)),)
+    assert prompt.passages == body[:read] + ending
+    assert prompt.shortened == (Shortened("p", read, len(body)),)
     assert len(prompt.tokens) + 20 == CONTEXT, "the context is used to its last token"
 
 
@@ -185,8 +185,8 @@ def test_only_the_longest_passages_are_cut_and_to_the_same_length(tokens: Prompt
     bodies = [plain(tokens, f"Notes\n{each.text}") for each in passages]
     ending = plain(tokens, "\n\n")
     assert [(s.passage, s.total) for s in prompt.shortened] == [("b", len(bodies[1])), ("c", len(bodies[2]))]
-    (kept,) = {s.kept for s in prompt.shortened}
-    assert prompt.passages == bodies[0] + ending + bodies[1][:kept] + ending + bodies[2][:kept] + ending
+    (read,) = {s.kept for s in prompt.shortened}
+    assert prompt.passages == bodies[0] + ending + bodies[1][:read] + ending + bodies[2][:read] + ending
     assert CONTEXT - 1 <= len(prompt.tokens) + 20 <= CONTEXT
 
 
@@ -241,14 +241,14 @@ def test_an_answer_takes_room_from_a_causal_context_only(
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.integers(0, 40), max_size=8), st.integers(0, 200))
-def test_fair_limit_is_the_largest_that_fits(lengths: list[int], room: int) -> None:
-    limit = fair_limit(lengths, room)
+def test_fair_limit_is_the_largest_that_fits(lengths: list[int], total: int) -> None:
+    limit = fair_limit(lengths, total)
 
     def used(cut: int) -> int:
         return sum(min(length, cut) for length in lengths)
 
-    assert used(limit) <= room
-    assert limit >= max(lengths, default=0) or used(limit + 1) > room
+    assert used(limit) <= total
+    assert limit >= max(lengths, default=0) or used(limit + 1) > total
 
 
 ANSWERS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -311,5 +311,5 @@ def test_a_space_parts_answers_from_running_text_only(name: str, template: dict[
 
 
 def test_answers_keep_their_tokens_whatever_stands_before(tokens: PromptTokenizer) -> None:
-    """The seam between prompt and answer is stable too: no prompt is read by ``answer_tokens``."""
+    """The border between prompt and answer is stable too: no prompt is read by ``answer_tokens``."""
     assert tokens.answer_tokens("Paris", 2)[:-1] == tokens.answer_tokens("Paris", 1)[:-1]

@@ -25,9 +25,13 @@ from transformers import (
 import tiny_models
 from mixrag.generator import Generator, Prompt, PromptTemplate, Seq2SeqGenerator
 from mixrag.generator.kernels import shared_cross_attention as sharing
-from mixrag.generator.kernels.shared_cross_attention import layout, shared_attention, shares
+from mixrag.generator.kernels.shared_cross_attention import (
+    distinct_prompts,
+    shared_cross_attention,
+    uses_shared_cross_attention,
+)
 from mixrag.generator.prompt_tokenizer import PromptTokenizer
-from mixrag.generator.self_check import with_shared_prompts
+from mixrag.generator.self_check import with_shared_cross_attention
 from tiny_models import SEQ2SEQ
 
 MOVES = {
@@ -68,7 +72,7 @@ def plain(generator: Any, texts: list[tuple[Prompt, tuple[int, ...]]]) -> Tensor
 @pytest.fixture(params=SEQ2SEQ)
 def generator(request: pytest.FixtureRequest, tiny_generator: Callable[[str], Generator]) -> Any:
     found: Any = in_float64(tiny_generator(request.param))
-    assert shares(found.model)
+    assert uses_shared_cross_attention(found.model)
     return found
 
 
@@ -86,9 +90,9 @@ def test_parts_and_passages_read_ahead_of_shared_prompts(
     more = (60, 61, 62)
     for rows in ([*range(len(texts))], [0, len(texts) - 1]):
         expected = torch.stack([plain_log_probs(generator, texts[r][0], (*texts[r][1], *more)) for r in rows])
-        found = branches.part(torch.tensor(rows)).read(more)
+        found = branches.select(torch.tensor(rows)).score(more)
         torch.testing.assert_close(found, expected[:, [-4, -3, -2], list(more)], **TOLERANCE)
-    torch.testing.assert_close(branches.read(more)[0], found[0], **TOLERANCE)
+    torch.testing.assert_close(branches.score(more)[0], found[0], **TOLERANCE)
 
 
 def test_a_prompt_is_kept_once_and_not_copied(generator: Any) -> None:
@@ -98,7 +102,7 @@ def test_a_prompt_is_kept_once_and_not_copied(generator: Any) -> None:
     branches = branches.advance(torch.tensor([5, 6, 7, 8, 9] * 4), torch.arange(20))
     after = branches.cache.cross_attention_cache.layers[0].keys
     assert after.data_ptr() == before.data_ptr() and len(branches.log_probs) == 20
-    only = branches.part(torch.tensor([1, 3, 6, 8]))
+    only = branches.select(torch.tensor([1, 3, 6, 8]))
     assert len(only.cache.cross_attention_cache.layers[0].keys) == 2
     assert len(branches.cache.cross_attention_cache.layers[0].keys) == 5
 
@@ -106,11 +110,11 @@ def test_a_prompt_is_kept_once_and_not_copied(generator: Any) -> None:
 def test_a_part_of_all_rows_and_the_whole_grow_apart(generator: Any) -> None:
     branches, texts = moved(generator, MOVES["beams"][:1])
     everyone = torch.arange(len(texts))
-    part = branches.part(everyone)
+    selected = branches.select(everyone)
     for step in range(3):
-        part = part.advance(everyone, torch.full((len(texts),), 70 + step))
+        selected = selected.advance(everyone, torch.full((len(texts),), 70 + step))
         branches = branches.advance(everyone, torch.full((len(texts),), 80 + step))
-    for found, first in ((part, 70), (branches, 80)):
+    for found, first in ((selected, 70), (branches, 80)):
         said = [(prompt, (*before, first, first + 1, first + 2)) for prompt, before in texts]
         torch.testing.assert_close(found.log_probs, plain(generator, said), **TOLERANCE)
 
@@ -157,16 +161,16 @@ def other(kind: str, **options: Any) -> Any:
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_other_models_share_prompts(kind: str) -> None:
-    generator = with_shared_prompts(other(kind))
-    assert shares(generator.model)
+    generator = with_shared_cross_attention(other(kind))
+    assert uses_shared_cross_attention(generator.model)
     for moves in MOVES.values():
         branches, texts = moved(generator, moves)
         torch.testing.assert_close(branches.log_probs, plain(generator, texts), **TOLERANCE)
 
 
 def test_a_model_with_its_own_attention_keeps_every_row() -> None:
-    generator = with_shared_prompts(other("mbart", attn_implementation="eager"))
-    assert not shares(generator.model)
+    generator = with_shared_cross_attention(other("mbart", attn_implementation="eager"))
+    assert not uses_shared_cross_attention(generator.model)
     for moves in MOVES.values():
         branches, texts = moved(generator, moves)
         assert len(branches.encoded.states) == len(texts)
@@ -177,17 +181,17 @@ def test_a_model_with_its_own_attention_keeps_every_row() -> None:
 def test_a_model_whose_laws_would_change_keeps_every_row(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def faulty(module: Any, query: Tensor, key: Tensor, *rest: Any, **options: Any) -> Any:
         if len(query) == len(key):
-            return shared_attention(module, query, key, *rest, **options)
+            return shared_cross_attention(module, query, key, *rest, **options)
         if fault == "raises":
             raise RuntimeError("not so many rows")
-        return shared_attention(module, query.flip(0), key, *rest, **options)
+        return shared_cross_attention(module, query.flip(0), key, *rest, **options)
 
-    monkeypatch.setattr(sharing, "shared_attention", faulty)
+    monkeypatch.setattr(sharing, "shared_cross_attention", faulty)
     try:
-        generator = with_shared_prompts(other("mbart"))
+        generator = with_shared_cross_attention(other("mbart"))
     finally:
-        AttentionInterface.register(sharing.NAME, shared_attention)
-    assert not shares(generator.model)
+        AttentionInterface.register(sharing.NAME, shared_cross_attention)
+    assert not uses_shared_cross_attention(generator.model)
     branches, texts = moved(generator, MOVES["beams"])
     torch.testing.assert_close(branches.log_probs, plain(generator, texts), **TOLERANCE)
 
@@ -203,7 +207,7 @@ def test_shared_attention_is_that_of_repeated_keys(new: int, added: str) -> None
     mask[..., 0] = True
     bias = torch.randn(1, heads, new, length, generator=source) if "bias" in added else None
     module = torch.nn.Module()
-    found, weights = shared_attention(
+    found, weights = shared_cross_attention(
         module, query, key, value, mask if "mask" in added else None, position_bias=bias, scaling=0.3
     )
     scores = 0.3 * query @ key.repeat(answers, 1, 1, 1).transpose(-1, -2)
@@ -217,15 +221,15 @@ def test_shared_attention_is_that_of_repeated_keys(new: int, added: str) -> None
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=12))
 def test_a_layout_makes_up_the_rows(prompts: list[int]) -> None:
-    kept = layout(torch.tensor(prompts)).tolist()
-    assert kept * (len(prompts) // len(kept)) == prompts
+    distinct = distinct_prompts(torch.tensor(prompts)).tolist()
+    assert distinct * (len(prompts) // len(distinct)) == prompts
 
 
 @given(st.integers(1, 4), st.permutations(range(4)))
 def test_the_layout_of_several_answers_of_distinct_prompts_is_these_prompts(
     answers: int, order: list[int]
 ) -> None:
-    assert layout(torch.tensor(order * answers)).tolist() == order
+    assert distinct_prompts(torch.tensor(order * answers)).tolist() == order
 
 
 def test_a_copied_generator_shares_prompts_of_its_own(generator: Any) -> None:

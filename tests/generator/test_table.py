@@ -1,4 +1,4 @@
-"""The generator that is a table, and that every generator keeps the protocol."""
+"""The generator that is a table, and that every generator has the members of the protocol."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tiny_models import KINDS
 WORDS = ("yes", "no", "<end>")
 
 
-def law(passage: tuple[int, ...], answer: tuple[int, ...]) -> Tensor:
+def next_token(passage: tuple[int, ...], answer: tuple[int, ...]) -> Tensor:
     """Says mostly what the passage says, for two words at most."""
     lead = 0.8 if passage[:1] == (0,) else 0.3
     stop = (0.1, 0.5, 1.0)[len(answer)]
     return torch.tensor([lead * (1 - stop), (1 - lead) * (1 - stop), stop], dtype=torch.float64)
 
 
-GENERATOR = TableGenerator(WORDS, law)
+GENERATOR = TableGenerator(WORDS, next_token)
 
 
 def passage(text: str) -> Passage:
@@ -49,7 +49,7 @@ def test_prompts_know_passages_by_their_words() -> None:
 
 
 def test_a_question_beyond_the_context_is_refused() -> None:
-    tight = TableGenerator(WORDS, law, context_size=6)
+    tight = TableGenerator(WORDS, next_token, context_size=6)
     assert tight.prompt("yes no", [], 4).question == (0, 1)
     with pytest.raises(QuestionError):
         tight.prompt("yes no", [], 5)
@@ -74,7 +74,7 @@ def test_steps_equal_the_table_for_moved_rows() -> None:
     branches = branches.advance(torch.tensor([2, 0]), torch.tensor([1, 1]))
     assert branches.answers == ((0, 1), (0, 1))
     assert [prompt.passages for prompt in branches.prompts] == [(0,), (1,)]
-    expected = torch.stack([law((0,), (0, 1)), law((1,), (0, 1))])
+    expected = torch.stack([next_token((0,), (0, 1)), next_token((1,), (0, 1))])
     torch.testing.assert_close(branches.log_probs.exp(), expected)
 
 
@@ -88,7 +88,7 @@ def test_probabilities_of_all_answers_add_up_to_one(switch: float) -> None:
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "table"])
-def test_every_generator_keeps_the_protocol(kind: str, tiny_generator: Callable[[str], Any]) -> None:
+def test_every_generator_has_the_members_of_the_protocol(kind: str, tiny_generator: Callable[[str], Any]) -> None:
     generator: Any = GENERATOR if kind == "table" else tiny_generator(kind)
     branches = generator.start([generator.prompt("Who?", [], 5)])
     for protocol, thing in ((Generator, generator), (Branches, branches)):

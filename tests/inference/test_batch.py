@@ -83,8 +83,8 @@ def test_the_share_of_a_question_goes_on_by_itself(tiny_generator: Callable[[str
     passages = [Passage(text, text, "/notes.txt", "Notes", 0, len(text)) for text in TEXTS]
     branches = generator.start([generator.prompt(QUESTIONS[0], [passage], 20) for passage in passages])
     share, rows, tokens = Share(branches, torch.tensor([3, 1])), torch.tensor([1, 1]), torch.tensor([7, 8])
-    expected = branches.part(torch.tensor([1, 1])).advance(torch.tensor([0, 1]), tokens).log_probs
+    expected = branches.select(torch.tensor([1, 1])).advance(torch.tensor([0, 1]), tokens).log_probs
     torch.testing.assert_close(share.advance(rows, tokens).log_probs, expected, rtol=1e-4, atol=1e-4)
-    read = branches.part(torch.tensor([3, 1])).read((7, 8, 9))
-    torch.testing.assert_close(share.read((7, 8, 9)), read, rtol=1e-4, atol=1e-4)
+    read = branches.select(torch.tensor([3, 1])).score((7, 8, 9))
+    torch.testing.assert_close(share.score((7, 8, 9)), read, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(share.log_probs, branches.log_probs[[3, 1]])

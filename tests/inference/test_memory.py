@@ -29,7 +29,7 @@ def test_a_thousand_questions_under_a_small_budget(
         (folder / f"{number}.txt").write_text(
             f"A licence to fish cod number {number} costs {number + 9} crowns. " * 4
         )
-    generator = replace(tiny_generator("llama"), passage_budget=2**18)  # type: ignore[type-var]
+    generator = replace(tiny_generator("llama"), prefix_cache_bytes=2**18)  # type: ignore[type-var]
     store = Store.open(tmp_path / "store", create=True)
     with RAG(store, encoder=WordsEncoder(), generator=generator, settings=Settings(max_tokens=3)) as rag:
         rag.index([folder])

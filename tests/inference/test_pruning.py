@@ -39,7 +39,7 @@ def outcomes(mixture: Mixture, budget: float, vocabulary: int) -> dict[tuple[int
             if position + 1 < len(tokens):
                 followed = pruning.drop(state, token, position, LIMIT - position - 1)
                 if followed is not None:
-                    state = state.only(followed, state.branches.part(followed))
+                    state = state.only(followed, state.branches.select(followed))
                 state = state.advance(torch.tensor([0]), torch.tensor([token]))
         if tokens and (tokens[-1] == vocabulary - 1 or len(tokens) == LIMIT):
             found[tokens] = math.exp(log_prob), pruning.spent

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mixrag.answers.fields import AnswerFields
+from mixrag.generator.prefix_cache import PrefixCache
 from mixrag.inference.stepwise import each_alone
 from mixrag.probability import log_evidence_ratio, poisoning_tv
 
@@ -52,7 +53,7 @@ class Explanation:
     """How often since the model was loaded a passage had been read before, and how often not; None: no cache."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON contract of ``explain`` in ``mixrag ask --why --json`` (docs/json.md)."""
+        """The JSON contract of ``explain`` in ``mixrag ask --why --json`` (docs/reference/json.md)."""
         return {
             "log_null_likelihood": self.log_null_likelihood,
             "components": [
@@ -67,7 +68,7 @@ def explain(answer: AnswerFields) -> Explanation:
     """Take an answer apart; two further passes of the model (no passage at all, each passage alone)."""
     scored, mixture = answer.scored, answer.scored.mixture
     cache = getattr(mixture.generator, "prefix_cache", None)
-    counts = None if cache is None else (cache.hits, cache.misses)
+    counts = (cache.hits, cache.misses) if isinstance(cache, PrefixCache) else None
     null = mixture.closed_book().score_tokens(scored.tokens)
     ratio = log_evidence_ratio(scored.log_likelihood, null.log_likelihood[0])
     prior = mixture.log_prior.exp()

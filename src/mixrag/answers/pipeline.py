@@ -38,6 +38,7 @@ from mixrag.corpus import (
 )
 from mixrag.errors import EncoderMismatchError, QuestionError, SourceError
 from mixrag.generator import Generator, load_generator
+from mixrag.generator.devices import one_dtype
 from mixrag.generator.precompute import FOLDER as PRECOMPUTED
 from mixrag.generator.precompute import Precomputed, attach, files_and_bytes, precompute
 from mixrag.inference.decoders import decode_all, decoder_for
@@ -48,6 +49,7 @@ from mixrag.retrieval.snapshot_retriever import SnapshotRetriever
 from mixrag.utils.arrays import Vectors
 from mixrag.utils.plugins import check_plugin
 from mixrag.utils.progress import Progress
+from mixrag.utils.turns import turn
 
 _LOADING = RLock()
 """Taken while a model is loaded: transformers cannot load two at a time, whichever pipelines they are for."""
@@ -119,11 +121,10 @@ class Pipeline:
         self._generator = generator
         self._given: dict[str, Any] = {"encoder": encoder, "generator": generator}
         self._given_retriever = retriever
-        self._encoding = RLock()
-        self._snapshots = SnapshotRetriever(store, lambda: self.encoder, lambda: self.index_kind, self._encoding)
+        self._snapshots = SnapshotRetriever(store, lambda: self.encoder, lambda: self.index_kind)
         self._parsers = tuple(parsers)
         ParserRegistry(self._parsers)
-        self._splitter = _checked_splitter(splitter) or WordSplitter()
+        self._splitter = _checked_splitter(splitter, WordSplitter())
 
     @classmethod
     def open(
@@ -132,6 +133,16 @@ class Pipeline:
         *,
         create: bool = False,
         model: str | Path | None = None,
+        generator: Any = None,
+        encoder: Any = None,
+        question_encoder: Any = None,
+        tokenizer: Any = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        device: Any = None,
+        device_map: Any = None,
+        dtype: Any = None,
+        torch_dtype: Any = None,
         models: ModelConfig | None = None,
         index: IndexKind = "auto",
         settings: Settings | Mapping[str, Any] | None = None,
@@ -146,7 +157,19 @@ class Pipeline:
             create: make one where there is none.
             model: folder of a trained RAG (``mixrag train``); without one, the trained reader that ships with
                 mixrag serves the packaged language model.
-            models: models that take the place of those in ``model``.
+            generator: language model: a name, a path, a model object of transformers, or an object with the
+                members of ``Generator``; see ``load_generator``. A model object is not changed.
+            encoder: encoder of passages and questions: a name, a path, or an object; see ``load_encoder``.
+            question_encoder: encoder of the questions, where they have their own.
+            tokenizer: of the language model: an object, a path or a name; default: the model's own.
+            revision: branch, tag or commit of models on the hub.
+            token: access token of the hub.
+            device: of all models; default: cuda, mps or cpu, the first that there is.
+            device_map: devices of the language model's parts, as ``from_pretrained`` takes it.
+            dtype: of the language model: a name or a ``torch.dtype``; default "auto".
+            torch_dtype: older name of ``dtype`` in transformers.
+            models: the same as one object; what is given beside it takes precedence. Models given either way take
+                the place of those in ``model``.
             index: how to search.
             settings: the defaults of every question. A mapping changes only what it names of the defaults of
                 ``model``; of ``Settings`` all counts, but a temperature of None is that of ``model``.
@@ -163,7 +186,19 @@ class Pipeline:
             PluginError: a parser or splitter that lacks a method.
         """
         StoreConfig(store=directory, model=model, index=index, confidence=confidence)  # refuses other types
-        given = models or ModelConfig()
+        named: dict[str, Any] = {
+            "generator": generator,
+            "encoder": encoder,
+            "question_encoder": question_encoder,
+            "tokenizer": tokenizer,
+            "revision": revision,
+            "token": token,
+            "device": device,
+            "device_map": device_map,
+            "dtype": one_dtype(dtype, torch_dtype),
+        }
+        present = {name: value for name, value in named.items() if value is not None}
+        given = replace(models or ModelConfig(), **present)
         trained = bundle_for(given, model)
         chosen, default = completed(given, trained), defaults(given, trained, settings)
         calibration = calibration_for(given, trained, confidence)
@@ -233,9 +268,13 @@ class Pipeline:
             models = self.models
             generator = load_generator(
                 models.generator,
+                tokenizer=models.tokenizer,
                 template=models.prompt,
                 dtype=models.dtype,
                 device=models.device,
+                device_map=models.device_map,
+                revision=models.revision,
+                token=models.token,
                 adapter=models.adapter,
                 prefix_cache=models.prefix_cache,
             )
@@ -287,7 +326,7 @@ class Pipeline:
                 encoder_fingerprint=self.encoder.fingerprint,
                 encoder_name=self.encoder.name,
                 embedding_text=self.encoder.passage_text,
-                splitter=_checked_splitter(splitter) or self._splitter,
+                splitter=_checked_splitter(splitter, self._splitter),
                 reembed=reembed,
                 max_bytes=max_bytes,
                 progress=progress,
@@ -331,7 +370,7 @@ class Pipeline:
                 encoder_fingerprint=self.encoder.fingerprint,
                 encoder_name=self.encoder.name,
                 embedding_text=self.encoder.passage_text,
-                splitter=_checked_splitter(splitter) or self._splitter,
+                splitter=_checked_splitter(splitter, self._splitter),
                 progress=progress,
             )
 
@@ -366,8 +405,9 @@ class Pipeline:
         return self.store.delete(wanted)
 
     def _embed(self, texts: Sequence[str]) -> Vectors:
-        with self._encoding:
-            return self.encoder.encode_passages(texts)
+        encoder = self.encoder
+        with turn(encoder):
+            return encoder.encode_passages(texts)
 
     def passages(self, question: str, **changes: Any) -> Retrieval:
         """The passages for a question and their prior p(z | x); no language model runs.
@@ -544,8 +584,8 @@ def _mismatch_named(model: Path | None) -> Iterator[None]:
         raise EncoderMismatchError(error.expected, error.found, remedy) from error
 
 
-def _checked_splitter(splitter: Splitter | None) -> Splitter | None:
-    return None if splitter is None else check_plugin(splitter, Splitter, "splitter")
+def _checked_splitter(given: Splitter | None, default: Splitter) -> Splitter:
+    return default if given is None else check_plugin(given, Splitter, "splitter")
 
 
 def _listed(paths: str | Path | Sequence[str | Path]) -> list[Path]:

@@ -17,7 +17,7 @@ from mixrag.answers.pipeline import Pipeline
 from mixrag.config.model_config import models_digest
 from mixrag.config.settings import Settings
 from mixrag.errors import MixragError
-from mixrag.generator.loading import resolve_dtype
+from mixrag.generator.devices import resolve_dtype
 from mixrag.pairs.pairs import Pair, digest
 from mixrag.utils.progress import Progress, ProgressEvent, guarded
 

@@ -1,6 +1,7 @@
 """Language models as conditional distributions: p(answer | question, passages)."""
 
 from mixrag.config.prompt_template import PromptTemplate
+from mixrag.generator.base import BaseGenerator
 from mixrag.generator.causal import CausalGenerator
 from mixrag.generator.loading import load_generator
 from mixrag.generator.protocol import Branches, Generator, Prompt, Shortened
@@ -8,6 +9,7 @@ from mixrag.generator.seq2seq import Seq2SeqGenerator
 from mixrag.generator.table import TableGenerator
 
 __all__ = [
+    "BaseGenerator",
     "Branches",
     "CausalGenerator",
     "Generator",

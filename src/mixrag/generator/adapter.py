@@ -1,7 +1,6 @@
 """A LoRA adapter, added into the weights of the model that it was made for.
 
-W + (α/r) B A is again a matrix, so what is loaded is a plain model: nothing behind it knows of adapters, and it
-runs as fast as without one.
+W + (α/r) B A is again a matrix, so the result is a plain model, which runs as fast as without an adapter.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _NAME = "default"
 
 
 def check_adapter(folder: Path) -> None:
-    """Refuse what is no LoRA adapter in safetensors; neither weights nor peft are loaded.
+    """Refuse a folder without a LoRA adapter in safetensors; neither weights nor peft are loaded.
 
     Raises:
         ModelError: no such folder, another kind of adapter, or weights in a pickle.
@@ -62,7 +61,7 @@ def added(model: Any, folder: Path, base: str, *, trainable: bool = False) -> An
     expected = f"a LoRA adapter made for {base}"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what peft warns of is refused below
+            warnings.simplefilter("ignore")  # what peft warns about is refused below
             adapted, wrong = _adapted(model, folder, trainable)
             if wrong:
                 raise ModelError(expected, f"{wrong} in {folder}{_made_for(folder)}", remedy)
@@ -74,17 +73,17 @@ def added(model: Any, folder: Path, base: str, *, trainable: bool = False) -> An
 
 
 def cast(model: Any, dtype: torch.dtype) -> Any:
-    """The model in another number format, as ``from_pretrained`` would have loaded it.
+    """The model, changed in place to another dtype, as ``from_pretrained`` would have loaded it.
 
-    ``model.to`` would also narrow what is no weight (the frequencies of rotary positions) and what a model keeps
-    wide (T5's output projections in float16).
+    ``model.to`` would also convert buffers (the frequencies of rotary positions), and weights that the model
+    wants in float32 (T5's output projections in float16).
     """
     wide = set(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
     if dtype == torch.float16:
         wide |= set(getattr(model, "_keep_in_fp32_modules", None) or ())
     for name, tensor in model.state_dict(keep_vars=True).items():
-        kept = any(re.search(rf"(^|\.){part}(\.|$)", name) for part in wide)
-        if tensor.is_floating_point() and not kept:
+        stays = any(re.search(rf"(^|\.){part}(\.|$)", name) for part in wide)
+        if tensor.is_floating_point() and not stays:
             tensor.data = tensor.data.to(dtype)
     model.config.dtype = dtype
     return model
@@ -98,7 +97,7 @@ def _adapted(model: Any, folder: Path, trainable: bool) -> tuple[Any, str | None
     tied = head is not None and head.weight is embeddings.weight
     config = PeftConfig.from_pretrained(str(folder))
     config.inference_mode = not trainable
-    # PeftModel.from_pretrained does the same, and hides what it could not load.
+    # PeftModel.from_pretrained does the same, and does not report what it could not load.
     adapted = PeftModel(model, config, _NAME, low_cpu_mem_usage=True)
     loading = adapted.load_adapter(
         str(folder), _NAME, is_trainable=trainable, torch_device="cpu", low_cpu_mem_usage=True
@@ -111,7 +110,7 @@ def _adapted(model: Any, folder: Path, trainable: bool) -> tuple[Any, str | None
         return adapted, f"no {loading.missing_keys[0]}"
     if loading.unexpected_keys:
         return adapted, f"{loading.unexpected_keys[0]}, unknown there,"
-    # Looked for here, since peft's own search (safe_merge) goes over all weights of the base model.
+    # Checked here, since peft's own check (safe_merge) reads all weights of the base model.
     own = {name: weight for name, weight in adapted.named_parameters() if f".{_NAME}." in f"{name}."}
     wild = next((name for name, weight in own.items() if not bool(weight.isfinite().all())), None)
     return adapted, f"infinity or NaN in {wild}" if wild else None

@@ -12,8 +12,8 @@ from torch import Tensor
 from mixrag.generator.protocol import Prompt
 
 SCORED_TOKENS_AT_ONCE = 2048
-"""Tokens read in one batch of ``log_likelihood``: bounds its memory, not its result. On processors more is slower:
-what a layer writes leaves the cache before the next one reads it, and rows of unlike length are padded more."""
+"""Tokens read in one batch of ``log_likelihood``: bounds its memory, not its result. On CPUs more is slower:
+a layer's output leaves the processor's cache before the next layer reads it, and rows are padded more."""
 DISTRIBUTIONS_AT_ONCE = 2048
 """Answer tokens in one such batch, each with a distribution over the whole vocabulary."""
 
@@ -22,7 +22,7 @@ Score = Callable[[Sequence[Prompt], Sequence[Sequence[int]]], Tensor]
 
 
 def in_batches(score: Score, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
-    """(R, T) from a function that scores some rows at once; rows of like length go together."""
+    """(R, T) on the CPU from a function that scores a few rows at once; rows of similar length go together."""
     longest = max(map(len, answers), default=0)
     result = torch.zeros(len(prompts), longest)
     lengths = [len(prompt.tokens) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)]
@@ -34,7 +34,7 @@ def in_batches(score: Score, prompts: Sequence[Prompt], answers: Sequence[Sequen
 
 
 def log_probs_of(logits: Tensor, answers: Sequence[Sequence[int]], starts: Sequence[int]) -> Tensor:
-    """(R, T) log-probabilities of the tokens of R answers, zero behind each answer's end.
+    """(R, T) log-probabilities of the tokens of R answers, zero after each answer's end.
 
     Args:
         logits: (R, L, V) of R rows.
@@ -45,7 +45,7 @@ def log_probs_of(logits: Tensor, answers: Sequence[Sequence[int]], starts: Seque
     rows = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
     columns = torch.cat([torch.arange(length) for length in lengths])
     wanted = torch.tensor([token for answer in answers for token in answer], device=logits.device)
-    # Only the answers' own positions become float32: they are few, a vocabulary is wide.
+    # Only the answers' positions become float32: they are few, a vocabulary is wide.
     losses = torch.nn.functional.cross_entropy(
         logits[rows, torch.tensor(starts)[rows] + columns].float(), wanted, reduction="none"
     )
@@ -54,26 +54,26 @@ def log_probs_of(logits: Tensor, answers: Sequence[Sequence[int]], starts: Seque
 
 
 def pad_right(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Ids (R, L) and the mask (R, L) that is False at the padding behind each row."""
+    """Ids (R, L) and the mask (R, L) that is False at the padding after each row."""
     length = max(len(row) for row in rows)
     ids = torch.tensor([list(row) + [0] * (length - len(row)) for row in rows], device=device)
     lengths = torch.tensor([len(row) for row in rows], device=device)
     return ids, torch.arange(length, device=device) < lengths.unsqueeze(1)
 
 
-def part_of(cache: Any, rows: Tensor) -> Any:
-    """A transformers cache with copies of these rows; the cache itself stays as it is."""
-    part = copy_of(cache)
-    part.reorder_cache(rows)
-    return part
+def select_rows(cache: Any, rows: Tensor) -> Any:
+    """A transformers cache with copies of these rows; ``cache`` itself is not changed."""
+    selected = shallow_copy(cache)
+    selected.reorder_cache(rows)
+    return selected
 
 
-def copy_of(cache: Any) -> Any:
+def shallow_copy(cache: Any) -> Any:
     """A transformers cache whose layers can be given other rows without a change to those of ``cache``."""
     found = copy(cache)
     for name in ("self_attention_cache", "cross_attention_cache"):  # of an encoder-decoder model
         if hasattr(found, name):
-            setattr(found, name, copy_of(getattr(found, name)))
+            setattr(found, name, shallow_copy(getattr(found, name)))
     if "layers" in vars(found):
         found.layers = [copy(layer) for layer in found.layers]
     return found
@@ -85,7 +85,7 @@ def is_identity(rows: Tensor, size: int) -> bool:
 
 
 def batches_by_length(lengths: Sequence[int], tokens: int, rows: int) -> list[list[int]]:
-    """Indices in groups of like length: at most ``rows`` each, and at most ``tokens`` with padding."""
+    """Indices in groups of similar length: at most ``rows`` each, and at most ``tokens`` with padding."""
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         size = len(batches[-1]) + 1 if batches else 0

@@ -1,10 +1,10 @@
 """Causal language models (GPT, Llama, SmolLM, ...) as generators.
 
-Rows are padded on the left, so that the answer stands at the same place in every row. Padding is masked and
-has no position: a row's log-probabilities are those of the row alone, up to the order of additions.
+Rows are padded on the left, so that the answer is at the same place in every row. Padding is masked and has no
+position: a row's log-probabilities are those of the row alone, up to the order of additions.
 
-Where the model allows it, the states of header and passages are taken from a cache, and the question alone is read
-behind them. No padding ever stands between the two, so that distances inside a row are those of the row alone.
+Where the model allows it, the states of header and passages come from a cache, and only the question is read after
+them. No padding is ever between the two, so that distances inside a row are those of the row alone.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from mixrag.generator.batching import (
     is_identity,
     log_probs_of,
     pad_right,
-    part_of,
+    select_rows,
 )
-from mixrag.generator.huggingface import ModelGenerator
+from mixrag.generator.huggingface import ModelGenerator, next_log_probs
 from mixrag.generator.prefix_cache import DiskPrefixCache, PrefixCache
 from mixrag.generator.protocol import Prompt
-from mixrag.generator.turns import turn
+from mixrag.utils.turns import turn
 
 
 @dataclass(frozen=True)
@@ -44,64 +44,63 @@ class CausalBranches:
     attended: Tensor
     """(R, L) bool: False at padding."""
     log_probs: Tensor
-    """(R, V)."""
+    """(R, V), on the output device."""
 
+    @torch.inference_mode()
     def advance(self, rows: Tensor, tokens: Tensor) -> CausalBranches:
         """See ``Branches.advance``."""
+        device = self.attended.device
+        rows, tokens = rows.to(device), tokens.to(device)
         if not is_identity(rows, len(self.attended)):
             self.cache.reorder_cache(rows)
         attended = torch.nn.functional.pad(self.attended[rows], (0, 1), value=True)
-        return CausalBranches(self.model, self.cache, attended, self._next(tokens, attended))
+        output = _forward(self.model, tokens.unsqueeze(1), attended, cache=self.cache, keep=1)
+        return CausalBranches(self.model, self.cache, attended, next_log_probs(output.logits, device))
 
-    def part(self, rows: Tensor) -> CausalBranches:
-        """See ``Branches.part``."""
-        with torch.inference_mode():
-            cache = part_of(self.cache, rows)
-            return CausalBranches(self.model, cache, self.attended[rows], self.log_probs[rows])
+    @torch.inference_mode()
+    def select(self, rows: Tensor) -> CausalBranches:
+        """See ``Branches.select``."""
+        chosen = rows.to(self.attended.device)
+        cache = select_rows(self.cache, chosen)
+        return CausalBranches(self.model, cache, self.attended[chosen], self.log_probs[rows])
 
-    def read(self, tokens: Sequence[int]) -> Tensor:
-        """See ``Branches.read``."""
+    @torch.inference_mode()
+    def score(self, tokens: Sequence[int]) -> Tensor:
+        """See ``Branches.score``."""
         first = self.log_probs[:, tokens[0], None]
         if len(tokens) == 1:
             return first
-        ids = torch.tensor(tokens, device=first.device)
+        rows = torch.tensor(tokens[:-1], device=self.attended.device).expand(len(first), -1)
         attended = torch.nn.functional.pad(self.attended, (0, len(tokens) - 1), value=True)
-        with torch.inference_mode():
-            rows = ids[:-1].expand(len(first), -1)
-            output = _forward(self.model, rows, attended, cache=self.cache, keep=len(tokens) - 1)
-            rest = log_probs_of(output.logits, [tokens[1:]] * len(first), [0] * len(first))
-        return torch.cat([first, rest], -1)
-
-    def _next(self, tokens: Tensor, attended: Tensor) -> Tensor:
-        with torch.inference_mode():
-            output = _forward(self.model, tokens.unsqueeze(1), attended, cache=self.cache, keep=1)
-        return _log_softmax(output.logits[:, -1])
+        output = _forward(self.model, rows, attended, cache=self.cache, keep=len(tokens) - 1)
+        rest = log_probs_of(output.logits, [tokens[1:]] * len(first), [0] * len(first))
+        return torch.cat([first, rest.to(first.device)], -1)
 
 
 @dataclass(frozen=True)
 class CausalGenerator(ModelGenerator):
     """A causal model with its tokenizer."""
 
-    passage_budget: int | None = None
-    """Bytes for the states of passages read before; None: every prompt is read from its beginning, in one pass."""
+    prefix_cache_bytes: int | None = None
+    """Memory for cached states of passages, in bytes; None: no cache, every prompt is read whole, in one pass."""
     prefix_cache: PrefixCache | None = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        """A cache of its own, also for a copy with another model."""
-        budget = self.passage_budget
-        object.__setattr__(self, "prefix_cache", None if budget is None else PrefixCache(budget))
+        """Create the cache; a copy (``dataclasses.replace``) has an empty one of its own."""
+        size = self.prefix_cache_bytes
+        object.__setattr__(self, "prefix_cache", None if size is None else PrefixCache(size))
 
     def log_likelihoods(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
         """See ``ModelGenerator.log_likelihoods``."""
         if self.prefix_cache is None or not all(prompt.question for prompt in prompts):
             return super().log_likelihoods(prompts, answers)
         with torch.inference_mode():
-            return in_batches(self._log_probs_behind_passages, prompts, answers)
+            return in_batches(self._log_probs_after_prefixes, prompts, answers)
 
     def token_log_probs(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
         """See ``ModelGenerator.token_log_probs``."""
         rows = [[*prompt.tokens, *answer[:-1]] for prompt, answer in zip(prompts, answers, strict=True)]
-        ids, attended = pad_left(rows, self.model.device)
+        ids, attended = pad_left(rows, self.device)
         output = _forward(self.model, ids, attended, cache=None, keep=max(map(len, answers)))
         starts = [output.logits.shape[1] - len(answer) for answer in answers]
         return log_probs_of(output.logits, answers, starts)
@@ -109,82 +108,83 @@ class CausalGenerator(ModelGenerator):
     def start(self, prompts: Sequence[Prompt]) -> CausalBranches:
         """See ``Generator.start``."""
         with torch.inference_mode():
-            cache, before, rows = self._begun(prompts)
-            ids, own = pad_left(rows, self.model.device)
+            cache, before, rows = self._with_cached_prefixes(prompts)
+            ids, own = pad_left(rows, self.device)
             attended = torch.cat([before, own], -1)
             output = _forward(self.model, ids, attended, cache=cache, keep=1)
-        return CausalBranches(self.model, output.past_key_values, attended, _log_softmax(output.logits[:, -1]))
+            log_probs = next_log_probs(output.logits, self.device)
+        return CausalBranches(self.model, output.past_key_values, attended, log_probs)
 
-    def _begun(self, prompts: Sequence[Prompt]) -> tuple[Any, Tensor, list[tuple[int, ...]]]:
-        """A cache with what is known of R rows, its mask (R, P), and what is left of each to be read.
+    def _with_cached_prefixes(self, prompts: Sequence[Prompt]) -> tuple[Any, Tensor, list[tuple[int, ...]]]:
+        """A cache with the known states of R rows, its mask (R, P), and the tokens of each that must be read.
 
-        What is left is of one length, so that no padding comes to stand between it and what is known: where a
-        question is shorter than others, the last tokens of its passages are read again.
+        The latter are of one length, so that no padding is between them and the known ones: where a question is
+        shorter than others, the last tokens of its passages are read again.
         """
         if self.prefix_cache is None or not all(prompt.question for prompt in prompts):
             from transformers import DynamicCache
 
-            nothing = torch.zeros(len(prompts), 0, dtype=torch.bool, device=self.model.device)
+            nothing = torch.zeros(len(prompts), 0, dtype=torch.bool, device=self.device)
             return DynamicCache(config=self.model.config), nothing, [prompt.tokens for prompt in prompts]
         width = max(len(prompt.question) for prompt in prompts)
         known = [max(0, len(_prefix(prompt)) + len(prompt.question) - width) for prompt in prompts]
         rest = [prompt.tokens[length:] for prompt, length in zip(prompts, known, strict=True)]
-        return *self._passages(prompts, known, width), rest
+        return *self._cached_prefixes(prompts, known, width), rest
 
-    def _log_probs_behind_passages(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
-        """As ``token_log_probs``, without gradient: question and answer are read behind states of the passages.
+    def _log_probs_after_prefixes(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
+        """As ``token_log_probs``, without gradient: question and answer are read after cached states of passages.
 
-        What is shorter is padded on the right: nothing that is read looks there.
+        Shorter rows are padded on the right, which no earlier token attends to.
         """
         rows = [[*prompt.question, *answer[:-1]] for prompt, answer in zip(prompts, answers, strict=True)]
         width, least = max(map(len, rows)), min(len(prompt.question) for prompt in prompts)
-        cache, attended = self._passages(prompts, [len(_prefix(prompt)) for prompt in prompts], width)
-        ids, own = pad_right(rows, self.model.device)
+        cache, attended = self._cached_prefixes(prompts, [len(_prefix(prompt)) for prompt in prompts], width)
+        ids, own = pad_right(rows, self.device)
         attended = torch.cat([attended, own], -1)
         output = _forward(self.model, ids, attended, cache=cache, keep=width - least + 1)
         starts = [len(prompt.question) - least for prompt in prompts]
         return log_probs_of(output.logits, answers, starts)
 
-    def use_files(self, folder: Path) -> DiskPrefixCache:
-        """Let the cache look into a folder with what this model, with these weights, has read."""
+    def use_disk_cache(self, folder: Path) -> DiskPrefixCache:
+        """Let the prefix cache also look into a folder of states that this model, with these weights, computed."""
         assert self.prefix_cache is not None
-        (like,) = replace(self).passage_states([(0,)]).values()
-        self.prefix_cache.files = DiskPrefixCache(folder, _weights(self.model), like)
-        return self.prefix_cache.files
+        (example,) = replace(self).prefix_states([(0,)]).values()
+        self.prefix_cache.disk = DiskPrefixCache(folder, _fingerprint(self.model), example)
+        return self.prefix_cache.disk
 
-    def _passages(self, prompts: Sequence[Prompt], lengths: Sequence[int], more: int) -> tuple[Any, Tensor]:
-        """States of the first tokens, so many, of header and passages of R rows, with their mask (R, P).
+    def _cached_prefixes(self, prompts: Sequence[Prompt], lengths: Sequence[int], more: int) -> tuple[Any, Tensor]:
+        """A cache of the first ``lengths`` tokens of header and passages of R rows, with its mask (R, P).
 
-        ``more`` tokens are to be read behind them.
+        There is space for ``more`` tokens, which will be read next.
         """
         from mixrag.generator.kv_cache import empty_states, states_of
 
         prefixes = [*map(_prefix, prompts)]
-        states = self.passage_states([*dict.fromkeys(prefix for prefix in prefixes if prefix)])
+        states = self.prefix_states([*dict.fromkeys(prefix for prefix in prefixes if prefix)])
         if not states:
-            nothing = torch.zeros(len(prompts), 0, dtype=torch.bool, device=self.model.device)
+            nothing = torch.zeros(len(prompts), 0, dtype=torch.bool, device=self.device)
             return empty_states(self.model.config), nothing
         states[()] = next(iter(states.values()))[..., :0, :]
-        begun = [states[prefix][..., :length, :] for prefix, length in zip(prefixes, lengths, strict=True)]
-        return states_of(self.model.config, begun, more)
+        known = [states[prefix][..., :length, :] for prefix, length in zip(prefixes, lengths, strict=True)]
+        return states_of(self.model.config, known, more)
 
     @torch.inference_mode()
-    def passage_states(self, prefixes: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], Tensor]:
-        """The states (layers, 2, G, P, D) of distinct prefixes (header and passages), kept or newly read.
+    def prefix_states(self, prefixes: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], Tensor]:
+        """The states (layers, 2, G, P, D) of distinct prefixes (header and passages), cached or computed now.
 
-        Defined for generators with a ``prefix_cache``.
+        Only for generators with a ``prefix_cache``.
         """
         from mixrag.generator.kv_cache import empty_states, rows_of
 
         assert self.prefix_cache is not None
-        weights = _weights(self.model)
-        kept = {prefix: self.prefix_cache.get((weights, prefix)) for prefix in prefixes}
-        found = {prefix: None if each is None else each.to(self.model.device) for prefix, each in kept.items()}
+        weights = _fingerprint(self.model)
+        cached = {prefix: self.prefix_cache.get((weights, prefix)) for prefix in prefixes}
+        found = {prefix: None if each is None else each.to(self.device) for prefix, each in cached.items()}
         missing = [prefix for prefix, states in found.items() if states is None]
         lengths = [len(prefix) for prefix in missing]
         for batch in batches_by_length(lengths, SCORED_TOKENS_AT_ONCE, len(missing)):
             some = [missing[i] for i in batch]
-            ids, attended = pad_left(some, self.model.device)
+            ids, attended = pad_left(some, self.device)
             cache = empty_states(self.model.config)
             _forward(self.model, ids, attended, cache=cache, keep=1)
             for prefix, states in zip(some, rows_of(cache, [len(prefix) for prefix in some]), strict=True):
@@ -194,7 +194,7 @@ class CausalGenerator(ModelGenerator):
 
 
 def _prefix(prompt: Prompt) -> tuple[int, ...]:
-    """What is read before the question, and is the same for every question."""
+    """Header and passages: what is read before the question, the same for every question."""
     return prompt.header + prompt.passages
 
 
@@ -222,16 +222,12 @@ def _forward(model: Any, ids: Tensor, attended: Tensor, *, cache: Any, keep: int
 
 @cache
 def _arguments(forward: Callable[..., Any]) -> frozenset[str]:
-    """What a model's forward takes; asked at every token, so looked up once."""
+    """Names of the arguments of a model's forward; needed at every token, so cached."""
     return frozenset(inspect.signature(forward).parameters)
 
 
-def _weights(model: Any) -> int:
-    """Other weights, other states: a hash of where each weight lies, and how often it was changed in place."""
+def _fingerprint(model: Any) -> int:
+    """A hash of the address of each weight and its count of changes in place: other weights, other states."""
     tensors = chain(model.parameters(), model.buffers())
     places = [(each.data_ptr(), 0 if each.is_inference() else each._version) for each in tensors]
     return hash((model.dtype, model.device, *places))
-
-
-def _log_softmax(logits: Tensor) -> Tensor:
-    return logits.float().log_softmax(-1)

@@ -1,4 +1,4 @@
-"""What causal and seq2seq generators have in common: a Hugging Face model, its tokenizer and its stop tokens."""
+"""What causal and seq2seq generators have in common: a transformers model, its tokenizer and its devices."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixrag.corpus.passage import Passage
+from mixrag.generator.base import TokenizerMethods
 from mixrag.generator.batching import in_batches
 from mixrag.generator.prompt_tokenizer import PromptTokenizer
 from mixrag.generator.protocol import Branches, Prompt
 
 
 @dataclass(frozen=True)
-class ModelGenerator:
-    """A model with its tokenizer; see ``Generator`` for what each member means."""
+class ModelGenerator(TokenizerMethods):
+    """A transformers model with its tokenizer; see ``Generator`` for what each member means."""
 
     name: str
     model: Any
     tokens: PromptTokenizer
     stop_tokens: frozenset[int]
     stop_token: int
-    """The stop token that ends an answer of known text."""
 
     @property
     def vocabulary_size(self) -> int:
@@ -33,34 +32,18 @@ class ModelGenerator:
         return int(self.model.get_output_embeddings().weight.shape[0])
 
     @property
-    def context_size(self) -> int:
-        """See ``Generator.context_size``."""
-        return self.tokens.context_size
-
-    def prompt(self, question: str, passages: Sequence[Passage], reserve: int) -> Prompt:
-        """See ``Generator.prompt``."""
-        return self.tokens.prompt(question, passages, reserve)
-
-    def prompt_text(self, prompt: Prompt) -> str:
-        """See ``Generator.prompt_text``."""
-        return self.tokens.prompt_text(prompt)
-
-    def answer_tokens(self, answer: str) -> tuple[int, ...]:
-        """See ``Generator.answer_tokens``."""
-        return self.tokens.answer_tokens(answer, self.stop_token)
-
-    def text(self, tokens: Sequence[int]) -> str:
-        """See ``Generator.text``."""
-        return self.tokens.text(tokens, self.stop_tokens)
+    def device(self) -> torch.device:
+        """Where token ids go: see ``input_device``."""
+        return input_device(self.model)
 
     def log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:
         """See ``Generator.log_likelihood``; the output layer runs on the answer's positions only."""
         return self.log_likelihoods(prompts, [answer] * len(prompts))
 
     def log_likelihoods(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
-        """(R, T): log p(y_t | prompt, y_<t) of R rows, each with its own answer; zero behind its end.
+        """(R, T): log p(y_t | prompt, y_<t) of R rows, each with its own answer; zero after its end.
 
-        Without gradient, and within bounded memory whatever R is.
+        Without gradient, on the CPU, and within bounded memory whatever R is.
         """
         with torch.inference_mode():
             return in_batches(self.token_log_probs, prompts, answers)
@@ -71,4 +54,27 @@ class ModelGenerator:
 
     @abstractmethod
     def token_log_probs(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
-        """As ``log_likelihoods``, with gradient, and all rows read together."""
+        """As ``log_likelihoods``, with gradient, all rows in one batch, on the model's device."""
+
+
+def input_device(model: Any) -> torch.device:
+    """The device of the embedding, which reads token ids first in a model that is spread over devices.
+
+    accelerate leaves no weight (device "meta") in a layer that it loads when it runs; its hook knows the device.
+    """
+    embedding = model.get_input_embeddings()
+    found = getattr(embedding, "weight", None)
+    device = model.device if found is None else found.device
+    if device.type == "meta":
+        device = torch.device(getattr(getattr(embedding, "_hf_hook", None), "execution_device", None) or "cpu")
+    return torch.device(device)
+
+
+def output_device(device: torch.device) -> torch.device:
+    """Where log-probabilities go from a model on ``device``: Apple's GPUs (MPS) have no float64, so to the CPU."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def next_log_probs(logits: Tensor, device: torch.device) -> Tensor:
+    """(R, V) log p(next token) in float32, on ``output_device``, from logits (R, L, V) of a model there."""
+    return logits[:, -1].float().log_softmax(-1).to(output_device(device))

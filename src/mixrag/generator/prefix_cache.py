@@ -1,4 +1,4 @@
-"""States of passages kept between questions: in memory, where recency decides what stays, and in files."""
+"""Caches of the key-value states of prompt prefixes (header and passages): in memory (LRU), and on disk."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ from torch import Tensor
 from mixrag.utils.atomic import write_atomically
 
 Key = tuple[Hashable, tuple[int, ...]]
-"""What names the weights, and the tokens of header and passages."""
+"""A fingerprint of the model's weights, and the tokens of header and passages."""
 _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
 """As safetensors names them."""
 
 
 @dataclass(frozen=True)
 class DiskPrefixCache:
-    """A folder with a safetensors file for each prefix that one model has read.
+    """A folder with one safetensors file for each prefix that one model has read.
 
-    A file is data: it counts only where it says that it is of these tokens, and has the model's shape and type.
+    A file is used only if its metadata names these tokens and its tensor has the model's shape and dtype.
     """
 
     folder: Path
     weights: Hashable
-    """What names the weights (in a key) for which the files hold."""
-    like: Tensor
+    """The fingerprint (as in a key) of the weights that computed the files."""
+    example: Tensor
     """(layers, 2, G, 1, D): the states of any one token."""
 
     def path(self, tokens: tuple[int, ...]) -> Path:
         """Where the states of these tokens are, or would be."""
         return self.folder / f"{_digest(tokens)[:32]}.safetensors"
 
-    def holds(self, tokens: tuple[int, ...]) -> bool:
-        """True where there is a file of these tokens, judged by its head."""
+    def contains(self, tokens: tuple[int, ...]) -> bool:
+        """True if there is a valid file of these tokens; only its header is read."""
         return self._opened(tokens) is not None
 
     def read(self, key: Key) -> Tensor | None:
-        """The states under this key; None where there is no such file, or another one in its place."""
+        """The states (layers, 2, G, P, D) of this key; None if there is no valid file of them."""
         weights, tokens = key
         opened = self._opened(tokens) if weights == self.weights else None
         states: Tensor | None = None if opened is None else opened.get_tensor("states")
         return states if states is not None and bool(states.isfinite().all()) else None
 
     def content(self, tokens: tuple[int, ...], states: Tensor) -> bytes:
-        """The file of these states (layers, 2, G, P, D)."""
+        """The bytes of a safetensors file with these states (layers, 2, G, P, D)."""
         from safetensors.torch import save
 
         return bytes(save({"states": states.cpu().contiguous()}, {"tokens": _digest(tokens)}))
 
     def write(self, tokens: tuple[int, ...], content: bytes) -> None:
-        """Write a file that appears complete or not at all, also beside others that write it.
+        """Write a file atomically; several processes may write the same one.
 
         Raises:
             OSError: it cannot be written.
@@ -65,7 +65,7 @@ class DiskPrefixCache:
         write_atomically(self.path(tokens), content, shared=True)
 
     def _opened(self, tokens: tuple[int, ...]) -> Any:
-        """The file of these tokens, its head read and found right; None where it is none."""
+        """The open file of these tokens, if its header is right; else None."""
         from safetensors import SafetensorError, safe_open
 
         path = self.path(tokens)
@@ -73,10 +73,10 @@ class DiskPrefixCache:
             if not path.is_file():
                 return None
             opened: Any = safe_open(path, "pt")
-            shape = [*self.like.shape[:-2], len(tokens), self.like.shape[-1]]
-            part = opened.get_slice("states")
-            right = part.get_shape() == shape and part.get_dtype() == _DTYPES.get(self.like.dtype)
-            return opened if right and (opened.metadata() or {}).get("tokens") == _digest(tokens) else None
+            shape = [*self.example.shape[:-2], len(tokens), self.example.shape[-1]]
+            states = opened.get_slice("states")
+            fits = states.get_shape() == shape and states.get_dtype() == _DTYPES.get(self.example.dtype)
+            return opened if fits and (opened.metadata() or {}).get("tokens") == _digest(tokens) else None
         except (OSError, SafetensorError):
             return None
 
@@ -86,31 +86,32 @@ def _digest(tokens: tuple[int, ...]) -> str:
 
 
 class PrefixCache:
-    """States of prefixes (header and passages) of one model, the least recently used given up first.
+    """States of prefixes (header and passages) of one model; the least recently used are evicted first.
 
-    Entries are tensors (layers, 2, G, P, D): keys and values of P tokens, G heads, D values a head.
+    Safe to use from several threads. Entries are tensors (layers, 2, G, P, D): keys and values of P tokens, G
+    heads, D values a head.
     """
 
     def __init__(self, budget: int) -> None:
         """``budget``: bytes that the entries may take together."""
         self.budget, self.size, self.hits, self.misses = budget, 0, 0, 0
-        self.files: DiskPrefixCache | None = None
+        self.disk: DiskPrefixCache | None = None
         """Where to look for what is not in memory."""
         self._entries: OrderedDict[Key, Tensor] = OrderedDict()
         self._lock = Lock()
 
     def __len__(self) -> int:
-        """Entries."""
+        """Number of entries in memory."""
         return len(self._entries)
 
     def get(self, key: Key) -> Tensor | None:
-        """The states under this key, if they are here or in a file; counted as a hit or a miss."""
+        """The states of this key, from memory or from disk, or None; counted as a hit or a miss."""
         with self._lock:
             found = self._entries.get(key)
             if found is not None:
                 self._entries.move_to_end(key)
-        if found is None and self.files is not None:
-            found = self.files.read(key)
+        if found is None and self.disk is not None:
+            found = self.disk.read(key)
             if found is not None:
                 self.put(key, found)
         with self._lock:
@@ -118,22 +119,22 @@ class PrefixCache:
         return found
 
     def put(self, key: Key, states: Tensor) -> None:
-        """Keep these states; others go until they fit. What is larger than the whole budget is not kept."""
+        """Add these states and evict others until they fit; what exceeds the whole budget is not added."""
         with self._lock:
             if key in self._entries or states.nbytes > self.budget:
                 return
             self._entries[key] = states
             self.size += states.nbytes
             while self.size > self.budget:
-                _, gone = self._entries.popitem(last=False)
-                self.size -= gone.nbytes
+                _, evicted = self._entries.popitem(last=False)
+                self.size -= evicted.nbytes
 
     def clear(self) -> None:
-        """Forget all entries; the counts stay."""
+        """Remove all entries from memory; the counts of hits and misses stay."""
         with self._lock:
             self._entries.clear()
             self.size = 0
 
     def __deepcopy__(self, memo: dict[int, object]) -> PrefixCache:
-        """An empty one: a copy of a generator reads for itself."""
+        """An empty cache of the same budget: a copied generator fills its own."""
         return PrefixCache(self.budget)

@@ -1,7 +1,7 @@
 """From text to the three parts of a prompt, for any Hugging Face tokenizer.
 
-Passages and questions are data: a special token spelled out in them is read as the letters it is made of, so
-that no document can open or close a chat turn.
+Passages and questions are data: a special token spelled out in them is read as ordinary letters, so that no
+document can open or close a chat turn.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from mixrag.config.prompt_template import PromptTemplate
 from mixrag.corpus.passage import Passage
 from mixrag.errors import QuestionError
 from mixrag.generator.protocol import Prompt, Shortened
-from mixrag.generator.turns import turn
+from mixrag.utils.turns import turn
 
+UNLIMITED_CONTEXT = 2**20
+"""Stands for "no limit" where a model states no context length (T5's relative positions have none)."""
 _SENTINEL = "\u2063mixrag\u2063"
 
 
@@ -29,10 +31,10 @@ class PromptTokenizer:
     template: PromptTemplate
     context_size: int
     keep_suffix: bool
-    """Encoders of seq2seq models read a closing special token; a causal prompt must stay open."""
+    """Encoders of seq2seq models read a special token at the end; a causal prompt must not have one."""
 
     def prompt(self, question: str, passages: Sequence[Passage], reserve: int) -> Prompt:
-        """Tokenise the three parts; passages share what header, question and answer leave of the context.
+        """Tokenise the three parts; passages share the context that header, question and answer leave.
 
         Raises:
             QuestionError: header, question and answer alone exceed the context.
@@ -41,14 +43,14 @@ class PromptTokenizer:
         template = self.template
         header = before + self._plain(template.header if passages else template.header_without_passage)
         asked = self._plain(template.question_text(question)) + after
-        room = self.context_size - reserve - len(header) - len(asked)
-        if room < 0:
+        available = self.context_size - reserve - len(header) - len(asked)
+        if available < 0:
             raise QuestionError(
                 f"question, prompt text and {reserve} tokens of answer within {self.context_size} tokens",
                 f"{len(asked)} tokens of question and {len(header)} of prompt text",
-                "shorten the question, lower --max-tokens or choose a model with a longer context",
+                "shorten the question, lower max_tokens or choose a model with a longer context",
             )
-        parts, shortened = self._fit(passages, room)
+        parts, shortened = self._fit(passages, available)
         return Prompt(tuple(header), tuple(token for part in parts for token in part), tuple(asked), shortened)
 
     def prompt_text(self, prompt: Prompt) -> str:
@@ -56,17 +58,17 @@ class PromptTokenizer:
         return str(self.tokenizer.decode(list(prompt.tokens), clean_up_tokenization_spaces=False))
 
     def answer_tokens(self, answer: str, stop: int) -> tuple[int, ...]:
-        """An answer's ids with the stop token; in running text a space parts it from the prompt."""
+        """An answer's ids with the stop token; in plain (not chat) text a space separates it from the prompt."""
         return (*self._plain(self._separator + answer), stop)
 
     def text(self, tokens: Sequence[int], stop_tokens: Set[int]) -> str:
-        """The text of answer ids without special tokens, and without the space that parts it from the prompt."""
+        """The text of answer ids without special tokens and without the space before it."""
         written = [token for token in tokens if token not in stop_tokens]
         text: str = self.tokenizer.decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text.removeprefix(self._separator)
 
     def turn_end(self, stop_tokens: Set[int]) -> int | None:
-        """The token that the chat format writes behind an assistant's message; None where it has none.
+        """The token that the chat format writes after an assistant's message; None if it has none.
 
         It is one of the stop tokens, or an added token that the model was not declared to stop at.
         """
@@ -84,15 +86,15 @@ class PromptTokenizer:
 
     @cached_property
     def _separator(self) -> str:
-        """What parts an answer from the prompt in one running text."""
-        apart = self._in_chat or self.keep_suffix or self.template.question[-1:].isspace()
+        """What separates an answer from the prompt in plain text: a space or nothing."""
+        separated = self._in_chat or self.keep_suffix or self.template.question[-1:].isspace()
         first = self.tokenizer.convert_ids_to_tokens(self._trusted("a"))[0]
         # SentencePiece puts a space before every text by itself.
-        return "" if apart or first.startswith("\u2581") else " "
+        return "" if separated or first.startswith("\u2581") else " "
 
     @cached_property
     def _frame(self) -> tuple[list[int], list[int]]:
-        """Trusted ids before and behind the user's text: chat format or the tokenizer's special tokens."""
+        """Trusted ids before and after the user's text: chat format or the tokenizer's special tokens."""
         if self._in_chat:
             message = [{"role": "user", "content": _SENTINEL}]
             rendered = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
@@ -125,10 +127,10 @@ class PromptTokenizer:
 
     @cached_property
     def _inside_marker(self) -> re.Pattern[str] | None:
-        """The place behind the first letter of a marker, where a text is cut to keep the marker letters.
+        """The place after the first letter of a marker, where a text is cut so that the marker stays letters.
 
-        Chat formats may be built of added tokens that are not declared special, which the tokenizer's own
-        switch (split_special_tokens) leaves in one piece.
+        Chat formats may use added tokens that are not declared special; the tokenizer's own option
+        (split_special_tokens) does not split those.
         """
         added = self.tokenizer.added_tokens_decoder.values()
         ordinary = {str(token) for token in added if not token.special}
@@ -136,14 +138,14 @@ class PromptTokenizer:
         places = [f"(?<={re.escape(marker[0])})(?={re.escape(marker[1:])})" for marker in markers]
         return re.compile("|".join(places)) if places else None
 
-    def _fit(self, passages: Sequence[Passage], room: int) -> tuple[list[list[int]], tuple[Shortened, ...]]:
+    def _fit(self, passages: Sequence[Passage], available: int) -> tuple[list[list[int]], tuple[Shortened, ...]]:
         bodies, endings = [], []
         for passage in passages:
             body, ending = self.template.passage_text(passage.title, passage.text)
             bodies.append(self._plain(body))
             endings.append(self._plain(ending))
-        room -= sum(len(ending) for ending in endings)
-        limit = fair_limit([len(body) for body in bodies], max(0, room))
+        available -= sum(len(ending) for ending in endings)
+        limit = fair_limit([len(body) for body in bodies], max(0, available))
         if limit == 0:
             endings = [[] for _ in passages]
         shortened = tuple(
@@ -154,16 +156,16 @@ class PromptTokenizer:
         return [body[:limit] + ending for body, ending in zip(bodies, endings, strict=True)], shortened
 
 
-def fair_limit(lengths: Sequence[int], room: int) -> int:
-    """The largest length to which all may be cut so that their sum fits into ``room``.
+def fair_limit(lengths: Sequence[int], total: int) -> int:
+    """The largest length to which all may be cut so that their sum is at most ``total``.
 
-    Only the longest are cut, and to the same length.
+    Only the longest are cut, all to the same length.
 
     Example:
         >>> fair_limit([10, 50, 90], 100)
         45
     """
-    left = room
+    left = total
     for done, length in enumerate(sorted(lengths)):
         share = left // (len(lengths) - done)
         if length > share:

@@ -1,4 +1,11 @@
-"""Generator: what a language model must offer to be the likelihood of a mixture."""
+"""Generator: what a language model must offer to be the likelihood of a mixture.
+
+Three ways to supply one, from the least work to the most freedom:
+
+- a Hugging Face model, by name, path or object: ``load_generator``;
+- a subclass of ``BaseGenerator``, which has a tokenizer and writes one method, ``next_log_probs``;
+- any object with the members of ``Generator``; ``TableGenerator`` is a complete example in one file.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +32,7 @@ class Shortened:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the model reads before the answer: three parts, tokenised separately so that the seams are stable."""
+    """What the model reads before the answer: three parts, tokenised separately so that they are stable."""
 
     header: tuple[int, ...]
     passages: tuple[int, ...]
@@ -39,26 +46,32 @@ class Prompt:
 
 
 class Branches(Protocol):
-    """R running texts of one model, each with its own prompt and the tokens appended so far."""
+    """R texts that one model is writing side by side, each with its own prompt and the tokens appended so far.
+
+    ``rows`` and ``tokens`` are integer tensors, on the CPU or on the device of ``log_probs``.
+    """
 
     @property
     def log_probs(self) -> Tensor:
-        """(R, V): log p(next token) of each row."""
+        """(R, V): log p(next token) of each row, normalised, on a device that has float64."""
         ...
 
     def advance(self, rows: Tensor, tokens: Tensor) -> Branches:
         """Copy the rows ``rows`` (R',), append one token to each (R',), run the model once.
 
-        The branches advanced from may be reused as buffers: do not touch them afterwards.
+        May reuse the memory of these branches, which must not be used afterwards.
         """
         ...
 
-    def part(self, rows: Tensor) -> Branches:
+    def select(self, rows: Tensor) -> Branches:
         """Copies of the rows ``rows`` (R',); these branches stay as they are."""
         ...
 
-    def read(self, tokens: Sequence[int]) -> Tensor:
-        """(R, T): log p of each of T >= 1 tokens behind every row, in one pass; do not touch them afterwards."""
+    def score(self, tokens: Sequence[int]) -> Tensor:
+        """(R, T): log p of each of T >= 1 tokens appended to every row, in one pass.
+
+        May reuse the memory of these branches, which must not be used afterwards.
+        """
         ...
 
 
@@ -67,7 +80,7 @@ class Generator(Protocol):
 
     @property
     def name(self) -> str:
-        """Path, hub name or package name that it was loaded from."""
+        """What messages and reports call it: a path, a hub name, or a name of your own."""
         ...
 
     @property
@@ -77,7 +90,7 @@ class Generator(Protocol):
 
     @property
     def stop_tokens(self) -> frozenset[int]:
-        """Ids that end an answer; they count in its probability."""
+        """Ids that end an answer; their probability is part of the answer's."""
         ...
 
     @property
@@ -98,11 +111,11 @@ class Generator(Protocol):
         ...
 
     def answer_tokens(self, answer: str) -> tuple[int, ...]:
-        """Token ids of an answer, with the token that ends it."""
+        """Token ids of an answer, with the stop token at its end."""
         ...
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The text of answer tokens, stop tokens left out."""
+        """The text of answer tokens without stop tokens."""
         ...
 
     def log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:

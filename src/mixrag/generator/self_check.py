@@ -1,7 +1,8 @@
-"""Faster ways through a model, taken where a trial at loading finds that they lead to the same laws."""
+"""Faster ways to run a model, used only if a trial at loading shows that they give the same distributions."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -12,49 +13,58 @@ from mixrag.generator.causal import CausalGenerator
 from mixrag.generator.protocol import Prompt
 from mixrag.generator.seq2seq import Seq2SeqGenerator
 
-SAME, ROUNDED = 1e-3, 0.1
-"""Twice the total variation by which two ways to one law may differ, in float32 and in half precision."""
+logger = logging.getLogger("mixrag.generator")
+TOLERANCE, HALF_TOLERANCE = 1e-3, 0.1
+"""Twice the total variation by which two ways to compute one distribution may differ: float32, half precision."""
 
 
 def with_prefix_cache(generator: CausalGenerator, budget: int) -> CausalGenerator:
-    """The generator with ``budget`` MiB for passages read before, where its model's states can be kept.
+    """The generator with a prefix cache of ``budget`` MiB, if its model's states can be cached.
 
-    That is found by trial: what follows a question read behind a passage must have the law of the whole prompt.
+    A trial decides: the next token's distribution after a cached passage must be that after the whole prompt.
     """
     from mixrag.generator.kv_cache import uncacheable
 
-    if not budget or uncacheable(generator.model.config) is not None:
-        return replace(generator, passage_budget=None)
-    whole, found = (replace(generator, passage_budget=each) for each in (None, budget * 2**20))
+    if not budget:
+        return replace(generator, prefix_cache_bytes=None)
+    if (reason := uncacheable(generator.model.config)) is not None:
+        logger.info("no prefix cache for %s: %s", generator.name, reason)
+        return replace(generator, prefix_cache_bytes=None)
+    whole, found = (replace(generator, prefix_cache_bytes=each) for each in (None, budget * 2**20))
     trial = [Prompt((), (1, 2, 3, 4, 5, 6, 7), (8, 9)), Prompt((), (1, 2), (8, 9))]
     try:
-        expected, law = (each.start(trial).log_probs.exp() for each in (whole, found))
-    except Exception:  # whatever a model's own code raises at states that are not its own
+        expected, cached = (each.start(trial).log_probs.exp() for each in (whole, found))
+    except Exception:  # a model's own code may raise anything when it is given states in another cache
         return whole
-    agree = _agree(generator.model, expected, law)
-    return replace(found) if agree else whole  # a copy, in whose cache the trial has left nothing
+    agree = _agree(generator.model, expected, cached)
+    return replace(found) if agree else whole  # a copy, whose cache is empty
 
 
-def with_shared_prompts(generator: Seq2SeqGenerator) -> Seq2SeqGenerator:
-    """The generator, its model keeping one copy of each prompt for all answers (``sharing.py``), where it can.
+def with_shared_cross_attention(generator: Seq2SeqGenerator) -> Seq2SeqGenerator:
+    """The generator, its model changed to share the states of a prompt between answers, if it can.
 
-    That is found by trial, as for passages: two answers from each of two prompts must have the laws they had.
+    A trial decides: the distributions after two answers from each of two prompts must not change.
+    See ``kernels/shared_cross_attention.py``.
     """
-    from mixrag.generator.kernels.shared_cross_attention import FUSED, shares, use_shared_attention
+    from mixrag.generator.kernels.shared_cross_attention import (
+        FUSED,
+        use_shared_cross_attention,
+        uses_shared_cross_attention,
+    )
 
-    expected = _laws_of_two_answers(generator)
+    expected = _distributions_of_two_answers(generator)
     try:
-        shared = use_shared_attention(generator.model)
-        agree = shared and _agree(generator.model, expected, _laws_of_two_answers(generator))
-    except Exception:  # whatever a model's own code raises at fewer keys than rows
+        shared = use_shared_cross_attention(generator.model)
+        agree = shared and _agree(generator.model, expected, _distributions_of_two_answers(generator))
+    except Exception:  # a model's own code may raise anything when it has fewer keys than rows
         agree = False
-    if not agree and shares(generator.model):
+    if not agree and uses_shared_cross_attention(generator.model):
         generator.model.set_attn_implementation(FUSED)
     return generator
 
 
-def _laws_of_two_answers(generator: Seq2SeqGenerator) -> Tensor:
-    """(4, V) of two answers from each of two prompts, which have changed places."""
+def _distributions_of_two_answers(generator: Seq2SeqGenerator) -> Tensor:
+    """(4, V) after two answers from each of two prompts, their rows reordered once."""
     branches = generator.start([Prompt((), (1, 2, 3, 4, 5, 6, 7), (8, 9)), Prompt((), (1, 2), (8, 9))])
     device = branches.log_probs.device
     for rows, tokens in (((0, 1, 0, 1), (3, 3, 4, 4)), ((2, 3, 0, 1), (5, 5, 6, 6))):
@@ -62,6 +72,6 @@ def _laws_of_two_answers(generator: Seq2SeqGenerator) -> Tensor:
     return branches.log_probs.exp()
 
 
-def _agree(model: Any, expected: Tensor, laws: Tensor) -> bool:
-    tolerance = SAME if model.dtype == torch.float32 else ROUNDED
-    return bool(((expected - laws).abs().sum(-1) < tolerance).all())
+def _agree(model: Any, expected: Tensor, found: Tensor) -> bool:
+    tolerance = TOLERANCE if model.dtype == torch.float32 else HALF_TOLERANCE
+    return bool(((expected - found).abs().sum(-1) < tolerance).all())

@@ -1,7 +1,7 @@
 """Encoder-decoder language models (T5, BART, ...) as generators.
 
-The encoder reads the whole prompt once for each component; the decoder's own start tokens are conditioned on,
-so that an answer's probability is that of its text and its end.
+The encoder reads the whole prompt once for each component. The decoder's start tokens are given, not predicted, so
+that an answer's probability is that of its text and its end.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from torch.nn.functional import pad
 
 from mixrag.corpus.passage import Passage
 from mixrag.errors import QuestionError
-from mixrag.generator.batching import batches_by_length, copy_of, is_identity, log_probs_of, pad_right
-from mixrag.generator.huggingface import ModelGenerator
-from mixrag.generator.kernels.shared_cross_attention import layout, shares
+from mixrag.generator.batching import batches_by_length, is_identity, log_probs_of, pad_right, shallow_copy
+from mixrag.generator.huggingface import ModelGenerator, next_log_probs
+from mixrag.generator.kernels.shared_cross_attention import distinct_prompts, uses_shared_cross_attention
+from mixrag.generator.prompt_tokenizer import UNLIMITED_CONTEXT
 from mixrag.generator.protocol import Prompt
-from mixrag.generator.turns import turn
+from mixrag.utils.turns import turn
 
 ENCODED_AT_ONCE = 512
-"""Tokens that the encoder reads in one batch on a processor."""
+"""Tokens that the encoder reads in one batch on a CPU."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the encoder has read: P prompts."""
+    """The encoder's output for P prompts."""
 
     states: Tensor
     """(P, S, D)."""
@@ -36,7 +37,7 @@ class Encoded:
     """(P, S) bool: False at padding."""
 
     def of(self, prompts: Tensor) -> Encoded:
-        """These prompts (P',), copied; the same ones in the same order are not."""
+        """These prompts (P',) as copies, or the object itself if they are all of them in order."""
         return (
             self
             if is_identity(prompts, len(self.states))
@@ -50,48 +51,50 @@ class Seq2SeqBranches:
 
     model: Any
     cache: Any
-    """Of the answers R rows, of the prompts P."""
+    """Self-attention of R rows; cross-attention of P prompts."""
     encoded: Encoded
     prompts: Tensor
     """(R,) the prompt of each row, in the order (W, P)."""
     log_probs: Tensor
-    """(R, V)."""
+    """(R, V), on the output device."""
 
     @torch.inference_mode()
     def advance(self, rows: Tensor, tokens: Tensor) -> Seq2SeqBranches:
         """See ``Branches.advance``."""
+        device = self.prompts.device
+        rows, tokens = rows.to(device), tokens.to(device)
         if not is_identity(rows, len(self.prompts)):
             self.cache.self_attention_cache.reorder_cache(rows)
         chosen = self._of(self.cache, rows)
         logits, cache = _decode(self.model, tokens.unsqueeze(1), chosen.encoded, self.cache)
-        return replace(chosen, cache=cache, log_probs=logits[:, -1].log_softmax(-1))
+        return replace(chosen, cache=cache, log_probs=next_log_probs(logits, device))
 
     @torch.inference_mode()
-    def part(self, rows: Tensor) -> Seq2SeqBranches:
-        """See ``Branches.part``."""
-        cache = copy_of(self.cache)
-        cache.self_attention_cache.reorder_cache(rows)  # a copy even of all rows: their buffers are written into
-        return replace(self._of(cache, rows), log_probs=self.log_probs[rows])
+    def select(self, rows: Tensor) -> Seq2SeqBranches:
+        """See ``Branches.select``."""
+        chosen, cache = rows.to(self.prompts.device), shallow_copy(self.cache)
+        cache.self_attention_cache.reorder_cache(chosen)  # a copy even of all rows: their buffers are written into
+        return replace(self._of(cache, chosen), log_probs=self.log_probs[rows])
 
     @torch.inference_mode()
-    def read(self, tokens: Sequence[int]) -> Tensor:
-        """See ``Branches.read``."""
+    def score(self, tokens: Sequence[int]) -> Tensor:
+        """See ``Branches.score``."""
         first = self.log_probs[:, tokens[0], None]
         if len(tokens) == 1:
             return first
-        rows = torch.tensor(tokens[:-1], device=first.device).expand(len(first), -1)
+        rows = torch.tensor(tokens[:-1], device=self.prompts.device).expand(len(first), -1)
         logits, _ = _decode(self.model, rows, self.encoded, self.cache)
         rest = log_probs_of(logits, [tokens[1:]] * len(first), [0] * len(first))
-        return torch.cat([first, rest], -1)
+        return torch.cat([first, rest.to(first.device)], -1)
 
     def _of(self, cache: Any, rows: Tensor) -> Seq2SeqBranches:
-        """What the rows ``rows`` attend to; in the prompts' part of ``cache`` only what changes is copied."""
+        """The prompts that the rows ``rows`` attend to; their states are copied only where they change."""
         prompts = self.prompts[rows]
-        kept = layout(prompts) if shares(self.model) else prompts
-        if not is_identity(kept, len(self.encoded.states)):
-            cache.cross_attention_cache.reorder_cache(kept)
-        order = torch.arange(len(kept), device=rows.device).repeat(len(rows) // len(kept))
-        return replace(self, cache=cache, encoded=self.encoded.of(kept), prompts=order)
+        needed = distinct_prompts(prompts) if uses_shared_cross_attention(self.model) else prompts
+        if not is_identity(needed, len(self.encoded.states)):
+            cache.cross_attention_cache.reorder_cache(needed)
+        order = torch.arange(len(needed), device=rows.device).repeat(len(rows) // len(needed))
+        return replace(self, cache=cache, encoded=self.encoded.of(needed), prompts=order)
 
 
 @dataclass(frozen=True)
@@ -103,24 +106,20 @@ class Seq2SeqGenerator(ModelGenerator):
 
     def prompt(self, question: str, passages: Sequence[Passage], reserve: int) -> Prompt:
         """See ``Generator.prompt``; the answer has the decoder's context to itself."""
-        longest = self._longest_answer
+        # Learned positions end where their table ends; T5's relative ones do not.
+        learned = getattr(self.model.config, "max_position_embeddings", None)
+        longest = UNLIMITED_CONTEXT if learned is None else int(learned) - len(self.decoder_start)
         if reserve > longest:
-            found, remedy = f"{reserve} tokens", "lower --max-tokens or shorten the answer"
+            found, remedy = f"{reserve} tokens", "lower max_tokens or shorten the answer"
             raise QuestionError(
                 f"an answer of at most {longest} tokens, which the decoder can write", found, remedy
             )
         return self.tokens.prompt(question, passages, reserve=0)
 
-    @property
-    def _longest_answer(self) -> int:
-        # Learned positions end where their table ends; T5's relative ones do not.
-        learned = getattr(self.model.config, "max_position_embeddings", None)
-        return 2**20 if learned is None else int(learned) - len(self.decoder_start)
-
     def token_log_probs(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
         """See ``ModelGenerator.token_log_probs``."""
         encoded = self._encode(prompts)
-        # Padding stands behind an answer: what is read there is never scored.
+        # Padding is at the end of an answer: no token there is scored.
         ids, _ = pad_right([(*self.decoder_start, *answer[:-1]) for answer in answers], encoded.states.device)
         logits, _ = _decode(self.model, ids, encoded, None)
         return log_probs_of(logits, answers, [len(self.decoder_start) - 1] * len(answers))
@@ -139,13 +138,13 @@ class Seq2SeqGenerator(ModelGenerator):
         order = torch.arange(len(prompts), device=encoded.states.device)
         read = torch.tensor(self.decoder_start, device=order.device).expand(len(prompts), -1)
         logits, cache = _decode(self.model, read, encoded, cache)
-        return Seq2SeqBranches(self.model, cache, encoded, order, logits[:, -1].log_softmax(-1))
+        return Seq2SeqBranches(self.model, cache, encoded, order, next_log_probs(logits, self.device))
 
     def _encode(self, prompts: Sequence[Prompt]) -> Encoded:
-        """All prompts, each once; on a processor those of like length together, and few at a time."""
-        lengths = torch.tensor([len(prompt.tokens) for prompt in prompts], device=self.model.device)
+        """All prompts, each once; on a CPU in small batches of similar lengths."""
+        lengths = torch.tensor([len(prompt.tokens) for prompt in prompts], device=self.device)
         longest = int(lengths.max())
-        at_once = ENCODED_AT_ONCE if self.model.device.type == "cpu" else longest * len(prompts)
+        at_once = ENCODED_AT_ONCE if self.device.type == "cpu" else longest * len(prompts)
         batches = batches_by_length(lengths.tolist(), at_once, len(prompts))
         states = [self._read([prompts[i] for i in batch], longest) for batch in batches]
         places = torch.tensor([i for batch in batches for i in batch], device=lengths.device).argsort()
@@ -153,8 +152,8 @@ class Seq2SeqGenerator(ModelGenerator):
         return Encoded(torch.cat(states)[places], attended)
 
     def _read(self, prompts: Sequence[Prompt], longest: int) -> Tensor:
-        """(R, longest, D) encoder states, zero behind the longest of these prompts."""
-        ids, attended = pad_right([prompt.tokens for prompt in prompts], self.model.device)
+        """(R, longest, D) encoder states, zero after the longest of these prompts."""
+        ids, attended = pad_right([prompt.tokens for prompt in prompts], self.device)
         with turn(self.model):
             states = self.model.get_encoder()(input_ids=ids, attention_mask=attended.long()).last_hidden_state
         return pad(states, (0, 0, 0, longest - states.shape[1]))
@@ -163,8 +162,8 @@ class Seq2SeqGenerator(ModelGenerator):
 def _decode(model: Any, ids: Tensor, encoded: Encoded, cache: Any) -> tuple[Tensor, Any]:
     from transformers.modeling_outputs import BaseModelOutput
 
-    # A mask of four dimensions is taken as it is, also for more rows than there are prompts.
-    attended = encoded.attended[:, None, None] if shares(model) else encoded.attended.long()
+    # transformers uses a mask of four dimensions unchanged, also for more rows than there are prompts.
+    attended = encoded.attended[:, None, None] if uses_shared_cross_attention(model) else encoded.attended.long()
     with turn(model):
         output = model(
             encoder_outputs=BaseModelOutput(last_hidden_state=encoded.states),

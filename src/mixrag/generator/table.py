@@ -1,4 +1,7 @@
-"""A generator whose probabilities are a table: for tests, teaching and simulations, without any model."""
+"""A generator whose probabilities are a table: for tests, teaching and simulations, without any model.
+
+It is also the worked example of the ``Generator`` protocol: all members, in one file, without a tokenizer.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,8 @@ class TableBranches:
     @property
     def log_probs(self) -> Tensor:
         """(R, V)."""
-        laws = [self.generator.next_token(p.passages, a) for p, a in zip(self.prompts, self.answers, strict=True)]
-        return torch.stack(laws).log()
+        rows = zip(self.prompts, self.answers, strict=True)
+        return torch.stack([self.generator.next_token(prompt.passages, answer) for prompt, answer in rows]).log()
 
     def advance(self, rows: Tensor, tokens: Tensor) -> TableBranches:
         """See ``Branches.advance``."""
@@ -36,14 +39,14 @@ class TableBranches:
         answers = tuple((*self.answers[row], token) for row, token in chosen)
         return TableBranches(self.generator, tuple(self.prompts[row] for row, _ in chosen), answers)
 
-    def part(self, rows: Tensor) -> TableBranches:
-        """See ``Branches.part``."""
+    def select(self, rows: Tensor) -> TableBranches:
+        """See ``Branches.select``."""
         chosen = rows.tolist()
         prompts = tuple(self.prompts[row] for row in chosen)
         return TableBranches(self.generator, prompts, tuple(self.answers[row] for row in chosen))
 
-    def read(self, tokens: Sequence[int]) -> Tensor:
-        """See ``Branches.read``."""
+    def score(self, tokens: Sequence[int]) -> Tensor:
+        """See ``Branches.score``."""
         columns, branches, rows = [], self, torch.arange(len(self.prompts))
         for token in tokens:
             columns.append(branches.log_probs[:, token])
@@ -55,12 +58,12 @@ class TableBranches:
 class TableGenerator:
     """p(next token | passage, answer so far) from a function; a token is one word of ``words``.
 
-    The last word ends an answer. A passage is known to ``next_token`` by the position of its words, which need
-    not be in the vocabulary: unknown ones become -1.
+    The last word ends an answer. ``next_token`` receives a passage as the positions of its words in ``words``;
+    a word that is not among them is -1.
 
     Example:
-        >>> law = lambda passage, answer: torch.tensor([0.5, 0.25, 0.25])
-        >>> TableGenerator(("yes", "no", "<end>"), law).log_likelihood([Prompt((), (), ())], [0, 2]).exp()
+        >>> table = lambda passage, answer: torch.tensor([0.5, 0.25, 0.25])
+        >>> TableGenerator(("yes", "no", "<end>"), table).log_likelihood([Prompt((), (), ())], [0, 2]).exp()
         tensor([[0.5000, 0.2500]])
     """
 

@@ -107,17 +107,17 @@ class Share:
         """(R, V)."""
         return self.branches.log_probs[self.rows]
 
-    def part(self, rows: Tensor) -> Branches:
-        """See ``Branches.part``."""
-        return self.branches.part(self.rows[rows])
+    def select(self, rows: Tensor) -> Branches:
+        """See ``Branches.select``."""
+        return self.branches.select(self.rows[rows])
 
     def advance(self, rows: Tensor, tokens: Tensor) -> Branches:
         """See ``Branches.advance``; the other rows stay as they are."""
-        return self.branches.part(self.rows).advance(rows, tokens)
+        return self.branches.select(self.rows).advance(rows, tokens)
 
-    def read(self, tokens: Sequence[int]) -> Tensor:
-        """See ``Branches.read``."""
-        return self.branches.part(self.rows).read(tokens)
+    def score(self, tokens: Sequence[int]) -> Tensor:
+        """See ``Branches.score``."""
+        return self.branches.select(self.rows).score(tokens)
 
 
 def _advanced(

@@ -61,8 +61,8 @@ class Pruning:
         """Drop what need not read ``token``, the ``position``-th of an answer with ``remaining`` more to come.
 
         Returns (K',) places, among the components that the state follows, of those that go on; None: all do. Where
-        some are dropped, go on with a ``part`` of the state's branches: the branches themselves may be needed here
-        again, unless they are ``shared`` with other answers.
+        some are dropped, go on with a ``select`` of the state's branches: the branches themselves may be needed
+        here again, unless they are ``shared`` with other answers.
         """
         if not self.budget:
             return None
@@ -76,7 +76,9 @@ class Pruning:
             self._size, self._followed = len(log_weights), torch.arange(len(log_weights))
         going_on = torch.ones_like(log_weights, dtype=torch.bool).index_fill(0, gone, False).nonzero()[:, 0]
         whole = not shared and len(gone) * MOST >= len(log_weights)
-        branches, rows = (state.branches, gone) if whole else (state.branches.part(gone), torch.arange(len(gone)))
+        branches, rows = (
+            (state.branches, gone) if whole else (state.branches.select(gone), torch.arange(len(gone)))
+        )
         self.dropped.append(Dropped(position, self._followed[gone.cpu()], branches, rows))
         self.spent += spent
         self._followed = self._followed[going_on.cpu()]
@@ -102,5 +104,5 @@ def _all_read(dropped: Dropped, tokens: Sequence[int]) -> Tensor:
     rest, branches = tokens[dropped.position :], dropped.branches
     count, most = len(branches.log_probs), max(1, DISTRIBUTIONS_AT_ONCE // len(rest))
     if count <= most:
-        return branches.read(rest)[dropped.rows.to(branches.log_probs.device)].cpu()
-    return torch.cat([branches.part(some).read(rest).cpu() for some in dropped.rows.split(most)])
+        return branches.score(rest)[dropped.rows.to(branches.log_probs.device)].cpu()
+    return torch.cat([branches.select(some).score(rest).cpu() for some in dropped.rows.split(most)])

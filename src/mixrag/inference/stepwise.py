@@ -62,7 +62,7 @@ def stepwise(
         if position + 1 < max_tokens:
             followed = pruning.drop(state, step.token, position, max_tokens - position - 1)
             if followed is not None:
-                state = state.only(followed, state.branches.part(followed))
+                state = state.only(followed, state.branches.select(followed))
             state = state.advance(torch.tensor([0]), torch.tensor([step.token]))
 
 

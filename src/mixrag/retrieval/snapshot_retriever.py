@@ -15,6 +15,7 @@ from mixrag.corpus import Store, check_encoder
 from mixrag.retrieval.encoders import Encoder
 from mixrag.retrieval.index import Index
 from mixrag.retrieval.retriever import IndexKind, Retrieval, StoreRetriever, open_index
+from mixrag.utils.turns import turn
 
 
 class SnapshotRetriever:
@@ -24,12 +25,9 @@ class SnapshotRetriever:
     each other. Where the store has changed, the first thread that notices opens the new index and the others wait.
     """
 
-    def __init__(
-        self, store: Store, encoder: Callable[[], Encoder], kind: Callable[[], IndexKind], encoding: RLock
-    ) -> None:
-        """``encoder`` and ``kind`` are asked at each use; ``encoding`` is held while the encoder works."""
-        self.store = store
-        self._encoder, self._kind, self._encoding = encoder, kind, encoding
+    def __init__(self, store: Store, encoder: Callable[[], Encoder], kind: Callable[[], IndexKind]) -> None:
+        """``encoder`` and ``kind`` are called at each use."""
+        self.store, self._encoder, self._kind = store, encoder, kind
         self._opening = RLock()
         self._opened: tuple[tuple[int, IndexKind], Index] | None = None
 
@@ -42,7 +40,7 @@ class SnapshotRetriever:
             SettingError: the full normaliser, k = "all" or adaptive k asked of an approximate index.
         """
         encoder = self._encoder()
-        with self._encoding:
+        with turn(encoder):
             vector = encoder.encode_questions([question])[0]
         with self._snapshot(encoder) as index:
             return StoreRetriever(self.store, encoder, index).retrieve(question, settings, vector)

@@ -18,7 +18,7 @@ from mixrag.errors import ModelError
 from mixrag.generator import CausalGenerator, Prompt
 from mixrag.generator.adapter import added, check_adapter
 from mixrag.generator.huggingface import ModelGenerator
-from mixrag.generator.kernels.onednn_linear import use_plain_linears
+from mixrag.generator.kernels.onednn_linear import use_torch_linears
 
 ALPHA_OVER_RANK = 2
 """Scale of an adapter's product, as is common."""
@@ -42,10 +42,10 @@ class TrainableGenerator:
     def __init__(self, generator: ModelGenerator, settings: TrainingSettings, adapter: Path | None = None) -> None:
         if isinstance(generator, CausalGenerator):
             # Weights that change make states of passages stale: none is cached, and rows are read in one pass.
-            generator = replace(generator, passage_budget=None)
+            generator = replace(generator, prefix_cache_bytes=None)
         self.generator, self.settings = generator, settings
         model = generator.model
-        use_plain_linears(model)
+        use_torch_linears(model)
         model.requires_grad_(settings.method == "full")
         self.adapted = _adapted(model, generator.name, settings, adapter) if settings.method == "lora" else None
         if settings.dtype == "bfloat16" and settings.method == "lora":

@@ -173,7 +173,7 @@ def _frozen_generator(rag: Pipeline) -> ModelGenerator:
         raise ModelError("a causal or seq2seq model", type(rag.generator).__name__, "train with a model")
     if isinstance(rag.generator, CausalGenerator):
         # The last bits behind passages read before depend on what was read with them: a resumed run would differ.
-        return replace(rag.generator, passage_budget=None)
+        return replace(rag.generator, prefix_cache_bytes=None)
     return rag.generator
 
 
@@ -182,9 +182,12 @@ def _trainable_generator(spec: RunSpec) -> TrainableGenerator:
     models, lora = spec.rag.models, spec.settings.method == "lora"
     generator = load_generator(
         models.generator,
+        tokenizer=models.tokenizer,
         template=starting_prompt(models),
         dtype="float32",
         device=models.device,
+        revision=models.revision,
+        token=models.token,
         adapter="none" if lora else models.adapter,
         prefix_cache=0,
     )

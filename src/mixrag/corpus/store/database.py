@@ -1,4 +1,4 @@
-"""The store: one SQLite file that holds documents, passages, vectors and the lexical index."""
+"""The store: one SQLite file with documents, passages, vectors and the lexical index."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mixrag.utils.arrays import Rows
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How much the store holds."""
+    """How much is in the store."""
 
     documents: int
     """Distinct contents."""
@@ -38,7 +38,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class EncoderRecord:
-    """The encoder whose vectors the store holds."""
+    """The encoder that made the vectors in the store."""
 
     name: str
     fingerprint: str

@@ -42,7 +42,7 @@ class StoreQueries:
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """BM25 over title and text: row ids (K,) and scores (K,), best first; higher is better.
 
-        Passages that hold none of the query's words are left out; ``rows`` restricts the search to
+        Passages with none of the query's words are left out; ``rows`` restricts the search to
         these row ids, without changing the scores.
         """
         expression = match_expression(query)

@@ -89,7 +89,7 @@ class VectorWriter:
         sql = "SELECT id, dimension FROM encoders WHERE fingerprint = ?"
         encoder_id, stored = db.execute(sql, (fingerprint,)).fetchone()
         if stored != dimension:
-            expected, found = f"vectors of {stored} numbers", f"{dimension} numbers"
+            expected, found = f"vectors of {stored} dimensions", f"{dimension} dimensions"
             raise EncoderMismatchError(expected, found, "give the changed encoder a new fingerprint")
         return int(encoder_id)
 

@@ -1,1 +1,1 @@
-"""Faster forms of a model's layers; each has its exact reference in torch or transformers."""
+"""Faster versions of a model's layers; the reference of each is the layer of torch or transformers itself."""

@@ -1,9 +1,8 @@
-"""Attention for processors: batched matrix products in which the heads of a group share their keys and values.
+"""Grouped-query attention for CPUs, in bfloat16: the heads of a group share their keys and values.
 
-transformers copies keys and values once for every head of a group (grouped-query attention) before torch's fused
-attention, whose kernels for bfloat16 are slow on processors (those for float32 and float16 are not). Here a
-group's queries form one matrix, and nothing is copied. It is registered under a name with transformers, which then
-calls it in every layer of a model.
+transformers copies keys and values for every head of a group before torch's fused attention, whose bfloat16
+kernels are slow on CPUs (those for float32 and float16 are not). Here the queries of a group are one matrix, and
+nothing is copied. The function is registered with transformers under ``NAME``, which then calls it in every layer.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from torch.nn.functional import dropout as drop
 
 NAME = "mixrag-grouped"
 SCORES_AT_ONCE = 2**22
-"""Scores of one layer above which torch's fused attention, which never holds them all, takes over: more than 16 MB
-of them leave a processor's caches, and the fused kernel is the faster one in bfloat16 too."""
+"""Scores of one layer above which torch's fused attention, which never stores them all, is used: more than 16 MB
+of them do not fit into a CPU's caches, and then the fused kernel is faster in bfloat16 too."""
 
 
 def grouped_attention(
@@ -35,19 +34,19 @@ def grouped_attention(
     """softmax(scaling · q kᵀ + mask) v, as transformers' eager attention.
 
     Args:
-        module: the attention layer; only whether it trains is asked.
+        module: the attention layer; only ``training`` is read.
         query: (R, H, T, D), R rows, H heads, T new tokens, D values a head.
         key: (R, G, L, D), G groups of H/G heads in a row, L tokens in all.
         value: (R, G, L, E).
-        attention_mask: (R or 1, 1 or H, T, L), added to the scores; None: nothing is hidden.
+        attention_mask: (R or 1, 1 or H, T, L), added to the scores; None: no mask.
         scaling: factor of the inner products; None is 1/√D.
         dropout: share of the weights dropped while training.
-        softcap: scores are bent to ±softcap by tanh (Gemma 2).
+        softcap: scores are limited to ±softcap by tanh (Gemma 2).
         position_bias: (1 or R, H, T, L), added to the scores.
-        options: what the fused attention may need beside.
+        options: further arguments of the fused attention.
 
     Returns:
-        (R, T, H, E), and None in the place of the weights.
+        (R, T, H, E), and None instead of the attention weights.
     """
     rows, heads, new, size = query.shape
     groups, length = key.shape[1], key.shape[2]
@@ -59,7 +58,7 @@ def grouped_attention(
         return found
     together = query.reshape(rows, groups, heads // groups * new, size)
     scores = _products(together, key).reshape(rows, heads, new, length)
-    # A mask is the lowest number of its type: half precision has no room to add a score to it.
+    # A mask is the lowest number of its dtype: in half precision a score added to it would overflow.
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     scores = scores * (size**-0.5 if scaling is None else scaling)
     if softcap is not None:
@@ -76,13 +75,17 @@ def _products(queries: Tensor, keys: Tensor) -> Tensor:
     """(R, G, N, L) inner products of queries (R, G, N, D) with keys (R, G, L, D)."""
     if queries.shape[-2] >= queries.shape[-1]:
         return queries @ keys.transpose(-1, -2)
-    # A transposed part of a buffer is copied first; with the keys on the left, the products are, fewer here.
+    # torch copies a transposed view of a buffer; with the keys on the left it copies the fewer products.
     return (keys @ queries.transpose(-1, -2)).transpose(-1, -2)
 
 
 def use_grouped_attention(model: Any) -> bool:
-    """Let a model on a processor attend so, where it can. True where it does."""
-    if not _understood(model) or model.device.type != "cpu":
+    """Change a model on a CPU to use this attention, if its own can be replaced. True if it was changed."""
+    if model.device.type != "cpu" or not getattr(model, "_supports_attention_backend", False):
+        return False
+    # A model whose attention has more inputs than are known here (such as sinks) does not support sdpa either.
+    capped = getattr(model.config, "attn_logit_softcapping", None) is not None
+    if not capped and not getattr(model, "_supports_sdpa", False):
         return False
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, eager_mask
@@ -91,11 +94,3 @@ def use_grouped_attention(model: Any) -> bool:
     AttentionMaskInterface.register(NAME, eager_mask)
     model.set_attn_implementation(NAME)
     return True
-
-
-def _understood(model: Any) -> bool:
-    """True where a model calls registered attention, with nothing that is unknown here (such as sinks)."""
-    if not getattr(model, "_supports_attention_backend", False):
-        return False
-    capped = getattr(model.config, "attn_logit_softcapping", None) is not None
-    return capped or bool(getattr(model, "_supports_sdpa", False))

@@ -1,9 +1,9 @@
-"""Linear layers in eight bits (W8A8): weights rounded once, what is multiplied with them at every product.
+"""Linear layers in eight bits (W8A8): weights are quantised once, inputs at every product.
 
-A weight is kept as a whole number between -127 and 127 times one scale for each output; a row that is read, as a
-whole number between 0 and 255 (128 is zero) times one scale for the row, its largest entry over 127. Products of
-whole numbers are exact. A row's numbers depend on this row alone: what a batch holds beside it changes nothing.
-(Dettmers et al. 2022, LLM.int8(), section 2.1: vector-wise quantisation, here without outliers kept apart.)
+A weight is an integer between -127 and 127 times one scale for each output. An input row is integers between 0 and
+255 (128 is zero) times one scale for the row: its largest absolute value over 127. Products of integers are exact,
+and a row is quantised by itself, so that the other rows of a batch do not change its result.
+(Dettmers et al. 2022, LLM.int8(), section 2.1: vector-wise quantisation, here without separate outliers.)
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from mixrag.utils.cpu_features import native_int8
 LARGEST = 127
 SMALLEST = 1e-30
 ZERO = 128
-"""What stands for zero in a row that is read: processors multiply unsigned by signed bytes."""
+"""The integer that means zero in an input row: CPUs multiply unsigned by signed bytes."""
 
 
 class Int8Linear(nn.Module):
-    """x Wᵀ + b of a linear layer, both factors in eight bits; the result has the type of x."""
+    """x Wᵀ + b of a linear layer, both factors in eight bits; the result has the dtype of x."""
 
     weight: Tensor
     """(out, in) int8."""
     scale: Tensor
-    """(out,) float32: what one step of a weight is worth."""
+    """(out,) float32: the step between two values of a weight."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """Of a layer's weight (out, in) and bias (out,)."""
@@ -55,7 +55,7 @@ class Int8Linear(nn.Module):
         return products
 
     def _exact(self, read: Tensor) -> Tensor:
-        """The reference, in float64: sums of products of bytes are whole numbers, which it holds exactly."""
+        """The reference, in float64, which represents sums of products of bytes exactly."""
         products = (read.double() - ZERO) @ self.weight.double().T
         return (products * self.scale).float()
 
@@ -73,13 +73,13 @@ def rounded_rows(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _scale(x: Tensor) -> Tensor:
-    """(..., 1) float32; of zeros the smallest there is, over which zero is zero."""
+    """(..., 1) float32; a tiny positive number for a row of zeros."""
     largest = x.abs().amax(-1, keepdim=True).float()
     return largest.clamp_(min=SMALLEST).div_(LARGEST)
 
 
 def use_int8(model: Any) -> Any:
-    """The model, its linear layers (GPT-2's are transposed) in eight bits; their other weights are let go."""
+    """The model, its linear layers (GPT-2's are transposed) replaced by ``Int8Linear``, in place."""
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
             if type(layer) is nn.Linear:
@@ -90,7 +90,7 @@ def use_int8(model: Any) -> Any:
 
 
 def _packed(weight: Tensor) -> Tensor | None:
-    """The weight as oneDNN reads it; None where its products would not be exact, or are not offered."""
+    """The weight in oneDNN's layout; None where its products would not be exact, or torch does not offer them."""
     if not native_int8() or not hasattr(torch.ops.onednn, "qlinear_pointwise"):
         return None
     packed: Tensor = torch.ops.onednn.qlinear_prepack(weight, None)

@@ -1,8 +1,8 @@
-"""Linear layers in float32 on processors: weights kept a second time, in the order in which oneDNN reads them.
+"""Linear layers on CPUs with weights packed for oneDNN: a second copy of each weight, in oneDNN's own layout.
 
-torch multiplies float32 matrices by MKL, which on processors that are not Intel's may reach less than half of what
-oneDNN does with such weights (``docs/benchmarks.md``), from ten rows to hundreds. The numbers are the same up to
-the order of additions. The operators are those that torch's own compiler emits for a frozen model.
+torch multiplies float32 matrices with MKL, which on CPUs other than Intel's can be less than half as fast as
+oneDNN with packed weights, from ten rows to hundreds (see the benchmarks in the documentation). Results are equal
+up to the order of additions. The operators are those that torch's own compiler emits for a frozen model.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from torch import Tensor, nn
 from mixrag.utils.cpu_features import native_bfloat16
 
 LARGEST = 2**31
-"""Bytes of weights that may be kept twice."""
+"""Bytes of weights above which no second copy is made."""
 _PACKED: WeakKeyDictionary[nn.Module, tuple[Tensor, int, Tensor]] = WeakKeyDictionary()
-"""Of each layer its weight, how often that had been changed, and the packed one. Beside the layers, so that what
-copies, saves or trains a model knows nothing of it."""
+"""For each layer its weight, torch's count of changes to it, and the packed weight. Stored outside of the layers,
+so that code that copies, saves or trains a model does not see it."""
 
 
-class PackedLinear(nn.Linear):
-    """``nn.Linear``, whose product without gradient takes packed weights; packed again when torch counts a change.
+class OneDNNLinear(nn.Linear):
+    """``nn.Linear`` that uses packed weights where no gradient is needed; packed again when torch counts a change.
 
-    It counts none of what is done to ``weight.data``, nor to weights made in inference mode: who changes these,
-    as merging an adapter does, first calls ``use_plain_linears``.
+    torch does not count changes to ``weight.data``, nor to weights created in inference mode: code that makes such
+    changes, such as merging an adapter, must call ``use_torch_linears`` first.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -43,21 +43,21 @@ class PackedLinear(nn.Linear):
 
 
 def packed(layer: nn.Linear) -> Tensor:
-    """The layer's weight as oneDNN reads it, kept for as long as it lies where it lay and was not changed."""
+    """The layer's weight in oneDNN's layout; cached until the weight has another address or was changed."""
     weight = layer.weight
     changes = 0 if weight.is_inference() else weight._version
     known = _PACKED.get(layer)
     if known is None or known[0].data_ptr() != weight.data_ptr() or known[1] != changes:
-        seen = weight.detach()  # shares its memory, which so cannot become that of another weight
+        seen = weight.detach()  # shares the memory, so that no other weight can get the same address
         known = _PACKED[layer] = (seen, changes, torch.ops.mkldnn._reorder_linear_weight(seen))
     return known[2]
 
 
-def use_packed_linears(model: Any) -> bool:
-    """Let the linear layers of a model on a processor multiply so, in float32 or bfloat16. True where they do.
+def use_onednn_linears(model: Any) -> bool:
+    """Change the linear layers of a model on a CPU to ``OneDNNLinear``, in float32 or bfloat16. True if any was.
 
-    Packed when first used: from then on these weights take their memory twice. A model of more than ``LARGEST``
-    bytes is left as it is.
+    Weights are packed when they are first used; from then on they take twice the memory. A model of more than
+    ``LARGEST`` bytes is not changed.
     """
     layers = [layer for layer in model.modules() if type(layer) is nn.Linear]
     if sum(layer.weight.nbytes for layer in layers) > LARGEST:
@@ -66,20 +66,20 @@ def use_packed_linears(model: Any) -> bool:
     usable = {dtype for dtype in {layer.weight.dtype for layer in candidates} if _available(dtype)}
     found = [layer for layer in candidates if layer.weight.dtype in usable]
     for layer in found:
-        layer.__class__ = PackedLinear
+        layer.__class__ = OneDNNLinear
     return bool(found)
 
 
-def use_plain_linears(model: Any) -> None:
-    """Undo ``use_packed_linears``, for weights that are to change in ways that torch does not count."""
+def use_torch_linears(model: Any) -> None:
+    """Undo ``use_onednn_linears``: before changes to weights that torch does not count."""
     for layer in model.modules():
-        if type(layer) is PackedLinear:
+        if type(layer) is OneDNNLinear:
             layer.__class__ = nn.Linear  # type: ignore[assignment]
             _PACKED.pop(layer, None)
 
 
 def _packable(weight: Tensor) -> bool:
-    """Half precision only where the processor has it: elsewhere it is emulated."""
+    """Half precision only where the CPU supports it: elsewhere it is emulated."""
     wide = weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and native_bfloat16())
     return wide and weight.device.type == "cpu"
 
@@ -89,7 +89,7 @@ def _is_like(read: Tensor, weight: Tensor) -> bool:
 
 
 def _available(dtype: torch.dtype = torch.float32) -> bool:
-    """These operators are torch's own, and not promised: they are asked for, and tried."""
+    """The operators are internal ones of torch, which may change: a trial shows if they work."""
     layer = nn.Linear(8, 8, dtype=dtype)
     read = torch.linspace(-1, 1, 16).view(2, 8).to(dtype)
     try:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mixrag.generator.adapter import cast
 from mixrag.generator.kernels.grouped_attention import use_grouped_attention
-from mixrag.generator.kernels.onednn_linear import use_packed_linears
+from mixrag.generator.kernels.onednn_linear import use_onednn_linears
 
 WINDOW = 2048
 """Texts that are tokenised, and sorted by length, at a time."""
@@ -76,7 +76,7 @@ def rounded(model: Any) -> Any:
     copied = deepcopy(model, shared)
     network = cast(copied[0].model, torch.bfloat16).requires_grad_(False)
     use_grouped_attention(network)
-    use_packed_linears(network)
+    use_onednn_linears(network)
     copied[0].register_forward_hook(_widen)
     return copied.eval()
 

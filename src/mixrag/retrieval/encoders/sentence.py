@@ -18,12 +18,13 @@ from mixrag.errors import MixragError, ModelError, SettingError
 from mixrag.retrieval.encoders.batch import rounded, unsupported, vectors_of
 from mixrag.retrieval.encoders.protocol import Vectors
 from mixrag.utils.cpu_features import native_bfloat16
+from mixrag.utils.quiet import quiet_libraries
 
 COSINE_TEMPERATURE = 0.045
 """Default where vectors have length one; a raw cosine as a logit would make every prior nearly uniform.
 
 It maximises the prior mass of the passages that hold the answer, over the training questions of a general and
-a medical corpus (docs/results.md).
+a medical corpus (docs/measurements/results.md).
 """
 
 
@@ -169,6 +170,7 @@ def _prefers(half: SentenceEncoder, encoder: SentenceEncoder, stored: str | None
     return encoder.passage_model.device.type == "cpu" and native_bfloat16()
 
 
+@quiet_libraries()
 def _load(name: str | Path | None, device: str | None) -> Any:
     from sentence_transformers import SentenceTransformer
 

@@ -1,0 +1,95 @@
+"""Model libraries print nothing while mixrag loads a model, and are afterwards as the application had them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from threading import Barrier, Thread
+
+import pytest
+
+from mixrag.utils.quiet import LIBRARIES, quiet_libraries
+from tiny_encoder import save_encoder
+
+NOISY = ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS", "TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY")
+
+
+def printed(code: str) -> str:
+    """What a process of Python writes to both of its outputs, with nothing in its environment against bars."""
+    environment = {name: value for name, value in os.environ.items() if name not in NOISY}
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=300, check=True
+    )
+    return run.stdout + run.stderr
+
+
+def test_nothing_is_printed_while_models_are_loaded(tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    encoder = save_encoder(tmp_path / "encoder")
+    folders = [str(tiny_folder(kind)) for kind in ("llama", "t5")]
+    loud = f"from transformers import AutoModelForCausalLM as A; A.from_pretrained({folders[0]!r})"
+    assert "Loading weights" in printed(loud), "this version has no bar: the test shows nothing"
+    code = (
+        "from mixrag.generator import load_generator\n"
+        "from mixrag.retrieval.encoders import load_encoder\n"
+        f"for folder in {folders!r}: load_generator(folder, device='cpu')\n"
+        f"load_encoder({str(encoder)!r}, device='cpu').encode_passages(['text'])\n"
+    )
+    assert printed(code) == ""
+    assert "Loading weights" in printed(f"{code}\n{loud}"), "the application's own bars are back"
+
+
+def switches() -> tuple[object, ...]:
+    """All that ``quiet_libraries`` touches."""
+    import huggingface_hub.utils.tqdm  # noqa: F401 - the function of this name hides the module
+    from transformers import modeling_gguf_pytorch_utils as gguf
+    from transformers.utils import logging as transformers_logging
+
+    hook = transformers_logging._tqdm_hook
+    states = dict(sys.modules["huggingface_hub.utils.tqdm"].progress_bar_states)
+    return hook, states, gguf.tqdm, [logging.getLogger(name).level for name in LIBRARIES], dict(os.environ)
+
+
+def test_everything_is_put_back_also_after_an_error_and_when_nested() -> None:
+    before = switches()
+    with pytest.raises(ZeroDivisionError), quiet_libraries():
+        with quiet_libraries():
+            inside = switches()
+        assert switches() == inside != before
+        raise ZeroDivisionError
+    assert switches() == before
+
+
+def test_the_last_of_several_threads_puts_back() -> None:
+    before, both, one_left = switches(), Barrier(3), Barrier(2)
+
+    def load(stays: bool) -> None:
+        with quiet_libraries():
+            both.wait()
+            if stays:
+                one_left.wait()
+
+    threads = [Thread(target=load, args=(stays,)) for stays in (False, True)]
+    for thread in threads:
+        thread.start()
+    both.wait()
+    threads[0].join()
+    assert switches() != before
+    one_left.wait()
+    threads[1].join()
+    assert switches() == before
+
+
+def test_a_level_that_the_application_chose_stays() -> None:
+    logger = logging.getLogger("sentence_transformers")
+    before = logger.level
+    logger.setLevel(logging.DEBUG)
+    try:
+        with quiet_libraries():
+            assert logger.level == logging.DEBUG
+        assert logger.level == logging.DEBUG
+    finally:
+        logger.setLevel(before)
