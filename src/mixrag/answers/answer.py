@@ -40,7 +40,7 @@ class Answer(AnswerFields):
         return explain(self)
 
     def to_html(self) -> str:
-        """``explain`` as one self-contained HTML page, its words coloured by passage (docs/background/explanation.md).
+        """``explain`` as one self-contained HTML page, its words coloured (docs/background/explanation.md).
 
         Raises:
             ModelError: as ``explain``.

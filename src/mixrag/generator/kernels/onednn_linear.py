@@ -1,7 +1,8 @@
 """Linear layers in float32 on processors: weights kept a second time, in the order in which oneDNN reads them.
 
 torch multiplies float32 matrices by MKL, which on processors that are not Intel's may reach less than half of what
-oneDNN does with such weights (``docs/measurements/benchmarks.md``), from ten rows to hundreds. The numbers are the same up to
+oneDNN does with such weights (``docs/measurements/benchmarks.md``), from ten rows to
+hundreds. The numbers are the same up to
 the order of additions. The operators are those that torch's own compiler emits for a frozen model.
 """
 
