@@ -651,7 +651,7 @@ def test_a_reader_is_there_when_all_its_files_are(tmp_path: Path, monkeypatch: p
 
 
 def test_what_was_loaded_goes_to_the_log(tiny_folder: Folder, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", logger="mixrag")
+    caplog.set_level("DEBUG", logger="mixrag")
     load_generator(tiny_folder("gpt2"), device="cpu")
     assert [
         (record.name, record.getMessage()) for record in caplog.records if record.name.startswith("mixrag")

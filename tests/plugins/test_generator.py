@@ -140,9 +140,9 @@ def test_all_that_is_asked_of_a_store_works_with_it(
             assert math.isfinite(rag.ask(QUESTION, decoder=decoder).log_prob)
         together = rag.ask_many([QUESTION, "what does eel cost"])
         assert together[0].log_prob == pytest.approx(answer.log_prob, abs=1e-5)
-        assert rag.explain(answer).prefix_cache is None
+        assert answer.explain().prefix_cache is None
         monkeypatch.setitem(vars(generator), "prefix_cache", "one of its own")
-        assert rag.explain(answer).prefix_cache is None
+        assert answer.explain().prefix_cache is None
         with pytest.raises(ModelError, match=r"with a prefix cache; found (table|llama)"):
             rag.precompute()
         (rag.store.directory / "warm").mkdir()

@@ -36,7 +36,7 @@ def converted_gguf(file: Path) -> Path:
     try:
         target = cache_folder() / f"gguf-{_digest(file)[:24]}"
         if not target.exists():
-            logger.info("converting %s into %s, once", file, target)
+            logger.debug("converting %s into %s, once", file, target)
             # Another process may do the same; its folder has the same content.
             with quiet_libraries():
                 replace_atomically(target, lambda folder: _convert_gguf(file, folder), shared=True)

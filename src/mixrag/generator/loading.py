@@ -104,7 +104,7 @@ def load_generator(
         found = generator_of(model, **options)
     else:
         found = _of_name(model, *placement(device, device_map), **options)
-    logger.info("language model %s on %s in %s", found.name, found.device, found.model.dtype)
+    logger.debug("language model %s on %s in %s", found.name, found.device, found.model.dtype)
     return with_prefix_cache(found, prefix_cache) if isinstance(found, CausalGenerator) else found
 
 

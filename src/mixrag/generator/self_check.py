@@ -28,7 +28,7 @@ def with_prefix_cache(generator: CausalGenerator, budget: int) -> CausalGenerato
     if not budget:
         return replace(generator, prefix_cache_bytes=None)
     if (reason := uncacheable(generator.model.config)) is not None:
-        logger.info("no prefix cache for %s: %s", generator.name, reason)
+        logger.debug("no prefix cache for %s: %s", generator.name, reason)
         return replace(generator, prefix_cache_bytes=None)
     whole, found = (replace(generator, prefix_cache_bytes=each) for each in (None, budget * 2**20))
     trial = [Prompt((), (1, 2, 3, 4, 5, 6, 7), (8, 9)), Prompt((), (1, 2), (8, 9))]
