@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from mixrag.answers.pipeline import Info, Pipeline
+from mixrag.answers.open_store import Info
+from mixrag.answers.pipeline import Pipeline
 from mixrag.answers.saving import bundle_folder, publish, save_pipeline
 from mixrag.config.model_config import ModelConfig
 from mixrag.utils.progress import Progress

@@ -1,0 +1,461 @@
+"""A store that is open, with the models that embed and read it: documents go in, models are loaded when needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+from threading import RLock
+from types import TracebackType
+from typing import Any, Self
+
+from mixrag.answers.confidence import ConfidenceMap, calibration_for
+from mixrag.config.command_settings import StoreConfig
+from mixrag.config.model_config import ModelConfig, bundle_for, completed, defaults
+from mixrag.config.settings import Settings
+from mixrag.corpus import (
+    Counts,
+    Document,
+    DocumentRecord,
+    EncoderRecord,
+    IndexReport,
+    Parser,
+    ParserRegistry,
+    Removed,
+    Splitter,
+    Store,
+    WordSplitter,
+    add_documents,
+    documents_in,
+    documents_of_texts,
+    ingest,
+)
+from mixrag.errors import EncoderMismatchError, SourceError
+from mixrag.generator import Generator, load_generator
+from mixrag.generator.devices import one_dtype
+from mixrag.generator.precompute import FOLDER as PRECOMPUTED
+from mixrag.generator.precompute import Precomputed, attach, files_and_bytes, precompute
+from mixrag.retrieval.encoders import CompleteEncoder, load_encoder
+from mixrag.retrieval.index import IndexChoice, check_index_choice, describe_index
+from mixrag.retrieval.retriever import Retriever
+from mixrag.retrieval.snapshot_retriever import SnapshotRetriever
+from mixrag.utils.arrays import Vectors
+from mixrag.utils.plugins import check_plugin
+from mixrag.utils.progress import Progress
+from mixrag.utils.turns import turn
+
+_LOADING = RLock()
+"""Taken while a model is loaded: transformers cannot load two at a time, whichever pipelines they are for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What a store holds."""
+
+    directory: Path
+    counts: Counts
+    encoder: EncoderRecord | None
+    """The encoder that made its vectors; None while it has none."""
+    splitter: str | None
+    """How the last indexing run made passages."""
+    index: str
+    """The kind of index that questions will use, and why."""
+    documents: tuple[DocumentRecord, ...]
+    model: Path | None = None
+    """The folder of a trained RAG that is in use; None: none was given."""
+    precomputed: tuple[int, int] = (0, 0)
+    """Files of passages that language models have read ahead, and their bytes."""
+
+
+class OpenStore:
+    """A store of passages, an encoder and a language model; ``Pipeline`` adds the questions."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        encoder: CompleteEncoder | None = None,
+        generator: Generator | None = None,
+        models: ModelConfig | None = None,
+        index: IndexChoice = "auto",
+        settings: Settings | None = None,
+        model: Path | None = None,
+        retriever: Retriever | None = None,
+        calibration: ConfidenceMap | None = None,
+        parsers: Sequence[Parser] = (),
+        splitter: Splitter | None = None,
+    ) -> None:
+        self.store = store
+        self.models = models or ModelConfig()
+        self.settings = settings or Settings()
+        self.model = model
+        self.index_kind = check_index_choice(index)
+        self.calibration = calibration
+        self._known: tuple[ModelConfig, str] | None = None
+        self._encoder = encoder
+        self._generator = generator
+        self._given: dict[str, Any] = {"encoder": encoder, "generator": generator}
+        self._given_retriever = None if retriever is None else check_plugin(retriever, Retriever, "retriever")
+        self._snapshots = SnapshotRetriever(store, lambda: self.encoder, lambda: self.index_kind)
+        self._parsers = tuple(parsers)
+        ParserRegistry(self._parsers)
+        self._splitter = _checked_splitter(splitter, WordSplitter())
+
+    @classmethod
+    def open(
+        cls,
+        directory: str | Path,
+        *,
+        create: bool = False,
+        model: str | Path | None = None,
+        generator: Any = None,
+        encoder: Any = None,
+        question_encoder: Any = None,
+        tokenizer: Any = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        device: Any = None,
+        device_map: Any = None,
+        dtype: Any = None,
+        torch_dtype: Any = None,
+        models: ModelConfig | None = None,
+        index: IndexChoice = "auto",
+        retriever: Retriever | None = None,
+        settings: Settings | Mapping[str, Any] | None = None,
+        confidence: str | Path | None = None,
+        parsers: Sequence[Parser] = (),
+        splitter: Splitter | None = None,
+    ) -> Self:
+        """Open the store in a directory.
+
+        Args:
+            directory: where the store is.
+            create: make one where there is none.
+            model: folder of a trained RAG (``mixrag train``); without one, the trained reader that ships with
+                mixrag serves the packaged language model.
+            generator: language model: a name, a path, a model object of transformers, or an object with the
+                members of ``Generator``; see ``load_generator``. A model object is not changed.
+            encoder: encoder of passages and questions: a name, a path, or an object; see ``load_encoder``.
+            question_encoder: encoder of the questions, where they have their own.
+            tokenizer: of the language model: an object, a path or a name; default: the model's own.
+            revision: branch, tag or commit of models on the hub.
+            token: access token of the hub.
+            device: of all models; default: cuda, mps or cpu, the first that there is.
+            device_map: devices of the language model's parts, as ``from_pretrained`` takes it.
+            dtype: of the language model: a name or a ``torch.dtype``; default "auto".
+            torch_dtype: older name of ``dtype`` in transformers.
+            models: the same as one object; what is given beside it takes precedence. Models given either way take
+                the place of those in ``model``.
+            index: how to search: "auto", "exact", "faiss", or a function (rows, vectors) -> Index.
+            retriever: an object that takes the place of encoder and index, for instance a remote search engine.
+            settings: the defaults of every question. A mapping changes only what it names of the defaults of
+                ``model``; of ``Settings`` all counts, but a temperature of None is that of ``model``.
+            confidence: file of a calibration (``mixrag eval`` writes it), "none" for none; default: that of
+                ``model``, where the models are its own.
+            parsers: read files of their suffixes, in the place of the built-in parsers where those read them too.
+            splitter: how documents become passages; default 100 words each, disjoint.
+
+        Raises:
+            StoreMissingError: there is none, and ``create`` is false.
+            StoreError: it cannot be used (version, corruption).
+            ModelError: ``model`` is no folder of a trained RAG, or ``confidence`` no calibration.
+            SettingError: a setting outside its range.
+            PluginError: a parser, splitter, encoder, index or retriever that lacks what is needed.
+        """
+        StoreConfig(store=directory, model=model, index=index, confidence=confidence)  # refuses other types
+        named: dict[str, Any] = {
+            "generator": generator,
+            "encoder": encoder,
+            "question_encoder": question_encoder,
+            "tokenizer": tokenizer,
+            "revision": revision,
+            "token": token,
+            "device": device,
+            "device_map": device_map,
+            "dtype": one_dtype(dtype, torch_dtype),
+        }
+        present = {name: value for name, value in named.items() if value is not None}
+        given = replace(models or ModelConfig(), **present)
+        trained = bundle_for(given, model)
+        chosen, default = completed(given, trained), defaults(given, trained, settings)
+        calibration = calibration_for(given, trained, confidence)
+        store = Store.open(Path(directory), create=create)
+        folder = None if model is None else Path(model)
+        return cls(
+            store,
+            models=chosen,
+            index=index,
+            settings=default,
+            model=folder,
+            retriever=retriever,
+            calibration=calibration,
+            parsers=parsers,
+            splitter=splitter,
+        )
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        """For ``with RAG.open(...) as rag``."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the store."""
+        self.close()
+
+    def given(self, role: str) -> Any:
+        """The model of a role (generator, tokenizer, encoder, question_encoder): object, name, path or None."""
+        given = self._given.get(role)
+        return getattr(self.models, role) if given is None else given
+
+    @property
+    def encoder(self) -> CompleteEncoder:
+        """The encoder, loaded at first use."""
+        if self._encoder is None:
+            with _LOADING:
+                return self._load_encoder()
+        return self._encoder
+
+    def _load_encoder(self) -> CompleteEncoder:
+        if self._encoder is None:  # no other thread has loaded it meanwhile
+            models, stored = self.models, self.store.encoder
+            self._encoder = load_encoder(
+                models.encoder,
+                question=models.question_encoder,
+                titles=models.titles,
+                device=models.device,
+                dtype=models.encoder_dtype,
+                stored=stored.fingerprint if stored else None,
+                revision=models.revision,
+                token=models.token,
+            )
+        return self._encoder
+
+    @property
+    def generator(self) -> Generator:
+        """The language model, loaded at first use."""
+        if self._generator is None:
+            with _LOADING:
+                return self._load_generator()
+        return self._generator
+
+    def _load_generator(self) -> Generator:
+        if self._generator is None:  # no other thread has loaded it meanwhile
+            models = self.models
+            generator = load_generator(
+                models.generator,
+                tokenizer=models.tokenizer,
+                template=models.prompt,
+                dtype=models.dtype,
+                device=models.device,
+                device_map=models.device_map,
+                revision=models.revision,
+                token=models.token,
+                adapter=models.adapter,
+                prefix_cache=models.prefix_cache,
+            )
+            attach(generator, self.store.directory)
+            self._generator = generator
+        return self._generator
+
+    @property
+    def retriever(self) -> Retriever:
+        """The one that was given, else one over the store, whose index is opened here if it is not up to date."""
+        if self._given_retriever is not None:
+            return self._given_retriever
+        with naming_the_bundle(self.model):
+            self._snapshots.open()
+        return self._snapshots
+
+    def index(
+        self,
+        paths: str | Path | Sequence[str | Path],
+        *,
+        splitter: Splitter | None = None,
+        parsers: Sequence[Parser] = (),
+        reembed: bool = False,
+        max_bytes: int = 25 * 2**20,
+        progress: Progress | None = None,
+    ) -> IndexReport:
+        """Bring the store up to date with files and folders; what has not changed is not read again.
+
+        Args:
+            paths: files and folders. A file gone from a folder named here is deleted from the store.
+            splitter: how documents become passages, in the place of the pipeline's.
+            parsers: come before those of the pipeline.
+            reembed: compute all vectors anew, with another encoder than the store has.
+            max_bytes: larger files are skipped.
+            progress: called with stages "reading files" and "embedding".
+
+        Raises:
+            SourceError: nothing could be indexed.
+            EncoderMismatchError: the store's vectors come from another encoder.
+            PluginError: a parser or splitter that lacks a method, or a splitter whose spans are none of a text.
+            StoreBusyError: another process or thread is writing.
+        """
+        with naming_the_bundle(self.model):
+            return ingest(
+                self.store,
+                _listed(paths),
+                parsers=ParserRegistry((*parsers, *self._parsers)),
+                embed=self._embed,
+                encoder_fingerprint=self.encoder.fingerprint,
+                encoder_name=self.encoder.name,
+                embedding_text=self.encoder.passage_text,
+                splitter=_checked_splitter(splitter, self._splitter),
+                reembed=reembed,
+                max_bytes=max_bytes,
+                progress=progress,
+            )
+
+    def add(
+        self,
+        documents: Iterable[Document | Mapping[str, Any]] | Any,
+        *,
+        splitter: Splitter | None = None,
+        progress: Progress | None = None,
+    ) -> IndexReport:
+        """Add documents from memory, or update those that were added with the same ids.
+
+        A document without an id gets one of its content, so that the same text twice is one document. Documents
+        that have not changed are not embedded again, and a run that was interrupted goes on where it stopped.
+        ``Passage.document`` is the id, and so is the filter: ``where={"document": "fees-7"}``.
+
+        >>> rag.add([Document("A licence costs nine crowns.", id="fees-7")])  # doctest: +SKIP
+        >>> rag.add([{"text": "A licence costs ten crowns.", "id": "fees-7", "year": 2025}])  # doctest: +SKIP
+
+        Args:
+            documents: any iterable, which is read one by one, of ``Document`` and rows; or a DataFrame. A row is a
+                mapping with "text", and "id" and "title" if it has them; its other keys are metadata.
+            splitter: how documents become passages, in the place of the pipeline's.
+            progress: called with what happens.
+
+        Raises:
+            SourceError: a document that cannot be used (its text blank or no string, a lone surrogate, a NUL
+                character, metadata that are no scalars). The message names it; of the documents before it, those
+                are in the store that had been written, some hundred at a time.
+            EncoderMismatchError: the store's vectors come from another encoder.
+            PluginError: a splitter that lacks a method, or whose spans are none of a text.
+            StoreBusyError: another process or thread is writing.
+        """
+        with naming_the_bundle(self.model):
+            return add_documents(
+                self.store,
+                documents_in(documents),
+                embed=self._embed,
+                encoder_fingerprint=self.encoder.fingerprint,
+                encoder_name=self.encoder.name,
+                embedding_text=self.encoder.passage_text,
+                splitter=_checked_splitter(splitter, self._splitter),
+                progress=progress,
+            )
+
+    def add_texts(
+        self,
+        texts: Iterable[str],
+        *,
+        ids: Iterable[str] | None = None,
+        titles: Iterable[str] | None = None,
+        metadata: Iterable[Mapping[str, Any]] | None = None,
+    ) -> IndexReport:
+        """Add texts from memory as ``add`` does, with as many ids, titles and metadata where those are given.
+
+        Raises:
+            SourceError: a text that cannot be used, or more or fewer of something than texts; else as ``add``.
+        """
+        return self.add(documents_of_texts(texts, ids, titles, metadata))
+
+    def delete(self, ids: str | Iterable[str]) -> Removed:
+        """Delete documents that were added from memory, by their ids; an id that is not there is ignored.
+
+        Raises:
+            SourceError: an id that is no string.
+            StoreBusyError: another process or thread is writing.
+        """
+        wanted = [ids] if isinstance(ids, str) else list(ids)
+        for each in wanted:
+            if not isinstance(each, str) or not _is_text(each):
+                raise SourceError(
+                    "ids of documents as strings", f"{each!r}"[:60], "give the ids they were added with"
+                )
+        return self.store.delete(wanted)
+
+    def remove(self, paths: str | Path | Sequence[str | Path]) -> Removed:
+        """Delete files, or all files below folders, from the store; the files themselves stay.
+
+        Documents from memory are no files: ``delete`` takes their ids.
+        """
+        gone = [self.store.remove(path) for path in _listed(paths)]
+        return Removed(*(sum(counts) for counts in zip(*(astuple(each) for each in gone), strict=True)))
+
+    def precompute(self, max_bytes: int = 4 * 2**30, progress: Progress | None = None) -> Precomputed:
+        """Let the language model read the passages ahead of any question, into files beside the store.
+
+        A question then begins behind its passages at once, also in a new process, where every prompt holds one
+        passage (``group`` 1). What has been read is not read again.
+
+        Args:
+            max_bytes: of the files of this model; 23 kB a token for the packaged model in bfloat16.
+            progress: called with stage "reading passages".
+
+        Raises:
+            ModelError: the model keeps no passages (seq2seq, or ``prefix_cache`` 0).
+            OutputError: a file cannot be written.
+        """
+        generator = self.generator
+        with self.store.snapshot():
+            return precompute(self.store, generator, max_bytes, progress)
+
+    def info(self) -> Info:
+        """What the store holds; no model is loaded."""
+        with self.store.snapshot():
+            counts = self.store.counts()
+            return Info(
+                directory=self.store.directory,
+                counts=counts,
+                encoder=self.store.encoder,
+                splitter=self.store.splitter,
+                index=describe_index(counts.passages, self.index_kind, self.store),
+                documents=tuple(self.store.documents()),
+                model=self.model,
+                precomputed=files_and_bytes(self.store.directory / PRECOMPUTED),
+            )
+
+    def _embed(self, texts: Sequence[str]) -> Vectors:
+        encoder = self.encoder
+        with turn(encoder):
+            return encoder.encode_passages(texts)
+
+
+@contextmanager
+def naming_the_bundle(model: Path | None) -> Iterator[None]:
+    """Name the trained folder in the command that would re-embed the store."""
+    try:
+        yield
+    except EncoderMismatchError as error:
+        if model is None:
+            raise
+        remedy = error.remedy.replace("--re-embed", f"--re-embed --model {model}")
+        raise EncoderMismatchError(error.expected, error.found, remedy) from error
+
+
+def _checked_splitter(given: Splitter | None, default: Splitter) -> Splitter:
+    return default if given is None else check_plugin(given, Splitter, "splitter")
+
+
+def _listed(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+    """One path is a list of one: the letters of a string are no paths."""
+    return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+
+
+def _is_text(question: str) -> bool:
+    try:
+        question.encode()
+    except UnicodeEncodeError:  # what a shell passes on that is no UTF-8 arrives as lone surrogates
+        return False
+    return True
