@@ -23,8 +23,8 @@ from mixrag.config.settings import Settings, trained_settings
 from mixrag.errors import MixragError, ModelError, OutputError
 from mixrag.generator.adapter import CONFIG as ADAPTER_CONFIG
 from mixrag.generator.adapter import WEIGHTS as ADAPTER_WEIGHTS
-from mixrag.generator.huggingface import ModelGenerator
 from mixrag.generator.gguf import converted_gguf
+from mixrag.generator.huggingface import ModelGenerator
 from mixrag.generator.loading import default_prompt
 from mixrag.retrieval.encoders.sentence import SentenceEncoder
 from mixrag.utils.atomic import replace_atomically
