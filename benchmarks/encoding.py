@@ -29,8 +29,8 @@ import torch
 
 from mixrag.corpus import WordSplitter, read
 from mixrag.pairs.pairs import read_pairs
+from mixrag.retrieval.encoders import SentenceEncoder, load_encoder
 from mixrag.retrieval.encoders.batch import TOKENS, buckets
-from mixrag.retrieval.encoders.sentence import SentenceEncoder, load_encoder
 from mixrag.utils.cpu_features import native_bfloat16
 from side_by_side import Row, alternately, keep, seconds, show
 

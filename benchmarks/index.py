@@ -24,9 +24,17 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from mixrag.retrieval.index import FLAT_LIMIT, ExactIndex, Index, IVFIndex, VectorSource, open_persistent
+from mixrag.retrieval.index import (
+    FLAT_LIMIT,
+    CompleteIndex,
+    ExactIndex,
+    IVFIndex,
+    VectorSource,
+    open_persistent,
+)
+from mixrag.utils.arrays import Vectors
 from side_by_side import Row, alternately, keep, seconds, show
-from vectors import Vectors, World
+from vectors import World
 
 DIMENSION = 384
 QUESTIONS, K = 500, 10
@@ -102,7 +110,7 @@ def _log_z(vectors: Vectors, questions: Vectors) -> npt.NDArray[np.float64]:
     return total
 
 
-def ours(folder: Path, found: Data) -> tuple[Index, float, int]:
+def ours(folder: Path, found: Data) -> tuple[CompleteIndex, float, int]:
     """The index that mixrag takes for so many passages, the seconds to build it, and what it holds in memory."""
     rows = np.arange(len(found.vectors))
     if len(rows) <= FLAT_LIMIT:
@@ -161,13 +169,13 @@ def measured(folder: Path, passages: int) -> tuple[Point, Row]:
     return point, row
 
 
-def share_found(index: Index, found: Data) -> float:
+def share_found(index: CompleteIndex, found: Data) -> float:
     """Recall at ten over all questions."""
     pairs = zip(found.questions, found.best, strict=True)
     return float(np.mean([np.isin(best, index.search(question, K).rows).mean() for question, best in pairs]))
 
 
-def outsides(index: Index, found: Data) -> tuple[float, float, float]:
+def outsides(index: CompleteIndex, found: Data) -> tuple[float, float, float]:
     """Medians of the mass outside the ten found, exact and bounded; the bounds must hold for each."""
     table = []
     for question, log_z in zip(found.questions, found.log_z, strict=True):

@@ -24,7 +24,7 @@ from mixrag.config.default_models import default_encoder
 from mixrag.corpus import Store
 from mixrag.evaluation import in_document, passage_holds
 from mixrag.pairs.pairs import read_pairs
-from mixrag.retrieval.encoders.sentence import COSINE_TEMPERATURE
+from mixrag.retrieval.encoders import COSINE_TEMPERATURE
 
 
 @dataclass(frozen=True)

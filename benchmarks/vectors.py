@@ -3,7 +3,7 @@
 Length one; a common mean, topics of very different size, documents in topics, passages in documents; the variance
 along the axes falls as a power, and the axes are rotated at random. A question is a passage plus something
 else of the same topic. The constants were chosen so that spectrum, similarities of neighbours and of
-random pairs, and the recall of cells and of codes are like those of 6,814 passages and 1,200 questions under
+random pairs, and the recall of clusters and of codes are like those of 6,814 passages and 1,200 questions under
 all-MiniLM-L6-v2.
 """
 
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Vectors = npt.NDArray[np.float32]
+from mixrag.utils.arrays import Vectors
+
 MEAN = 0.32
 """Length of the common mean."""
 SHARES = (0.25, 0.25, 0.5)

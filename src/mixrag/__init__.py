@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mixrag.config.model_config import ModelConfig
     from mixrag.config.prompt_template import PromptTemplate
     from mixrag.config.settings import Settings
+    from mixrag.config.training_settings import TrainingSettings
     from mixrag.corpus import Document, Parser, Passage, Splitter, Store
     from mixrag.errors import MixragError
     from mixrag.generator import Generator, load_generator
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from mixrag.inference.protocol import Decoder
     from mixrag.rag import RAG
     from mixrag.retrieval.encoders import Encoder, load_encoder
+    from mixrag.retrieval.index import Hits, Index
+    from mixrag.retrieval.retriever import Retrieval, Retriever
+    from mixrag.utils.progress import ProgressEvent
 
 __version__ = "0.1.0"
 
@@ -37,16 +41,22 @@ _HOME = {
     "Decoder": "inference.protocol",
     "Encoder": "retrieval.encoders",
     "Generator": "generator",
+    "Hits": "retrieval.index",
+    "Index": "retrieval.index",
     "MixragError": "errors",
     "Mixture": "inference.mixture",
     "ModelConfig": "config.model_config",
     "Parser": "corpus",
     "Passage": "corpus",
+    "ProgressEvent": "utils.progress",
     "PromptTemplate": "config.prompt_template",
     "RAG": "rag",
+    "Retrieval": "retrieval.retriever",
+    "Retriever": "retrieval.retriever",
     "Settings": "config.settings",
     "Splitter": "corpus",
     "Store": "corpus",
+    "TrainingSettings": "config.training_settings",
     "load_encoder": "retrieval.encoders",
     "load_generator": "generator",
 }
@@ -59,15 +69,21 @@ __all__ = [
     "Document",
     "Encoder",
     "Generator",
+    "Hits",
+    "Index",
     "MixragError",
     "Mixture",
     "ModelConfig",
     "Parser",
     "Passage",
+    "ProgressEvent",
     "PromptTemplate",
+    "Retrieval",
+    "Retriever",
     "Settings",
     "Splitter",
     "Store",
+    "TrainingSettings",
     "load_encoder",
     "load_generator",
 ]

@@ -115,7 +115,6 @@ class RAG(Pipeline):
     def save(self, folder: str | Path) -> Path:
         """Write a bundle of models, settings, prompt and confidence, which ``RAG.load`` opens with equal numbers.
 
-            folder: what ``save`` or ``train`` wrote, or a repository of the hub (owner/name), which is downloaded.
         Settings of how an answer is written (decoder, max_tokens, ...) are none of the bundle's.
 
         Raises:

@@ -451,7 +451,7 @@ def test_a_trained_folder_is_asked(shell: Shell, model: Path, monkeypatch: pytes
 
 
 def _with_questions_of(model: Path) -> Callable[..., Any]:
-    from mixrag.retrieval.encoders.sentence import load_encoder
+    from mixrag.retrieval.encoders import load_encoder
 
     def load(name: Any, **options: Any) -> Any:
         return load_encoder(name, **{**options, "question": model / "question-encoder/model", "titles": False})

@@ -61,7 +61,7 @@ def test_stages_that_were_not_reached_are_null(shell: Shell) -> None:
 def test_what_a_person_reads(shell: Shell) -> None:
     text = shell("diagnose", QUESTION, "--expected", "ninety crowns")
     assert "✗ indexed   failed    no passage of the store holds it" in text
-    assert "– used      not told  not reached" in text
+    assert "– used      unknown   not reached" in text
     assert "the first stage that failed: indexed" in text and "remedy: index the document" in text
     text = shell("diagnose", QUESTION, "--expected", "nine crowns", "--document", "cod.txt", "-k", "1")
     assert "✓ indexed   passed    1 passage that may be retrieved holds it: " in text and "cod.txt [0:47]" in text

@@ -49,7 +49,7 @@ def test_eval_asks_for_its_extra_before_any_question(shell: Shell, hide: Hide, p
     pairs = shell.folder / "pairs.jsonl"
     pairs.write_text(json.dumps({"question": QUESTION, "answers": ["nine crowns"]}))
     told = shell.refused("eval", pairs, "--out", shell.folder / "report")
-    assert f"the package {package} for mixrag eval" in told and 'run: pip install "mixrag[eval]"' in told
+    assert f"the package {package} for an evaluation" in told and 'run: pip install "mixrag[eval]"' in told
     assert not (shell.folder / "report").exists()
 
 
@@ -60,7 +60,7 @@ def test_train_asks_for_its_extra_before_the_first_step(shell: Shell, hide: Hide
     pairs = shell.folder / "pairs.jsonl"
     pairs.write_text(json.dumps({"question": QUESTION, "answers": ["nine crowns"]}))
     told = shell.refused("train", pairs, "--out", shell.folder / "trained", "--steps", "1")
-    assert f"the package {package} for mixrag train" in told and 'run: pip install "mixrag[train]"' in told
+    assert f"the package {package} for training" in told and 'run: pip install "mixrag[train]"' in told
     assert not (shell.folder / "trained").exists()
 
 

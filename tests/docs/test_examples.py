@@ -60,6 +60,8 @@ def runs(block: Block) -> bool:
 
 
 RUNNABLE = [page for page in PAGES if any(map(runs, python_blocks(page)))]
+SLOW = {"docs/tutorial.md"}
+"""It trains on 85 pairs and evaluates 20 questions under five systems."""
 
 
 @pytest.fixture
@@ -86,7 +88,11 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_folder: Call
     return tmp_path
 
 
-@pytest.mark.parametrize("page", RUNNABLE, ids=named)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.slow] if named(page) in SLOW else []) for page in RUNNABLE],
+    ids=map(named, RUNNABLE),
+)
 def test_examples_run(page: Path, workplace: Path) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in filter(runs, python_blocks(page)):

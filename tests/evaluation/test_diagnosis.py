@@ -399,7 +399,7 @@ def test_what_the_filter_shuts_out_is_read_all_the_same(planted: Callable[[Plant
         (QUESTION, ["nine", "  "], {}, PairsError, "found an empty one"),
         (QUESTION, ["ni\udcffne"], {}, PairsError, "in UTF-8"),
         (" ", ["nine"], {}, QuestionError, "ask something"),
-        (QUESTION, ["nine"], {"width": 3}, SettingError, "found width"),
+        (QUESTION, ["nine"], {"width": 3}, SettingError, "found 'width'"),
         (QUESTION, ["nine"], {"k": -1}, SettingError, "k to be"),
         (QUESTION, ["nine " * 5000], {}, QuestionError, "shorten"),
     ],

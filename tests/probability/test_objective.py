@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from enumeration import Toy, switches, toys
 from mixrag.probability import (
     Responsibilities,
+    contributing_branches,
     distillation_loss,
     e_step,
     em_loss,
-    kept_branches,
     log_answer_likelihood,
     log_any_marginal,
     log_normalise,
@@ -488,7 +488,7 @@ coefficients = st.lists(st.floats(0.0, 10.0), min_size=1, max_size=8)
 def test_as_many_of_the_smallest_branches_are_dropped_as_the_budget_allows(
     each: list[float], budget: float
 ) -> None:
-    kept = kept_branches(torch.tensor(each, dtype=torch.float64), budget).tolist()
+    kept = contributing_branches(torch.tensor(each, dtype=torch.float64), budget).tolist()
     dropped = [c for c, keep in zip(each, kept, strict=True) if not keep]
     remaining = sorted(c for c, keep in zip(each, kept, strict=True) if keep)
     limit = budget * math.fsum(each)
@@ -500,11 +500,11 @@ def test_as_many_of_the_smallest_branches_are_dropped_as_the_budget_allows(
 
 @given(coefficients)
 def test_without_a_budget_only_what_contributes_nothing_is_dropped(each: list[float]) -> None:
-    assert kept_branches(torch.tensor(each), 0.0).tolist() == [c > 0 for c in torch.tensor(each).tolist()]
+    assert contributing_branches(torch.tensor(each), 0.0).tolist() == [c > 0 for c in torch.tensor(each).tolist()]
 
 
 def test_each_question_has_its_own_budget() -> None:
-    kept = kept_branches(
+    kept = contributing_branches(
         torch.tensor([[[0.9, 0.05, 0.05], [5.0, 4.0, 1.0]], [[0.0, 0.0, 2.0], [1.0, 1.0, 1.0]]]), 0.2
     )
     expected = [[[True, False, False], [True, True, False]], [[False, False, True], [True, True, True]]]
@@ -513,14 +513,14 @@ def test_each_question_has_its_own_budget() -> None:
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
 def test_a_question_with_a_broken_coefficient_keeps_every_branch(broken: float) -> None:
-    kept = kept_branches(torch.tensor([[0.0, broken, 1.0], [0.0, 1.0, 1.0]]), 0.3)
+    kept = contributing_branches(torch.tensor([[0.0, broken, 1.0], [0.0, 1.0, 1.0]]), 0.3)
     assert kept.tolist() == [[True] * 3, [False, True, True]]
 
 
 @pytest.mark.parametrize("budget", [-0.1, 1.0, math.nan])
 def test_a_budget_outside_its_range_is_refused(budget: float) -> None:
     with pytest.raises(ValueError, match=r"budget in \[0, 1\)"):
-        kept_branches(torch.ones(2), budget)
+        contributing_branches(torch.ones(2), budget)
 
 
 class LinearReader:
@@ -556,7 +556,7 @@ def test_leaving_out_branches_changes_the_gradient_by_at_most_the_bound(
     (entries,) = gradients(marginal_loss(log_prior, table, switch), table)
     shares = entries.abs().sum(-1)
     torch.testing.assert_close(shares, e_step(log_prior, table, switch).tokens.sum(-1), **TOLERANCE)
-    kept = kept_branches(shares, budget)
+    kept = contributing_branches(shares, budget)
     each = reader.token_gradients()
     torch.testing.assert_close((entries[..., None, None] * each).sum((0, 1)), exact, **GRADIENT)
     partial = (entries[..., None, None] * each)[kept].sum((0, 1))
@@ -570,7 +570,7 @@ def test_leaving_out_branches_changes_the_gradient_by_at_most_the_bound(
 def test_the_skipping_bound_is_attained() -> None:
     """Two like branches with opposite gradients of one norm: what is dropped is exactly what is missed."""
     shares, each = torch.tensor([0.9, 0.1]).double(), torch.tensor([[1.0, 0.0], [0.0, 1.0]]).double()
-    kept = kept_branches(shares, 0.2)
+    kept = contributing_branches(shares, 0.2)
     missed = (shares[~kept, None] * each[~kept]).sum(0).norm()
     assert kept.tolist() == [True, False] and missed.item() == pytest.approx(shares[~kept].sum().item())
 

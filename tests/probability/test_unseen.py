@@ -9,23 +9,27 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixrag.probability import log_cell_bounds, mass_outside
+from mixrag.probability import log_cluster_bounds, mass_outside
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.02, 3.0), st.lists(st.integers(0, 6), min_size=1, max_size=5))
-def test_the_sum_over_all_cells_lies_between_its_bounds(seed: int, temperature: float, sizes: list[int]) -> None:
+def test_the_sum_over_all_clusters_lies_between_its_bounds(
+    seed: int, temperature: float, sizes: list[int]
+) -> None:
     random = torch.Generator().manual_seed(seed)
-    cells = [torch.randn(n, 4, generator=random, dtype=torch.float64) for n in sizes]
+    clusters = [torch.randn(n, 4, generator=random, dtype=torch.float64) for n in sizes]
     question = torch.randn(4, generator=random, dtype=torch.float64)
-    means = torch.stack([cell.sum(0) / max(1, len(cell)) for cell in cells])
-    centres = means + 0.1 * torch.randn(len(cells), 4, generator=random, dtype=torch.float64)
+    means = torch.stack([cluster.sum(0) / max(1, len(cluster)) for cluster in clusters])
+    centres = means + 0.1 * torch.randn(len(clusters), 4, generator=random, dtype=torch.float64)
     reach = torch.tensor(
-        [max([0.0, *(each - c).norm(dim=1).tolist()]) for each, c in zip(cells, centres, strict=True)]
+        [max([0.0, *(each - c).norm(dim=1).tolist()]) for each, c in zip(clusters, centres, strict=True)]
     )
     asked = question / temperature
-    low, high = log_cell_bounds(torch.tensor(sizes), means @ asked, centres @ asked, asked.norm() * reach).tolist()
-    logits = torch.cat(cells) @ asked
+    low, high = log_cluster_bounds(
+        torch.tensor(sizes), means @ asked, centres @ asked, asked.norm() * reach
+    ).tolist()
+    logits = torch.cat(clusters) @ asked
     if len(logits) == 0:
         assert low == high == -math.inf
         return
@@ -35,11 +39,11 @@ def test_the_sum_over_all_cells_lies_between_its_bounds(seed: int, temperature: 
 
 def test_both_bounds_are_attained() -> None:
     """By passages that are all the same; and from above by one that lies in the direction of the question."""
-    low, high = log_cell_bounds(
+    low, high = log_cluster_bounds(
         torch.tensor([3]), torch.tensor([0.7]), torch.tensor([0.7]), torch.tensor([0.0])
     ).tolist()
     assert low == high == pytest.approx(math.log(3 * math.exp(0.7)))
-    _, high = log_cell_bounds(
+    _, high = log_cluster_bounds(
         torch.tensor([1]), torch.tensor([0.9]), torch.tensor([0.2]), torch.tensor([0.7])
     ).tolist()
     assert high == pytest.approx(0.9)

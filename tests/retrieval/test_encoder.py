@@ -11,7 +11,8 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 from mixrag import load_encoder
 from mixrag.errors import ModelError, SettingError
-from mixrag.retrieval.encoders.sentence import COSINE_TEMPERATURE, DTYPES
+from mixrag.retrieval.encoders import COSINE_TEMPERATURE
+from mixrag.retrieval.encoders.sentence import DTYPES
 from tiny_encoder import save_encoder
 
 
@@ -99,7 +100,7 @@ def test_the_fingerprint_tells_the_number_format(folders: dict[str, Path]) -> No
 def test_auto_takes_the_format_that_is_stored(
     folders: dict[str, Path], native: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mixrag.retrieval.encoders.sentence.native_bfloat16", lambda: native)
+    monkeypatch.setattr("mixrag.retrieval.encoders.loading.native_bfloat16", lambda: native)
     prints = {dtype: load_encoder(folders["one"], device="cpu", dtype=dtype).fingerprint for dtype in DTYPES}
     for dtype, stored in prints.items():
         assert load_encoder(folders["one"], device="cpu", dtype="auto", stored=stored).dtype == dtype
@@ -114,7 +115,7 @@ def test_an_unknown_format_is_refused(folders: dict[str, Path]) -> None:
 
 
 def test_a_model_of_another_kind_is_encoded_as_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mixrag.retrieval.encoders.sentence.native_bfloat16", lambda: True)
+    monkeypatch.setattr("mixrag.retrieval.encoders.loading.native_bfloat16", lambda: True)
     tokenizer = SentenceTransformer(str(save_encoder(tmp_path / "tiny")), device="cpu").tokenizer
     static = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=4)], device="cpu")
     static.save_pretrained(str(tmp_path / "static"))

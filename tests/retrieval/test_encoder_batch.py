@@ -115,12 +115,12 @@ def test_what_is_pooled_is_float32(folder: Path) -> None:
     torch.testing.assert_close(found.norm(dim=1), torch.ones(30), atol=1e-6, rtol=0)
 
 
-def test_other_models_are_named_unfit(folder: Path) -> None:
+def test_other_models_are_named_unsupported(folder: Path) -> None:
     model = SentenceTransformer(str(folder), device="cpu")
     assert unsupported(model) is None and unsupported(model_with(folder.parent, "mean")) is None
     static = SentenceTransformer(modules=[StaticEmbedding(model.tokenizer, embedding_dim=4)], device="cpu")
     assert "StaticEmbedding" in str(unsupported(static))
-    assert "pools" in str(unsupported(SentenceTransformer(modules=[model[0]], device="cpu")))
+    assert "pooling" in str(unsupported(SentenceTransformer(modules=[model[0]], device="cpu")))
     model.tokenizer.padding_side = "left"
     assert "right" in str(unsupported(model))
 
@@ -130,7 +130,7 @@ def test_the_packaged_encoder_in_bfloat16_finds_what_it_finds_in_float32(monkeyp
     monkeypatch.undo()
     from encoding import cosine, overlap, passages
     from mixrag.pairs.pairs import read_pairs
-    from mixrag.retrieval.encoders.sentence import load_encoder
+    from mixrag.retrieval.encoders import load_encoder
 
     whole, half = load_encoder(device="cpu"), load_encoder(device="cpu", dtype="bfloat16")
     given = passages()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixrag.retrieval.index import ExactIndex, IVFIndex, build_faiss, build_ivf, cells_for
+from mixrag.retrieval.index import ExactIndex, IVFIndex, build_faiss, build_ivf, clusters_for
 from mixrag.retrieval.index.ivf import calibrated, extended
 
 RANDOM = np.random.default_rng(5)
@@ -76,64 +76,62 @@ ASKED = (MANY[::120] + 0.4 * RANDOM.normal(size=(50, 16))).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
-def refined() -> IVFIndex:
-    return build_ivf(MANY_ROWS, MANY, cells=64)
+def ivf() -> IVFIndex:
+    return build_ivf(MANY_ROWS, MANY, clusters=64)
 
 
 def recall(index: IVFIndex, exact: ExactIndex, k: int = 10) -> float:
     return float(np.mean([np.isin(exact.search(q, k).rows, index.search(q, k).rows).mean() for q in ASKED]))
 
 
-def test_cells_grow_with_the_root_of_the_corpus() -> None:
-    assert [cells_for(n) for n in (60_000, 250_000, 1_000_000)] == [1024, 2048, 4096]
+def test_clusters_grow_with_the_root_of_the_corpus() -> None:
+    assert [clusters_for(n) for n in (60_000, 250_000, 1_000_000)] == [1024, 2048, 4096]
 
 
-def test_cells_with_refinement_find_nearly_what_exact_search_finds(refined: IVFIndex) -> None:
+def test_clusters_with_refinement_find_nearly_what_exact_search_finds(ivf: IVFIndex) -> None:
     exact = ExactIndex(MANY_ROWS, MANY)
-    assert refined.recall >= 0.95 and 1 <= refined.probes < 64
-    assert recall(refined, exact) >= 0.9
-    assert recall(refined, exact) > recall(refined.with_probes(1), exact)
-    assert "approximate" in refined.description and f"visits {refined.probes} cells" in refined.description
+    assert ivf.recall >= 0.95 and 1 <= ivf.probes < 64
+    assert recall(ivf, exact) >= 0.9
+    assert recall(ivf, exact) > recall(ivf.with_probes(1), exact)
+    assert "approximate" in ivf.description and f"visits {ivf.probes} clusters" in ivf.description
 
 
-def test_refined_scores_are_exact_inner_products_in_order(refined: IVFIndex) -> None:
+def test_refined_scores_are_exact_inner_products_in_order(ivf: IVFIndex) -> None:
     for question in ASKED[:10]:
-        hits = refined.search(question, 10)
+        hits = ivf.search(question, 10)
         wanted = MANY[(hits.rows - 1) // 2] @ question
         np.testing.assert_allclose(hits.inner_products, wanted, rtol=1e-5)
         assert hits.inner_products.tolist() == sorted(hits.inner_products.tolist(), reverse=True)
         assert len(set(hits.rows.tolist())) == 10
 
 
-def test_with_a_filter_or_for_many_refined_search_is_exact(refined: IVFIndex) -> None:
+def test_with_a_filter_or_for_many_ivf_search_is_exact(ivf: IVFIndex) -> None:
     exact = ExactIndex(MANY_ROWS, MANY)
     allowed = MANY_ROWS[100:4000:7]
     for question in ASKED[:10]:
-        assert (
-            refined.search(question, 8, allowed).rows.tolist() == exact.search(question, 8, allowed).rows.tolist()
-        )
-        assert refined.search(question, 2000).rows.tolist() == exact.search(question, 2000).rows.tolist()
-        value = refined.log_normaliser(question, 0.7, allowed)
+        assert ivf.search(question, 8, allowed).rows.tolist() == exact.search(question, 8, allowed).rows.tolist()
+        assert ivf.search(question, 2000).rows.tolist() == exact.search(question, 2000).rows.tolist()
+        value = ivf.log_normaliser(question, 0.7, allowed)
         assert value == pytest.approx(exact.log_normaliser(question, 0.7, allowed), rel=1e-5)
     nothing = np.empty(0, np.int64)
-    assert refined.search(ASKED[0], 5, nothing).rows.tolist() == []
-    assert refined.log_normaliser(ASKED[0], 1.0, nothing) == -np.inf
-    assert refined.log_normaliser(ASKED[0], 1.0) is None
+    assert ivf.search(ASKED[0], 5, nothing).rows.tolist() == []
+    assert ivf.log_normaliser(ASKED[0], 1.0, nothing) == -np.inf
+    assert ivf.log_normaliser(ASKED[0], 1.0) is None
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 5.0])
-def test_the_bounds_on_the_normaliser_always_hold(refined: IVFIndex, temperature: float) -> None:
+def test_the_bounds_on_the_normaliser_always_hold(ivf: IVFIndex, temperature: float) -> None:
     exact = ExactIndex(MANY_ROWS, MANY)
     for question in ASKED:
-        low, high = refined.log_normaliser_bounds(question, temperature)
+        low, high = ivf.log_normaliser_bounds(question, temperature)
         value = exact.log_normaliser(question, temperature)
         assert low <= value + 1e-5 and value <= high + 1e-5
-        assert value - low < 3.0  # no trivial bound: cells are small here
+        assert value - low < 3.0  # no trivial bound: clusters are small here
         assert exact.log_normaliser_bounds(question, temperature) == (value, value)
 
 
-def test_passages_come_and_go_without_training(refined: IVFIndex) -> None:
-    first = build_ivf(MANY_ROWS[:4000], MANY[:4000], cells=64)
+def test_passages_come_and_go_without_training(ivf: IVFIndex) -> None:
+    first = build_ivf(MANY_ROWS[:4000], MANY[:4000], clusters=64)
     gone = np.arange(0, 4000, 9)
     present = np.delete(MANY_ROWS, gone)
     index = extended(first, present, MANY_ROWS, MANY)
@@ -149,13 +147,13 @@ def test_passages_come_and_go_without_training(refined: IVFIndex) -> None:
         assert not removed & set(index.search(question, 5, MANY_ROWS[gone]).rows.tolist())
 
 
-def test_calibration_visits_more_cells_for_a_higher_goal(refined: IVFIndex) -> None:
-    low, high = calibrated(refined, 0.5), calibrated(refined, 0.95)
+def test_calibration_visits_more_clusters_for_a_higher_goal(ivf: IVFIndex) -> None:
+    low, high = calibrated(ivf, 0.5), calibrated(ivf, 0.95)
     assert low.probes < high.probes and high.recall >= 0.95
-    assert calibrated(refined, 2.0).probes == 64, "all, where nothing is enough"
+    assert calibrated(ivf, 2.0).probes == 64, "all, where nothing is enough"
 
 
-def test_an_odd_dimension_and_fewer_passages_than_cells() -> None:
+def test_an_odd_dimension_and_fewer_passages_than_clusters() -> None:
     vectors = RANDOM.normal(size=(30, 7)).astype(np.float32)
     rows = np.arange(30, dtype=np.int64)
     index = build_ivf(rows, vectors)

@@ -10,8 +10,14 @@ import faiss
 import numpy as np
 import pytest
 
-from mixrag.retrieval.index import ExactIndex, IVFIndex, VectorSource, describe_persistent, open_persistent
-from mixrag.retrieval.index import persistence as kept
+from mixrag.retrieval.index import (
+    ExactIndex,
+    IVFIndex,
+    VectorSource,
+    describe_persistent,
+    open_persistent,
+    persistence,
+)
 
 RANDOM = np.random.default_rng(8)
 VECTORS = RANDOM.normal(size=(5000, 12)).astype(np.float32)
@@ -170,26 +176,26 @@ def test_an_open_index_outlives_the_loss_of_its_manifest(tmp_path: Path) -> None
     assert before & after == {"index.json", "lock"}
 
 
-@pytest.mark.parametrize("step", ["_write_lines", "_save", "write_atomically", "_forget_others"])
+@pytest.mark.parametrize("step", ["_write_lines", "_save", "write_atomically", "_remove_other_files"])
 def test_an_update_cut_off_anywhere_leaves_a_whole_index(tmp_path: Path, monkeypatch, step: str) -> None:
     there, more = source(), source(3500)
     open_persistent(tmp_path, there.corpus("one"))
-    real = getattr(kept, step)
+    real = getattr(persistence, step)
 
     def cut(*arguments):
         if step == "_write_lines":
             real(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(kept, step, cut)
+    monkeypatch.setattr(persistence, step, cut)
     with pytest.raises(KeyboardInterrupt):
         open_persistent(tmp_path, more.corpus("two"))
     monkeypatch.undo()
-    if step != "_forget_others":
+    if step != "_remove_other_files":
         there.check(open_persistent(tmp_path, there.corpus("one")))
         assert there.reads == [-1]
     other = Source(more.rows, np.concatenate([VECTORS[:3000], VECTORS[4000:4500]]))
-    if step != "_forget_others":  # what the cut-off update wrote is written over
+    if step != "_remove_other_files":  # what the cut-off update wrote is written over
         other.check(open_persistent(tmp_path, other.corpus("three")))
         assert other.reads == [int(there.rows[-1])]
     else:

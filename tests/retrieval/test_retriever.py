@@ -11,9 +11,8 @@ import pytest
 from mixrag.config.settings import Settings
 from mixrag.corpus import Store, WordSplitter, check_encoder, ingest
 from mixrag.errors import EncoderMismatchError, SettingError, StoreEmptyError
-from mixrag.retrieval import retriever as retriever_module
-from mixrag.retrieval.index import ExactIndex, IVFIndex, build_faiss, build_ivf
-from mixrag.retrieval.retriever import StoreRetriever, describe_index, open_index
+from mixrag.retrieval.index import ExactIndex, IVFIndex, build_faiss, build_ivf, choice, describe_index, open_index
+from mixrag.retrieval.retriever import StoreRetriever
 from words_encoder import WordsEncoder
 
 TEXTS = {
@@ -221,7 +220,7 @@ def test_the_index_is_chosen_by_size_and_kept_beside_the_store(store: Store, mon
     assert describe_index(5, "faiss").startswith("FAISS Flat, exact")
     assert describe_index(100_000, "auto").startswith("FAISS IVF1024, four-bit codes")
     assert len(open_index(store, "faiss")) == 5 and not (store.directory / "index").exists()
-    monkeypatch.setattr(retriever_module, "FLAT_LIMIT", 3)
+    monkeypatch.setattr(choice, "FLAT_LIMIT", 3)
     built = open_index(store, "auto")
     assert isinstance(built, IVFIndex) and len(built) == 5
     assert describe_index(5, "auto", store) == built.description
@@ -245,7 +244,7 @@ class OneSeen(IVFIndex):
 
 def few_seen(store: Store) -> StoreRetriever:
     rows, vectors = store.vectors()
-    index = build_ivf(rows, vectors, cells=2)
+    index = build_ivf(rows, vectors, clusters=2)
     return StoreRetriever(store, WordsEncoder(), OneSeen(**index.__dict__))
 
 

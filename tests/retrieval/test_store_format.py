@@ -10,7 +10,7 @@ import pytest
 
 from mixrag import RAG, ModelConfig
 from mixrag.errors import EncoderMismatchError
-from mixrag.retrieval.encoders.sentence import SentenceEncoder
+from mixrag.retrieval.encoders import SentenceEncoder
 from mixrag.training.trainable_prior import TrainablePrior
 from tiny_encoder import save_encoder
 
@@ -23,7 +23,7 @@ def at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opened:
     folder = save_encoder(tmp_path / "encoder")
 
     def open_rag(native: bool, dtype: str = "auto") -> RAG:
-        monkeypatch.setattr("mixrag.retrieval.encoders.sentence.native_bfloat16", lambda: native)
+        monkeypatch.setattr("mixrag.retrieval.encoders.loading.native_bfloat16", lambda: native)
         models = ModelConfig(encoder=folder, device="cpu", encoder_dtype=dtype)
         return RAG.open(tmp_path / "store", create=True, models=models)
 

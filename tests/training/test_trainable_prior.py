@@ -13,7 +13,7 @@ import torch
 from mixrag.errors import StoreEmptyError
 from mixrag.pairs.pairs import Pair
 from mixrag.rag import RAG
-from mixrag.retrieval.encoders.sentence import load_encoder
+from mixrag.retrieval.encoders import load_encoder
 from mixrag.training.examples import Example
 from mixrag.training.trainable_prior import TrainablePrior
 from training.conftest import PAIRS

@@ -40,7 +40,7 @@ class Answer(AnswerFields):
         return explain(self)
 
     def to_html(self) -> str:
-        """``explain`` as one self-contained HTML page, its words coloured by passage (docs/explanation.md).
+        """``explain`` as one self-contained HTML page, its words coloured by passage.
 
         Raises:
             ModelError: as ``explain``.
@@ -48,7 +48,7 @@ class Answer(AnswerFields):
         return explanation_page(self.explain())
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON contract of ``mixrag ask --json`` (docs/json.md)."""
+        """The JSON contract of ``mixrag ask --json`` (docs/reference/json.md)."""
         null = {"prior": self.null_prior, "posterior": self.null_posterior}
         names = ("log_prob", "probability", "log_mass", "support")
         return {

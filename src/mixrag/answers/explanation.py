@@ -53,7 +53,7 @@ class Explanation:
     """How often since the model was loaded a passage had been read before, and how often not; None: no cache."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON contract of ``explain`` in ``mixrag ask --why --json`` (docs/json.md)."""
+        """The JSON contract of ``explain`` in ``mixrag ask --why --json`` (docs/reference/json.md)."""
         return {
             "log_null_likelihood": self.log_null_likelihood,
             "components": [

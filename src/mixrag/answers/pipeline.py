@@ -43,12 +43,14 @@ from mixrag.generator.precompute import FOLDER as PRECOMPUTED
 from mixrag.generator.precompute import Precomputed, attach, files_and_bytes, precompute
 from mixrag.inference.decoders import decode_all, decoder_for
 from mixrag.inference.mixture import Mixture, condition
-from mixrag.retrieval.encoders import Encoder, load_encoder
-from mixrag.retrieval.retriever import IndexKind, Retrieval, Retriever, describe_index
+from mixrag.retrieval.encoders import CompleteEncoder, load_encoder
+from mixrag.retrieval.index import IndexChoice, check_index_choice, describe_index
+from mixrag.retrieval.retriever import Retrieval, Retriever, checked_retrieval
 from mixrag.retrieval.snapshot_retriever import SnapshotRetriever
 from mixrag.utils.arrays import Vectors
 from mixrag.utils.plugins import check_plugin
 from mixrag.utils.progress import Progress
+from mixrag.utils.turns import turn
 
 _LOADING = RLock()
 """Taken while a model is loaded: transformers cannot load two at a time, whichever pipelines they are for."""
@@ -98,10 +100,10 @@ class Pipeline:
         self,
         store: Store,
         *,
-        encoder: Encoder | None = None,
+        encoder: CompleteEncoder | None = None,
         generator: Generator | None = None,
         models: ModelConfig | None = None,
-        index: IndexKind = "auto",
+        index: IndexChoice = "auto",
         settings: Settings | None = None,
         model: Path | None = None,
         retriever: Retriever | None = None,
@@ -113,18 +115,17 @@ class Pipeline:
         self.models = models or ModelConfig()
         self.settings = settings or Settings()
         self.model = model
-        self.index_kind = index
+        self.index_kind = check_index_choice(index)
         self.calibration = calibration
         self._known: tuple[ModelConfig, str] | None = None
         self._encoder = encoder
         self._generator = generator
         self._given: dict[str, Any] = {"encoder": encoder, "generator": generator}
-        self._given_retriever = retriever
-        self._encoding = RLock()
-        self._snapshots = SnapshotRetriever(store, lambda: self.encoder, lambda: self.index_kind, self._encoding)
+        self._given_retriever = None if retriever is None else check_plugin(retriever, Retriever, "retriever")
+        self._snapshots = SnapshotRetriever(store, lambda: self.encoder, lambda: self.index_kind)
         self._parsers = tuple(parsers)
         ParserRegistry(self._parsers)
-        self._splitter = _checked_splitter(splitter) or WordSplitter()
+        self._splitter = _checked_splitter(splitter, WordSplitter())
 
     @classmethod
     def open(
@@ -144,7 +145,8 @@ class Pipeline:
         dtype: Any = None,
         torch_dtype: Any = None,
         models: ModelConfig | None = None,
-        index: IndexKind = "auto",
+        index: IndexChoice = "auto",
+        retriever: Retriever | None = None,
         settings: Settings | Mapping[str, Any] | None = None,
         confidence: str | Path | None = None,
         parsers: Sequence[Parser] = (),
@@ -170,7 +172,8 @@ class Pipeline:
             torch_dtype: older name of ``dtype`` in transformers.
             models: the same as one object; what is given beside it takes precedence. Models given either way take
                 the place of those in ``model``.
-            index: how to search.
+            index: how to search: "auto", "exact", "faiss", or a function (rows, vectors) -> Index.
+            retriever: an object that takes the place of encoder and index, for instance a remote search engine.
             settings: the defaults of every question. A mapping changes only what it names of the defaults of
                 ``model``; of ``Settings`` all counts, but a temperature of None is that of ``model``.
             confidence: file of a calibration (``mixrag eval`` writes it), "none" for none; default: that of
@@ -183,7 +186,7 @@ class Pipeline:
             StoreError: it cannot be used (version, corruption).
             ModelError: ``model`` is no folder of a trained RAG, or ``confidence`` no calibration.
             SettingError: a setting outside its range.
-            PluginError: a parser or splitter that lacks a method.
+            PluginError: a parser, splitter, encoder, index or retriever that lacks what is needed.
         """
         StoreConfig(store=directory, model=model, index=index, confidence=confidence)  # refuses other types
         named: dict[str, Any] = {
@@ -210,6 +213,7 @@ class Pipeline:
             index=index,
             settings=default,
             model=folder,
+            retriever=retriever,
             calibration=calibration,
             parsers=parsers,
             splitter=splitter,
@@ -235,14 +239,14 @@ class Pipeline:
         return getattr(self.models, role) if given is None else given
 
     @property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> CompleteEncoder:
         """The encoder, loaded at first use."""
         if self._encoder is None:
             with _LOADING:
                 return self._load_encoder()
         return self._encoder
 
-    def _load_encoder(self) -> Encoder:
+    def _load_encoder(self) -> CompleteEncoder:
         if self._encoder is None:  # no other thread has loaded it meanwhile
             models, stored = self.models, self.store.encoder
             self._encoder = load_encoder(
@@ -252,6 +256,8 @@ class Pipeline:
                 device=models.device,
                 dtype=models.encoder_dtype,
                 stored=stored.fingerprint if stored else None,
+                revision=models.revision,
+                token=models.token,
             )
         return self._encoder
 
@@ -326,7 +332,7 @@ class Pipeline:
                 encoder_fingerprint=self.encoder.fingerprint,
                 encoder_name=self.encoder.name,
                 embedding_text=self.encoder.passage_text,
-                splitter=_checked_splitter(splitter) or self._splitter,
+                splitter=_checked_splitter(splitter, self._splitter),
                 reembed=reembed,
                 max_bytes=max_bytes,
                 progress=progress,
@@ -370,7 +376,7 @@ class Pipeline:
                 encoder_fingerprint=self.encoder.fingerprint,
                 encoder_name=self.encoder.name,
                 embedding_text=self.encoder.passage_text,
-                splitter=_checked_splitter(splitter) or self._splitter,
+                splitter=_checked_splitter(splitter, self._splitter),
                 progress=progress,
             )
 
@@ -405,8 +411,9 @@ class Pipeline:
         return self.store.delete(wanted)
 
     def _embed(self, texts: Sequence[str]) -> Vectors:
-        with self._encoding:
-            return self.encoder.encode_passages(texts)
+        encoder = self.encoder
+        with turn(encoder):
+            return encoder.encode_passages(texts)
 
     def passages(self, question: str, **changes: Any) -> Retrieval:
         """The passages for a question and their prior p(z | x); no language model runs.
@@ -553,7 +560,7 @@ class Pipeline:
             nothing = torch.empty(0, dtype=torch.float64)
             return Retrieval((), nothing, nothing, log_null=0.0, outside=None, temperature=1.0)
         if self._given_retriever is not None:
-            return self._given_retriever.retrieve(question, settings)
+            return checked_retrieval(self._given_retriever.retrieve(question, settings), self._given_retriever)
         with _mismatch_named(self.model):
             return self._snapshots.retrieve(question, settings)
 
@@ -583,8 +590,8 @@ def _mismatch_named(model: Path | None) -> Iterator[None]:
         raise EncoderMismatchError(error.expected, error.found, remedy) from error
 
 
-def _checked_splitter(splitter: Splitter | None) -> Splitter | None:
-    return None if splitter is None else check_plugin(splitter, Splitter, "splitter")
+def _checked_splitter(given: Splitter | None, default: Splitter) -> Splitter:
+    return default if given is None else check_plugin(given, Splitter, "splitter")
 
 
 def _listed(paths: str | Path | Sequence[str | Path]) -> list[Path]:

@@ -16,7 +16,7 @@ from mixrag.utils.text import printable
 if TYPE_CHECKING:
     from mixrag.evaluation import Diagnosis, Stage
 
-MARKS = {True: ("✓", "passed", "green"), False: ("✗", "failed", "red"), None: ("–", "not told", "dim")}
+MARKS = {True: ("✓", "passed", "green"), False: ("✗", "failed", "red"), None: ("–", "unknown", "dim")}
 """Sign, word and colour of what a stage's ``passed`` is."""
 
 

@@ -17,8 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mixrag.utils.text import printable as plain
-from mixrag.utils.text import strict_json
+from mixrag.utils.text import printable, strict_json
 
 if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
     from mixrag.answers.answer import Answer
@@ -38,7 +37,7 @@ COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red", "bright_cyan", "
 
 def error_line(message: str) -> None:
     """One line on standard error."""
-    sys.stderr.write("mixrag: " + plain(" ".join(message.split())) + "\n")
+    sys.stderr.write("mixrag: " + printable(" ".join(message.split())) + "\n")
 
 
 def streaming(stream: Stream) -> None:
@@ -46,7 +45,7 @@ def streaming(stream: Stream) -> None:
     console = _console()
     for token in stream:
         colour = _colour(token.posterior, 1.0 - sum(token.posterior))
-        console.print(Text(plain(token.text), style=colour), end="", soft_wrap=True)
+        console.print(Text(printable(token.text), style=colour), end="", soft_wrap=True)
     console.print()
 
 
@@ -57,7 +56,7 @@ def decided(found: Answer) -> None:
         return console.print(_coloured(found), soft_wrap=True)
     line = f"No answer: the confidence is {confidence.value:.3f}, and {confidence.threshold:.3f} is asked for."
     console.print(Text(line, style="bold"))
-    console.print(Text(plain(f"The best guess would be: {found.best_guess}"), style="dim"), soft_wrap=True)
+    console.print(Text(printable(f"The best guess would be: {found.best_guess}"), style="dim"), soft_wrap=True)
 
 
 def uncalibrated(setting: str) -> None:
@@ -75,7 +74,7 @@ def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> 
     if found.confidence:
         sure = found.confidence
         line = f"confidence = {sure.value:.3f}   (that it is right; calibrated on {sure.fitted_on})"
-        console.print(Text(plain(line), style="bold"), soft_wrap=True)
+        console.print(Text(printable(line), style="bold"), soft_wrap=True)
     console.print(Text(_probability(found), style="bold"))
     for line in _remarks(found):
         console.print(Text(line, style="dim"))
@@ -109,8 +108,10 @@ def passages(question: str, found: Retrieval, settings: Settings, *, as_json: bo
     console = _console()
     for rank, (passage, p) in enumerate(zip(found.passages, prior, strict=True)):
         head = Text(f"{rank + 1}. p = {p:.4f}  ", style=_style(rank))
-        console.print(head.append(plain(f"{passage.document} [{passage.start}:{passage.end}]")), soft_wrap=True)
-        console.print(Text(plain(passage.text), style="dim"))
+        console.print(
+            head.append(printable(f"{passage.document} [{passage.start}:{passage.end}]")), soft_wrap=True
+        )
+        console.print(Text(printable(passage.text), style="dim"))
     if found.outside is not None:
         console.print(f"mass of all other passages, over the whole corpus: {found.outside:.4f}")
     if found.outside_bounds is not None:
@@ -138,7 +139,7 @@ def index_report(report: IndexReport, *, as_json: bool) -> None:
     if skipped:
         console.print(f"{len(skipped)} skipped:", style="yellow")
     for skip in skipped:
-        console.print(Text(plain(f"  {skip['path']}: {skip['reason']}")), soft_wrap=True)
+        console.print(Text(printable(f"  {skip['path']}: {skip['reason']}")), soft_wrap=True)
 
 
 def info(found: Info, *, as_json: bool) -> None:
@@ -166,10 +167,10 @@ def info(found: Info, *, as_json: bool) -> None:
     files, size = found.precomputed
     summary["precomputed"] = f"{files} passages read ahead, {size / 2**20:.0f} MiB" if files else "-"
     for name, value in summary.items():
-        console.print(Text(plain(f"{name:<12} {value if value is not None else '-'}")), soft_wrap=True)
+        console.print(Text(printable(f"{name:<12} {value if value is not None else '-'}")), soft_wrap=True)
     for document in listed:
         console.print(
-            Text(plain(f"{document['passages']:>6}  {document['document']}"), style="dim"), soft_wrap=True
+            Text(printable(f"{document['passages']:>6}  {document['document']}"), style="dim"), soft_wrap=True
         )
 
 
@@ -205,10 +206,12 @@ def training_report(found: TrainingReport, *, as_json: bool) -> None:
             f"-log p(gold answer): {fit.nll_before:.4f} before, {fit.nll_after:.4f} after, nats per answer"
         )
     for name, value in settings.items():
-        console.print(Text(plain(f"{name:<20} {value}")), soft_wrap=True)
+        console.print(Text(printable(f"{name:<20} {value}")), soft_wrap=True)
     if found.scores:
         console.print(_scores(found.scores))
-    console.print(Text(plain(f"use it: mixrag ask QUESTION --store STORE --model {found.folder}")), soft_wrap=True)
+    console.print(
+        Text(printable(f"use it: mixrag ask QUESTION --store STORE --model {found.folder}")), soft_wrap=True
+    )
 
 
 def _scores(scores: Mapping[str, Summary]) -> Table:
@@ -217,7 +220,7 @@ def _scores(scores: Mapping[str, Summary]) -> Table:
         recall = summary.recall_at.get(5)
         cells = (summary.exact_match, summary.f1, recall, summary.nll)
         shown = ("-" if c is None else f"{c.mean:.3f} [{c.low:.3f}, {c.high:.3f}]" for c in cells)
-        table.add_row(Text(plain(name)), *shown)
+        table.add_row(Text(printable(name)), *shown)
     return table
 
 
@@ -248,8 +251,8 @@ def _passage_table(
 ) -> Table:
     table = Table("", "prior", "posterior", "source", "text", box=None, pad_edge=False)
     for rank, passage in enumerate(passages):
-        source = Text(plain(f"{Path(passage.document).name} [{passage.start}:{passage.end}]"))
-        text = Text(plain(" ".join(passage.text.split())), no_wrap=True, overflow="ellipsis", style="dim")
+        source = Text(printable(f"{Path(passage.document).name} [{passage.start}:{passage.end}]"))
+        text = Text(printable(" ".join(passage.text.split())), no_wrap=True, overflow="ellipsis", style="dim")
         number = Text(str(rank + 1), style=_style(rank))
         table.add_row(number, f"{passage.prior:.4f}", f"{passage.posterior:.4f}", source, text)
     if null_prior is not None and passages:
@@ -260,7 +263,7 @@ def _passage_table(
 def _coloured(found: Answer) -> Text:
     text = Text()
     for token in found.tokens:
-        text.append(plain(token.text), style=_colour(token.responsibility, token.null))
+        text.append(printable(token.text), style=_colour(token.responsibility, token.null))
     return text
 
 
@@ -283,10 +286,10 @@ def _why(console: Console, explanation: Explanation) -> None:
         hits, misses = explanation.prefix_cache
         console.print(f"passages that the model had read before: {hits} of {hits + misses} times")
     for rank, component in enumerate(explanation.components):
-        console.rule(Text(plain(", ".join(component.passages) or "no passage"), style=_style(rank)))
+        console.rule(Text(printable(", ".join(component.passages) or "no passage"), style=_style(rank)))
         for line in _component_lines(component):
-            console.print(Text(plain(line)), soft_wrap=True)
-        console.print(Text(plain(component.prompt), style="dim"), soft_wrap=True)
+            console.print(Text(printable(line)), soft_wrap=True)
+        console.print(Text(printable(component.prompt), style="dim"), soft_wrap=True)
 
 
 def _component_lines(component: ComponentExplanation) -> list[str]:

@@ -242,7 +242,7 @@ def _with_defaults(models: ModelConfig) -> ModelConfig:
 
 
 def models_digest(models: ModelConfig) -> str:
-    """What the models and the prompt are known by, wherever they lie; of kinds of numbers int8 alone counts."""
+    """A digest of the models and the prompt, wherever their files are; of the dtypes only int8 changes it."""
     named = (models.generator, models.adapter, models.encoder, models.question_encoder)
     prompt = None if models.prompt is None else asdict(models.prompt)
     rounded = ["int8"] if models.dtype == "int8" else []

@@ -1,6 +1,6 @@
 """The tables of settings in the documentation, written from the declarations.
 
-``python -m mixrag.config.tables docs/*.md`` fills what stands between these two lines of each file:
+``python -m mixrag.config.tables docs/reference/*.md`` fills what stands between these two lines of each file:
 
     <!-- settings: TrainingSettings -->
     <!-- end of settings -->

@@ -11,7 +11,7 @@ from mixrag.corpus.store.changes import Removed
 from mixrag.corpus.store.database import Counts, DocumentRecord, EncoderRecord, Store
 from mixrag.corpus.store.search import Stretch
 from mixrag.corpus.store.vectors import check_encoder
-from mixrag.corpus.walk import Found, find_files
+from mixrag.corpus.walk import FoundFiles, find_files
 from mixrag.corpus.writer import IndexReport
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "Document",
     "DocumentRecord",
     "EncoderRecord",
-    "Found",
+    "FoundFiles",
     "IndexReport",
     "ParseResult",
     "Parser",

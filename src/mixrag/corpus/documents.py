@@ -113,7 +113,7 @@ def _rows(given: Any) -> Iterable[Any]:
 def _of_row(row: Mapping[Any, Any], shown: str) -> Document:
     if "text" not in row:
         keys = ", ".join(map(repr, list(row)[:10])) or "none"
-        raise SourceError(f"the key 'text' in {shown}", f"the keys {keys}", "rename the one that holds the text")
+        raise SourceError(f"the key 'text' in {shown}", f"the keys {keys}", "rename the one with the text")
     title = _plain(row.get("title"))
     return Document(
         row["text"],

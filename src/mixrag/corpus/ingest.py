@@ -165,15 +165,15 @@ class _FileRun:
             elif storable(path) is None:
                 self._skip(path, "expected a file name in UTF-8; found other bytes; rename it")
             elif not os.path.exists(path):  # noqa: PTH110
-                self._skip(path, f"expected a file or folder; found nothing there; {self._remedy(path)}")
+                remedy = "check the spelling of the path"
+                if self.store.files_below(str(path)):
+                    remedy = (
+                        f"to drop what is stored of it, run: mixrag remove {path} --store {self.store.directory}"
+                    )
+                self._skip(path, f"expected a file or folder; found nothing there; {remedy}")
             else:
                 files.append(path)
         return list(dict.fromkeys(files)), folders
-
-    def _remedy(self, path: Path) -> str:
-        if self.store.files_below(str(path)):
-            return f"to drop what is stored of it, run: mixrag remove {path} --store {self.store.directory}"
-        return "check the spelling of the path"
 
     def _take(self, path: Path) -> None:
         """Parse and split a file, unless it is stored already and has not changed."""

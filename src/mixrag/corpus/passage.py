@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 Scalar = str | int | float | bool | None
-"""A metadata value: what JSON can hold without nesting."""
+"""A metadata value: what JSON can express without nesting."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Protocol
 from mixrag.errors import MixragError, PluginError, SettingError
 from mixrag.utils.extras import require
 
-Span = tuple[int, int]
+Offsets = tuple[int, int]
 """Offsets of the first character and behind the last one."""
 
 # Chinese and Japanese put no spaces between words: there, one character counts as a word. Elsewhere a run
@@ -41,7 +41,7 @@ class Splitter(Protocol):
         """
         ...
 
-    def split(self, text: str) -> Sequence[Span]:
+    def split(self, text: str) -> Sequence[Offsets]:
         """Spans (start, end) of the passages, in the order of the text.
 
         Each lies inside the text and holds more than whitespace. Spans may overlap; what no span covers cannot be
@@ -50,7 +50,7 @@ class Splitter(Protocol):
         ...
 
 
-def checked_spans(splitter: Splitter, text: str, shown: str) -> list[Span]:
+def checked_spans(splitter: Splitter, text: str, shown: str) -> list[Offsets]:
     """The spans of a document, which ``shown`` names in errors.
 
     Raises:
@@ -65,7 +65,7 @@ def checked_spans(splitter: Splitter, text: str, shown: str) -> list[Span]:
         raise
     except Exception as error:
         found = f"{type(error).__name__} ({' '.join(str(error).split())[:100]}) at document {shown}"
-        raise PluginError(expected, found, "mend its method split") from error
+        raise PluginError(expected, found, "correct its method split") from error
     checked = []
     for span in spans:
         try:
@@ -74,7 +74,7 @@ def checked_spans(splitter: Splitter, text: str, shown: str) -> list[Span]:
         except (TypeError, ValueError):
             inside = False
         if not inside:
-            raise PluginError(expected, f"{repr(span)[:100]} at document {shown}", "mend its method split")
+            raise PluginError(expected, f"{repr(span)[:100]} at document {shown}", "correct its method split")
         checked.append((start, end))
     return checked
 
@@ -101,7 +101,7 @@ class WordSplitter:
     def name(self) -> str:
         return f"words:{self.words}"
 
-    def split(self, text: str) -> list[Span]:
+    def split(self, text: str) -> list[Offsets]:
         spans = [match.span() for match in _WORD.finditer(text)]
         groups = (spans[i : i + self.words] for i in range(0, len(spans), self.words))
         return [(group[0][0], group[-1][1]) for group in groups]
@@ -120,7 +120,7 @@ class SentenceSplitter:
     def name(self) -> str:
         return f"sentences:{self.words}"
 
-    def split(self, text: str) -> list[Span]:
+    def split(self, text: str) -> list[Offsets]:
         splitter = require("semantic_text_splitter", "files", "passages of whole sentences").TextSplitter
         pieces = splitter.from_callback(count_words, self.words).chunk_indices(text)
         spans = (_trim(text, start, start + len(piece)) for start, piece in pieces)
@@ -140,7 +140,7 @@ def splitter_named(name: str) -> Splitter:
     return kind(int(match[2]))
 
 
-def _trim(text: str, start: int, end: int) -> Span:
+def _trim(text: str, start: int, end: int) -> Offsets:
     # Python's whitespace is wider than the library's (\x1c to \x1f).
     piece = text[start:end]
     return start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip())

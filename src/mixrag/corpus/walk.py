@@ -12,7 +12,7 @@ from mixrag.utils.text import unicode_path
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundFiles:
     """What stands below a folder."""
 
     files: tuple[Path, ...]
@@ -21,21 +21,21 @@ class Found:
     """Folders that could not be listed and links that lead nowhere."""
 
 
-def find_files(folder: Path, suffixes: Collection[str]) -> Found:
+def find_files(folder: Path, suffixes: Collection[str]) -> FoundFiles:
     """Files of these suffixes (in lower case) below a folder; hidden files and folders are left out.
 
     Links to folders are followed, and no folder is entered twice, so that loops end.
     """
     walk = _Walk(suffixes)
     walk.enter(absolute(folder))
-    # Real folders come first: what is reachable without a link keeps its own path.
+    # Real folders come first: what is reachable without a link has its own path.
     while walk.links:
         walk.enter(min(walk.links))
-    return Found(tuple(sorted(walk.files)), tuple(sorted(walk.skipped, key=lambda s: s.path)))
+    return FoundFiles(tuple(sorted(walk.files)), tuple(sorted(walk.skipped, key=lambda s: s.path)))
 
 
 def absolute(path: Path) -> Path:
-    """Absolute path without '..', links kept as they are."""
+    """Absolute path without '..', links left as they are."""
     return Path(os.path.abspath(path))  # noqa: PTH100 - Path.resolve would replace the links
 
 
@@ -90,7 +90,7 @@ class _Walk:
                 self._take_file(entry, path)
         except OSError as error:
             self.skipped.append(
-                Skipped(unicode_path(path), f"expected a file; found {error.strerror}; mend the link")
+                Skipped(unicode_path(path), f"expected a file; found {error.strerror}; correct the link")
             )
         return False
 
@@ -101,5 +101,5 @@ class _Walk:
         elif entry.is_file():
             self.files.append(path)
         elif entry.is_symlink():
-            reason = "expected a file; found a link that leads nowhere; mend or delete the link"
+            reason = "expected a file; found a link that leads nowhere; correct or delete the link"
             self.skipped.append(Skipped(str(path), reason))

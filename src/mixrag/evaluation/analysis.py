@@ -30,7 +30,7 @@ from mixrag.evaluation.scoring import Record
 from mixrag.evaluation.summary import Summary, summarise
 from mixrag.evaluation.systems import GAINS, Gain
 from mixrag.pairs.pairs import Pair
-from mixrag.probability import fewest_kept
+from mixrag.probability import smallest_k
 from mixrag.utils.arrays import Floats
 
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
@@ -184,7 +184,7 @@ def adaptive_k(rag: Pipeline, pairs: Sequence[Pair]) -> dict[float, list[int]]:
         except SettingError:  # an approximate index knows no mass outside
             return {}
         for mass, found in ks.items():
-            found.append(fewest_kept(log_prior, mass))
+            found.append(smallest_k(log_prior, mass))
     return ks
 
 

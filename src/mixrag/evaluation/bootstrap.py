@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+
+from mixrag.utils.arrays import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +65,7 @@ def paired_difference(
     return bootstrap(differences, resamples, seed, level)
 
 
-def _means(
-    sample: npt.NDArray[np.float64], resamples: int, source: np.random.Generator, at_once: int = 2**22
-) -> npt.NDArray[np.float64]:
+def _means(sample: Floats, resamples: int, source: np.random.Generator, at_once: int = 2**22) -> Floats:
     """(resamples,) means of n values drawn with replacement, about ``at_once`` of them in memory at a time."""
     n, means = len(sample), np.empty(resamples)
     rows = max(1, at_once // n)

@@ -87,7 +87,7 @@ class Diagnosis:
         return (stage or self.indexed).remedy
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON contract of ``mixrag diagnose --json`` (docs/json.md)."""
+        """The JSON contract of ``mixrag diagnose --json`` (docs/reference/json.md)."""
         return {
             "question": self.question,
             "expected": list(self.expected),

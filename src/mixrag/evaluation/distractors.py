@@ -16,7 +16,8 @@ from mixrag.config.settings import Settings
 from mixrag.corpus import Store
 from mixrag.evaluation.relevance import relevant
 from mixrag.pairs.pairs import Pair
-from mixrag.retrieval.retriever import Retrieval, Retriever, equal_weights
+from mixrag.probability import uniform_prior
+from mixrag.retrieval.retriever import Retrieval, Retriever
 
 DistractorKind = Literal["random", "adversarial"]
 Asked = tuple[str, tuple[tuple[str, str], ...]]
@@ -85,7 +86,7 @@ def _only(found: Retrieval, chosen: Sequence[int], settings: Settings) -> Retrie
     return replace(
         found,
         passages=tuple(found.passages[i] for i in chosen),
-        log_prior=(equal_weights(log_prior) if uniform else log_prior) - total,
+        log_prior=(uniform_prior(log_prior) if uniform else log_prior) - total,
         inner_products=found.inner_products[places],
         log_null=None if found.log_null is None else float(null - total),
         outside=None if uniform else outside,

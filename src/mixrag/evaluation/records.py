@@ -19,6 +19,7 @@ from mixrag.config.settings import Settings
 from mixrag.errors import MixragError
 from mixrag.generator.devices import resolve_dtype
 from mixrag.pairs.pairs import Pair, digest
+from mixrag.retrieval.index import index_name
 from mixrag.utils.progress import Progress, ProgressEvent, guarded
 
 T = TypeVar("T")
@@ -69,7 +70,7 @@ def identity(rag: Pipeline) -> str:
     """A digest of models, store and index: answers of others are not taken for those of this system."""
     encoder = rag.store.encoder
     content = [models_digest(rag.models), resolve_dtype(rag.models.dtype, rag.models.device)]
-    content += [rag.index_kind, rag.store.digest()]
+    content += [index_name(rag.index_kind), rag.store.digest()]
     content.append(encoder.fingerprint if encoder else "none")
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 

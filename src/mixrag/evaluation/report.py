@@ -49,7 +49,7 @@ def write_report(found: Evaluation, out: Path) -> None:
 
 
 def as_dict(found: Evaluation) -> dict[str, Any]:
-    """The JSON contract of ``mixrag eval --json`` (docs/json.md)."""
+    """The JSON contract of ``mixrag eval --json`` (docs/reference/json.md)."""
     retrieval = found.retrieval
     return {
         "pairs": list(found.sources),

@@ -32,7 +32,7 @@ from mixrag.generator.batching import (
 from mixrag.generator.huggingface import ModelGenerator, next_log_probs
 from mixrag.generator.prefix_cache import DiskPrefixCache, PrefixCache
 from mixrag.generator.protocol import Prompt
-from mixrag.generator.turns import turn
+from mixrag.utils.turns import turn
 
 
 @dataclass(frozen=True)

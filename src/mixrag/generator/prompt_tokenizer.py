@@ -16,7 +16,7 @@ from mixrag.config.prompt_template import PromptTemplate
 from mixrag.corpus.passage import Passage
 from mixrag.errors import QuestionError
 from mixrag.generator.protocol import Prompt, Shortened
-from mixrag.generator.turns import turn
+from mixrag.utils.turns import turn
 
 UNLIMITED_CONTEXT = 2**20
 """Stands for "no limit" where a model states no context length (T5's relative positions have none)."""

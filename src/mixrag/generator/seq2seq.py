@@ -21,7 +21,7 @@ from mixrag.generator.huggingface import ModelGenerator, next_log_probs
 from mixrag.generator.kernels.shared_cross_attention import distinct_prompts, uses_shared_cross_attention
 from mixrag.generator.prompt_tokenizer import UNLIMITED_CONTEXT
 from mixrag.generator.protocol import Prompt
-from mixrag.generator.turns import turn
+from mixrag.utils.turns import turn
 
 ENCODED_AT_ONCE = 512
 """Tokens that the encoder reads in one batch on a CPU."""

@@ -2,7 +2,6 @@
 
 from mixrag.probability.bounds import (
     escape_mass,
-    fewest_kept,
     is_certainly_best,
     log_truncation_bracket,
     most_prunable,
@@ -14,10 +13,10 @@ from mixrag.probability.leaders import leading
 from mixrag.probability.logspace import log_difference, log_normalise, log_sum, log_sum_others
 from mixrag.probability.objective import (
     Responsibilities,
+    contributing_branches,
     distillation_loss,
     e_step,
     em_loss,
-    kept_branches,
     log_any_marginal,
     log_target,
     marginal_loss,
@@ -29,6 +28,16 @@ from mixrag.probability.posterior import (
     log_leave_one_out,
     log_posterior,
     log_prior_to_lead,
+)
+from mixrag.probability.prior import (
+    highest,
+    log_lexical_distribution,
+    log_masses,
+    log_null_mass,
+    mass_outside,
+    normalised_prior,
+    smallest_k,
+    uniform_prior,
 )
 from mixrag.probability.switching import (
     expected_draws,
@@ -42,32 +51,35 @@ from mixrag.probability.switching import (
     log_smoothing,
     log_transition,
 )
-from mixrag.probability.unseen import log_cell_bounds, mass_outside
+from mixrag.probability.unseen import log_cluster_bounds
 
 __all__ = [
     "Responsibilities",
+    "contributing_branches",
     "distillation_loss",
     "e_step",
     "effective_number",
     "em_loss",
     "escape_mass",
     "expected_draws",
-    "fewest_kept",
+    "highest",
     "is_certainly_best",
-    "kept_branches",
     "leading",
     "log_answer_likelihood",
     "log_any_marginal",
     "log_backward",
-    "log_cell_bounds",
+    "log_cluster_bounds",
     "log_difference",
     "log_evidence_ratio",
     "log_filter",
     "log_forward",
     "log_leave_one_out",
+    "log_lexical_distribution",
     "log_marginal",
+    "log_masses",
     "log_mix",
     "log_normalise",
+    "log_null_mass",
     "log_posterior",
     "log_predictive_weights",
     "log_prior_to_lead",
@@ -80,8 +92,11 @@ __all__ = [
     "marginal_loss",
     "mass_outside",
     "most_prunable",
+    "normalised_prior",
     "poisoning_tv",
     "pruning_tv",
     "score_gradient",
+    "smallest_k",
     "truncation_tv",
+    "uniform_prior",
 ]

@@ -1,11 +1,12 @@
-"""How far an answer's law can move: certificates for truncation, pruning and poisoning.
+"""How far the distribution of answers can move: certificates for truncation, pruning and poisoning.
 
 All rest on one coupling of two switching mixtures that differ only in where a draw of the hidden passage may
 land. Let a draw differ with probability ``first`` at the first token and ``later`` at each re-draw; a re-draw
 happens with probability ρ. Both hidden paths agree over T tokens with probability at least
-(1-first)(1-ρ·later)^(T-1), and where they agree the answers have the same law. One minus this therefore bounds
-the total variation distance between the two laws of the answer (coupling inequality), and, for a prior cut
-down to a subset, also what the kept paths can miss of any single answer's probability.
+(1-first)(1-ρ·later)^(T-1), and where they agree the answers have the same distribution. One minus this
+therefore bounds the total variation distance (TV) between the two distributions of the answer (coupling
+inequality), and, for a prior truncated to a subset, also what the remaining paths can miss of any single answer's
+probability.
 
 Masses are plain probabilities, tensors of any one shape or floats; results are float64; lengths are token counts.
 """
@@ -30,13 +31,13 @@ def escape_mass(first: Tensor | float, later: Tensor | float, switch: float, len
         raise ValueError(
             f"expected switch and masses in [0, 1] and length >= 1; found {switch}, {first}, {later}, {length}"
         )
-    # expm1 and log1p keep a tiny mass from vanishing against the one; xlog1py makes 0 · log 0 zero.
-    kept = torch.special.xlog1py(torch.tensor(length - 1.0, dtype=torch.float64), -switch * later)
-    return -torch.expm1(torch.log1p(-first) + kept)
+    # expm1 and log1p: a tiny mass does not vanish against the one; xlog1py makes 0 · log 0 zero.
+    log_agree = torch.special.xlog1py(torch.tensor(length - 1.0, dtype=torch.float64), -switch * later)
+    return -torch.expm1(torch.log1p(-first) + log_agree)
 
 
 def truncation_tv(dropped_prior: Tensor | float, switch: float, length: int) -> Tensor:
-    """TV between the answer laws of the full and the truncated, renormalised mixture.
+    """TV between the answer distributions of the full and the truncated, renormalised mixture.
 
     ε at switch 0, 1-(1-ε)^T at switch 1, where ε is the prior mass of the passages left out.
     """
@@ -44,46 +45,34 @@ def truncation_tv(dropped_prior: Tensor | float, switch: float, length: int) -> 
 
 
 def log_truncation_bracket(
-    log_kept: Tensor, dropped_prior: Tensor | float, switch: float, length: int
+    log_inside: Tensor, dropped_prior: Tensor | float, switch: float, length: int
 ) -> tuple[Tensor, Tensor]:
     """Lower and upper bound on the full mixture's log p(y | x).
 
-    ``log_kept`` is the log marginal over the kept passages under their share of the *full* prior (total
+    ``log_inside`` is the log marginal over the retrieved passages under their share of the *full* prior (total
     1-ε, not renormalised). The paths left out carry at most ``escape_mass``: L ≤ p ≤ L + ε at switch 0.
     """
     missed = escape_mass(dropped_prior, dropped_prior, switch, length)
-    log_missed = missed.to(log_kept).log().expand_as(log_kept)
-    return log_kept, log_sum(torch.stack([log_kept, log_missed]), 0).clamp(max=0.0)
-
-
-def fewest_kept(log_mass: Tensor, max_dropped: float) -> int:
-    """The smallest n for which all but the first n of the passages (K,), best first, have mass <= ``max_dropped``.
-
-    ``log_mass`` is their log prior over the whole corpus, which has mass one; K where even all K leave out more.
-    """
-    dropped = 1.0 - log_mass.double().exp().cumsum(-1)
-    # A cumulative sum of K terms that should be one misses it by rounding.
-    rounding = 4 * len(log_mass) * torch.finfo(torch.float64).eps
-    enough = (dropped <= max_dropped + rounding).nonzero()
-    return int(enough[0]) + 1 if len(enough) else len(log_mass)
+    log_missed = missed.to(log_inside).log().expand_as(log_inside)
+    return log_inside, log_sum(torch.stack([log_inside, log_missed]), 0).clamp(max=0.0)
 
 
 def is_certainly_best(
-    log_kept_best: Tensor, log_kept_other: Tensor, dropped_prior: Tensor | float, switch: float, length: int
+    log_best: Tensor, log_other: Tensor, dropped_prior: Tensor | float, switch: float, length: int
 ) -> Tensor:
-    """True where the leading answer is the full mixture's best, whatever the passages left out say.
+    """True where the leading answer is the full mixture's best, whatever the passages left out contain.
 
-    Its lead over ``log_kept_other``, the best of all the others, must reach what those others can still gain.
+    Its lead over ``log_other``, the best of all the others, must reach what those others can still gain.
     """
     missed = escape_mass(dropped_prior, dropped_prior, switch, length)
-    # In log space, where also the tiniest probabilities can be told apart.
-    return log_kept_best >= torch.logaddexp(log_kept_other, missed.to(log_kept_other).log())
+    # In log space, where the tiniest probabilities can still be distinguished.
+    return log_best >= torch.logaddexp(log_other, missed.to(log_other).log())
 
 
 def pruning_tv(
     dropped_weight: Tensor | float, dropped_prior: Tensor | float, switch: float, remaining: int
 ) -> Tensor:
-    """TV between the laws of the remaining tokens with and without components dropped in mid-answer.
+    """TV between the distributions of the remaining tokens with and without components dropped in mid-answer.
 
     ``dropped_weight`` is their mass among the predictive weights of the next token, ``dropped_prior`` their
     mass in the prior. At switch 0 only the first counts (a decided component does not come back); at switch 1
@@ -116,9 +105,9 @@ def most_prunable(
 
 
 def poisoning_tv(prior: Tensor | float, switch: float, length: int) -> Tensor:
-    """TV by which rewriting the text of one passage can move the law of the answer.
+    """TV by which rewriting the text of one passage can move the distribution of the answer.
 
-    π_j at switch 0, 1-(1-π_j)^T at switch 1. The passage's weight is held fixed: it bounds what the language
-    model can be told, not what the retriever can be lured to.
+    π_j at switch 0, 1-(1-π_j)^T at switch 1. The passage's prior does not change: this bounds what its text
+    does to the language model, not what it does to the retriever.
     """
     return escape_mass(prior, prior, switch, length)

@@ -38,9 +38,9 @@ def leading(
         >>> leading(one, one[None], torch.tensor([[[0.25, 0.75]]]).log(), 1, nothing)[1]
         tensor([1])
     """
-    kept = count + SPARE
+    found_in_all = count + SPARE
     exact = torch.get_float32_matmul_precision() == "highest"  # not TF32, whose rounding the bound does not cover
-    if exact and log_probs.dtype == torch.float32 and kept < len(log_before) * log_probs.shape[-1]:
+    if exact and log_probs.dtype == torch.float32 and found_in_all < len(log_before) * log_probs.shape[-1]:
         found, certain = _in_float32(log_before, log_weights, log_probs, count, never)
         if certain:
             return found

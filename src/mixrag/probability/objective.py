@@ -1,12 +1,12 @@
 """What learning from pairs maximises: the marginal likelihood, its EM surrogate, distillation into the prior.
 
 All are functions of the two tables that the model gives for a question, log π and log e. Shapes and symbols as
-in ``switching``; A gold answers of one question stand in front of K:
+in ``switching``; the A gold answers of one question have an axis before K:
 
     log_likelihood  (*B, A, K, T)      mask  (*B, A, T)      present  (*B, A)
 
 Losses are in nats, one for each question. An answer of probability zero has an infinite loss with gradient
-zero: nothing that the tables hold can make it possible.
+zero: no entry of the tables can make it possible.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def log_any_marginal(
 
 
 class Responsibilities:
-    """What the E-step finds out about the hidden passages, held fixed in the M-step."""
+    """Result of the E-step: what is expected of the hidden passages; constant in the M-step."""
 
     def __init__(self, tokens: Tensor, draws: Tensor) -> None:
         self._tokens, self._draws = tokens, draws
@@ -145,9 +145,9 @@ def distillation_loss(log_prior: Tensor, log_target: Tensor, reverse: bool = Fal
     """KL(r ‖ π), shape (*B,), with gradient in the prior only; ``reverse`` gives KL(π ‖ r).
 
     KL(r ‖ π) is Atlas' perplexity distillation (Izacard et al. 2022, section 2.2), KL(π ‖ r) the loss of
-    REPLUG LSR (Shi et al. 2023, section 4). The first takes a truncated prior as it is: r is then a law over
-    all passages that happens to be zero outside. The second would be infinite there, and compares with the
-    prior normalised over the K components, as REPLUG does. Infinite, with gradient zero, where the second law
+    REPLUG LSR (Shi et al. 2023, section 4). The first takes a truncated prior as it is: r is then a distribution
+    over all passages that happens to be zero outside. The second would be infinite there, and compares with the
+    prior normalised over the K components, as REPLUG does. Infinite, with gradient zero, where the second one
     excludes what the first one allows.
 
     Args:
@@ -171,7 +171,7 @@ def score_gradient(log_prior: Tensor, log_likelihood: Tensor, switch: float, mas
     return draws - log_prior.detach().exp() * draws.sum(-1, keepdim=True)
 
 
-def kept_branches(coefficients: Tensor, budget: float) -> Tensor:
+def contributing_branches(coefficients: Tensor, budget: float) -> Tensor:
     """True, shape (*B, K), at the branches that must take part in the backward pass.
 
     A branch's coefficient is Σ_t |c_{j,t}| with c_{j,t} = ∂ loss / ∂ log e_t(j); for the marginal loss it is
@@ -187,7 +187,7 @@ def kept_branches(coefficients: Tensor, budget: float) -> Tensor:
     by the triangle inequality, where G is the largest ‖∇log e_t(j)‖ of a token in D.
 
     Args:
-        coefficients: (*B, K), at least 0. A question where one is not finite keeps all of them.
+        coefficients: (*B, K), at least 0. All branches of a question contribute where one is not finite.
         budget: share of a question's total in [0, 1).
 
     Raises:
@@ -197,8 +197,8 @@ def kept_branches(coefficients: Tensor, budget: float) -> Tensor:
         raise ValueError(f"expected a budget in [0, 1); found {budget}")
     ascending, order = coefficients.detach().double().sort(-1)
     limit = budget * ascending.sum(-1, keepdim=True)
-    kept = (ascending.cumsum(-1) > limit) | ~limit.isfinite()
-    return torch.empty_like(kept).scatter_(-1, order, kept)
+    contributes = (ascending.cumsum(-1) > limit) | ~limit.isfinite()
+    return torch.empty_like(contributes).scatter_(-1, order, contributes)
 
 
 def _expected(weights: Tensor, log_x: Tensor) -> Tensor:

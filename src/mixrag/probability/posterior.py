@@ -1,4 +1,4 @@
-"""What an answer says about the passages: posterior, effective number, leave-one-out, evidence ratio.
+"""What follows from an answer for the passages: posterior, effective number, leave-one-out, evidence ratio.
 
 Shapes and symbols as in ``switching``. None of these needs another call of the language model.
 """
@@ -43,8 +43,8 @@ def log_leave_one_out(
     """log p(y | x) had passage j never been retrieved, for each j, shape (*B, K).
 
     The others' prior is divided by 1 - π_j; under a truncated prior, as in the marginal, the passages left out
-    keep their mass and add nothing. At switch 0 that is (p - π_j ℓ_j) / (1 - π_j), at switch 1 the same for
-    each token, between them one forward recursion for each j. -inf where π_j = 1: nothing is left.
+    have the same mass as before and add nothing. At switch 0 that is (p - π_j ℓ_j) / (1 - π_j), at switch 1 the
+    same for each token, between them one forward recursion for each j. -inf where π_j = 1: nothing is left.
     """
     log_rest = _log_complement(log_prior)
     if switch == 0.0:

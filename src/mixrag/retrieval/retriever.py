@@ -1,70 +1,106 @@
 """p(z | x): from a question to passages and their log prior.
 
-Dense scores are inner products over a temperature. The lexical option mixes that distribution with a softmax
-over BM25 scores: p(z|x) = (1-λ) dense(z) + λ lexical(z), again a distribution over passages. Dense is
-normalised over all M passages where the search is exact, else over the candidates; lexical over all passages
-that share a word with the question, and where none does, dense stands alone.
+A retrieval is four steps: encode the question, search the index, compute the prior (``probability/prior.py`` has
+the equations), read the passages. Dense scores are normalised over all M passages where the search is exact,
+else over the candidates; lexical scores over all passages that share a word with the question. Where none does,
+the dense distribution stands alone.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Literal, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from mixrag.config.settings import Settings
 from mixrag.corpus import Passage, Store
-from mixrag.errors import SettingError, StoreEmptyError
-from mixrag.probability import fewest_kept, log_sum, mass_outside
-from mixrag.retrieval.encoders import Encoder
-from mixrag.retrieval.index import (
-    FLAT_LIMIT,
-    ExactIndex,
-    Hits,
-    Index,
-    VectorSource,
-    build_faiss,
-    cells_for,
-    describe_persistent,
-    open_persistent,
+from mixrag.errors import MixragError, PluginError, SettingError, StoreEmptyError
+from mixrag.probability import (
+    highest,
+    log_lexical_distribution,
+    log_masses,
+    log_null_mass,
+    mass_outside,
+    normalised_prior,
+    smallest_k,
 )
-
-Rows = npt.NDArray[np.int64]
-IndexKind = Literal["auto", "exact", "faiss"]
+from mixrag.retrieval.encoders import CompleteEncoder
+from mixrag.retrieval.index import CompleteIndex
+from mixrag.utils.arrays import Floats, Rows, Vectors
 
 
 @dataclass(frozen=True)
 class Retrieval:
-    """What the retriever says of a question: K passages, best first, and their prior."""
+    """What a retriever returns for a question: K passages, best first, and their prior."""
 
     passages: tuple[Passage, ...]
     log_prior: Tensor
     """(K,) float64 log p(z | x)."""
     inner_products: Tensor
-    """(K,) d(z)·q(x), before the temperature."""
-    log_null: float | None
-    """Log prior of the null component, where the settings ask for one."""
-    outside: float | None
-    """Prior mass, under the full normaliser, of all other passages; None where the search is not exact, or where
-    uniform weights took the place of the retriever's."""
-    temperature: float
+    """(K,) d(z)·q(x), or other scores, before the temperature."""
+    log_null: float | None = None
+    """Log prior of the null component; None where there is none."""
+    outside: float | None = None
+    """Prior mass, under the full normaliser, of all other passages; None where it is unknown: the search is not
+    exact, or uniform weights took the place of the retriever's."""
+    temperature: float = 1.0
     """T."""
     outside_bounds: tuple[float, float] | None = None
-    """What ``outside`` is not below and not above, up to rounding, where it is unknown because the search is
-    approximate (probability/unseen.py); None where it is known, or nothing is known of it."""
+    """Lower and upper bound on ``outside``, up to rounding, where it is unknown because the search is approximate
+    (probability/unseen.py); None where it is known, or has no bounds."""
+
+    @classmethod
+    def from_scores(
+        cls,
+        passages: Sequence[Passage],
+        scores: Sequence[float] | Tensor | Floats,
+        temperature: float = 1.0,
+        *,
+        null: float | None = None,
+    ) -> Self:
+        """The retrieval whose prior is the softmax of scores / T over these passages ("top-k" normaliser).
+
+        Args:
+            passages: K passages, in any order; they need not be in a store.
+            scores: (K,) one score a passage, higher is better. For probabilities p give log p and T = 1.
+            temperature: T > 0.
+            null: score b of the null component on the scale of scores / T (``Settings.null``); None: none.
+
+        Raises:
+            PluginError: not one finite score for each passage, or a temperature that is not positive.
+        """
+        where = "Retrieval.from_scores"
+        values = _vector(scores, len(passages), f"one finite score a passage for {where}")
+        if not 0.0 < temperature < float("inf"):
+            raise PluginError(f"a temperature > 0 for {where}", repr(temperature), "give the T of the scores")
+        order = values.argsort(descending=True, stable=True)
+        log_mass, log_z = log_masses(values[order], temperature)
+        log_prior, log_null = normalised_prior(log_mass, log_null_mass(null, log_z))
+        return cls(
+            passages=tuple(passages[i] for i in order.tolist()),
+            log_prior=log_prior,
+            inner_products=values[order],
+            log_null=None if log_null is None else float(log_null),
+            temperature=temperature,
+        )
 
 
 class Retriever(Protocol):
-    """Anything that turns a question into passages and their prior."""
+    """Plug-in point: anything that turns a question into passages and their prior, such as a search engine."""
 
     def retrieve(self, question: str, settings: Settings) -> Retrieval:
-        """Passages and prior for one question; of the settings, those that concern p(z | x)."""
+        """Passages and prior for one question.
+
+        Args:
+            question: the question x.
+            settings: p(z | x) depends on ``k``, ``null``, ``temperature``, ``normaliser``, ``weights``,
+                ``max_outside``, ``lexical``, ``lexical_temperature`` and ``where``. A plug-in decides which of
+                them it follows.
+        """
         ...
 
 
@@ -73,27 +109,42 @@ class StoreRetriever:
     """A bi-encoder and an index over a store's passages."""
 
     store: Store
-    encoder: Encoder
-    index: Index
+    encoder: CompleteEncoder
+    index: CompleteIndex
 
-    def retrieve(
-        self, question: str, settings: Settings, vector: npt.NDArray[np.float32] | None = None
-    ) -> Retrieval:
+    def retrieve(self, question: str, settings: Settings, vector: Vectors | None = None) -> Retrieval:
         """See ``Retriever.retrieve``; ``vector`` (D,) is the question's, where it has been encoded already.
 
         Raises:
             StoreEmptyError: no passage, or none that the filter lets through.
             SettingError: the full normaliser, k = "all" or adaptive k asked of an approximate index.
         """
-        query = self._query(question, settings, vector)
-        ranked = _ranked(query, settings.lexical, settings.lexical_temperature)
+        query = self._encode(question, settings, vector)
+        candidates = self._search(query)
+        log_mass, log_z = candidates.log_masses(query, query.log_z)
+        null = log_null_mass(settings.null, log_z)
+        chosen = highest(log_mass, query.k)
         if settings.max_outside is not None:
-            share = math.exp(-np.logaddexp(0.0, _log_null(ranked, settings)))  # that null leaves to all passages
-            allowed = settings.max_outside / share if share > settings.max_outside else 1.0
-            ranked = ranked.first(fewest_kept(ranked.log_mass, allowed))
-        return _retrieval(self.store, query, ranked, settings)
+            chosen = chosen[: smallest_k(log_mass[chosen], settings.max_outside, null)]
+        components, log_mass = candidates.at(chosen), log_mass[chosen]
+        full, uniform = settings.normaliser == "full", settings.weights == "uniform"
+        log_prior, log_null = normalised_prior(log_mass, null, full=full, uniform=uniform)
+        outside = _outside(query, log_mass, null)
+        if uniform and outside != 0.0:
+            # Passages left out are no part of this prior: nothing is known of a mixture over all.
+            outside = None
+        bounded = outside is None and not uniform
+        return Retrieval(
+            passages=tuple(self.store.passages(components.rows)),
+            log_prior=log_prior,
+            inner_products=components.inner_products.double(),
+            log_null=None if log_null is None else float(log_null),
+            outside=outside,
+            temperature=query.temperature,
+            outside_bounds=self._outside_bounds(query, components, settings.null) if bounded else None,
+        )
 
-    def _query(self, question: str, settings: Settings, vector: npt.NDArray[np.float32] | None) -> _Query:
+    def _encode(self, question: str, settings: Settings, vector: Vectors | None) -> _Query:
         allowed = self.store.rows_where(settings.where) if settings.where else None
         count = len(self.index) if allowed is None else len(allowed)
         if count == 0:
@@ -104,189 +155,158 @@ class StoreRetriever:
             raise StoreEmptyError("passages in the store", found, remedy)
         vector = self.encoder.encode_questions([question])[0] if vector is None else vector
         temperature = settings.temperature or self.encoder.temperature
-        log_full = self.index.log_normaliser(vector, temperature, allowed)
+        log_z = self.index.log_normaliser(vector, temperature, allowed)
         exact = settings.normaliser == "full" or settings.k == "all" or settings.max_outside is not None
-        if log_full is None and exact:
+        if log_z is None and exact:
             needed = "exact search for the full normaliser, k = 'all' or max_outside"
             raise SettingError(needed, f"an index without it ({self.index.description})", "choose index 'exact'")
         k = count if settings.k == "all" else min(settings.k, count)
-        return _Query(self, question, vector, k, count, allowed, temperature, log_full)
+        none: tuple[Rows, Floats] = np.empty(0, np.int64), np.empty(0, np.float64)
+        matches = none if settings.lexical == 0.0 else self.store.lexical(question, None, allowed)
+        lexical, lexical_temperature = settings.lexical, settings.lexical_temperature
+        return _Query(vector, k, count, allowed, temperature, log_z, *matches, lexical, lexical_temperature)
+
+    def _search(self, query: _Query) -> _Candidates:
+        """All passages that may be among the k best."""
+        if len(query.matched) == 0:
+            hits = self.index.search(query.vector, query.k, query.allowed)
+        elif query.log_z is not None:
+            # Any passage may be among the k best of a sum of two distributions.
+            hits = self.index.search(query.vector, query.count, query.allowed)
+        else:
+            # They may be missing from the k best of each distribution; from twice as many they seldom are.
+            dense = self.index.search(query.vector, 2 * query.k, query.allowed).rows
+            pool = np.union1d(dense, query.matched[: 2 * query.k])
+            hits = self.index.search(query.vector, len(pool), pool)
+        if len(hits.rows) == 0:
+            raise StoreEmptyError("passages from the index", "none", "choose index 'exact'")
+        return _Candidates(hits.rows, torch.from_numpy(hits.inner_products))
+
+    def _outside_bounds(
+        self, query: _Query, components: _Candidates, null: float | None
+    ) -> tuple[float, float] | None:
+        """The mass outside falls with the mass of the components, and so rises with Z."""
+        bounds = self.index.log_normaliser_bounds(query.vector, query.temperature)
+        if bounds is None:
+            return None
+        low, high = (
+            float(mass_outside(log_mass.logsumexp(0), 0.0, log_null_mass(null, log_z)))
+            for log_mass, log_z in (components.log_masses(query, bound) for bound in bounds)
+        )
+        return low, high
 
 
 @dataclass(frozen=True)
 class _Query:
-    """One question under way."""
+    """A question, encoded, with what the settings ask of the search."""
 
-    retriever: StoreRetriever
-    question: str
-    vector: npt.NDArray[np.float32]
+    vector: Vectors
+    """(D,)"""
     k: int
     count: int
     """M, or the number of passages that the filter lets through."""
     allowed: Rows | None
     temperature: float
-    log_full: float | None
-    """log Z over all ``count`` passages."""
-
-    def search(self, k: int, allowed: Rows | None) -> Hits:
-        return self.retriever.index.search(self.vector, k, allowed)
-
-    @cached_property
-    def lexical(self) -> tuple[Rows, npt.NDArray[np.float64]]:
-        """Rows and BM25 scores of all passages that share a word with the question, best first."""
-        return self.retriever.store.lexical(self.question, None, self.allowed)
+    log_z: float | None
+    """log Z over all ``count`` passages; None where the index does not compute it."""
+    matched: Rows
+    """(N,) rows of all passages that share a word with the question, best first; none where λ = 0."""
+    bm25: Floats
+    """(N,)"""
+    lexical: float
+    """λ"""
+    lexical_temperature: float
 
 
 @dataclass(frozen=True)
-class _Ranked:
-    """The k passages kept, and their unnormalised prior.
-
-    Masses are such that all passages together have mass one (exact search), and the null component with score
-    b has e^b / Z.
-    """
+class _Candidates:
+    """(C,) passages that a search found."""
 
     rows: Rows
-    log_mass: Tensor
     inner_products: Tensor
-    log_z: float
-    """log of Z in that ratio."""
 
-    def first(self, n: int) -> _Ranked:
-        """The n best of them."""
-        return replace(
-            self, rows=self.rows[:n], log_mass=self.log_mass[:n], inner_products=self.inner_products[:n]
+    def at(self, places: Tensor) -> _Candidates:
+        """Some of them, in this order."""
+        return _Candidates(self.rows[places.numpy()], self.inner_products[places])
+
+    def log_masses(self, query: _Query, log_z: float | None) -> tuple[Tensor, Tensor]:
+        """Their log masses (C,) with this log Z, and log Z; None: over the candidates."""
+        return log_masses(
+            self.inner_products,
+            query.temperature,
+            log_z=log_z,
+            log_lexical=self._log_lexical(query) if len(query.matched) else None,
+            lexical=query.lexical,
+        )
+
+    def _log_lexical(self, query: _Query) -> Tensor:
+        order = np.argsort(self.rows)
+        places = order[np.searchsorted(self.rows, query.matched, sorter=order).clip(max=len(order) - 1)]
+        places = np.where(self.rows[places] == query.matched, places, -1)
+        scores = torch.from_numpy(query.bm25)
+        return log_lexical_distribution(
+            scores, torch.from_numpy(places), len(self.rows), query.lexical_temperature
         )
 
 
-def _ranked(query: _Query, lexical: float, lexical_temperature: float) -> _Ranked:
-    hits = query.search(query.k, query.allowed)
-    if lexical == 0.0 or len(query.lexical[0]) == 0:
-        logits, log_z = _dense(query, hits)
-        return _Ranked(hits.rows, logits - log_z, torch.from_numpy(hits.inner_products), log_z)
-    hits = _candidates(query)
-    logits, log_z = _dense(query, hits)
-    by_words = _lexical(query, hits.rows, lexical_temperature)
-    mixed = torch.stack([logits - log_z + _log(1 - lexical), by_words + _log(lexical)])
-    log_mass = log_sum(mixed, 0)
-    best = log_mass.argsort(descending=True, stable=True)[: query.k]
-    return _Ranked(hits.rows[best.numpy()], log_mass[best], torch.from_numpy(hits.inner_products)[best], log_z)
+def _outside(query: _Query, log_mass: Tensor, log_null: Tensor | None) -> float | None:
+    if len(log_mass) == query.count:
+        return 0.0
+    return None if query.log_z is None else float(mass_outside(log_mass.logsumexp(0), 0.0, log_null))
 
 
-def _candidates(query: _Query) -> Hits:
-    """What may be among the k best of the sum of both distributions: everything, where the search is exact."""
-    if query.log_full is not None:
-        return query.search(query.count, query.allowed)
-    # They may be missing from the k best of each distribution; from twice as many they seldom are.
-    pool = np.union1d(query.search(2 * query.k, query.allowed).rows, query.lexical[0][: 2 * query.k])
-    return query.search(len(pool), pool)
+def checked_retrieval(found: Any, retriever: Any) -> Retrieval:
+    """What a plugged-in retriever returned, once it can be a prior.
 
-
-def _dense(query: _Query, hits: Hits) -> tuple[Tensor, float]:
-    logits = torch.from_numpy(hits.inner_products).double() / query.temperature
-    return logits, float(logits.logsumexp(0)) if query.log_full is None else query.log_full
-
-
-def _lexical(query: _Query, rows: Rows, temperature: float) -> Tensor:
-    """log of the softmax of BM25 / temperature over all matches, read off at ``rows``; -inf where no match."""
-    matched, scores = query.lexical
-    logs = (torch.from_numpy(scores) / temperature).log_softmax(0).tolist()
-    known = dict(zip(matched.tolist(), logs, strict=True))
-    return torch.tensor([known.get(row, -math.inf) for row in rows.tolist()], dtype=torch.float64)
-
-
-def _retrieval(store: Store, query: _Query, ranked: _Ranked, settings: Settings) -> Retrieval:
-    log_null = _log_null(ranked, settings)
-    log_kept = float(ranked.log_mass.logsumexp(0))
-    log_total = 0.0 if settings.normaliser == "full" else log_kept
-    log_total = float(np.logaddexp(log_total, log_null))
-    outside = None
-    if len(ranked.rows) == query.count:
-        outside = 0.0
-    elif query.log_full is not None:
-        outside = max(0.0, -math.expm1(log_kept)) * math.exp(-np.logaddexp(0.0, log_null))
-    log_prior = ranked.log_mass - log_total
-    if settings.weights == "uniform":
-        log_prior = equal_weights(log_prior)
-        # Passages left out are no part of this prior: nothing is known of a mixture over all.
-        outside = 0.0 if outside == 0.0 else None
-    bounded = outside is None and settings.weights == "retriever"
-    return Retrieval(
-        passages=tuple(store.passages(ranked.rows)),
-        log_prior=log_prior,
-        inner_products=ranked.inner_products.double(),
-        log_null=None if settings.null is None else log_null - log_total,
-        outside=outside,
-        temperature=query.temperature,
-        outside_bounds=_outside_bounds(query, ranked, settings) if bounded else None,
-    )
-
-
-def _outside_bounds(query: _Query, ranked: _Ranked, settings: Settings) -> tuple[float, float] | None:
-    """The mass outside falls with what the kept passages have, and so rises with Z."""
-    bounds = query.retriever.index.log_normaliser_bounds(query.vector, query.temperature)
-    if bounds is None:
-        return None
-    low, high = (_outside_at(query, ranked, settings, log_z) for log_z in bounds)
-    return low, high
-
-
-def _outside_at(query: _Query, ranked: _Ranked, settings: Settings, log_z: float) -> float:
-    """Mass outside the passages kept, were log Z over all passages this."""
-    log_mass = ranked.inner_products.double() / query.temperature - log_z
-    if settings.lexical > 0.0 and len(query.lexical[0]):
-        by_words = _lexical(query, ranked.rows, settings.lexical_temperature)
-        log_mass = log_sum(
-            torch.stack([log_mass + _log(1 - settings.lexical), by_words + _log(settings.lexical)]), 0
-        )
-    null = -math.inf if settings.null is None else settings.null
-    return float(mass_outside(log_mass.logsumexp(0) + log_z, log_z, null))
-
-
-def equal_weights(log_prior: Tensor) -> Tensor:
-    """(K,) the same total mass, shared equally."""
-    return (log_prior.logsumexp(0) - math.log(len(log_prior))).expand_as(log_prior).clone()
-
-
-def _log_null(ranked: _Ranked, settings: Settings) -> float:
-    """log e^b / Z: the null component's mass where all passages together have one; -inf where there is none."""
-    return -math.inf if settings.null is None else settings.null - ranked.log_z
-
-
-def _log(x: float) -> float:
-    return math.log(x) if x > 0 else -math.inf
-
-
-def open_index(store: Store, kind: IndexKind) -> Index:
-    """An index over the store's present passages.
-
-    "auto" searches exactly as long as a full scan is quick, and takes cells with refinement beyond, which are kept
-    in files beside the store (``index/kept.py``). "faiss" takes FAISS' flat index where "auto" searches exactly.
+    Raises:
+        PluginError: not a ``Retrieval``; lengths that differ; a log prior that is NaN, positive, or sums to more
+            than one with the null component; nothing with any mass.
+        StoreEmptyError: neither a passage nor a null component.
     """
-    passages = store.counts().passages
-    if _is_exact(passages, kind):
-        return ExactIndex(*store.vectors())
-    if passages <= FLAT_LIMIT:
-        return build_faiss(*store.vectors())
-    return open_persistent(
-        store.directory, VectorSource(store.state, _fingerprint(store), store.marks, store.vectors)
+    name = type(retriever).__name__
+    if not isinstance(found, Retrieval):
+        raise PluginError(f"a Retrieval from {name}.retrieve", f"a {type(found).__name__}", _HOWTO)
+    if not found.passages and found.log_null is None:
+        raise StoreEmptyError(
+            f"passages from {name}.retrieve", "none", "ask another question, or set a null score"
+        )
+    wrong = next((type(p).__name__ for p in found.passages if not isinstance(p, Passage)), None)
+    if wrong is not None:
+        raise PluginError(f"passages of the class Passage from {name}.retrieve", f"a {wrong}", _HOWTO)
+    expected = f"a log prior (K,) for {len(found.passages)} passages, summing to at most one, from {name}.retrieve"
+    log_prior = _vector(found.log_prior, len(found.passages), expected, least=-torch.inf)
+    products = _vector(
+        found.inner_products, len(found.passages), f"one finite inner product a passage from {name}.retrieve"
+    )
+    null = torch.tensor([-torch.inf if found.log_null is None else found.log_null], dtype=torch.float64)
+    total = float(torch.cat([log_prior, null]).logsumexp(0).exp())
+    if not 0.0 < total <= 1.0 + 1e-6:
+        raise PluginError(expected, f"a total of {total:.6g}", "use Retrieval.from_scores, which normalises")
+    return Retrieval(
+        tuple(found.passages),
+        log_prior,
+        products,
+        found.log_null,
+        found.outside,
+        found.temperature,
+        found.outside_bounds,
     )
 
 
-def describe_index(passages: int, kind: IndexKind, store: Store | None = None) -> str:
-    """What ``open_index`` will choose for so many passages, and why; with a store, what it has kept."""
-    if _is_exact(passages, kind):
-        reason = "as asked" if kind == "exact" else f"up to {FLAT_LIMIT} passages"
-        return f"exact search over {passages} passages ({reason})"
-    if passages <= FLAT_LIMIT:
-        return f"FAISS Flat, exact search over {passages} passages (as asked)"
-    kept = store and describe_persistent(store.directory, store.state)
-    size = f"by the size of the corpus ({passages} passages)"
-    return kept or f"FAISS IVF{cells_for(passages)}, four-bit codes refined by exact products, {size}"
+_HOWTO = "see the how-to on Retriever in the documentation"
 
 
-def _fingerprint(store: Store) -> str:
-    return "" if store.encoder is None else store.encoder.fingerprint
-
-
-def _is_exact(passages: int, kind: IndexKind) -> bool:
-    return kind == "exact" or (kind == "auto" and passages <= FLAT_LIMIT)
+def _vector(values: Any, length: int, expected: str, least: float | None = None) -> Tensor:
+    """(length,) float64; ``least`` is a value besides the finite ones that may occur."""
+    try:
+        vector = torch.as_tensor(values, dtype=torch.float64).detach().cpu()
+    except MixragError:
+        raise
+    except (TypeError, ValueError, RuntimeError):
+        raise PluginError(expected, f"a {type(values).__name__} that is no row of numbers", _HOWTO) from None
+    if vector.shape != (length,):
+        raise PluginError(expected, f"the shape {tuple(vector.shape)}", "return as many as there are passages")
+    valid = vector.isfinite() if least is None else vector.isfinite() | (vector == least)
+    if not bool(valid.all()):
+        raise PluginError(expected, f"{float(vector[~valid][0])} among them", "return numbers only")
+    return vector

@@ -12,9 +12,10 @@ from threading import RLock
 
 from mixrag.config.settings import Settings
 from mixrag.corpus import Store, check_encoder
-from mixrag.retrieval.encoders import Encoder
-from mixrag.retrieval.index import Index
-from mixrag.retrieval.retriever import IndexKind, Retrieval, StoreRetriever, open_index
+from mixrag.retrieval.encoders import CompleteEncoder
+from mixrag.retrieval.index import CompleteIndex, IndexChoice, open_index
+from mixrag.retrieval.retriever import Retrieval, StoreRetriever
+from mixrag.utils.turns import turn
 
 
 class SnapshotRetriever:
@@ -25,13 +26,12 @@ class SnapshotRetriever:
     """
 
     def __init__(
-        self, store: Store, encoder: Callable[[], Encoder], kind: Callable[[], IndexKind], encoding: RLock
+        self, store: Store, encoder: Callable[[], CompleteEncoder], kind: Callable[[], IndexChoice]
     ) -> None:
-        """``encoder`` and ``kind`` are asked at each use; ``encoding`` is held while the encoder works."""
-        self.store = store
-        self._encoder, self._kind, self._encoding = encoder, kind, encoding
+        """``encoder`` and ``kind`` are called at each use."""
+        self.store, self._encoder, self._kind = store, encoder, kind
         self._opening = RLock()
-        self._opened: tuple[tuple[int, IndexKind], Index] | None = None
+        self._opened: tuple[tuple[int, IndexChoice], CompleteIndex] | None = None
 
     def retrieve(self, question: str, settings: Settings) -> Retrieval:
         """See ``Retriever.retrieve``.
@@ -42,7 +42,7 @@ class SnapshotRetriever:
             SettingError: the full normaliser, k = "all" or adaptive k asked of an approximate index.
         """
         encoder = self._encoder()
-        with self._encoding:
+        with turn(encoder):
             vector = encoder.encode_questions([question])[0]
         with self._snapshot(encoder) as index:
             return StoreRetriever(self.store, encoder, index).retrieve(question, settings, vector)
@@ -53,7 +53,7 @@ class SnapshotRetriever:
             pass
 
     @contextmanager
-    def _snapshot(self, encoder: Encoder) -> Iterator[Index]:
+    def _snapshot(self, encoder: CompleteEncoder) -> Iterator[CompleteIndex]:
         """A snapshot of the store, and the index over what it shows."""
         with ExitStack() as snapshot:
             snapshot.enter_context(self.store.snapshot())
@@ -68,11 +68,11 @@ class SnapshotRetriever:
                         index = self._open(encoder)
             yield index
 
-    def _current(self) -> Index | None:
+    def _current(self) -> CompleteIndex | None:
         opened = self._opened
         return opened[1] if opened is not None and opened[0] == (self.store.generation, self._kind()) else None
 
-    def _open(self, encoder: Encoder) -> Index:
+    def _open(self, encoder: CompleteEncoder) -> CompleteIndex:
         check_encoder(self.store, encoder.name, encoder.fingerprint)
         index = open_index(self.store, self._kind())
         self._opened = (self.store.generation, self._kind()), index

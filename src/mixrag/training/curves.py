@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mixrag.errors import TrainingError
 from mixrag.evaluation.plots import BLACK, BLUE, GREEN, ORANGE, VERMILION, new_figure, whole_numbers
+from mixrag.utils.arrays import Floats
 from mixrag.utils.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-Values = NDArray[np.float64]
 Metrics = Sequence[Mapping[str, Any]]
 REACH = 0.04
 """The smoothed line averages over this share of all points on each side of a step."""
@@ -175,7 +174,7 @@ def _draw_scale(axes: Axes, scale: Scale, metrics: Metrics) -> list[Line2D]:
     return drawn
 
 
-def _draw_line(axes: Axes, line: Line, steps: Values, values: Values) -> Line2D:
+def _draw_line(axes: Axes, line: Line, steps: Floats, values: Floats) -> Line2D:
     if line.smooth and len(values) >= SMOOTHED_FROM:
         axes.plot(steps, values, color=line.colour, lw=0.8, alpha=0.3)
         values = _smoothed(values)
@@ -186,7 +185,7 @@ def _draw_line(axes: Axes, line: Line, steps: Values, values: Values) -> Line2D:
     )[0]
 
 
-def _series(metrics: Metrics, line: Line) -> tuple[Values, Values]:
+def _series(metrics: Metrics, line: Line) -> tuple[Floats, Floats]:
     """Steps and values; what is no finite number is NaN."""
     found = [
         (entry["step"], entry[line.name]) for entry in metrics if entry["kind"] == line.kind and line.name in entry
@@ -200,7 +199,7 @@ def _has_values(metrics: Metrics, line: Line) -> bool:
     return bool(np.isfinite(_series(metrics, line)[1]).any())
 
 
-def _smoothed(values: Values) -> Values:
+def _smoothed(values: Floats) -> Floats:
     """The mean of the neighbours on both sides, fewer of them towards the ends; gaps stay gaps."""
     box = np.ones(2 * max(1, round(REACH * len(values))) + 1)
     known = np.isfinite(values)

@@ -21,7 +21,7 @@ from mixrag.errors import ModelError, SettingError
 from mixrag.generator import CausalGenerator, load_generator
 from mixrag.generator.adapter import CONFIG, WEIGHTS
 from mixrag.generator.huggingface import ModelGenerator
-from mixrag.retrieval.encoders.sentence import SentenceEncoder
+from mixrag.retrieval.encoders import SentenceEncoder
 from mixrag.training.calibrate import FittedScalars, calibrate
 from mixrag.training.checkpoint import has_checkpoint
 from mixrag.training.examples import Example, examples_from, passage_examples

@@ -21,10 +21,10 @@ from mixrag.generator.huggingface import ModelGenerator
 from mixrag.inference.mixture import Component, Mixture, condition
 from mixrag.pairs.matching import passage_holds
 from mixrag.probability import (
+    contributing_branches,
     distillation_loss,
     e_step,
     em_loss,
-    kept_branches,
     log_any_marginal,
     log_marginal,
     log_normalise,
@@ -260,7 +260,7 @@ class TrainingStep:
             return ScoredRows((), (), (), torch.zeros(0, dtype=torch.int64)), skipped
         for i, (question, each) in enumerate(zip(questions, coefficients, strict=True)):
             shares = each.likelihood.abs().sum(-1)  # (A, K)
-            chosen = kept_branches(shares.flatten(), self.settings.skip).reshape(shares.shape)
+            chosen = contributing_branches(shares.flatten(), self.settings.skip).reshape(shares.shape)
             skipped = max(skipped, float((shares * ~chosen).sum() / shares.sum().clamp_min(1e-300)))
             for a, j in chosen.nonzero().tolist():
                 answer = question.example.answers[a]

@@ -1,14 +1,15 @@
-"""p(z | x) with a gradient: the retriever of ``mixrag.retrieval.retriever`` over a corpus held in memory.
+"""p(z | x) with a gradient: the retriever of ``mixrag.retrieval.retriever`` over vectors in memory.
 
-The passages' vectors are constants (or trained too, and rebuilt now and then); the question's vector, the
-temperature and the null component's score are what is learnt. Every inner product is computed, so the
-candidates are those of exact search.
+The prior is the function of ``probability/prior.py`` that the retriever uses. The passages' vectors are constants
+(or trained too, and rebuilt now and then); the question's vector, the temperature and the null component's score
+are learnt. Every inner product is computed, so the candidates are those of exact search.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,8 +21,8 @@ from mixrag.config.settings import Settings
 from mixrag.config.training_settings import Part
 from mixrag.corpus import Passage, Store
 from mixrag.errors import StoreEmptyError
-from mixrag.probability import log_sum
-from mixrag.retrieval.encoders.sentence import SentenceEncoder
+from mixrag.probability import highest, log_lexical_distribution, log_masses, log_null_mass, normalised_prior
+from mixrag.retrieval.encoders import SentenceEncoder
 from mixrag.training.examples import Example
 
 
@@ -45,11 +46,13 @@ class Prior:
 
 
 @dataclass(frozen=True)
-class _Lexical:
-    """log of the softmax over BM25 scores: its support and values there."""
+class _Matches:
+    """The N passages that share a word with a question, and their BM25 scores."""
 
     positions: Tensor
-    log_probs: Tensor
+    """(N,) rows of the vector matrix."""
+    scores: Tensor
+    """(N,) float64."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +84,12 @@ class TrainablePrior:
         self.built_at = 0
         self._fixed: dict[int, Candidates] = {}
         self._questions: dict[int, Tensor] = {}
-        self._words: dict[int, _Lexical | None] = {}
+        self._matches: dict[int, _Matches | None] = {}
         self._allowed: dict[int, Tensor | None] = {}
         self._mark_trained()
 
     def place_null(self, examples: Sequence[Example], share: float = 0.1) -> None:
-        """Where the null score is to be trained and none was given: start it at this prior, on average.
+        """Start a null score that is trained and was not given, so that its prior is ``share`` on average.
 
         On the scale of inner product / temperature zero would be a prior of almost nothing, without a gradient.
         """
@@ -95,7 +98,7 @@ class TrainablePrior:
         some = examples[:64]
         with torch.no_grad():
             found = self.priors(some, self.candidates(some))
-            # log of null prior against that of the passages, at the score of now
+            # log of the null prior over that of the passages, at the present score
             odds = [
                 float(prior.log_null - prior.log_prior.logsumexp(0))
                 for prior in found
@@ -109,7 +112,7 @@ class TrainablePrior:
         return float(self.log_temperature.detach().exp())
 
     def scalars(self) -> dict[str, Tensor]:
-        """The trained ones among log temperature and null score, by name."""
+        """Log temperature and null score, where they are trained, by name."""
         named = {"log_temperature": ("temperature", self.log_temperature), "null": ("null", self.null)}
         return {name: value for name, (part, value) in named.items() if part in self.parts and value is not None}
 
@@ -147,7 +150,7 @@ class TrainablePrior:
         self.vectors, self.built_at = aligned(vectors), step
 
     def staleness(self, candidates: Sequence[Candidates], questions: Sequence[Example], step: int) -> Staleness:
-        """Compare the index with what the encoder would say now."""
+        """How far the index is from what the encoder gives now."""
         with torch.no_grad():
             vectors = self._question_vectors(questions)
             fresh = self._fresh_vectors(candidates)
@@ -159,7 +162,7 @@ class TrainablePrior:
         return Staleness(step - self.built_at, float(torch.stack(shifts).mean()) if shifts else 0.0)
 
     def retrieval_settings(self) -> Settings:
-        """The settings with the temperature and null score of now."""
+        """The settings with the present temperature and null score."""
         null = None if self.null is None else self.null.item()
         return replace(self.settings, temperature=self.temperature, null=null)
 
@@ -183,7 +186,7 @@ class TrainablePrior:
         return torch.stack([self._questions[example.number] for example in examples])
 
     def _fresh_vectors(self, candidates: Sequence[Candidates]) -> Sequence[Tensor | None]:
-        """The candidates' vectors by the encoder of now, (K, D) a question; None where they are frozen."""
+        """The candidates' vectors by the present encoder, (K, D) a question; None where they are frozen."""
         if "encoder" not in self.parts:
             return [None] * len(candidates)
         texts = [self.encoder.passage_text(p.title, p.text) for each in candidates for p in each.passages]
@@ -194,33 +197,30 @@ class TrainablePrior:
         products = self.vectors @ question
         if fresh is not None:
             products = products.index_put((chosen.positions,), fresh @ question)
-        log_mass, log_z = self._log_mass(example, products)
-        kept = log_mass[chosen.positions]
-        log_null = None if self.null is None else self.null - log_z
-        # Passages have total mass one, the null component e^b / Z.
-        parts = [kept if self.settings.normaliser == "top-k" else torch.zeros(1, dtype=kept.dtype)]
-        parts += [] if log_null is None else [log_null[None]]
-        total = torch.cat(parts).logsumexp(0)
-        return Prior(kept - total, None if log_null is None else log_null - total)
+        log_mass, log_z = self._log_masses(example, products)
+        full = self.settings.normaliser == "full"
+        return Prior(*normalised_prior(log_mass[chosen.positions], log_null_mass(self.null, log_z), full=full))
 
-    def _log_mass(self, example: Example, products: Tensor) -> tuple[Tensor, Tensor]:
-        """(M,) log of the mixed distribution over all passages, and log Z of the dense scores."""
-        logits = products.double() / self.log_temperature.exp()
-        allowed = self._allowed_rows(example)
-        if allowed is not None:
-            logits = logits.masked_fill(~allowed, -math.inf)
-        log_z = logits.logsumexp(0)
-        words, weight = self._lexical(example), self.settings.lexical
-        if words is None:
-            return logits - log_z, log_z
-        by_words = torch.full_like(logits, -math.inf).index_put((words.positions,), words.log_probs)
-        return log_sum(torch.stack([logits - log_z + _log(1 - weight), by_words + _log(weight)]), 0), log_z
+    def _log_masses(self, example: Example, products: Tensor) -> tuple[Tensor, Tensor]:
+        """(M,) log masses of all passages, from the inner products (M,), and log Z."""
+        log_lexical, matches = None, self._lexical_matches(example)
+        if matches is not None:
+            log_lexical = log_lexical_distribution(
+                matches.scores, matches.positions, len(products), self.settings.lexical_temperature
+            )
+        return log_masses(
+            products,
+            self.log_temperature.exp(),
+            allowed=self._allowed_rows(example),
+            log_lexical=log_lexical,
+            lexical=self.settings.lexical,
+        )
 
     def _best(self, example: Example, question: Tensor) -> Candidates:
         if not self.parts and example.number in self._fixed:
             return self._fixed[example.number]
         products = self.vectors @ question
-        log_mass, _ = self._log_mass(example, products)
+        log_mass, _ = self._log_masses(example, products)
         allowed = self._allowed_rows(example)
         rows = torch.arange(len(log_mass)) if allowed is None else allowed.nonzero()[:, 0]
         k = len(rows) if self.settings.k == "all" else min(self.settings.k, len(rows))
@@ -232,14 +232,11 @@ class TrainablePrior:
             )
         # Equal masses, as those of passages without any, stand in the order of dense search.
         rows = rows[products[rows].argsort(descending=True, stable=True)]
-        positions = rows[log_mass[rows].argsort(descending=True, stable=True)[:k]]
-        found = Candidates(positions, self._passages(positions))
+        positions = rows[highest(log_mass[rows], k)]
+        found = Candidates(positions, tuple(self.store.passages(self.rows[positions.numpy()])))
         if not self.parts:
             self._fixed[example.number] = found
         return found
-
-    def _passages(self, positions: Tensor) -> tuple[Passage, ...]:
-        return tuple(self.store.passages(self.rows[positions.numpy()]))
 
     def _allowed_rows(self, example: Example) -> Tensor | None:
         """(M,) bool: the passages that the pair's filter lets through."""
@@ -251,34 +248,30 @@ class TrainablePrior:
             self._allowed[example.number] = torch.from_numpy(allowed)
         return self._allowed[example.number]
 
-    def _lexical(self, example: Example) -> _Lexical | None:
-        """BM25 does not change in training, so it is asked once for each question."""
+    def _lexical_matches(self, example: Example) -> _Matches | None:
+        """BM25 does not change in training, so it is computed once for each question."""
         if self.settings.lexical == 0.0:
             return None
-        if example.number not in self._words:
+        if example.number not in self._matches:
             allowed = self._allowed_rows(example)
             among = None if allowed is None else self.rows[allowed.numpy()]
             rows, scores = self.store.lexical(example.pair.question, None, among)
-            log_probs = (torch.from_numpy(scores) / self.settings.lexical_temperature).log_softmax(0)
             positions = torch.from_numpy(np.searchsorted(self.rows, rows))
-            self._words[example.number] = _Lexical(positions, log_probs) if len(rows) else None
-        return self._words[example.number]
+            self._matches[example.number] = _Matches(positions, torch.from_numpy(scores)) if len(rows) else None
+        return self._matches[example.number]
 
 
 def _separate(encoder: SentenceEncoder) -> SentenceEncoder:
-    """The encoder with a question model of its own: training it leaves the passages' vectors valid."""
+    """The encoder with a separate question model: training that leaves the passages' vectors valid."""
     if encoder.question_model is not encoder.passage_model:
         return encoder
-    from copy import deepcopy
-
     question: Any = deepcopy(encoder.question_model)
     return replace(encoder, question_model=question, titles=encoder.embeds_titles)
 
 
 def aligned(vectors: Tensor) -> Tensor:
-    """A copy in torch's own memory: the last bits of products depend on alignment, a resumed run should not."""
+    """A copy in memory that torch allocated.
+
+    The last bits of products depend on its alignment; a resumed run should not.
+    """
     return vectors.clone()
-
-
-def _log(x: float) -> float:
-    return math.log(x) if x > 0 else -math.inf

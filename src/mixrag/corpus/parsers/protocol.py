@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Protocol
 
 from mixrag.corpus.parsers.result import ParseResult
@@ -37,7 +37,7 @@ class Parser(Protocol):
         """Suffixes of the files that it reads, each with its dot: (".eml",)."""
         ...
 
-    def parse(self, data: bytes, name: str) -> ParseResult | Sequence[Document]:
+    def parse(self, data: bytes, name: str) -> ParseResult | Iterable[Document]:
         """The documents of one file.
 
         Several documents need ids that differ inside the file; those without one are numbered. Whatever is raised

@@ -103,9 +103,9 @@ def _json_object(line: bytes) -> dict[str, Any]:
             f"expected UTF-8; found other bytes at offset {error.start} of the line; save it as UTF-8"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise _RecordError(f"expected one JSON object; found invalid JSON ({error}); mend the line") from error
+        raise _RecordError(f"expected one JSON object; found invalid JSON ({error}); correct the line") from error
     if not isinstance(value, dict):
-        raise _RecordError(f"expected one JSON object; found a JSON {type(value).__name__}; mend the line")
+        raise _RecordError(f"expected one JSON object; found a JSON {type(value).__name__}; correct the line")
     return value
 
 
@@ -124,7 +124,7 @@ def _document(line: int, fields: Mapping[str, Any]) -> Document:
 
 
 def _check_encodable(document: Document) -> None:
-    """JSON can escape half of a surrogate pair, which no UTF-8 text can hold."""
+    """JSON can escape half of a surrogate pair, which cannot be written as UTF-8."""
     try:
         for part in (document.text, document.title, document.id or ""):
             part.encode()

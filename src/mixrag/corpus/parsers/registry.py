@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,12 +146,11 @@ def _suffixes(parser: Parser) -> tuple[str, ...]:
 def _checked_result(parser: Parser, result: Any) -> ParseResult:
     """What a parser of the caller returned, its documents checked and each with an id where they are several."""
     expected = f"a ParseResult or a list of Document from parser {parser.name!r}"
-    remedy = "mend its method parse"
-    found = result if isinstance(result, ParseResult) else None
-    documents: Any = result if found is None else found.documents
-    if isinstance(documents, str | bytes) or not isinstance(documents, Sequence):
-        raise UnreadableError(expected, type(documents).__name__, remedy)
-    skipped = () if found is None else found.skipped
+    remedy = "correct its method parse"
+    given, skipped = (result.documents, result.skipped) if isinstance(result, ParseResult) else (result, ())
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        raise UnreadableError(expected, type(given).__name__, remedy)
+    documents = list(given)
     if not documents and not skipped:
         raise UnreadableError("a file with text", f"no document, by parser {parser.name!r}", "leave the file out")
     taken: dict[str, Document] = {}

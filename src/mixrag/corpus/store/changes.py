@@ -79,7 +79,14 @@ def document_hash(document: Document, splitter: str) -> str:
 
 def replace_file(db: sqlite3.Connection, file: ParsedFile) -> tuple[int, int]:
     """Put a file's documents in the place of what was stored of it; passages added and removed."""
-    file_id, before = _take_file(db, file)
+    db.execute(
+        "INSERT INTO files (path, sha256, splitter) VALUES (?, ?, ?) ON CONFLICT (path)"
+        " DO UPDATE SET sha256 = excluded.sha256, splitter = excluded.splitter",
+        (file.path, file.sha256, file.splitter),
+    )
+    (file_id,) = db.execute("SELECT id FROM files WHERE path = ?", (file.path,)).fetchone()
+    before = _documents_of(db, file_id)
+    db.execute("DELETE FROM sources WHERE file_id = ?", (file_id,))
     added = 0
     for split in file.documents:
         document_id, new = _put_document(db, split)
@@ -100,7 +107,7 @@ def replace_in_memory(db: sqlite3.Connection, split: SplitDocument) -> tuple[int
 
 
 def remove_files(db: sqlite3.Connection, file_ids: list[int]) -> Removed:
-    """Remove files, and the documents that no other source holds."""
+    """Remove files, and the documents that no other source has."""
     before = _counts(db)
     documents: set[int] = set()
     for file_id in file_ids:
@@ -145,19 +152,6 @@ def drop_orphan_vectors(db: sqlite3.Connection) -> None:
         " (SELECT id FROM encoders WHERE fingerprint = (SELECT value FROM meta WHERE key = 'encoder'))"
         " AND NOT EXISTS (SELECT 1 FROM passages WHERE passages.text_hash = vectors.text_hash)"
     )
-
-
-def _take_file(db: sqlite3.Connection, file: ParsedFile) -> tuple[int, set[int]]:
-    """Row id of the file, emptied, and the documents that it held."""
-    db.execute(
-        "INSERT INTO files (path, sha256, splitter) VALUES (?, ?, ?) ON CONFLICT (path)"
-        " DO UPDATE SET sha256 = excluded.sha256, splitter = excluded.splitter",
-        (file.path, file.sha256, file.splitter),
-    )
-    (file_id,) = db.execute("SELECT id FROM files WHERE path = ?", (file.path,)).fetchone()
-    before = _documents_of(db, file_id)
-    db.execute("DELETE FROM sources WHERE file_id = ?", (file_id,))
-    return file_id, before
 
 
 def _put_document(db: sqlite3.Connection, split: SplitDocument) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The store: one SQLite file that holds documents, passages, vectors and the lexical index."""
+"""The store: one SQLite file with documents, passages, vectors and the lexical index."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from mixrag.corpus.store.connections import Connections
 from mixrag.corpus.store.sources import MEMORY, display, fallback_title
 from mixrag.corpus.walk import absolute
 from mixrag.errors import StoreError
-from mixrag.utils.arrays import Rows
+from mixrag.utils.arrays import Rows, Vectors
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How much the store holds."""
+    """How much is in the store."""
 
     documents: int
     """Distinct contents."""
@@ -38,7 +38,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class EncoderRecord:
-    """The encoder whose vectors the store holds."""
+    """The encoder that made the vectors in the store."""
 
     name: str
     fingerprint: str
@@ -227,7 +227,7 @@ class Store(search.StoreQueries):
         )
         return hashlib.sha256(repr((self.generation, self.counts(), ends)).encode()).hexdigest()[:16]
 
-    def vectors(self, after: int = -1) -> tuple[Rows, npt.NDArray[np.float32]]:
+    def vectors(self, after: int = -1) -> tuple[Rows, Vectors]:
         """Row ids (M,) in ascending order and vectors (M, D) of all passages with a row id above ``after``."""
         with self.snapshot():
             encoder = self.encoder

@@ -69,7 +69,11 @@ def open_database(directory: Path, *, create: bool, timeout: float) -> sqlite3.C
     """
     path = directory / FILE_NAME
     if create:
-        _make_folder(directory)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            found = error.strerror or type(error).__name__
+            raise StoreError(f"a folder {directory}", found, "name another folder with --store") from error
     elif not path.is_file():
         raise _missing(directory)
     with meaningful_errors(directory):
@@ -106,14 +110,6 @@ def busy(directory: Path) -> StoreBusyError:
     """Error of a store that another process or thread is writing to."""
     remedy = "wait until the other mixrag process has ended, then run this again"
     return StoreBusyError(f"the write lock of {directory}", "another process holding it", remedy)
-
-
-def _make_folder(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        found = error.strerror or type(error).__name__
-        raise StoreError(f"a folder {directory}", found, "name another folder with --store") from error
 
 
 def connect(path: Path, timeout: float, *, create: bool = False) -> sqlite3.Connection:

@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from mixrag.corpus.passage import Scalar
 from mixrag.corpus.store import sources
+from mixrag.utils.arrays import Floats, Rows
 
 _BLOCK = 256
 """Documents whose passages are read at once."""
@@ -38,11 +38,11 @@ class StoreQueries:
         """All rows of one SQL query."""
 
     def lexical(
-        self, query: str, limit: int | None = None, rows: Collection[int] | npt.NDArray[np.int64] | None = None
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        self, query: str, limit: int | None = None, rows: Collection[int] | Rows | None = None
+    ) -> tuple[Rows, Floats]:
         """BM25 over title and text: row ids (K,) and scores (K,), best first; higher is better.
 
-        Passages that hold none of the query's words are left out; ``rows`` restricts the search to
+        Passages with none of the query's words are left out; ``rows`` restricts the search to
         these row ids, without changing the scores.
         """
         expression = match_expression(query)
@@ -58,7 +58,7 @@ class StoreQueries:
         )
         return _rows(row for row, _ in found), np.array([score for _, score in found], np.float64)
 
-    def rows_where(self, filters: Mapping[str, str]) -> npt.NDArray[np.int64]:
+    def rows_where(self, filters: Mapping[str, str]) -> Rows:
         """Row ids (N,), ascending, of the passages whose document meets every filter.
 
         A filter compares a metadata value, as text (``true``, ``null`` and numbers as JSON writes them).
@@ -148,5 +148,5 @@ def scalar_text(value: Scalar) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _rows(values: Iterable[int]) -> npt.NDArray[np.int64]:
+def _rows(values: Iterable[int]) -> Rows:
     return np.fromiter(values, np.int64)

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mixrag.corpus.store.changes import bump_generation, drop_orphan_vectors, set_meta, text_hash
 from mixrag.corpus.store.database import Store
 from mixrag.errors import EncoderMismatchError, ModelError
+from mixrag.utils.arrays import Vectors
 from mixrag.utils.progress import Progress, ProgressEvent
 
-Embed = Callable[[list[str]], npt.NDArray[np.float32]]
+Embed = Callable[[list[str]], Vectors]
 """Texts (B,) to vectors (B, D)."""
 EmbeddingText = Callable[[str, str], str]
 """Title and text of a passage to the text that is embedded."""
@@ -73,7 +73,7 @@ class VectorWriter:
             self.computed += len(pairs)
             self.progress(ProgressEvent("embedding", self.computed, known))
 
-    def _embed(self, texts: list[str]) -> npt.NDArray[np.float32]:
+    def _embed(self, texts: list[str]) -> Vectors:
         vectors = np.ascontiguousarray(self.encoding.embed(texts), dtype="<f4")
         if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
             found = f"an array of shape {vectors.shape} for {len(texts)} texts"
@@ -89,7 +89,7 @@ class VectorWriter:
         sql = "SELECT id, dimension FROM encoders WHERE fingerprint = ?"
         encoder_id, stored = db.execute(sql, (fingerprint,)).fetchone()
         if stored != dimension:
-            expected, found = f"vectors of {stored} numbers", f"{dimension} numbers"
+            expected, found = f"vectors of {stored} dimensions", f"{dimension} dimensions"
             raise EncoderMismatchError(expected, found, "give the changed encoder a new fingerprint")
         return int(encoder_id)
 

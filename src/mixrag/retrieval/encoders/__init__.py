@@ -1,6 +1,16 @@
 """Text to vectors: the two maps q(x) and d(z) of a bi-encoder."""
 
-from mixrag.retrieval.encoders.protocol import Encoder, Vectors
-from mixrag.retrieval.encoders.sentence import SentenceEncoder, load_encoder
+from mixrag.retrieval.encoders.loading import load_encoder
+from mixrag.retrieval.encoders.plugin import COSINE_TEMPERATURE, PluginEncoder, completed_encoder
+from mixrag.retrieval.encoders.protocol import CompleteEncoder, Encoder
+from mixrag.retrieval.encoders.sentence import SentenceEncoder
 
-__all__ = ["Encoder", "SentenceEncoder", "Vectors", "load_encoder"]
+__all__ = [
+    "COSINE_TEMPERATURE",
+    "CompleteEncoder",
+    "Encoder",
+    "PluginEncoder",
+    "SentenceEncoder",
+    "completed_encoder",
+    "load_encoder",
+]

@@ -1,7 +1,7 @@
 """Many texts at once: batches of like length, and a transformer that computes in bfloat16.
 
-The model stays sentence-transformers': it tokenises, pools and normalises. Here it is only decided which texts
-share a batch, and in which numbers the transformer inside it multiplies.
+The model stays that of sentence-transformers: it tokenises, pools and normalises. This module decides which texts
+share a batch, and the dtype in which the transformer multiplies.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mixrag.generator.kernels.onednn_linear import use_onednn_linears
 WINDOW = 2048
 """Texts that are tokenised, and sorted by length, at a time."""
 TOKENS = {"cpu": 1024}
-"""Tokens of one batch: on a processor few, so that what passes between two layers stays in its caches."""
+"""Tokens of one batch: few on a processor, so that the activations between two layers stay in its caches."""
 MANY_TOKENS = 16384
 """Tokens of one batch on other devices."""
 _AFTER = {"Pooling", "Normalize", "Dense", "LayerNorm"}
@@ -28,16 +28,16 @@ _Features = Mapping[str, Any]
 
 
 def unsupported(model: Any) -> str | None:
-    """Why a sentence-transformers model cannot be run from here; None: it can.
+    """Why a sentence-transformers model cannot be run in these batches; None: it can.
 
-    What is asked for: one transformer that reads text, padded on the right, and what makes one vector of that.
+    It needs one transformer that reads text, padded on the right, and modules that make one vector of its output.
     """
     first, *others = (type(module).__name__ for module in model)
     if first != "Transformer":
         return f"its first module is {first}, not Transformer"
     odd = [name for name in others if name not in _AFTER]
     if odd or not others:
-        return f"a module {odd[0]} behind its transformer" if odd else "nothing pools what its transformer gives"
+        return f"a module {odd[0]} behind its transformer" if odd else "no pooling behind its transformer"
     if getattr(model.tokenizer, "padding_side", None) != "right":
         return "its texts are not padded on the right"
     return None
@@ -60,9 +60,9 @@ def vectors_of(model: Any, texts: Sequence[str], prompt: str | None, task: str) 
     """(M, D) float32 on the processor: ``model.encode`` of texts with this prompt and task.
 
     Args:
-        model: sentence-transformers modules that are not ``unsupported``, or what ``rounded`` made of them.
+        model: sentence-transformers modules that are not ``unsupported``, or the result of ``rounded``.
         texts: (M,).
-        prompt: stands before every text; None: nothing does.
+        prompt: stands before every text; None: no prompt.
         task: "query" or "document", as sentence-transformers calls them.
     """
     parts = [_window(model, texts[start : start + WINDOW], prompt, task) for start in range(0, len(texts), WINDOW)]
@@ -70,7 +70,7 @@ def vectors_of(model: Any, texts: Sequence[str], prompt: str | None, task: str) 
 
 
 def rounded(model: Any) -> Any:
-    """A copy whose transformer has weights and products in bfloat16; what is pooled is float32 again."""
+    """A copy whose transformer has weights and products in bfloat16; pooling is in float32 again."""
     first = model[0]
     shared = {id(part): part for part in (first.processor, first.tokenizer)}
     copied = deepcopy(model, shared)
@@ -95,7 +95,7 @@ def _window(model: Any, texts: Sequence[str], prompt: str | None, task: str) -> 
 
 
 def _batch(features: _Features, rows: Sequence[int], length: int, device: Any) -> dict[str, Any]:
-    """Some rows of what the tokenizer gave, without the columns where all of them are padding."""
+    """Some rows of the tokenizer's output, without the columns where all of them are padding."""
     return {
         name: value[rows][:, :length].to(device) if isinstance(value, Tensor) and value.ndim == 2 else value
         for name, value in features.items()

@@ -1,40 +1,48 @@
-"""Encoder: what turns texts into vectors must offer."""
+"""Encoder: two maps from text to vectors, one for questions and one for passages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-Vectors = npt.NDArray[np.float32]
+from mixrag.utils.arrays import Vectors
 
 
 class Encoder(Protocol):
-    """The two maps q(x) and d(z) of a bi-encoder into one space of D dimensions."""
+    """Plug-in point: the two maps q(x) and d(z) of a bi-encoder into one space of D dimensions.
+
+    Optional members, with the default that ``PluginEncoder`` supplies:
+
+    - ``temperature`` (float > 0): the T that suits the scale of the inner products; default 0.045 where vectors
+      have length one, else 1.
+    - ``passage_text(title, text) -> str``: the string that is embedded for a passage; default the text alone.
+    """
 
     @property
     def name(self) -> str:
-        """Path, hub name or package name."""
+        """For people: path, hub name or any other."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever passage vectors would: the index is valid for one fingerprint only."""
+        """Changes whenever passage vectors would: the vectors of a store belong to one fingerprint."""
         ...
+
+    def encode_questions(self, questions: Sequence[str]) -> Vectors:
+        """(B, D) float32, finite."""
+        ...
+
+    def encode_passages(self, texts: Sequence[str]) -> Vectors:
+        """(M, D) float32, finite."""
+        ...
+
+
+class CompleteEncoder(Encoder, Protocol):
+    """An encoder with nothing left optional."""
 
     @property
     def temperature(self) -> float:
         """The T that suits the scale of its inner products."""
-        ...
-
-    def encode_questions(self, questions: Sequence[str]) -> Vectors:
-        """(B, D) float32."""
-        ...
-
-    def encode_passages(self, texts: Sequence[str]) -> Vectors:
-        """(M, D) float32."""
         ...
 
     def passage_text(self, title: str, text: str) -> str:

@@ -1,22 +1,42 @@
-"""Maximum inner product search: the exact reference, FAISS flat, and cells with refinement for large corpora."""
+"""Maximum inner product search: exact, FAISS flat, IVF for large corpora, or an index of the caller's own."""
 
+from mixrag.retrieval.index.choice import (
+    IndexBuilder,
+    IndexChoice,
+    IndexKind,
+    check_index_choice,
+    describe_index,
+    index_name,
+    open_index,
+)
 from mixrag.retrieval.index.exact import ExactIndex
 from mixrag.retrieval.index.faiss_flat import FLAT_LIMIT, FaissIndex, build_faiss
-from mixrag.retrieval.index.ivf import IVFIndex, build_ivf, cells_for
+from mixrag.retrieval.index.ivf import IVFIndex, build_ivf, clusters_for
 from mixrag.retrieval.index.persistence import VectorSource, describe_persistent, open_persistent
-from mixrag.retrieval.index.protocol import Hits, Index
+from mixrag.retrieval.index.plugin import PluginIndex, completed_index
+from mixrag.retrieval.index.protocol import CompleteIndex, Hits, Index
 
 __all__ = [
     "FLAT_LIMIT",
+    "CompleteIndex",
     "ExactIndex",
     "FaissIndex",
     "Hits",
     "IVFIndex",
     "Index",
+    "IndexBuilder",
+    "IndexChoice",
+    "IndexKind",
+    "PluginIndex",
     "VectorSource",
     "build_faiss",
     "build_ivf",
-    "cells_for",
+    "check_index_choice",
+    "clusters_for",
+    "completed_index",
+    "describe_index",
     "describe_persistent",
+    "index_name",
+    "open_index",
     "open_persistent",
 ]

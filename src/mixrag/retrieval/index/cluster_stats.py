@@ -1,4 +1,4 @@
-"""What is known of the passages of each cell without looking at them: how many, their mean, how far they reach."""
+"""Statistics of the clusters of an IVF index: how many passages each has, their mean, and its radius."""
 
 from __future__ import annotations
 
@@ -8,72 +8,80 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mixrag.probability import log_cell_bounds
-from mixrag.retrieval.index.protocol import Vectors
+from mixrag.probability import log_cluster_bounds
+from mixrag.utils.arrays import Floats, Vectors
 
-Floats = npt.NDArray[np.float64]
-Cells = npt.NDArray[np.int32]
+Clusters = npt.NDArray[np.int32]
+"""(N,) the cluster of each vector."""
 
 
 @dataclass(frozen=True)
 class ClusterStats:
-    """Counts, sums and reach of C cells; ``centres`` stay where they were put first, so that reaches only grow."""
+    """Counts, sums and radii of C clusters; the centres do not move, so that radii only grow."""
 
     counts: npt.NDArray[np.int64]
     """(C,)"""
     sums: Floats
-    """(C, D) Σ z over the passages of a cell."""
+    """(C, D) Σ z over the passages of a cluster."""
     centres: Floats
     """(C, D)"""
-    reach: Floats
+    radii: Floats
     """(C,) at least the largest ‖z − centre‖."""
 
     @classmethod
-    def of(cls, vectors: Vectors, cell: Cells, cells: int) -> ClusterStats:
-        """Of vectors (N, D) in the cells (N,); their means become the centres."""
-        counts, sums = _sums(vectors, cell, cells)
+    def of(cls, vectors: Vectors, cluster: Clusters, clusters: int) -> ClusterStats:
+        """Of vectors (N, D) in the clusters (N,); their means become the centres."""
+        counts, sums = _sums(vectors, cluster, clusters)
         centres = sums / np.maximum(counts, 1)[:, None]
-        return cls(counts, sums, centres, np.zeros(cells))._reaching(vectors, cell)
+        return cls(counts, sums, centres, np.zeros(clusters))._grown(vectors, cluster)
 
-    def with_added(self, vectors: Vectors, cell: Cells) -> ClusterStats:
-        """The same after these vectors (N, D) have joined the cells (N,)."""
-        counts, sums = _sums(vectors, cell, len(self.counts))
-        joined = ClusterStats(self.counts + counts, self.sums + sums, self.centres, self.reach)
-        return joined._reaching(vectors, cell)
+    def with_added(self, vectors: Vectors, cluster: Clusters) -> ClusterStats:
+        """The same after these vectors (N, D) have joined the clusters (N,)."""
+        counts, sums = _sums(vectors, cluster, len(self.counts))
+        joined = ClusterStats(self.counts + counts, self.sums + sums, self.centres, self.radii)
+        return joined._grown(vectors, cluster)
 
-    def without(self, vectors: Vectors, cell: Cells) -> ClusterStats:
-        """The same after these vectors (N, D) have left the cells (N,); what was in reach still is."""
-        counts, sums = _sums(vectors, cell, len(self.counts))
-        return ClusterStats(self.counts - counts, self.sums - sums, self.centres, self.reach)
+    def without(self, vectors: Vectors, cluster: Clusters) -> ClusterStats:
+        """The same after these vectors (N, D) have left the clusters (N,); the radii stay."""
+        counts, sums = _sums(vectors, cluster, len(self.counts))
+        return ClusterStats(self.counts - counts, self.sums - sums, self.centres, self.radii)
 
-    def log_bounds(self, question: Vectors, temperature: float, seen: Vectors, cell: Cells) -> Floats:
-        """(2,) bounds on log Σ e^{z·q/T} over all passages of the cells but those seen (probability/unseen.py).
+    def log_bounds(self, question: Vectors, temperature: float, scored: Vectors, cluster: Clusters) -> Floats:
+        """(2,) bounds on log Σ e^{z·q/T} over all passages but those scored (probability/unseen.py).
 
-        ``seen`` are vectors (N, D) of passages in the cells (N,), which are left out of the sum.
+        Args:
+            question: (D,).
+            temperature: T.
+            scored: (N, D) vectors of the passages that are left out of the sum.
+            cluster: (N,) their clusters.
         """
         asked = question.astype(np.float64) / temperature
         counts, totals = self.counts.copy(), self.sums @ asked
-        np.subtract.at(counts, cell, 1)
-        np.subtract.at(totals, cell, seen @ asked)
-        reach = np.linalg.norm(asked) * self.reach
-        parts = (counts, totals / np.maximum(counts, 1), self.centres @ asked, reach)
-        return log_cell_bounds(*map(torch.from_numpy, parts)).numpy()
+        np.subtract.at(counts, cluster, 1)
+        np.subtract.at(totals, cluster, scored @ asked)
+        parts = (
+            counts,
+            totals / np.maximum(counts, 1),
+            self.centres @ asked,
+            np.linalg.norm(asked) * self.radii,
+        )
+        return log_cluster_bounds(*map(torch.from_numpy, parts)).numpy()
 
-    def _reaching(self, vectors: Vectors, cell: Cells) -> ClusterStats:
-        reach = self.reach.copy()
+    def _grown(self, vectors: Vectors, cluster: Clusters) -> ClusterStats:
+        radii = self.radii.copy()
         for block in _blocks(len(vectors)):
-            far = np.linalg.norm(vectors[block] - self.centres[cell[block]], axis=1)
-            np.maximum.at(reach, cell[block], far)
-        return ClusterStats(self.counts, self.sums, self.centres, reach)
+            far = np.linalg.norm(vectors[block] - self.centres[cluster[block]], axis=1)
+            np.maximum.at(radii, cluster[block], far)
+        return ClusterStats(self.counts, self.sums, self.centres, radii)
 
 
-def _sums(vectors: Vectors, cell: Cells, cells: int) -> tuple[npt.NDArray[np.int64], Floats]:
-    sums = np.zeros((cells, vectors.shape[1]))
+def _sums(vectors: Vectors, cluster: Clusters, clusters: int) -> tuple[npt.NDArray[np.int64], Floats]:
+    sums = np.zeros((clusters, vectors.shape[1]))
     for block in _blocks(len(vectors)):
-        order = np.argsort(cell[block], kind="stable")
-        found, first = np.unique(cell[block][order], return_index=True)
+        order = np.argsort(cluster[block], kind="stable")
+        found, first = np.unique(cluster[block][order], return_index=True)
         sums[found] += np.add.reduceat(vectors[block][order].astype(np.float64), first, axis=0)
-    return np.bincount(cell, minlength=cells), sums
+    return np.bincount(cluster, minlength=clusters), sums
 
 
 def _blocks(count: int) -> list[slice]:

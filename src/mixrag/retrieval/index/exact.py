@@ -6,19 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mixrag.retrieval.index.protocol import Hits, Rows, Vectors
+from mixrag.retrieval.index.protocol import Hits
+from mixrag.utils.arrays import Rows, Vectors
 
 
 @dataclass(frozen=True)
 class ExactIndex:
-    """Row ids (M,) and vectors (M, D), kept as they are."""
+    """Row ids (M,) and vectors (M, D), unchanged."""
 
     rows: Rows
     vectors: Vectors
 
     @property
     def description(self) -> str:
-        """See ``Index.description``."""
+        """See ``CompleteIndex.description``."""
         return f"exact search over {len(self)} passages"
 
     def __len__(self) -> int:
@@ -31,7 +32,7 @@ class ExactIndex:
         return best_of(rows, scores, k)
 
     def log_normaliser(self, question: Vectors, temperature: float, allowed: Rows | None = None) -> float:
-        """See ``Index.log_normaliser``; always computed. -inf without passages."""
+        """See ``CompleteIndex.log_normaliser``; always computed. -inf without passages."""
         _, scores = self._scores(question, allowed)
         if len(scores) == 0:
             return -np.inf
@@ -40,7 +41,7 @@ class ExactIndex:
         return float(peak + np.log(np.exp(logits - peak).sum()))
 
     def log_normaliser_bounds(self, question: Vectors, temperature: float) -> tuple[float, float]:
-        """See ``Index.log_normaliser_bounds``; both are the value."""
+        """See ``CompleteIndex.log_normaliser_bounds``; both are the value."""
         exact = self.log_normaliser(question, temperature)
         return exact, exact
 
@@ -53,13 +54,11 @@ class ExactIndex:
 
 def best_of(rows: Rows, scores: Vectors, k: int) -> Hits:
     """The k largest of the scores (N,), equal ones ordered by row id."""
-    best = np.lexsort((rows, -scores))[:k] if k >= len(rows) else _largest(rows, scores, k)
-    return Hits(rows[best], scores[best])
-
-
-def _largest(rows: Rows, scores: Vectors, k: int) -> Rows:
-    # Everything that ties with the k-th is kept until the order by row id decides.
-    threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
-    candidates = np.flatnonzero(scores >= threshold)
+    candidates = np.arange(len(rows))
+    if k < len(rows):
+        # All that tie with the k-th are candidates until the order by row id decides.
+        threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
+        candidates = np.flatnonzero(scores >= threshold)
     order = np.lexsort((rows[candidates], -scores[candidates]))
-    return candidates[order][:k]
+    best = candidates[order][:k]
+    return Hits(rows[best], scores[best])

@@ -1,4 +1,4 @@
-"""FAISS' flat index: exact as ours is, and what speed is measured against."""
+"""FAISS' flat index: exact too, and the reference for measurements of speed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mixrag.retrieval.index.protocol import Hits, Rows, Vectors
+from mixrag.retrieval.index.protocol import Hits
+from mixrag.utils.arrays import Rows, Vectors
 
 FLAT_LIMIT = 50_000
 """Up to so many passages a full scan takes a few milliseconds, and approximation buys nothing."""
@@ -15,13 +16,13 @@ FLAT_LIMIT = 50_000
 
 @dataclass(frozen=True)
 class FaissIndex:
-    """A flat FAISS index that knows the passages by their row ids."""
+    """A flat FAISS index whose ids are row ids of the store."""
 
     index: Any
 
     @property
     def description(self) -> str:
-        """See ``Index.description``."""
+        """See ``CompleteIndex.description``."""
         return f"FAISS Flat, exact, chosen for {len(self)} passages"
 
     def __len__(self) -> int:

@@ -1,9 +1,9 @@
-"""Approximate search for large corpora: cells of four-bit codes, then exact products of the best candidates.
+"""Approximate search for large corpora: an inverted file (IVF) of four-bit codes, then exact products.
 
-FAISS' inverted lists (a cell per list) hold product-quantised codes of D/4 bytes a passage, which its fast scan
+FAISS' inverted lists, one a cluster, hold product-quantised codes of D/4 bytes a passage, which its fast scan
 reads (André, Kermarrec and Le Scouarnec 2017). The candidates' vectors are read from a file that is mapped, not
-loaded, so that what is returned are exact inner products. How many cells a search visits is measured when the
-index is built: the fewest with which questions made of the passages find ``RECALL_GOAL`` of their ten nearest.
+loaded, so that what is returned are exact inner products. How many clusters a search visits is measured when
+the index is built: the fewest with which questions made of the passages find ``RECALL_GOAL`` of their ten nearest.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from mixrag.retrieval.index.cluster_stats import Cells, ClusterStats
+from mixrag.retrieval.index.cluster_stats import Clusters, ClusterStats
 from mixrag.retrieval.index.exact import best_of
-from mixrag.retrieval.index.protocol import Hits, Rows, Vectors
+from mixrag.retrieval.index.protocol import Hits
+from mixrag.utils.arrays import Rows, Vectors
 
 RECALL_GOAL = 0.95
 """Recall at ten that calibration asks for."""
@@ -25,7 +25,7 @@ CANDIDATES = 10
 """Exact products per passage that is wanted."""
 LEAST_CANDIDATES = 100
 _QUESTIONS = 256
-_TRAINING_VECTORS_PER_CELL = 40
+_TRAINING_VECTORS_PER_CLUSTER = 40
 _BLOCK = 65_536
 
 
@@ -38,33 +38,37 @@ class IVFIndex:
     """(N, D); mapped from a file, where there is one."""
     rows: Rows
     """(N,) row ids of the store, ascending but for removed lines, which have -1."""
-    cell: Cells
-    """(N,) the cell of each line."""
-    sums: ClusterStats
+    cluster: Clusters
+    """(N,) the cluster of each line."""
+    stats: ClusterStats
     trained_on: int
     """Passages when it was built; more may have been added since."""
     probes: int
-    """Cells that a search visits."""
+    """Clusters that a search visits."""
     recall: float
     """Recall at ten that calibration measured with so many."""
 
     @property
     def description(self) -> str:
-        """See ``Index.description``."""
+        """See ``CompleteIndex.description``."""
         added = "" if len(self.rows) == self.trained_on else f", built with {self.trained_on}"
         kind = f"FAISS IVF{self.codes.nlist},PQ{self.codes.pq.M}x4fs refined by exact products, approximate"
-        measured = f"visits {self.probes} cells, recall at ten {self.recall:.3f} on questions made of the passages"
+        measured = (
+            f"visits {self.probes} clusters, recall at ten {self.recall:.3f} on questions made of the passages"
+        )
         return f"{kind}, chosen for {len(self)} passages{added}; {measured}"
 
     def __len__(self) -> int:
         """M."""
-        return int(self.sums.counts.sum())
+        return int(self.stats.counts.sum())
 
     def search(self, question: Vectors, k: int, allowed: Rows | None = None) -> Hits:
         """See ``Index.search``; may miss some of the k. With a filter, or for many, all products are computed."""
         if allowed is not None:
             return self._best(self._lines_of(allowed), question, k)
-        wanted = self._candidates(k)
+        # Lines that were removed are still in FAISS' lists, and take the places of others.
+        removed = len(self.rows) / max(1, len(self))
+        wanted = math.ceil(max(LEAST_CANDIDATES, CANDIDATES * k) * removed)
         if wanted >= len(self) // 4:
             return self._best(np.flatnonzero(self.rows >= 0), question, k)
         return self._best(self._near(question, wanted), question, k)
@@ -77,21 +81,19 @@ class IVFIndex:
         return float(np.logaddexp.reduce(logits)) if len(logits) else -np.inf
 
     def log_normaliser_bounds(self, question: Vectors, temperature: float) -> tuple[float, float]:
-        """See ``Index.log_normaliser_bounds``: the candidates exactly, the rest of every cell by its sums."""
+        """See ``CompleteIndex.log_normaliser_bounds``.
+
+        The candidates are summed exactly, the rest of each cluster is bounded by its statistics.
+        """
         lines = self._near(question, LEAST_CANDIDATES)
         vectors = self.vectors[lines]
         seen = np.logaddexp.reduce((vectors @ question).astype(np.float64) / temperature)
-        low, high = self.sums.log_bounds(question, temperature, vectors, self.cell[lines])
+        low, high = self.stats.log_bounds(question, temperature, vectors, self.cluster[lines])
         return float(np.logaddexp(seen, low)), float(np.logaddexp(seen, high))
 
     def with_probes(self, probes: int) -> IVFIndex:
-        """The same, visiting so many cells."""
+        """The same, visiting so many clusters."""
         return replace(self, probes=probes)
-
-    def _candidates(self, k: int) -> int:
-        # Lines that were removed are still in FAISS' lists, and take the places of others.
-        removed = len(self.rows) / max(1, len(self))
-        return math.ceil(max(LEAST_CANDIDATES, CANDIDATES * k) * removed)
 
     def _near(self, question: Vectors, wanted: int) -> Rows:
         import faiss
@@ -113,17 +115,17 @@ class IVFIndex:
         return np.flatnonzero(np.isin(self.rows, rows[rows >= 0]))
 
 
-def cells_for(passages: int) -> int:
-    """About 4√M cells, a power of two: the ratio that FAISS' own guidelines give."""
+def clusters_for(passages: int) -> int:
+    """About 4√M clusters, a power of two: the ratio that FAISS' own guidelines give."""
     return int(2 ** round(math.log2(4 * math.sqrt(max(1, passages)))))
 
 
-def build_ivf(rows: Rows, vectors: Vectors, cells: int | None = None) -> IVFIndex:
+def build_ivf(rows: Rows, vectors: Vectors, clusters: int | None = None) -> IVFIndex:
     """Train, fill and calibrate an index over ids (M,), ascending, and vectors (M, D)."""
-    codes = _trained(vectors, cells or cells_for(len(rows)))
-    cell = _add(codes, vectors, 0)
-    sums = ClusterStats.of(vectors, cell, codes.nlist)
-    return calibrated(IVFIndex(codes, vectors, rows, cell, sums, len(rows), codes.nlist, 1.0))
+    codes = _trained(vectors, clusters or clusters_for(len(rows)))
+    cluster = _add(codes, vectors, 0)
+    stats = ClusterStats.of(vectors, cluster, codes.nlist)
+    return calibrated(IVFIndex(codes, vectors, rows, cluster, stats, len(rows), codes.nlist, 1.0))
 
 
 def extended(index: IVFIndex, present: Rows, rows: Rows, vectors: Vectors) -> IVFIndex:
@@ -137,19 +139,19 @@ def extended(index: IVFIndex, present: Rows, rows: Rows, vectors: Vectors) -> IV
     """
     old = len(index.rows)
     gone = np.flatnonzero((index.rows >= 0) & ~np.isin(index.rows, present))
-    sums = index.sums.without(vectors[gone], index.cell[gone])
-    cell = _add(index.codes, vectors[old:], old)
+    stats = index.stats.without(vectors[gone], index.cluster[gone])
+    cluster = _add(index.codes, vectors[old:], old)
     return replace(
         index,
         vectors=vectors,
         rows=np.where(np.isin(rows, present), rows, -1),
-        cell=np.concatenate([index.cell, cell]),
-        sums=sums.with_added(vectors[old:], cell),
+        cluster=np.concatenate([index.cluster, cluster]),
+        stats=stats.with_added(vectors[old:], cluster),
     )
 
 
 def calibrated(index: IVFIndex, goal: float = RECALL_GOAL) -> IVFIndex:
-    """With the fewest cells to visit, of a ladder, that reach the goal on questions made of the passages.
+    """With the fewest clusters to visit, of a ladder, that reach the goal on questions made of the passages.
 
     Such a question lies half-way between two passages, so that it resembles one and is none.
     """
@@ -165,31 +167,31 @@ def calibrated(index: IVFIndex, goal: float = RECALL_GOAL) -> IVFIndex:
         probes = math.ceil(1.2 * probes)
 
 
-def _trained(vectors: Vectors, cells: int) -> Any:
+def _trained(vectors: Vectors, clusters: int) -> Any:
     import faiss
 
     dimension = vectors.shape[1]
     pieces = dimension // 2 if dimension % 2 == 0 else dimension
-    cells = min(cells, len(vectors))
-    codes: Any = faiss.index_factory(dimension, f"IVF{cells},PQ{pieces}x4fs", faiss.METRIC_INNER_PRODUCT)
-    codes.cp.niter, codes.cp.max_points_per_centroid = 6, _TRAINING_VECTORS_PER_CELL
-    codes.cp.min_points_per_centroid = 1  # a small corpus is no reason to write to standard error
-    codes.train(np.ascontiguousarray(vectors[_sample(len(vectors), cells * _TRAINING_VECTORS_PER_CELL)]))
+    clusters = min(clusters, len(vectors))
+    codes: Any = faiss.index_factory(dimension, f"IVF{clusters},PQ{pieces}x4fs", faiss.METRIC_INNER_PRODUCT)
+    codes.cp.niter, codes.cp.max_points_per_centroid = 6, _TRAINING_VECTORS_PER_CLUSTER
+    codes.cp.min_points_per_centroid = codes.pq.cp.min_points_per_centroid = 1  # no warnings on standard error
+    codes.train(np.ascontiguousarray(vectors[_sample(len(vectors), clusters * _TRAINING_VECTORS_PER_CLUSTER)]))
     return codes
 
 
-def _add(codes: Any, vectors: Vectors, first: int) -> Cells:
-    """Add lines ``first``, ``first`` + 1, ...; the cell of each."""
-    cell = np.empty(len(vectors), np.int32)
+def _add(codes: Any, vectors: Vectors, first: int) -> Clusters:
+    """Add lines ``first``, ``first`` + 1, ...; the cluster of each."""
+    cluster = np.empty(len(vectors), np.int32)
     for start in range(0, len(vectors), _BLOCK):
         block = np.ascontiguousarray(vectors[start : start + _BLOCK])
         stop = start + len(block)
         codes.add_with_ids(block, np.arange(first + start, first + stop))
-        cell[start:stop] = codes.quantizer.search(block, 1)[1][:, 0]
-    return cell
+        cluster[start:stop] = codes.quantizer.search(block, 1)[1][:, 0]
+    return cluster
 
 
-def _sample(count: int, wanted: int) -> npt.NDArray[np.int64]:
+def _sample(count: int, wanted: int) -> Rows:
     if count <= wanted:
         return np.resize(np.arange(count), max(count, 16))  # a code book has 16 entries
     return np.sort(np.random.default_rng(0).choice(count, wanted, replace=False))
@@ -202,7 +204,7 @@ def _questions(vectors: Vectors) -> Vectors:
     return np.ascontiguousarray(between / np.maximum(np.linalg.norm(between, axis=1, keepdims=True), 1e-12))
 
 
-def _nearest(vectors: Vectors, questions: Vectors, k: int) -> npt.NDArray[np.int64]:
+def _nearest(vectors: Vectors, questions: Vectors, k: int) -> Rows:
     """(B, k) lines with the largest inner products."""
     import faiss
 

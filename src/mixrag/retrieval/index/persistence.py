@@ -1,9 +1,10 @@
-"""The refined index as files beside the store: built once, appended to, mapped; whole at any instant.
+"""The IVF index as files beside the store: built once, appended to, mapped; complete at any instant.
 
 ``index/index.json`` names the other files and is replaced last. Vectors lie in one file of D float32 a line, which
 grows at its end: lines beyond those that ``index.json`` counts are of an update that was cut off, and the next one
-writes over them. Codes, about a tenth of the vectors, and what is known of the cells are written anew each time.
-Updates take turns; who reads meanwhile reads the old files. Removed passages keep their lines until it is trained.
+writes over them. Codes, about a tenth of the vectors, and statistics of the clusters are written anew each time.
+Updates take turns; a reader meanwhile has the old files. Removed passages lose their lines when the index is
+trained anew.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy.typing as npt
 from mixrag.corpus.store.locks import exclusive
 from mixrag.retrieval.index.cluster_stats import ClusterStats
 from mixrag.retrieval.index.ivf import IVFIndex, build_ivf, extended
-from mixrag.retrieval.index.protocol import Rows, Vectors
+from mixrag.utils.arrays import Rows, Vectors
 from mixrag.utils.atomic import write_atomically
 
 FOLDER = "index"
@@ -35,7 +36,7 @@ REMOVED = 0.2
 """And when this share of its lines are of passages that are gone."""
 _LOCK_SECONDS = 600.0
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, RuntimeError, BadZipFile)
-"""What reading a damaged file raises; RuntimeError is FAISS' word for it."""
+"""What reading a damaged file raises; RuntimeError comes from FAISS."""
 
 Marks = npt.NDArray[np.uint64]
 Read = Callable[[int], tuple[Rows, Vectors]]
@@ -44,14 +45,14 @@ Read = Callable[[int], tuple[Rows, Vectors]]
 
 @dataclass(frozen=True)
 class VectorSource:
-    """What there is to search."""
+    """The vectors that an index is built over."""
 
     state: str
     """Changes with every change of the passages or of the encoder."""
     encoder: str
     """Changes with the encoder, and with it the vectors of passages that stay."""
     marks: Callable[[], tuple[Rows, Marks]]
-    """(M,) row ids, ascending, never given twice; and a mark of what each passage says."""
+    """(M,) row ids, ascending, never given twice; and a mark of each passage's text."""
     read: Read
 
 
@@ -157,19 +158,18 @@ def _save(folder: Path, index: IVFIndex, corpus: VectorSource, vectors: str) -> 
         arrays=f"cells-{token}.npz",
     )
     faiss.write_index(index.codes, str(folder / manifest.codes))
-    sums = index.sums
     np.savez(
         folder / manifest.arrays,
         marks=_marks_of(index.rows, corpus),
         rows=index.rows,
-        cell=index.cell,
-        counts=sums.counts,
-        sums=sums.sums,
-        centres=sums.centres,
-        reach=sums.reach,
+        cell=index.cluster,
+        counts=index.stats.counts,
+        sums=index.stats.sums,
+        centres=index.stats.centres,
+        reach=index.stats.radii,
     )
     write_atomically(folder / "index.json", json.dumps(asdict(manifest), indent=1).encode())
-    _forget_others(folder, manifest)
+    _remove_other_files(folder, manifest)
 
 
 def _marks_of(rows: Rows, corpus: VectorSource) -> Marks:
@@ -184,7 +184,7 @@ def _marks(folder: Path, manifest: _Manifest) -> Marks:
         return np.asarray(arrays["marks"])
 
 
-def _forget_others(folder: Path, manifest: _Manifest) -> None:
+def _remove_other_files(folder: Path, manifest: _Manifest) -> None:
     named = {manifest.vectors, manifest.codes, manifest.arrays}
     for kind in ("vectors-*.f32", "codes-*.faiss", "cells-*.npz"):
         for each in folder.glob(kind):
@@ -226,14 +226,14 @@ def _opened(folder: Path, manifest: _Manifest) -> IVFIndex:
     if type(codes) is not faiss.IndexIVFPQFastScan or not _in_memory(codes):
         raise ValueError("codes of another kind, which may name files of their own")
     with np.load(folder / manifest.arrays, allow_pickle=False) as arrays:
-        sums = ClusterStats(arrays["counts"], arrays["sums"], arrays["centres"], arrays["reach"])
-        rows, cell, marks = arrays["rows"], arrays["cell"], arrays["marks"]
-    if len(marks) != len(rows) or not 1 <= manifest.probes <= codes.nlist == len(sums.counts):
+        stats = ClusterStats(arrays["counts"], arrays["sums"], arrays["centres"], arrays["reach"])
+        rows, cluster, marks = arrays["rows"], arrays["cell"], arrays["marks"]
+    if len(marks) != len(rows) or not 1 <= manifest.probes <= codes.nlist == len(stats.counts):
         raise ValueError("files of different indexes")
     vectors = _mapped(folder / manifest.vectors, manifest.lines, manifest.dimension)
-    if not len(rows) == len(cell) == codes.ntotal == manifest.lines or codes.d != manifest.dimension:
+    if not len(rows) == len(cluster) == codes.ntotal == manifest.lines or codes.d != manifest.dimension:
         raise ValueError("files of different indexes")
-    return IVFIndex(codes, vectors, rows, cell, sums, manifest.trained_on, manifest.probes, manifest.recall)
+    return IVFIndex(codes, vectors, rows, cluster, stats, manifest.trained_on, manifest.probes, manifest.recall)
 
 
 def _in_memory(codes: Any) -> bool:
@@ -258,5 +258,5 @@ def _write_lines(path: Path, vectors: Vectors, first: int) -> None:
 
 
 def _token(corpus: VectorSource) -> str:
-    """Of new files: never that of a file which an open index maps, and would lose under its feet."""
+    """For the names of new files: never that of a file that an open index may have mapped."""
     return f"{corpus.state}-{secrets.token_hex(8)}"

@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-Vectors = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
+from mixrag.utils.arrays import Rows, Vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +19,20 @@ class Hits:
 
 
 class Index(Protocol):
-    """Passage vectors with their row ids."""
+    """Plug-in point: search over passage vectors (M, D) and their row ids (M,), which a builder was given.
+
+    Optional members (``CompleteIndex``), with which more is known of the prior: ``description``,
+    ``log_normaliser``, ``log_normaliser_bounds``. Without them the search counts as approximate: the prior is
+    normalised over what is found, and the mass outside is unknown.
+    """
+
+    def search(self, question: Vectors, k: int, allowed: Rows | None = None) -> Hits:
+        """The ``k`` largest inner products with a question (D,), among ``allowed`` rows if given."""
+        ...
+
+
+class CompleteIndex(Index, Protocol):
+    """An index with nothing left optional."""
 
     @property
     def description(self) -> str:
@@ -34,14 +43,10 @@ class Index(Protocol):
         """M, the number of passages."""
         ...
 
-    def search(self, question: Vectors, k: int, allowed: Rows | None = None) -> Hits:
-        """The ``k`` largest inner products with a question (D,), among ``allowed`` rows if given."""
-        ...
-
     def log_normaliser(self, question: Vectors, temperature: float, allowed: Rows | None = None) -> float | None:
         """log Σ_j exp(d(z_j)·q / T) over all M passages (or all allowed), or None where it is not computed."""
         ...
 
     def log_normaliser_bounds(self, question: Vectors, temperature: float) -> tuple[float, float] | None:
-        """What ``log_normaliser`` over all M passages is not below and not above, up to rounding; or None."""
+        """Lower and upper bound on ``log_normaliser`` over all M passages, up to rounding; or None."""
         ...
