@@ -11,6 +11,7 @@ from mixrag.answers.open_store import Info
 from mixrag.answers.pipeline import Pipeline
 from mixrag.answers.saving import bundle_folder, publish, save_pipeline
 from mixrag.config.model_config import ModelConfig
+from mixrag.config.schema import made
 from mixrag.utils.progress import Progress
 
 if TYPE_CHECKING:  # what training and evaluation import is not needed to ask
@@ -67,7 +68,7 @@ class RAG(Pipeline):
         from mixrag.config.training_settings import TrainingSettings
         from mixrag.training.api import TrainingRequest, run_training
 
-        chosen = settings if isinstance(settings, TrainingSettings) else TrainingSettings(**(settings or {}))
+        chosen = made(TrainingSettings, settings, "training settings")
         compared = TrainingReportSettings(**comparison)
         request = TrainingRequest(
             pairs=pairs,
@@ -147,7 +148,7 @@ class RAG(Pipeline):
             ModelError: no bundle there; else as ``open``.
         """
         if token is not None:  # the models that the bundle names may need it as well
-            options["models"] = replace(options.get("models") or ModelConfig(), token=token)
+            options["models"] = replace(made(ModelConfig, options.get("models"), "models"), token=token)
         return cls.open(store, model=bundle_folder(folder, token, revision), **options)
 
     def push_to_hub(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,10 @@ import torch
 
 from enumeration import Toy
 from mixrag import RAG, Decoder, Generator, MixragError, Settings
+from mixrag.answers.confidence import ConfidenceMap, conditions, read_calibration, write_calibration
 from mixrag.config.settings import DECODERS
 from mixrag.corpus import Store
-from mixrag.errors import PluginError, SettingError
+from mixrag.errors import ModelError, PluginError, SettingError
 from mixrag.inference import (
     Beam,
     DecodedToken,
@@ -29,7 +32,7 @@ from mixrag.inference import (
     scored,
     stepwise,
 )
-from mixrag.inference.decoders import BUILT_IN, decode_all, decoder_name
+from mixrag.inference.decoders import BUILT_IN, decode_all, decoder_name, recorded
 from mixrag.utils.plugins import check_plugin
 from tables import toy_mixture
 from words_encoder import WordsEncoder
@@ -177,6 +180,35 @@ def test_questions_asked_together_are_one_batch_where_the_decoder_batches(rag: R
 
 def test_reports_name_a_users_decoder_by_its_class() -> None:
     assert decoder_name("beam") == "beam" and decoder_name(Second()) == "Second"
+
+
+class Parametrised(Second):
+    def __init__(self, share: float, options: tuple[str, ...]) -> None:
+        self.share, self.options, self._asked, self.model = share, options, 3, object()
+
+
+def test_reports_tell_a_users_decoders_apart_by_their_parameters() -> None:
+    assert decoder_name(Parametrised(0.1, ("a", "b"))) == "Parametrised(share=0.1, options=('a', 'b'))"
+    assert decoder_name(Beam(3)) == "Beam(width=3)"
+    settings = Settings(decoder=Parametrised(0.1, ()), where={"title": "Fees"})
+    assert json.loads(json.dumps(recorded(settings))) == {
+        **asdict(replace(settings, decoder="greedy")),
+        "decoder": "Parametrised(share=0.1, options=())",
+    }
+
+
+def test_a_calibration_of_a_users_decoder_is_read_and_holds_for_it_alone(tmp_path: Path) -> None:
+    own = Settings(decoder=Parametrised(0.1, ()))
+    path = tmp_path / "confidence.json"
+    write_calibration(ConfidenceMap(settings=conditions(own)), path)
+    found = read_calibration(path)
+    assert found.mismatch(own, "") is None
+    for other in (Parametrised(0.2, ()), Second(), "greedy"):
+        assert found.mismatch(replace(own, decoder=other), "") == "decoder"
+    path.write_text(path.read_text().replace('"Parametrised(share=0.1, options=())"', "3"))
+    with pytest.raises(ModelError, match="decoder") as caught:
+        read_calibration(path)
+    assert "\n" not in str(caught.value)
 
 
 class NoMethod:

@@ -18,6 +18,7 @@ from mixrag.corpus import Store
 from mixrag.errors import MixragError, ModelError, PairsError, SettingError
 from mixrag.evaluation import Record
 from mixrag.generator import load_generator
+from mixrag.inference import Greedy
 from mixrag.retrieval.encoders import load_encoder
 from mixrag.utils.progress import ProgressEvent
 from training.conftest import PAIRS
@@ -101,6 +102,8 @@ def test_a_broken_progress_callable_breaks_no_run(
         (ROWS, {"epochs": -1.0}, SettingError),
         (ROWS, {"epoch": 1.0}, SettingError),
         (ROWS, {"batch": "2"}, SettingError),
+        (ROWS, "epochs", SettingError),
+        (ROWS, 5, SettingError),
     ],
 )
 def test_what_cannot_be_trained_on_is_one_line(
@@ -151,3 +154,39 @@ def test_an_application_that_sets_up_no_logging_sees_no_notice(
         ROWS, tmp_path / "out", dev=PAIRS[:2], settings={**QUICK, "parts": ("temperature",)}, evaluate=0
     )
     assert capsys.readouterr() == ("", "")
+
+
+class NoCopy(Greedy):
+    """A decoder of an application's own, which holds what cannot be copied."""
+
+    def __deepcopy__(self, memo: object) -> None:
+        raise TypeError("a decoder must not be copied")
+
+
+def test_a_users_decoder_is_evaluated_and_trained_beside(open_rag: Callable[..., RAG], tmp_path: Path) -> None:
+    rag, named = open_rag(decoder=NoCopy()), open_rag(decoder="greedy")
+    found = rag.evaluate(ROWS, tmp_path / "report", systems=["mixture"])
+    assert found.settings["decoder"].startswith("NoCopy(")
+    expected = named.evaluate(ROWS, systems=["mixture"]).records["mixture"]
+    assert [record.answer for record in found.records["mixture"]] == [record.answer for record in expected]
+    lines = (tmp_path / "report" / "answers.jsonl").read_text()
+    rag.evaluate(ROWS, tmp_path / "report", systems=["mixture"])
+    assert (tmp_path / "report" / "answers.jsonl").read_text() == lines  # read, not asked again
+    report = rag.train(ROWS, tmp_path / "out", dev=PAIRS[:2], settings=QUICK)
+    assert report.scores["trained"].n == 2 and "| decoder | NoCopy(" in (report.folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("models", ["llama", 5, Settings(), {"generatr": "llama"}, {"device": 5}], ids=str)
+def test_models_of_another_type_are_refused_in_one_line(store_folder: Path, tmp_path: Path, models: Any) -> None:
+    for opened in (
+        lambda: RAG.open(store_folder, models=models),
+        lambda: RAG.load(tmp_path, store_folder, token="secret", models=models),
+    ):
+        with pytest.raises(SettingError, match=r"models|generator|device") as caught:
+            opened()
+        assert "\n" not in str(caught.value)
+
+
+def test_models_are_a_mapping_as_well(store_folder: Path, tiny_folder: Callable[[str], Path]) -> None:
+    with RAG.open(store_folder, models={"generator": tiny_folder("llama"), "device": "cpu"}) as rag:
+        assert rag.models == ModelConfig(generator=tiny_folder("llama"), device="cpu")

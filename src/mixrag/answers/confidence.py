@@ -219,7 +219,10 @@ def _calibration(document: Any) -> ConfidenceMap:
     for name in found.settings:
         if name not in CALIBRATED:
             raise unknown(name, CALIBRATED)
-    Settings(**dict(found.settings))
+    own = dict(found.settings)
+    if not isinstance(own.pop("decoder", ""), str):  # of a decoder that is an object, its name
+        raise ValueError("a decoder without a name")
+    Settings(**own)
     return found
 
 

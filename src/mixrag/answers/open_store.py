@@ -13,6 +13,7 @@ from typing import Any, Self
 from mixrag.answers.confidence import ConfidenceMap, calibration_for
 from mixrag.config.command_settings import StoreConfig
 from mixrag.config.model_config import ModelConfig, bundle_for, completed, defaults
+from mixrag.config.schema import made
 from mixrag.config.settings import Settings
 from mixrag.corpus import (
     Counts,
@@ -119,7 +120,7 @@ class OpenStore:
         device_map: Any = None,
         dtype: Any = None,
         torch_dtype: Any = None,
-        models: ModelConfig | None = None,
+        models: ModelConfig | Mapping[str, Any] | None = None,
         index: IndexChoice = "auto",
         retriever: Retriever | None = None,
         settings: Settings | Mapping[str, Any] | None = None,
@@ -145,7 +146,7 @@ class OpenStore:
             device_map: devices of the language model's parts, as ``from_pretrained`` takes it.
             dtype: of the language model: a name or a ``torch.dtype``; default "auto".
             torch_dtype: older name of ``dtype`` in transformers.
-            models: the same as one object; what is given beside it takes precedence. Models given either way take
+            models: the same as one object or mapping; what is given beside it takes precedence. Models given either way take
                 the place of those in ``model``.
             index: how to search: "auto", "exact", "faiss", or a function (rows, vectors) -> Index.
             retriever: an object that takes the place of encoder and index, for instance a remote search engine.
@@ -176,7 +177,7 @@ class OpenStore:
             "dtype": one_dtype(dtype, torch_dtype),
         }
         present = {name: value for name, value in named.items() if value is not None}
-        given = replace(models or ModelConfig(), **present)
+        given = replace(made(ModelConfig, models, "models"), **present)
         trained = bundle_for(given, model)
         chosen, default = completed(given, trained), defaults(given, trained, settings)
         calibration = calibration_for(given, trained, confidence)

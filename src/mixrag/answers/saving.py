@@ -19,6 +19,7 @@ from mixrag.answers.confidence import FILE, write_calibration
 from mixrag.answers.pipeline import Pipeline
 from mixrag.config.bundle import CONFIG, NO_ADAPTER, Bundle, read_bundle, write_bundle
 from mixrag.config.model_config import completed, models_digest
+from mixrag.config.schema import settings_of
 from mixrag.config.settings import Settings, trained_settings
 from mixrag.errors import MixragError, ModelError, OutputError
 from mixrag.generator.adapter import CONFIG as ADAPTER_CONFIG
@@ -170,7 +171,7 @@ def _fill(rag: Pipeline, folder: Path, title: str) -> None:
 
 
 def _left_out(settings: Settings) -> list[str]:
-    return [name for name in asdict(settings) if name not in trained_settings(settings)]
+    return [name for name in settings_of(Settings) if name not in trained_settings(settings)]
 
 
 def _save_generator(rag: Pipeline, folder: Path) -> str | None:

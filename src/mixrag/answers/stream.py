@@ -12,7 +12,6 @@ from mixrag.answers.answer import Answer, TextPieces, answer_of
 from mixrag.answers.confidence import AppliedCalibration
 from mixrag.config.settings import Settings
 from mixrag.errors import PluginError, StreamClosedError
-from mixrag.inference.decoders import decoder_name
 from mixrag.inference.mixture import Mixture
 from mixrag.inference.protocol import DecodedToken, Decoder, DecoderResult
 from mixrag.retrieval.retriever import Retrieval
@@ -147,7 +146,7 @@ class Stream(Iterator[StreamedToken]):
                 per_passage = tuple(posterior[j] for j in components)
                 yield StreamedToken(pieces.add(each.token, last=last), each.log_prob, per_passage)
         if result is None:
-            expected = f"a DecoderResult as the last item of {decoder_name(decoder)}.decode"
+            expected = f"a DecoderResult as the last item of {type(decoder).__name__}.decode"
             raise PluginError(expected, "none", "see the how-to on Decoder in the documentation")
         answer = answer_of(result, self.retrieval, self.settings, self.calibration)
         if not decoder.streams:

@@ -242,11 +242,22 @@ def from_mapping(cls: type[T], given: Any, what: str = "settings") -> T:
         SettingError: no mapping, a name that is unknown, or a value of another type or range.
     """
     if not isinstance(given, Mapping):
-        raise SettingError(f"{what} as a mapping of names to values", shown(given), "give a dict")
+        raise SettingError(f"{what} as {cls.__name__} or a mapping of names to values", shown(given), "give a dict")
     for name in given:
         if not isinstance(name, str):
             raise unknown(name, settings_of(cls))
     return cls(**given)
+
+
+def made(cls: type[T], given: Any, what: str = "settings") -> T:
+    """A schema's object as it is given, from a mapping, or with all defaults for None.
+
+    Raises:
+        SettingError: none of these, or as ``from_mapping``.
+    """
+    if isinstance(given, cls):
+        return given
+    return from_mapping(cls, {} if given is None else given, what)
 
 
 @contextmanager

@@ -8,16 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mixrag.answers.pipeline import Pipeline
 from mixrag.config.model_config import models_digest
-from mixrag.config.settings import Settings
 from mixrag.errors import MixragError
 from mixrag.generator.devices import resolve_dtype
+from mixrag.inference.decoders import recorded
 from mixrag.pairs.pairs import Pair, digest
 from mixrag.retrieval.index import index_name
 from mixrag.utils.progress import Progress, ProgressEvent, guarded
@@ -83,8 +83,8 @@ def with_filter(rag: Pipeline, pair: Pair, changes: Mapping[str, Any]) -> dict[s
 
 def fingerprint(rag: Pipeline, pair: Pair, changes: Mapping[str, Any]) -> str:
     """What a record is a function of, beside the models and the store."""
-    own = {field.name: getattr(rag.settings, field.name) for field in fields(Settings)}
-    content = json.dumps([digest([pair]), {**own, **with_filter(rag, pair, changes)}], sort_keys=True)
+    settings = recorded(replace(rag.settings, **with_filter(rag, pair, changes)))
+    content = json.dumps([digest([pair]), settings], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mixrag.answers.confidence import FILE, ConfidenceMap, write_calibration
@@ -21,6 +21,7 @@ from mixrag.evaluation.records import identity
 from mixrag.evaluation.report import write_report
 from mixrag.evaluation.scoring import Record, score_pairs
 from mixrag.evaluation.systems import OWN, System, named_systems
+from mixrag.inference.decoders import recorded
 from mixrag.pairs.pairs import Pair, PairSource, are_given, pairs_from, sample
 from mixrag.utils.extras import require_extra
 from mixrag.utils.progress import Progress, guarded, labelled
@@ -68,6 +69,7 @@ def evaluate(rag: Pipeline, request: EvaluationRequest, progress: Progress | Non
     asking = _Asking(rag, request, guarded(progress), identity(rag))
     records = {name: asking.records(name, system, pairs) for name, system in systems.items()}
     trusted = trusted_system(systems)
+    asked = replace(rag.settings, **systems[trusted].changes)
     outside = asking.records("off-corpus", systems[trusted], off_corpus) if off_corpus else []
     found = measured(
         records, outside, trusted, request.settings.coverage, request.settings.seed, request.settings.calibration
@@ -77,10 +79,10 @@ def evaluate(rag: Pipeline, request: EvaluationRequest, progress: Progress | Non
         sources=sources,
         distractors=asking.distracted(systems, pairs),
         adaptive_k=adaptive_k(rag, pairs),
-        settings=asdict(replace(rag.settings, **systems[trusted].changes)),
+        settings=recorded(asked),
         command=request.command,
     )
-    found = replace(found, calibration=_calibration(found, records[trusted], outside, request, rag))
+    found = replace(found, calibration=_calibration(found, records[trusted], outside, request, rag, asked))
     for notice in found.notices:
         _logger.info(notice)
     if request.out is not None:
@@ -179,6 +181,7 @@ def _calibration(
     off_corpus: Sequence[Record],
     request: EvaluationRequest,
     rag: Pipeline,
+    settings: Settings,
 ) -> ConfidenceMap | None:
     """What ``ask --confidence`` takes, fitted on all the pairs; None where they are too few."""
     if found.method is None:
@@ -188,7 +191,7 @@ def _calibration(
         found.method,
         outcomes(records),
         outcomes(off_corpus, right=0.0),
-        settings=Settings(**found.settings),
+        settings=settings,
         fitted_on=f"{', '.join(found.sources)} ({len(records)} questions, {right:.0f} right)",
         coverage=request.settings.coverage,
     )

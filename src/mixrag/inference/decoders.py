@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, cast
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, ClassVar, cast
 
 from mixrag.config.settings import Settings
 from mixrag.errors import SettingError
@@ -190,5 +190,25 @@ def decode_all(decoder: Decoder, mixtures: Sequence[Mixture], max_tokens: int) -
 
 
 def decoder_name(decoder: str | Decoder) -> str:
-    """The name of a decoder in reports and calibrations: that of the settings, else that of its class."""
-    return decoder if isinstance(decoder, str) else type(decoder).__name__
+    """The name of a decoder in reports, records and calibrations.
+
+    That of the settings; of an object its class with its public attributes that are text, numbers or tuples of
+    them, such as ``MinP(share=0.1, seed=0)``: what was computed with other parameters is not taken for its own.
+    """
+    if isinstance(decoder, str):
+        return decoder
+    own = vars(decoder) if hasattr(decoder, "__dict__") else {}
+    names = [field.name for field in fields(decoder)] if is_dataclass(decoder) else [*own]
+    given = {name: getattr(decoder, name) for name in names if not name.startswith("_")}
+    shown = ", ".join(f"{name}={value!r}" for name, value in given.items() if _is_parameter(value))
+    return f"{type(decoder).__name__}({shown})" if shown else type(decoder).__name__
+
+
+def recorded(settings: Settings) -> dict[str, Any]:
+    """The settings by name, as a file can hold them: the decoder by its name."""
+    own = {field.name: getattr(settings, field.name) for field in fields(Settings)}
+    return {**own, "where": dict(settings.where), "decoder": decoder_name(settings.decoder)}
+
+
+def _is_parameter(value: Any) -> bool:
+    return all(isinstance(each, str | int | float) for each in (value if isinstance(value, tuple) else (value,)))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from mixrag.answers.pipeline import Pipeline
 from mixrag.evaluation import Summary, markdown_table, score_pairs, summarise
 from mixrag.evaluation.run import RECORDS
+from mixrag.inference.decoders import recorded
 from mixrag.pairs.pairs import Pair, digest
 from mixrag.retrieval.index import ExactIndex
 from mixrag.retrieval.retriever import StoreRetriever
@@ -106,7 +107,7 @@ def card(spec: RunSpec, sources: Sequence[str], dev: int, rows: Mapping[str, Sum
         f"{', '.join(sources)}: {len(spec.pairs)} training pairs (sha256 {digest(spec.pairs)[:16]})",
         f"{dev} held-out pairs, {len(spec.dev)} of them scored {purpose}",
     ]
-    mixture: dict[str, Any] = asdict(spec.rag.settings)
+    mixture = recorded(spec.rag.settings)
     results = table(rows) if rows else ["Not scored."]
     title = f"{spec.folder.name}: {', '.join(spec.settings.parts)} trained on question-answer pairs"
     shown = {role: str(name) for role, name in base.items()}

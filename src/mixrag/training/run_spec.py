@@ -18,6 +18,7 @@ from mixrag.errors import CheckpointError, TrainingError
 from mixrag.generator import PromptTemplate
 from mixrag.generator.adapter import WEIGHTS
 from mixrag.generator.loading import default_prompt
+from mixrag.inference.decoders import recorded
 from mixrag.pairs.pairs import Pair, digest
 from mixrag.utils.atomic import WRITING, write_atomically
 from mixrag.utils.hashing import model_digest
@@ -44,7 +45,6 @@ def fingerprint(spec: RunSpec) -> dict[str, str]:
     """What makes two runs the same, by name; a checkpoint of another is refused."""
     rag, models = spec.rag, spec.rag.models
     store = rag.store.encoder
-    own = {name: getattr(rag.settings, name) for name in type(rag.settings).__dataclass_fields__}
     return {
         "language model": model_digest(models.generator),
         "adapter to start from": model_digest(starting_adapter(models)),
@@ -54,7 +54,7 @@ def fingerprint(spec: RunSpec) -> dict[str, str]:
         "store": rag.store.digest(),
         "training pairs": digest(spec.pairs),
         "dev pairs": digest(spec.dev) if spec.dev else "none",
-        "mixture settings": json.dumps({**own, "where": dict(rag.settings.where)}, sort_keys=True),
+        "mixture settings": json.dumps(recorded(rag.settings), sort_keys=True),
         "training settings": json.dumps(asdict(spec.settings), sort_keys=True),
         "passages first": str(spec.passages_first),
     }
