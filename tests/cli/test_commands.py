@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
 import re
 import shutil
@@ -158,7 +159,7 @@ def test_what_is_left_out_by_an_approximate_search_is_bounded(shell: Shell, monk
     shell("index", shell.files)
     exact = shell.json("passages", QUESTION, "-k", "1")
     assert exact["outside"] > 0 and exact["outside_bounds"] is None
-    monkeypatch.setattr("mixrag.retrieval.retriever.FLAT_LIMIT", 2)
+    monkeypatch.setattr("mixrag.retrieval.index.choice.FLAT_LIMIT", 2)
     found = shell.json("passages", QUESTION, "-k", "1")
     low, high = found["outside_bounds"]
     assert found["outside"] is None and low - 1e-6 <= exact["outside"] <= high + 1e-6
@@ -197,6 +198,17 @@ def test_what_a_person_reads(indexed: Shell, monkeypatch: pytest.MonkeyPatch) ->
     assert "1. p = " in indexed("passages", QUESTION)
     info = indexed("info")
     assert "exact search over 3 passages" in info and "words:100" in info
+
+
+def test_warnings_of_the_library_reach_a_person(indexed: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def warning(*given: object, **options: object) -> None:
+        logging.getLogger("mixrag.generator").warning("the driver\nis old")
+
+    monkeypatch.setattr("mixrag.answers.open_store.attach", warning)
+    for command in (["ask", QUESTION], ["score", QUESTION, "nine"]):
+        indexed(*command)
+        assert "mixrag: the driver is old" in indexed.errors.splitlines()
+        indexed.json(*command)
 
 
 def light(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from mixrag.cli import progress as shown
+from mixrag.cli.notices import notices
 from mixrag.cli.progress import Lines, reporting
 from mixrag.utils.progress import ProgressEvent, guarded
 
@@ -120,6 +121,20 @@ def test_loggers_are_left_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     before = logger.level, list(logger.handlers)
     run(io.StringIO(), monkeypatch)
     assert (logger.level, list(logger.handlers)) == before
+
+
+def test_inside_a_command_a_notice_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    logger, said = logging.getLogger("mixrag.training"), list[str]()
+    monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
+    with notices(logging.WARNING, said.append):
+        logger.info("not for people")
+        logger.warning("before")
+        with reporting(quiet=False):
+            logger.warning("meanwhile")
+        with reporting(quiet=True):
+            logger.warning("with --json")
+    assert said == ["before", "with --json"] and stream.getvalue() == "mixrag: meanwhile\n"
+    assert logging.getLogger("mixrag").level == logging.NOTSET
 
 
 def test_a_stream_that_is_gone_breaks_no_run(monkeypatch: pytest.MonkeyPatch) -> None:

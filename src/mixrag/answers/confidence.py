@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -220,10 +221,15 @@ def _calibration(document: Any) -> ConfidenceMap:
         if name not in CALIBRATED:
             raise unknown(name, CALIBRATED)
     own = dict(found.settings)
-    if not isinstance(own.pop("decoder", ""), str):  # of a decoder that is an object, its name
-        raise ValueError("a decoder without a name")
+    if _names_an_object(own.get("decoder")):
+        del own["decoder"]
     Settings(**own)
     return found
+
+
+def _names_an_object(decoder: Any) -> bool:
+    """Whether it is what ``decoder_name`` makes of an object: a class, with parameters if it has any."""
+    return isinstance(decoder, str) and re.fullmatch(r"[^\W\d]\w*(\(.*\))?", decoder, re.DOTALL) is not None
 
 
 def calibration_for(

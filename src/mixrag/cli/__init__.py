@@ -15,13 +15,15 @@ def main() -> None:
     from mixrag.cli.clozes import clozes as _clozes  # noqa: F401 - registers itself
     from mixrag.cli.diagnose import diagnose as _diagnose  # noqa: F401 - registers itself
     from mixrag.cli.evaluate import evaluate as _evaluate  # noqa: F401 - registers itself
+    from mixrag.cli.notices import notices
     from mixrag.cli.precompute import precompute as _precompute  # noqa: F401 - registers itself
     from mixrag.cli.show import error_line
     from mixrag.cli.train import train as _train  # noqa: F401 - registers itself
     from mixrag.errors import MixragError
 
     try:
-        app()
+        with notices(logging.WARNING, error_line):
+            app()
     except MixragError as error:
         error_line(str(error))
         sys.exit(1)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mixrag.cli import output, show
+from mixrag.cli.help import Command
 from mixrag.cli.options import Options, takes
 from mixrag.config.command_settings import IndexingSettings
 from mixrag.errors import SourceError
@@ -35,7 +36,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Question = Annotated[str, typer.Argument(help="The question, in quotes.", show_default=False)]
 
 
-@app.command(epilog=ENVIRONMENT)
+@app.command(cls=Command, epilog=ENVIRONMENT)
 @takes("index")
 def index(
     options: Options,
@@ -66,7 +67,7 @@ def index(
         raise typer.Exit(SKIPPED)
 
 
-@app.command(epilog=ENVIRONMENT)
+@app.command(cls=Command, epilog=ENVIRONMENT)
 @takes("ask")
 def ask(
     options: Options,
@@ -97,7 +98,7 @@ def ask(
         show.error_line(f"explanation written to {target}")
 
 
-@app.command(epilog=ENVIRONMENT)
+@app.command(cls=Command, epilog=ENVIRONMENT)
 @takes("score")
 def score(
     options: Options,
@@ -110,7 +111,7 @@ def score(
         show.answer(rag.score(question, answer), None, as_json=json)
 
 
-@app.command(epilog=ENVIRONMENT)
+@app.command(cls=Command, epilog=ENVIRONMENT)
 @takes("passages")
 def passages(options: Options, question: Question, json: Json = False) -> None:
     """The passages for a question and their prior p(passage | question); no language model runs."""
@@ -118,7 +119,7 @@ def passages(options: Options, question: Question, json: Json = False) -> None:
         show.passages(question, rag.passages(question), rag.settings, as_json=json)
 
 
-@app.command(epilog=ENVIRONMENT)
+@app.command(cls=Command, epilog=ENVIRONMENT)
 @takes("info")
 def info(options: Options, json: Json = False) -> None:
     """What the store holds: documents, passages, encoder, kind of index."""
@@ -126,7 +127,7 @@ def info(options: Options, json: Json = False) -> None:
         show.info(rag.info(), as_json=json)
 
 
-@app.command(epilog=ENVIRONMENT)
+@app.command(cls=Command, epilog=ENVIRONMENT)
 @takes("remove")
 def remove(
     options: Options,

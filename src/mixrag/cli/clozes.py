@@ -9,6 +9,7 @@ import typer
 
 from mixrag.cli import output
 from mixrag.cli.app import ENVIRONMENT, Json, app
+from mixrag.cli.help import Command
 from mixrag.cli.options import Options, takes
 from mixrag.cli.show import print_json
 from mixrag.config.command_settings import ClozeSettings
@@ -20,7 +21,7 @@ ENOUGH = 10
 """Passages for each pair wanted: more of a large store are not read."""
 
 
-@app.command(epilog=ENVIRONMENT)
+@app.command(cls=Command, epilog=ENVIRONMENT)
 @takes("clozes")
 def clozes(
     options: Options,

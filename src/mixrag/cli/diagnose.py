@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mixrag.cli.app import ENVIRONMENT, Json, Question, app
+from mixrag.cli.help import Command
 from mixrag.cli.options import Options, takes
 from mixrag.cli.show import error_line, print_json
 from mixrag.utils.text import printable
@@ -26,7 +27,7 @@ Document = Annotated[
 ]
 
 
-@app.command(epilog=ENVIRONMENT)
+@app.command(cls=Command, epilog=ENVIRONMENT)
 @takes("diagnose")
 def diagnose(
     options: Options, question: Question, expected: Expected, document: Document = None, json: Json = False
@@ -38,7 +39,7 @@ def diagnose(
     _diagnose(options, question, expected, document, json=json)
 
 
-@app.command(hidden=True)
+@app.command(cls=Command, hidden=True)
 @takes("diagnose")
 def why(
     options: Options, question: Question, expected: Expected, document: Document = None, json: Json = False

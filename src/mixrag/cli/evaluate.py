@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mixrag.cli.app import ENVIRONMENT, Json, app
+from mixrag.cli.help import Command
 from mixrag.cli.options import Options, takes
 from mixrag.cli.progress import reporting
 from mixrag.cli.show import print_json
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from mixrag.evaluation.analysis import Evaluation
 
 
-@app.command(name="eval", epilog=ENVIRONMENT)
+@app.command(name="eval", cls=Command, epilog=ENVIRONMENT)
 @takes("eval")
 def evaluate(
     options: Options,

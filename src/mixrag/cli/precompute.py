@@ -7,6 +7,7 @@ from dataclasses import asdict
 import typer
 
 from mixrag.cli.app import ENVIRONMENT, Json, app
+from mixrag.cli.help import Command
 from mixrag.cli.options import Options, takes
 from mixrag.cli.progress import reporting
 from mixrag.cli.show import print_json
@@ -16,7 +17,7 @@ from mixrag.utils.text import printable
 GIB = 2**30
 
 
-@app.command(epilog=ENVIRONMENT)
+@app.command(cls=Command, epilog=ENVIRONMENT)
 @takes("precompute")
 def precompute(options: Options, json: Json = False) -> None:
     """Let the language model read all passages ahead, into files beside the store: questions are answered sooner.

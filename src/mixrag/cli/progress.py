@@ -13,6 +13,7 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, Time
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from mixrag.cli.notices import notices
 from mixrag.cli.show import error_line
 from mixrag.utils.progress import Progress, ProgressEvent, no_progress
 from mixrag.utils.text import printable
@@ -29,7 +30,7 @@ def reporting(*, quiet: bool) -> Iterator[Progress]:
     if quiet:
         yield no_progress
     elif not sys.stderr.isatty():
-        with _notices(error_line):
+        with notices(logging.INFO, error_line):
             yield Lines()
     else:
         columns = (
@@ -44,28 +45,8 @@ def reporting(*, quiet: bool) -> Iterator[Progress]:
             def show(line: str) -> None:
                 bars.console.print(Text(printable(line)), soft_wrap=True)
 
-            with _notices(show):
+            with notices(logging.INFO, show):
                 yield Bars(bars, show)
-
-
-@contextmanager
-def _notices(show: Callable[[str], None]) -> Iterator[None]:
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            try:
-                show(record.getMessage())
-            except Exception:
-                self.handleError(record)
-
-    logger, handler = logging.getLogger("mixrag"), Handler(logging.INFO)
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
 
 
 class _Embedding:

@@ -12,6 +12,7 @@ import typer
 
 from mixrag.cli import show
 from mixrag.cli.app import ENVIRONMENT, Json, app
+from mixrag.cli.help import Command
 from mixrag.cli.options import Options, takes
 from mixrag.cli.progress import reporting
 from mixrag.config.command_settings import TrainingReportSettings
@@ -19,7 +20,7 @@ from mixrag.config.training_settings import TrainingSettings
 from mixrag.errors import SettingError
 
 
-@app.command(epilog=ENVIRONMENT)
+@app.command(cls=Command, epilog=ENVIRONMENT)
 @takes("train")
 def train(
     options: Options,
