@@ -62,8 +62,8 @@ def peer_step(generator: CausalGenerator, k: int) -> Callable[[], float]:
     peer = Peer(generator, mixture(generator, k, 150))
 
     def measured() -> float:
-        law = peer.start()
-        return seconds(lambda: [peer.step(law.argmax(-1)) for _ in range(STEPS)]) / STEPS
+        log_p = peer.start()
+        return seconds(lambda: [peer.step(log_p.argmax(-1)) for _ in range(STEPS)]) / STEPS
 
     return measured
 

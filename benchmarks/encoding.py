@@ -4,7 +4,7 @@
 
 Row 7: the bundled documents in passages of 100 words, ``copies`` times over, with the packaged encoder. Peer:
 ``SentenceTransformer.encode`` in float32 with that batch size among 8, 16, 32 and 64 which is fastest here. First
-the two are held against each other: equal within 1e-5 in float32; in bfloat16 a cosine of at least 0.99, and the
+the two are compared: equal within 1e-5 in float32; in bfloat16 a cosine of at least 0.99, and the
 overlap of the ten nearest passages.
 
 Row 9: ``mixrag index`` and ``mixrag ask`` as ``make demo`` calls them, each in a process of its own, with an empty
@@ -48,13 +48,13 @@ def main() -> None:
     parser.add_argument("--only", choices=("encoding", "demo"), help="row 7 alone, or row 9")
     options = parser.parse_args()
     if options.only != "demo":
-        told(encoding(options.copies, options.rounds))
+        report(encoding(options.copies, options.rounds))
     if options.only != "encoding":
-        told(demo())
+        report(demo())
 
 
-def told(rows: list[Row]) -> None:
-    """Print and keep."""
+def report(rows: list[Row]) -> None:
+    """Print, and write into results.json."""
     show(rows)
     keep(rows)
 

@@ -4,9 +4,9 @@
 
 The packaged language model, without its reader, in one number format for both; beside int8, which transformers
 does not have on processors, the peer computes in bfloat16, its fastest. Peer: all K prompts as one batch
-through the model, its own attention (scaled-dot-product) and ``DynamicCache``; both end with the law of the next
-token under each passage, and ours with the most probable token of their mixture as well. First the two are held
-against each other in float32: the same law within 1e-3 nats.
+through the model, its own attention (scaled-dot-product) and ``DynamicCache``; both end with the distribution
+of the next token under each passage, and ours with the most probable token of their mixture as well. First they
+are compared in float32: the same distribution within 1e-3 nats.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def agree(ours: Tensor, peer: Tensor) -> None:
     """Stop where they do not."""
     difference = float((ours - peer).abs().max())
     if not difference <= 1e-3:
-        raise SystemExit(f"expected equal laws of the next token; they differ by {difference:.1g} nats")
+        raise SystemExit(f"expected equal distributions of the next token; they differ by {difference:.1g} nats")
 
 
 class Peer:
@@ -121,12 +121,12 @@ class Peer:
 
     def _law(self, ids: Tensor) -> Tensor:
         output = self.model(input_ids=ids, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
-        law: Tensor = output.logits[:, -1].float().log_softmax(-1)
-        return law
+        log_p: Tensor = output.logits[:, -1].float().log_softmax(-1)
+        return log_p
 
 
 def first_token(ours: CausalGenerator, peer: CausalGenerator, k: int, passage: int, goal: str, rounds: int) -> Row:
-    """From prompts to the law of the first token; ours has read the passages before."""
+    """From prompts to the distribution of the first token; ours has read the passages before."""
     given, other = mixture(ours, k, passage), Peer(peer, mixture(peer, k, passage))
     return alternately(
         "1 first token, passages seen before",
@@ -143,8 +143,8 @@ def step(ours: CausalGenerator, peer: CausalGenerator, k: int, goal: str, rounds
     other = Peer(peer, mixture(peer, k, 150))
 
     def theirs() -> float:
-        law = other.start()
-        return seconds(lambda: [other.step(law.argmax(-1)) for _ in range(STEPS)]) / STEPS
+        log_p = other.start()
+        return seconds(lambda: [other.step(log_p.argmax(-1)) for _ in range(STEPS)]) / STEPS
 
     return alternately(
         "2 decoding step",

@@ -57,7 +57,7 @@ class Point:
     calibrated: float
     """What the index says of its recall."""
     probes: int
-    held: int
+    in_memory: int
     """Bytes that the index holds in memory; of an exact one, its vectors."""
     build: float
     """Seconds."""
@@ -126,22 +126,22 @@ def ours(folder: Path, found: Data) -> tuple[CompleteIndex, float, int]:
     noted = home / "seconds.json"
     if not noted.exists():
         noted.write_text(json.dumps(spent))
-    return index, float(json.loads(noted.read_text())), _held(home)
+    return index, float(json.loads(noted.read_text())), _bytes_in_memory(home)
 
 
-def _held(home: Path) -> int:
-    kept = [*home.glob("index/codes-*"), *home.glob("index/cells-*")]
-    return sum(each.stat().st_size for each in kept)
+def _bytes_in_memory(home: Path) -> int:
+    files = [*home.glob("index/codes-*"), *home.glob("index/cells-*")]
+    return sum(each.stat().st_size for each in files)
 
 
 def measured(folder: Path, passages: int) -> tuple[Point, Row]:
     """One size: recall, bounds, and times beside FAISS flat."""
     found = data(folder, passages)
-    index, build, held = ours(folder, found)
+    index, build, in_memory = ours(folder, found)
     recall = share_found(index, found)
     flat = faiss.IndexFlatIP(DIMENSION)
     flat.add(found.vectors)
-    kind = "exact" if isinstance(index, ExactIndex) else "cells"
+    kind = "exact" if isinstance(index, ExactIndex) else "ivf"
     row = alternately(
         "6 index",
         f"top {K} of {passages:,} x {DIMENSION}, beside FAISS flat; recall {recall:.2f}",
@@ -160,7 +160,7 @@ def measured(folder: Path, passages: int) -> tuple[Point, Row]:
         recall,
         1.0 if refined is None else refined.recall,
         0 if refined is None else refined.probes,
-        held,
+        in_memory,
         build,
         outside,
         low,
@@ -179,12 +179,12 @@ def outsides(index: CompleteIndex, found: Data) -> tuple[float, float, float]:
     """Medians of the mass outside the ten found, exact and bounded; the bounds must hold for each."""
     table = []
     for question, log_z in zip(found.questions, found.log_z, strict=True):
-        kept = np.logaddexp.reduce(index.search(question, K).inner_products.astype(np.float64) / TEMPERATURE)
+        top = np.logaddexp.reduce(index.search(question, K).inner_products.astype(np.float64) / TEMPERATURE)
         bounds = index.log_normaliser_bounds(question, TEMPERATURE)
         assert bounds is not None
         low, high = bounds
         assert low <= log_z + 1e-4 and log_z <= high + 1e-4, "the bounds do not hold"
-        table.append([1 - math.exp(kept - each) for each in (log_z, low, high)])
+        table.append([1 - math.exp(top - each) for each in (log_z, low, high)])
     exact, below, above = np.median(table, axis=0).tolist()
     return exact, below, above
 
@@ -203,7 +203,7 @@ def beside_usearch(folder: Path, passages: int) -> Row | None:
         print("usearch is not installed: its row is left out")
         return None
     found = data(folder, passages)
-    index, _, held = ours(folder, found)
+    index, _, in_memory = ours(folder, found)
     graph = Graph(ndim=DIMENSION, metric="cos", dtype="i8")
     path = folder / f"usearch-{passages}"
     if path.exists():
@@ -223,7 +223,7 @@ def beside_usearch(folder: Path, passages: int) -> Row | None:
             break
     print(
         f"usearch: recall {other:.3f}, expansion {graph.expansion_search}, {graph.memory_usage / 1e6:.0f} MB;"
-        f" ours: recall {recall:.3f}, {held / 1e6:.0f} MB and {found.vectors.nbytes / 1e6:.0f} MB mapped"
+        f" ours: recall {recall:.3f}, {in_memory / 1e6:.0f} MB and {found.vectors.nbytes / 1e6:.0f} MB mapped"
     )
     return alternately(
         "6 index",
@@ -258,13 +258,16 @@ def in_half_precision(found: Data) -> None:
 
 def table(points: list[Point]) -> None:
     """The curve as Markdown."""
-    print("| passages | index | ours, ms | flat, ms | recall | calibrated | cells visited | MB held | build, s |")
+    print(
+        "| passages | index | ours, ms | flat, ms | recall | calibrated | clusters visited | MB in memory |"
+        " build, s |"
+    )
     print(f"|{' --- |' * 9}")
     for each in points:
         print(
             f"| {each.passages:,} | {each.kind} | {1e3 * each.ours:.2f} | {1e3 * each.flat:.2f} |"
             f" {each.recall:.3f} | {each.calibrated:.3f} | {each.probes} |"
-            f" {each.held / 1e6:.0f} | {each.build:.0f} |"
+            f" {each.in_memory / 1e6:.0f} | {each.build:.0f} |"
         )
     print("| passages | mass outside the ten | at least | at most |\n| --- | --- | --- | --- |")
     for each in points:
@@ -285,7 +288,7 @@ def draw(points: list[Point]) -> None:
     right.plot(
         sizes, [each.passages * DIMENSION * 4e-6 for each in points], "s--", color="#888888", label="vectors"
     )
-    right.plot(sizes, [each.held / 1e6 for each in points], "o-", color="#1f6feb", label="mixrag, in memory")
+    right.plot(sizes, [each.in_memory / 1e6 for each in points], "o-", color="#1f6feb", label="mixrag, in memory")
     for axes, name in ((left, "milliseconds per search"), (right, "megabytes")):
         axes.set(xscale="log", yscale="log", xlabel="passages", ylabel=name)
         axes.grid(alpha=0.3)

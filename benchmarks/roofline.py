@@ -97,18 +97,18 @@ def states(generator: CausalGenerator) -> tuple[int, int]:
 
 def step(generator: CausalGenerator, k: int) -> Work:
     """One token of K rows."""
-    (count, size), (products, kept) = weights(generator), states(generator)
+    (count, size), (products, states_bytes) = weights(generator), states(generator)
     length = PASSAGE + QUESTION
-    return Work(size + k * length * kept, 2.0 * k * (count + length * products))
+    return Work(size + k * length * states_bytes, 2.0 * k * (count + length * products))
 
 
 def first_token(generator: CausalGenerator, k: int) -> Work:
     """The question of K rows, behind passages read before; the output layer on the last position only."""
-    (count, size), (products, kept) = weights(generator), states(generator)
+    (count, size), (products, states_bytes) = weights(generator), states(generator)
     head = generator.model.get_output_embeddings().weight.numel()
     length = PASSAGE + QUESTION
     read = QUESTION * (count - head) + head + QUESTION * length * products
-    return Work(size + k * length * kept, 2.0 * k * read)
+    return Work(size + k * length * states_bytes, 2.0 * k * read)
 
 
 def line(dtype: str, scenario: str, work: Work, bandwidth: float, rate: float, took: float) -> None:

@@ -146,8 +146,8 @@ class OpenStore:
             device_map: devices of the language model's parts, as ``from_pretrained`` takes it.
             dtype: of the language model: a name or a ``torch.dtype``; default "auto".
             torch_dtype: older name of ``dtype`` in transformers.
-            models: the same as one object or mapping; what is given beside it takes precedence. Models given either way take
-                the place of those in ``model``.
+            models: the same as one object or mapping; what is given beside it takes precedence. Models given
+                either way take the place of those in ``model``.
             index: how to search: "auto", "exact", "faiss", or a function (rows, vectors) -> Index.
             retriever: an object that takes the place of encoder and index, for instance a remote search engine.
             settings: the defaults of every question. A mapping changes only what it names of the defaults of

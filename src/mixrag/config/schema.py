@@ -242,7 +242,9 @@ def from_mapping(cls: type[T], given: Any, what: str = "settings") -> T:
         SettingError: no mapping, a name that is unknown, or a value of another type or range.
     """
     if not isinstance(given, Mapping):
-        raise SettingError(f"{what} as {cls.__name__} or a mapping of names to values", shown(given), "give a dict")
+        raise SettingError(
+            f"{what} as {cls.__name__} or a mapping of names to values", shown(given), "give a dict"
+        )
     for name in given:
         if not isinstance(name, str):
             raise unknown(name, settings_of(cls))

@@ -1,6 +1,6 @@
-"""How far pairs can train a question encoder at all: it is told the relevant passages, as mixrag train never is.
+"""How far pairs can train a question encoder at all: the relevant passages are given, as to mixrag train never.
 
-    python benchmarks/told_passages.py TRAIN.jsonl DEV.jsonl --store DIR [--epochs N] [--rate R]
+    python benchmarks/known_passages.py TRAIN.jsonl DEV.jsonl --store DIR [--epochs N] [--rate R]
 
 The encoder of questions learns -log of the prior mass on the relevant passages (those of the pair's document that
 hold an answer), against all passages of the store, whose vectors stay as they are. No language model takes part.
