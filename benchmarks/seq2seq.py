@@ -3,7 +3,7 @@
     python benchmarks/seq2seq.py [--only token|sequence|wide|beams|rows|products] [--rounds N]
 
 Random weights of the shape of BART-base (six layers on each side, width 768, vocabulary 50,265), float32 for
-both. The output layer is drawn wide, so that distributions are peaked and no two answers nearly equal. Passages are
+both. The output layer is drawn wide, so distributions are peaked and no two answers nearly equal. Passages are
 drawn with 150 to 300 tokens, padded to 300 for the peer, as its retriever gives them (``max_combined_length``), or
 all with 200 and no padding. An answer has a fixed number of tokens: what ends it has probability e^-10000.
 
