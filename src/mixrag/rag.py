@@ -12,6 +12,7 @@ from mixrag.answers.pipeline import Pipeline
 from mixrag.answers.saving import bundle_folder, publish, save_pipeline
 from mixrag.config.model_config import ModelConfig
 from mixrag.config.schema import made
+from mixrag.utils.arguments import path_given
 from mixrag.utils.progress import Progress
 
 if TYPE_CHECKING:  # what training and evaluation import is not needed to ask
@@ -72,7 +73,7 @@ class RAG(Pipeline):
         compared = TrainingReportSettings(**comparison)
         request = TrainingRequest(
             pairs=pairs,
-            out=Path(out),
+            out=path_given(out, "out"),
             dev=dev,
             settings=chosen,
             evaluate=compared.evaluate,
@@ -110,7 +111,7 @@ class RAG(Pipeline):
         from mixrag.config.command_settings import EvaluationSettings
         from mixrag.evaluation.run import EvaluationRequest, evaluate
 
-        target = None if out is None else Path(out)
+        target = None if out is None else path_given(out, "out")
         request = EvaluationRequest(pairs, target, EvaluationSettings(**settings), off_corpus)
         return evaluate(self, request, progress)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, fields, replace
+from os import PathLike
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
@@ -41,6 +42,7 @@ from mixrag.retrieval.encoders import CompleteEncoder, load_encoder
 from mixrag.retrieval.index import IndexChoice, check_index_choice, describe_index
 from mixrag.retrieval.retriever import Retriever
 from mixrag.retrieval.snapshot_retriever import SnapshotRetriever
+from mixrag.utils.arguments import bytes_given, list_given, path_given
 from mixrag.utils.arrays import Vectors
 from mixrag.utils.plugins import check_plugin
 from mixrag.utils.progress import Progress
@@ -99,7 +101,7 @@ class OpenStore:
         self._given: dict[str, Any] = {"encoder": encoder, "generator": generator}
         self._given_retriever = None if retriever is None else check_plugin(retriever, Retriever, "retriever")
         self._snapshots = SnapshotRetriever(store, lambda: self.encoder, lambda: self.index_kind)
-        self._parsers = tuple(parsers)
+        self._parsers = tuple(list_given(parsers, "parsers"))
         ParserRegistry(self._parsers)
         self._splitter = _checked_splitter(splitter, WordSplitter())
 
@@ -303,14 +305,14 @@ class OpenStore:
             return ingest(
                 self.store,
                 _listed(paths),
-                parsers=ParserRegistry((*parsers, *self._parsers)),
+                parsers=ParserRegistry((*list_given(parsers, "parsers"), *self._parsers)),
                 embed=self._embed,
                 encoder_fingerprint=self.encoder.fingerprint,
                 encoder_name=self.encoder.name,
                 embedding_text=self.encoder.passage_text,
                 splitter=_checked_splitter(splitter, self._splitter),
                 reembed=reembed,
-                max_bytes=max_bytes,
+                max_bytes=bytes_given(max_bytes, "max_bytes"),
                 progress=progress,
             )
 
@@ -376,9 +378,10 @@ class OpenStore:
 
         Raises:
             SourceError: an id that is no string.
+            SettingError: ``ids`` is no list.
             StoreBusyError: another process or thread is writing.
         """
-        wanted = [ids] if isinstance(ids, str) else list(ids)
+        wanted = [ids] if isinstance(ids, str) else list_given(ids, "ids")
         for each in wanted:
             if not isinstance(each, str) or not _is_text(each):
                 raise SourceError(
@@ -392,7 +395,7 @@ class OpenStore:
         Documents from memory are no files: ``delete`` takes their ids.
         """
         gone = [self.store.remove(path) for path in _listed(paths)]
-        return Removed(*(sum(counts) for counts in zip(*(astuple(each) for each in gone), strict=True)))
+        return Removed(*(sum(getattr(each, field.name) for each in gone) for field in fields(Removed)))
 
     def precompute(self, max_bytes: int = 4 * 2**30, progress: Progress | None = None) -> Precomputed:
         """Let the language model read the passages ahead of any question, into files beside the store.
@@ -408,9 +411,9 @@ class OpenStore:
             ModelError: the model keeps no passages (seq2seq, or ``prefix_cache`` 0).
             OutputError: a file cannot be written.
         """
-        generator = self.generator
+        limit, generator = bytes_given(max_bytes, "max_bytes"), self.generator
         with self.store.snapshot():
-            return precompute(self.store, generator, max_bytes, progress)
+            return precompute(self.store, generator, limit, progress)
 
     def info(self) -> Info:
         """What the store holds; no model is loaded."""
@@ -451,7 +454,8 @@ def _checked_splitter(given: Splitter | None, default: Splitter) -> Splitter:
 
 def _listed(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     """One path is a list of one: the letters of a string are no paths."""
-    return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    alone = isinstance(paths, str | PathLike)
+    return [path_given(path, "path") for path in ([paths] if alone else list_given(paths, "paths"))]
 
 
 def _is_text(question: str) -> bool:

@@ -19,6 +19,7 @@ from mixrag.errors import QuestionError
 from mixrag.inference.decoders import decode_all, decoder_for
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.retrieval.retriever import Retrieval, checked_retrieval
+from mixrag.utils.arguments import list_given
 
 
 class Pipeline(OpenStore):
@@ -96,7 +97,7 @@ class Pipeline(OpenStore):
         Where the decoder batches (greedy, without ``samples``) the passages of several questions are one batch of
         the language model; other decoders go question by question. Raises as ``ask`` does.
         """
-        settings = self._settings(changes)
+        settings, questions = self._settings(changes), list_given(questions, "questions")
         decoder = decoder_for(settings)
         if not decoder.batches:
             return [self.ask(question, **changes) for question in questions]
@@ -115,7 +116,8 @@ class Pipeline(OpenStore):
     def score(self, question: str, answer: str, **changes: Any) -> Answer:
         """The probability of a given answer, and what it says about the passages. Raises as ``ask`` does."""
         settings = self._settings(changes)
-        tokens = self.generator.answer_tokens(answer)
+        _check_text(question, "a question")
+        tokens = self.generator.answer_tokens(_check_text(answer, "an answer", empty=True))
         # The answer is given: the prompt must leave room for all of it.
         settings = replace(settings, max_tokens=max(settings.max_tokens, len(tokens)))
         retrieval = self._retrieve(question, settings)
@@ -134,14 +136,7 @@ class Pipeline(OpenStore):
         return replace(self.settings, **changes)
 
     def _retrieve(self, question: str, settings: Settings) -> Retrieval:
-        if not isinstance(question, str):
-            raise QuestionError("a question as a text", type(question).__name__, "give a str")
-        if not question.strip():
-            raise QuestionError("a question", "an empty one", "ask something")
-        try:
-            question.encode()
-        except UnicodeEncodeError:  # what a shell passes on that is no UTF-8 arrives as lone surrogates
-            raise QuestionError("a question in UTF-8", "other bytes", "write it in a UTF-8 terminal") from None
+        _check_text(question, "a question")
         if settings.k == 0:
             nothing = torch.empty(0, dtype=torch.float64)
             return Retrieval((), nothing, nothing, log_null=0.0, outside=None, temperature=1.0)
@@ -162,3 +157,15 @@ class Pipeline(OpenStore):
             switch=settings.switch,
             reserve=settings.max_tokens,
         )
+
+
+def _check_text(text: str, name: str, *, empty: bool = False) -> str:
+    if not isinstance(text, str):
+        raise QuestionError(f"{name} as a text", type(text).__name__, "give a str")
+    if not empty and not text.strip():
+        raise QuestionError(name, "an empty one", "ask something")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # what a shell passes on that is no UTF-8 arrives as lone surrogates
+        raise QuestionError(f"{name} in UTF-8", "other bytes", "write it in a UTF-8 terminal") from None
+    return text

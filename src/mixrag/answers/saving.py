@@ -28,6 +28,7 @@ from mixrag.generator.gguf import converted_gguf
 from mixrag.generator.huggingface import ModelGenerator
 from mixrag.generator.loading import default_prompt
 from mixrag.retrieval.encoders.sentence import SentenceEncoder
+from mixrag.utils.arguments import path_given
 from mixrag.utils.atomic import replace_atomically
 from mixrag.utils.hashing import MODEL_FILES, NOT_MODEL_FILES
 from mixrag.utils.text import markdown_cell
@@ -57,7 +58,7 @@ def save_pipeline(rag: Pipeline, folder: str | Path, title: str | None = None) -
         OutputError: the folder is in use for something else, or cannot be written.
         ModelError: a model that cannot be saved.
     """
-    target = Path(folder).expanduser()
+    target = path_given(folder, "folder").expanduser()
     try:
         own = {CONFIG, FILE, CARD, *FOLDERS.values()}
         others = [path.name for path in target.iterdir() if path.name not in own] if target.exists() else []
@@ -118,7 +119,7 @@ def bundle_folder(name: str | Path, token: str | bool | None, revision: str | No
     Raises:
         ModelError: neither.
     """
-    path = Path(name).expanduser()
+    path = path_given(name, "folder").expanduser()
     if (
         path.is_dir()
         or isinstance(name, Path)

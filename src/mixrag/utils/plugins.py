@@ -29,9 +29,13 @@ def check_plugin(given: Any, protocol: type[T], where: str) -> T:
         )
     missing = sorted(name for name in _members(protocol) if not hasattr(given, name))
     if missing:
-        expected = f"a {protocol.__name__} as {where}, with {', '.join(sorted(_members(protocol)))}"
+        expected = f"{_article(protocol.__name__)} as {where}, with {', '.join(sorted(_members(protocol)))}"
         raise PluginError(expected, f"{type(given).__name__} without {', '.join(missing)}", remedy)
     return given  # type: ignore[no-any-return]
+
+
+def _article(name: str) -> str:
+    return f"{'an' if name[0] in 'AEIO' else 'a'} {name}"
 
 
 def _members(protocol: type) -> set[str]:
