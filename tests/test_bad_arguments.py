@@ -46,7 +46,7 @@ def rag(tmp_path: Path) -> Iterator[RAG]:
 
 @pytest.mark.parametrize(("call", "bad"), [(name, bad) for name, (values, _) in CALLS.items() for bad in values])
 def test_an_argument_of_another_type_is_one_line(rag: RAG, call: str, bad: Any) -> None:
-    with pytest.raises(MixragError, match="expected .*; found .*; ") as caught:
+    with pytest.raises(MixragError, match=r"expected .*; found .*; ") as caught:
         CALLS[call][1](rag, bad)
     assert "\n" not in str(caught.value)
 
