@@ -42,6 +42,38 @@ def test_nothing_is_printed_while_models_are_loaded(tiny_folder: Callable[[str],
     assert "Loading weights" in printed(f"{code}\n{loud}"), "the application's own bars are back"
 
 
+def test_nothing_is_printed_by_a_whole_application(tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    """Documents, questions, a saved bundle of model objects, an evaluation and a training run."""
+    encoder = save_encoder(tmp_path / "encoder")
+    loud = (
+        "from transformers import AutoModelForCausalLM as A\n"
+        f"model = A.from_pretrained({str(tiny_folder('llama'))!r}); model.save_pretrained({str(tmp_path / 'x')!r})"
+    )
+    assert "Writing model" in printed(loud), "this version has no bar: the test shows nothing"
+    code = (
+        "import contextlib, io, warnings\n"
+        "warnings.simplefilter('ignore', FutureWarning)  # peft calls transformers by former names\n"
+        "with contextlib.redirect_stderr(io.StringIO()):\n"
+        "    from transformers import AutoModelForCausalLM as A, AutoTokenizer as T\n"
+        "    from sentence_transformers import SentenceTransformer as S\n"
+        f"    folder, encoder = {str(tiny_folder('llama'))!r}, {str(encoder)!r}\n"
+        "    objects = dict(generator=A.from_pretrained(folder), tokenizer=T.from_pretrained(folder),\n"
+        "        encoder=S(encoder, device='cpu'))\n"
+        "from mixrag import RAG\n"
+        f"root, settings = {str(tmp_path)!r}, dict(k=2, max_tokens=4)\n"
+        "pairs = [{'question': f'What costs {i}?', 'answers': [f'item {i}']} for i in range(4)]\n"
+        "with RAG.open(root + '/store', create=True, **objects, settings=settings) as rag:\n"
+        "    rag.add_texts([f'item {i} costs {i}' for i in range(4)])\n"
+        "    rag.ask('What costs 3?')\n"
+        "    rag.save(root + '/bundle')\n"
+        "with RAG.load(root + '/bundle', root + '/store', device='cpu', settings=settings) as rag:\n"
+        "    rag.evaluate(pairs, systems=['sequence'])\n"
+        "    settings = dict(steps=1, batch=1, parts=('generator', 'encoder'))\n"
+        "    rag.train(pairs, root + '/out', dev=pairs[:1], settings=settings)\n"
+    )
+    assert printed(code) == ""
+
+
 def switches() -> tuple[object, ...]:
     """All that ``quiet_libraries`` touches."""
     import huggingface_hub.utils.tqdm  # noqa: F401 - the function of this name hides the module

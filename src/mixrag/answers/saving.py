@@ -31,6 +31,7 @@ from mixrag.retrieval.encoders.sentence import SentenceEncoder
 from mixrag.utils.arguments import path_given
 from mixrag.utils.atomic import replace_atomically
 from mixrag.utils.hashing import MODEL_FILES, NOT_MODEL_FILES
+from mixrag.utils.quiet import quiet_libraries
 from mixrag.utils.text import markdown_cell
 
 CARD = "README.md"
@@ -66,7 +67,8 @@ def save_pipeline(rag: Pipeline, folder: str | Path, title: str | None = None) -
             raise OutputError(
                 "a new folder, or one of a saved bundle", f"{min(others)} in {folder}", "name another"
             )
-        replace_atomically(target, lambda path: _fill(rag, path, title or target.name))
+        with quiet_libraries():
+            replace_atomically(target, lambda path: _fill(rag, path, title or target.name))
     except MixragError:
         raise
     except Exception as error:  # of the disk, or of the library that saves a model
@@ -100,12 +102,13 @@ def publish(
             api.create_repo(repo_id, private=private, exist_ok=True)
             if revision is not None:
                 api.create_branch(repo_id, branch=revision, exist_ok=True)
-            commit = api.upload_folder(
-                repo_id=repo_id,
-                folder_path=str(folder),
-                revision=revision,
-                commit_message="Upload a mixrag bundle",
-            )
+            with quiet_libraries():
+                commit = api.upload_folder(
+                    repo_id=repo_id,
+                    folder_path=str(folder),
+                    revision=revision,
+                    commit_message="Upload a mixrag bundle",
+                )
         except Exception as error:  # of the network, of the hub, of a name that is none
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             remedy = "check the name and the network, and log in (hf auth login) or give a token"
@@ -130,7 +133,8 @@ def bundle_folder(name: str | Path, token: str | bool | None, revision: str | No
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(str(name), token=token, revision=revision))
+        with quiet_libraries():
+            return Path(snapshot_download(str(name), token=token, revision=revision))
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         remedy = "check the path or the name, and the network"

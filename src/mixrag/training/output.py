@@ -17,6 +17,7 @@ from mixrag.errors import TrainingError
 from mixrag.training.generators import TrainableGenerator
 from mixrag.training.trainable_prior import TrainablePrior
 from mixrag.utils.atomic import replace_atomically, write_atomically
+from mixrag.utils.quiet import quiet_libraries
 
 
 def save_part(folder: Path, name: str, save: Callable[[Path], None]) -> str:
@@ -27,7 +28,8 @@ def save_part(folder: Path, name: str, save: Callable[[Path], None]) -> str:
     """
     target = folder / name
     try:
-        replace_atomically(target, save)
+        with quiet_libraries():
+            replace_atomically(target, save)
     except (OSError, SafetensorError) as error:
         raise TrainingError(
             f"room to write {target}", str(error), "free it and run the same command again"
