@@ -118,7 +118,8 @@ class RAG(Pipeline):
     def save(self, folder: str | Path) -> Path:
         """Write a bundle of models, settings, prompt and confidence, which ``RAG.load`` opens with equal numbers.
 
-        Settings of how an answer is written (decoder, max_tokens, ...) are none of the bundle's.
+        Settings of how an answer is written (decoder, max_tokens, ...) are none of the bundle's, and neither are
+        device and dtype: numbers are equal under the dtype that this RAG has.
 
         Raises:
             OutputError: the folder is in use for something else, or cannot be written.

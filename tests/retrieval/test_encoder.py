@@ -131,3 +131,9 @@ def test_a_model_of_another_kind_is_encoded_as_it_comes(tmp_path: Path, monkeypa
 @pytest.mark.slow
 def test_the_packaged_encoder_keeps_the_fingerprint_of_stores_that_exist() -> None:
     assert load_encoder(device="cpu").fingerprint.startswith("5fc884007bb88462")
+
+
+def test_a_device_that_there_is_not_is_named_and_not_the_encoder(tmp_path: Path) -> None:
+    for folder in (save_encoder(tmp_path), tmp_path / "nowhere"):
+        with pytest.raises(SettingError, match="a device: cpu, cuda, cuda:1 or mps; found 'gpu'"):
+            load_encoder(folder, device="gpu")

@@ -9,6 +9,7 @@ from typing import Any, overload
 from mixrag.config.default_models import ENCODER, HUB_ENCODER, default_encoder, unavailable
 from mixrag.corpus.store.vectors import HALF
 from mixrag.errors import MixragError, ModelError, PluginError, SettingError
+from mixrag.generator.devices import placement
 from mixrag.retrieval.encoders.batch import unsupported
 from mixrag.retrieval.encoders.plugin import completed_encoder
 from mixrag.retrieval.encoders.protocol import CompleteEncoder
@@ -88,6 +89,8 @@ def load_encoder(
     if not _is_model(question):
         expected = "a question encoder as name, path or SentenceTransformer"
         raise PluginError(expected, f"a {type(question).__name__}", "give one object that encodes both as encoder")
+    if device is not None:
+        placement(device, None)  # one that torch cannot use is refused in the words of the language model's
     passage_model = _model(encoder, device, revision, token)
     question_model = passage_model if question is None else _model(question, device, revision, token)
     sizes = [model.get_embedding_dimension() for model in (passage_model, question_model)]
