@@ -83,7 +83,9 @@ def run_training(rag: Pipeline, request: TrainingRequest, progress: Progress | N
     scored = sample(dev, request.evaluate, request.settings.seed)
     check_scorable(rag, scored)
     while_training = tuple(sample(dev, DEV_SCORED, request.settings.seed))
-    spec = RunSpec(_own(rag), pairs, while_training, request.settings, request.out)
+    # Training changes weights in place: it loads the models of the same store anew.
+    own = Pipeline(rag.store, models=rag.models, index=rag.index_kind, settings=rag.settings)
+    spec = RunSpec(own, pairs, while_training, request.settings, request.out)
     report = guarded(progress)
     result = _train(spec, report, "training")
     scored = scored if result.main else []
@@ -97,18 +99,13 @@ def run_training(rag: Pipeline, request: TrainingRequest, progress: Progress | N
         if scored:
             scores[shown] = score_result(baseline, scored, labelled(report, shown))
         if trained.main:
-            own = {shown: scores[shown]} if shown in scores else {}
-            card(baseline, sources, len(dev), own, request.command)
+            found = {shown: scores[shown]} if shown in scores else {}
+            card(baseline, sources, len(dev), found, request.command)
     if scored:
         scores["trained"] = score_result(spec, scored, labelled(report, "trained"))
     if result.main:
         card(spec, sources, len(dev), scores, request.command)
     return TrainingReport(request.out, result, scores)
-
-
-def _own(rag: Pipeline) -> Pipeline:
-    """The same store and models, loaded anew where they are trained: training changes weights in place."""
-    return Pipeline(rag.store, models=rag.models, index=rag.index_kind, settings=rag.settings)
 
 
 def _train(spec: RunSpec, progress: Progress, stage: str) -> RunResult:

@@ -136,7 +136,12 @@ def optimizer_tensors(
         for weight, moments in optimizer.state.items()
         for key, value in moments.items()
     }
-    return tensors, {"optimizer": [_group(group, names) for group in optimizer.param_groups]}
+    groups = []
+    for group in optimizer.param_groups:
+        options = {key: value for key, value in group.items() if key not in ("params", "param_names")}
+        plain = {key: value.item() if isinstance(value, Tensor) else value for key, value in options.items()}
+        groups.append({"names": [names[id(weight)] for weight in group["params"]], **plain})
+    return tensors, {"optimizer": groups}
 
 
 def restore_optimizer(
@@ -159,12 +164,6 @@ def restore_optimizer(
         count += len(own["params"])
     moments = {i: _moments(names[id(weight)], weight, tensors) for i, weight in enumerate(weights)}
     optimizer.load_state_dict({"state": {i: m for i, m in moments.items() if m}, "param_groups": groups})
-
-
-def _group(group: Mapping[str, Any], names: Mapping[int, str]) -> dict[str, Any]:
-    options = {key: value for key, value in group.items() if key not in ("params", "param_names")}
-    plain = {key: value.item() if isinstance(value, Tensor) else value for key, value in options.items()}
-    return {"names": [names[id(weight)] for weight in group["params"]], **plain}
 
 
 def _groups_of(state: Mapping[str, Any], optimizer: Optimizer, names: Mapping[int, str]) -> list[dict[str, Any]]:

@@ -163,7 +163,8 @@ class UsageWindow:
     @property
     def _shares(self) -> list[Mapping[str, float]]:
         """Each question's prior over passages alone; questions without any are left out."""
-        return [_normalised(usage.shares) for usage in self.usages.values() if sum(usage.shares.values()) > 0]
+        totals = [(usage.shares, sum(usage.shares.values())) for usage in self.usages.values()]
+        return [{name: share / total for name, share in shares.items()} for shares, total in totals if total > 0]
 
     @property
     def _many(self) -> bool:
@@ -248,11 +249,6 @@ def _divergence(log_p: Tensor, log_q: Tensor) -> float:
 
 def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values) if values else 0.0
-
-
-def _normalised(shares: Mapping[str, float]) -> dict[str, float]:
-    total = sum(shares.values())
-    return {name: share / total for name, share in shares.items()}
 
 
 def _mean_shares(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -116,7 +116,9 @@ class Loop:
 
     def _one(self, log: MetricsLog | None) -> None:
         start, number = time.perf_counter(), self.state.step
-        batch = self._batch(number)
+        lengths = [example.length for example in self.train]
+        batches = epoch_batches(lengths, self.settings.batch, self.settings.seed, number // self.epoch)
+        batch = [self._with_some_answers(self.train[i], number) for i in batches[number % self.epoch]]
         e_step = (number // self.epoch) % self.settings.e_step_every == 0
         output = self.step.learn(self._share(batch), len(batch), e_step=e_step)
         metrics = self._update(number, output, len(batch))
@@ -130,11 +132,6 @@ class Loop:
             self._evaluate(log)
         if evaluated or last or self.state.step % self.settings.checkpoint_every == 0:
             self._save()
-
-    def _batch(self, step: int) -> list[Example]:
-        lengths = [example.length for example in self.train]
-        batches = epoch_batches(lengths, self.settings.batch, self.settings.seed, step // self.epoch)
-        return [self._with_some_answers(self.train[i], step) for i in batches[step % self.epoch]]
 
     def _share(self, batch: list[Example]) -> list[Example]:
         """This process' part of a batch."""
