@@ -148,7 +148,9 @@ def _without(answer: Answer, component: int) -> Mixture | None:
     included = [i for i, j in enumerate(mixture.component_of_passage) if j != component]
     prior = _tensor([answer.passages[i].prior for i in included])
     null = answer.null_prior
-    rest = float(prior.sum()) + (null or 0.0) + _outside_prior(answer)
+    # Mass that the prior leaves to passages not listed: none under the top-k normaliser, but for rounding.
+    outside = 1.0 - math.fsum([*(weighted.prior for weighted in answer.passages), null or 0.0])
+    rest = float(prior.sum()) + (null or 0.0) + (outside if outside > 1e-12 else 0.0)
     if rest == 0.0 or (not included and null is None):
         return None
     return condition(
@@ -162,12 +164,6 @@ def _without(answer: Answer, component: int) -> Mixture | None:
         switch=mixture.switch,
         reserve=mixture.reserve,
     )
-
-
-def _outside_prior(answer: Answer) -> float:
-    """Mass that the prior leaves to passages not listed: none under the top-k normaliser, but for rounding."""
-    left = 1.0 - math.fsum([*(weighted.prior for weighted in answer.passages), answer.null_prior or 0.0])
-    return left if left > 1e-12 else 0.0
 
 
 def _concatenated(answer: Answer, included: Flags) -> Tensor:
