@@ -188,15 +188,13 @@ def _unusable(expected: str, error: Exception) -> ModelError:
 def _in_format(encoder: SentenceEncoder, dtype: str, stored: str | None) -> SentenceEncoder:
     reason = unsupported(encoder.passage_model)
     half = replace(encoder, name=encoder.name + HALF, dtype="bfloat16")
+    if dtype == AUTO and reason is not None:
+        return encoder
     if dtype == AUTO:
-        return half if reason is None and _prefers(half, encoder, stored) else encoder
+        # The store's format; if it has neither, what the processor is made for.
+        if stored is not None and stored in (encoder.fingerprint, half.fingerprint):
+            return half if stored == half.fingerprint else encoder
+        return half if encoder.passage_model.device.type == "cpu" and native_bfloat16() else encoder
     if dtype == "bfloat16" and reason is not None:
         raise ModelError("an encoder that can be run in bfloat16", reason, "choose --encoder-dtype float32")
     return half if dtype == "bfloat16" else encoder
-
-
-def _prefers(half: SentenceEncoder, encoder: SentenceEncoder, stored: str | None) -> bool:
-    """Whether bfloat16 is what the store has; if it has neither format, whether the processor is made for it."""
-    if stored is not None and stored in (encoder.fingerprint, half.fingerprint):
-        return stored == half.fingerprint
-    return encoder.passage_model.device.type == "cpu" and native_bfloat16()

@@ -109,7 +109,11 @@ def _updated(folder: Path, corpus: VectorSource) -> IVFIndex:
     manifest = _manifest(folder)
     old = _try_open(folder, manifest) if manifest and manifest.encoder == corpus.encoder else None
     rows, marks = corpus.marks()
-    if manifest is None or old is None or not _extensible(old, _marks(folder, manifest), rows, marks):
+    if manifest is None or old is None:
+        return _rebuilt(folder, corpus)
+    with np.load(folder / manifest.arrays, allow_pickle=False) as arrays:
+        known: Marks = arrays["marks"]
+    if not _extensible(old, known, rows, marks):
         return _rebuilt(folder, corpus)
     added, vectors = corpus.read(int(old.rows.max(initial=-1)))
     path = folder / manifest.vectors
@@ -179,11 +183,6 @@ def _marks_of(rows: Rows, corpus: VectorSource) -> Marks:
     return np.where(present[place] == rows, marks[place], 0).astype(np.uint64)
 
 
-def _marks(folder: Path, manifest: _Manifest) -> Marks:
-    with np.load(folder / manifest.arrays, allow_pickle=False) as arrays:
-        return np.asarray(arrays["marks"])
-
-
 def _remove_other_files(folder: Path, manifest: _Manifest) -> None:
     named = {manifest.vectors, manifest.codes, manifest.arrays}
     for kind in ("vectors-*.f32", "codes-*.faiss", "cells-*.npz"):
@@ -223,8 +222,12 @@ def _opened(folder: Path, manifest: _Manifest) -> IVFIndex:
     import faiss
 
     codes = faiss.read_index(str(folder / manifest.codes), faiss.IO_FLAG_MMAP_IFC)
-    if type(codes) is not faiss.IndexIVFPQFastScan or not _in_memory(codes):
-        raise ValueError("codes of another kind, which may name files of their own")
+    if type(codes) is not faiss.IndexIVFPQFastScan:
+        raise ValueError("codes of another kind")
+    lists: Any = codes.invlists
+    if type(faiss.downcast_InvertedLists(lists)).__name__ != "BlockInvertedLists":
+        # Lists on disk are another file, at a path that the file of codes names: added to, it would be written.
+        raise ValueError("codes whose lists are not in memory, which may name files of their own")
     with np.load(folder / manifest.arrays, allow_pickle=False) as arrays:
         stats = ClusterStats(arrays["counts"], arrays["sums"], arrays["centres"], arrays["reach"])
         rows, cluster, marks = arrays["rows"], arrays["cell"], arrays["marks"]
@@ -234,13 +237,6 @@ def _opened(folder: Path, manifest: _Manifest) -> IVFIndex:
     if not len(rows) == len(cluster) == codes.ntotal == manifest.lines or codes.d != manifest.dimension:
         raise ValueError("files of different indexes")
     return IVFIndex(codes, vectors, rows, cluster, stats, manifest.trained_on, manifest.probes, manifest.recall)
-
-
-def _in_memory(codes: Any) -> bool:
-    """Lists on disk are another file, at a path that the file of codes names: added to, it would be written."""
-    import faiss
-
-    return type(faiss.downcast_InvertedLists(codes.invlists)).__name__ == "BlockInvertedLists"
 
 
 def _mapped(path: Path, lines: int, dimension: int) -> Vectors:
