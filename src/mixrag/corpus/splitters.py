@@ -123,7 +123,8 @@ class SentenceSplitter:
     def split(self, text: str) -> list[Offsets]:
         splitter = require("semantic_text_splitter", "files", "passages of whole sentences").TextSplitter
         pieces = splitter.from_callback(count_words, self.words).chunk_indices(text)
-        spans = (_trim(text, start, start + len(piece)) for start, piece in pieces)
+        # Trimmed again: Python's whitespace is wider than the library's (\x1c to \x1f).
+        spans = ((i + len(piece) - len(piece.lstrip()), i + len(piece.rstrip())) for i, piece in pieces)
         return [(start, end) for start, end in spans if start < end]
 
 
@@ -138,12 +139,6 @@ def splitter_named(name: str) -> Splitter:
         raise SettingError("a splitter such as words:100 or sentences:100", repr(name), "name one of the two")
     kind = WordSplitter if match[1] == "words" else SentenceSplitter
     return kind(int(match[2]))
-
-
-def _trim(text: str, start: int, end: int) -> Offsets:
-    # Python's whitespace is wider than the library's (\x1c to \x1f).
-    piece = text[start:end]
-    return start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip())
 
 
 def _check(words: int) -> None:
