@@ -73,7 +73,10 @@ def citation(passage_text: str, answer_text: str) -> Citation | None:
     if bare := [word for word in wanted if not is_article(word)]:
         wanted, here = tuple(bare), [word for word in here if not is_article(word.text)]
     if not wanted:
-        return _spelled_out(passage_text, answer_text)
+        # Symbols alone: found by their characters, letter case and spaces aside.
+        pattern = r"\s+".join(map(re.escape, answer_text.split()))
+        match = re.search(pattern, passage_text, re.IGNORECASE) if pattern else None
+        return match and Citation(match.start(), match.end(), 1.0)
     texts = [word.text for word in here]
     found = _in_a_row(texts, wanted) or _closest(texts, wanted)
     if found is None:
@@ -133,10 +136,3 @@ def _closest(texts: Sequence[str], wanted: Sequence[str]) -> tuple[int, int, flo
             if 2 * common / both > best:
                 best, found = 2 * common / both, (first, last)
     return None if found is None else (*found, best)
-
-
-def _spelled_out(passage_text: str, answer_text: str) -> Citation | None:
-    """An answer of symbols alone, letter case and spaces aside."""
-    pattern = r"\s+".join(map(re.escape, answer_text.split()))
-    match = re.search(pattern, passage_text, re.IGNORECASE) if pattern else None
-    return match and Citation(match.start(), match.end(), 1.0)

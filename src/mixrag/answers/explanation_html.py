@@ -179,11 +179,14 @@ def _tooltip(log_prob: float, shares: Sequence[float], names: Sequence[str], mos
 
 
 def _parts(explanation: Explanation, names: Sequence[tuple[str, str]], tokens: Sequence[_Token]) -> list[_Part]:
-    colours = _colours(explanation, {token.leader for token in tokens if token.text})
+    visible = [token for token in tokens if token.text]
+    colours = _colours(explanation, {token.leader for token in visible})
+    runs = groupby(visible, key=lambda token: token.leader)
+    stretches = [(leader, "".join(token.text for token in run)) for leader, run in runs]
     parts, before = [], 0
     for j, (component, (label, name)) in enumerate(zip(explanation.components, names, strict=True)):
         inside = explanation.answer.passages[before : before + len(component.passages)]
-        own = _own_stretches(tokens, j)
+        own = [stretch for leader, stretch in stretches if leader == j]  # that component j most probably wrote
         shown = tuple(
             _passage(each, i, explanation.answer.best_guess, own) for i, each in enumerate(inside, before + 1)
         )
@@ -202,19 +205,17 @@ def _colours(explanation: Explanation, writing: set[int | None]) -> list[str]:
     ]
 
 
-def _own_stretches(tokens: Sequence[_Token], j: int) -> list[str]:
-    """The stretches of the answer that component j most probably wrote."""
-    runs = groupby((token for token in tokens if token.text), key=lambda token: token.leader)
-    return ["".join(token.text for token in run) for leader, run in runs if leader == j]
-
-
 def _passage(passage: AnswerPassage, number: int, answer: str, own: Sequence[str]) -> _Passage:
     whole = citation(passage.text, answer)
     found = [whole] if whole else [c for c in (citation(passage.text, stretch) for stretch in own) if c]
     source = Path(passage.document).name
     title = "" if passage.title == source else passage.title
     note = _citation_note(found, of_whole=whole is not None)
-    pieces = _pieces(passage.text, found)
+    # The text is cut at the borders of its citations, which may overlap.
+    borders = sorted({0, len(passage.text), *(c.start for c in found), *(c.end for c in found)})
+    pieces = tuple(
+        _Piece(passage.text[a:b], any(c.start <= a and b <= c.end for c in found)) for a, b in pairwise(borders)
+    )
     return _Passage(number, title, source, passage.document, passage.start, passage.end, pieces, note)
 
 
@@ -226,12 +227,6 @@ def _citation_note(found: Sequence[Citation], *, of_whole: bool) -> str:
         return f"Cited: {what} stand here in a row."
     f1 = ", ".join(f"{each.f1:.2f}" for each in found)
     return f"Cited: what is closest to {what} (F1 {f1})."
-
-
-def _pieces(text: str, found: Sequence[Citation]) -> tuple[_Piece, ...]:
-    """The text cut at the borders of its citations, which may overlap."""
-    borders = sorted({0, len(text), *(c.start for c in found), *(c.end for c in found)})
-    return tuple(_Piece(text[a:b], any(c.start <= a and b <= c.end for c in found)) for a, b in pairwise(borders))
 
 
 def _runs(tokens: Sequence[_Token], parts: Sequence[_Part]) -> list[_Run]:

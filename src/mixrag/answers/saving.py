@@ -164,13 +164,10 @@ def _fill(rag: Pipeline, folder: Path, title: str) -> None:
         write_calibration(replace(calibration, models=here if calibration.models else ""), folder / FILE)
     (folder / CARD).write_text(_card(rag, bundle, title), encoding="utf-8")
     other = ["revision"] if models.revision is not None else []
-    other += [name for name in _left_out(rag.settings) if getattr(rag.settings, name) != getattr(Settings(), name)]
+    left_out = [name for name in asdict(rag.settings) if name not in bundle.settings]
+    other += [name for name in left_out if getattr(rag.settings, name) != getattr(Settings(), name)]
     if other:
         _logger.warning(f"a bundle does not hold the settings {', '.join(other)}: give them where it is opened")
-
-
-def _left_out(settings: Settings) -> list[str]:
-    return [name for name in asdict(settings) if name not in trained_settings(settings)]
 
 
 def _save_generator(rag: Pipeline, folder: Path) -> str | None:
@@ -252,7 +249,7 @@ def _without_paths(folder: Path) -> None:
     """Leave the last part of paths that a library noted in its configuration, such as where the base model lay."""
     for path in _configurations(folder):
         document = json.loads(path.read_text(encoding="utf-8"))
-        changed = _mapped(document, lambda text: _last_part(text) if _is_machine_path(text) else text)
+        changed = _mapped(document, lambda text: PureWindowsPath(text).name if _is_machine_path(text) else text)
         if changed != document:
             path.write_text(json.dumps(changed, indent=2, ensure_ascii=False), encoding="utf-8")
 
@@ -289,10 +286,6 @@ def _is_machine_path(text: str) -> bool:
         return False
     path = PureWindowsPath(text)  # which takes both kinds of slashes
     return len(path.parts) > 2 and (bool(path.root) or text.startswith("~"))
-
-
-def _last_part(text: str) -> str:
-    return PureWindowsPath(text).name
 
 
 def _card(rag: Pipeline, bundle: Bundle, title: str) -> str:
