@@ -76,8 +76,9 @@ def takes(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
         def wrapper(**values: Any) -> None:
             given = {name: values.pop(name) for name in shared}
+            absent: tuple[Any, ...] = (None, False, [], ())
             options = Options(
-                {name: _parsed(shared[name], value) for name, value in given.items() if _is_given(value)}
+                {name: _parsed(shared[name], value) for name, value in given.items() if value not in absent}
             )
             try:
                 run(options, **values)
@@ -97,10 +98,6 @@ def takes(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
         return wrapper
 
     return decorate
-
-
-def _is_given(value: Any) -> bool:
-    return value not in (None, False) and value != [] and value != ()
 
 
 def _check_store(directory: Path) -> None:

@@ -75,7 +75,11 @@ def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> 
         sure = found.confidence
         line = f"confidence = {sure.value:.3f}   (that it is right; calibrated on {sure.fitted_on})"
         console.print(Text(printable(line), style="bold"), soft_wrap=True)
-    console.print(Text(_probability(found), style="bold"))
+    over = f"over {len(found.passages)} passages" if found.passages else "closed book"
+    if found.passages and found.normaliser == "full":
+        over += ", of the whole corpus' prior"
+    line = f"p(answer) = {found.probability:.4g}   (log {found.log_prob:.3f} nats; {over})"
+    console.print(Text(line, style="bold"))
     for line in _remarks(found):
         console.print(Text(line, style="dim"))
     if found.passages:
@@ -222,13 +226,6 @@ def _scores(scores: Mapping[str, Summary]) -> Table:
         shown = ("-" if c is None else f"{c.mean:.3f} [{c.low:.3f}, {c.high:.3f}]" for c in cells)
         table.add_row(Text(printable(name)), *shown)
     return table
-
-
-def _probability(found: Answer) -> str:
-    over = f"over {len(found.passages)} passages" if found.passages else "closed book"
-    if found.passages and found.normaliser == "full":
-        over += ", of the whole corpus' prior"
-    return f"p(answer) = {found.probability:.4g}   (log {found.log_prob:.3f} nats; {over})"
 
 
 def _remarks(found: Answer) -> list[str]:
