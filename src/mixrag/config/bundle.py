@@ -146,7 +146,7 @@ def _is_relative(name: str) -> bool:
 
 def _checked(path: Path, document: Any) -> dict[str, str]:
     """The models of a document whose every key and value is as it should be."""
-    if not isinstance(document, dict) or not _is_whole(document.get("format")):
+    if not isinstance(document, dict) or type(document.get("format")) is not int:
         raise ModelError(
             f'a JSON object with "format" in {path}', _shown(document), "write it anew with mixrag train"
         )
@@ -190,10 +190,6 @@ def _resolved(path: Path, role: str, entry: Mapping[str, str]) -> str:
 
 def _shown(value: Any) -> str:
     return repr(value)[:100]
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _model_entry(value: Any) -> Any:
