@@ -1,4 +1,4 @@
-"""Training from end to end: read pairs, train, train the baselines alike, score all of them, write the model card.
+"""Training from end to end: read pairs, train, train the baselines, score all of them, write the model card.
 
 ``mixrag train`` and ``RAG.train`` both call ``run_training``.
 """
@@ -27,7 +27,7 @@ from mixrag.utils.progress import Progress, guarded, labelled
 DEV_SHARE = 0.1
 """Share of the pairs held out where no dev pairs are given."""
 DEV_SCORED = 64
-"""Dev pairs that are scored while it trains; all of them would cost more than they tell."""
+"""Dev pairs that are scored while it trains; all of them would take too long."""
 _logger = logging.getLogger("mixrag.training")
 
 
@@ -44,7 +44,7 @@ class TrainingRequest:
     evaluate: int = 200
     """At most so many of the held-out questions are answered before and after training; 0: none."""
     baselines: tuple[str, ...] = ()
-    """Other systems that are trained alike, among ``BASELINES``."""
+    """Other systems that are trained in the same way, among ``BASELINES``."""
     command: str = ""
     """What was typed, for the model card."""
 
@@ -61,7 +61,7 @@ class TrainingReport:
 
 
 def run_training(rag: Pipeline, request: TrainingRequest, progress: Progress | None = None) -> TrainingReport:
-    """Train and score; ``rag`` itself stays as it is. The same call goes on where a killed one stopped.
+    """Train and score; ``rag`` itself stays as it is. The same call continues where a killed one stopped.
 
     Progress has the stages "training" (values: what the step measured), "dev pairs" (values: nll and best, in nats
     per answer), "learning passages", and "answering" (detail: the system that is scored).
@@ -83,7 +83,7 @@ def run_training(rag: Pipeline, request: TrainingRequest, progress: Progress | N
     scored = sample(dev, request.evaluate, request.settings.seed)
     check_scorable(rag, scored)
     while_training = tuple(sample(dev, DEV_SCORED, request.settings.seed))
-    # Training changes weights in place: it loads the models of the same store anew.
+    # Training changes weights in place: it loads the models of the same store again.
     own = Pipeline(rag.store, models=rag.models, index=rag.index_kind, settings=rag.settings)
     spec = RunSpec(own, pairs, while_training, request.settings, request.out)
     report = guarded(progress)

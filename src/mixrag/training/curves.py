@@ -187,7 +187,7 @@ def _draw_line(axes: Axes, line: Line, steps: Floats, values: Floats) -> Line2D:
 
 
 def _series(metrics: Metrics, line: Line) -> tuple[Floats, Floats]:
-    """Steps and values; what is no finite number is NaN."""
+    """Steps and values; what is not a finite number is NaN."""
     found = [
         (entry["step"], entry[line.name]) for entry in metrics if entry["kind"] == line.kind and line.name in entry
     ]

@@ -34,7 +34,7 @@ def check_scorable(rag: Pipeline, pairs: Sequence[Pair]) -> None:
 
 
 def score_start(spec: RunSpec, pairs: Sequence[Pair], progress: Progress) -> Summary:
-    """Scores of the models that training starts from, loaded anew: training changes its own in place."""
+    """Scores of the models that training starts from, loaded again: training changes its own in place."""
     rag = spec.rag
     fresh = Pipeline(rag.store, models=rag.models, index=rag.index_kind, settings=rag.settings)
     return _scored(fresh, spec, "start", pairs, progress)

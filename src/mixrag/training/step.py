@@ -48,7 +48,7 @@ class QuestionTables:
     log_prior: Tensor
     """(K,) float64, with gradient where the retriever is trained."""
     log_likelihood: Tensor
-    """(A, K, T) float64, zero behind each answer's end."""
+    """(A, K, T) float64, zero after each answer's end."""
     mask: Tensor
     """(A, T) True at the tokens of each answer."""
 
