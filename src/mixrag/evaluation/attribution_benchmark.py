@@ -1,8 +1,8 @@
 """Does an attribution name the passage that holds the answer? Methods compared on question-answer pairs.
 
 Measured on questions for which a relevant passage was retrieved (``scoring.py`` says which is). Passages with
-equal scores are taken to stand in random order, and what is reported is the expectation: a method that cannot tell
-passages apart is not helped by the retriever's order.
+equal scores are taken to be in random order, and what is reported is the expectation: a method that gives
+all passages the same score is not helped by the retriever's order.
 """
 
 from __future__ import annotations

@@ -74,13 +74,13 @@ class Diagnosis:
         """What was found, in one sentence."""
         if self.right:
             missed = [name for name in STAGES if (stage := self.stage(name)) and stage.passed is False]
-            return f"the answer is right{', though not by the way of ' if missed else ''}{', '.join(missed)}"
+            return f"the answer is right{', though without passing ' if missed else ''}{', '.join(missed)}"
         stage = None if self.failed is None else self.stage(self.failed)
         return (stage or self.indexed).finding
 
     @property
     def remedy(self) -> str:
-        """What mends it; empty where the answer is right."""
+        """The remedy; empty where the answer is right."""
         if self.right:
             return ""
         stage = None if self.failed is None else self.stage(self.failed)
@@ -167,7 +167,7 @@ def _pair(question: str, expected: Sequence[str], document: str | None) -> Pair:
         raise PairsError("an expected answer", found, "say what the answer should have been (--expected)")
     try:
         "".join((*answers, document or "")).encode()
-    except UnicodeEncodeError as error:  # what a shell passes on that is no UTF-8 arrives as lone surrogates
+    except UnicodeEncodeError as error:  # what a shell passes on that is not UTF-8 arrives as lone surrogates
         wanted = "expected answers and document in UTF-8"
         raise PairsError(wanted, "other bytes", "write them in a UTF-8 terminal") from error
     return Pair(question, answers, document)
