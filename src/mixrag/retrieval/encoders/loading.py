@@ -77,7 +77,7 @@ def load_encoder(
         token: access token of the hub, for both models; True takes the one that was saved by a login.
 
     Raises:
-        ModelError: no usable model there, the two do not share a dimension, or bfloat16 is none of its formats.
+        ModelError: no usable model there, the two do not share a dimension, or it cannot be run in bfloat16.
         PluginError: an object without the members of ``Encoder``, or a class in the place of an object.
         SettingError: an unknown ``dtype``.
     """
@@ -104,7 +104,7 @@ def _own(encoder: Any, question: Any, dtype: str) -> CompleteEncoder:
         return encoder
     complete = completed_encoder(encoder)
     if question is not None:
-        found = f"a question encoder beside {type(encoder).__name__}"
+        found = f"a question encoder together with {type(encoder).__name__}"
         raise PluginError("one object for questions and passages", found, "leave the question encoder out")
     if dtype == "bfloat16":
         found = f"{type(encoder).__name__}, which computes as it likes"

@@ -129,7 +129,7 @@ def build_ivf(rows: Rows, vectors: Vectors, clusters: int | None = None) -> IVFI
 
 
 def extended(index: IVFIndex, present: Rows, rows: Rows, vectors: Vectors) -> IVFIndex:
-    """The index for the rows ``present``, nothing trained anew.
+    """The index for the rows ``present``, without training again.
 
     Args:
         index: its codes are added to in place.
@@ -151,9 +151,9 @@ def extended(index: IVFIndex, present: Rows, rows: Rows, vectors: Vectors) -> IV
 
 
 def calibrated(index: IVFIndex, goal: float = RECALL_GOAL) -> IVFIndex:
-    """With the fewest clusters to visit, of a ladder, that reach the goal on questions made of the passages.
+    """With the fewest clusters to visit, in steps of a factor of 1.2, that reach the goal on made questions.
 
-    Such a question lies half-way between two passages, so that it resembles one and is none.
+    A made question is the mean of two passages, so that it is similar to both and equal to neither.
     """
     random = np.random.default_rng(1)
     first, second = random.integers(0, len(index.vectors), (2, _QUESTIONS))

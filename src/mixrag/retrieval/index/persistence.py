@@ -1,8 +1,8 @@
-"""The IVF index as files beside the store: built once, appended to, mapped; complete at any instant.
+"""The IVF index as files next to the store: built once, appended to, mapped; complete at any instant.
 
-``index/index.json`` names the other files and is replaced last. Vectors lie in one file of D float32 a line, which
-grows at its end: lines beyond those that ``index.json`` counts are of an update that was cut off, and the next one
-writes over them. Codes, about a tenth of the vectors, and statistics of the clusters are written anew each time.
+``index/index.json`` names the other files and is replaced last. Vectors are in one file of D float32 a line, which
+grows at its end: lines beyond the number in ``index.json`` are of an update that was cut off, and the next one
+writes over them. Codes, about a tenth of the vectors, and statistics of the clusters are written again each time.
 Updates take turns; a reader meanwhile has the old files. Removed passages lose their lines when the index is
 trained anew.
 """
@@ -31,9 +31,9 @@ from mixrag.utils.atomic import write_atomically
 FOLDER = "index"
 FORMAT = 1
 GROWTH = 2.0
-"""An index is trained anew when the corpus has grown to so many times what it was trained on."""
+"""An index is trained again when the corpus has grown to so many times what it was trained on."""
 REMOVED = 0.2
-"""And when this share of its lines are of passages that are gone."""
+"""And when this share of its lines are of passages that were removed."""
 _LOCK_SECONDS = 600.0
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, RuntimeError, BadZipFile)
 """What reading a damaged file raises; RuntimeError comes from FAISS."""
@@ -137,7 +137,7 @@ def _rebuilt(folder: Path, corpus: VectorSource) -> IVFIndex:
 
 
 def _extensible(old: IVFIndex, known: Marks, rows: Rows, marks: Marks) -> bool:
-    """Whether new passages came at the end, those that stay are what they were, and not too many came or went."""
+    """Whether new passages came at the end, the others are unchanged, and not too many were added or removed."""
     before = rows <= old.rows.max(initial=-1)
     there = np.isin(old.rows, rows[before])
     same = np.array_equal(old.rows[there], rows[before]) and np.array_equal(known[there], marks[before])
@@ -208,7 +208,7 @@ def _checked(manifest: _Manifest) -> _Manifest:
             raise ValueError(f"{field.name} is no {field.type}")
     names = (manifest.vectors, manifest.codes, manifest.arrays)
     if any(Path(name).name != name for name in names):
-        raise ValueError("files of an index lie in its folder")
+        raise ValueError("files of an index are in its folder")
     return manifest
 
 
