@@ -124,7 +124,7 @@ def _of_row(row: Mapping[Any, Any], shown: str) -> Document:
 
 
 def _plain(value: Any) -> Any:
-    """A value of numpy as Python's; None for what stands for a missing one in a table."""
+    """A value of numpy as Python's; None for a table's marker of a missing one."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and math.isnan(value):

@@ -12,7 +12,7 @@ from mixrag.errors import MixragError, PluginError, SettingError
 from mixrag.utils.extras import require
 
 Offsets = tuple[int, int]
-"""Offsets of the first character and behind the last one."""
+"""Offsets of the first character and after the last one."""
 
 # Chinese and Japanese put no spaces between words: there, one character counts as a word. Elsewhere a run
 # of 100 characters without a space (Thai, base64) counts as one, so that no passage grows without bound.
@@ -36,8 +36,8 @@ class Splitter(Protocol):
 
     @property
     def name(self) -> str:
-        """Kind and parameters, e.g. "words:100". A document is split anew when it changes, so two splitters of one
-        name must split alike.
+        """Kind and parameters, e.g. "words:100". A document is split again when it changes, so two splitters of
+        one name must give the same spans.
         """
         ...
 
@@ -54,7 +54,7 @@ def checked_spans(splitter: Splitter, text: str, shown: str) -> list[Offsets]:
     """The spans of a document, which ``shown`` names in errors.
 
     Raises:
-        PluginError: the splitter fails, or a span is no part of the text.
+        PluginError: the splitter fails, or a span is not a part of the text.
     """
     expected = (
         f"spans (start, end) with 0 <= start < end <= {len(text)}, not blank, from splitter {splitter.name!r}"

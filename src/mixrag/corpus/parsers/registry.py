@@ -40,7 +40,7 @@ class ParserRegistry:
         """Check the parsers.
 
         Raises:
-            PluginError: an object that lacks what ``Parser`` asks for, or a suffix that is none.
+            PluginError: an object that lacks what ``Parser`` asks for, or an invalid suffix.
         """
         self._parsers: dict[str, Parser] = {}
         for parser in (*given, *BUILTIN_PARSERS):
@@ -80,7 +80,7 @@ class ParserRegistry:
         except Exception as error:
             raise _broken(path, None if builtin else parser, error) from error
         except BaseException as error:
-            # A panic of the Rust extractor is no Exception; Ctrl-C and SystemExit must pass.
+            # A panic of the Rust extractor is not an Exception; Ctrl-C and SystemExit must pass.
             if type(error).__name__ != "PanicException":
                 raise
             raise _broken(path, None if builtin else parser, error) from error
