@@ -69,7 +69,7 @@ def pairs_from(source: PairSource) -> Pairs:
     ('Ada', 'ada')
 
     Raises:
-        PairsError: a file cannot be read, an item is no pair, or there is no pair at all.
+        PairsError: a file cannot be read, an item is not a pair, or there is no pair at all.
     """
     if isinstance(source, (str, Path)):
         return read_pairs([Path(source)])
@@ -92,7 +92,7 @@ def read_pairs(paths: Sequence[Path]) -> Pairs:
     Pairs of one question, document and filter become one with the answers of all.
 
     Raises:
-        PairsError: a file cannot be read, a line is no pair, or there is no pair at all.
+        PairsError: a file cannot be read, a line is not a pair, or there is no pair at all.
     """
     files = [_read_file(path) for path in paths]
     read = [pair for pairs, _ in files for pair in pairs]
@@ -204,7 +204,7 @@ def _held_out(sizes: Mapping[str, int], wanted: float, seed: int) -> set[str]:
 
 
 def _distinct(answers: Sequence[str]) -> tuple[str, ...]:
-    """Answers that are not blank, in order; of those that differ in white space alone, the first."""
+    """Answers that are not blank, in order; of answers that differ in white space alone, the first."""
     first: dict[str, str] = {}
     for answer in answers:
         first.setdefault(_spaced(answer), answer.strip())
