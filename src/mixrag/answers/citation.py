@@ -2,7 +2,7 @@
 
 Words are those of ``matching.words``: letters and digits, lower case, compatibility forms as one; a character each
 in scripts without spaces; English articles count only in an answer of nothing else. A citation is a statement
-about two texts. Which passage *wrote* the answer is a probability, and the mixture's to say.
+about two texts. Which passage *wrote* the answer is a probability, which the mixture computes.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from mixrag.pairs.matching import is_article, words
 
 LEAST_F1 = 2 / 3
 """What a citation has to exceed. Then more than half of the answer's words are in it, and more than half of its
-words are the answer's: of two words, one alone ("in" of "in 1920") is no citation."""
+words are the answer's: of two words, one alone ("in" of "in 1920") is not a citation."""
 
-# What a reader sees as one character, with the invisible formatting behind it: a soft hyphen parts no word.
+# What a reader sees as one character, with the invisible formatting after it: a soft hyphen does not split a word.
 _CHARACTER = regex.compile(r"\X\p{Cf}*")
 
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """Where a passage says what an answer says."""
+    """The span of a passage that has the words of an answer."""
 
     start: int
     """Offset of its first character in the passage's text."""
     end: int
-    """Offset behind its last character."""
+    """Offset after its last character."""
     f1: float
     """F1 of its words with the answer's, in (2/3, 1]; 1 where the answer's words stand here in a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocatedWord:
-    """A word and where it stands."""
+    """A word and its position."""
 
     text: str
     """As ``matching.words`` has it."""
@@ -90,7 +90,7 @@ def located_words(text: str) -> list[LocatedWord]:
     found = []
     for start, end in _pieces(text):
         piece = text[start:end]
-        first = end - len(piece.lstrip())  # a mark behind a space is one character with it
+        first = end - len(piece.lstrip())  # a mark after a space is one character with it
         found += [LocatedWord(word, first, end) for word in words(piece)]
     return found
 

@@ -70,7 +70,7 @@ class ConfidenceMap:
     """Digest of the models whose answers it was fitted on; empty: any."""
 
     def confidence(self, signals: Signals) -> float:
-        """The probability, as far as the pairs tell, that an answer with these signals is an exact match."""
+        """The probability, estimated from the pairs, that an answer with these signals is an exact match."""
         inner = self.scale * log_odds(signals.log_mass) + self.slope * signals.support + self.offset
         return self.through_knots(sigmoid(inner))
 
@@ -108,8 +108,8 @@ class Confidence:
 
 def log_mass(answer: ScoredAnswer, found: Sequence[ScoredAnswer]) -> float:
     """log Σ p(y | x) over ``answer`` and the distinct answers found that are equal to it once normalised."""
-    said = normalise(answer.text)
-    same = {each.tokens: each.log_prob for each in found if normalise(each.text) == said}
+    text = normalise(answer.text)
+    same = {each.tokens: each.log_prob for each in found if normalise(each.text) == text}
     logs = [*{**same, answer.tokens: answer.log_prob}.values()]
     return min(0.0, float(np.logaddexp.reduce(logs)))
 
@@ -191,7 +191,7 @@ def read_calibration(path: Path) -> ConfidenceMap:
     """Read what ``write_calibration`` wrote. The file is data, and may come from strangers.
 
     Raises:
-        ModelError: it cannot be read, or is no calibration of this format.
+        ModelError: it cannot be read, or is not a calibration of this format.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -204,7 +204,7 @@ def read_calibration(path: Path) -> ConfidenceMap:
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError, SettingError) as error:
         found = str(error) or type(error).__name__
         raise ModelError(
-            f"a confidence file, format {FORMAT}, in {path}", found, "write it anew: mixrag eval"
+            f"a confidence file, format {FORMAT}, in {path}", found, "write it again: mixrag eval"
         ) from error
 
 

@@ -39,7 +39,7 @@ class _Passage:
     end: int
     pieces: tuple[_Piece, ...]
     citation: str
-    """What there is to say of the cited span."""
+    """A note about the cited span."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def explanation_page(explanation: Explanation) -> str:
     """The explanation of an answer as one self-contained HTML5 document.
 
     The answer's words have the colour and number of the passage that most probably wrote them; below stand the
-    probability with its normaliser, the certificates, and for each component what ``Explanation`` says of it and
+    probability with its normaliser, the certificates, and for each component what ``Explanation`` has of it and
     the span that it is cited for (``citation``). Every number is a ``<data>`` element that holds all its digits.
     """
     answer = explanation.answer
@@ -196,7 +196,7 @@ def _parts(explanation: Explanation, names: Sequence[tuple[str, str]], tokens: S
 
 
 def _colours(explanation: Explanation, writing: set[int | None]) -> list[str]:
-    """A class for each component: colours by rank, but first for those that write, should there be too few."""
+    """A class for each component: colours by rank; where they are too few, first for the components that write."""
     with_text = [j for j, component in enumerate(explanation.components) if component.passages]
     chosen = sorted(sorted(with_text, key=lambda j: j not in writing)[:PALETTE])
     named = {j: f"c{number}" for number, j in enumerate(chosen, 1)}
@@ -233,7 +233,7 @@ def _runs(tokens: Sequence[_Token], parts: Sequence[_Part]) -> list[_Run]:
     visible, runs = [token for token in tokens if token.text], []
     for leader, (first, *others) in groupby(visible, key=lambda token: token.leader):
         bare = first.text.lstrip()
-        space = first.text[: len(first.text) - len(bare)]  # it stands before the colour
+        space = first.text[: len(first.text) - len(bare)]  # it precedes the coloured text
         part = None if leader is None else parts[leader]
         runs.append(_Run(part, space, (replace(first, text=bare), *others)))
     return runs

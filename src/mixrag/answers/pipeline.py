@@ -32,7 +32,7 @@ class Pipeline(OpenStore):
     meanwhile; ``ask_many`` takes one state for each question. Searches run side by side. The encoder does one call
     at a time, and so does each language model that mixrag loaded, token by token: answers of several threads take
     turns. A ``Stream`` may be read by one thread at a time; between its tokens it holds no lock and no snapshot:
-    one that is never finished stops nobody. A generator, retriever or index of the caller's own must allow
+    one that is never finished blocks no other. A generator, retriever or index of the caller's own must allow
     calls from several threads where the pipeline is asked from several. One thread or process writes at a time.
 
     Example:
@@ -113,7 +113,7 @@ class Pipeline(OpenStore):
         ]
 
     def score(self, question: str, answer: str, **changes: Any) -> Answer:
-        """The probability of a given answer, and what it says about the passages. Raises as ``ask`` does."""
+        """The probability of a given answer, and the posterior of the passages. Raises as ``ask`` does."""
         settings = self._settings(changes)
         tokens = self.generator.answer_tokens(answer)
         # The answer is given: the prompt must leave room for all of it.
@@ -140,7 +140,7 @@ class Pipeline(OpenStore):
             raise QuestionError("a question", "an empty one", "ask something")
         try:
             question.encode()
-        except UnicodeEncodeError:  # what a shell passes on that is no UTF-8 arrives as lone surrogates
+        except UnicodeEncodeError:  # what a shell passes on that is not UTF-8 arrives as lone surrogates
             raise QuestionError("a question in UTF-8", "other bytes", "write it in a UTF-8 terminal") from None
         if settings.k == 0:
             nothing = torch.empty(0, dtype=torch.float64)

@@ -1,7 +1,7 @@
 """A pipeline as a folder that opens elsewhere: models, settings, prompt and confidence, and nothing of the store.
 
-Models that lie on this machine, or were given as objects, become sub-folders; names of a hub stay names. What the
-folder says names no path of this machine, so that it can be published.
+Models on this machine and models given as objects become sub-folders; names of a hub stay names. The files of
+the folder name no path of this machine, so that it can be published.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def publish(
                 revision=revision,
                 commit_message="Upload a mixrag bundle",
             )
-        except Exception as error:  # of the network, of the hub, of a name that is none
+        except Exception as error:  # of the network, of the hub, of an invalid name
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             remedy = "check the name and the network, and log in (hf auth login) or give a token"
             raise OutputError(f"the repository {repo_id} to upload to", reason, remedy) from error
@@ -233,7 +233,7 @@ def _unsaved(role: str, found: Any) -> ModelError:
 
 
 def _copy_model(source: Path, target: Path) -> None:
-    """The files of a model, those of its sub-folders included; hidden ones stay behind."""
+    """The files of a model, those of its sub-folders included; hidden ones are left out."""
     if not source.is_dir():
         raise ModelError("the folder of a model", f"no such folder: {source}", "check the path")
     files = {path for pattern in COPIED for path in source.rglob(pattern) if path.name not in NOT_MODEL_FILES}
