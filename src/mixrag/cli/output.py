@@ -19,7 +19,7 @@ def target(path: Path, example: str) -> Path:
     ``example`` is a name for it, in case the path is a folder.
 
     Raises:
-        OutputError: it is no file that could be written.
+        OutputError: it is not a file that could be written.
     """
     try:
         _check(path, example)

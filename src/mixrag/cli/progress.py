@@ -84,7 +84,7 @@ class _Embedding:
     @property
     def expected(self) -> int:
         """Passages known, and as many for each file still to come as the files so far had."""
-        # Passages are embedded before the file at hand counts as read.
+        # Passages are embedded before the current file counts as read.
         read = min(self.files, self.read + 1)
         return max(self.known, round(self.known * self.files / max(1, read)))
 
@@ -122,7 +122,7 @@ class Lines:
                 seconds = (self._last - self._start) / max(1, event.done - self._first)  # a step
                 left = seconds * ((event.total or 0) - event.done) / 60
                 _write(f"{step_line(event)}, about {left:.0f} min left")
-        elif event.stage.startswith(("training", "learning")):  # a run begins, or goes on
+        elif event.stage.startswith(("training", "learning")):  # a run begins, or continues
             self._start, self._first, self._last = time.monotonic(), event.done, 0.0
         elif event.done == event.total or self._is_time():
             self._last = time.monotonic()

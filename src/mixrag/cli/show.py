@@ -50,7 +50,7 @@ def streaming(stream: Stream) -> None:
 
 
 def decided(found: Answer) -> None:
-    """The text of a whole answer, or what stands in its place where it is not sure enough."""
+    """The text of a whole answer, or what is shown instead where its confidence is too low."""
     console, confidence = _console(), found.confidence
     if confidence is None or not confidence.abstains:
         return console.print(_coloured(found), soft_wrap=True)
@@ -60,13 +60,13 @@ def decided(found: Answer) -> None:
 
 
 def uncalibrated(setting: str) -> None:
-    """Say why there is no confidence."""
+    """Explain why there is no confidence."""
     line = f"no confidence: it was calibrated with other {setting} (--confidence FILE names another calibration)"
     _console().print(Text(line, style="dim"), soft_wrap=True)
 
 
 def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> None:
-    """All there is to say of an answer, below the text that ``streaming`` wrote."""
+    """All fields of an answer, below the text that ``streaming`` wrote."""
     if as_json:
         extra = {"why": explanation.to_dict()} if explanation else {}
         return print_json({**found.to_dict(), **extra})
@@ -179,7 +179,7 @@ def info(found: Info, *, as_json: bool) -> None:
 
 
 def removed(gone: Removed, *, as_json: bool) -> None:
-    """What a removal took away."""
+    """What was removed."""
     if as_json:
         return print_json({"documents": gone.documents, "passages": gone.passages, "sources": gone.sources})
     _console().print(f"removed {gone.documents} documents, {gone.passages} passages", highlight=False)
