@@ -2,7 +2,7 @@
 
 torch multiplies float32 matrices with MKL, which on CPUs other than Intel's can be less than half as fast as
 oneDNN with packed weights, from ten rows to hundreds (see the benchmarks in the documentation). Results are equal
-up to the order of additions. The operators are those that torch's own compiler emits for a frozen model.
+up to the order of additions. The operators are the ones that torch's own compiler emits for a frozen model.
 """
 
 from __future__ import annotations
