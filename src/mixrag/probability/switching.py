@@ -2,7 +2,7 @@
 
     z_1 ~ π,   z_{t+1} = z_t with probability 1-ρ, else ~ π,   y_t ~ p(y_t | x, z_t, y_<t)
 
-ρ = 0 is RAG-Sequence and ρ = 1 is RAG-Token (Lewis et al. 2020, equations 1 and 2); between them stands a
+ρ = 0 is RAG-Sequence and ρ = 1 is RAG-Token (Lewis et al. 2020, equations 1 and 2); between them is a
 hidden Markov model, whose sums over paths are the forward and backward recursions (Rabiner 1989, section III).
 
 Shapes: B questions (any leading dimensions), K components, T answer tokens.
