@@ -1,7 +1,7 @@
 """Files and folders that appear complete or not at all, and are on the disk when the call returns.
 
-What is being written bears the name ``.writing-NAME``. A killed process may leave such a file: the next write of
-NAME begins it anew, and nothing reads it.
+What is being written has the name ``.writing-NAME``. A killed process may leave such a file: the next write of
+NAME starts it again, and nothing reads it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Model libraries without progress bars and advice while mixrag loads a model inside an application.
 
-What belongs in a log goes to ``logging.getLogger("mixrag.<package>")`` instead. Nothing is changed for good: no
+What belongs in a log goes to ``logging.getLogger("mixrag.<package>")`` instead. Nothing is changed permanently: no
 environment variable is set, and what the application had set is restored.
 """
 
