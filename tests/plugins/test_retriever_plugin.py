@@ -98,7 +98,7 @@ PRIOR = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64).log()
         (replace(GOOD, log_prior=PRIOR + 0.1), PluginError, "found a total of 1.105"),
         (replace(GOOD, log_prior=PRIOR, log_null=-1.0), PluginError, "found a total of 1.36"),
         (replace(GOOD, log_prior=torch.full((3,), -torch.inf)), PluginError, "found a total of 0"),
-        (replace(GOOD, log_prior="half"), PluginError, "a str that is no row of numbers"),
+        (replace(GOOD, log_prior="half"), PluginError, "a str that is not a row of numbers"),
         (replace(GOOD, inner_products=torch.zeros(2)), PluginError, "inner product a passage"),
         (replace(GOOD, passages=("one", "two", "three")), PluginError, "found a str"),
         (replace(GOOD, passages=(), log_prior=PRIOR[:0], inner_products=PRIOR[:0]), StoreEmptyError, "found none"),

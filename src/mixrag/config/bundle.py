@@ -1,4 +1,4 @@
-"""The folder of a trained RAG: ``mixrag.json`` says which models and settings belong together.
+"""The folder of a trained RAG: ``mixrag.json`` names the models and settings that belong together.
 
     {"format": 1,
      "generator": null, "adapter": {"folder": "adapter"},
@@ -106,7 +106,7 @@ def read_bundle(folder: str | Path) -> Bundle:
             )
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: nested too deeply, or no such home
-        remedy = "copy the folder again, or write it anew with mixrag train"
+        remedy = "copy the folder again, or write it again with mixrag train"
         raise ModelError(f"a JSON object in {CONFIG} of {folder}", str(error), remedy) from error
     fields: dict[str, Any] = dict(_checked(path, document))
     fields |= {key: document[key] for key in ("settings", "prompt", "titles") if document.get(key) is not None}
@@ -148,7 +148,7 @@ def _checked(path: Path, document: Any) -> dict[str, str]:
     """The models of a document whose every key and value is as it should be."""
     if not isinstance(document, dict) or type(document.get("format")) is not int:
         raise ModelError(
-            f'a JSON object with "format" in {path}', _shown(document), "write it anew with mixrag train"
+            f'a JSON object with "format" in {path}', _shown(document), "write it again with mixrag train"
         )
     if document["format"] != FORMAT:
         found = f"format {document['format']}"
