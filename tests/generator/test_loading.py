@@ -285,6 +285,7 @@ def test_an_interrupted_conversion_leaves_nothing_and_can_be_repeated(
     interruption: BaseException, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(file: Path, folder: Path) -> None:
+        folder.mkdir()
         (folder / "config.json").write_text("{}")
         raise interruption
 
