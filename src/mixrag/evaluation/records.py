@@ -104,7 +104,7 @@ def append(out: Path, key: tuple[str, str], record: Any) -> None:
             stream.write(line + "\n")
     except OSError as error:
         found = f"{out}: {error.strerror or error}"
-        raise MixragError("scores to be written", found, "correct it and run again; the file stays") from error
+        raise MixragError("scores to be written", found, "correct it and run again: records stay") from error
 
 
 def resume(out: Path, record: Callable[[dict[str, Any]], T]) -> dict[tuple[str, str], T]:

@@ -47,7 +47,7 @@ class Indexed:
             "filtered": f"the filter shuts out {count} that {_verb(passages, 'has', 'have')} it: {where}",
             "absent": f"no passage of {within} holds it",
             "unknown document": f"no document of the store is named {self.document}",
-            "unwritten": "no passage contains yes or no, so which one should have been used cannot be decided",
+            "unwritten": "a verdict (yes, no) is not a span of a passage, so the right one cannot be determined",
         }[self.location.place]
 
     @property
