@@ -158,7 +158,7 @@ def test_what_is_left_out_by_an_approximate_search_is_bounded(shell: Shell, monk
     shell("index", shell.files)
     exact = shell.json("passages", QUESTION, "-k", "1")
     assert exact["outside"] > 0 and exact["outside_bounds"] is None
-    monkeypatch.setattr("mixrag.retrieval.retriever.FLAT_LIMIT", 2)
+    monkeypatch.setattr("mixrag.retrieval.index.choice.FLAT_LIMIT", 2)
     found = shell.json("passages", QUESTION, "-k", "1")
     low, high = found["outside_bounds"]
     assert found["outside"] is None and low - 1e-6 <= exact["outside"] <= high + 1e-6

@@ -29,7 +29,8 @@ def check_plugin(given: Any, protocol: type[T], where: str) -> T:
         )
     missing = sorted(name for name in _members(protocol) if not hasattr(given, name))
     if missing:
-        expected = f"a {protocol.__name__} as {where}, with {', '.join(sorted(_members(protocol)))}"
+        article = "an" if protocol.__name__[0] in "AEIOU" else "a"
+        expected = f"{article} {protocol.__name__} as {where}, with {', '.join(sorted(_members(protocol)))}"
         raise PluginError(expected, f"{type(given).__name__} without {', '.join(missing)}", remedy)
     return given  # type: ignore[no-any-return]
 
