@@ -34,9 +34,7 @@ def converted_gguf(file: Path) -> Path:
         ModelError: the file is not a GGUF that transformers can read.
     """
     try:
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        target = cache_folder() / f"gguf-{digest[:24]}"
+        target = cache_folder() / f"gguf-{_digest(file)[:24]}"
         if not target.exists():
             logger.debug("converting %s into %s, once", file, target)
             # Another process may do the same; its folder has the same content.
@@ -61,3 +59,8 @@ def _convert_gguf(file: Path, folder: Path) -> None:
     del model.config.quantization_config
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
