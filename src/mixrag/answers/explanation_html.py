@@ -221,10 +221,10 @@ def _passage(passage: AnswerPassage, number: int, answer: str, own: Sequence[str
 
 def _citation_note(found: Sequence[Citation], *, of_whole: bool) -> str:
     if not found:
-        return "No span cited: too few of the answer's words stand together here."
+        return "No span cited: too few of the answer's words are close together here."
     what = "the answer's words" if of_whole else "the words of the answer that it most probably wrote"
     if all(each.f1 == 1.0 for each in found):
-        return f"Cited: {what} stand here in a row."
+        return f"Cited: {what} occur here in a row."
     f1 = ", ".join(f"{each.f1:.2f}" for each in found)
     return f"Cited: what is closest to {what} (F1 {f1})."
 

@@ -4,7 +4,7 @@
 grows at its end: lines beyond the number in ``index.json`` are of an update that was cut off, and the next one
 writes over them. Codes, about a tenth of the vectors, and statistics of the clusters are written again each time.
 Updates take turns; a reader meanwhile has the old files. Removed passages lose their lines when the index is
-trained anew.
+trained again.
 """
 
 from __future__ import annotations
