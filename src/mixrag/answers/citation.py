@@ -34,7 +34,7 @@ class Citation:
     end: int
     """Offset after its last character."""
     f1: float
-    """F1 of its words with the answer's, in (2/3, 1]; 1 where the answer's words stand here in a row."""
+    """F1 of its words with the answer's, in (2/3, 1]; 1 where the answer's words occur here in a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def cited_span(passage_text: str, answer_text: str) -> tuple[int, int] | None:
 def citation(passage_text: str, answer_text: str) -> Citation | None:
     """The span of a passage that an answer cites; None where they have too little in common.
 
-    That is the first place where the answer's words stand in a row. Where there is none, it is the stretch of
+    That is the first place where the answer's words occur in a row. Where there is none, it is the stretch of
     words with the highest F1 with the answer's (2c / (words here + words there), c of them in common, repeated
     ones as often as both have them), the first among equals; None unless that exceeds ``LEAST_F1``. An answer
     without any letter or digit is found by its characters.

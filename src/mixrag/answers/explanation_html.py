@@ -98,7 +98,7 @@ class _Run:
 def explanation_page(explanation: Explanation) -> str:
     """The explanation of an answer as one self-contained HTML5 document.
 
-    The answer's words have the colour and number of the passage that most probably wrote them; below stand the
+    The answer's words have the colour and number of the passage that most probably wrote them; below are the
     probability with its normaliser, the certificates, and for each component what ``Explanation`` has of it and
     the span that it is cited for (``citation``). Every number is a ``<data>`` element that holds all its digits.
     """

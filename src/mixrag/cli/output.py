@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def target(path: Path, example: str) -> Path:
-    """The file that a path stands for, after links; what can be seen to fail fails before any work is done.
+    """The file that a path names, after links; errors that can be foreseen are raised before any work.
 
     ``example`` is a name for it, in case the path is a folder.
 

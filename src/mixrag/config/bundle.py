@@ -7,7 +7,7 @@
 
 A model is ``{"folder": …}``, a sub-folder that goes along wherever the folder is copied, or ``{"name": …}``, a
 path or hub name from elsewhere, or null, the packaged model. The file is data, and may come from strangers: a
-sub-folder cannot lie outside the folder.
+sub-folder cannot be outside the folder.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Splitter(Protocol):
     def split(self, text: str) -> Sequence[Offsets]:
         """Spans (start, end) of the passages, in the order of the text.
 
-        Each lies inside the text and holds more than whitespace. Spans may overlap; what no span covers cannot be
+        Each is inside the text and contains more than whitespace. Spans may overlap; what no span covers cannot be
         retrieved.
         """
         ...

@@ -93,7 +93,7 @@ def context_cite(answer: Answer, masks: int = MASKS, seed: int = 0) -> Attributi
     """ContextCite: weights of a sparse linear model of logit p(y | x, the passages included), in nats.
 
     Each passage is included with probability 1/2 in each of the masks; the model is fitted to the logits of the
-    answer in the prompts left. Here passages stand for the sentences of the authors; a mask drawn twice is read
+    answer in the prompts left. Here passages take the place of the authors' sentences; a mask drawn twice is read
     once.
 
     Cohen-Wang, Shah, Georgiev and Madry 2024, "ContextCite: Attributing Model Generation to Context".

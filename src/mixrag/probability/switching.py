@@ -106,7 +106,7 @@ def log_predictive_weights(
     """log p(z_t = j | x, y_<t), shape (*B, K, T+1): the weights that mix token t's distribution.
 
     The first is the prior, the last mixes the token that would follow the answer. At a padded position they
-    are the weights of the token that would stand there. Under a truncated prior their total is below one by
+    are the weights of the token at this place. Under a truncated prior their total is below one by
     the mass that a draw leaves out, so that the mixed tokens multiply to the log marginal.
     """
     filtered = log_filter(log_prior, log_likelihood, switch, mask)

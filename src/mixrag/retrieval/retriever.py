@@ -3,7 +3,7 @@
 A retrieval is four steps: encode the question, search the index, compute the prior (``probability/prior.py`` has
 the equations), read the passages. Dense scores are normalised over all M passages where the search is exact,
 else over the candidates; lexical scores over all passages that share a word with the question. Where none does,
-the dense distribution stands alone.
+only the dense distribution remains.
 """
 
 from __future__ import annotations

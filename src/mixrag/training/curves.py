@@ -55,7 +55,7 @@ class Scale:
     """share: from 0 to 1."""
 
 
-# One panel each; a second scale stands on its right side.
+# One panel each; a second scale is on its right side.
 PANELS: tuple[tuple[Scale, ...], ...] = (
     (
         Scale(

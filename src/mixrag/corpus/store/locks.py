@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def exclusive(path: Path, timeout: float) -> Iterator[None]:
-    """Hold the lock that the file ``path`` stands for; the file is created where there is none, and stays.
+    """Hold the lock of the file ``path``; the file is created where there is none, and stays.
 
     SQLite does the locking: it works the same on all systems, and between connections of one process.
 

@@ -201,7 +201,7 @@ def _manifest(folder: Path) -> _Manifest | None:
 
 
 def _checked(manifest: _Manifest) -> _Manifest:
-    """The manifest itself, if every field has its type and files lie in the folder; else ValueError."""
+    """The manifest itself, if every field has its type and files are in the folder; else ValueError."""
     for field in fields(_Manifest):
         value, kind = getattr(manifest, field.name), {"int": int, "float": float, "str": str}[str(field.type)]
         if type(value) is not kind:
