@@ -116,11 +116,11 @@ def log_mass(answer: ScoredAnswer, found: Sequence[ScoredAnswer]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class AppliedCalibration:
-    """A calibration, and whether it holds for the settings and models in use."""
+    """A calibration, and whether it applies to the settings and models in use."""
 
     calibration: ConfidenceMap
     mismatch: str | None = None
-    """What is not as it was when it was fitted: "models", or a setting; None: it holds."""
+    """What has changed since it was fitted: "models", or a setting; None: nothing."""
     abstain_below: float | None = None
     """The threshold; None: the calibration's own."""
 
@@ -130,7 +130,7 @@ class AppliedCalibration:
         return self.calibration.threshold if self.abstain_below is None else self.abstain_below
 
     def confidence(self, signals: Signals) -> Confidence | None:
-        """The confidence of a finished answer; None where the calibration does not hold."""
+        """The confidence of a finished answer; None where the calibration does not apply."""
         if self.mismatch:
             return None
         return Confidence(self.calibration.confidence(signals), self.threshold, self.calibration.fitted_on)
@@ -142,13 +142,13 @@ def apply_calibration(
     """The calibration for answers under these settings and models (their digest); None where there is none.
 
     Raises:
-        SettingError: answers are to be withheld (``abstain_below``), and no calibration holds.
+        SettingError: answers are to be withheld (``abstain_below``), and no calibration applies.
     """
     mismatch = None if calibration is None else calibration.mismatch(settings, models)
     if settings.abstain_below and (calibration is None or mismatch):
         found = "none" if calibration is None else f"one made with another {mismatch}"
         remedy = "make one with mixrag eval, and name its confidence.json as --confidence"
-        raise SettingError("a calibration that holds, to withhold answers (abstain_below)", found, remedy)
+        raise SettingError("a calibration that applies, to withhold answers (abstain_below)", found, remedy)
     return None if calibration is None else AppliedCalibration(calibration, mismatch, settings.abstain_below)
 
 

@@ -99,7 +99,7 @@ class AnswerFields:
     support: float
     """Largest inner product of the question with a passage listed; 0 where there is none."""
     confidence: Confidence | None
-    """Calibrated probability that the answer is right; None where no calibration holds, or it is cut off."""
+    """Calibrated probability that the answer is right; None where no calibration applies, or it is cut off."""
     uncalibrated: str | None
     """What has changed since the calibration was fitted; None where nothing has, or there is no calibration."""
     certified: bool | None
@@ -117,7 +117,7 @@ class AnswerFields:
     scored: ScoredAnswer = field(compare=False)
     """The likelihood table, for further questions."""
     outside_bounds: tuple[float, float] | None = None
-    """Bounds on ``outside`` where approximate search leaves it unknown; they hold always. None elsewhere."""
+    """Bounds on ``outside`` where approximate search leaves it unknown; always valid. None elsewhere."""
 
     @property
     def text(self) -> str | None:

@@ -192,7 +192,7 @@ class Settings:
 
 
 CALIBRATED = names_where(Settings, lambda declared: declared.calibrated)
-"""Settings that change what probabilities mean: a calibration of the confidence holds for one value of each."""
+"""Settings that change what probabilities mean: a calibration of the confidence applies to one value of each."""
 TRAINED = names_where(Settings, lambda declared: declared.trained)
 """Settings that a trained folder may hold: fitted, or part of what was fitted."""
 
