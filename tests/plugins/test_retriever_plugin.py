@@ -127,7 +127,7 @@ def test_lists_and_arrays_serve_as_well_as_tensors(tmp_path: Path) -> None:
         ([1.0, 2.0], 1.0, r"one finite score a passage.*found the shape \(2,\)"),
         ([1.0, math.nan, 2.0], 1.0, "found nan"),
         ([1.0, math.inf, 2.0], 1.0, "found inf"),
-        (["a", "b", "c"], 1.0, "no row of numbers"),
+        (["a", "b", "c"], 1.0, "not a row of numbers"),
         ([1.0, 2.0, 3.0], 0.0, "a temperature > 0"),
     ],
 )
