@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from mixrag import RAG, Document, Generator, Settings
-from mixrag.answers import pipeline
+from mixrag.answers import open_store
 from mixrag.corpus import Passage, Store
 from mixrag.errors import StoreError
-from mixrag.retrieval import retriever
+from mixrag.retrieval.index import choice
 from mixrag.utils import turns
 from mixrag.utils.turns import turn
 from words_encoder import WordsEncoder
@@ -69,7 +69,7 @@ def test_every_question_sees_one_state_of_a_store_that_others_change(
 ) -> None:
     """Twins are always updated in one transaction: who sees two versions has seen two states."""
     if limit == 10:
-        monkeypatch.setattr(retriever, "FLAT_LIMIT", limit)
+        monkeypatch.setattr(choice, "FLAT_LIMIT", limit)
     paths = ":".join([str(Path(__file__).parent), *sys.path])
     process = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(rag.store.directory), paths], stdout=subprocess.PIPE
@@ -139,7 +139,7 @@ def test_the_index_is_opened_once_for_each_state(rag: RAG, monkeypatch: pytest.M
         opened.append(store.generation)
         time.sleep(0.05)
         inside.release()
-        return retriever.open_index(store, kind)
+        return choice.open_index(store, kind)
 
     monkeypatch.setattr(snapshot_retriever, "open_index", counting)
     for _ in range(2):
@@ -165,8 +165,8 @@ def test_each_model_is_loaded_once_and_never_two_at_a_time(
 
         return load
 
-    monkeypatch.setattr(pipeline, "load_encoder", loading("encoder", WordsEncoder()))
-    monkeypatch.setattr(pipeline, "load_generator", loading("generator", tiny_generator("llama-chat")))
+    monkeypatch.setattr(open_store, "load_encoder", loading("encoder", WordsEncoder()))
+    monkeypatch.setattr(open_store, "load_generator", loading("generator", tiny_generator("llama-chat")))
     rags = [RAG.open(tmp_path / str(i), create=True) for i in range(2)]
     asked = [(rag, name) for rag in rags for name in ("encoder", "generator")] * 4
     with ThreadPoolExecutor(len(asked)) as pool:

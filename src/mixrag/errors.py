@@ -15,7 +15,7 @@ MixragError                 one line for the user: expected, found, remedy
 ├── PairsError              question-answer pairs that cannot be used
 ├── StreamClosedError       an answer asked of a stream that was not read to its end
 ├── PluginError             an object that lacks what a plug-in point asks for
-├── TrainingError           a training run that cannot go on
+├── TrainingError           a training run that cannot continue
 │   └── CheckpointError       a checkpoint that is damaged, or of another run
 └── ModelError              a path or name that is not a usable model
     └── MissingPackageError   an optional package is not installed
@@ -27,7 +27,7 @@ from __future__ import annotations
 class MixragError(Exception):
     """Base of all errors that mixrag raises on purpose; the message is one line.
 
-    The line says what was expected, what was found and how to mend it.
+    The line says what was expected, what was found and the remedy.
     """
 
     def __init__(self, expected: str, found: str, remedy: str) -> None:
@@ -36,7 +36,7 @@ class MixragError(Exception):
 
 
 class SettingError(MixragError, ValueError):
-    """A setting lies outside its range."""
+    """A setting is outside its range."""
 
 
 class QuestionError(MixragError, ValueError):
@@ -92,7 +92,7 @@ class StreamClosedError(MixragError, RuntimeError):
 
 
 class TrainingError(MixragError):
-    """A training run cannot go on; what it has saved stays."""
+    """A training run cannot continue; what it has saved stays."""
 
 
 class CheckpointError(TrainingError):

@@ -51,12 +51,12 @@ class RAG(Pipeline):
         Args:
             pairs: a file, files, or pairs in memory: ``Pair`` objects, mappings with "question" and "answers" (and
                 "doc", "where"), or a DataFrame of such rows.
-            out: folder for the trained bundle; a run that was killed goes on there.
+            out: folder for the trained bundle; a run that was killed is continued there.
             dev: held-out pairs; None: a tenth of ``pairs``.
             settings: what is trained, how and how long; a mapping changes only what it names.
             progress: called with stages "training", "dev pairs" and "answering"; see ``run_training``.
             comparison: ``evaluate`` (so many of the held-out questions are answered before and after; 0: none) and
-                ``baselines`` (other systems to train alike), as in ``TrainingReportSettings``.
+                ``baselines`` (other systems to train in the same way), as in ``TrainingReportSettings``.
 
         Raises:
             SettingError: a setting outside its range, or parts that the models do not have.
@@ -118,8 +118,8 @@ class RAG(Pipeline):
     def save(self, folder: str | Path) -> Path:
         """Write a bundle of models, settings, prompt and confidence, which ``RAG.load`` opens with equal numbers.
 
-        Settings of how an answer is written (decoder, max_tokens, ...) are none of the bundle's, and neither are
-        device and dtype: numbers are equal under the dtype that this RAG has.
+        Settings of how an answer is written (decoder, max_tokens, ...) are not part of the bundle, nor
+        are device and dtype: numbers are equal under the dtype that this RAG has.
 
         Raises:
             OutputError: the folder is in use for something else, or cannot be written.
@@ -166,10 +166,10 @@ class RAG(Pipeline):
         Neither documents nor paths of this machine are uploaded.
 
         Args:
-            repo_id: "owner/name"; made if there is none.
+            repo_id: "owner/name"; made if it does not exist.
             token: access token; None: the one that ``hf auth login`` stored.
             private: whether a new repository is private; None: the owner's default.
-            revision: branch to write to; made if there is none.
+            revision: branch to write to; made if it does not exist.
 
         Returns:
             The address of the commit.

@@ -153,7 +153,7 @@ def test_each_passage_marks_the_words_that_it_is_cited_for() -> None:
     assert [mark.get("class") for mark in select(found, "mark")] == ["c1", "c2"]
     assert texts(found, "blockquote") == [FIRST, SECOND]
     assert texts(found, ".part .note")[0] == "Characters 100 to 157 of 1.txt"
-    assert all("that it most probably wrote stand here in a row" in texts(found, ".part .note")[i] for i in (1, 3))
+    assert all("that it most probably wrote occur here in a row" in texts(found, ".part .note")[i] for i in (1, 3))
 
 
 def test_a_passage_that_says_all_of_it_is_cited_for_all_and_another_for_nothing() -> None:
@@ -162,9 +162,9 @@ def test_a_passage_that_says_all_of_it_is_cited_for_all_and_another_for_nothing(
     assert texts(found, "mark") == ["NINE crowns – every winter"]
     notes = [note for note in texts(found, ".part .note") if "ited" in note]
     assert notes == [
-        "No span cited: too few of the answer's words stand together here.",
-        "Cited: the answer's words stand here in a row.",
-        "No span cited: too few of the answer's words stand together here.",
+        "No span cited: too few of the answer's words are close together here.",
+        "Cited: the answer's words occur here in a row.",
+        "No span cited: too few of the answer's words are close together here.",
     ]
 
 

@@ -82,7 +82,7 @@ def test_the_threshold_can_be_set_or_left_out(shell: Shell, tmp_path: Path) -> N
     found = shell.json("ask", QUESTION, "--confidence", path, "--abstain-below", "0")
     assert found["confidence"]["abstains"] is False and found["confidence"]["threshold"] == 0.0
     assert shell.json("ask", QUESTION)["confidence"] is None
-    assert "a calibration that holds" in shell.refused("ask", QUESTION, "--abstain-below", "0.5")
+    assert "a calibration that applies" in shell.refused("ask", QUESTION, "--abstain-below", "0.5")
     assert "to be a number in [0, 1]" in shell.refused("ask", QUESTION, "--abstain-below", "2")
 
 

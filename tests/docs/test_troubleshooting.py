@@ -68,8 +68,8 @@ CASES: dict[str, Callable[[RAG, Path], object]] = {
     "filter": lambda rag, folder: rag.passages("licence?", where={"topic": "wool"}),
     "range": lambda rag, folder: rag.passages("licence?", switch=2.0),
     "no model": lambda rag, folder: RAG.open(folder / "store", generator=str(folder / "empty")).ask("licence?"),
-    "no object": lambda rag, folder: RAG.open(folder / "store", encoder=WordsEncoder),  # type: ignore[arg-type]
-    "no method": lambda rag, folder: RAG.open(folder / "store", encoder=object()),  # type: ignore[arg-type]
+    "no object": lambda rag, folder: RAG.open(folder / "store", encoder=WordsEncoder).passages("licence?"),
+    "no method": lambda rag, folder: RAG.open(folder / "store", encoder=object()).passages("licence?"),
 }
 
 

@@ -154,7 +154,7 @@ PLANTED = {
     ),
     "nothing, though the passage was not retrieved": Planted(
         None,
-        "right, though not by the way of retrieved",
+        "right, though without passing retrieved",
         changes={"k": 1},
         distributions={**READS, "four": READS["nine"]},
     ),

@@ -180,7 +180,7 @@ def test_distractors_that_cannot_be_had_are_refused_before_any_question(rag: Cou
         run(approximate, tmp_path / "run", distractors=(1,))
     assert rag.asked == approximate.asked == 0
     _, notices = run(rag, tmp_path / "run", systems=("sequence",), questions=2, distractors=(100,))
-    assert any("57 passages beside the k retrieved" in notice for notice in notices)
+    assert any("57 passages besides the k retrieved" in notice for notice in notices)
 
 
 def test_the_confidence_that_is_written_is_the_one_that_ask_shows(rag: Counting, tmp_path: Path) -> None:

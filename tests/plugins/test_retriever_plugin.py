@@ -98,7 +98,7 @@ PRIOR = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64).log()
         (replace(GOOD, log_prior=PRIOR + 0.1), PluginError, "found a total of 1.105"),
         (replace(GOOD, log_prior=PRIOR, log_null=-1.0), PluginError, "found a total of 1.36"),
         (replace(GOOD, log_prior=torch.full((3,), -torch.inf)), PluginError, "found a total of 0"),
-        (replace(GOOD, log_prior="half"), PluginError, "a str that is no row of numbers"),
+        (replace(GOOD, log_prior="half"), PluginError, "a str that is not a row of numbers"),
         (replace(GOOD, inner_products=torch.zeros(2)), PluginError, "inner product a passage"),
         (replace(GOOD, passages=("one", "two", "three")), PluginError, "found a str"),
         (replace(GOOD, passages=(), log_prior=PRIOR[:0], inner_products=PRIOR[:0]), StoreEmptyError, "found none"),
@@ -127,7 +127,7 @@ def test_lists_and_arrays_serve_as_well_as_tensors(tmp_path: Path) -> None:
         ([1.0, 2.0], 1.0, r"one finite score a passage.*found the shape \(2,\)"),
         ([1.0, math.nan, 2.0], 1.0, "found nan"),
         ([1.0, math.inf, 2.0], 1.0, "found inf"),
-        (["a", "b", "c"], 1.0, "no row of numbers"),
+        (["a", "b", "c"], 1.0, "not a row of numbers"),
         ([1.0, 2.0, 3.0], 0.0, "a temperature > 0"),
     ],
 )

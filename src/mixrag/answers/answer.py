@@ -30,7 +30,7 @@ class Answer(AnswerFields):
     """
 
     def explain(self) -> Explanation:
-        """Take the answer apart: exact prompts, scores, what each passage alone would answer, leave-one-out.
+        """Analyse the answer: exact prompts, scores, what each passage alone would answer, leave-one-out.
 
         Takes two further passes of the language model.
 
@@ -115,9 +115,9 @@ def build_answer(
     calibration: AppliedCalibration | None = None,
     pruned: float = 0.0,
 ) -> Answer:
-    """Gather what there is to say of a scored answer.
+    """All fields of a scored answer.
 
-    ``found`` are the answers that were found beside it, ``calibration`` makes a confidence of their probability,
+    ``found`` are the further answers that were found, ``calibration`` makes a confidence of their probability,
     ``pruned`` is what was spent of the budget of total variation.
     """
     mixture = scored.mixture

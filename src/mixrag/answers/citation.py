@@ -2,7 +2,7 @@
 
 Words are those of ``matching.words``: letters and digits, lower case, compatibility forms as one; a character each
 in scripts without spaces; English articles count only in an answer of nothing else. A citation is a statement
-about two texts. Which passage *wrote* the answer is a probability, and the mixture's to say.
+about two texts. Which passage *wrote* the answer is a probability, which the mixture computes.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from mixrag.pairs.matching import is_article, words
 
 LEAST_F1 = 2 / 3
 """What a citation has to exceed. Then more than half of the answer's words are in it, and more than half of its
-words are the answer's: of two words, one alone ("in" of "in 1920") is no citation."""
+words are the answer's: of two words, one alone ("in" of "in 1920") is not a citation."""
 
-# What a reader sees as one character, with the invisible formatting behind it: a soft hyphen parts no word.
+# What a reader sees as one character, with the invisible formatting after it: a soft hyphen does not split a word.
 _CHARACTER = regex.compile(r"\X\p{Cf}*")
 
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """Where a passage says what an answer says."""
+    """The span of a passage that has the words of an answer."""
 
     start: int
     """Offset of its first character in the passage's text."""
     end: int
-    """Offset behind its last character."""
+    """Offset after its last character."""
     f1: float
-    """F1 of its words with the answer's, in (2/3, 1]; 1 where the answer's words stand here in a row."""
+    """F1 of its words with the answer's, in (2/3, 1]; 1 where the answer's words occur here in a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocatedWord:
-    """A word and where it stands."""
+    """A word and its position."""
 
     text: str
     """As ``matching.words`` has it."""
@@ -62,7 +62,7 @@ def cited_span(passage_text: str, answer_text: str) -> tuple[int, int] | None:
 def citation(passage_text: str, answer_text: str) -> Citation | None:
     """The span of a passage that an answer cites; None where they have too little in common.
 
-    That is the first place where the answer's words stand in a row. Where there is none, it is the stretch of
+    That is the first place where the answer's words occur in a row. Where there is none, it is the stretch of
     words with the highest F1 with the answer's (2c / (words here + words there), c of them in common, repeated
     ones as often as both have them), the first among equals; None unless that exceeds ``LEAST_F1``. An answer
     without any letter or digit is found by its characters.
@@ -73,7 +73,10 @@ def citation(passage_text: str, answer_text: str) -> Citation | None:
     if bare := [word for word in wanted if not is_article(word)]:
         wanted, here = tuple(bare), [word for word in here if not is_article(word.text)]
     if not wanted:
-        return _spelled_out(passage_text, answer_text)
+        # Symbols alone: found by their characters, letter case and spaces aside.
+        pattern = r"\s+".join(map(re.escape, answer_text.split()))
+        match = re.search(pattern, passage_text, re.IGNORECASE) if pattern else None
+        return match and Citation(match.start(), match.end(), 1.0)
     texts = [word.text for word in here]
     found = _in_a_row(texts, wanted) or _closest(texts, wanted)
     if found is None:
@@ -87,7 +90,7 @@ def located_words(text: str) -> list[LocatedWord]:
     found = []
     for start, end in _pieces(text):
         piece = text[start:end]
-        first = end - len(piece.lstrip())  # a mark behind a space is one character with it
+        first = end - len(piece.lstrip())  # a mark after a space is one character with it
         found += [LocatedWord(word, first, end) for word in words(piece)]
     return found
 
@@ -133,10 +136,3 @@ def _closest(texts: Sequence[str], wanted: Sequence[str]) -> tuple[int, int, flo
             if 2 * common / both > best:
                 best, found = 2 * common / both, (first, last)
     return None if found is None else (*found, best)
-
-
-def _spelled_out(passage_text: str, answer_text: str) -> Citation | None:
-    """An answer of symbols alone, letter case and spaces aside."""
-    pattern = r"\s+".join(map(re.escape, answer_text.split()))
-    match = re.search(pattern, passage_text, re.IGNORECASE) if pattern else None
-    return match and Citation(match.start(), match.end(), 1.0)

@@ -71,7 +71,7 @@ class ConfidenceMap:
     """Digest of the models whose answers it was fitted on; empty: any."""
 
     def confidence(self, signals: Signals) -> float:
-        """The probability, as far as the pairs tell, that an answer with these signals is an exact match."""
+        """The probability, estimated from the pairs, that an answer with these signals is an exact match."""
         inner = self.scale * log_odds(signals.log_mass) + self.slope * signals.support + self.offset
         return self.through_knots(sigmoid(inner))
 
@@ -109,19 +109,19 @@ class Confidence:
 
 def log_mass(answer: ScoredAnswer, found: Sequence[ScoredAnswer]) -> float:
     """log Σ p(y | x) over ``answer`` and the distinct answers found that are equal to it once normalised."""
-    said = normalise(answer.text)
-    same = {each.tokens: each.log_prob for each in found if normalise(each.text) == said}
+    text = normalise(answer.text)
+    same = {each.tokens: each.log_prob for each in found if normalise(each.text) == text}
     logs = [*{**same, answer.tokens: answer.log_prob}.values()]
     return min(0.0, float(np.logaddexp.reduce(logs)))
 
 
 @dataclass(frozen=True, slots=True)
 class AppliedCalibration:
-    """A calibration, and whether it holds for the settings and models in use."""
+    """A calibration, and whether it applies to the settings and models in use."""
 
     calibration: ConfidenceMap
     mismatch: str | None = None
-    """What is not as it was when it was fitted: "models", or a setting; None: it holds."""
+    """What has changed since it was fitted: "models", or a setting; None: nothing."""
     abstain_below: float | None = None
     """The threshold; None: the calibration's own."""
 
@@ -131,7 +131,7 @@ class AppliedCalibration:
         return self.calibration.threshold if self.abstain_below is None else self.abstain_below
 
     def confidence(self, signals: Signals) -> Confidence | None:
-        """The confidence of a finished answer; None where the calibration does not hold."""
+        """The confidence of a finished answer; None where the calibration does not apply."""
         if self.mismatch:
             return None
         return Confidence(self.calibration.confidence(signals), self.threshold, self.calibration.fitted_on)
@@ -143,13 +143,13 @@ def apply_calibration(
     """The calibration for answers under these settings and models (their digest); None where there is none.
 
     Raises:
-        SettingError: answers are to be withheld (``abstain_below``), and no calibration holds.
+        SettingError: answers are to be withheld (``abstain_below``), and no calibration applies.
     """
     mismatch = None if calibration is None else calibration.mismatch(settings, models)
     if settings.abstain_below and (calibration is None or mismatch):
         found = "none" if calibration is None else f"one made with another {mismatch}"
         remedy = "make one with mixrag eval, and name its confidence.json as --confidence"
-        raise SettingError("a calibration that holds, to withhold answers (abstain_below)", found, remedy)
+        raise SettingError("a calibration that applies, to withhold answers (abstain_below)", found, remedy)
     return None if calibration is None else AppliedCalibration(calibration, mismatch, settings.abstain_below)
 
 
@@ -192,7 +192,7 @@ def read_calibration(path: Path) -> ConfidenceMap:
     """Read what ``write_calibration`` wrote. The file is data, and may come from strangers.
 
     Raises:
-        ModelError: it cannot be read, or is no calibration of this format.
+        ModelError: it cannot be read, or is not a calibration of this format.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -205,7 +205,7 @@ def read_calibration(path: Path) -> ConfidenceMap:
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError, SettingError) as error:
         found = str(error) or type(error).__name__
         raise ModelError(
-            f"a confidence file, format {FORMAT}, in {path}", found, "write it anew: mixrag eval"
+            f"a confidence file, format {FORMAT}, in {path}", found, "write it again: mixrag eval"
         ) from error
 
 

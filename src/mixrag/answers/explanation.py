@@ -31,7 +31,7 @@ class ComponentExplanation:
     log_without: float | None
     """log p(answer | question) had this component never been retrieved; None where nothing would be left."""
     log_evidence_ratio: float
-    """log p(answer | question, component) / p(answer | question, no passage): above 0 it speaks for the answer."""
+    """log p(answer | question, component) / p(answer | question, no passage): above 0 it supports the answer."""
     poisoning: float | None
     """Largest change, in total variation, that rewriting its text could make to the distribution of answers so
     long; None where it has no text."""
@@ -43,7 +43,7 @@ class ComponentExplanation:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """An answer taken apart."""
+    """The analysis of an answer."""
 
     answer: AnswerFields
     log_null_likelihood: float
@@ -65,7 +65,7 @@ class Explanation:
 
 
 def explain(answer: AnswerFields) -> Explanation:
-    """Take an answer apart; two further passes of the model (no passage at all, each passage alone)."""
+    """Analyse an answer; two further passes of the model (no passage at all, each passage alone)."""
     scored, mixture = answer.scored, answer.scored.mixture
     cache = getattr(mixture.generator, "prefix_cache", None)
     counts = (cache.hits, cache.misses) if isinstance(cache, PrefixCache) else None

@@ -39,7 +39,7 @@ class _Passage:
     end: int
     pieces: tuple[_Piece, ...]
     citation: str
-    """What there is to say of the cited span."""
+    """A note about the cited span."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +98,8 @@ class _Run:
 def explanation_page(explanation: Explanation) -> str:
     """The explanation of an answer as one self-contained HTML5 document.
 
-    The answer's words have the colour and number of the passage that most probably wrote them; below stand the
-    probability with its normaliser, the certificates, and for each component what ``Explanation`` says of it and
+    The answer's words have the colour and number of the passage that most probably wrote them; below are the
+    probability with its normaliser, the certificates, and for each component what ``Explanation`` has of it and
     the span that it is cited for (``citation``). Every number is a ``<data>`` element that holds all its digits.
     """
     answer = explanation.answer
@@ -179,11 +179,14 @@ def _tooltip(log_prob: float, shares: Sequence[float], names: Sequence[str], mos
 
 
 def _parts(explanation: Explanation, names: Sequence[tuple[str, str]], tokens: Sequence[_Token]) -> list[_Part]:
-    colours = _colours(explanation, {token.leader for token in tokens if token.text})
+    visible = [token for token in tokens if token.text]
+    colours = _colours(explanation, {token.leader for token in visible})
+    runs = groupby(visible, key=lambda token: token.leader)
+    stretches = [(leader, "".join(token.text for token in run)) for leader, run in runs]
     parts, before = [], 0
     for j, (component, (label, name)) in enumerate(zip(explanation.components, names, strict=True)):
         inside = explanation.answer.passages[before : before + len(component.passages)]
-        own = _own_stretches(tokens, j)
+        own = [stretch for leader, stretch in stretches if leader == j]  # that component j most probably wrote
         shown = tuple(
             _passage(each, i, explanation.answer.best_guess, own) for i, each in enumerate(inside, before + 1)
         )
@@ -193,7 +196,7 @@ def _parts(explanation: Explanation, names: Sequence[tuple[str, str]], tokens: S
 
 
 def _colours(explanation: Explanation, writing: set[int | None]) -> list[str]:
-    """A class for each component: colours by rank, but first for those that write, should there be too few."""
+    """A class for each component: colours by rank; where they are too few, first for the components that write."""
     with_text = [j for j, component in enumerate(explanation.components) if component.passages]
     chosen = sorted(sorted(with_text, key=lambda j: j not in writing)[:PALETTE])
     named = {j: f"c{number}" for number, j in enumerate(chosen, 1)}
@@ -202,43 +205,35 @@ def _colours(explanation: Explanation, writing: set[int | None]) -> list[str]:
     ]
 
 
-def _own_stretches(tokens: Sequence[_Token], j: int) -> list[str]:
-    """The stretches of the answer that component j most probably wrote."""
-    runs = groupby((token for token in tokens if token.text), key=lambda token: token.leader)
-    return ["".join(token.text for token in run) for leader, run in runs if leader == j]
-
-
 def _passage(passage: AnswerPassage, number: int, answer: str, own: Sequence[str]) -> _Passage:
     whole = citation(passage.text, answer)
     found = [whole] if whole else [c for c in (citation(passage.text, stretch) for stretch in own) if c]
     source = Path(passage.document).name
     title = "" if passage.title == source else passage.title
     note = _citation_note(found, of_whole=whole is not None)
-    pieces = _pieces(passage.text, found)
+    # The text is cut at the borders of its citations, which may overlap.
+    borders = sorted({0, len(passage.text), *(c.start for c in found), *(c.end for c in found)})
+    pieces = tuple(
+        _Piece(passage.text[a:b], any(c.start <= a and b <= c.end for c in found)) for a, b in pairwise(borders)
+    )
     return _Passage(number, title, source, passage.document, passage.start, passage.end, pieces, note)
 
 
 def _citation_note(found: Sequence[Citation], *, of_whole: bool) -> str:
     if not found:
-        return "No span cited: too few of the answer's words stand together here."
+        return "No span cited: too few of the answer's words are close together here."
     what = "the answer's words" if of_whole else "the words of the answer that it most probably wrote"
     if all(each.f1 == 1.0 for each in found):
-        return f"Cited: {what} stand here in a row."
+        return f"Cited: {what} occur here in a row."
     f1 = ", ".join(f"{each.f1:.2f}" for each in found)
     return f"Cited: what is closest to {what} (F1 {f1})."
-
-
-def _pieces(text: str, found: Sequence[Citation]) -> tuple[_Piece, ...]:
-    """The text cut at the borders of its citations, which may overlap."""
-    borders = sorted({0, len(text), *(c.start for c in found), *(c.end for c in found)})
-    return tuple(_Piece(text[a:b], any(c.start <= a and b <= c.end for c in found)) for a, b in pairwise(borders))
 
 
 def _runs(tokens: Sequence[_Token], parts: Sequence[_Part]) -> list[_Run]:
     visible, runs = [token for token in tokens if token.text], []
     for leader, (first, *others) in groupby(visible, key=lambda token: token.leader):
         bare = first.text.lstrip()
-        space = first.text[: len(first.text) - len(bare)]  # it stands before the colour
+        space = first.text[: len(first.text) - len(bare)]  # it precedes the coloured text
         part = None if leader is None else parts[leader]
         runs.append(_Run(part, space, (replace(first, text=bare), *others)))
     return runs

@@ -30,7 +30,7 @@ class AnswerPassage:
     start: int
     """Offset of the first character in the document's extracted text."""
     end: int
-    """Offset behind the last character."""
+    """Offset after the last character."""
     metadata: Mapping[str, Scalar] = field(hash=False)
     prior: float
     """p(z | x)."""
@@ -94,16 +94,16 @@ class AnswerFields:
     finished: bool
     """False where the answer was cut off at max_tokens."""
     log_mass: float
-    """log Σ p(y | question) over this answer and those that the decoder found beside it and that say the same
+    """log Σ p(y | question) over this answer and the decoder's further answers that are equal to it
     once normalised; with greedy and sample, ``log_prob``."""
     support: float
     """Largest inner product of the question with a passage listed; 0 where there is none."""
     confidence: Confidence | None
-    """Calibrated probability that the answer is right; None where no calibration holds, or it is cut off."""
+    """Calibrated probability that the answer is right; None where no calibration applies, or it is cut off."""
     uncalibrated: str | None
-    """What is not as it was when the calibration at hand was fitted; None where it holds, or there is none."""
+    """What has changed since the calibration was fitted; None where nothing has, or there is no calibration."""
     certified: bool | None
-    """Beam search: True if no answer is more probable. None for decoders that cannot tell."""
+    """Beam search: True if no answer is more probable. None for decoders that do not determine it."""
     pruned: float
     """Total variation spent on passages dropped while it was written; 0 where none was. Every answer spends at
     most ``Settings.prune``, which therefore bounds how far the distribution of answers is from the mixture's. All
@@ -117,7 +117,7 @@ class AnswerFields:
     scored: ScoredAnswer = field(compare=False)
     """The likelihood table, for further questions."""
     outside_bounds: tuple[float, float] | None = None
-    """Bounds on ``outside`` where approximate search leaves it unknown; they hold always. None elsewhere."""
+    """Bounds on ``outside`` where approximate search leaves it unknown; always valid. None elsewhere."""
 
     @property
     def text(self) -> str | None:
@@ -136,6 +136,6 @@ class AnswerFields:
 
     def __repr__(self) -> str:
         """The text, its probability, its confidence, and the number of passages."""
-        said = f"withheld, best_guess={self.best_guess!r}" if self.abstains else repr(self.best_guess)
+        text = f"withheld, best_guess={self.best_guess!r}" if self.abstains else repr(self.best_guess)
         sure = "" if self.confidence is None else f", confidence={self.confidence.value:.4g}"
-        return f"Answer({said}, probability={self.probability:.4g}{sure}, {len(self.passages)} passages)"
+        return f"Answer({text}, probability={self.probability:.4g}{sure}, {len(self.passages)} passages)"

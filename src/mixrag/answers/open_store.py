@@ -148,7 +148,7 @@ class OpenStore:
             device_map: devices of the language model's parts, as ``from_pretrained`` takes it.
             dtype: of the language model: a name or a ``torch.dtype``; default "auto".
             torch_dtype: older name of ``dtype`` in transformers.
-            models: the same as one object or mapping; what is given beside it takes precedence. Models given
+            models: the same as one object or mapping; keywords given as well take precedence. Models given
                 either way take the place of those in ``model``.
             index: how to search: "auto", "exact", "faiss", or a function (rows, vectors) -> Index.
             retriever: an object that takes the place of encoder and index, for instance a remote search engine.
@@ -162,7 +162,7 @@ class OpenStore:
         Raises:
             StoreMissingError: there is none, and ``create`` is false.
             StoreError: it cannot be used (version, corruption).
-            ModelError: ``model`` is no folder of a trained RAG, or ``confidence`` no calibration.
+            ModelError: ``model`` is not a folder of a trained RAG, or ``confidence`` not a calibration.
             SettingError: a setting outside its range.
             PluginError: a parser, splitter, encoder, index or retriever that lacks what is needed.
         """
@@ -288,17 +288,17 @@ class OpenStore:
         """Bring the store up to date with files and folders; what has not changed is not read again.
 
         Args:
-            paths: files and folders. A file gone from a folder named here is deleted from the store.
+            paths: files and folders. A file that is no longer in a folder named here is deleted from the store.
             splitter: how documents become passages, in the place of the pipeline's.
             parsers: come before those of the pipeline.
-            reembed: compute all vectors anew, with another encoder than the store has.
+            reembed: compute all vectors again, with another encoder than the store has.
             max_bytes: larger files are skipped.
             progress: called with stages "reading files" and "embedding".
 
         Raises:
             SourceError: nothing could be indexed.
             EncoderMismatchError: the store's vectors come from another encoder.
-            PluginError: a parser or splitter that lacks a method, or a splitter whose spans are none of a text.
+            PluginError: a parser or splitter that lacks a method, or a splitter with invalid spans.
             StoreBusyError: another process or thread is writing.
         """
         with naming_the_bundle(self.model):
@@ -323,10 +323,10 @@ class OpenStore:
         splitter: Splitter | None = None,
         progress: Progress | None = None,
     ) -> IndexReport:
-        """Add documents from memory, or update those that were added with the same ids.
+        """Add documents from memory, or update the documents with the same ids.
 
         A document without an id gets one of its content, so that the same text twice is one document. Documents
-        that have not changed are not embedded again, and a run that was interrupted goes on where it stopped.
+        that have not changed are not embedded again, and a run that was interrupted continues where it stopped.
         ``Passage.document`` is the id, and so is the filter: ``where={"document": "fees-7"}``.
 
         >>> rag.add([Document("A licence costs nine crowns.", id="fees-7")])  # doctest: +SKIP
@@ -340,10 +340,10 @@ class OpenStore:
 
         Raises:
             SourceError: a document that cannot be used (its text blank or no string, a lone surrogate, a NUL
-                character, metadata that are no scalars). The message names it; of the documents before it, those
+                character, metadata that are not scalars). The message names it; of the documents before it, those
                 are in the store that had been written, some hundred at a time.
             EncoderMismatchError: the store's vectors come from another encoder.
-            PluginError: a splitter that lacks a method, or whose spans are none of a text.
+            PluginError: a splitter that lacks a method or has invalid spans.
             StoreBusyError: another process or thread is writing.
         """
         with naming_the_bundle(self.model):
@@ -377,8 +377,8 @@ class OpenStore:
         """Delete documents that were added from memory, by their ids; an id that is not there is ignored.
 
         Raises:
-            SourceError: an id that is no string.
-            SettingError: ``ids`` is no list.
+            SourceError: an id that is not a string.
+            SettingError: ``ids`` is not a list.
             StoreBusyError: another process or thread is writing.
         """
         wanted = [ids] if isinstance(ids, str) else list_given(ids, "ids")
@@ -392,15 +392,15 @@ class OpenStore:
     def remove(self, paths: str | Path | Sequence[str | Path]) -> Removed:
         """Delete files, or all files below folders, from the store; the files themselves stay.
 
-        Documents from memory are no files: ``delete`` takes their ids.
+        Documents from memory are not files: ``delete`` takes their ids.
         """
-        gone = [self.store.remove(path) for path in _listed(paths)]
-        return Removed(*(sum(getattr(each, field.name) for each in gone) for field in fields(Removed)))
+        removed = [self.store.remove(path) for path in _listed(paths)]
+        return Removed(*(sum(getattr(each, field.name) for each in removed) for field in fields(Removed)))
 
     def precompute(self, max_bytes: int = 4 * 2**30, progress: Progress | None = None) -> Precomputed:
-        """Let the language model read the passages ahead of any question, into files beside the store.
+        """Let the language model read the passages ahead of any question, into files next to the store.
 
-        A question then begins behind its passages at once, also in a new process, where every prompt holds one
+        A question then starts directly after its passages, also in a new process, where every prompt holds one
         passage (``group`` 1). What has been read is not read again.
 
         Args:
@@ -453,7 +453,7 @@ def _checked_splitter(given: Splitter | None, default: Splitter) -> Splitter:
 
 
 def _listed(paths: str | Path | Sequence[str | Path]) -> list[Path]:
-    """One path is a list of one: the letters of a string are no paths."""
+    """One path is a list of one: the letters of a string are not paths."""
     alone = isinstance(paths, str | PathLike)
     return [path_given(path, "path") for path in ([paths] if alone else list_given(paths, "paths"))]
 
@@ -461,6 +461,6 @@ def _listed(paths: str | Path | Sequence[str | Path]) -> list[Path]:
 def _is_text(question: str) -> bool:
     try:
         question.encode()
-    except UnicodeEncodeError:  # what a shell passes on that is no UTF-8 arrives as lone surrogates
+    except UnicodeEncodeError:  # what a shell passes on that is not UTF-8 arrives as lone surrogates
         return False
     return True

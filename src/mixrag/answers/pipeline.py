@@ -33,7 +33,7 @@ class Pipeline(OpenStore):
     meanwhile; ``ask_many`` takes one state for each question. Searches run side by side. The encoder does one call
     at a time, and so does each language model that mixrag loaded, token by token: answers of several threads take
     turns. A ``Stream`` may be read by one thread at a time; between its tokens it holds no lock and no snapshot:
-    one that is never finished stops nobody. A generator, retriever or index of the caller's own must allow
+    one that is never finished blocks no other. A generator, retriever or index of the caller's own must allow
     calls from several threads where the pipeline is asked from several. One thread or process writes at a time.
 
     Example:
@@ -114,7 +114,7 @@ class Pipeline(OpenStore):
         ]
 
     def score(self, question: str, answer: str, **changes: Any) -> Answer:
-        """The probability of a given answer, and what it says about the passages. Raises as ``ask`` does."""
+        """The probability of a given answer, and the posterior of the passages. Raises as ``ask`` does."""
         settings = self._settings(changes)
         _check_text(question, "a question")
         tokens = self.generator.answer_tokens(_check_text(answer, "an answer", empty=True))
@@ -166,6 +166,6 @@ def _check_text(text: str, name: str, *, empty: bool = False) -> str:
         raise QuestionError(name, "an empty one", "ask something")
     try:
         text.encode()
-    except UnicodeEncodeError:  # what a shell passes on that is no UTF-8 arrives as lone surrogates
+    except UnicodeEncodeError:  # what a shell passes on that is not UTF-8 arrives as lone surrogates
         raise QuestionError(f"{name} in UTF-8", "other bytes", "write it in a UTF-8 terminal") from None
     return text

@@ -1,7 +1,7 @@
 """A pipeline as a folder that opens elsewhere: models, settings, prompt and confidence, and nothing of the store.
 
-Models that lie on this machine, or were given as objects, become sub-folders; names of a hub stay names. What the
-folder says names no path of this machine, so that it can be published.
+Models on this machine and models given as objects become sub-folders; names of a hub stay names. The files of
+the folder name no path of this machine, so that it can be published.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def publish(
                     revision=revision,
                     commit_message="Upload a mixrag bundle",
                 )
-        except Exception as error:  # of the network, of the hub, of a name that is none
+        except Exception as error:  # of the network, of the hub, of an invalid name
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             remedy = "check the name and the network, and log in (hf auth login) or give a token"
             raise OutputError(f"the repository {repo_id} to upload to", reason, remedy) from error
@@ -170,13 +170,10 @@ def _fill(rag: Pipeline, folder: Path, title: str) -> None:
         write_calibration(replace(calibration, models=here if calibration.models else ""), folder / FILE)
     (folder / CARD).write_text(_card(rag, bundle, title), encoding="utf-8")
     other = ["revision"] if models.revision is not None else []
-    other += [name for name in _left_out(rag.settings) if getattr(rag.settings, name) != getattr(Settings(), name)]
+    left_out = [name for name in settings_of(Settings) if name not in bundle.settings]
+    other += [name for name in left_out if getattr(rag.settings, name) != getattr(Settings(), name)]
     if other:
         _logger.warning(f"a bundle does not hold the settings {', '.join(other)}: give them where it is opened")
-
-
-def _left_out(settings: Settings) -> list[str]:
-    return [name for name in settings_of(Settings) if name not in trained_settings(settings)]
 
 
 def _save_generator(rag: Pipeline, folder: Path) -> str | None:
@@ -242,7 +239,7 @@ def _unsaved(role: str, found: Any) -> ModelError:
 
 
 def _copy_model(source: Path, target: Path) -> None:
-    """The files of a model, those of its sub-folders included; hidden ones stay behind."""
+    """The files of a model, those of its sub-folders included; hidden ones are left out."""
     if not source.is_dir():
         raise ModelError("the folder of a model", f"no such folder: {source}", "check the path")
     files = {path for pattern in COPIED for path in source.rglob(pattern) if path.name not in NOT_MODEL_FILES}
@@ -258,7 +255,7 @@ def _without_paths(folder: Path) -> None:
     """Leave the last part of paths that a library noted in its configuration, such as where the base model lay."""
     for path in _configurations(folder):
         document = json.loads(path.read_text(encoding="utf-8"))
-        changed = _mapped(document, lambda text: _last_part(text) if _is_machine_path(text) else text)
+        changed = _mapped(document, lambda text: PureWindowsPath(text).name if _is_machine_path(text) else text)
         if changed != document:
             path.write_text(json.dumps(changed, indent=2, ensure_ascii=False), encoding="utf-8")
 
@@ -295,10 +292,6 @@ def _is_machine_path(text: str) -> bool:
         return False
     path = PureWindowsPath(text)  # which takes both kinds of slashes
     return len(path.parts) > 2 and (bool(path.root) or text.startswith("~"))
-
-
-def _last_part(text: str) -> str:
-    return PureWindowsPath(text).name
 
 
 def _card(rag: Pipeline, bundle: Bundle, title: str) -> str:

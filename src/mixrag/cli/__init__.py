@@ -28,7 +28,7 @@ def main() -> None:
         error_line(str(error))
         sys.exit(1)
     except BrokenPipeError:
-        # The reader of our output (head, less) has gone; there is nobody left to tell.
+        # The process that reads our output (head, less) has closed the pipe: nothing can be shown.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except Exception as error:

@@ -46,7 +46,7 @@ def index(
     """Bring the store up to date with files and folders.
 
     Reads PDF, DOCX, HTML, Markdown, plain text, CSV and JSONL ({"id", "text", metadata}). What has not changed
-    is not read again; a changed file replaces its passages; a file gone from a folder named here disappears.
+    is not read again; a changed file replaces its passages; a file that is no longer in its folder is removed.
     """
     from mixrag.cli.progress import reporting
     from mixrag.corpus import splitter_named
@@ -106,7 +106,7 @@ def score(
     answer: Annotated[str, typer.Argument(help="The answer whose probability is wanted.", show_default=False)],
     json: Json = False,
 ) -> None:
-    """The probability of a given answer, and the passages that speak for it."""
+    """The probability of a given answer, and the passages that support it."""
     with options.open() as rag:
         show.answer(rag.score(question, answer), None, as_json=json)
 

@@ -15,7 +15,7 @@ from mixrag.cli.show import error_line, print_json
 from mixrag.utils.text import printable
 
 if TYPE_CHECKING:
-    from mixrag.evaluation import Diagnosis, Stage
+    from mixrag.evaluation import Diagnosis
 
 MARKS = {True: ("✓", "passed", "green"), False: ("✗", "failed", "red"), None: ("–", "unknown", "dim")}
 """Sign, word and colour of what a stage's ``passed`` is."""
@@ -65,24 +65,18 @@ def show_diagnosis(found: Diagnosis) -> None:
     from mixrag.evaluation import STAGES
 
     console = Console(highlight=False)
-    console.print(Text(printable(_answer(found))), soft_wrap=True)
+    answer = "no answer: there was nothing to retrieve"
+    if found.answer is not None:
+        verdict = "right" if found.right else "wrong"
+        answer = f"answer: {found.answer.best_guess}   p(answer) = {found.answer.probability:.4g}, {verdict}"
+    console.print(Text(printable(answer)), soft_wrap=True)
     for name in STAGES:
-        console.print(_stage_line(name, found.stage(name)), soft_wrap=True)
-    verdict = found.finding if found.failed is None else f"the first stage that failed: {found.failed}"
-    console.print(Text(printable(verdict), style="bold"), soft_wrap=True)
+        stage = found.stage(name)
+        mark, word, colour = MARKS[None if stage is None else stage.passed]
+        line = Text(f"{mark} {name:<10}{word:<9} ", style=colour)
+        line.append(printable("not reached" if stage is None else stage.finding), style="default")
+        console.print(line, soft_wrap=True)
+    outcome = found.finding if found.failed is None else f"the first stage that failed: {found.failed}"
+    console.print(Text(printable(outcome), style="bold"), soft_wrap=True)
     if found.remedy:
         console.print(Text(printable(f"remedy: {found.remedy}")), soft_wrap=True)
-
-
-def _answer(found: Diagnosis) -> str:
-    if found.answer is None:
-        return "no answer: there was nothing to retrieve"
-    verdict = "right" if found.right else "wrong"
-    return f"answer: {found.answer.best_guess}   p(answer) = {found.answer.probability:.4g}, {verdict}"
-
-
-def _stage_line(name: str, stage: Stage | None) -> Text:
-    mark, word, colour = MARKS[None if stage is None else stage.passed]
-    finding = "not reached" if stage is None else stage.finding
-    line = Text(f"{mark} {name:<10}{word:<9} ", style=colour)
-    return line.append(printable(finding), style="default")

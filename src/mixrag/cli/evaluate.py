@@ -41,7 +41,7 @@ def evaluate(
     """Score several systems on the same questions, and see how far their confidence can be trusted.
 
     Writes report.html, report.md, report.json, pictures, and confidence.json, which ask takes with --confidence.
-    The same command goes on where a killed run stopped.
+    The same command continues where a killed run stopped.
     """
     from mixrag.evaluation.run import EvaluationRequest
     from mixrag.evaluation.run import evaluate as run

@@ -76,8 +76,9 @@ def takes(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
         def wrapper(**values: Any) -> None:
             given = {name: values.pop(name) for name in shared}
+            absent: tuple[Any, ...] = (None, False, [], ())
             options = Options(
-                {name: _parsed(shared[name], value) for name, value in given.items() if _is_given(value)}
+                {name: _parsed(shared[name], value) for name, value in given.items() if value not in absent}
             )
             try:
                 run(options, **values)
@@ -87,20 +88,16 @@ def takes(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
         required = [p for p in own if p.default is inspect.Parameter.empty]
         optional = [p for p in own if p.default is not inspect.Parameter.empty]
-        front = [_parameter(each) for each in shared.values() if each.declared.front]
-        rest = [_parameter(each) for each in shared.values() if not each.declared.front]
+        first = [_parameter(each) for each in shared.values() if each.declared.shown_first]
+        rest = [_parameter(each) for each in shared.values() if not each.declared.shown_first]
         parameters = [
-            p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*required, *front, *optional, *rest)
+            p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*required, *first, *optional, *rest)
         ]
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         wrapper.__doc__, wrapper.__name__ = run.__doc__, run.__name__
         return wrapper
 
     return decorate
-
-
-def _is_given(value: Any) -> bool:
-    return value not in (None, False) and value != [] and value != ()
 
 
 def _check_store(directory: Path) -> None:
@@ -119,17 +116,17 @@ def _parsed(setting: Setting, value: Any) -> Any:
 
 def _parameter(setting: Setting) -> inspect.Parameter:
     """One option for typer: text, which the schema reads and checks."""
-    said, flag = setting.declared, setting.kind is bool
+    declared, flag = setting.declared, setting.kind is bool
     option = typer.Option(
-        *[each for each in (setting.option, said.short) if each],
-        help=f"{said.help} ({setting.default_words})" if setting.default_words else said.help,
-        metavar=None if flag else said.metavar or placeholder(setting.kind, said.none),
-        envvar=said.env or None,
+        *[each for each in (setting.option, declared.short) if each],
+        help=f"{declared.help} ({setting.default_words})" if setting.default_words else declared.help,
+        metavar=None if flag else declared.metavar or placeholder(setting.kind, declared.none),
+        envvar=declared.env or None,
         show_default=False,
         show_envvar=False,
-        rich_help_panel=None if said.front else said.panel,
+        rich_help_panel=None if declared.shown_first else declared.panel,
     )
-    annotation: Any = bool if flag else list[str] | None if said.repeat else str | None
+    annotation: Any = bool if flag else list[str] | None if declared.repeat else str | None
     return inspect.Parameter(
         setting.name,
         inspect.Parameter.KEYWORD_ONLY,

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def target(path: Path, example: str) -> Path:
-    """The file that a path stands for, after links; what can be seen to fail fails before any work is done.
+    """The file that a path names, after links; errors that can be foreseen are raised before any work.
 
     ``example`` is a name for it, in case the path is a folder.
 
     Raises:
-        OutputError: it is no file that could be written.
+        OutputError: it is not a file that could be written.
     """
     try:
         _check(path, example)

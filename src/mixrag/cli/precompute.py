@@ -1,4 +1,4 @@
-"""mixrag precompute: its options, and what it says."""
+"""mixrag precompute: its options, and its output."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ GIB = 2**30
 @app.command(cls=Command, epilog=ENVIRONMENT)
 @takes("precompute")
 def precompute(options: Options, json: Json = False) -> None:
-    """Let the language model read all passages ahead, into files beside the store: questions are answered sooner.
+    """Let the language model read all passages ahead, into files next to the store: questions are answered sooner.
 
-    Files are valid for one model, adapter and dtype. The same command goes on where it stopped.
+    Files are valid for one model, adapter and dtype. The same command continues where it stopped.
     """
     chosen = options.made(PrecomputeSettings)
     with options.open() as rag:

@@ -65,7 +65,7 @@ class _Embedding:
     @property
     def expected(self) -> int:
         """Passages known, and as many for each file still to come as the files so far had."""
-        # Passages are embedded before the file at hand counts as read.
+        # Passages are embedded before the current file counts as read.
         read = min(self.files, self.read + 1)
         return max(self.known, round(self.known * self.files / max(1, read)))
 
@@ -92,14 +92,18 @@ class Lines:
         if event.stage in (FILES, EMBEDDING):
             self._embedding.take(event)
             if event.stage == EMBEDDING and self._is_time():
-                _write(_embedding_line(self._embedding))
+                now = self._embedding
+                read = f"{now.read}/{now.files} files, {now.done} passages embedded"
+                _write(f"{read}, {now.rate:.0f}/s, about {now.seconds_left:.0f} s left")
         elif event.stage == DEV:
             _write(dev_line(event))
         elif event.values:
             if self._is_time() or event.done == event.total:
                 self._last = time.monotonic()
-                _write(f"{step_line(event)}, about {self._minutes_left(event):.0f} min left")
-        elif event.stage.startswith(("training", "learning")):  # a run begins, or goes on
+                seconds = (self._last - self._start) / max(1, event.done - self._first)  # a step
+                left = seconds * ((event.total or 0) - event.done) / 60
+                _write(f"{step_line(event)}, about {left:.0f} min left")
+        elif event.stage.startswith(("training", "learning")):  # a run begins, or continues
             self._start, self._first, self._last = time.monotonic(), event.done, 0.0
         elif event.done == event.total or self._is_time():
             self._last = time.monotonic()
@@ -112,10 +116,6 @@ class Lines:
             return False
         self._last = now
         return True
-
-    def _minutes_left(self, event: ProgressEvent) -> float:
-        each = (time.monotonic() - self._start) / max(1, event.done - self._first)
-        return each * ((event.total or 0) - event.done) / 60
 
 
 class Bars:
@@ -168,13 +168,6 @@ def dev_line(event: ProgressEvent) -> str:
     """What an evaluation on the dev pairs measured."""
     nll, best = event.values["nll"], event.values["best"]
     return f"step {event.done}: dev -log p(gold answer) {nll:.3f} nats per answer (best {best:.3f})"
-
-
-def _embedding_line(found: _Embedding) -> str:
-    return (
-        f"{found.read}/{found.files} files, {found.done} passages embedded, {found.rate:.0f}/s, "
-        f"about {found.seconds_left:.0f} s left"
-    )
 
 
 def _write(line: str) -> None:

@@ -50,7 +50,7 @@ def streaming(stream: Stream) -> None:
 
 
 def decided(found: Answer) -> None:
-    """The text of a whole answer, or what stands in its place where it is not sure enough."""
+    """The text of a whole answer, or what is shown instead where its confidence is too low."""
     console, confidence = _console(), found.confidence
     if confidence is None or not confidence.abstains:
         return console.print(_coloured(found), soft_wrap=True)
@@ -60,13 +60,13 @@ def decided(found: Answer) -> None:
 
 
 def uncalibrated(setting: str) -> None:
-    """Say why there is no confidence."""
+    """Explain why there is no confidence."""
     line = f"no confidence: it was calibrated with other {setting} (--confidence FILE names another calibration)"
     _console().print(Text(line, style="dim"), soft_wrap=True)
 
 
 def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> None:
-    """All there is to say of an answer, below the text that ``streaming`` wrote."""
+    """All fields of an answer, below the text that ``streaming`` wrote."""
     if as_json:
         extra = {"why": explanation.to_dict()} if explanation else {}
         return print_json({**found.to_dict(), **extra})
@@ -75,7 +75,11 @@ def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> 
         sure = found.confidence
         line = f"confidence = {sure.value:.3f}   (that it is right; calibrated on {sure.fitted_on})"
         console.print(Text(printable(line), style="bold"), soft_wrap=True)
-    console.print(Text(_probability(found), style="bold"))
+    over = f"over {len(found.passages)} passages" if found.passages else "closed book"
+    if found.passages and found.normaliser == "full":
+        over += ", of the whole corpus' prior"
+    line = f"p(answer) = {found.probability:.4g}   (log {found.log_prob:.3f} nats; {over})"
+    console.print(Text(line, style="bold"))
     for line in _remarks(found):
         console.print(Text(line, style="dim"))
     if found.passages:
@@ -175,7 +179,7 @@ def info(found: Info, *, as_json: bool) -> None:
 
 
 def removed(gone: Removed, *, as_json: bool) -> None:
-    """What a removal took away."""
+    """What was removed."""
     if as_json:
         return print_json({"documents": gone.documents, "passages": gone.passages, "sources": gone.sources})
     _console().print(f"removed {gone.documents} documents, {gone.passages} passages", highlight=False)
@@ -222,13 +226,6 @@ def _scores(scores: Mapping[str, Summary]) -> Table:
         shown = ("-" if c is None else f"{c.mean:.3f} [{c.low:.3f}, {c.high:.3f}]" for c in cells)
         table.add_row(Text(printable(name)), *shown)
     return table
-
-
-def _probability(found: Answer) -> str:
-    over = f"over {len(found.passages)} passages" if found.passages else "closed book"
-    if found.passages and found.normaliser == "full":
-        over += ", of the whole corpus' prior"
-    return f"p(answer) = {found.probability:.4g}   (log {found.log_prob:.3f} nats; {over})"
 
 
 def _remarks(found: Answer) -> list[str]:

@@ -35,8 +35,8 @@ def train(
 ) -> None:
     """Learn from question-answer pairs alone: the retriever, the language model, or both.
 
-    Nobody says which passage answers which question: the marginal likelihood finds out. The same command goes on
-    where a killed run stopped. What is learnt is opened with --model FOLDER.
+    No labels say which passage answers which question: the marginal likelihood needs none. The same command
+    continues where a killed run stopped. What is learnt is opened with --model FOLDER.
     """
     from mixrag.training.api import TrainingRequest, run_training
 

@@ -32,7 +32,7 @@ SCHEMAS: tuple[type, ...] = (
 
 
 def options_of(command: str) -> dict[str, Setting]:
-    """The settings that a command has as options, by name: first those that are shown up front."""
+    """The settings that a command has as options, by name, in the order of ``--help``."""
     every = [each for schema in SCHEMAS for each in declared(schema).values()]
     shown = [each for each in every if command in each.declared.commands]
-    return {each.name: each for each in sorted(shown, key=lambda each: not each.declared.front)}
+    return {each.name: each for each in sorted(shown, key=lambda each: not each.declared.shown_first)}

@@ -1,4 +1,4 @@
-"""The folder of a trained RAG: ``mixrag.json`` says which models and settings belong together.
+"""The folder of a trained RAG: ``mixrag.json`` names the models and settings that belong together.
 
     {"format": 1,
      "generator": null, "adapter": {"folder": "adapter"},
@@ -7,7 +7,7 @@
 
 A model is ``{"folder": …}``, a sub-folder that goes along wherever the folder is copied, or ``{"name": …}``, a
 path or hub name from elsewhere, or null, the packaged model. The file is data, and may come from strangers: a
-sub-folder cannot lie outside the folder.
+sub-folder cannot be outside the folder.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def read_bundle(folder: str | Path) -> Bundle:
             )
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: nested too deeply, or no such home
-        remedy = "copy the folder again, or write it anew with mixrag train"
+        remedy = "copy the folder again, or write it again with mixrag train"
         raise ModelError(f"a JSON object in {CONFIG} of {folder}", str(error), remedy) from error
     fields: dict[str, Any] = dict(_checked(path, document))
     fields |= {key: document[key] for key in ("settings", "prompt", "titles") if document.get(key) is not None}
@@ -146,9 +146,9 @@ def _is_relative(name: str) -> bool:
 
 def _checked(path: Path, document: Any) -> dict[str, str]:
     """The models of a document whose every key and value is as it should be."""
-    if not isinstance(document, dict) or not _is_whole(document.get("format")):
+    if not isinstance(document, dict) or type(document.get("format")) is not int:
         raise ModelError(
-            f'a JSON object with "format" in {path}', _shown(document), "write it anew with mixrag train"
+            f'a JSON object with "format" in {path}', _shown(document), "write it again with mixrag train"
         )
     if document["format"] != FORMAT:
         found = f"format {document['format']}"
@@ -190,10 +190,6 @@ def _resolved(path: Path, role: str, entry: Mapping[str, str]) -> str:
 
 def _shown(value: Any) -> str:
     return repr(value)[:100]
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _model_entry(value: Any) -> Any:

@@ -57,7 +57,7 @@ class StoreConfig:
         default=Path("mixrag-store"),
         help="Folder of the store.",
         commands=ALL,
-        front=True,
+        shown_first=True,
         short="-s",
         metavar="DIR",
         env="MIXRAG_STORE",
@@ -65,10 +65,10 @@ class StoreConfig:
     model: Path | str | None = setting(
         default=None,
         help="Folder that mixrag train wrote.",
-        more="Other options take the place of what it says.",
+        more="Other options replace its values.",
         absent="none",
         commands=ALL,
-        front=True,
+        shown_first=True,
         metavar="DIR",
         env="MIXRAG_MODEL",
     )
@@ -97,13 +97,16 @@ class IndexingSettings:
         help="words:N (disjoint) or sentences:N (whole sentences).",
         more="`words:N`: N words each; `sentences:N`: whole sentences, up to N words.",
         commands=("index",),
-        front=True,
+        shown_first=True,
     )
     max_mb: Positive = setting(
-        default=25.0, help="Skip files larger than this many megabytes.", commands=("index",), front=True
+        default=25.0, help="Skip files larger than this many megabytes.", commands=("index",), shown_first=True
     )
     re_embed: bool = setting(
-        default=False, help="Compute all vectors anew, with another encoder.", commands=("index",), front=True
+        default=False,
+        help="Compute all vectors again, with another encoder.",
+        commands=("index",),
+        shown_first=True,
     )
 
 
@@ -111,7 +114,9 @@ class IndexingSettings:
 class ClozeSettings:
     """How many cloze pairs are made of the stored documents."""
 
-    number: Count = setting(default=2000, help="Pairs to make.", commands=("clozes",), front=True, short="-n")
+    number: Count = setting(
+        default=2000, help="Pairs to make.", commands=("clozes",), shown_first=True, short="-n"
+    )
     seed: Seed = same_as(Settings, default=0)
 
 
@@ -120,17 +125,17 @@ class PrecomputeSettings:
     """How much of the store the language model reads ahead."""
 
     gib: Positive = setting(
-        default=4.0, help="GiB that the files of this model may take.", commands=("precompute",), front=True
+        default=4.0, help="GiB that the files of this model may take.", commands=("precompute",), shown_first=True
     )
     forget: bool = setting(
         default=False,
         help="Delete the files of all models instead.",
         commands=("precompute",),
-        front=True,
+        shown_first=True,
     )
 
 
-_evaluation = partial(setting, commands=("eval",), front=True)
+_evaluation = partial(setting, commands=("eval",), shown_first=True)
 
 
 @schema
@@ -170,7 +175,7 @@ class EvaluationSettings:
     seed: Seed = same_as(Settings, default=0)
 
 
-_report = partial(setting, commands=("train",), front=True)
+_report = partial(setting, commands=("train",), shown_first=True)
 
 
 @schema
@@ -189,6 +194,6 @@ class TrainingReportSettings:
     baselines: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = _report(
         default=(),
         help="closed-book, passages, concatenation, frozen.",
-        more="Comma-separated; trained alike. See [baselines](training.md#baselines).",
+        more="Comma-separated; trained in the same way. See [baselines](training.md#baselines).",
         absent="none",
     )

@@ -1,4 +1,4 @@
-"""Which models and settings: what was given, else what a trained folder says, else the packaged and built-in."""
+"""Which models and settings: what was given, else that of a trained folder, else the packaged and built-in."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ModelConfig:
     """Which models to load, and how; see ``load_encoder`` and ``load_generator``.
 
     Raises:
-        SettingError: a value of another type, or a name that is no setting.
+        SettingError: a value of another type, or a name that is not a setting.
     """
 
     generator: Model | None = setting(
@@ -67,7 +67,7 @@ class ModelConfig:
         more="In Python also a transformers model or an object with the methods of `Generator`.",
         absent="the packaged one",
         commands=ASKING,
-        front=True,
+        shown_first=True,
         short="-g",
         metavar="MODEL",
         env="MIXRAG_GENERATOR",
@@ -274,7 +274,7 @@ def same_encoders(given: ModelConfig, trained: Bundle) -> bool:
 
 @contextmanager
 def _found_in(trained: Bundle) -> Iterator[None]:
-    """Say of a value out of range that it stands in the trained folder."""
+    """Name the trained folder in the error about a value out of range."""
     try:
         yield
     except SettingError as error:

@@ -21,7 +21,7 @@ class PromptTemplate:
 
     header: str = setting(
         default="Use the text to answer the question in a few words.\n\nText:\n",
-        help="What stands before the passages.",
+        help="Text before the passages.",
     )
     passage: str = setting(default="{title}. {text}\n\n", help="One passage.")
     question: str = setting(default="Question: {question}", help="The question, after the passages.")

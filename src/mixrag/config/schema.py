@@ -24,7 +24,7 @@ from mixrag.config.values import described, from_text, shown
 from mixrag.errors import SettingError
 
 LARGEST = 10**9
-"""No count and no scale is larger: what lies beyond is a mistake."""
+"""No count and no scale is larger: a larger one is a mistake."""
 Count = Annotated[int, Ge(1), Le(LARGEST)]
 CountOrNone = Annotated[int, Ge(0), Le(LARGEST)]
 """A number of things that may be zero."""
@@ -44,7 +44,7 @@ ASKING = (*WRITING, "score", "passages", "precompute")
 ALL = (*INDEXING, *ASKING)
 
 MORE = "More options"
-"""Panel of ``--help`` for all options that are not shown up front."""
+"""Panel of ``--help`` for all options that are not shown first."""
 
 _STRICT = ConfigDict(
     strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True, hide_input_in_errors=True
@@ -55,7 +55,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
-    """What ``setting`` says of a field beside its type and default."""
+    """What ``setting`` states of a field besides its type and default."""
 
     help: str = ""
     """One line, for ``--help`` and the documentation."""
@@ -64,8 +64,8 @@ class Declared:
     absent: str = ""
     """What decides where the default is None, in words."""
     commands: tuple[str, ...] = ()
-    """Those that have it as an option."""
-    front: bool = False
+    """The commands that have it as an option."""
+    shown_first: bool = False
     """Shown among the first options in ``--help``, not in ``panel``."""
     panel: str = MORE
     short: str = ""
@@ -164,12 +164,12 @@ class Setting:
         return SettingError(f"{name} to be {words}", hidden, f"give {name} such a value")
 
 
-def setting(*, default: Any = MISSING, **said: Any) -> Any:
+def setting(*, default: Any = MISSING, **declaration: Any) -> Any:
     """Declare a setting: its default and the fields of ``Declared``.
 
-    An empty mapping as default is made anew for every object.
+    An empty mapping as default is made again for every object.
     """
-    return _field(default, Declared(**said))
+    return _field(default, Declared(**declaration))
 
 
 def same_as(schema: type, *, default: Any) -> Any:
@@ -190,7 +190,7 @@ def _field(default: Any, declared: Declared) -> Any:
 def schema(cls: type[T]) -> type[T]:
     """Make a frozen dataclass whose constructor checks every value.
 
-    Types are strict: text is no number, True is no whole number, and no number is NaN or infinite.
+    Types are strict: text is not a number, True is not a whole number, and no number is NaN or infinite.
     """
     made = pydantic_dataclass(cls, frozen=True, slots=True, config=_STRICT)
     init = made.__init__
@@ -222,13 +222,13 @@ def _settings_of(cls: Any) -> Mapping[str, Setting]:
 
 
 def declared(cls: type) -> Mapping[str, Setting]:
-    """The settings whose declaration stands in this schema: without those of another with the same meaning."""
+    """The settings that are declared in this schema: without those of another with the same meaning."""
     own = get_annotations(cls)
     return {name: each for name, each in settings_of(cls).items() if each.declared.help and name in own}
 
 
 def unknown(name: Any, allowed: Iterable[str], place: str = "settings", prefix: str = "") -> SettingError:
-    """The error for a name that is none of those allowed; the nearest of them is its remedy."""
+    """The error for a name that is not allowed; the nearest of them is its remedy."""
     names = [*allowed]
     near = get_close_matches(str(name), names, 1)
     remedy = f"did you mean {prefix}{near[0]}?" if near else "remove it, or choose one of these"

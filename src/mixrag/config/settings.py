@@ -49,7 +49,7 @@ class Settings:
     closed-book language model is ``k=0``; the exact mixture over the whole corpus is ``k="all"``.
 
     Raises:
-        SettingError: a value of another type or outside its range, or a name that is no setting.
+        SettingError: a value of another type or outside its range, or a name that is not a setting.
     """
 
     k: CountOrNone | Literal["all"] = setting(
@@ -58,7 +58,7 @@ class Settings:
         more="`all` takes the whole corpus as components (exact index only), 0 is the closed-book language model. "
         "`score` reads the components in batches; `ask` needs the key-value states of all of them at once.",
         commands=ASKING,
-        front=True,
+        shown_first=True,
         short="-k",
         calibrated=True,
         trained=True,
@@ -74,10 +74,10 @@ class Settings:
     switch: Share = setting(
         default=0.0,
         help="Chance of another passage for each next token.",
-        more="The probability ρ that the passage is drawn anew between two tokens: 0 is "
+        more="The probability ρ that the passage is drawn again between two tokens: 0 is "
         "RAG-Sequence, 1 RAG-Token.",
         commands=ASKING,
-        front=True,
+        shown_first=True,
         calibrated=True,
         trained=True,
     )
@@ -147,7 +147,7 @@ class Settings:
         "(`*/law/*`), `title` a title.",
         absent="none",
         commands=(*ASKING, "clozes"),
-        front=True,
+        shown_first=True,
         metavar="KEY=VALUE",
     )
     decoder: AnyDecoder = setting(
@@ -169,9 +169,9 @@ class Settings:
     )
     samples: CountOrNone = setting(
         default=0,
-        help="Answers drawn beside the one that is given.",
-        more="Drawn from p(y given x), beside the answer of `greedy` or `sample`: those that say the "
-        "same add to its mass.",
+        help="Answers drawn in addition to the one that is given.",
+        more="Drawn from p(y given x), in addition to the answer of `greedy` or `sample`: equal "
+        "ones add to its mass.",
         commands=WRITING,
         calibrated=True,
     )
@@ -192,12 +192,12 @@ class Settings:
 
 
 CALIBRATED = names_where(Settings, lambda declared: declared.calibrated)
-"""Settings that change what probabilities mean: a calibration of the confidence holds for one value of each."""
+"""Settings that change what probabilities mean: a calibration of the confidence applies to one value of each."""
 TRAINED = names_where(Settings, lambda declared: declared.trained)
 """Settings that a trained folder may hold: fitted, or part of what was fitted."""
 
 
 def trained_settings(settings: Settings) -> dict[str, Any]:
-    """What a trained folder records of the settings; those that are None are left out."""
+    """The settings that a trained folder records; settings that are None are left out."""
     found = {name: getattr(settings, name) for name in TRAINED}
     return {name: value for name, value in found.items() if value is not None}

@@ -1,6 +1,6 @@
 """The tables of settings in the documentation, written from the declarations.
 
-``python -m mixrag.config.tables docs/reference/*.md`` fills what stands between these two lines of each file:
+``python -m mixrag.config.tables docs/reference/*.md`` fills the space between these two lines of each file:
 
     <!-- settings: TrainingSettings -->
     <!-- end of settings -->
@@ -27,7 +27,7 @@ def table(schema: type) -> str:
 
 
 def filled(text: str) -> str:
-    """A page with its tables written anew.
+    """A page with its tables written again.
 
     Raises:
         KeyError: a marked table of a schema that does not exist.
@@ -37,11 +37,15 @@ def filled(text: str) -> str:
 
 
 def _row(setting: Setting) -> str:
-    said = setting.declared
-    names = [setting.name, *([said.short] if said.short else []), *([said.also] if said.also else [])]
-    values = described(setting.kind, said.none) or "-"
-    default = said.absent or (_code(setting.default_words) if setting.default_words else "off")
-    cells = [", ".join(map(_code, names)), values, default, f"{said.help} {said.more}".strip()]
+    declared = setting.declared
+    names = [
+        setting.name,
+        *([declared.short] if declared.short else []),
+        *([declared.also] if declared.also else []),
+    ]
+    values = described(setting.kind, declared.none) or "-"
+    default = declared.absent or (_code(setting.default_words) if setting.default_words else "off")
+    cells = [", ".join(map(_code, names)), values, default, f"{declared.help} {declared.more}".strip()]
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 

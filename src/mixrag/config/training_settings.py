@@ -53,7 +53,7 @@ class TrainingSettings:
         more="`encoder` is both sides, and the index is rebuilt; `question-encoder` leaves the index valid. "
         "`temperature,null` alone is a calibration. "
         "See [what can be trained](../how-to/train.md#what-can-be-trained).",
-        front=True,
+        shown_first=True,
     )
     objective: Objective = _training(
         default="marginal",
@@ -61,7 +61,7 @@ class TrainingSettings:
         more="`marginal`: -log p(y given x); `em`: its EM surrogate, of equal gradient; `distill`: "
         "the prior follows "
         "π^a ℓ^(1/τ). See [objectives](../background/training.md#objectives).",
-        front=True,
+        shown_first=True,
     )
     e_step_every: Count = _training(
         default=1,
@@ -82,7 +82,7 @@ class TrainingSettings:
     )
     rank: Count = _training(default=16, help="Rank of a new adapter.")
     epochs: Positive = _training(
-        default=3.0, help="Times that every pair is visited.", more="May be a fraction.", front=True
+        default=3.0, help="Times that every pair is visited.", more="May be a fraction.", shown_first=True
     )
     steps: Count | None = _training(default=None, help="Optimizer steps, in place of epochs.", absent="by epochs")
     batch: Count = _training(default=8, help="Questions in one step, over all processes.")
@@ -113,7 +113,7 @@ class TrainingSettings:
     max_answers: Count = _training(
         default=3,
         help="Gold answers of one question in one step.",
-        more="Where there are more, they are drawn anew at each visit.",
+        more="Where there are more, they are drawn again at each visit.",
     )
     refresh_every: Count = _training(
         default=50, help="Steps between rebuilds of the index.", more="Only where `encoder` is trained."

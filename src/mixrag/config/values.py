@@ -40,8 +40,8 @@ def described(kind: Any, none: str = "", *, typed: bool = False) -> str:
     """
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        said = [(typed and each.typed) or each.text for each in arguments[1:] if isinstance(each, Words)]
-        return said[0] if said else described(arguments[0], none, typed=typed) + _range(arguments[1:])
+        words = [(typed and each.typed) or each.text for each in arguments[1:] if isinstance(each, Words)]
+        return words[0] if words else described(arguments[0], none, typed=typed) + _range(arguments[1:])
     if origin in (Union, types.UnionType):
         parts = [described(each, typed=typed) for each in arguments if each is not type(None)]
         return " or ".join([*parts, *([none] if none and type(None) in arguments else [])])

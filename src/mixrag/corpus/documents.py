@@ -46,7 +46,7 @@ def checked(document: Document, shown: str, default_id: str | None = None) -> Do
         document,
         id=default_id if id_ is None or id_ == "" else str(id_),
         title=" ".join(document.title.split()),
-        metadata={_key(key, shown): _scalar(key, value, shown) for key, value in metadata.items()},
+        metadata={key: _scalar(key, value, shown) for key, value in metadata.items()},
     )
     _check_characters(found, shown)
     return found
@@ -124,7 +124,7 @@ def _of_row(row: Mapping[Any, Any], shown: str) -> Document:
 
 
 def _plain(value: Any) -> Any:
-    """A value of numpy as Python's; None for what stands for a missing one in a table."""
+    """A value of numpy as Python's; None for a table's marker of a missing one."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and math.isnan(value):
@@ -132,13 +132,9 @@ def _plain(value: Any) -> Any:
     return None if type(value).__name__ in {"NAType", "NaTType"} else value
 
 
-def _key(key: Any, shown: str) -> str:
+def _scalar(key: Any, value: Any, shown: str) -> Scalar:
     if not isinstance(key, str):
         raise SourceError(f"strings as metadata keys of {shown}", _found(key), "rename it")
-    return key
-
-
-def _scalar(key: str, value: Any, shown: str) -> Scalar:
     plain = _plain(value)
     if isinstance(plain, float) and math.isinf(plain):
         return str(plain)

@@ -55,7 +55,7 @@ def ingest(
         SourceError: nothing at the paths can be read, and nothing is stored of them.
         EncoderMismatchError: the store has vectors of another encoder, and ``reembed`` is false.
         ModelError: the encoder returned something else than one finite vector a text.
-        PluginError: the splitter fails, or its spans are none of a document.
+        PluginError: the splitter fails, or its spans are invalid.
         StoreBusyError: another process is writing to the store.
     """
     encoding = Encoding(embed, encoder_name, encoder_fingerprint, embedding_text, batch)
@@ -91,7 +91,7 @@ def add_documents(
         store: where they go.
         documents: checked (``documents_in``); one without an id gets that of its content.
         embed: texts to vectors.
-        encoder_fingerprint: of the encoder behind ``embed``; it must change with ``embedding_text``.
+        encoder_fingerprint: of the encoder that ``embed`` calls; it must change with ``embedding_text``.
         encoder_name: of that encoder, for messages.
         splitter: how documents become passages.
         embedding_text: title and text of a passage to the text that is embedded.
@@ -102,7 +102,7 @@ def add_documents(
         SourceError: raised by ``documents``.
         EncoderMismatchError: the store has vectors of another encoder.
         ModelError: the encoder returned something else than one finite vector a text.
-        PluginError: the splitter fails, or its spans are none of a document.
+        PluginError: the splitter fails, or its spans are invalid.
         StoreBusyError: another process is writing to the store.
     """
     encoding = Encoding(embed, encoder_name, encoder_fingerprint, embedding_text, batch)
@@ -195,7 +195,7 @@ class _FileRun:
     def _remove_gone(self, files: list[Path], folders: list[Path]) -> None:
         """Remove what is stored below the folders and was not found there.
 
-        What lies at or below a skipped path may still be there, and stays; so does a file that is there but has a
+        What is at or below a skipped path may still be there, and stays; so does a file that is there but has a
         suffix which only a parser of another run can read.
         """
         stored = {id_: path for folder in folders for id_, path in self.store.files_below(str(folder))}

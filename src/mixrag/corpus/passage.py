@@ -40,5 +40,5 @@ class Passage:
     start: int
     """Offset of the first character in the document's extracted text."""
     end: int
-    """Offset behind the last character: ``extracted[start:end] == text``."""
+    """Offset after the last character: ``extracted[start:end] == text``."""
     metadata: Mapping[str, Scalar] = field(default_factory=dict)

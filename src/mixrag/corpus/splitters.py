@@ -12,7 +12,7 @@ from mixrag.errors import MixragError, PluginError, SettingError
 from mixrag.utils.extras import require
 
 Offsets = tuple[int, int]
-"""Offsets of the first character and behind the last one."""
+"""Offsets of the first character and after the last one."""
 
 # Chinese and Japanese put no spaces between words: there, one character counts as a word. Elsewhere a run
 # of 100 characters without a space (Thai, base64) counts as one, so that no passage grows without bound.
@@ -36,15 +36,15 @@ class Splitter(Protocol):
 
     @property
     def name(self) -> str:
-        """Kind and parameters, e.g. "words:100". A document is split anew when it changes, so two splitters of one
-        name must split alike.
+        """Kind and parameters, e.g. "words:100". A document is split again when it changes, so two splitters of
+        one name must give the same spans.
         """
         ...
 
     def split(self, text: str) -> Sequence[Offsets]:
         """Spans (start, end) of the passages, in the order of the text.
 
-        Each lies inside the text and holds more than whitespace. Spans may overlap; what no span covers cannot be
+        Each is inside the text and contains more than whitespace. Spans may overlap; what no span covers cannot be
         retrieved.
         """
         ...
@@ -54,7 +54,7 @@ def checked_spans(splitter: Splitter, text: str, shown: str) -> list[Offsets]:
     """The spans of a document, which ``shown`` names in errors.
 
     Raises:
-        PluginError: the splitter fails, or a span is no part of the text.
+        PluginError: the splitter fails, or a span is not a part of the text.
     """
     expected = (
         f"spans (start, end) with 0 <= start < end <= {len(text)}, not blank, from splitter {splitter.name!r}"
@@ -123,7 +123,8 @@ class SentenceSplitter:
     def split(self, text: str) -> list[Offsets]:
         splitter = require("semantic_text_splitter", "files", "passages of whole sentences").TextSplitter
         pieces = splitter.from_callback(count_words, self.words).chunk_indices(text)
-        spans = (_trim(text, start, start + len(piece)) for start, piece in pieces)
+        # Trimmed again: Python's whitespace is wider than the library's (\x1c to \x1f).
+        spans = ((i + len(piece) - len(piece.lstrip()), i + len(piece.rstrip())) for i, piece in pieces)
         return [(start, end) for start, end in spans if start < end]
 
 
@@ -138,12 +139,6 @@ def splitter_named(name: str) -> Splitter:
         raise SettingError("a splitter such as words:100 or sentences:100", repr(name), "name one of the two")
     kind = WordSplitter if match[1] == "words" else SentenceSplitter
     return kind(int(match[2]))
-
-
-def _trim(text: str, start: int, end: int) -> Offsets:
-    # Python's whitespace is wider than the library's (\x1c to \x1f).
-    piece = text[start:end]
-    return start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip())
 
 
 def _check(words: int) -> None:

@@ -13,7 +13,7 @@ from mixrag.utils.text import unicode_path
 
 @dataclass(frozen=True, slots=True)
 class FoundFiles:
-    """What stands below a folder."""
+    """What a folder contains."""
 
     files: tuple[Path, ...]
     """Absolute paths of the files with these suffixes, sorted."""
@@ -40,7 +40,7 @@ def absolute(path: Path) -> Path:
 
 
 def storable(path: Path) -> str | None:
-    """Path as a string, or None where the file's name is no Unicode text."""
+    """Path as a string, or None where the file's name is not Unicode text."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -79,7 +79,7 @@ class _Walk:
         return [Path(entry.path) for entry in visible if self._take(entry)]
 
     def _take(self, entry: os.DirEntry[str]) -> bool:
-        """Whether the entry is a real folder to go on with; files and links are noted."""
+        """Whether the entry is a real folder to read next; files and links are noted."""
         path = Path(entry.path)
         try:
             if entry.is_dir():

@@ -28,7 +28,7 @@ class IndexReport:
     added: int
     """Passages that are new."""
     removed: int
-    """Passages that are gone."""
+    """Passages that were removed."""
     embedded: int
     """Vectors computed in this run."""
     unchanged: int

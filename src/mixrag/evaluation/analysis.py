@@ -40,7 +40,7 @@ SMALL_MASSES = (0.1, 0.01, 0.001)
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One system beside another, question by question, with 95 % bootstrap intervals."""
+    """One system compared with another, question by question, with 95 % bootstrap intervals."""
 
     exact_match: Interval
     f1: Interval
@@ -82,7 +82,7 @@ class Evaluation:
     """ECE of the confidence after calibration on the other half, by system; missing where pairs are too few."""
     gains: tuple[tuple[Gain, Difference], ...]
     differences: Mapping[str, Difference]
-    """Every further system beside the first."""
+    """Every further system compared with the first."""
     trusted: str
     """The system whose confidence is analysed."""
     methods: Mapping[CalibrationMethod, Trust]
@@ -181,7 +181,7 @@ def adaptive_k(rag: Pipeline, pairs: Sequence[Pair]) -> dict[float, list[int]]:
         }
         try:
             log_prior = rag.passages(pair.question, **changes).log_prior
-        except SettingError:  # an approximate index knows no mass outside
+        except SettingError:  # an approximate index does not compute the mass outside
             return {}
         for mass, found in ks.items():
             found.append(smallest_k(log_prior, mass))

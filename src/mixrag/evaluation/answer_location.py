@@ -1,6 +1,6 @@
 """Which passages of a store hold an expected answer; where none does, where the answer is instead.
 
-Every passage is read and compared (``passage_holds``): no word index stands between, whose stems and word borders
+Every passage is read and compared (``passage_holds``): no word index is used, whose stems and word borders
 would be others.
 """
 
@@ -29,7 +29,7 @@ class AnswerLocation:
     names a document of the store. "absent": in no passage. "unknown document": the pair's document is not in the
     store. "unwritten": a verdict (yes, no), which no passage needs to hold, and the pair names no document."""
     passages: tuple[Passage, ...] = ()
-    """Those that hold it, over which it is spread, or of which the document consists."""
+    """The passages that contain it, over which it is spread, or of which the document consists."""
 
     @property
     def is_let_through(self) -> bool:
@@ -69,7 +69,7 @@ def _choose(
     own: frozenset[int] | None,
     allowed: frozenset[int] | None,
 ) -> AnswerLocation:
-    """The first place, in the order of what is most easily mended, that is not empty."""
+    """The first place that is not empty, in the order of how easily the cause is corrected."""
 
     def through(rows: Sequence[int]) -> list[int]:
         return [row for row in rows if allowed is None or row in allowed]

@@ -1,8 +1,8 @@
 """Which passage an answer is owed to: a number for every passage, by several methods, and what each costs.
 
 The cost is counted in *LM calls*: one prompt read with one answer teacher-forced. Calls are those beyond
-answering, which leaves the table log p(y_t | x, z_j, y_<t) behind (``ScoredAnswer``). ``posterior`` and
-``leave_one_out`` read it off; ``leave_one_out_rerun`` is the brute force beside the second.
+answering, which gives the table log p(y_t | x, z_j, y_<t) (``ScoredAnswer``). ``posterior`` and
+``leave_one_out`` read it off; ``leave_one_out_rerun`` computes the second by brute force.
 ``concatenation_leave_one_out`` and ``context_cite`` explain the same answer under another distribution, of one
 prompt with all passages, p(y | x, z_1..z_K), which the mixture has not read. No method uses attention.
 
@@ -29,14 +29,14 @@ from mixrag.utils.extras import require
 
 Flags = npt.NDArray[np.bool_]
 MASKS = 64
-"""Ablations of ContextCite, unless said otherwise; as in its authors' code."""
+"""Ablations of ContextCite, unless given; as in its authors' code."""
 LASSO_ALPHA = 0.01
 """Weight of the penalty in ContextCite's linear model; as in its authors' code."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """What one method says of an answer."""
+    """The scores of one method for an answer."""
 
     scores: Tensor
     """(K,) float64, in the order of the answer's passages; never NaN."""
@@ -48,12 +48,12 @@ AttributionMethod = Callable[[Answer], Attribution]
 
 
 def chance(answer: Answer) -> Attribution:
-    """All passages alike: what is left to chance."""
+    """The same score for all passages: the chance level."""
     return Attribution(torch.zeros(len(answer.passages), dtype=torch.float64), 0)
 
 
 def prior(answer: Answer) -> Attribution:
-    """p(z_j | x), which knows nothing of the answer: the retriever's order."""
+    """p(z_j | x), which does not depend on the answer: the retriever's order."""
     return Attribution(_tensor([weighted.prior for weighted in answer.passages]), 0)
 
 
@@ -72,7 +72,7 @@ def leave_one_out(answer: Answer) -> Attribution:
 
 
 def leave_one_out_rerun(answer: Answer) -> Attribution:
-    """As ``leave_one_out``, by building the mixture anew without each component: K · (K-1) calls."""
+    """As ``leave_one_out``, by building the mixture again without each component: K · (K-1) calls."""
     components = answer.scored.mixture.component_of_passage
     others = [_without(answer, j) for j in sorted(set(components))]
     log_without = [
@@ -93,7 +93,7 @@ def context_cite(answer: Answer, masks: int = MASKS, seed: int = 0) -> Attributi
     """ContextCite: weights of a sparse linear model of logit p(y | x, the passages included), in nats.
 
     Each passage is included with probability 1/2 in each of the masks; the model is fitted to the logits of the
-    answer in the prompts left. Here passages stand for the sentences of the authors; a mask drawn twice is read
+    answer in the prompts left. Here passages take the place of the authors' sentences; a mask drawn twice is read
     once.
 
     Cohen-Wang, Shah, Georgiev and Madry 2024, "ContextCite: Attributing Model Generation to Context".
@@ -137,18 +137,20 @@ def sparse_weights(included: Flags, logits: Floats, tokens: int) -> Floats:
 
 
 def _lost(log_prob: float, log_without: Tensor) -> Tensor:
-    """How much of an answer's log-probability goes with each passage; nothing, where both are impossible."""
+    """How much of an answer's log-probability is lost without each passage; nothing, where both are impossible."""
     lost = log_prob - log_without
     return torch.where(log_without == log_prob, torch.zeros_like(lost), lost)
 
 
 def _without(answer: Answer, component: int) -> Mixture | None:
-    """The mixture built anew without a component's passages; None where nothing is left."""
+    """The mixture built again without a component's passages; None where nothing is left."""
     mixture = answer.scored.mixture
     included = [i for i, j in enumerate(mixture.component_of_passage) if j != component]
     prior = _tensor([answer.passages[i].prior for i in included])
     null = answer.null_prior
-    rest = float(prior.sum()) + (null or 0.0) + _outside_prior(answer)
+    # Mass that the prior leaves to passages not listed: none under the top-k normaliser, but for rounding.
+    outside = 1.0 - math.fsum([*(weighted.prior for weighted in answer.passages), null or 0.0])
+    rest = float(prior.sum()) + (null or 0.0) + (outside if outside > 1e-12 else 0.0)
     if rest == 0.0 or (not included and null is None):
         return None
     return condition(
@@ -162,12 +164,6 @@ def _without(answer: Answer, component: int) -> Mixture | None:
         switch=mixture.switch,
         reserve=mixture.reserve,
     )
-
-
-def _outside_prior(answer: Answer) -> float:
-    """Mass that the prior leaves to passages not listed: none under the top-k normaliser, but for rounding."""
-    left = 1.0 - math.fsum([*(weighted.prior for weighted in answer.passages), answer.null_prior or 0.0])
-    return left if left > 1e-12 else 0.0
 
 
 def _concatenated(answer: Answer, included: Flags) -> Tensor:

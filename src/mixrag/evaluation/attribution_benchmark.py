@@ -1,8 +1,8 @@
 """Does an attribution name the passage that holds the answer? Methods compared on question-answer pairs.
 
 Measured on questions for which a relevant passage was retrieved (``scoring.py`` says which is). Passages with
-equal scores are taken to stand in random order, and what is reported is the expectation: a method that cannot tell
-passages apart is not helped by the retriever's order.
+equal scores are taken to be in random order, and what is reported is the expectation: a method that gives
+all passages the same score is not helped by the retriever's order.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 
 from torch import Tensor
 
-from mixrag.answers.answer import Answer
 from mixrag.answers.pipeline import Pipeline
 from mixrag.evaluation.attribution import AttributionMethod
 from mixrag.evaluation.bootstrap import Interval, bootstrap, paired_difference
@@ -99,17 +98,17 @@ def attribute_pair(
     """
     answer = rag.ask(pair.question, **with_filter(rag, pair, changes))
     flags = relevant(rag.store, pair, answer.scored.mixture.passages)
-    found = {name: _measured(method, answer, flags) for name, method in methods.items()} if any(flags) else {}
+    agreements = {}
+    if any(flags):
+        for name, method in methods.items():
+            start = time.perf_counter()
+            found = method(answer)
+            seconds = time.perf_counter() - start
+            top, rank = top_share(found.scores, flags), reciprocal_rank(found.scores, flags)
+            agreements[name] = Agreement(top, rank, found.calls, seconds)
     return AttributedQuestion(
-        pair.question, answer.best_guess, exact_match(answer.best_guess, pair.answers), flags, found
+        pair.question, answer.best_guess, exact_match(answer.best_guess, pair.answers), flags, agreements
     )
-
-
-def _measured(method: AttributionMethod, answer: Answer, flags: Sequence[bool]) -> Agreement:
-    start = time.perf_counter()
-    found = method(answer)
-    seconds = time.perf_counter() - start
-    return Agreement(top_share(found.scores, flags), reciprocal_rank(found.scores, flags), found.calls, seconds)
 
 
 def attribute_pairs(
@@ -196,16 +195,13 @@ def difference_table(records: Sequence[AttributedQuestion], beside: str) -> str:
     """A Markdown table: every other method's attribution@1 and MRR less those of one, question by question."""
     counted = [record for record in records if record.methods]
     names = [name for name in (counted[0].methods if counted else {}) if name != beside]
-    rows = [
-        (name, *(f"{_difference(counted, name, beside, field):+.3f}" for field in ("top", "reciprocal_rank")))
-        for name in names
-    ]
+    rows = []
+    for name in names:
+        pairs = [(record.methods[name], record.methods[beside]) for record in counted]
+        top = paired_difference([a.top for a, _ in pairs], [b.top for _, b in pairs])
+        rank = paired_difference([a.reciprocal_rank for a, _ in pairs], [b.reciprocal_rank for _, b in pairs])
+        rows.append((name, f"{top:+.3f}", f"{rank:+.3f}"))
     return _markdown([(f"less {beside}", "attribution@1", "MRR"), *rows])
-
-
-def _difference(counted: Sequence[AttributedQuestion], name: str, beside: str, field: str) -> Interval:
-    a, b = ([getattr(record.methods[each], field) for record in counted] for each in (name, beside))
-    return paired_difference(a, b)
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> str:

@@ -13,7 +13,7 @@ from mixrag.utils.arrays import Floats
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean over questions and where it lies in most resamples of them."""
+    """A mean over questions and the interval that contains it in most resamples of them."""
 
     mean: float
     low: float

@@ -74,13 +74,13 @@ class Diagnosis:
         """What was found, in one sentence."""
         if self.right:
             missed = [name for name in STAGES if (stage := self.stage(name)) and stage.passed is False]
-            return f"the answer is right{', though not by the way of ' if missed else ''}{', '.join(missed)}"
+            return f"the answer is right{', though without passing ' if missed else ''}{', '.join(missed)}"
         stage = None if self.failed is None else self.stage(self.failed)
         return (stage or self.indexed).finding
 
     @property
     def remedy(self) -> str:
-        """What mends it; empty where the answer is right."""
+        """The remedy; empty where the answer is right."""
         if self.right:
             return ""
         stage = None if self.failed is None else self.stage(self.failed)
@@ -88,6 +88,7 @@ class Diagnosis:
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON contract of ``mixrag diagnose --json`` (docs/reference/json.md)."""
+        stages = {name: self.stage(name) for name in STAGES}
         return {
             "question": self.question,
             "expected": list(self.expected),
@@ -97,7 +98,17 @@ class Diagnosis:
             "failed": self.failed,
             "finding": self.finding,
             "remedy": self.remedy,
-            "stages": {name: _as_dict(self.stage(name)) for name in STAGES},
+            "stages": {
+                name: None
+                if stage is None
+                else {
+                    "passed": stage.passed,
+                    "finding": stage.finding,
+                    "remedy": stage.remedy,
+                    **stage.measurements(),
+                }
+                for name, stage in stages.items()
+            },
         }
 
 
@@ -156,7 +167,7 @@ def _pair(question: str, expected: Sequence[str], document: str | None) -> Pair:
         raise PairsError("an expected answer", found, "say what the answer should have been (--expected)")
     try:
         "".join((*answers, document or "")).encode()
-    except UnicodeEncodeError as error:  # what a shell passes on that is no UTF-8 arrives as lone surrogates
+    except UnicodeEncodeError as error:  # what a shell passes on that is not UTF-8 arrives as lone surrogates
         wanted = "expected answers and document in UTF-8"
         raise PairsError(wanted, "other bytes", "write them in a UTF-8 terminal") from error
     return Pair(question, answers, document)
@@ -188,19 +199,16 @@ class _Case:
         """The same; where no passage that holds the answer was retrieved, under one that should have been."""
         if self.main is not None and self.main.holders:
             return self.main
-        passage = self._passage
-        if passage is None:
+        if self.retrieved is not None:
+            passage = self.retrieved.passage
+        elif self.location.place == "filtered":
+            passage = self.location.passages[0]
+        else:
             return None
         reserve = max(self.settings.max_tokens, self._room)
         only = torch.zeros(1, dtype=torch.float64)
         mixture = condition(self.rag.generator, self.pair.question, (passage,), only, reserve=reserve)
         return self._comparison(mixture, (passage,))
-
-    @property
-    def _passage(self) -> Passage | None:
-        if self.retrieved is not None:
-            return self.retrieved.passage
-        return self.location.passages[0] if self.location.place == "filtered" else None
 
     @cached_property
     def _room(self) -> int:
@@ -213,9 +221,3 @@ class _Case:
             written = mixture.score_tokens(written.tokens)
         ids = frozenset(passage.id for passage in holding)
         return AnswerComparison(mixture, self.settings, self.pair.answers, ids, written)
-
-
-def _as_dict(stage: Stage | None) -> dict[str, Any] | None:
-    if stage is None:
-        return None
-    return {"passed": stage.passed, "finding": stage.finding, "remedy": stage.remedy, **stage.measurements()}

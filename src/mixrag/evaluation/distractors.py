@@ -28,8 +28,8 @@ Asked = tuple[str, tuple[tuple[str, str], ...]]
 class DistractingRetriever:
     """A retriever that adds ``count`` passages irrelevant to a question to the k best ones.
 
-    Random ones are drawn from all that is left; adversarial ones are those that rank highest. They have the weight
-    that the retriever gives them, and stand in order of rank. Needs exact search.
+    Random ones are drawn from all that is left; adversarial ones are the highest-ranked. They have the weight
+    that the retriever gives them, and are in order of rank. Needs exact search.
     """
 
     retriever: Retriever
@@ -56,7 +56,7 @@ class DistractingRetriever:
 
 
 def distracted(rag: Pipeline, pairs: Sequence[Pair], count: int, kind: DistractorKind) -> Pipeline:
-    """The same models and store, with so many distractors beside what is retrieved for these pairs."""
+    """The same models and store, with so many distractors added to what is retrieved for these pairs."""
     by_question: dict[Asked, list[Pair]] = defaultdict(list)
     for pair in pairs:
         by_question[_asked(pair.question, {**rag.settings.where, **pair.where})].append(pair)

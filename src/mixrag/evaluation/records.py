@@ -1,4 +1,4 @@
-"""Records of questions in a file: written as they come, so that a run that was cut off goes on.
+"""Records of questions in a file: written as they come, so that a run that was cut off can be continued.
 
 Each line is one JSON object: the system, a fingerprint of pair and settings, and the record itself.
 """
@@ -60,7 +60,7 @@ def each_pair(
 
 
 def _batches(pairs: Mapping[tuple[str, str], Pair], size: int) -> Iterator[list[tuple[str, str]]]:
-    """The keys in their order, at most ``size`` at a time, those of unlike filters apart."""
+    """The keys in their order, at most ``size`` at a time, those of different filters apart."""
     for _, group in groupby(pairs, key=lambda key: pairs[key].where):
         alike = list(group)
         yield from (alike[first : first + size] for first in range(0, len(alike), size))
@@ -82,7 +82,7 @@ def with_filter(rag: Pipeline, pair: Pair, changes: Mapping[str, Any]) -> dict[s
 
 
 def fingerprint(rag: Pipeline, pair: Pair, changes: Mapping[str, Any]) -> str:
-    """What a record is a function of, beside the models and the store."""
+    """What a record is a function of, besides the models and the store."""
     settings = recorded(replace(rag.settings, **with_filter(rag, pair, changes)))
     content = json.dumps([digest([pair]), settings], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
@@ -104,7 +104,7 @@ def append(out: Path, key: tuple[str, str], record: Any) -> None:
             stream.write(line + "\n")
     except OSError as error:
         found = f"{out}: {error.strerror or error}"
-        raise MixragError("scores to be written", found, "mend it and run again: what is written stays") from error
+        raise MixragError("scores to be written", found, "correct it and run again: records stay") from error
 
 
 def resume(out: Path, record: Callable[[dict[str, Any]], T]) -> dict[tuple[str, str], T]:

@@ -2,7 +2,7 @@
 
 A passage is relevant to a pair where it is from the pair's document and holds one of the answers
 (``passage_holds``). Where the pair names no document, holding an answer is enough. Where the answers are no span
-of the document, being from it is enough: verdicts (yes, no, maybe: a "no" in the text is no evidence), and answers
+of the document, being from it is enough: verdicts (yes, no, maybe: "no" in a text is not evidence), and answers
 that no passage of the document holds (free wording, or a span that the splitter cut).
 """
 

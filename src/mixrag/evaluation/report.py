@@ -38,7 +38,7 @@ def write_report(found: Evaluation, out: Path) -> None:
     }
     try:
         for name in PICTURES:
-            (out / name).unlink(missing_ok=True)  # one of an earlier run does not stay beside another report
+            (out / name).unlink(missing_ok=True)  # of an earlier run, which is not part of this report
         for name, content in files.items():
             write_atomically(out / name, content)
     except OSError as error:
@@ -91,7 +91,7 @@ def as_dict(found: Evaluation) -> dict[str, Any]:
 
 
 def markdown(found: Evaluation, drawn: Sequence[Picture]) -> str:
-    """The report as one Markdown page; pictures lie beside it."""
+    """The report as one Markdown page; pictures are files next to it."""
     lines = [f"# Evaluation on {markdown_cell(', '.join(found.sources))}", ""]
     for title, head, rows, note in tables(found):
         cells = [head, ["---"] * len(head), *rows]
@@ -139,8 +139,8 @@ def _scores(found: Evaluation) -> Table:
     ]
     count = next(iter(found.summaries.values())).n
     note = (
-        f"{count} questions; means with bootstrap 95 % intervals. EM, F1: as SQuAD defines them; contained: a "
-        "gold answer stands in the answer. NLL: -log p(gold answer), in nats; per token: of the likeliest gold "
+        f"{count} questions; means with bootstrap 95 % intervals. EM, F1: as SQuAD defines them; contained: the "
+        "answer contains a gold answer. NLL: -log p(gold answer), in nats; per token: of the likeliest gold "
         "answer. ECE: expected calibration error of the confidence, calibrated on one half and measured on the "
         "other, both ways. Seconds: median per answer, where sixteen "
         "questions are asked together and share their time. Tokens/s: all tokens written over all that time."
@@ -169,7 +169,8 @@ def _gain_table(found: Evaluation) -> Table:
 def _difference_table(found: Evaluation) -> Table:
     first = next(iter(found.summaries))
     rows = [[name, *_difference_cells(each)] for name, each in found.differences.items()]
-    return f"Beside {first}", ["system", "EM", "F1", "NLL/answer"], rows, "Paired differences with 95 % intervals."
+    note = "Paired differences with 95 % intervals."
+    return f"Compared with {first}", ["system", "EM", "F1", "NLL/answer"], rows, note
 
 
 def _confidence_table(found: Evaluation) -> Table:
@@ -209,7 +210,7 @@ def _distractor_table(found: Evaluation) -> Table:
         for name, by_count in systems.items()
         for count, some in by_count.items()
     ]
-    note = "Irrelevant passages beside the k retrieved. Adversarial ones are those that the retriever likes best."
+    note = "Irrelevant passages added to the k retrieved. Adversarial: those that the retriever ranks highest."
     return "With distractors", ["distractors", "system", "number", "EM"], rows, note
 
 

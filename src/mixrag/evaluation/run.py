@@ -36,7 +36,7 @@ class EvaluationRequest:
 
     pairs: PairSource
     out: Path | None = None
-    """Folder for the report, and for the answers that a killed run goes on from; None: nothing is written."""
+    """Folder for the report, and for the answers that a killed run continues from; None: nothing is written."""
     settings: EvaluationSettings = field(default_factory=EvaluationSettings)
     off_corpus: PairSource | None = None
     """Pairs that the corpus cannot answer; None: those of the settings."""
@@ -45,7 +45,7 @@ class EvaluationRequest:
 
 
 def evaluate(rag: Pipeline, request: EvaluationRequest, progress: Progress | None = None) -> Evaluation:
-    """Score and measure, and write ``request.out``; the same call goes on where a killed one stopped.
+    """Score and measure, and write ``request.out``; the same call continues where a killed one stopped.
 
     ``mixrag eval`` and ``RAG.evaluate`` both call it. Progress has the stage "answering"; detail: the system.
 
@@ -146,7 +146,7 @@ def _check_distractors(rag: Pipeline, request: EvaluationRequest, pairs: Sequenc
     least = count - (count if rag.settings.k == "all" else rag.settings.k)
     if least < max(request.settings.distractors):
         _logger.warning(
-            f"the store has {max(0, least)} passages beside the k retrieved, fewer than the distractors asked for"
+            f"the store has {max(0, least)} passages besides the k retrieved, fewer than the distractors asked for"
         )
 
 
@@ -199,7 +199,7 @@ def _calibration(
 
 
 def _write_confidence(found: Evaluation, path: Path) -> None:
-    """Write the calibration; one of an earlier run does not stay beside a report that has none."""
+    """Write the calibration; where the report has none, that of an earlier run is deleted."""
     if found.calibration is not None:
         return write_calibration(found.calibration, path)
     with suppress(OSError):

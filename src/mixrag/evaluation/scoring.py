@@ -39,7 +39,7 @@ class Record:
     f1: float
     """Words in common with the best gold answer, in [0, 1]."""
     contained: bool
-    """The words of a gold answer stand in it in a row."""
+    """It contains the words of a gold answer in a row."""
     log_prob: float
     """log p(answer | question) of the written answer, in nats."""
     nll: float

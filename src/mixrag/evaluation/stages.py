@@ -47,12 +47,12 @@ class Indexed:
             "filtered": f"the filter shuts out {count} that {_verb(passages, 'has', 'have')} it: {where}",
             "absent": f"no passage of {within} holds it",
             "unknown document": f"no document of the store is named {self.document}",
-            "unwritten": "a verdict stands in no passage, so which one should have been used cannot be decided",
+            "unwritten": "a verdict (yes, no) is not a span of a passage, so the right one cannot be determined",
         }[self.location.place]
 
     @property
     def remedy(self) -> str:
-        """What mends it; empty where nothing has to be."""
+        """The remedy; empty where none is needed."""
         return {
             "passage": "",
             "document": "",
@@ -105,7 +105,7 @@ class Retrieved:
 
     @property
     def remedy(self) -> str:
-        """What mends it; empty where nothing has to be."""
+        """The remedy; empty where none is needed."""
         if self.passed:
             return ""
         reached = f"-k {self.rank} reaches it" + (", without --max-outside" if self.is_adaptive else "")
@@ -150,7 +150,7 @@ class Weighted:
 
     @property
     def remedy(self) -> str:
-        """What mends it; empty where nothing has to be."""
+        """The remedy; empty where none is needed."""
         if self.passed is not False:
             return ""
         fewer = "-k 1 leaves it alone; " if self.is_first else "try fewer passages (-k) or --lexical; "
@@ -181,18 +181,18 @@ class Used:
     log_likelihood: float
     """log p(expected | question, these passages)."""
     log_evidence_ratio: float
-    """log p(expected | question, these passages) / p(expected | question, no passage); > 0: they speak for it."""
+    """log p(expected | question, these passages) / p(expected | question, no passage); > 0: they support it."""
     shortened: tuple[int, int] | None
     """Tokens read, and tokens there were, of a passage that did not fit into the context; None: all were read."""
     is_cut_off: bool
-    """The answer stands in the part that was not read."""
+    """The answer is in the part that was not read."""
 
     @property
     def finding(self) -> str:
         """What was found."""
         if self.is_cut_off and self.shortened is not None:
             read, total = self.shortened
-            return f"only {read} of its {total} tokens fit into the context, and the answer stands behind them"
+            return f"only {read} of its {total} tokens fit into the context, and the answer comes after them"
         alone = "this passage alone" if len(self.passages) == 1 else f"these {len(self.passages)} passages alone"
         wrote = f"given {alone} the model answers {self.answer!r} (log p {self.answer_log_prob:.3f})"
         ratio = f"log evidence ratio {self.log_evidence_ratio:+.3f}"
@@ -200,7 +200,7 @@ class Used:
 
     @property
     def remedy(self) -> str:
-        """What mends it; empty where nothing has to be."""
+        """The remedy; empty where none is needed."""
         if self.passed:
             return ""
         if self.is_cut_off:
@@ -263,7 +263,7 @@ class Decoded:
 
     @property
     def remedy(self) -> str:
-        """What mends it; empty where nothing has to be."""
+        """The remedy; empty where none is needed."""
         if self.passed:
             return ""
         if self.is_cut_off:
@@ -281,7 +281,7 @@ Stage = Indexed | Retrieved | Weighted | Used | Decoded
 
 
 def place(passage: Passage) -> str:
-    """Where a passage stands: its source and character offsets."""
+    """The position of a passage: its source and character offsets."""
     return f"{passage.document} [{passage.start}:{passage.end}]"
 
 

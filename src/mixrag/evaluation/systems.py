@@ -28,7 +28,7 @@ SYSTEMS: Mapping[str, System] = {
     "token": System("weights of the retriever at every token (RAG-Token)", {"group": 1, "switch": 1.0}),
     "sequence": System("weights by Bayes' rule as the answer grows (RAG-Sequence)", {"group": 1, "switch": 0.0}),
 }
-"""By the name that ``--systems`` takes. ``mixture`` stands beside them: the settings as they are."""
+"""By the name that ``--systems`` takes. ``mixture`` comes in addition: the settings as they are."""
 OWN = "mixture"
 DEFAULT = ("closed-book", "concat", "uniform", "token", "sequence")
 

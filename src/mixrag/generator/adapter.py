@@ -46,7 +46,7 @@ def merged(model: Any, folder: Path, base: str) -> Any:
 
 
 def added(model: Any, folder: Path, base: str, *, trainable: bool = False) -> Any:
-    """peft's model with the adapter beside the weights; ``model`` itself is changed.
+    """peft's model with the adapter's weights separate; ``model`` itself is changed.
 
     Args:
         model: a transformers model in float32.
@@ -90,7 +90,7 @@ def cast(model: Any, dtype: torch.dtype) -> Any:
 
 
 def _adapted(model: Any, folder: Path, trainable: bool) -> tuple[Any, str | None]:
-    """The model with the adapter beside its weights, and what of it is wrong, if anything."""
+    """The model with the adapter's weights separate, and what is wrong with it, if anything."""
     from peft import PeftConfig, PeftModel
 
     head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()

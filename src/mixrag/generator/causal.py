@@ -213,7 +213,7 @@ def _forward(model: Any, ids: Tensor, attended: Tensor, *, cache: Any, keep: int
         positions = (attended.long().cumsum(-1) - 1).clamp(min=0)
         options["position_ids"] = positions[:, -ids.shape[1] :]
     if "logits_to_keep" in accepted:
-        # By number: a slice of positions is no block of memory, and torch copies the output layer for every row.
+        # By number: a slice of positions is not contiguous, and torch copies the output layer for every row.
         length = ids.shape[1]
         options["logits_to_keep"] = torch.arange(max(0, length - keep), length, device=ids.device)
     with turn(model):

@@ -23,7 +23,7 @@ _DYNAMIC_ROPE = ("dynamic", "longrope")
 class GrowingLayer(DynamicLayer):  # type: ignore[misc]
     """Keys and values of one layer (R, G, L, D): R rows, G key-value heads, L tokens so far, D values a head.
 
-    A new token is written into free space behind the last one, where ``DynamicLayer`` would copy everything.
+    A new token is written into free space after the last one, where ``DynamicLayer`` would copy everything.
     """
 
     buffer: Tensor

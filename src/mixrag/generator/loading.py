@@ -213,7 +213,7 @@ def _weights(
             raise ModelError(
                 "a model in the memory of its devices", "offloaded weights", "merge the adapter first"
             )
-        # Rounded once, after the sum: an adapter's product is small beside the weights.
+        # Rounded once, after the sum: an adapter's product is small compared with the weights.
         model = cast(merged(model, adapter, name), torch_dtype)
     if dtype == INT8:
         from mixrag.generator.kernels.int8_linear import use_int8

@@ -1,4 +1,4 @@
-"""Names of models: paths, hub names, adapters; one line of error for what is none of them."""
+"""Names of models: paths, hub names, adapters; one line of error for anything else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Precomputed states of passages, in files beside the store, so that a question starts after them at once.
+"""Precomputed states of passages, in files next to the store, so that a question starts after them at once.
 
 The files of a language model are in a folder named by a hash of its weights: another model, adapter or dtype has
 another folder. A passage whose text changes has other tokens, and so another file.
@@ -62,7 +62,7 @@ def folder_of(directory: Path, generator: CausalGenerator) -> Path:
 
 
 def attach(generator: Generator, directory: Path) -> None:
-    """Let a generator with a prefix cache use the files beside a store, if there are any."""
+    """Let a generator with a prefix cache use the files next to a store, if there are any."""
     if not (directory / FOLDER).is_dir():
         return
     if isinstance(generator, CausalGenerator) and generator.prefix_cache is not None:
@@ -145,7 +145,7 @@ def files_and_bytes(folder: Path) -> tuple[int, int]:
 
 
 def forget(directory: Path) -> int:
-    """Delete the files of all models beside a store; returns their number.
+    """Delete the files of all models next to a store; returns their number.
 
     Raises:
         OutputError: they cannot be deleted.

@@ -19,7 +19,7 @@ from mixrag.generator.protocol import Prompt, Shortened
 from mixrag.utils.turns import turn
 
 UNLIMITED_CONTEXT = 2**20
-"""Stands for "no limit" where a model states no context length (T5's relative positions have none)."""
+"""Means "no limit" where a model states no context length (T5's relative positions have none)."""
 _SENTINEL = "\u2063mixrag\u2063"
 
 

@@ -17,7 +17,7 @@ def loaded_tokenizer(given: Any, source: str, hub: Mapping[str, Any]) -> Any:
     """The tokenizer object given, or the one of the path or hub name given, or (None) that of the model's source.
 
     Raises:
-        ModelError: an object that is no tokenizer of transformers, or a path with nothing.
+        ModelError: an object that is not a tokenizer of transformers, or a path with nothing.
         Exception: any error of transformers.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerBase

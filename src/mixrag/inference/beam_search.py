@@ -70,7 +70,7 @@ def beam(mixture: Mixture, width: int, max_tokens: int, wanted: int = 1) -> Sear
 def _extend(
     state: DecodingState, live: list[_Hypothesis], width: int, stops: Tensor
 ) -> tuple[list[_Hypothesis], list[_Hypothesis], float]:
-    """All that end now, the ``width`` best that go on, and the log-probability of the best that is pruned."""
+    """All that end now, the ``width`` best that continue, and the log-probability of the best that is pruned."""
     before = torch.tensor([h.log_prob for h in live], dtype=torch.float64, device=stops.device)
     ended = _ended(state, live, before, stops)
     values, parents, tokens = state.leading(before, width + 1, stops)

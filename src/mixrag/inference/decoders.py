@@ -24,9 +24,9 @@ class Greedy:
     prune: float = 1e-3
     """Total variation that may be spent on dropping components; 0: none is dropped."""
     samples: int = 0
-    """Answers drawn from p(y | x) beside it."""
+    """Further answers drawn from p(y | x)."""
     seed: int = 0
-    """The answers beside it are drawn with the seeds after this one."""
+    """Further answers are drawn with the seeds after this one."""
     streams: ClassVar[bool] = True
     certifies: ClassVar[bool] = False
 
@@ -61,7 +61,7 @@ class Sample:
     prune: float = 1e-3
     """Total variation that may be spent on dropping components; 0: none is dropped."""
     samples: int = 0
-    """Further answers drawn beside it, with the seeds after its own."""
+    """Further answers drawn, with the seeds after its own."""
     streams: ClassVar[bool] = True
     certifies: ClassVar[bool] = False
     batches: ClassVar[bool] = False
@@ -82,7 +82,7 @@ class Sample:
 def _with_samples(
     answer: ScoredAnswer, pruning: Pruning, max_tokens: int, samples: int, seed: int
 ) -> DecoderResult:
-    """The answer, and as many drawn beside it by the seeds after ``seed``, each with a budget of its own."""
+    """The answer, and as many further ones drawn with the seeds after ``seed``, each with a budget of its own."""
     others = []
     for each in range(seed + 1, seed + 1 + samples):
         own = Pruning(pruning.budget)
@@ -168,7 +168,7 @@ BUILT_IN: Mapping[str, Callable[[Settings], Decoder]] = {
     "thorough": lambda settings: Thorough(settings.beams),
     "fast": lambda settings: Fast(settings.beams),
 }
-"""What each name of ``Settings.decoder`` stands for, with the options that the settings give it."""
+"""The decoder of each name in ``Settings.decoder``, with the options that the settings give it."""
 
 
 def decoder_for(settings: Settings) -> Decoder:

@@ -1,4 +1,4 @@
-"""What stands for the language model in an answer that was read from a pickle."""
+"""The substitute for the language model in an answer that was read from a pickle."""
 
 from __future__ import annotations
 

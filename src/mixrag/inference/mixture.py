@@ -53,7 +53,7 @@ class Mixture:
     """Tokens of the context that the prompts leave to an answer."""
 
     def __copy__(self) -> Mixture:
-        """Itself, since it does not change; a pickle is no copy of it."""
+        """Itself, since it does not change; a pickle is not a copy of it."""
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Mixture:

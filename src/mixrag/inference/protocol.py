@@ -20,9 +20,9 @@ class DecodedToken:
     log_prob: float
     """log p(token | x, answer so far)."""
     log_likelihood: Tensor
-    """(K,) the same under each component; NaN for those that were dropped (``Pruning``)."""
+    """(K,) the same under each component; NaN for dropped components (``Pruning``)."""
     posterior: Tensor
-    """(K,) p(z = j | x, answer so far with this token): the live posterior; 0 for those that were dropped."""
+    """(K,) p(z = j | x, answer so far with this token): the live posterior; 0 for dropped components."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,10 @@ class DecoderResult:
     """What a decoder found."""
 
     answers: tuple[ScoredAnswer, ...]
-    """The answer first, then the others that were found beside it: those that say the same add to its confidence.
+    """The answer first, then the others that were found: equal ones add to its confidence.
     Never empty."""
     certified: bool | None = None
-    """True where no answer is more probable than the first, False where that cannot be said; None where the
+    """True where no answer is more probable than the first, False where that is not known; None where the
     decoder has no certificate."""
     pruned: float = 0.0
     """Total variation spent on components dropped while the answer was written."""
@@ -58,7 +58,7 @@ class Decoder(Protocol):
 
     @property
     def certifies(self) -> bool:
-        """True where the decoder can tell that no answer is more probable than the one it found."""
+        """True where the decoder can determine that no answer is more probable than the one it found."""
         ...
 
     @property

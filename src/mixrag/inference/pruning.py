@@ -60,8 +60,8 @@ class Pruning:
     ) -> Tensor | None:
         """Drop what need not read ``token``, the ``position``-th of an answer with ``remaining`` more to come.
 
-        Returns (K',) places, among the components that the state follows, of those that go on; None: all do. Where
-        some are dropped, go on with a ``select`` of the state's branches: the branches themselves may be needed
+        Returns (K',) places of the remaining components among the state's; None: all remain. Where
+        some are dropped, continue with a ``select`` of the state's branches: the branches themselves may be needed
         here again, unless they are ``shared`` with other answers.
         """
         if not self.budget:
@@ -91,7 +91,7 @@ class Pruning:
         return values.new_full((self._size,), fill).index_copy(0, self._followed.to(values.device), values)
 
     def restored(self, table: Tensor, tokens: Sequence[int]) -> Tensor:
-        """(K, T): the table of likelihoods with what the dropped components would have said of ``tokens`` (T,)."""
+        """(K, T): the table of likelihoods with the dropped components' likelihoods of ``tokens`` (T,)."""
         self._read += [(each.components, each.position, _all_read(each, tokens)) for each in self.dropped]
         self.dropped = []
         for components, position, columns in self._read:

@@ -52,7 +52,7 @@ def cited(answer: Answer) -> list[tuple[str, dict[str, Any]]]:
 
 
 def described(answer: Answer) -> dict[str, Any]:
-    """What is known of an answer beside its text, as values that JSON can hold.
+    """What is known of an answer besides its text, as values that JSON can hold.
 
     ``best_guess`` is the text even where the answer is withheld because its confidence is below the threshold.
     """
@@ -89,6 +89,6 @@ def question_of(given: Any) -> str:
 
 
 def _origin(passage: Passage | AnswerPassage) -> dict[str, Any]:
-    """Where a passage stands; its document's own metadata comes first and does not replace these keys."""
+    """The position of a passage; its document's own metadata comes first and does not replace these keys."""
     own = {key: getattr(passage, key) for key in ("id", "document", "title", "start", "end")}
     return {**passage.metadata, **own}

@@ -17,7 +17,7 @@
 
 Haystack makes objects of trusted modules only, so a pipeline that was written down is loaded with
 ``Pipeline.loads(text, allowed_modules=["mixrag.integrations.haystack"])``. Haystack sends statistics of its use
-over the network unless ``HAYSTACK_TELEMETRY_ENABLED=False`` stands in the environment; mixrag sends nothing.
+over the network unless ``HAYSTACK_TELEMETRY_ENABLED=False`` is set in the environment; mixrag sends nothing.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def f1(answer: str, golds: Sequence[str]) -> float:
 
 
 def contains(answer: str, golds: Sequence[str]) -> bool:
-    """True where the words of a gold answer (A,) stand in the answer in a row; an exact match always does."""
+    """True where the words of a gold answer (A,) are in the answer in a row; an exact match always does."""
     return any(
         _in_a_row(_tokens(level(answer)), _tokens(level(gold))) or _holds(answer, gold)
         for level, gold in _levels(golds)
@@ -69,7 +69,7 @@ def is_article(word: str) -> bool:
 
 
 def passage_holds(text: str, golds: Sequence[str]) -> bool:
-    """True where a gold answer (A,) occurs in a passage: the same words in a row, whatever stands between them.
+    """True where a gold answer (A,) occurs in a passage: the same words in a row, whatever is between them.
 
     Punctuation marks and symbols separate words: "308" is in "$308", and "COVID-19" in "COVID-19-related".
     """
@@ -80,7 +80,7 @@ def holding_test(golds: Sequence[str]) -> Callable[[str], bool]:
     """``passage_holds`` of gold answers (A,), as a test for many texts.
 
     What holds an answer has the letters of its longest word in a row. Most texts do not, and that is seen many
-    times faster than whether its words stand in a row.
+    times faster than whether its words are in a row.
     """
     needed = [max(_bare(gold) or _words(gold), key=len, default="") for gold in golds]
 

@@ -69,7 +69,7 @@ def pairs_from(source: PairSource) -> Pairs:
     ('Ada', 'ada')
 
     Raises:
-        PairsError: a file cannot be read, an item is no pair, or there is no pair at all.
+        PairsError: a file cannot be read, an item is not a pair, or there is no pair at all.
     """
     if isinstance(source, (str, Path)):
         return read_pairs([Path(source)])
@@ -92,7 +92,7 @@ def read_pairs(paths: Sequence[Path]) -> Pairs:
     Pairs of one question, document and filter become one with the answers of all.
 
     Raises:
-        PairsError: a file cannot be read, a line is no pair, or there is no pair at all.
+        PairsError: a file cannot be read, a line is not a pair, or there is no pair at all.
     """
     files = [_read_file(path) for path in paths]
     read = [pair for pairs, _ in files for pair in pairs]
@@ -124,7 +124,13 @@ def _collected(
     if not read:
         found = f"none in {', '.join(map(printable_name, paths)) or 'no file'}"
         raise PairsError("at least one question-answer pair", found, f"write {_FORM}")
-    merged = _merge(read)
+    groups: dict[tuple[Any, ...], list[Pair]] = defaultdict(list)
+    for pair in read:
+        groups[_spaced(pair.question), pair.document, tuple(sorted(pair.where.items()))].append(pair)
+    merged = [
+        replace(same[0], answers=_distinct([answer for pair in same for answer in pair.answers]))
+        for same in groups.values()
+    ]
     fewer = len(read) - len(merged)
     merges = [f"{fewer} of {len(read)} pairs repeat a question and were merged with it"] if fewer else []
     return Pairs(tuple(merged), (*notices, *merges), sources)
@@ -197,15 +203,8 @@ def _held_out(sizes: Mapping[str, int], wanted: float, seed: int) -> set[str]:
     return chosen or {min(order, key=lambda name: sizes[name])}
 
 
-def _merge(pairs: Sequence[Pair]) -> list[Pair]:
-    groups: dict[tuple[Any, ...], list[Pair]] = defaultdict(list)
-    for pair in pairs:
-        groups[_spaced(pair.question), pair.document, tuple(sorted(pair.where.items()))].append(pair)
-    return [replace(same[0], answers=_distinct([a for p in same for a in p.answers])) for same in groups.values()]
-
-
 def _distinct(answers: Sequence[str]) -> tuple[str, ...]:
-    """Answers that are not blank, in order; of those that differ in white space alone, the first."""
+    """Answers that are not blank, in order; of answers that differ in white space alone, the first."""
     first: dict[str, str] = {}
     for answer in answers:
         first.setdefault(_spaced(answer), answer.strip())
@@ -262,14 +261,16 @@ class _Line:
         return self.pair_of(self._row(line))
 
     def pair_of(self, row: Mapping[str, Any]) -> Pair:
-        document, where = row.get("doc"), row.get("where")
-        return Pair(
-            question=self._question(row.get("question")),
-            answers=self._answers(row),
-            document=None if document is None else self._string("doc", document).strip() or None,
-            where={} if where is None else self._where(where),
-            source=self.source,
-        )
+        question = self._string("question", row.get("question")).strip()
+        if not question:
+            raise self._error('a "question"', "an empty one")
+        answers = self._answers(row)
+        document = None if row.get("doc") is None else self._string("doc", row["doc"]).strip() or None
+        where = {} if row.get("where") is None else row["where"]
+        if not isinstance(where, dict):
+            raise self._error('"where" to be an object of strings', _kind(where))
+        where = {self._string("where", key): self._string("where", each) for key, each in sorted(where.items())}
+        return Pair(question, answers, document, where, self.source)
 
     def _row(self, line: str) -> dict[str, Any]:
         try:
@@ -282,12 +283,6 @@ class _Line:
             raise self._error(f"a JSON object, {_FORM}", _kind(row))
         return row
 
-    def _question(self, value: Any) -> str:
-        question = self._string("question", value).strip()
-        if not question:
-            raise self._error('a "question"', "an empty one")
-        return question
-
     def _answers(self, row: Mapping[str, Any]) -> tuple[str, ...]:
         listed = row.get("answers")
         if listed is not None and not isinstance(listed, list):
@@ -299,11 +294,6 @@ class _Line:
         if not distinct:
             raise self._error('an answer under "answers"', "none")
         return distinct
-
-    def _where(self, value: Any) -> dict[str, str]:
-        if not isinstance(value, dict):
-            raise self._error('"where" to be an object of strings', _kind(value))
-        return {self._string("where", key): self._string("where", each) for key, each in sorted(value.items())}
 
     def _string(self, name: str, value: Any) -> str:
         if not isinstance(value, str):

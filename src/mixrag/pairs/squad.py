@@ -17,10 +17,10 @@ _FORM = "SQuAD's JSON (data, paragraphs, qas, question, answers, text)"
 def squad_rows(data: Any, source: str) -> tuple[list[tuple[str, dict[str, Any]]], int]:
     """Question and answers of each entry as a row of pairs, with its place; and the number that has no answer.
 
-    No row names a document: the titles of SQuAD are no paths, so a passage is relevant where it holds an answer.
+    No row names a document: the titles of SQuAD are not paths, so a passage is relevant where it holds an answer.
 
     Raises:
-        PairsError: something else stands in the place of a list or an object.
+        PairsError: something else in the place of a list or an object.
     """
     rows, unanswerable = [], 0
     for a, article in enumerate(_listed(data, f"{source}: data")):
@@ -40,11 +40,11 @@ def squad_rows(data: Any, source: str) -> tuple[list[tuple[str, dict[str, Any]]]
 
 def _listed(value: Any, place: str) -> list[Any]:
     if not isinstance(value, list):
-        raise PairsError(f"a list as in {_FORM}", f"{place}: something else", "mend it, or write pairs as JSONL")
+        raise PairsError(f"a list as in {_FORM}", f"{place}: something else", "correct it, or write JSONL")
     return value
 
 
 def _of(value: Any, key: str, place: str) -> Any:
     if not isinstance(value, dict) or key not in value:
-        raise PairsError(f'"{key}" as in {_FORM}', f"{place}: none", "mend it, or write pairs as JSONL")
+        raise PairsError(f'"{key}" as in {_FORM}', f"{place}: none", "correct it, or write JSONL")
     return value[key]

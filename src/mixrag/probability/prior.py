@@ -1,4 +1,4 @@
-"""p(z | x): from the scores of passages to their prior, for search and for training alike.
+"""p(z | x): from the scores of passages to their prior, for both search and training.
 
 For a question x and the passages z_1..z_M that a search may return, with inner products d(z_j)·q(x):
 
@@ -139,7 +139,7 @@ def uniform_prior(log_prior: Tensor) -> Tensor:
 def mass_outside(
     log_inside: Tensor | float, log_total: Tensor | float = 0.0, log_null: Tensor | float | None = None
 ) -> Tensor:
-    """ε = (e^total - e^inside) / (e^total + e^null): the prior mass of passages that are no component.
+    """ε = (e^total - e^inside) / (e^total + e^null): the prior mass of passages that are not components.
 
     With masses, ``log_total`` is 0; with sums of e^{s_j} it is log Z. It rises with ``log_total``, so that bounds
     on log Z are bounds on ε.

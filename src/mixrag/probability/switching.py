@@ -2,7 +2,7 @@
 
     z_1 ~ π,   z_{t+1} = z_t with probability 1-ρ, else ~ π,   y_t ~ p(y_t | x, z_t, y_<t)
 
-ρ = 0 is RAG-Sequence and ρ = 1 is RAG-Token (Lewis et al. 2020, equations 1 and 2); between them stands a
+ρ = 0 is RAG-Sequence and ρ = 1 is RAG-Token (Lewis et al. 2020, equations 1 and 2); between them is a
 hidden Markov model, whose sums over paths are the forward and backward recursions (Rabiner 1989, section III).
 
 Shapes: B questions (any leading dimensions), K components, T answer tokens.
@@ -46,13 +46,18 @@ def log_marginal(log_prior: Tensor, log_likelihood: Tensor, switch: float, mask:
         return log_sum(log_prior + log_answer_likelihood(log_likelihood, mask), -1)
     if switch == 1.0:
         per_token = log_sum(log_prior.unsqueeze(-1) + log_likelihood, -2)  # (*B, T)
-        return _token_sum(per_token, mask, empty=log_sum(log_prior, -1))
+        if mask is None:
+            return per_token.sum(-1)
+        total = torch.where(mask, per_token, torch.zeros_like(per_token)).sum(-1)
+        return torch.where(mask.any(-1), total, log_sum(log_prior, -1))
     return log_sum(log_forward(log_prior, log_likelihood, switch, mask)[..., -1], -1)
 
 
 def log_answer_likelihood(log_likelihood: Tensor, mask: Tensor | None = None) -> Tensor:
     """log p(y | x, z_j), shape (*B, K): the whole answer under each component alone."""
-    return _masked(log_likelihood, mask).sum(-1)
+    if mask is not None:
+        log_likelihood = torch.where(mask.unsqueeze(-2), log_likelihood, torch.zeros_like(log_likelihood))
+    return log_likelihood.sum(-1)
 
 
 def log_forward(log_prior: Tensor, log_likelihood: Tensor, switch: float, mask: Tensor | None = None) -> Tensor:
@@ -101,7 +106,7 @@ def log_predictive_weights(
     """log p(z_t = j | x, y_<t), shape (*B, K, T+1): the weights that mix token t's distribution.
 
     The first is the prior, the last mixes the token that would follow the answer. At a padded position they
-    are the weights of the token that would stand there. Under a truncated prior their total is below one by
+    are the weights of the token at this place. Under a truncated prior their total is below one by
     the mass that a draw leaves out, so that the mixed tokens multiply to the log marginal.
     """
     filtered = log_filter(log_prior, log_likelihood, switch, mask)
@@ -170,19 +175,6 @@ def _log_transition_back(log_ahead: Tensor, log_prior: Tensor, switch: float) ->
     if switch == 1.0:
         return redrawn
     return log_sum(torch.stack([math.log1p(-switch) + log_ahead, math.log(switch) + redrawn]), 0)
-
-
-def _masked(log_likelihood: Tensor, mask: Tensor | None) -> Tensor:
-    if mask is None:
-        return log_likelihood
-    return torch.where(mask.unsqueeze(-2), log_likelihood, torch.zeros_like(log_likelihood))
-
-
-def _token_sum(per_token: Tensor, mask: Tensor | None, empty: Tensor) -> Tensor:
-    if mask is None:
-        return per_token.sum(-1)
-    total = torch.where(mask, per_token, torch.zeros_like(per_token)).sum(-1)
-    return torch.where(mask.any(-1), total, empty)
 
 
 def _broadcast(log_prior: Tensor, log_likelihood: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

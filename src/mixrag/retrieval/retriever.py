@@ -3,7 +3,7 @@
 A retrieval is four steps: encode the question, search the index, compute the prior (``probability/prior.py`` has
 the equations), read the passages. Dense scores are normalised over all M passages where the search is exact,
 else over the candidates; lexical scores over all passages that share a word with the question. Where none does,
-the dense distribution stands alone.
+only the dense distribution remains.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class StoreRetriever:
         log_prior, log_null = normalised_prior(log_mass, null, full=full, uniform=uniform)
         outside = _outside(query, log_mass, null)
         if uniform and outside != 0.0:
-            # Passages left out are no part of this prior: nothing is known of a mixture over all.
+            # Passages left out are not part of this prior: nothing is known of a mixture over all.
             outside = None
         bounded = outside is None and not uniform
         return Retrieval(
@@ -303,7 +303,7 @@ def _vector(values: Any, length: int, expected: str, least: float | None = None)
     except MixragError:
         raise
     except (TypeError, ValueError, RuntimeError):
-        raise PluginError(expected, f"a {type(values).__name__} that is no row of numbers", _HOWTO) from None
+        raise PluginError(expected, f"a {type(values).__name__} that is not a row of numbers", _HOWTO) from None
     if vector.shape != (length,):
         raise PluginError(expected, f"the shape {tuple(vector.shape)}", "return as many as there are passages")
     valid = vector.isfinite() if least is None else vector.isfinite() | (vector == least)

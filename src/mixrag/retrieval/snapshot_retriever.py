@@ -19,7 +19,7 @@ from mixrag.utils.turns import turn
 
 
 class SnapshotRetriever:
-    """Opens the index when it is first needed, and anew where the store has changed since; safe to use in threads.
+    """Opens the index when it is first needed, and again when the store has changed; safe to use in threads.
 
     Questions are encoded before the snapshot begins, one at a time; threads search and read without waiting for
     each other. Where the store has changed, the first thread that notices opens the new index and the others wait.
@@ -59,7 +59,7 @@ class SnapshotRetriever:
             snapshot.enter_context(self.store.snapshot())
             index = self._current()
             if index is None:
-                # The snapshot is given up while this thread waits: what it shows may be outdated by then.
+                # The snapshot is closed while this thread waits: what it shows may be outdated by then.
                 snapshot.close()
                 with self._opening:
                     snapshot.enter_context(self.store.snapshot())

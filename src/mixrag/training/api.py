@@ -1,4 +1,4 @@
-"""Training from end to end: read pairs, train, train the baselines alike, score all of them, write the model card.
+"""Training from end to end: read pairs, train, train the baselines, score all of them, write the model card.
 
 ``mixrag train`` and ``RAG.train`` both call ``run_training``.
 """
@@ -27,7 +27,7 @@ from mixrag.utils.progress import Progress, guarded, labelled
 DEV_SHARE = 0.1
 """Share of the pairs held out where no dev pairs are given."""
 DEV_SCORED = 64
-"""Dev pairs that are scored while it trains; all of them would cost more than they tell."""
+"""Dev pairs that are scored while it trains; all of them would take too long."""
 _logger = logging.getLogger("mixrag.training")
 
 
@@ -44,7 +44,7 @@ class TrainingRequest:
     evaluate: int = 200
     """At most so many of the held-out questions are answered before and after training; 0: none."""
     baselines: tuple[str, ...] = ()
-    """Other systems that are trained alike, among ``BASELINES``."""
+    """Other systems that are trained in the same way, among ``BASELINES``."""
     command: str = ""
     """What was typed, for the model card."""
 
@@ -61,7 +61,7 @@ class TrainingReport:
 
 
 def run_training(rag: Pipeline, request: TrainingRequest, progress: Progress | None = None) -> TrainingReport:
-    """Train and score; ``rag`` itself stays as it is. The same call goes on where a killed one stopped.
+    """Train and score; ``rag`` itself stays as it is. The same call continues where a killed one stopped.
 
     Progress has the stages "training" (values: what the step measured), "dev pairs" (values: nll and best, in nats
     per answer), "learning passages", and "answering" (detail: the system that is scored).
@@ -83,7 +83,9 @@ def run_training(rag: Pipeline, request: TrainingRequest, progress: Progress | N
     scored = sample(dev, request.evaluate, request.settings.seed)
     check_scorable(rag, scored)
     while_training = tuple(sample(dev, DEV_SCORED, request.settings.seed))
-    spec = RunSpec(_own(rag), pairs, while_training, request.settings, request.out)
+    # Training changes weights in place: it loads the models of the same store again.
+    own = Pipeline(rag.store, models=rag.models, index=rag.index_kind, settings=rag.settings)
+    spec = RunSpec(own, pairs, while_training, request.settings, request.out)
     report = guarded(progress)
     result = _train(spec, report, "training")
     scored = scored if result.main else []
@@ -97,18 +99,13 @@ def run_training(rag: Pipeline, request: TrainingRequest, progress: Progress | N
         if scored:
             scores[shown] = score_result(baseline, scored, labelled(report, shown))
         if trained.main:
-            own = {shown: scores[shown]} if shown in scores else {}
-            card(baseline, sources, len(dev), own, request.command)
+            found = {shown: scores[shown]} if shown in scores else {}
+            card(baseline, sources, len(dev), found, request.command)
     if scored:
         scores["trained"] = score_result(spec, scored, labelled(report, "trained"))
     if result.main:
         card(spec, sources, len(dev), scores, request.command)
     return TrainingReport(request.out, result, scores)
-
-
-def _own(rag: Pipeline) -> Pipeline:
-    """The same store and models, loaded anew where they are trained: training changes weights in place."""
-    return Pipeline(rag.store, models=rag.models, index=rag.index_kind, settings=rag.settings)
 
 
 def _train(spec: RunSpec, progress: Progress, stage: str) -> RunResult:

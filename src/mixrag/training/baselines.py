@@ -43,10 +43,10 @@ def named_baselines(names: Sequence[str]) -> dict[str, Baseline]:
 
 
 def baseline_of(spec: RunSpec, name: str) -> RunSpec:
-    """The run of a baseline: in a folder of its own below the spec's, else alike."""
+    """The run of a baseline: in a folder of its own below the spec's, else the same."""
     baseline = BASELINES[name]
     rag = spec.rag
-    # Encoders are loaded anew: the spec's own may have been trained.
+    # Encoders are loaded again: the spec's own may have been trained.
     changed = Pipeline(
         rag.store,
         models=rag.models,

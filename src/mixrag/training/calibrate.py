@@ -32,7 +32,7 @@ class FittedScalars:
 
 
 REACH = math.log(1000.0)
-"""How far log T may move: where every first passage is the right one the loss falls for ever as T goes to zero."""
+"""How far log T may move: where every first passage is the right one the loss keeps falling as T goes to zero."""
 
 
 def calibrate(step: TrainingStep, examples: Sequence[Example], batch: int = 32) -> FittedScalars:

@@ -38,7 +38,7 @@ _NAME = re.compile(rf"(?:{re.escape(REPLACED)})?step-(\d{{6,}})")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that a run needs to go on from a step."""
+    """All that a run needs to continue from a step."""
 
     step: int
     """Optimizer steps done."""
@@ -47,7 +47,7 @@ class Checkpoint:
     state: Mapping[str, Any]
     """Everything else, as JSON has it (also infinities, as Python writes them)."""
     notices: tuple[str, ...] = field(default=())
-    """What a person should know of how it was found."""
+    """Notices for the user about how it was found."""
 
 
 class _Damaged(Exception):
@@ -113,7 +113,7 @@ def checkpoint_at(folder: Path, step: int, fingerprint: Mapping[str, str]) -> Ch
     Raises:
         CheckpointError: it is missing, damaged, or of another run.
     """
-    expected, remedy = f"the checkpoint of step {step} in {folder}", "go on from another, or begin again"
+    expected, remedy = f"the checkpoint of step {step} in {folder}", "continue from another, or start again"
     path = _folders(folder).get(step)
     if path is None:
         raise CheckpointError(expected, "none of this step", remedy)
@@ -136,7 +136,12 @@ def optimizer_tensors(
         for weight, moments in optimizer.state.items()
         for key, value in moments.items()
     }
-    return tensors, {"optimizer": [_group(group, names) for group in optimizer.param_groups]}
+    groups = []
+    for group in optimizer.param_groups:
+        options = {key: value for key, value in group.items() if key not in ("params", "param_names")}
+        plain = {key: value.item() if isinstance(value, Tensor) else value for key, value in options.items()}
+        groups.append({"names": [names[id(weight)] for weight in group["params"]], **plain})
+    return tensors, {"optimizer": groups}
 
 
 def restore_optimizer(
@@ -159,12 +164,6 @@ def restore_optimizer(
         count += len(own["params"])
     moments = {i: _moments(names[id(weight)], weight, tensors) for i, weight in enumerate(weights)}
     optimizer.load_state_dict({"state": {i: m for i, m in moments.items() if m}, "param_groups": groups})
-
-
-def _group(group: Mapping[str, Any], names: Mapping[int, str]) -> dict[str, Any]:
-    options = {key: value for key, value in group.items() if key not in ("params", "param_names")}
-    plain = {key: value.item() if isinstance(value, Tensor) else value for key, value in options.items()}
-    return {"names": [names[id(weight)] for weight in group["params"]], **plain}
 
 
 def _groups_of(state: Mapping[str, Any], optimizer: Optimizer, names: Mapping[int, str]) -> list[dict[str, Any]]:
@@ -263,5 +262,5 @@ def _prune(folder: Path, step: int, keep: int, protect: Collection[int]) -> None
         if each not in wanted:
             aside = path.with_name(f"{REMOVED}{path.name}")
             with suppress(OSError):  # what cannot be deleted now is only in the way
-                path.rename(aside)  # half a checkpoint must not bear the name of one
+                path.rename(aside)  # half a checkpoint must not have the name of one
             remove(aside)

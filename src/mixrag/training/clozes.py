@@ -1,11 +1,11 @@
-"""Cloze pairs: questions that the documents themselves pose, where nobody has written any.
+"""Cloze pairs: questions made from the documents, where none have been written.
 
 A span of a sentence is left out and asked for: "The boat is 9 metres long in all." gives "The boat is how many
 metres long in all?" and "9". From such pairs a language model learns to find the sentence that is asked about, and
 to copy what is missing.
 
 Spans are names, dates and numbers, and less often other phrases: the salient spans of Guu et al. 2020 (REALM,
-section 3.4), found without a tagger. The question word stands in the place of the span, as in a quiz, or
+section 3.4), found without a tagger. The question word takes the place of the span, as in a quiz, or
 before the rest; words of the sentence are left out at random, since real questions do not repeat a sentence to the
 letter (Lewis, Denoyer and Riedel 2019, "Unsupervised Question Answering by Cloze Translation", the noisy cloze).
 
@@ -37,7 +37,7 @@ TRIES = 5
 LEFT_OUT = (0.0, 0.1, 0.2)
 """Shares of a sentence's words that are left out; one of them is drawn for each question."""
 BEFORE, AFTER = (6, 14), (5, 12)
-"""Fewest and most words taken before and behind the span: of a long sentence only a part is in the question."""
+"""Fewest and most words taken before and after the span: of a long sentence only a part is in the question."""
 _FORM_WEIGHTS = (9, 7, 2, 2)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"“(])")
 _WORD = re.compile(r"\S+")
@@ -53,7 +53,7 @@ _LEADING = {
     *("his", "her", "its", "their", "our", "this", "that", "these", "those"),
     *("of", "by", "for", "in", "with", "from", "to", "into", "as"),
 }
-"""Words behind which a lower-case phrase is taken for a noun phrase."""
+"""Words after which a lower-case phrase is taken for a noun phrase."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def spans(sentence: str) -> list[ClozeSpan]:
     """What of a sentence can be asked for.
 
     Names, dates and numbers (words in a row that begin with a capital letter or hold a digit), and lower-case
-    phrases behind an article or preposition. The first word is no name by its capital letter alone.
+    phrases after an article or preposition. The first word is not a name by its capital letter alone.
 
     >>> sentence = "Boats of the Water Office pay 40 crowns in a warm summer."
     >>> [sentence[span.start : span.end] for span in spans(sentence)]
@@ -128,7 +128,7 @@ def question(sentence: str, span: ClozeSpan, source: random.Random) -> str | Non
     """A question about a span of the sentence, as ``source`` draws it.
 
     Returns:
-        None where too few words are left of the sentence, or the answer stands in the question.
+        None where too few words are left of the sentence, or the answer is in the question.
     """
     share, first, last = source.choice(LEFT_OUT), source.randint(*BEFORE), source.randint(*AFTER)
     before = [word for word in _bare(sentence[: span.start])[-first:] if source.random() >= share]
@@ -157,7 +157,7 @@ def _drawn(passages: Sequence[Passage], source: random.Random) -> list[tuple[Pas
 
 
 def _bare(text: str) -> list[str]:
-    """The words without the punctuation around them; what is punctuation alone is none."""
+    """The words without the punctuation around them; a string of punctuation alone is not a word."""
     return [core for word in text.split() if (core := _core(word))]
 
 

@@ -55,7 +55,7 @@ class Scale:
     """share: from 0 to 1."""
 
 
-# One panel each; a second scale stands on its right side.
+# One panel each; a second scale is on its right side.
 PANELS: tuple[tuple[Scale, ...], ...] = (
     (
         Scale(
@@ -134,11 +134,12 @@ def figure_of(metrics: Metrics, title: str) -> Figure:
 
 def _present(panel: Sequence[Scale], metrics: Metrics) -> list[Scale]:
     """Its scales with the lines that have a value."""
-    found = [
-        Scale(scale.label, tuple(line for line in scale.lines if _has_values(metrics, line)), scale.kind)
-        for scale in panel
-    ]
-    return [scale for scale in found if scale.lines]
+    found = []
+    for scale in panel:
+        lines = tuple(line for line in scale.lines if np.isfinite(_series(metrics, line)[1]).any())
+        if lines:
+            found.append(Scale(scale.label, lines, scale.kind))
+    return found
 
 
 def _draw_panel(left: Axes, scales: Sequence[Scale], metrics: Metrics) -> None:
@@ -186,17 +187,13 @@ def _draw_line(axes: Axes, line: Line, steps: Floats, values: Floats) -> Line2D:
 
 
 def _series(metrics: Metrics, line: Line) -> tuple[Floats, Floats]:
-    """Steps and values; what is no finite number is NaN."""
+    """Steps and values; what is not a finite number is NaN."""
     found = [
         (entry["step"], entry[line.name]) for entry in metrics if entry["kind"] == line.kind and line.name in entry
     ]
     values = [float(value) if isinstance(value, (int, float)) else math.nan for _, value in found]
     steps = np.array([step for step, _ in found], dtype=np.float64)
     return steps, np.array([value if math.isfinite(value) else math.nan for value in values], dtype=np.float64)
-
-
-def _has_values(metrics: Metrics, line: Line) -> bool:
-    return bool(np.isfinite(_series(metrics, line)[1]).any())
 
 
 def _smoothed(values: Floats) -> Floats:

@@ -27,7 +27,7 @@ ENOUGH_QUESTIONS = 32
 SAME_RETRIEVALS = 1.5
 """Fewer different retrievals than this are nearer to one for all than to two."""
 LOST_RETRIEVALS = 0.1
-"""Share of the different retrievals at the beginning. Learning raises their number: a tenth is no side effect."""
+"""Share of the different retrievals at the beginning. Learning raises their number: a tenth is a collapse."""
 TWO_RETRIEVALS = 2.0
 """Where there never were two different retrievals, as in a corpus of one passage, none can be lost."""
 NO_DIFFERENCE = 1e-3
@@ -43,7 +43,7 @@ CLEAR = 1.25
 def step_diagnostics(
     log_prior: WeightRows, log_posterior: WeightRows, passages: Passages, gold_found: Sequence[bool] | None
 ) -> dict[str, float]:
-    """What the batch says of retrieval: means over its B questions.
+    """Measurements of retrieval in the batch: means over its B questions.
 
     effective_prior, effective_posterior: e^H, effective number of passages;
     kl: KL(posterior ‖ prior) in nats, the prior normalised over the K retrieved;
@@ -80,7 +80,7 @@ class Usage:
 class UsageWindow:
     """The last ``size`` different questions, each with what it was last given.
 
-    A question that comes again replaces its former entry: the same question twice is no sign of collapse.
+    A question that comes again replaces its former entry: the same question twice is not a sign of collapse.
     """
 
     size: int = 256
@@ -163,7 +163,8 @@ class UsageWindow:
     @property
     def _shares(self) -> list[Mapping[str, float]]:
         """Each question's prior over passages alone; questions without any are left out."""
-        return [_normalised(usage.shares) for usage in self.usages.values() if sum(usage.shares.values()) > 0]
+        totals = [(usage.shares, sum(usage.shares.values())) for usage in self.usages.values()]
+        return [{name: share / total for name, share in shares.items()} for shares, total in totals if total > 0]
 
     @property
     def _many(self) -> bool:
@@ -248,11 +249,6 @@ def _divergence(log_p: Tensor, log_q: Tensor) -> float:
 
 def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values) if values else 0.0
-
-
-def _normalised(shares: Mapping[str, float]) -> dict[str, float]:
-    total = sum(shares.values())
-    return {name: share / total for name, share in shares.items()}
 
 
 def _mean_shares(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Responsibilities cached between visits: incremental EM (Neal and Hinton 1998).
 
-An E-step reads all K branches of a question; the M-step needs only those that are responsible for something. Which
+An E-step reads all K branches of a question; the M-step needs only the branches with a responsibility. Which
 they are changes little from one epoch to the next, so the E-step may be left out at some visits: the free energy
 still only falls. What is cached are the gradients of the EM loss in its two tables.
 """

@@ -1,4 +1,4 @@
-"""Pairs as the step needs them: answers in tokens, too long ones left out, and what was left out said."""
+"""Pairs as the step needs them: answers in tokens, too long ones left out, and a notice about them."""
 
 from __future__ import annotations
 

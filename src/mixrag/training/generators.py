@@ -66,7 +66,7 @@ class TrainableGenerator:
         return {name: p for name, p in self.generator.model.named_parameters() if p.requires_grad}
 
     def log_likelihoods(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
-        """(R, T) without gradient, zero behind each answer's end."""
+        """(R, T) without gradient, zero after each answer's end."""
         with self._autocast():
             return self.generator.log_likelihoods(prompts, answers).clone()
 
@@ -148,7 +148,7 @@ def linear_layers(model: Any) -> list[str]:
 
 
 def _compile_layers(model: Any) -> None:
-    """The layers alone: they are alike, so that one is compiled for all, and names of weights stay as they are."""
+    """The layers alone: one is compiled for all, as their code is the same, and names of weights do not change."""
     compiler = os.environ.get("CXX", "g++")
     if model.device.type == "cpu" and shutil.which(compiler) is None:
         raise ModelError(f"a C++ compiler for --compile ({compiler})", "none", "install one, or leave it out")

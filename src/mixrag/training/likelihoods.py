@@ -43,7 +43,7 @@ class Likelihoods:
         return [self._table(example, mixture, known) for example, mixture in asked]
 
     def tensors(self) -> dict[str, Tensor]:
-        """For a checkpoint: a run that goes on must not score anew, in other batches and thus other last bits."""
+        """For a checkpoint: a continued run must not score again, in other batches and thus other last bits."""
         return {"likelihoods": torch.cat([*self.cached.values(), torch.zeros(0)])}
 
     def state(self) -> list[list[Any]]:

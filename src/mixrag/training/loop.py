@@ -41,7 +41,7 @@ _logger = logging.getLogger("mixrag.training")
 
 @dataclass
 class LoopState:
-    """What a run knows of itself; part of every checkpoint."""
+    """The state of a run; part of every checkpoint."""
 
     step: int = 0
     """Optimizer steps done."""
@@ -93,7 +93,7 @@ class Loop:
             CheckpointError: the folder holds checkpoints of another run.
         """
         self._resume()
-        # No process may write the first checkpoint while another still looks for one to go on from.
+        # No process may write the first checkpoint while another still looks for one to continue from.
         self.accelerator.wait_for_everyone()
         log = MetricsLog(self.folder, self.state.step if self.resumed else None) if self._main else None
         self.progress(ProgressEvent(self.stage, self.state.step, self.total))
@@ -116,7 +116,9 @@ class Loop:
 
     def _one(self, log: MetricsLog | None) -> None:
         start, number = time.perf_counter(), self.state.step
-        batch = self._batch(number)
+        lengths = [example.length for example in self.train]
+        batches = epoch_batches(lengths, self.settings.batch, self.settings.seed, number // self.epoch)
+        batch = [self._with_some_answers(self.train[i], number) for i in batches[number % self.epoch]]
         e_step = (number // self.epoch) % self.settings.e_step_every == 0
         output = self.step.learn(self._share(batch), len(batch), e_step=e_step)
         metrics = self._update(number, output, len(batch))
@@ -130,11 +132,6 @@ class Loop:
             self._evaluate(log)
         if evaluated or last or self.state.step % self.settings.checkpoint_every == 0:
             self._save()
-
-    def _batch(self, step: int) -> list[Example]:
-        lengths = [example.length for example in self.train]
-        batches = epoch_batches(lengths, self.settings.batch, self.settings.seed, step // self.epoch)
-        return [self._with_some_answers(self.train[i], step) for i in batches[step % self.epoch]]
 
     def _share(self, batch: list[Example]) -> list[Example]:
         """This process' part of a batch."""
@@ -274,7 +271,7 @@ class Loop:
             if self.step.prior is not None and self.settings.trains_passages:
                 tensors["index/vectors"] = self.step.prior.vectors
                 state["built_at"] = self.step.prior.built_at
-            # The keys are those of the format: a run that was started earlier goes on.
+            # The keys are those of the format: a run that was started earlier can be continued.
             state |= {"progress": vars(self.state), "window": self.window.state()}
             state |= {"held": self.step.e_steps.state(), "likelihoods": self.step.likelihoods.state()}
             tensors |= {**self.step.likelihoods.tensors(), **self.step.e_steps.tensors()}
@@ -311,7 +308,7 @@ class Loop:
             self.step.prior.built_at = checkpoint.state["built_at"]
 
     def _take_best(self) -> None:
-        """Where dev pairs are to say which weights were the best, go back to them."""
+        """Where dev pairs decide which weights are the best, restore these."""
         if self.dev and self.settings.keep == "best" and self.state.best_step != self.state.step:
             try:
                 found = checkpoint_at(self.folder / "checkpoints", self.state.best_step, self.fingerprint)

@@ -26,7 +26,7 @@ METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
 class MetricsLog:
     """Appends to folder/metrics.jsonl and to event files in folder/tensorboard.
 
-    ``resume_step``: steps that the checkpoint has behind it; what a killed run wrote of later steps is cut off, so
+    ``resume_step``: steps done at the checkpoint; what a killed run wrote of later steps is cut off, so
     that no step is there twice. None: a new run; all that an earlier one wrote is cut off.
 
     Raises:
@@ -77,7 +77,7 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file in their order; those that are not whole (a killed run's last) are left out.
+    """The lines of a metrics file in their order; incomplete ones (a killed run's last) are left out.
 
     No file: no lines.
     """
@@ -107,7 +107,7 @@ def _entry(line: bytes) -> dict[str, Any] | None:
 
 
 # Not tensorboardX.SummaryWriter: it writes from a thread, which a full disk ends without a word; then its queue
-# fills, and training waits for ever.
+# fills, and training would wait forever.
 def _events(folder: Path, purge_step: int) -> Any:
     """A new event file; TensorBoard hides what earlier files hold from ``purge_step`` on."""
     writer = require("tensorboardX.event_file_writer", "train", "metrics that TensorBoard shows")

@@ -35,7 +35,7 @@ def check_scorable(rag: Pipeline, pairs: Sequence[Pair]) -> None:
 
 
 def score_start(spec: RunSpec, pairs: Sequence[Pair], progress: Progress) -> Summary:
-    """Scores of the models that training starts from, loaded anew: training changes its own in place."""
+    """Scores of the models that training starts from, loaded again: training changes its own in place."""
     rag = spec.rag
     fresh = Pipeline(rag.store, models=rag.models, index=rag.index_kind, settings=rag.settings)
     return _scored(fresh, spec, "start", pairs, progress)
@@ -51,6 +51,12 @@ def score_result(spec: RunSpec, pairs: Sequence[Pair], progress: Progress) -> Su
     with Pipeline.open(rag.store.directory, model=spec.folder, models=replace(models, **nothing)) as opened:
         fitted: dict[str, Any] = {"temperature": opened.settings.temperature, "null": opened.settings.null}
         settings = replace(rag.settings, **fitted)
+        retriever = None
+        if spec.settings.trains_passages:
+            # The store's passages under the trained encoder; the store itself is re-embedded by its owner.
+            prior = TrainablePrior(rag.store, opened.encoder, opened.settings, frozenset())  # type: ignore[arg-type]
+            prior.refresh(0)
+            retriever = StoreRetriever(rag.store, opened.encoder, ExactIndex(prior.rows, prior.vectors.numpy()))
         scored = Pipeline(
             rag.store,
             encoder=opened.encoder,
@@ -58,16 +64,9 @@ def score_result(spec: RunSpec, pairs: Sequence[Pair], progress: Progress) -> Su
             models=opened.models,
             index=rag.index_kind,
             settings=settings,
-            retriever=_own_index(spec, opened) if spec.settings.trains_passages else None,
+            retriever=retriever,
         )
         return _scored(scored, spec, "trained", pairs, progress)
-
-
-def _own_index(spec: RunSpec, opened: Pipeline) -> StoreRetriever:
-    """The store's passages under the trained encoder; the store itself is re-embedded by its owner."""
-    prior = TrainablePrior(spec.rag.store, opened.encoder, opened.settings, frozenset())  # type: ignore[arg-type]
-    prior.refresh(0)
-    return StoreRetriever(spec.rag.store, opened.encoder, ExactIndex(prior.rows, prior.vectors.numpy()))
 
 
 def _scored(rag: Pipeline, spec: RunSpec, system: str, pairs: Sequence[Pair], progress: Progress) -> Summary:

@@ -52,7 +52,7 @@ class RunResult:
 
 
 def train(spec: RunSpec, progress: Progress | None = None, stage: str = "training") -> RunResult:
-    """Train, and write the folder; the same call goes on where a killed one stopped.
+    """Train, and write the folder; the same call continues where a killed one stopped.
 
     ``stage`` is what the progress of its steps is called.
 
@@ -172,7 +172,7 @@ def _frozen_generator(rag: Pipeline) -> ModelGenerator:
     if not isinstance(rag.generator, ModelGenerator):
         raise ModelError("a causal or seq2seq model", type(rag.generator).__name__, "train with a model")
     if isinstance(rag.generator, CausalGenerator):
-        # The last bits behind passages read before depend on what was read with them: a resumed run would differ.
+        # The last bits of cached states depend on the batch they were read in: a resumed run would differ.
         return replace(rag.generator, prefix_cache_bytes=None)
     return rag.generator
 
@@ -261,7 +261,7 @@ def _learn_passages(
 
 
 def _copied_adapter(spec: RunSpec) -> dict[str, str]:
-    """An adapter that was used but not trained goes along, so that the folder stands by itself."""
+    """An adapter that was used but not trained goes along, so that the folder is complete."""
     adapter = spec.rag.models.adapter
     if adapter is None or str(adapter) == "none":
         return {}

@@ -68,12 +68,12 @@ def starting_adapter(models: ModelConfig) -> Path | None:
 
 
 def starting_prompt(models: ModelConfig) -> PromptTemplate:
-    """The prompt that training goes on with: the one given, or that of the reader it starts from."""
+    """The prompt that training uses: the one given, or that of the reader it starts from."""
     return models.prompt or default_prompt(models.generator, models.adapter)
 
 
 def shown_adapter(adapter: Path | None) -> str:
-    """What an adapter is called; the packaged reader by its content, since where it lies says nothing."""
+    """What an adapter is called; the packaged reader by its content, since its path depends on the machine."""
     if adapter is None:
         return NO_ADAPTER
     if adapter != packaged_reader():

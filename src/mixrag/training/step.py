@@ -48,7 +48,7 @@ class QuestionTables:
     log_prior: Tensor
     """(K,) float64, with gradient where the retriever is trained."""
     log_likelihood: Tensor
-    """(A, K, T) float64, zero behind each answer's end."""
+    """(A, K, T) float64, zero after each answer's end."""
     mask: Tensor
     """(A, T) True at the tokens of each answer."""
 
@@ -137,7 +137,9 @@ class TrainingStep:
         losses = torch.zeros(0) if self.trained is None else self.trained.backward(rows)
         for i, cached in enumerate(known):
             if cached is not None:
-                loss = _complete_loss(questions[i], cached) + total * float(losses[rows.owners == i].sum())
+                # The prior's part of the EM loss, -Σ draws · log π; a component that cannot be drawn adds nothing.
+                drawn = torch.where(cached.prior == 0, 0.0, cached.prior * questions[i].log_prior.detach())
+                loss = float(drawn.sum()) + total * float(losses[rows.owners == i].sum())
                 coefficients[i] = replace(coefficients[i], loss=loss, nll=loss)
         fresh = (q for q, cached in zip(questions, known, strict=True) if cached is None)
         scored = sum(len(q.components) * len(q.example.answers) for q in fresh)
@@ -153,8 +155,12 @@ class TrainingStep:
 
     def _known(self, example: Example, mixture: Mixture, e_step: bool) -> EStep | None:
         """Responsibilities that need no E-step."""
-        if _is_certain(mixture) and len(example.answers) == 1 and self.trained is not None:
-            return _certain(example)
+        # Under the full normaliser a draw may also be of what is left out, and the prior is below 1.
+        certain = len(mixture.components) == 1 and abs(float(mixture.log_prior.detach()[0])) < 1e-12
+        if certain and len(example.answers) == 1 and self.trained is not None:
+            # The one component has written the one answer, whatever its likelihood.
+            ones = torch.full((1, 1, example.length), -1.0, dtype=torch.float64)
+            return EStep(example.answers, (), -torch.ones(1, dtype=torch.float64), ones, ones.new_zeros(1))
         if e_step or self.trained is None:  # a frozen generator's likelihoods are cached: its E-steps read nothing
             return None
         return self.e_steps.recall(example.number, _names(mixture.components))
@@ -286,26 +292,9 @@ def _names(components: Sequence[Component]) -> tuple[str, ...]:
     return tuple(component_name(component) or "" for component in components)
 
 
-def _is_certain(mixture: Mixture) -> bool:
-    """One component, which every draw gives; under the full normaliser a draw may also be of what is left out."""
-    return len(mixture.components) == 1 and abs(float(mixture.log_prior.detach()[0])) < 1e-12
-
-
-def _certain(example: Example) -> EStep:
-    """The one component has written the one answer: known before the model has read anything."""
-    ones = torch.full((1, 1, example.length), -1.0, dtype=torch.float64)
-    return EStep(example.answers, (), -torch.ones(1, dtype=torch.float64), ones, ones.new_zeros(1))
-
-
 def _question_of(cached: EStep, example: Example, mixture: Mixture) -> QuestionTables:
     mask = torch.zeros(len(cached.answers), max(map(len, cached.answers)), dtype=torch.bool)
     for row, answer in zip(mask, cached.answers, strict=True):
         row[: len(answer)] = True
     asked = replace(example, answers=cached.answers)
     return QuestionTables(asked, mixture.components, mixture.log_prior, torch.zeros_like(cached.likelihood), mask)
-
-
-def _complete_loss(question: QuestionTables, cached: EStep) -> float:
-    """The prior's part of the EM loss, -Σ draws · log π; a component that cannot be drawn adds nothing."""
-    log_prior = question.log_prior.detach()
-    return float(torch.where(cached.prior == 0, 0.0, cached.prior * log_prior).sum())

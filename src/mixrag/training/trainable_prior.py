@@ -73,7 +73,7 @@ class TrainablePrior:
         if len(rows) == 0:
             raise StoreEmptyError("passages in the store", "none", "index documents first: mixrag index PATH")
         self.store, self.settings, self.parts = store, settings, parts
-        # A copy of the weights in bfloat16 would stay behind those that are trained.
+        # A copy of the weights in bfloat16 would not follow the weights that are trained.
         encoder = replace(encoder, dtype="float32") if "encoder" in parts else encoder
         self.encoder = _separate(encoder) if "question-encoder" in parts else encoder
         self.rows, self.vectors = rows, aligned(torch.from_numpy(vectors))
@@ -144,7 +144,7 @@ class TrainablePrior:
         ]
 
     def refresh(self, step: int) -> None:
-        """Encode all passages anew and switch to their vectors at once."""
+        """Encode all passages again and switch to their vectors at once."""
         texts = [self.encoder.passage_text(p.title, p.text) for p in self.store.passages(self.rows)]
         vectors = torch.from_numpy(np.ascontiguousarray(self.encoder.encode_passages(texts)))
         self.vectors, self.built_at = aligned(vectors), step
@@ -230,7 +230,7 @@ class TrainablePrior:
                 f"none with {dict(example.pair.where)}",
                 "loosen its filter, or index the documents",
             )
-        # Equal masses, as those of passages without any, stand in the order of dense search.
+        # Equal masses, as those of passages without any, are in the order of dense search.
         rows = rows[products[rows].argsort(descending=True, stable=True)]
         positions = rows[highest(log_mass[rows], k)]
         found = Candidates(positions, tuple(self.store.passages(self.rows[positions.numpy()])))

@@ -1,7 +1,7 @@
 """Files and folders that appear complete or not at all, and are on the disk when the call returns.
 
-What is being written bears the name ``.writing-NAME``. A killed process may leave such a file: the next write of
-NAME begins it anew, and nothing reads it.
+What is being written has the name ``.writing-NAME``. A killed process may leave such a file: the next write of
+NAME starts it again, and nothing reads it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,11 @@ def replace_atomically(path: Path, write: Callable[[Path], object], *, shared: b
         remove(scratch)
         write(scratch)
         for each in (*scratch.rglob("*"), scratch):
-            _sync_names(each) if each.is_dir() else _sync_file(each)
+            if each.is_dir():
+                _sync_names(each)
+            else:
+                with each.open("r+b") as stream:
+                    os.fsync(stream.fileno())
         _take_place(scratch, path, shared)
     finally:
         remove(scratch)
@@ -99,11 +103,6 @@ def _take_place(scratch: Path, path: Path, shared: bool) -> None:
         raise
     _sync_names(path.parent)
     remove(former)
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("r+b") as stream:
-        os.fsync(stream.fileno())
 
 
 def _sync_names(folder: Path) -> None:

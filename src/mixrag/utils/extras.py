@@ -24,7 +24,7 @@ def require(module: str, extra: str, purpose: str) -> Any:
     Args:
         module: its full name.
         extra: the extra of mixrag that installs it.
-        purpose: what it is needed for, as the message says it.
+        purpose: what it is needed for, as shown in the message.
 
     Raises:
         MissingPackageError: it is not installed.

@@ -1,4 +1,4 @@
-"""Digests of files, by which models and checkpoints are recognised wherever they lie."""
+"""Digests of files, by which models and checkpoints are recognised wherever they are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 MODEL_FILES = ("*.safetensors", "*.gguf", "*.json", "*.model", "*.txt")
 """Weights, configuration and vocabulary, by name."""
 NOT_MODEL_FILES = frozenset({"mixrag.json", "confidence.json", "run.json"})
-"""What mixrag itself writes beside them."""
+"""What mixrag itself writes next to them."""
 _ENDS = 2**20
 
 
@@ -23,7 +23,7 @@ def file_digest(path: Path) -> str:
 
 
 def model_digest(name: str | Path | None) -> str:
-    """What a model is known by: its name; one on this machine by its files, wherever they lie.
+    """What a model is known by: its name; one on this machine by its files, wherever they are.
 
     Of each file, its name, size, first and last MiB: weights of many gigabytes are not read whole.
     """

@@ -29,13 +29,10 @@ def check_plugin(given: Any, protocol: type[T], where: str) -> T:
         )
     missing = sorted(name for name in _members(protocol) if not hasattr(given, name))
     if missing:
-        expected = f"{_article(protocol.__name__)} as {where}, with {', '.join(sorted(_members(protocol)))}"
+        article = "an" if protocol.__name__[0] in "AEIOU" else "a"
+        expected = f"{article} {protocol.__name__} as {where}, with {', '.join(sorted(_members(protocol)))}"
         raise PluginError(expected, f"{type(given).__name__} without {', '.join(missing)}", remedy)
     return given  # type: ignore[no-any-return]
-
-
-def _article(name: str) -> str:
-    return f"{'an' if name[0] in 'AEIO' else 'a'} {name}"
 
 
 def _members(protocol: type) -> set[str]:

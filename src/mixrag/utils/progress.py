@@ -1,6 +1,6 @@
 """Progress: one way in which everything that takes long reports how far it has come.
 
-Whoever wants to know passes a callable that takes a ``ProgressEvent``. What a person should read beside that (an
+A caller passes a callable that takes a ``ProgressEvent``. Notices for people (an
 early stop, a rebuilt index) goes to ``logging``: the loggers are ``mixrag.training``, ``mixrag.evaluation``, ...
 
 >>> def show(event: ProgressEvent) -> None:
@@ -29,7 +29,7 @@ class ProgressEvent:
     total: int | None = None
     """Units in all; None while that is not known."""
     detail: str = ""
-    """The unit at hand, such as a file name, or what it is done for, such as a system that is scored."""
+    """The current unit, such as a file name, or what it is done for, such as a system that is scored."""
     values: Mapping[str, float] = field(default_factory=dict)
     """Figures of this moment, such as the loss of a training step."""
 

@@ -1,6 +1,6 @@
 """Model libraries without progress bars and advice while mixrag loads a model inside an application.
 
-What belongs in a log goes to ``logging.getLogger("mixrag.<package>")`` instead. Nothing is changed for good: no
+What belongs in a log goes to ``logging.getLogger("mixrag.<package>")`` instead. Nothing is changed permanently: no
 environment variable is set, and what the application had set is restored.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from threading import Lock
 from typing import Any
@@ -47,11 +47,14 @@ def _silence(restore: ExitStack) -> None:
     from huggingface_hub import constants
     from transformers.utils import logging as transformers_logging
 
-    previous = transformers_logging.set_tqdm_hook(_no_bar)
+    previous = transformers_logging.set_tqdm_hook(
+        lambda factory, args, options: transformers_logging.EmptyTqdm(*args, **options)
+    )
     restore.callback(transformers_logging.set_tqdm_hook, previous)
     if constants.HF_HUB_DISABLE_PROGRESS_BARS is None:  # else the environment decides
         states = importlib.import_module("huggingface_hub.utils.tqdm").progress_bar_states
-        restore.callback(_put_back, states, dict(states))
+        restore.callback(states.update, dict(states))
+        restore.callback(states.clear)  # called first
         states.clear()
         states["_global"] = False
     gguf: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")  # its bar has no switch
@@ -62,14 +65,3 @@ def _silence(restore: ExitStack) -> None:
         if logger.getEffectiveLevel() == logging.WARNING:  # what they have by default
             restore.callback(logger.setLevel, logger.level)
             logger.setLevel(logging.ERROR)
-
-
-def _no_bar(factory: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    from transformers.utils.logging import EmptyTqdm
-
-    return EmptyTqdm(*args, **options)
-
-
-def _put_back(states: dict[str, bool], before: dict[str, bool]) -> None:
-    states.clear()
-    states.update(before)

@@ -12,7 +12,7 @@ _NONCHARACTERS = "".join(chr(plane << 16 | low) for plane in range(17) for low i
 _FORBIDDEN = (
     r"\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, but for tab and line feed
     r"\u202a-\u202e\u2066-\u2069"  # what turns the writing direction
-    rf"\ud800-\udfff\ufdd0-\ufdef{_NONCHARACTERS}"  # halves of surrogate pairs, and what is no character
+    rf"\ud800-\udfff\ufdd0-\ufdef{_NONCHARACTERS}"  # halves of surrogate pairs, and what is not a character
 )
 _ANYWHERE = re.compile(f"[{_FORBIDDEN}]")
 _ON_ONE_LINE = re.compile(rf"[{_FORBIDDEN}\t\n\u2028\u2029]")
@@ -34,7 +34,7 @@ def printable_name(name: str | Path) -> str:
 
 
 def unicode_path(path: str | Path) -> str:
-    """A path as text that can be stored: bytes that are no Unicode as escapes, all else as it is."""
+    """A path as text that can be stored: bytes that are not Unicode as escapes, all else as it is."""
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 

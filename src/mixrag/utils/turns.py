@@ -15,7 +15,7 @@ _ADDING, _OTHERS = RLock(), RLock()
 
 
 def turn(used: Any) -> Any:
-    """The lock of a model or tokenizer, to be held while it is used; the same for every thread and every caller.
+    """The lock of a model or tokenizer, to be acquired while it is used; the same for all threads and callers.
 
     Objects that cannot be referred to weakly share one lock.
     """

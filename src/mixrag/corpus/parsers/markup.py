@@ -1,7 +1,7 @@
 """Text and title of HTML pages, and the title of a Markdown file.
 
-HTML goes through inscriptis (on lxml) and not through kreuzberg, whose plain output loses text that stands
-beside block elements (in ``div``, ``dd``, ``blockquote``).
+HTML goes through inscriptis (on lxml) and not through kreuzberg, whose plain output loses text next to block
+elements (in ``div``, ``dd``, ``blockquote``).
 """
 
 from __future__ import annotations

@@ -45,6 +45,6 @@ class Parser(Protocol):
 
         Args:
             data: the file's content.
-            name: its absolute path, for messages and for what stands in its name.
+            name: its absolute path, for messages and for information in its name.
         """
         ...

@@ -40,7 +40,7 @@ class ParserRegistry:
         """Check the parsers.
 
         Raises:
-            PluginError: an object that lacks what ``Parser`` asks for, or a suffix that is none.
+            PluginError: an object that lacks what ``Parser`` asks for, or an invalid suffix.
         """
         self._parsers: dict[str, Parser] = {}
         for parser in (*given, *BUILTIN_PARSERS):
@@ -80,7 +80,7 @@ class ParserRegistry:
         except Exception as error:
             raise _broken(path, None if builtin else parser, error) from error
         except BaseException as error:
-            # A panic of the Rust extractor is no Exception; Ctrl-C and SystemExit must pass.
+            # A panic of the Rust extractor is not an Exception; Ctrl-C and SystemExit must pass.
             if type(error).__name__ != "PanicException":
                 raise
             raise _broken(path, None if builtin else parser, error) from error
@@ -175,18 +175,9 @@ def _broken(path: Path, parser: Parser | None, error: BaseException) -> Unreadab
     return UnreadableError(expected, f"{type(error).__name__}: {detail}", "repair the file or the parser")
 
 
-def _read_plain(data: bytes, name: str) -> ParseResult:
-    return one_document(decode(data))
-
-
 def _read_markdown(data: bytes, name: str) -> ParseResult:
     text = decode(data)
     return one_document(text, markdown_title(text))
-
-
-def _read_html(data: bytes, name: str) -> ParseResult:
-    text, title = html_text(data)
-    return one_document(text, title)
 
 
 def _read_pdf(data: bytes, name: str) -> ParseResult:
@@ -217,9 +208,9 @@ def _first_heading(structure: Any) -> str:
 BUILTIN_PARSERS: tuple[Parser, ...] = (
     FormatParser("pdf", (".pdf",), _read_pdf),
     FormatParser("docx", (".docx",), _read_docx),
-    FormatParser("html", (".html", ".htm"), _read_html),
+    FormatParser("html", (".html", ".htm"), lambda data, _: one_document(*html_text(data))),
     FormatParser("markdown", (".md", ".markdown"), _read_markdown),
-    FormatParser("text", (".txt", ".text", ".rst"), _read_plain),
+    FormatParser("text", (".txt", ".text", ".rst"), lambda data, _: one_document(decode(data))),
     FormatParser("csv", (".csv",), read_csv),
     FormatParser("jsonl", (".jsonl",), read_jsonl),
 )

@@ -53,7 +53,7 @@ def split_document(
     """The document with its passages, and the texts to embed by their SHA-256; ``shown`` names it in errors.
 
     Raises:
-        PluginError: the splitter fails, or its spans are none of this text.
+        PluginError: the splitter fails, or its spans are invalid.
     """
     texts: dict[bytes, str] = {}
     passages = []

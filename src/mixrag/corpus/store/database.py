@@ -75,8 +75,8 @@ class Store(search.StoreQueries):
         Raises:
             StoreMissingError: there is none, and ``create`` is false.
             StoreVersionError: a newer mixrag wrote it.
-            StoreCorruptError: the file is no mixrag store, or is damaged.
-            StoreBusyError: another process held the lock too long.
+            StoreCorruptError: the file is not a mixrag store, or is damaged.
+            StoreBusyError: another process has locked the store for too long.
         """
         directory = Path(directory).absolute()
         return cls(directory, schema.open_database(directory, create=create, timeout=timeout), timeout)
@@ -120,7 +120,7 @@ class Store(search.StoreQueries):
         """One transaction: all of it is committed, or on any exception nothing.
 
         Raises:
-            StoreBusyError: another process or thread held the lock too long.
+            StoreBusyError: another process or thread has locked the store for too long.
         """
         with schema.meaningful_errors(self.directory), self._connections.use() as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -133,13 +133,13 @@ class Store(search.StoreQueries):
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the lock that lets one process or thread at a time change the passages; readers go on.
+        """Hold the lock that lets one process or thread at a time change the passages; reading needs no lock.
 
         It guards what spans transactions (vectors are committed before their passages), and the system
         frees it when the process dies.
 
         Raises:
-            StoreBusyError: another one held it for ``timeout`` seconds.
+            StoreBusyError: another one did not release it for ``timeout`` seconds.
         """
         with ExitStack() as stack:
             try:
@@ -210,7 +210,7 @@ class Store(search.StoreQueries):
             first = self._first_sources(sorted({row[1] for row in rows}))
         found = {row[0]: _passage(row, *first[row[1]]) for row in rows}
         if lost := [row for row in wanted if row not in found]:
-            raise StoreError("passages of this store", f"no row {lost[0]}", "read the changed store anew")
+            raise StoreError("passages of this store", f"no row {lost[0]}", "read the changed store again")
         return [found[row] for row in wanted]
 
     def marks(self) -> tuple[Rows, npt.NDArray[np.uint64]]:

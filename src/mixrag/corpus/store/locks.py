@@ -10,12 +10,12 @@ from pathlib import Path
 
 @contextmanager
 def exclusive(path: Path, timeout: float) -> Iterator[None]:
-    """Hold the lock that the file ``path`` stands for; the file is created where there is none, and stays.
+    """Hold the lock of the file ``path``; the file is created where there is none, and stays.
 
-    SQLite does the locking: it works alike on all systems, and between connections of one process.
+    SQLite does the locking: it works the same on all systems, and between connections of one process.
 
     Raises:
-        TimeoutError: another process or thread held it for ``timeout`` seconds.
+        TimeoutError: another process or thread did not release it for ``timeout`` seconds.
         OSError: the file cannot be opened or written.
     """
     try:

@@ -64,8 +64,8 @@ def open_database(directory: Path, *, create: bool, timeout: float) -> sqlite3.C
     Raises:
         StoreMissingError: there is none, and ``create`` is false.
         StoreVersionError: a newer mixrag wrote it.
-        StoreCorruptError: the file is no mixrag store, or is damaged.
-        StoreBusyError: another process held the lock for ``timeout`` seconds.
+        StoreCorruptError: the file is not a mixrag store, or is damaged.
+        StoreBusyError: another process did not release the lock for ``timeout`` seconds.
     """
     path = directory / FILE_NAME
     if create:

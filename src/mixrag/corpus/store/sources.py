@@ -1,6 +1,6 @@
 """Where a document came from: a file, a record of a file, or the memory of a program that called ``RAG.add``.
 
-The tables know a source by a path and a record. Documents from memory all stand under one path, ``MEMORY``, with
+The tables know a source by a path and a record. Documents from memory all have one path, ``MEMORY``, with
 their id as the record. Paths of files are absolute, so none of them is equal to it or below it.
 """
 
@@ -29,7 +29,7 @@ def display(path: str, record: str) -> str:
 def fallback_title(path: str, record: str = "") -> str:
     """Title to show where the document has none: its id, or the file's stem in plain words.
 
-    An id that is nothing but a hash says nothing to a reader, and becomes "untitled".
+    An id that is only a hash does not help a reader, and becomes "untitled".
     """
     if path == MEMORY and _HASH.fullmatch(record):
         return "untitled"

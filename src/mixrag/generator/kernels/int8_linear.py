@@ -44,20 +44,16 @@ class Int8Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., out) from (..., in)."""
         read, scale = rounded_rows(x)
-        products = self._exact(read) if self._packed is None or not x.numel() else self._fast(read)
+        products: Tensor
+        if self._packed is None or not x.numel():
+            # The reference, in float64, which represents sums of products of bytes exactly.
+            products = ((read.double() - ZERO) @ self.weight.double().T * self.scale).float()
+        else:
+            products = torch.ops.onednn.qlinear_pointwise(
+                read, 1.0, ZERO, self._packed, self.scale, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
+            )
         products = torch.mul(products, scale, out=torch.empty(products.shape, dtype=x.dtype))
         return products if self.bias is None else products + self.bias.to(x.dtype)
-
-    def _fast(self, read: Tensor) -> Tensor:
-        products: Tensor = torch.ops.onednn.qlinear_pointwise(
-            read, 1.0, ZERO, self._packed, self.scale, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
-        )
-        return products
-
-    def _exact(self, read: Tensor) -> Tensor:
-        """The reference, in float64, which represents sums of products of bytes exactly."""
-        products = (read.double() - ZERO) @ self.weight.double().T
-        return (products * self.scale).float()
 
 
 def rounded_weight(weight: Tensor) -> tuple[Tensor, Tensor]:

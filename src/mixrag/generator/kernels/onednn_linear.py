@@ -2,7 +2,7 @@
 
 torch multiplies float32 matrices with MKL, which on CPUs other than Intel's can be less than half as fast as
 oneDNN with packed weights, from ten rows to hundreds (see the benchmarks in the documentation). Results are equal
-up to the order of additions. The operators are those that torch's own compiler emits for a frozen model.
+up to the order of additions. The operators are the ones that torch's own compiler emits for a frozen model.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class OneDNNLinear(nn.Linear):
 
     def _packable(self, input: Tensor) -> bool:
         plain = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu")
-        return not plain and _packable(self.weight) and _is_like(input, self.weight)
+        alike = input.dtype == self.weight.dtype and input.device == self.weight.device
+        return not plain and alike and _packable(self.weight)
 
 
 def packed(layer: nn.Linear) -> Tensor:
@@ -82,10 +83,6 @@ def _packable(weight: Tensor) -> bool:
     """Half precision only where the CPU supports it: elsewhere it is emulated."""
     wide = weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and native_bfloat16())
     return wide and weight.device.type == "cpu"
-
-
-def _is_like(read: Tensor, weight: Tensor) -> bool:
-    return read.dtype == weight.dtype and read.device == weight.device
 
 
 def _available(dtype: torch.dtype = torch.float32) -> bool:

@@ -1,4 +1,4 @@
-"""Many texts at once: batches of like length, and a transformer that computes in bfloat16.
+"""Many texts at once: batches of similar length, and a transformer that computes in bfloat16.
 
 The model stays that of sentence-transformers: it tokenises, pools and normalises. This module decides which texts
 share a batch, and the dtype in which the transformer multiplies.
@@ -37,7 +37,7 @@ def unsupported(model: Any) -> str | None:
         return f"its first module is {first}, not Transformer"
     odd = [name for name in others if name not in _AFTER]
     if odd or not others:
-        return f"a module {odd[0]} behind its transformer" if odd else "no pooling behind its transformer"
+        return f"a module {odd[0]} after its transformer" if odd else "no pooling after its transformer"
     if getattr(model.tokenizer, "padding_side", None) != "right":
         return "its texts are not padded on the right"
     return None
@@ -62,7 +62,7 @@ def vectors_of(model: Any, texts: Sequence[str], prompt: str | None, task: str) 
     Args:
         model: sentence-transformers modules that are not ``unsupported``, or the result of ``rounded``.
         texts: (M,).
-        prompt: stands before every text; None: no prompt.
+        prompt: put before every text; None: no prompt.
         task: "query" or "document", as sentence-transformers calls them.
     """
     parts = [_window(model, texts[start : start + WINDOW], prompt, task) for start in range(0, len(texts), WINDOW)]

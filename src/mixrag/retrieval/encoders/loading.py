@@ -78,7 +78,7 @@ def load_encoder(
         token: access token of the hub, for both models; True takes the one that was saved by a login.
 
     Raises:
-        ModelError: no usable model there, the two do not share a dimension, or bfloat16 is none of its formats.
+        ModelError: no usable model there, the two do not share a dimension, or it cannot be run in bfloat16.
         PluginError: an object without the members of ``Encoder``, or a class in the place of an object.
         SettingError: an unknown ``dtype``.
     """
@@ -107,7 +107,7 @@ def _own(encoder: Any, question: Any, dtype: str) -> CompleteEncoder:
         return encoder
     complete = completed_encoder(encoder)
     if question is not None:
-        found = f"a question encoder beside {type(encoder).__name__}"
+        found = f"a question encoder together with {type(encoder).__name__}"
         raise PluginError("one object for questions and passages", found, "leave the question encoder out")
     if dtype == "bfloat16":
         found = f"{type(encoder).__name__}, which computes as it likes"
@@ -191,15 +191,13 @@ def _unusable(expected: str, error: Exception) -> ModelError:
 def _in_format(encoder: SentenceEncoder, dtype: str, stored: str | None) -> SentenceEncoder:
     reason = unsupported(encoder.passage_model)
     half = replace(encoder, name=encoder.name + HALF, dtype="bfloat16")
+    if dtype == AUTO and reason is not None:
+        return encoder
     if dtype == AUTO:
-        return half if reason is None and _prefers(half, encoder, stored) else encoder
+        # The store's format; if it has neither, what the processor is made for.
+        if stored is not None and stored in (encoder.fingerprint, half.fingerprint):
+            return half if stored == half.fingerprint else encoder
+        return half if encoder.passage_model.device.type == "cpu" and native_bfloat16() else encoder
     if dtype == "bfloat16" and reason is not None:
         raise ModelError("an encoder that can be run in bfloat16", reason, "choose --encoder-dtype float32")
     return half if dtype == "bfloat16" else encoder
-
-
-def _prefers(half: SentenceEncoder, encoder: SentenceEncoder, stored: str | None) -> bool:
-    """Whether bfloat16 is what the store has; if it has neither format, whether the processor is made for it."""
-    if stored is not None and stored in (encoder.fingerprint, half.fingerprint):
-        return stored == half.fingerprint
-    return encoder.passage_model.device.type == "cpu" and native_bfloat16()

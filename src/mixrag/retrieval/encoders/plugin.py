@@ -45,7 +45,7 @@ class PluginEncoder:
         """Its own, else ``COSINE_TEMPERATURE`` where a vector has length one, and 1 where it has not.
 
         Raises:
-            PluginError: it is no positive number.
+            PluginError: it is not a positive number.
         """
         own: Any = getattr(self.given, "temperature", None)
         if own is None:

@@ -44,8 +44,8 @@ def open_index(store: Store, choice: IndexChoice) -> CompleteIndex:
     """An index over the store's present passages.
 
     "auto" searches exactly as long as a full scan is quick, and takes an inverted file (IVF) beyond, stored in
-    files beside the store (``persistence.py``). "faiss" takes FAISS' flat index where "auto" searches exactly.
-    A builder is called with all row ids and vectors, anew whenever the store has changed.
+    files next to the store (``persistence.py``). "faiss" takes FAISS' flat index where "auto" searches exactly.
+    A builder is called with all row ids and vectors, again whenever the store has changed.
 
     Raises:
         PluginError: a builder returned something without ``search``.
@@ -63,7 +63,7 @@ def open_index(store: Store, choice: IndexChoice) -> CompleteIndex:
 
 
 def describe_index(passages: int, choice: IndexChoice, store: Store | None = None) -> str:
-    """What ``open_index`` will choose for so many passages, and why; with a store, what is stored beside it."""
+    """What ``open_index`` will choose for so many passages, and why; with a store, what is stored next to it."""
     if callable(choice):
         return f"{index_name(choice)}, an index of the caller's own, over {passages} passages"
     if _is_exact(passages, choice):

@@ -129,7 +129,7 @@ def build_ivf(rows: Rows, vectors: Vectors, clusters: int | None = None) -> IVFI
 
 
 def extended(index: IVFIndex, present: Rows, rows: Rows, vectors: Vectors) -> IVFIndex:
-    """The index for the rows ``present``, nothing trained anew.
+    """The index for the rows ``present``, without training again.
 
     Args:
         index: its codes are added to in place.
@@ -151,11 +151,14 @@ def extended(index: IVFIndex, present: Rows, rows: Rows, vectors: Vectors) -> IV
 
 
 def calibrated(index: IVFIndex, goal: float = RECALL_GOAL) -> IVFIndex:
-    """With the fewest clusters to visit, of a ladder, that reach the goal on questions made of the passages.
+    """With the fewest clusters to visit, in steps of a factor of 1.2, that reach the goal on made questions.
 
-    Such a question lies half-way between two passages, so that it resembles one and is none.
+    A made question is the mean of two passages, so that it is similar to both and equal to neither.
     """
-    questions = _questions(index.vectors)
+    random = np.random.default_rng(1)
+    first, second = random.integers(0, len(index.vectors), (2, _QUESTIONS))
+    between = (index.vectors[first] + index.vectors[second]) / 2
+    questions = np.ascontiguousarray(between / np.maximum(np.linalg.norm(between, axis=1, keepdims=True), 1e-12))
     truth = _nearest(index.vectors, questions, min(10, len(index)))
     probes = max(1, index.codes.nlist // 64)
     while True:
@@ -176,7 +179,12 @@ def _trained(vectors: Vectors, clusters: int) -> Any:
     codes: Any = faiss.index_factory(dimension, f"IVF{clusters},PQ{pieces}x4fs", faiss.METRIC_INNER_PRODUCT)
     codes.cp.niter, codes.cp.max_points_per_centroid = 6, _TRAINING_VECTORS_PER_CLUSTER
     codes.cp.min_points_per_centroid = codes.pq.cp.min_points_per_centroid = 1  # no warnings on standard error
-    codes.train(np.ascontiguousarray(vectors[_sample(len(vectors), clusters * _TRAINING_VECTORS_PER_CLUSTER)]))
+    count, wanted = len(vectors), clusters * _TRAINING_VECTORS_PER_CLUSTER
+    if count <= wanted:
+        sample = np.resize(np.arange(count), max(count, 16))  # a code book has 16 entries
+    else:
+        sample = np.sort(np.random.default_rng(0).choice(count, wanted, replace=False))
+    codes.train(np.ascontiguousarray(vectors[sample]))
     return codes
 
 
@@ -189,19 +197,6 @@ def _add(codes: Any, vectors: Vectors, first: int) -> Clusters:
         codes.add_with_ids(block, np.arange(first + start, first + stop))
         cluster[start:stop] = codes.quantizer.search(block, 1)[1][:, 0]
     return cluster
-
-
-def _sample(count: int, wanted: int) -> Rows:
-    if count <= wanted:
-        return np.resize(np.arange(count), max(count, 16))  # a code book has 16 entries
-    return np.sort(np.random.default_rng(0).choice(count, wanted, replace=False))
-
-
-def _questions(vectors: Vectors) -> Vectors:
-    random = np.random.default_rng(1)
-    first, second = random.integers(0, len(vectors), (2, _QUESTIONS))
-    between = (vectors[first] + vectors[second]) / 2
-    return np.ascontiguousarray(between / np.maximum(np.linalg.norm(between, axis=1, keepdims=True), 1e-12))
 
 
 def _nearest(vectors: Vectors, questions: Vectors, k: int) -> Rows:

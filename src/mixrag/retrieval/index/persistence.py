@@ -1,10 +1,10 @@
-"""The IVF index as files beside the store: built once, appended to, mapped; complete at any instant.
+"""The IVF index as files next to the store: built once, appended to, mapped; complete at any instant.
 
-``index/index.json`` names the other files and is replaced last. Vectors lie in one file of D float32 a line, which
-grows at its end: lines beyond those that ``index.json`` counts are of an update that was cut off, and the next one
-writes over them. Codes, about a tenth of the vectors, and statistics of the clusters are written anew each time.
+``index/index.json`` names the other files and is replaced last. Vectors are in one file of D float32 a line, which
+grows at its end: lines beyond the number in ``index.json`` are of an update that was cut off, and the next one
+writes over them. Codes, about a tenth of the vectors, and statistics of the clusters are written again each time.
 Updates take turns; a reader meanwhile has the old files. Removed passages lose their lines when the index is
-trained anew.
+trained again.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from mixrag.utils.atomic import write_atomically
 FOLDER = "index"
 FORMAT = 1
 GROWTH = 2.0
-"""An index is trained anew when the corpus has grown to so many times what it was trained on."""
+"""An index is trained again when the corpus has grown to so many times what it was trained on."""
 REMOVED = 0.2
-"""And when this share of its lines are of passages that are gone."""
+"""And when this share of its lines are of passages that were removed."""
 _LOCK_SECONDS = 600.0
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, RuntimeError, BadZipFile)
 """What reading a damaged file raises; RuntimeError comes from FAISS."""
@@ -109,7 +109,11 @@ def _updated(folder: Path, corpus: VectorSource) -> IVFIndex:
     manifest = _manifest(folder)
     old = _try_open(folder, manifest) if manifest and manifest.encoder == corpus.encoder else None
     rows, marks = corpus.marks()
-    if manifest is None or old is None or not _extensible(old, _marks(folder, manifest), rows, marks):
+    if manifest is None or old is None:
+        return _rebuilt(folder, corpus)
+    with np.load(folder / manifest.arrays, allow_pickle=False) as arrays:
+        known: Marks = arrays["marks"]
+    if not _extensible(old, known, rows, marks):
         return _rebuilt(folder, corpus)
     added, vectors = corpus.read(int(old.rows.max(initial=-1)))
     path = folder / manifest.vectors
@@ -133,7 +137,7 @@ def _rebuilt(folder: Path, corpus: VectorSource) -> IVFIndex:
 
 
 def _extensible(old: IVFIndex, known: Marks, rows: Rows, marks: Marks) -> bool:
-    """Whether new passages came at the end, those that stay are what they were, and not too many came or went."""
+    """Whether new passages came at the end, the others are unchanged, and not too many were added or removed."""
     before = rows <= old.rows.max(initial=-1)
     there = np.isin(old.rows, rows[before])
     same = np.array_equal(old.rows[there], rows[before]) and np.array_equal(known[there], marks[before])
@@ -179,11 +183,6 @@ def _marks_of(rows: Rows, corpus: VectorSource) -> Marks:
     return np.where(present[place] == rows, marks[place], 0).astype(np.uint64)
 
 
-def _marks(folder: Path, manifest: _Manifest) -> Marks:
-    with np.load(folder / manifest.arrays, allow_pickle=False) as arrays:
-        return np.asarray(arrays["marks"])
-
-
 def _remove_other_files(folder: Path, manifest: _Manifest) -> None:
     named = {manifest.vectors, manifest.codes, manifest.arrays}
     for kind in ("vectors-*.f32", "codes-*.faiss", "cells-*.npz"):
@@ -202,14 +201,14 @@ def _manifest(folder: Path) -> _Manifest | None:
 
 
 def _checked(manifest: _Manifest) -> _Manifest:
-    """The manifest itself, if every field has its type and files lie in the folder; else ValueError."""
+    """The manifest itself, if every field has its type and files are in the folder; else ValueError."""
     for field in fields(_Manifest):
         value, kind = getattr(manifest, field.name), {"int": int, "float": float, "str": str}[str(field.type)]
         if type(value) is not kind:
             raise ValueError(f"{field.name} is no {field.type}")
     names = (manifest.vectors, manifest.codes, manifest.arrays)
     if any(Path(name).name != name for name in names):
-        raise ValueError("files of an index lie in its folder")
+        raise ValueError("files of an index are in its folder")
     return manifest
 
 
@@ -223,8 +222,12 @@ def _opened(folder: Path, manifest: _Manifest) -> IVFIndex:
     import faiss
 
     codes = faiss.read_index(str(folder / manifest.codes), faiss.IO_FLAG_MMAP_IFC)
-    if type(codes) is not faiss.IndexIVFPQFastScan or not _in_memory(codes):
-        raise ValueError("codes of another kind, which may name files of their own")
+    if type(codes) is not faiss.IndexIVFPQFastScan:
+        raise ValueError("codes of another kind")
+    lists: Any = codes.invlists
+    if type(faiss.downcast_InvertedLists(lists)).__name__ != "BlockInvertedLists":
+        # Lists on disk are another file, at a path that the file of codes names: added to, it would be written.
+        raise ValueError("codes whose lists are not in memory, which may name files of their own")
     with np.load(folder / manifest.arrays, allow_pickle=False) as arrays:
         stats = ClusterStats(arrays["counts"], arrays["sums"], arrays["centres"], arrays["reach"])
         rows, cluster, marks = arrays["rows"], arrays["cell"], arrays["marks"]
@@ -234,13 +237,6 @@ def _opened(folder: Path, manifest: _Manifest) -> IVFIndex:
     if not len(rows) == len(cluster) == codes.ntotal == manifest.lines or codes.d != manifest.dimension:
         raise ValueError("files of different indexes")
     return IVFIndex(codes, vectors, rows, cluster, stats, manifest.trained_on, manifest.probes, manifest.recall)
-
-
-def _in_memory(codes: Any) -> bool:
-    """Lists on disk are another file, at a path that the file of codes names: added to, it would be written."""
-    import faiss
-
-    return type(faiss.downcast_InvertedLists(codes.invlists)).__name__ == "BlockInvertedLists"
 
 
 def _mapped(path: Path, lines: int, dimension: int) -> Vectors:

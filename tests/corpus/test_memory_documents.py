@@ -371,7 +371,7 @@ import sys, time
 sys.path[:0] = sys.argv[2].split(":")
 from pathlib import Path
 from fake_corpus import FakeEncoder
-from test_memory import add, Document
+from test_memory_documents import add, Document
 from mixrag.corpus import Store
 class Slow(FakeEncoder):
     def __call__(self, texts):
