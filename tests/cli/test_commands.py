@@ -304,7 +304,7 @@ def test_nothing_to_index(shell: Shell) -> None:
         (["ask", QUESTION, "--seed", "99999999999999999999999"], "seed to be a whole number"),
         (["ask", QUESTION, "--generator", "~nosuchuser/x"], "a model at"),
         (["ask", QUESTION, "--generator", "x" * 300], "a model at"),
-        (["ask", QUESTION, "--device", "nonsense"], "choose another encoder or --device"),
+        (["ask", QUESTION, "--device", "nonsense"], "choose one of them"),
         (["ask", "cod\udcff"], "a question in UTF-8"),
         (["ask", QUESTION, "--index", "faiss", "--normaliser", "full"], "choose index 'exact'"),
     ],
