@@ -60,3 +60,17 @@ def test_a_store_that_is_not_there_is_told_without_torch(command: str, tmp_path:
     found, errors = after(command, *question, "--store", str(tmp_path / "nowhere"))
     assert errors.startswith("mixrag: expected a store in") and errors.count("\n") == 1
     assert not found & {"torch", *MODELS, *EXTRAS}
+
+
+def test_an_interrupt_before_a_command_runs_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import mixrag.cli
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mixrag.cli, "_run", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        mixrag.cli.main()
+    assert ended.value.code == 130 and capsys.readouterr().err == "mixrag: interrupted\n"

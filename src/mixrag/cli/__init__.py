@@ -9,8 +9,16 @@ import warnings
 
 
 def main() -> None:
-    """Entry point. Errors end as one line on standard error and exit code 1."""
-    _quiet_libraries()
+    """Entry point. Errors end as one line on standard error and exit code 1, Ctrl-C as one line and 130."""
+    try:
+        _quiet_libraries()
+        _run()
+    except KeyboardInterrupt:  # outside a command: while modules are imported, or as the process ends
+        sys.stderr.write("mixrag: interrupted\n")
+        sys.exit(130)
+
+
+def _run() -> None:
     from mixrag.cli.app import app
     from mixrag.cli.clozes import clozes as _clozes  # noqa: F401 - registers itself
     from mixrag.cli.diagnose import diagnose as _diagnose  # noqa: F401 - registers itself
