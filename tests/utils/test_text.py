@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixrag.utils.text import markdown_cell, printable, printable_name, strict_json, unicode_path
+from mixrag.utils.text import is_unicode, markdown_cell, printable, printable_name, strict_json, unicode_path
 
 STEERING = "a\x00b\x1bc\x85d\u202ee\u2066f\ufdd0g\ufffeh\U0010ffffi\ud800j\x0ck\x7fl"
 
@@ -46,3 +46,12 @@ def test_a_cell_of_a_table_holds_no_markup() -> None:
 def test_infinity_is_null_in_json() -> None:
     document = {"a": [1.0, -math.inf, (math.nan, "ü")], "b": {"c": math.inf}}
     assert json.loads(strict_json(document)) == {"a": [1.0, None, [None, "ü"]], "b": {"c": None}}
+
+
+@pytest.mark.parametrize("text", ["", "née", "\U0001f600", "n\udce9e", "\ud800", "a\udfff"])
+def test_unicode_is_what_can_be_encoded(text: str) -> None:
+    try:
+        encodable = bool(text.encode()) or not text
+    except UnicodeEncodeError:
+        encodable = False
+    assert is_unicode(text) is encodable

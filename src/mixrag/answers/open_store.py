@@ -46,6 +46,7 @@ from mixrag.utils.arguments import bytes_given, list_given, path_given
 from mixrag.utils.arrays import Vectors
 from mixrag.utils.plugins import check_plugin
 from mixrag.utils.progress import Progress
+from mixrag.utils.text import is_unicode
 from mixrag.utils.turns import turn
 
 _LOADING = RLock()
@@ -383,7 +384,7 @@ class OpenStore:
         """
         wanted = [ids] if isinstance(ids, str) else list_given(ids, "ids")
         for each in wanted:
-            if not isinstance(each, str) or not _is_text(each):
+            if not isinstance(each, str) or not is_unicode(each):
                 raise SourceError(
                     "ids of documents as strings", f"{each!r}"[:60], "give the ids they were added with"
                 )
@@ -456,11 +457,3 @@ def _listed(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     """One path is a list of one: the letters of a string are not paths."""
     alone = isinstance(paths, str | PathLike)
     return [path_given(path, "path") for path in ([paths] if alone else list_given(paths, "paths"))]
-
-
-def _is_text(question: str) -> bool:
-    try:
-        question.encode()
-    except UnicodeEncodeError:  # what a shell passes on that is not UTF-8 arrives as lone surrogates
-        return False
-    return True

@@ -20,6 +20,7 @@ from mixrag.inference.decoders import decode_all, decoder_for
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.retrieval.retriever import Retrieval, checked_retrieval
 from mixrag.utils.arguments import list_given
+from mixrag.utils.text import is_unicode
 
 
 class Pipeline(OpenStore):
@@ -164,8 +165,6 @@ def _check_text(text: str, name: str, *, empty: bool = False) -> str:
         raise QuestionError(f"{name} as a text", type(text).__name__, "give a str")
     if not empty and not text.strip():
         raise QuestionError(name, "an empty one", "ask something")
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # what a shell passes on that is not UTF-8 arrives as lone surrogates
-        raise QuestionError(f"{name} in UTF-8", "other bytes", "write it in a UTF-8 terminal") from None
+    if not is_unicode(text):
+        raise QuestionError(f"{name} in UTF-8", "other bytes", "write it in a UTF-8 terminal")
     return text

@@ -32,6 +32,7 @@ from mixrag.evaluation.stages import STAGES, Decoded, Indexed, Retrieved, Stage,
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.pairs.matching import exact_match
 from mixrag.pairs.pairs import Pair
+from mixrag.utils.text import is_unicode
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +166,9 @@ def _pair(question: str, expected: Sequence[str], document: str | None) -> Pair:
     if not answers or not all(answer.strip() for answer in answers):
         found = "an empty one" if answers else "none"
         raise PairsError("an expected answer", found, "say what the answer should have been (--expected)")
-    try:
-        "".join((*answers, document or "")).encode()
-    except UnicodeEncodeError as error:  # what a shell passes on that is not UTF-8 arrives as lone surrogates
+    if not all(map(is_unicode, (*answers, document or ""))):
         wanted = "expected answers and document in UTF-8"
-        raise PairsError(wanted, "other bytes", "write them in a UTF-8 terminal") from error
+        raise PairsError(wanted, "other bytes", "write them in a UTF-8 terminal")
     return Pair(question, answers, document)
 
 

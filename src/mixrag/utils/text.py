@@ -33,6 +33,15 @@ def printable_name(name: str | Path) -> str:
     return _ON_ONE_LINE.sub(lambda found: ascii(found[0])[1:-1], unicode_path(name))
 
 
+def is_unicode(text: str) -> bool:
+    r"""Whether the text can be encoded: bytes of a shell that are not UTF-8 arrive as lone surrogates.
+
+    >>> is_unicode("née"), is_unicode("n\udce9e")
+    (True, False)
+    """
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def unicode_path(path: str | Path) -> str:
     """A path as text that can be stored: bytes that are not Unicode as escapes, all else as it is."""
     return str(path).encode("utf-8", "backslashreplace").decode()
