@@ -4,9 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 Scalar = str | int | float | bool | None
 """A metadata value: what JSON can express without nesting."""
+
+
+BlockKind = Literal["text", "heading", "list", "table", "code"]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A stretch of a document with one role and one place: what a splitter divides only where it must.
+
+    Blocks are disjoint and in the order of the text; between them is whitespace. Each line of a "list" is one
+    item, each line of a "table" one row: a passage holds whole lines of them.
+    """
+
+    start: int
+    end: int
+    """Offset after the last character."""
+    kind: BlockKind = "text"
+    level: int = 0
+    """Of a heading: 1 for the highest. 0 for all other blocks."""
+    page: int | None = None
+    """Page of a PDF, or slide of a presentation, from 1; None where the format has none."""
+    place: str = ""
+    """How a citation names the place: "page 12", "slide 3", "sheet Fees"; empty where the format has none."""
+    caption: str = ""
+    """Of a table: its caption and, unless each row repeats them, its column headers. They stand in front of every
+    passage of the table but the one that they are part of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +51,8 @@ class Document:
     """
     title: str = ""
     metadata: Mapping[str, Scalar] = field(default_factory=dict)
+    blocks: tuple[Block, ...] = ()
+    """The structure of the text, for the splitter; empty where the parser knows none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +71,10 @@ class Passage:
     end: int
     """Offset after the last character: ``extracted[start:end] == text``."""
     metadata: Mapping[str, Scalar] = field(default_factory=dict)
+    page: int | None = None
+    """Page or slide where the passage starts, from 1; None where the source has none."""
+    place: str = ""
+    """Where it starts, as a citation names it: "page 12", "sheet Fees"; empty where the source has none."""
+    context: str = ""
+    """What stands between title and text for encoder, BM25 and language model: headings above the passage, caption
+    of its table. Empty with ``context="title"`` or ``"none"``."""

@@ -22,12 +22,27 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """Something of a file that was read only in part, or not as it stands: the report counts them by kind."""
+
+    kind: str
+    """A few plain words that are the same for all files, in the plural: "pages without text", "images",
+    "comments", "page headers and footers", "guessed encodings"."""
+    count: int
+    """How many of them in this file."""
+    detail: str = ""
+    """One line for people, with the remedy: "4 of 6 pages have no text; OCR: pip install mixrag[ocr]"."""
+
+
+@dataclass(frozen=True, slots=True)
 class ParseResult:
     """What a parser found in one file."""
 
     documents: tuple[Document, ...]
     skipped: tuple[Skipped, ...] = ()
     """Records of the file that could not be used."""
+    notices: tuple[Notice, ...] = ()
+    """What was left out of the documents, or read by a guess."""
 
 
 def decode(data: bytes) -> str:

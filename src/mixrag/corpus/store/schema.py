@@ -18,7 +18,7 @@ from mixrag.errors import (
 
 FILE_NAME = "mixrag.sqlite"
 APPLICATION_ID = 0x6D785247
-VERSION = 1
+VERSION = 2
 _CHECKED_BYTES = 64 * 2**20  # a full structure check of a larger file would delay every opening
 
 _SCHEMA = """
@@ -40,7 +40,9 @@ CREATE INDEX sources_by_document ON sources (document_id);
 CREATE TABLE passages (
     id INTEGER PRIMARY KEY AUTOINCREMENT, document_id INTEGER NOT NULL REFERENCES documents,
     ordinal INTEGER NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL,
-    text TEXT NOT NULL, text_hash BLOB NOT NULL, UNIQUE (document_id, ordinal));
+    text TEXT NOT NULL, text_hash BLOB NOT NULL, page INTEGER, place TEXT NOT NULL DEFAULT '',
+    context TEXT NOT NULL DEFAULT '', words BLOB, UNIQUE (document_id, ordinal));
+CREATE TABLE terms (id INTEGER PRIMARY KEY, term TEXT NOT NULL UNIQUE);
 CREATE INDEX passages_by_text_hash ON passages (text_hash);
 CREATE TABLE vectors (
     id INTEGER PRIMARY KEY, encoder_id INTEGER NOT NULL REFERENCES encoders ON DELETE CASCADE,
@@ -53,8 +55,18 @@ CREATE VIRTUAL TABLE lexicon USING fts5 (
     tokenize = 'porter unicode61 remove_diacritics 2');
 INSERT INTO meta VALUES ('generation', '0');
 """
+# From each version to the next. A passage without ``words`` is one whose words were not counted.
+_UPGRADES = {
+    1: """
+ALTER TABLE passages ADD COLUMN page INTEGER;
+ALTER TABLE passages ADD COLUMN place TEXT NOT NULL DEFAULT '';
+ALTER TABLE passages ADD COLUMN context TEXT NOT NULL DEFAULT '';
+ALTER TABLE passages ADD COLUMN words BLOB;
+CREATE TABLE terms (id INTEGER PRIMARY KEY, term TEXT NOT NULL UNIQUE);
+"""
+}
 _TABLES = frozenset(
-    {"meta", "encoders", "files", "documents", "metadata", "sources", "passages", "vectors", "lexicon"}
+    {"meta", "encoders", "files", "documents", "metadata", "sources", "passages", "vectors", "lexicon", "terms"}
 )
 
 
@@ -136,6 +148,8 @@ def _check(connection: sqlite3.Connection, directory: Path, create: bool) -> Non
         raise _corrupt(directory, "a database of another application")
     if (version := _pragma(connection, "user_version")) > VERSION:
         raise StoreVersionError(f"a store of version {VERSION} or older", f"version {version}", "upgrade mixrag")
+    if version < VERSION:
+        _upgrade(connection, directory)
     names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
     if lost := sorted(_TABLES - names):
         raise _corrupt(directory, f"no table {lost[0]}")
@@ -160,6 +174,24 @@ def _initialise(connection: sqlite3.Connection) -> None:
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.rollback()
+        raise
+
+
+def _upgrade(connection: sqlite3.Connection, directory: Path) -> None:
+    """Bring an older store to this version in one transaction; nothing that it holds changes."""
+    if not os.access(directory, os.W_OK):
+        found = f"one of version {_pragma(connection, 'user_version')} in a folder that cannot be written to"
+        remedy = "copy it to a folder that can"
+        raise StoreVersionError(f"a store of version {VERSION} in {directory}", found, remedy)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for version in range(_pragma(connection, "user_version"), VERSION):
+            for statement in _UPGRADES[version].split(";\n"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
     except BaseException:
         connection.rollback()
