@@ -20,7 +20,6 @@ from mixrag.corpus import (
     documents_in,
     documents_of_texts,
 )
-from mixrag.corpus.store.schema import VERSION
 from mixrag.errors import EncoderMismatchError, SourceError
 
 
@@ -358,10 +357,9 @@ def test_another_encoder_is_refused_and_reembedding_keeps_the_documents(store):
     check_sound(store)
 
 
-def test_the_format_is_that_of_version_one(store, tmp_path):
-    """A store that only knows files and records reads documents from memory as records of one file."""
+def test_documents_from_memory_are_records_of_one_file(store):
+    """So they need no table of their own."""
     add(store, [Document("one", id="a")])
-    assert VERSION == 1 and store.query("PRAGMA user_version") == [(1,)]
     rows = store.query("SELECT path, record FROM sources JOIN files ON files.id = file_id")
     assert rows == [("memory:", "a")] and not Path("memory:").is_absolute()
 

@@ -50,7 +50,7 @@ def test_blank_file_of_a_killed_creation(tmp_path):
 
 
 def test_newer_version(store):
-    store.query("PRAGMA user_version = 2")
+    store.query("PRAGMA user_version = 99")
     with pytest.raises(StoreVersionError, match="upgrade"):
         Store.open(store.directory)
 

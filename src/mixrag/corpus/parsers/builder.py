@@ -26,7 +26,8 @@ class DocumentBuilder:
         self._texts: list[str] = []
         self._blocks: list[Block] = []
         self._length = 0
-        self._place, self._page = "", None
+        self._place = ""
+        self._page: int | None = None
 
     def at(self, place: str, page: int | None = None) -> None:
         """What follows stands on this page, slide or sheet."""
