@@ -24,7 +24,8 @@ NUMBER = (
 
 def joined_groups(text: str) -> str:
     """The text where spaces between groups of three digits, as in 1 250, no longer divide them."""
-    return _SPACED_GROUPS.sub(lambda found: found.group().replace(" ", _JOINT), text)
+    joined: str = _SPACED_GROUPS.sub(lambda found: found.group().replace(" ", _JOINT), text)
+    return joined
 
 
 def readings(number: str) -> tuple[str, ...]:

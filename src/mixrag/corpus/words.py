@@ -1,10 +1,10 @@
 """Words of a text, for lexical search: documents and questions go through the same function.
 
-A word is what remains when spelling no longer matters. Text is brought to NFKC and folded in case; characters that
-only format (soft hyphen, joiners) are dropped; diacritics are folded where they are no letters of their own; numbers
-lose their separators; words lose their endings (Snowball's stemmer of the script). A word that is written in several
-ways gives several words: ``ABC-123`` gives ``abc123``, ``abc`` and ``123``. Scripts without spaces give overlapping
-pairs of characters.
+A word is what remains when spelling no longer matters. Text is brought to NFKC and folded in case; characters
+that only format (soft hyphen, joiners) are dropped; diacritics are folded where they are no letters of their own;
+numbers lose their separators; words lose their endings (Snowball's stemmer of the script). A word that is written
+in several ways gives several words: ``ABC-123`` gives ``abc123``, ``abc`` and ``123``. Scripts without spaces give
+overlapping pairs of characters.
 """
 
 from __future__ import annotations
@@ -74,9 +74,7 @@ class _Characters(dict[int, str]):
 
 
 _CHARACTERS = _Characters(
-    dict.fromkeys(map(ord, "‐‑‒–—−"), "-")
-    | dict.fromkeys(map(ord, "’‘ʼ´"), "'")
-    | {ord("٬"): ",", ord("٫"): "."}
+    dict.fromkeys(map(ord, "‐‑‒–—−"), "-") | dict.fromkeys(map(ord, "’‘ʼ´"), "'") | {ord("٬"): ",", ord("٫"): "."}
 )
 
 
