@@ -96,6 +96,11 @@ class TermQueries:
         sql = "SELECT term, id FROM terms WHERE term IN (SELECT value FROM json_each(?))"
         return dict(self.query(sql, (json.dumps(list(terms)),)))
 
+    def term(self, id_: int) -> str:
+        """The word with this number; empty where there is none."""
+        found = self.query("SELECT term FROM terms WHERE id = ?", (id_,))
+        return str(found[0][0]) if found else ""
+
     def terms(self) -> list[tuple[str, int]]:
         """Every word with its number."""
         return [(term, id_) for term, id_ in self.query("SELECT term, id FROM terms ORDER BY id")]
