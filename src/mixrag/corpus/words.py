@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import lru_cache
+from itertools import chain
 
 import regex
 
@@ -21,6 +21,7 @@ from mixrag.corpus.stems import stem
 LONGEST = 64
 """Characters of a word; what is longer (encoded data, sequences) is cut."""
 
+_REMEMBERED = 2**17
 _RAISED = re.compile(r"(?<=[0-9])(?=[⁰¹²³⁴-⁹¼-¾⅐-⅞])")
 """Between a digit and an exponent or a fraction, which NFKC would make one number."""
 _RUN = regex.compile(
@@ -47,10 +48,7 @@ def words(text: str) -> list[str]:
     >>> words("费用是")
     ['费', '费用', '用', '用是', '是']
     """
-    found: list[str] = []
-    for chunk in joined_groups(normalised(text)).split():
-        found += _remembered(chunk) if len(chunk) <= LONGEST else _words_of(chunk)
-    return found
+    return list(chain.from_iterable(map(_CHUNKS.__getitem__, joined_groups(normalised(text)).split())))
 
 
 def normalised(text: str) -> str:
@@ -86,7 +84,19 @@ def _words_of(chunk: str) -> tuple[str, ...]:
     return tuple(word for kind, run in runs for word in _READ[kind](run))
 
 
-_remembered = lru_cache(maxsize=2**17)(_words_of)  # a text has few different chunks
+class _Chunks(dict[str, tuple[str, ...]]):
+    """The words of chunks; a text has few different ones, so they are remembered."""
+
+    def __missing__(self, chunk: str) -> tuple[str, ...]:
+        found = _words_of(chunk)
+        if len(chunk) <= LONGEST:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[chunk] = found
+        return found
+
+
+_CHUNKS = _Chunks()
 
 
 def _distinct(found: list[str]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -50,11 +51,13 @@ def count_document(db: sqlite3.Connection, document_id: int) -> None:
 
 
 def _store_words(db: sqlite3.Connection, found: dict[int, list[str]]) -> None:
-    distinct = json.dumps(list(dict.fromkeys(word for each in found.values() for word in each)))
+    distinct = json.dumps(list(dict.fromkeys(chain.from_iterable(found.values()))))
     db.execute("INSERT OR IGNORE INTO terms (term) SELECT value FROM json_each(?)", (distinct,))
     sql = "SELECT term, id FROM terms WHERE term IN (SELECT value FROM json_each(?))"
     ids = dict(db.execute(sql, (distinct,)).fetchall())
-    rows = ((np.array([ids[word] for word in each], "<u4").tobytes(), row) for row, each in found.items())
+    rows = (
+        (np.fromiter(map(ids.__getitem__, each), "<u4", len(each)).tobytes(), row) for row, each in found.items()
+    )
     db.executemany("UPDATE passages SET words = ? WHERE id = ?", rows)
 
 
