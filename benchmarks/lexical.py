@@ -2,10 +2,10 @@
 
     python benchmarks/lexical.py [--passages 100000] [--engines ours,fts5,trigram,tantivy,bm25s]
 
-Each counts all passages, answers questions of ten words with the ten best passages, takes one passage more and loses
-one. Times are of one process, one question after the other. tantivy and bm25s are no dependencies: where one is not
-installed, its row is left out. "all scores" is the time in which an engine gives the scores of all passages, which
-the prior is normalised over; "-" where it gives the scores of the best only.
+Each counts all passages, answers questions of ten words with the ten best passages, takes one passage more and
+loses one. Times are of one process, one question after the other. tantivy and bm25s are no dependencies: where one
+is not installed, its row is left out. "all scores" is the time in which an engine gives the scores of all passages;
+"-" where it gives those of the best only.
 """
 
 from __future__ import annotations
@@ -92,12 +92,16 @@ class FTS5:
 
     def top(self, question: str) -> Any:
         asked = " OR ".join(f'"{word}"' for word in dict.fromkeys(question.split()))
-        sql = "SELECT rowid, -bm25(lexicon) AS score FROM lexicon WHERE lexicon MATCH ? ORDER BY score DESC LIMIT ?"
+        sql = (
+            "SELECT rowid, -bm25(lexicon) AS score FROM lexicon WHERE lexicon MATCH ? ORDER BY score DESC LIMIT ?"
+        )
         return self.db.execute(sql, (asked, BEST)).fetchall()
 
     def every(self, question: str) -> Any:
         asked = " OR ".join(f'"{word}"' for word in dict.fromkeys(question.split()))
-        return self.db.execute("SELECT rowid, -bm25(lexicon) FROM lexicon WHERE lexicon MATCH ?", (asked,)).fetchall()
+        return self.db.execute(
+            "SELECT rowid, -bm25(lexicon) FROM lexicon WHERE lexicon MATCH ?", (asked,)
+        ).fetchall()
 
     def add(self, text: str) -> None:
         self.db.execute("INSERT INTO lexicon (text) VALUES (?)", (text,))
@@ -187,12 +191,16 @@ def main() -> None:
     vocabulary = Vocabulary.of(options.passages)
     questions = list(vocabulary.texts(WARM + QUESTIONS, ASKED, seed=1))
     print(f"{options.passages:,} passages of {LENGTH} words, questions of {ASKED}\n")
-    print("| engine | index s | MB | best 10: median ms | p95 | all scores: median ms | p95 | add 1: ms | remove 1: ms |")
+    print(
+        "| engine | index s | MB | best 10: median ms | p95 | all scores: median ms | p95 | add 1: ms | remove 1: ms |"
+    )
     print("| --- " * 9 + "|")
     for name in options.engines.split(","):
         with tempfile.TemporaryDirectory() as folder:
             try:
-                print(f"| {name} | {' | '.join(measured(ENGINES[name](), vocabulary, options.passages, questions, Path(folder)))} |")
+                print(
+                    f"| {name} | {' | '.join(measured(ENGINES[name](), vocabulary, options.passages, questions, Path(folder)))} |"
+                )
             except ModuleNotFoundError as error:
                 print(f"{name} is left out: {error}")
 

@@ -15,6 +15,7 @@ from mixrag.errors import StoreError
 from mixrag.retrieval.lexical import LexicalIndex, Postings, inverted
 from mixrag.retrieval.lexical import index as module
 from mixrag.retrieval.lexical.selection import best
+from mixrag.utils.arrays import Floats
 
 WORDS = ["aa", "bb", "cc", "dd", "ee", "ff"]
 TERMS = {word: number for number, word in enumerate(WORDS, 3)}
@@ -96,16 +97,22 @@ def test_the_best_are_those_of_all_scores(
 def test_frequent_words_are_not_scanned_for_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     passages = {row: ("aa",) * (1 + row % 3) for row in range(2000)}
     passages |= {row: (*passages[row], "bb", "cc") for row in range(100, 2000, 100)}
-    index = index_of(passages)
-    rows, scores = index.scores("aa bb cc")
+    rows, scores = index_of(passages).scores("aa bb cc")
     expected = rows[best(scores, 5)].tolist()
+    monkeypatch.setattr(module, "_FREQUENT", 16)
     scanned: list[int] = []
     scatter = LexicalIndex._scatter
-    monkeypatch.setattr(
-        LexicalIndex, "_scatter", lambda self, term, total: (scanned.append(term), scatter(self, term, total))
-    )
+
+    def watched(self: LexicalIndex, term: int, weight: float, total: Floats) -> None:
+        scanned.append(term)
+        scatter(self, term, weight, total)
+
+    monkeypatch.setattr(LexicalIndex, "_scatter", watched)
+    index = index_of(passages)
     assert index.top("aa bb cc", 5)[0].tolist() == expected
-    assert scanned and TERMS["aa"] not in scanned
+    assert scanned == [TERMS["bb"], TERMS["cc"]]
+    assert index.top("aa bb cc", 50)[0].tolist() == rows[best(scores, 50)].tolist()
+    assert TERMS["aa"] in scanned  # passages with the frequent word alone are among so many
 
 
 @given(CORPUS, st.data(), QUESTION)

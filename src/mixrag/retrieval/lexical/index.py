@@ -5,7 +5,7 @@ both; passages that were removed since stay in the first part and are left out o
 score is that of a fresh index over the same passages, to the last bit.
 
 A question's frequent words, the stop words, are most of its postings. ``scores`` remembers what they add to every
-passage; ``top`` looks them up only where rarer words have been found (MaxScore: Turtle and Flood, 1995).
+passage; ``top`` looks them up only where rarer words have been found (as MaxScore: Turtle and Flood, 1995).
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mixrag.corpus.words import words
+from mixrag.corpus.words import asked_words
 from mixrag.errors import StoreError
 from mixrag.retrieval.lexical.bm25 import inverse_frequency, length_norms, most_possible, saturated
 from mixrag.retrieval.lexical.postings import Counts, Places, Postings
-from mixrag.retrieval.lexical.selection import best
+from mixrag.retrieval.lexical.selection import best, highest
 from mixrag.utils.arrays import Floats, Rows
 
 _FREQUENT = 16
 """What a word adds is remembered where one passage in so many has it,"""
 _REMEMBERED_BYTES = 2**28
 """within this memory."""
+_BLOCK = 2**15
+"""Postings that are read at a time: what is computed of them stays in the processor's cache."""
 _MARGIN = 1e-9
 """Relative; more than rounding may lower a bound."""
 
@@ -73,7 +75,7 @@ class LexicalIndex:
         if allowed is not None:
             rows = np.unique(np.asarray(allowed, np.int64))
             return rows, self.scores_of(question, rows)
-        total = self._totals(self._terms(question))
+        total = self._totals(self._asked(question))
         return self.rows, total if self._places is None else total[self._places]
 
     def scores_of(self, question: str, rows: Rows) -> Floats:
@@ -82,7 +84,7 @@ class LexicalIndex:
         Raises:
             StoreError: a row that is not in the index.
         """
-        return self._scores_at(self._terms(question), self._places_of(np.asarray(rows, np.int64)))
+        return self._scores_at(self._asked(question), self._places_of(np.asarray(rows, np.int64)))
 
     def top(self, question: str, n: int, allowed: Rows | None = None) -> tuple[Rows, Floats]:
         """Row ids and scores (K,) of the best passages that share a word with the question, K <= n, best first.
@@ -92,7 +94,7 @@ class LexicalIndex:
         Raises:
             StoreError: an allowed row that is not in the index.
         """
-        terms = self._terms(question)
+        terms = self._asked(question)
         places = self._candidates(terms, n) if allowed is None else self._places_of(np.unique(allowed))
         if places is None:  # many passages may be among the best
             found = self._totals(terms)
@@ -104,11 +106,11 @@ class LexicalIndex:
         order = order[scores[order] > 0.0]
         return rows[order], scores[order]
 
-    def _terms(self, question: str) -> list[int]:
-        """Numbers of the question's distinct words that passages have, in its order, that of all sums."""
-        asked = dict.fromkeys(words(question))
+    def _asked(self, question: str) -> dict[int, float]:
+        """Numbers and weights of the question's distinct words that passages have, in its order, that of all sums."""
+        asked = asked_words(question)
         ids = self._lookup(asked)
-        return [ids[word] for word in asked if word in ids and self._frequency(ids[word])]
+        return {ids[word]: weight for word, weight in asked.items() if word in ids and self._frequency(ids[word])}
 
     def _frequency(self, term: int) -> int:
         """In how many passages of the store the word is."""
@@ -118,6 +120,9 @@ class LexicalIndex:
             count = sum(len(each) if live is None else int(live[each].sum()) for each in places)
             self._frequencies[term] = count
         return self._frequencies[term]
+
+    def _is_frequent(self, term: int) -> bool:
+        return self._frequency(term) * _FREQUENT >= len(self._rows)
 
     def _postings(self, term: int) -> list[tuple[int, Places, Counts]]:
         """Of each part that has the word: the place of its first passage; places and counts (n,)."""
@@ -131,17 +136,17 @@ class LexicalIndex:
     def _idf(self, term: int) -> float:
         return inverse_frequency(len(self.rows), self._frequency(term))
 
-    def _totals(self, terms: list[int]) -> Floats:
+    def _totals(self, terms: dict[int, float]) -> Floats:
         """(P,) scores at all places."""
         total = np.zeros(len(self._rows), np.float64)
-        for term in terms:
-            self._add(term, total)
+        for term, weight in terms.items():
+            self._add(term, weight, total)
         return total
 
-    def _add(self, term: int, total: Floats) -> None:
+    def _add(self, term: int, weight: float, total: Floats) -> None:
         """Add what a word adds to each passage."""
-        if self._frequency(term) * _FREQUENT < len(self._rows):
-            self._scatter(term, total)
+        if weight != 1.0 or not self._is_frequent(term):
+            self._scatter(term, weight, total)
             return
         with self._lock:
             found = self._remembered.get(term)
@@ -149,27 +154,29 @@ class LexicalIndex:
                 self._remembered.move_to_end(term)
         if found is None:
             found = np.zeros(len(self._rows), np.float64)
-            self._scatter(term, found)
+            self._scatter(term, 1.0, found)
             with self._lock:
                 self._remembered[term] = found
                 if len(self._remembered) > self._most_remembered:
                     self._remembered.popitem(last=False)
         np.add(total, found, out=total)
 
-    def _scatter(self, term: int, total: Floats) -> None:
-        idf = self._idf(term)
+    def _scatter(self, term: int, weight: float, total: Floats) -> None:
+        idf = weight * self._idf(term)
+        target = torch.from_numpy(total)
         for _, places, counts in self._postings(term):
-            index = np.array(places)  # a copy: torch wants memory that it may write to
-            values = idf * saturated(counts, self._norms.take(index))
-            torch.from_numpy(total).index_add_(0, torch.from_numpy(index), torch.from_numpy(values))
+            for start in range(0, len(places), _BLOCK):
+                index = places[start : start + _BLOCK].copy()  # torch wants memory that it may write to
+                values = idf * saturated(counts[start : start + _BLOCK], self._norms.take(index))
+                target.index_add_(0, torch.from_numpy(index), torch.from_numpy(values))
 
-    def _scores_at(self, terms: list[int], places: Positions) -> Floats:
+    def _scores_at(self, terms: dict[int, float], places: Positions) -> Floats:
         """(N,) scores at these places."""
         if len(places) * 8 > len(self._rows):
             return self._totals(terms)[places]
         total = np.zeros(len(places), np.float64)
-        for term in terms:
-            total += self._idf(term) * self._saturated_at(term, places)
+        for term, weight in terms.items():
+            total += weight * self._idf(term) * self._saturated_at(term, places)
         return total
 
     def _saturated_at(self, term: int, places: Positions) -> Floats:
@@ -180,29 +187,25 @@ class LexicalIndex:
             counts = np.where(having[at] == places, often[at], counts)
         return saturated(counts, self._norms[places])
 
-    def _candidates(self, terms: list[int], n: int) -> Positions | None:
-        """Places of all passages that may be among the n best, ascending; None where they may be too many."""
-        rarest = sorted(terms, key=self._frequency)
-        bounds = [most_possible(self._idf(term)) for term in rarest]
-        partial = np.zeros(len(self._rows), np.float64)
-        touched = np.empty(0, np.int64)
-        for place, term in enumerate(rarest):
-            rest = sum(bounds[place:])
-            if len(touched) >= n > 0:
-                found = partial[touched]
-                threshold = np.partition(found, len(found) - n)[len(found) - n]
-                if rest * (1.0 + _MARGIN) < threshold * (1.0 - _MARGIN):
-                    within: Positions = touched[(found + rest) * (1.0 + _MARGIN) >= threshold * (1.0 - _MARGIN)]
-                    return within
-            if self._frequency(term) * 4 > len(self._rows):
-                return None
-            self._scatter(term, partial)
-            touched = np.union1d(touched, self._live_places(term))
-        return touched
+    def _candidates(self, terms: dict[int, float], n: int) -> Positions | None:
+        """Places of all passages that may be among the n best, ascending; None where they may be many.
 
-    def _live_places(self, term: int) -> Positions:
-        places = np.concatenate([places for _, places, _ in self._postings(term)])
-        return (places if self._live is None else places[self._live[places]]).astype(np.int64)
+        Frequent words are not scanned: where all of them together cannot lift a passage above the n-th best of those
+        found by the other words, only passages near it are looked at.
+        """
+        rare = [term for term in terms if not self._is_frequent(term)]
+        rest = sum(most_possible(terms[term] * self._idf(term)) for term in terms if self._is_frequent(term))
+        partial = np.zeros(len(self._rows), np.float64)
+        for term in rare:
+            self._scatter(term, terms[term], partial)
+        if self._live is not None:
+            partial *= self._live
+        threshold = highest(partial, n)[-1] if 0 < n <= len(partial) else 0.0
+        threshold *= 1.0 - _MARGIN
+        if threshold <= rest:
+            return None
+        found: Positions = np.flatnonzero(partial >= threshold - rest)
+        return found if len(found) * _FREQUENT < len(partial) else None
 
     def _places_of(self, rows: Rows) -> Positions:
         if not len(rows):
