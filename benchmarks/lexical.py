@@ -4,8 +4,8 @@
 
 Each counts all passages, answers questions of ten words with the ten best passages, takes one passage more and
 loses one. Times are of one process, one question after the other. tantivy and bm25s are no dependencies: where one
-is not installed, its row is left out. "all scores" is the time in which an engine gives the scores of all passages;
-"-" where it gives those of the best only.
+is not installed, its row is left out. "all scores" is the time in which an engine gives the scores of all
+passages; "-" where it gives those of the best only.
 """
 
 from __future__ import annotations
