@@ -80,7 +80,7 @@ def main() -> None:
 def _print(name: str, system: str, found: Sequence[tuple[str, list[float]]]) -> None:
     first = [min(ranks) for _, ranks in found]
     cells = [f"{bootstrap([float(rank <= k) for rank in first]).mean:.3f}" for k in K]
-    mrr = bootstrap([1 / rank for rank in first]).value
+    mrr = bootstrap([1 / rank for rank in first]).mean
     everything = f"{bootstrap([float(max(ranks) <= 10) for _, ranks in found]).mean:.3f}"
     several = everything if any(len(ranks) > 1 for _, ranks in found) else "-"
     print(f"| {name} | {len(found)} | {system} | {' | '.join(cells)} | {mrr:.3f} | {several} |", flush=True)
