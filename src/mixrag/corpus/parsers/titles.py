@@ -19,8 +19,8 @@ _JUNK = re.compile(
         ) [)>\]]? [ _#-]* \d{0,6} (?:\s*\(\d+\))?
     | \d{10}-?\d{2}-?\d{6}                                     # accession number of a filing
     | [0-9a-f]{16,} | [0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}  # hash, UUID
-    | \S+ \.(?:docx?|docm|dotx?|odt|rtf|pdf|pptx?|xlsx?|xlsm|ods|odp|txt|te?x|dvi|e?ps|html?|xml|md|qxd|qxp|indd|pmd
-        |fm|wpd|p65|pub|tiff?|jpe?g|png|epub|csv|json)         # file name without spaces
+    | \S+ \.(?:docx?|docm|dotx?|odt|rtf|pdf|pptx?|xlsx?|xlsm|ods|odp|txt|te?x|dvi|e?ps|html?|xml|md|qxd|qxp|indd
+        |pmd|fm|wpd|p65|tiff?|jpe?g|png|epub|csv|json|pub)         # file name without spaces
     | (?:file|https?)://\S* | [a-z]:\\.*  # path
     """,
     re.IGNORECASE | re.VERBOSE,
@@ -31,8 +31,8 @@ _SUFFIX = re.compile(r"\.(?:docx?|docm|odt|rtf|pdf|pptx?|xlsx?|ods|odp|indd|qxd|
 def useful_title(title: str) -> str:
     """The title on one line, or "" where it says nothing about the document.
 
-    Left out are placeholders ("untitled", "Document1"), accession numbers, hashes, paths and file names; the program's
-    name is taken from the start.
+    Left out are placeholders ("untitled", "Document1"), accession numbers, hashes, paths and file names; the
+    program's name is taken from the start.
 
     >>> useful_title("Harbour dues  2023"), useful_title("(anonymous)"), useful_title("0000320193-22-000108")
     ('Harbour dues 2023', '', '')
