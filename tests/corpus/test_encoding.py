@@ -69,16 +69,16 @@ def test_a_wrong_declaration_gives_way_to_utf8():
 
 
 FERRY = {
-    "cp1252": "The “ferry” costs €9 – paid yearly. It’s due in May; the master’s office writes before that.",
-    "latin-1": "Die Fähre fährt täglich um zehn. Für Schüler gilt der halbe Preis; größere Gruppen rufen vorher an.",
-    "cp1251": "Паром отходит каждый день в десять часов. Билет для школьников стоит половину, собаки едут бесплатно.",
-    "koi8-r": "Паром отходит каждый день в десять часов. Билет для школьников стоит половину, собаки едут бесплатно.",
+    "cp1252": "The “ferry” costs €9 – paid yearly. It’s due in May.",
+    "latin-1": "Die Fähre fährt täglich um zehn. Für Schüler gilt der halbe Preis; größere Gruppen nicht.",
+    "cp1251": "Паром отходит каждый день в десять часов. Билет для школьников стоит половину.",
+    "koi8-r": "Паром отходит каждый день в десять часов. Билет для школьников стоит половину.",
     "cp932": "フェリーは毎日十時に出発します。学生は半額で、犬は無料です。大きな団体は事前に電話してください。",
     "gbk": "渡轮每天十点出发。学生半价，狗免费。大型团体请提前打电话预约，办公室下午五点关门。",
     "big5": "渡輪每天十點出發。學生半價，狗免費。大型團體請提前打電話預約，辦公室下午五點關門。",
     "euc-kr": "연락선은 매일 열 시에 출발합니다. 학생은 반값이고 개는 무료입니다. 단체는 미리 전화하십시오.",
-    "cp1253": "Το πλοίο αναχωρεί κάθε μέρα στις δέκα. Οι μαθητές πληρώνουν τα μισά και οι σκύλοι ταξιδεύουν δωρεάν.",
-    "cp1250": "Prom odpływa codziennie o dziesiątej. Uczniowie płacą połowę, a psy podróżują za darmo wśród bagaży.",
+    "cp1253": "Το πλοίο αναχωρεί κάθε μέρα στις δέκα. Οι μαθητές πληρώνουν τα μισά.",
+    "cp1250": "Prom odpływa codziennie o dziesiątej. Uczniowie płacą połowę, wśród nich też małe dzieci.",
 }
 
 

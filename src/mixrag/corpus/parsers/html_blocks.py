@@ -103,7 +103,8 @@ class Frame:
             self.flush()
         elif self._parts:
             self._parts.append(" ")
-            if self._lines[-1].role == "heading" and sum(map(len, self._parts)) > _LONGEST_HEADING:
+            line = self._lines[-1]
+            if line.role == "heading" and (line.written or sum(map(len, self._parts)) > _LONGEST_HEADING):
                 self.flush()
 
     def replaced(self, rewrite: Callable[[str, str], str]) -> Callable[[], None]:

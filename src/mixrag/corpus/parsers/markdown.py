@@ -19,7 +19,7 @@ _LONGEST_FRONT_MATTER = 65_536
 
 
 def read_markdown(data: bytes, name: str) -> ParseResult:
-    """One document: headings, paragraphs, lists, tables and code; the front matter is its metadata and first lines.
+    """One document: headings, paragraphs, lists, tables and code; its front matter is metadata and text.
 
     Its title is that of the front matter, else the first heading of level 1. Without the extra "files", or where
     the structure is too deep, the document is the source.
