@@ -320,7 +320,7 @@ def test_a_crash_of_the_parser_is_unreadable(folder, monkeypatch, error):
     def crash(*_, **__):
         raise error
 
-    monkeypatch.setattr("kreuzberg.extract_bytes_sync", crash)
+    monkeypatch.setattr("pypdfium2.PdfDocument", crash)
     assert "valid .pdf" in reason(put(folder, "a.pdf", pdf(b"x")))
 
 
@@ -329,12 +329,12 @@ def test_an_interrupt_passes(folder, monkeypatch, error):
     def crash(*_, **__):
         raise error
 
-    monkeypatch.setattr("kreuzberg.extract_bytes_sync", crash)
+    monkeypatch.setattr("pypdfium2.PdfDocument", crash)
     with pytest.raises(error):
         ParserRegistry().parse(folder / "a.pdf", b"x")
 
 
-def test_kreuzberg_leaves_no_cache_behind(folder, tmp_path):
+def test_reading_leaves_no_cache_behind(folder, tmp_path):
     put(folder, "a.pdf", pdf(b"some text"))
     home = tmp_path / "home"
     home.mkdir()

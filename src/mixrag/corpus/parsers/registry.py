@@ -11,6 +11,7 @@ from typing import Any
 
 from mixrag.corpus.documents import checked
 from mixrag.corpus.parsers.markup import html_text, markdown_title
+from mixrag.corpus.parsers.pdf import read_pdf
 from mixrag.corpus.parsers.protocol import Parser
 from mixrag.corpus.parsers.records import read_csv, read_jsonl
 from mixrag.corpus.parsers.result import ParseResult, UnreadableError, decode
@@ -180,18 +181,13 @@ def _read_markdown(data: bytes, name: str) -> ParseResult:
     return one_document(text, markdown_title(text))
 
 
-def _read_pdf(data: bytes, name: str) -> ParseResult:
-    text, title = _extract(data, "application/pdf")
-    return one_document(text, title, remedy="a scanned PDF has pictures of text only: run OCR on it first")
-
-
 def _read_docx(data: bytes, name: str) -> ParseResult:
     return one_document(*_extract(data, "application/vnd.openxmlformats-officedocument.wordprocessingml.document"))
 
 
 def _extract(data: bytes, mime: str) -> tuple[str, str]:
     """Text and title by kreuzberg: no cache on disk, no OCR, no network."""
-    kreuzberg = require("kreuzberg", "files", "PDF and DOCX")
+    kreuzberg = require("kreuzberg", "files", "DOCX")
     config = kreuzberg.ExtractionConfig(use_cache=False, output_format="plain", include_document_structure=True)
     result = kreuzberg.extract_bytes_sync(data, mime, config=config)
     metadata: dict[str, Any] = dict(result.metadata)
@@ -206,7 +202,7 @@ def _first_heading(structure: Any) -> str:
 
 
 BUILTIN_PARSERS: tuple[Parser, ...] = (
-    FormatParser("pdf", (".pdf",), _read_pdf),
+    FormatParser("pdf", (".pdf",), read_pdf),
     FormatParser("docx", (".docx",), _read_docx),
     FormatParser("html", (".html", ".htm"), lambda data, _: one_document(*html_text(data))),
     FormatParser("markdown", (".md", ".markdown"), _read_markdown),
