@@ -9,7 +9,7 @@ from itertools import pairwise
 from mixrag.corpus.parsers.pdf_glyphs import Fragment, Word
 
 _MARKS = r"(?:\s?[⁰¹²³⁴⁵⁶⁷⁸⁹⁽⁾,]+|\s?\((?:\d|[a-z])\)|[*†‡§]+)*"
-_UNIT = r"\s?(?:%|x|bps|bp|pts?|pp|ppt|m|bn|k|mn|million|billion|years?|¢|pence|p)?"
+_UNIT = r"\s?(?:%|x|bps|bp|pts?|pp|ppt|m|bn|k|mn|million|billion|¢|pence|p)?"
 _SIGN = r"[-–—−+(<~]?\s?(?:US|C|A|HK|R|NT)?[$€£¥₹₩]?\s?[-–—−(]?\s?"
 _VALUE = re.compile(
     rf"{_SIGN}(?:\d[\d.,’'\u2009]*|\.\d+)(?: \d{{3}})*{_UNIT}\s?[)%]*{_UNIT}{_MARKS}", re.IGNORECASE

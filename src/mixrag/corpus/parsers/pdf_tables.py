@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from mixrag.corpus.parsers.pdf_cells import Cell, Row
 
@@ -19,6 +20,8 @@ _PERIOD_WORDS = re.compile(
     r"\b(?:ended|ending|as (?:of|at)|months|weeks|fiscal|years?|quarters?|december|june|march|january)\b",
     re.I,
 )
+_YEAR = re.compile(r"\b(?:19|20)\d\d\b")
+_MARK = re.compile(r"\(?\d{1,2}\)?")
 _UNITS = re.compile(
     r"^\(.*\)$|\b(?:in|amounts in) (?:thousands|millions|billions)\b|^[$€£]\s?(?:m|bn|000|’000)\b", re.I
 )
@@ -80,8 +83,12 @@ def tables(rows: Sequence[Row], above: list[Column] | None = None) -> list[Table
 
 def _has_number(row: Row) -> bool:
     """Whether a number stands beside something else, or alone."""
-    first = 1 if len(row.cells) > 1 and not row.cells[0].is_value else 0
-    return any(cell.is_number for cell in row.cells[first:]) and (first == 1 or all(c.is_value for c in row.cells))
+    first = _first_value(row)
+    numbers = [cell for cell in row.cells[first:] if cell.is_number]
+    if not numbers or (first == 0 and not all(cell.is_value for cell in row.cells)):
+        return False
+    texts = [cell for cell in row.cells[first:] if not cell.is_value]
+    return not (texts and all(_MARK.fullmatch(cell.text) for cell in numbers))
 
 
 def _end(rows: Sequence[Row], start: int) -> int:
@@ -106,12 +113,20 @@ def _end(rows: Sequence[Row], start: int) -> int:
 
 
 def _values(row: Row) -> list[Cell]:
-    first = 1 if len(row.cells) > 1 and not row.cells[0].is_value else 0
-    return [cell for cell in row.cells[first:] if cell.is_value]
+    return [cell for cell in row.cells[_first_value(row) :] if cell.is_value]
+
+
+def _first_value(row: Row) -> int:
+    """Where the cells behind the label begin; a year in front of numbers is a label."""
+    first = row.cells[0]
+    return int(len(row.cells) > 1 and (not first.is_value or first.is_period))
 
 
 def _heads(row: Row, left: float) -> bool:
     """Whether it reads as the headers of further columns: periods only, or several texts over the columns."""
+    periods = [cell for cell in row.cells if cell.is_period]
+    if len(periods) > 1 and len(periods) >= len(row.cells) - 1:
+        return True
     over = [cell for cell in row.cells if (cell.x0 + cell.x1) / 2 > left]
     if not over:
         return False
@@ -186,6 +201,7 @@ def _headers_above(
 ) -> tuple[int, list[Row], int, str]:
     """First row of the table, its headers from the top down, first row below them, and what stands beside them."""
     left, right = columns[0].x0, columns[-1].x1
+    slack = 0.6 * _pitch(columns)
     beside: list[str] = []
     heads: list[Row] = []
     first, top, labels = start, start, 0
@@ -195,7 +211,7 @@ def _headers_above(
             break
         label_x0 = min(rows[start].x0, row.x0)
         border = label_x0 + 0.35 * (left - label_x0) if rows[start].x0 < left else left - 6 * row.size
-        over = [c for c in row.cells if c.x0 > border and c.x0 < right + row.size and _over(c, left, row.size)]
+        over = [c for c in row.cells if border < c.x0 < right + row.size and c.x1 > left - slack]
         side = [c for c in row.cells if c not in over]
         if not over:
             if len(row.cells) == 1 and row.x1 < left + row.size and not heads and labels < _LABELS_BETWEEN:
@@ -207,23 +223,28 @@ def _headers_above(
                 beside.insert(0, row.text)
                 first = at
             break
-        if any(cell.x1 > left for cell in side) or any(len(c.text) > 120 for c in over):
+        if any(cell.x1 > left for cell in side) or any(len(c.text) > 80 for c in over):
             break
         if heads and len(over) == 1 and len(columns) > 1 and over[0].x1 - over[0].x0 > 1.15 * (right - left):
             break
+        if len(over) == 1 and _UNITS.search(over[0].text) and len(columns) > 1:
+            side, over = [*side, *over], []
         if side:
             beside.insert(0, " ".join(c.text for c in side))
         if not heads:
             top = at + 1  # labels between the headers and the first number are rows of the table
-        heads.insert(0, Row(over, row.y, row.size, row.bold, row.text))
+        if over:
+            heads.insert(0, Row(over, row.y, row.size, row.bold, row.text))
         first = at
     if not heads:
         return start, [], start, ""
     return first, heads, top, "; ".join(dict.fromkeys(beside))
 
 
-def _over(cell: Cell, left: float, size: float) -> bool:
-    return cell.x1 > left - 0.5 * size
+def _pitch(columns: list[Column]) -> float:
+    """The distance of the columns' right edges; the widest, since headers stand in the middle of wide columns."""
+    steps = [b.x1 - a.x1 for a, b in pairwise(columns)]
+    return max(steps, default=4 * (columns[0].x1 - columns[0].x0))
 
 
 def _assign(row: Row, columns: list[Column]) -> None:
@@ -231,9 +252,9 @@ def _assign(row: Row, columns: list[Column]) -> None:
     taken: set[int] = set()
     groups: list[tuple[Cell, range]] = []
     for cell in row.cells:
-        over = [i for i, column in enumerate(columns) if column.overlap(cell.x0, cell.x1) > 0]
-        if not over:
-            over = [_place(columns, cell)]
+        over = _below(cell, columns)
+        if len(row.cells) == len(columns) and len(over) == 1:
+            over = [len(groups)]
         groups.append((cell, range(over[0], over[-1] + 1)))
         taken.update(range(over[0], over[-1] + 1))
     for cell, below in groups:
@@ -242,26 +263,40 @@ def _assign(row: Row, columns: list[Column]) -> None:
                 columns[i].headers.append(cell.text)
 
 
+def _below(cell: Cell, columns: list[Column]) -> list[int]:
+    """The columns that a header covers, or the one in whose share of the table's width its middle lies."""
+    shares = [max(0.0, c.overlap(cell.x0, cell.x1)) / max(c.x1 - c.x0, 1) for c in columns]
+    most = max(shares)
+    if most > 0:
+        return [i for i, share in enumerate(shares) if share > 0.4 * most]
+    center = (cell.x0 + cell.x1) / 2
+    return [next((i for i, c in enumerate(columns) if center < c.x1), len(columns) - 1)]
+
+
 def _widened(cell: Cell, over: range, taken: set[int], columns: list[Column]) -> range:
     """The columns below a header that spans several: those around it that it stands in the middle of."""
     center = (cell.x0 + cell.x1) / 2
-    spans = len(over) > 1 or bool(_PERIOD_WORDS.search(cell.text) and not cell.is_period)
+    spans = len(over) > 1 or bool(_PERIOD_WORDS.search(cell.text) and not _YEAR.search(cell.text))
     if not spans:
         return over
-    best, off = over, abs((columns[over[0]].x0 + columns[over[-1]].x1) / 2 - center)
     low, high = over[0], over[-1]
     while low > 0 and low - 1 not in taken:
         low -= 1
     while high < len(columns) - 1 and high + 1 not in taken:
         high += 1
-    for first in range(low, over[0] + 1):
-        for last in range(over[-1], high + 1):
-            distance = abs((columns[first].x0 + columns[last].x1) / 2 - center)
-            width = columns[last].x1 - columns[first].x0
-            better = distance < off - 2 or (distance < off + 4 and last - first >= len(best))
-            if better and distance < 0.2 * width + 4:
-                best, off = range(first, last + 1), min(off, distance)
-    return best
+    groups = [range(i, j + 1) for i in range(low, over[0] + 1) for j in range(over[-1], high + 1)]
+    off = min(_off_center(center, columns, group) for group in groups)
+    return max((g for g in groups if _off_center(center, columns, g) < off + 4), key=len)
+
+
+def _off_center(center: float, columns: list[Column], group: range) -> float:
+    """How far a header stands from the middle of some columns: of their numbers, or of the width they share.
+
+    The share of a column whose numbers stand at its right edge begins where the one before it ends.
+    """
+    first, last = columns[group[0]], columns[group[-1]]
+    begin = columns[group[0] - 1].x1 if group[0] else first.x1 - _pitch(columns)
+    return min(abs((first.x0 + last.x1) / 2 - center), abs((begin + last.x1) / 2 - center))
 
 
 def _fits(inherited: list[Column], columns: list[Column]) -> bool:
