@@ -11,11 +11,11 @@ from typing import Any
 
 from mixrag.corpus.parsers.pdf_assembly import assemble, goes_on
 from mixrag.corpus.parsers.pdf_blocks import Piece, pieces
+from mixrag.corpus.parsers.pdf_columns import Column
 from mixrag.corpus.parsers.pdf_glyphs import PageText, rows_of
 from mixrag.corpus.parsers.pdf_layout import regions
 from mixrag.corpus.parsers.pdf_pages import Found, read_page
 from mixrag.corpus.parsers.pdf_repeats import RunningHeads
-from mixrag.corpus.parsers.pdf_tables import Column
 from mixrag.corpus.parsers.result import Notice, ParseResult, UnreadableError
 from mixrag.corpus.parsers.titles import useful_title
 from mixrag.utils.extras import require

@@ -12,7 +12,7 @@ _MARKS = r"(?:\s?[⁰¹²³⁴⁵⁶⁷⁸⁹⁽⁾,]+|\s?\((?:\d|[a-z])\)|[*†
 _UNIT = r"\s?(?:%|x|bps|bp|pts?|pp|ppt|m|bn|k|mn|million|billion|¢|pence|p)?"
 _SIGN = r"[-–—−+(<~]?\s?(?:US|C|A|HK|R|NT)?[$€£¥₹₩]?\s?[-–—−(]?\s?"
 _VALUE = re.compile(
-    rf"{_SIGN}(?:\d[\d.,’'\u2009]*|\.\d+)(?: \d{{3}})*{_UNIT}\s?[)%]*{_UNIT}{_MARKS}", re.IGNORECASE
+    rf"{_SIGN}(?:\d(?:[\d.,’'\u2009]*\d)?|\.\d+)(?: \d{{3}})*{_UNIT}\s?[)%]*{_UNIT}{_MARKS}", re.IGNORECASE
 )
 _EMPTY = re.compile(rf"[-–—−]+\s?[%)]?{_MARKS}|[$€£]\s?[-–—−]+|n/?a|n/?m|n\.m\.|n\.a\.|nil|\*+", re.IGNORECASE)
 _YEAR = r"(?:(?:19|20)\d\d(?:\s?[-–/]\s?\d{2,4})?(?:[AE]|[ ]?E)?)"

@@ -153,8 +153,30 @@ def _visible(glyphs: _Glyphs) -> _Glyphs:
         return kept
     size = np.maximum(np.abs(kept.boxes[:, 3] - kept.boxes[:, 1]), 0.5)
     places = np.round(kept.boxes[:, 4:6] / (0.12 * size[:, None])).astype(np.int64)
-    _, first = np.unique(np.column_stack((kept.codes, places)), axis=0, return_index=True)
-    return _select(kept, np.sort(first))
+    _, first = np.unique(
+        np.column_stack((kept.codes, np.round(size * 20).astype(np.int64), places)), axis=0, return_index=True
+    )
+    once = np.zeros(len(kept.codes), bool)
+    once[first] = True
+    once[1:] = once[1:] | _same_glyph(kept)
+    return _select(kept, once)
+
+
+def _same_glyph(glyphs: _Glyphs) -> NDArray[np.bool_]:
+    """Whether a character stands for the same glyph as the one before it: the letters of a ligature."""
+    unmoved = (np.abs(np.diff(glyphs.boxes[:, 4:6], axis=0)) < 1e-3).all(axis=1)
+    return np.asarray(unmoved & (np.diff(glyphs.index) == 1), bool)
+
+
+def _even_heights(heights: Floats, glyphs: _Glyphs) -> Floats:
+    """The heights of the glyphs, that of a ligature's letters from the glyph before it: pdfium's is of the ink."""
+    same = _same_glyph(glyphs)
+    parts = np.concatenate((same, [False])) | np.concatenate(([False], same))
+    whole = np.flatnonzero(~parts)
+    if not len(whole):
+        return heights
+    nearest = whole[np.clip(np.searchsorted(whole, np.arange(len(heights)), side="right") - 1, 0, None)]
+    return np.where(parts, heights[nearest], heights)
 
 
 def _select(glyphs: _Glyphs, which: Any) -> _Glyphs:
@@ -202,7 +224,7 @@ def _fragments(raw: Any, text: Any, glyphs: _Glyphs, angle: float) -> list[Fragm
     corners = [_turned(boxes[:, [i, j]], angle) for i, j in ((0, 1), (2, 1), (0, 3), (2, 3))]
     xs, ys = np.stack([c[:, 0] for c in corners]), np.stack([c[:, 1] for c in corners])
     x0, x1 = xs.min(axis=0), xs.max(axis=0)
-    height = np.maximum(ys.max(axis=0) - ys.min(axis=0), 0.1)
+    height = _even_heights(np.maximum(ys.max(axis=0) - ys.min(axis=0), 0.1), glyphs)
     y = _turned(boxes[:, 4:6], angle)[:, 1]
     gap = x0[1:] - x1[:-1]
     em = np.minimum(height[1:], height[:-1]) * 0.87  # the box is some 15 per cent higher than the font size
