@@ -130,7 +130,7 @@ def _write(
             builder.items([f"{_indent(piece, left)}{joiner.join(piece.lines)}" for piece in run])
         elif kind in ("table", "lines"):
             for piece in run:
-                builder.table(piece.cells, header_rows=0, caption=piece.caption)
+                builder.table(piece.cells, header_rows=piece.header_rows, caption=piece.caption)
         else:
             for piece in run:
                 builder.paragraph(joiner.join(piece.lines))

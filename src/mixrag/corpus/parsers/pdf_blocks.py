@@ -34,6 +34,8 @@ class Piece:
     """Whether its last line reaches the right edge of the region, so that it may go on elsewhere."""
     cells: list[list[str]] = field(default_factory=list)
     """Of a table."""
+    header_rows: int | None = 0
+    """Of a table whose cells have no headers yet; None: found by their content."""
     caption: str = ""
 
     @property
@@ -49,7 +51,27 @@ def pieces(fragments: Sequence[Fragment], above: list[Column] | None = None) -> 
         fragments: of the region, which has one column.
         above: columns of the table that the page before ends with.
     """
-    rows = [row for each in rows_of(list(fragments)) if (row := row_of(each)) is not None]
+    stretches: list[list[Row]] = [[]]
+    grids: list[list[list[str]]] = []
+    for each in rows_of(list(fragments)):
+        for fragment in each:
+            if fragment.grid:
+                grids.append(fragment.grid)
+                stretches.append([])
+        rest = [fragment for fragment in each if not fragment.grid]
+        if rest and (row := row_of(rest)) is not None:
+            stretches[-1].append(row)
+    result: list[Piece] = []
+    last: list[Column] = []
+    for number, rows in enumerate(stretches):
+        if number:
+            result.append(Piece("table", [], cells=grids[number - 1], header_rows=None))
+        found, last = _stretch(rows, above if number == 0 else None)
+        result += found
+    return result, last
+
+
+def _stretch(rows: list[Row], above: list[Column] | None) -> tuple[list[Piece], list[Column]]:
     found = tables(rows, above)
     result: list[Piece] = []
     at = 0

@@ -47,6 +47,8 @@ class Fragment:
     """Font size in points."""
     bold: bool
     words: list[Word] = field(default_factory=list)
+    grid: list[list[str]] | None = None
+    """Cells of a ruled table that stands here instead of words."""
 
     @property
     def text(self) -> str:
@@ -65,6 +67,8 @@ class PageText:
     """Glyphs outside of what is shown of the page."""
     top: float
     bottom: float
+    angle: float = 0.0
+    """Of the text on the page as it is stored, in radians."""
 
 
 @dataclass(slots=True)
@@ -94,14 +98,14 @@ def page_text(page: Any, fields: Sequence[Field] = ()) -> PageText:
         glyphs = _select(glyphs, inside)
         main, rest = _by_direction(glyphs)
         turn = _quarter(main)
-        corners = _turned(np.array([[shown[0], shown[1]], [shown[2], shown[3]]]), turn)
+        corners = turned(np.array([[shown[0], shown[1]], [shown[2], shown[3]]]), turn)
         fragments = _fragments(raw, text.raw, main, turn)
         fragments += _of_fields(fields, turn, fragments)
-        turned = [" ".join(f.text for f in _fragments(raw, text.raw, each, _quarter(each))) for each in rest]
+        other = [" ".join(f.text for f in _fragments(raw, text.raw, each, _quarter(each))) for each in rest]
     finally:
         text.close()
     return PageText(
-        fragments, list(filter(None, turned)), outside, float(corners[:, 1].min()), float(corners[:, 1].max())
+        fragments, list(filter(None, other)), outside, float(corners[:, 1].min()), float(corners[:, 1].max()), turn
     )
 
 
@@ -110,7 +114,7 @@ def _of_fields(fields: Sequence[Field], turn: float, fragments: list[Fragment]) 
     size = statistics.median(f.size for f in fragments) if fragments else 10.0
     result = []
     for *box, value in fields:
-        corners = _turned(np.array(box).reshape(2, 2), turn)
+        corners = turned(np.array(box).reshape(2, 2), turn)
         x0, x1 = corners[:, 0].min(), corners[:, 0].max()
         y = float(corners[:, 1].mean()) + 0.35 * size
         beside = min((f.y for f in fragments), key=lambda other: abs(other - y), default=y)
@@ -207,10 +211,13 @@ def _by_direction(glyphs: _Glyphs) -> tuple[_Glyphs, list[_Glyphs]]:
 
 def _quarter(glyphs: _Glyphs) -> float:
     """The angle that the glyphs run at, in radians."""
-    return float(np.median(glyphs.boxes[:, 6])) if len(glyphs.codes) else 0.0
+    if not len(glyphs.codes):
+        return 0.0
+    clockwise = (glyphs.boxes[:, 6] + math.pi) % (2 * math.pi) - math.pi
+    return -float(np.median(clockwise))
 
 
-def _turned(points: Floats, angle: float) -> Floats:
+def turned(points: Floats, angle: float) -> Floats:
     """The points after a turn by ``-angle``, y downwards."""
     cos, sin = math.cos(angle), math.sin(angle)
     x, y = points[:, 0], points[:, 1]
@@ -221,11 +228,11 @@ def _fragments(raw: Any, text: Any, glyphs: _Glyphs, angle: float) -> list[Fragm
     if not len(glyphs.codes):
         return []
     boxes = glyphs.boxes
-    corners = [_turned(boxes[:, [i, j]], angle) for i, j in ((0, 1), (2, 1), (0, 3), (2, 3))]
+    corners = [turned(boxes[:, [i, j]], angle) for i, j in ((0, 1), (2, 1), (0, 3), (2, 3))]
     xs, ys = np.stack([c[:, 0] for c in corners]), np.stack([c[:, 1] for c in corners])
     x0, x1 = xs.min(axis=0), xs.max(axis=0)
     height = _even_heights(np.maximum(ys.max(axis=0) - ys.min(axis=0), 0.1), glyphs)
-    y = _turned(boxes[:, 4:6], angle)[:, 1]
+    y = turned(boxes[:, 4:6], angle)[:, 1]
     gap = x0[1:] - x1[:-1]
     em = np.minimum(height[1:], height[:-1]) * 0.87  # the box is some 15 per cent higher than the font size
     same = (np.abs(y[1:] - y[:-1]) < 0.06 * em) & (np.abs(height[1:] - height[:-1]) < 0.06 * em)

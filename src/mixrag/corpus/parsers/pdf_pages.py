@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mixrag.corpus.parsers.pdf_glyphs import PageText, page_text
+from mixrag.corpus.parsers.pdf_grids import lines_of, put_grids
 from mixrag.utils.extras import require
 
 _STAMP = 80
@@ -66,6 +67,7 @@ def read_page(pdf: Any, number: int, found: Found) -> PdfPage:
     try:
         images, drawings = _objects(raw, page.raw)
         text = page_text(page, _fields(raw, pdf, page, found))
+        put_grids(text, *lines_of(raw, page.raw, text.angle))
     except pdfium.PdfiumError:
         found.broken += 1
         return PdfPage(PageText([], [], 0, 0.0, 0.0))

@@ -72,12 +72,16 @@ class RunningHeads:
         height = page.bottom - page.top
         top: list[_Line] = []
         for place, row in enumerate(rows[:_LINES]):
-            if row[0].y - page.top > _EDGE * height or _joins_body(row, rows[place + 1 : place + 2]):
+            if (
+                row[0].grid
+                or row[0].y - page.top > _EDGE * height
+                or _joins_body(row, rows[place + 1 : place + 2])
+            ):
                 break
             top.append(_line(row, page, number, 0))
         bottom: list[_Line] = []
         for place, row in enumerate(rows[::-1][:_LINES]):
-            if page.bottom - row[0].y > _EDGE * height or len(rows) - place <= len(top):
+            if row[0].grid or page.bottom - row[0].y > _EDGE * height or len(rows) - place <= len(top):
                 break
             bottom.append(_line(row, page, number, 1))
         return top, bottom
