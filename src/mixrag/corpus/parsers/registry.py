@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mixrag.corpus.documents import checked
-from mixrag.corpus.parsers.markup import html_text, markdown_title
+from mixrag.corpus.parsers.html import read_html
+from mixrag.corpus.parsers.markdown import read_markdown
 from mixrag.corpus.parsers.pdf import read_pdf
 from mixrag.corpus.parsers.protocol import Parser
 from mixrag.corpus.parsers.records import read_csv, read_jsonl
@@ -54,9 +55,9 @@ class ParserRegistry:
         return (*SUFFIXES, *(suffix for suffix in self._parsers if suffix not in SUFFIXES))
 
     def fingerprint(self, path: Path, data: bytes) -> str:
-        """SHA-256 of a file's bytes and, if a parser of the caller reads it, of that parser's name."""
+        """SHA-256 of the name of the parser that reads a file, with its version, and of the file's bytes."""
         parser = self._parsers.get(path.suffix.lower())
-        own = b"" if parser is None or _is_builtin(parser) else f"{parser.name}\0".encode()
+        own = b"" if parser is None else f"{parser.name}\0".encode()
         return hashlib.sha256(own + data).hexdigest()
 
     def parse(self, path: Path, data: bytes) -> ParseResult:
@@ -176,11 +177,6 @@ def _broken(path: Path, parser: Parser | None, error: BaseException) -> Unreadab
     return UnreadableError(expected, f"{type(error).__name__}: {detail}", "repair the file or the parser")
 
 
-def _read_markdown(data: bytes, name: str) -> ParseResult:
-    text = decode(data)
-    return one_document(text, markdown_title(text))
-
-
 def _read_docx(data: bytes, name: str) -> ParseResult:
     return one_document(*_extract(data, "application/vnd.openxmlformats-officedocument.wordprocessingml.document"))
 
@@ -204,8 +200,8 @@ def _first_heading(structure: Any) -> str:
 BUILTIN_PARSERS: tuple[Parser, ...] = (
     FormatParser("pdf", (".pdf",), read_pdf),
     FormatParser("docx", (".docx",), _read_docx),
-    FormatParser("html", (".html", ".htm"), lambda data, _: one_document(*html_text(data))),
-    FormatParser("markdown", (".md", ".markdown"), _read_markdown),
+    FormatParser("html:2", (".html", ".htm", ".xhtml"), read_html),
+    FormatParser("markdown:2", (".md", ".markdown", ".mdown", ".mkd"), read_markdown),
     FormatParser("text", (".txt", ".text", ".rst"), lambda data, _: one_document(decode(data))),
     FormatParser("csv", (".csv",), read_csv),
     FormatParser("jsonl", (".jsonl",), read_jsonl),
