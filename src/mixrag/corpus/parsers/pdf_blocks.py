@@ -32,7 +32,7 @@ class Piece:
     indent: float = 0.0
     full: bool = False
     """Whether its last line reaches the right edge of the region, so that it may go on elsewhere."""
-    cells: list[list[str]] = field(default_factory=list)
+    cells: Sequence[Sequence[str | None]] = field(default_factory=list)
     """Of a table."""
     header_rows: int | None = 0
     """Of a table whose cells have no headers yet; None: found by their content."""
@@ -52,7 +52,7 @@ def pieces(fragments: Sequence[Fragment], above: list[Column] | None = None) -> 
         above: columns of the table that the page before ends with.
     """
     stretches: list[list[Row]] = [[]]
-    grids: list[list[list[str]]] = []
+    grids: list[list[list[str | None]]] = []
     for each in rows_of(list(fragments)):
         for fragment in each:
             if fragment.grid:

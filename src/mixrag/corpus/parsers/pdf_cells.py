@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from mixrag.corpus.parsers.pdf_glyphs import Fragment, Word
 
-_MARKS = r"(?:\s?[⁰¹²³⁴⁵⁶⁷⁸⁹⁽⁾,]+|\s?\((?:\d|[a-z])\)|[*†‡§]+)*"
+_MARKS = r"(?:\s?[⁰¹²³⁴⁵⁶⁷⁸⁹⁽⁾,]+|\^\(?\w{1,2}\)?|\s?\((?:\d|[a-z])\)|[*†‡§]+)*"
 _UNIT = r"\s?(?:%|x|bps|bp|pts?|pp|ppt|m|bn|k|mn|million|billion|¢|pence|p)?"
 _SIGN = r"[-–—−+(<~]?\s?(?:US|C|A|HK|R|NT)?[$€£¥₹₩]?\s?[-–—−(]?\s?"
 _VALUE = re.compile(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixrag.corpus.parsers.raised import superscript
 from mixrag.utils.extras import require
 
 Floats = NDArray[np.float64]
@@ -27,8 +28,6 @@ CELL_GAP = 0.7
 
 _HYPHEN = 0x02  # what pdfium makes of a hyphen at the end of a line
 _BULLETS = {0xF0B7: "•", 0xF0A7: "•", 0xF0D8: "•", 0xF076: "•", 0xF0A8: "•", 0x25CF: "•", 0x25AA: "•", 0x25A0: "•"}
-_RAISED = str.maketrans("0123456789+-−=()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿ")
-_ORDINALS = frozenset({"st", "nd", "rd", "th", "TM", "SM", "®", "©", "™", "º", "ª", "o", "a", "er", "e"})
 
 
 Word = tuple[float, float, str]
@@ -47,7 +46,7 @@ class Fragment:
     """Font size in points."""
     bold: bool
     words: list[Word] = field(default_factory=list)
-    grid: list[list[str]] | None = None
+    grid: list[list[str | None]] | None = None
     """Cells of a ruled table that stands here instead of words."""
 
     @property
@@ -274,7 +273,7 @@ def _style(raw: Any, text: Any, index: int, height: float) -> tuple[float, bool]
 
 
 def _level(runs: list[Fragment]) -> list[Fragment]:
-    """Raised and lowered small runs put on the line that they belong to: raised digits become ⁶, letters ^x."""
+    """Raised and lowered small runs put on the line that they belong to; raised ones become ^6."""
     for i, run in enumerate(runs):
         for other in (runs[i - 1] if i else None, runs[i + 1] if i + 1 < len(runs) else None):
             if other is None or run.size > 0.85 * other.size:
@@ -285,19 +284,10 @@ def _level(runs: list[Fragment]) -> list[Fragment]:
                 continue
             if raised > 0.12 * other.size:
                 after = other.words[-1][2][-1:] if other.x1 <= run.x0 + 0.5 * other.size else ""
-                run.words = [(a, b, _raise(text, after)) for a, b, text in run.words]
+                run.words = [(a, b, superscript(text, after)) for a, b, text in run.words]
             run.y, run.size = other.y, other.size
             break
     return runs
-
-
-def _raise(text: str, after: str) -> str:
-    if text in _ORDINALS and (after.isdigit() or not text.isalpha() or text.isupper()):
-        return text
-    mapped = text.translate(_RAISED)
-    if not any(c.isascii() and c.isalnum() for c in mapped):
-        return mapped
-    return f"^{text}" if after.isalnum() else text
 
 
 def rows_of(fragments: list[Fragment]) -> list[list[Fragment]]:

@@ -139,20 +139,22 @@ def _put(text: PageText, across: list[_Line], down: list[_Line]) -> None:
             for word in fragment.words:
                 j = int(np.searchsorted(xs, (word[0] + word[1]) / 2)) - 1
                 cells[i][max(0, min(len(xs) - 2, j))].append(word)
-    texts = [_row_texts(row, down, xs, (ys[i] + ys[i + 1]) / 2) for i, row in enumerate(cells)]
-    texts = [row for row in texts if any(row)]
-    filled = sum(bool(cell) for row in texts for cell in row)
-    if len(texts) < 2 or filled < 0.4 * len(texts) * (len(xs) - 1) or filled < 4:
+    table: list[list[str | None]] = [
+        _row_texts(row, down, xs, (ys[i] + ys[i + 1]) / 2) for i, row in enumerate(cells)
+    ]
+    table = [row for row in table if any(row)]
+    filled = sum(cell != "" for row in table for cell in row)
+    if len(table) < 2 or filled < 0.4 * len(table) * (len(xs) - 1) or filled < 4:
         return
     first = min(inside, key=lambda f: f.y)
     gone = set(map(id, inside))
     text.fragments = [f for f in text.fragments if id(f) not in gone]
-    text.fragments.append(Fragment(xs[0], xs[-1], first.y, first.size, False, [], texts))
+    text.fragments.append(Fragment(xs[0], xs[-1], first.y, first.size, False, [], table))
 
 
-def _row_texts(row: list[list[Word]], down: list[_Line], xs: list[float], middle: float) -> list[str]:
-    """The text of each cell; one without a line inside stands in each of the columns that it covers."""
-    texts = [""] * len(row)
+def _row_texts(row: list[list[Word]], down: list[_Line], xs: list[float], middle: float) -> list[str | None]:
+    """The text of each cell; None in the columns that it covers besides its first."""
+    texts: list[str | None] = [None] * len(row)
     start = 0
     for j in range(len(row)):
         edge = xs[j + 1]
@@ -160,6 +162,6 @@ def _row_texts(row: list[list[Word]], down: list[_Line], xs: list[float], middle
         if not closed and j + 1 < len(row):
             continue
         whole = " ".join(word[2] for cell in row[start : j + 1] for word in cell)
-        texts[start : j + 1] = [whole] * (j + 1 - start)
+        texts[start] = whole
         start = j + 1
     return texts
