@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mixrag.corpus.documents import checked
+from mixrag.corpus.parsers.isolation import ParseLimits, borrowed_worker
 from mixrag.corpus.parsers.markup import html_text, markdown_title
 from mixrag.corpus.parsers.protocol import Parser
 from mixrag.corpus.parsers.records import read_csv, read_jsonl
@@ -52,6 +54,11 @@ class ParserRegistry:
         """Suffixes of the files that can be read, in lower case; those of the built-in parsers first."""
         return (*SUFFIXES, *(suffix for suffix in self._parsers if suffix not in SUFFIXES))
 
+    def is_builtin(self, path: Path) -> bool:
+        """Whether a built-in parser reads the file."""
+        parser = self._parsers.get(path.suffix.lower())
+        return parser is not None and _is_builtin(parser)
+
     def fingerprint(self, path: Path, data: bytes) -> str:
         """SHA-256 of a file's bytes and, if a parser of the caller reads it, of that parser's name."""
         parser = self._parsers.get(path.suffix.lower())
@@ -86,13 +93,17 @@ class ParserRegistry:
             raise _broken(path, None if builtin else parser, error) from error
 
 
-def read(path: Path, *, max_bytes: int) -> ParseResult:
-    """Documents of one file, by the built-in parsers.
+def read(path: Path, *, max_bytes: int, limits: ParseLimits = ParseLimits()) -> ParseResult:
+    """Documents of one file, by the built-in parsers, in a process of their own.
 
     Raises:
-        UnreadableError: the file is too large (in bytes), empty, broken, encrypted, or of another format.
+        UnreadableError: the file is too large (in bytes), empty, broken, encrypted, or of another format; or its
+            parser crashed, or exceeded a limit.
     """
-    return ParserRegistry().parse(path, load(path, max_bytes=max_bytes))
+    data = load(path, max_bytes=max_bytes)
+    with borrowed_worker() as worker:
+        worker.submit(str(path), data, limits)
+        return worker.collect()
 
 
 def load(path: Path, *, max_bytes: int) -> bytes:
@@ -102,21 +113,27 @@ def load(path: Path, *, max_bytes: int) -> bytes:
         UnreadableError: it is not such a file, or the system refuses to read it.
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableError("a regular file", "another kind of file", "give a file or a folder")
-        if status.st_size > max_bytes:
-            found = f"{status.st_size / 2**20:.1f} MB"
+        # A pipe would wait for a writer, and a file of the system may be endless, whatever size it states.
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise UnreadableError("a regular file", "another kind of file", "give a file or a folder")
+            data = b"" if status.st_size > max_bytes else file.read(max_bytes + 1)
+        if max(size := status.st_size, len(data)) > max_bytes:
+            found = f"{max(size, len(data)) / 2**20:.1f} MB"
             raise UnreadableError(
                 f"a file of at most {max_bytes / 2**20:g} MB", found, "split it or raise --max-mb"
             )
-        data = path.read_bytes()
     except OSError as error:
         problem = error.strerror or type(error).__name__
         raise UnreadableError("a readable file", problem, "check the path and its permissions") from error
     if not data:
         raise UnreadableError("a file with text", "an empty file (0 bytes)", "fill it or leave it out")
     return data
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def one_document(text: str, title: str = "", *, remedy: str = "leave it out") -> ParseResult:
