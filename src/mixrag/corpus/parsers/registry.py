@@ -124,6 +124,8 @@ def load(path: Path, *, max_bytes: int) -> bytes:
             raise UnreadableError(
                 f"a file of at most {max_bytes / 2**20:g} MB", found, "split it or raise --max-mb"
             )
+    except IsADirectoryError as error:
+        raise UnreadableError("a regular file", "another kind of file", "give a file or a folder") from error
     except OSError as error:
         problem = error.strerror or type(error).__name__
         raise UnreadableError("a readable file", problem, "check the path and its permissions") from error
