@@ -2,7 +2,7 @@
 
 from mixrag.corpus.documents import content_id, documents_in, documents_of_texts
 from mixrag.corpus.ingest import add_documents, ingest, title_and_text
-from mixrag.corpus.parsers.isolation import ParseLimits
+from mixrag.corpus.parsers.isolation import DEFAULT_LIMITS, ParseLimits
 from mixrag.corpus.parsers.protocol import Parser
 from mixrag.corpus.parsers.registry import SUFFIXES, ParserRegistry, read
 from mixrag.corpus.parsers.result import Notice, ParseResult, Skipped, UnreadableError
@@ -16,6 +16,7 @@ from mixrag.corpus.store.vectors import check_encoder
 from mixrag.corpus.walk import FoundFiles, find_files
 
 __all__ = [
+    "DEFAULT_LIMITS",
     "SUFFIXES",
     "Counts",
     "Document",

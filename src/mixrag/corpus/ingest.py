@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mixrag.corpus.documents import content_id
-from mixrag.corpus.parsers.isolation import ParseLimits
+from mixrag.corpus.parsers.isolation import DEFAULT_LIMITS, ParseLimits
 from mixrag.corpus.parsers.registry import ParserRegistry, load
 from mixrag.corpus.parsers.result import Notice, ParseResult, Skipped, UnreadableError
 from mixrag.corpus.passage import Document
@@ -45,7 +45,7 @@ def ingest(
     parsers: ParserRegistry | None = None,
     embedding_text: EmbeddingText = title_and_text,
     max_bytes: int = 25 * 2**20,
-    limits: ParseLimits = ParseLimits(),
+    limits: ParseLimits = DEFAULT_LIMITS,
     batch: int = 64,
     reembed: bool = False,
     progress: Progress | None = None,

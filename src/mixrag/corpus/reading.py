@@ -1,15 +1,21 @@
-"""Changed files to their documents, one file ahead: a process parses the next while this one embeds."""
+"""Changed files to their documents, some files ahead: a process parses the next while this one embeds."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mixrag.corpus.parsers.isolation import ParseLimits, Worker, borrowed_worker
 from mixrag.corpus.parsers.registry import ParserRegistry
 from mixrag.corpus.parsers.result import ParseResult, UnreadableError
+
+# What may wait for its parser or its turn to be stored: small files together, a large one alone.
+_AHEAD_FILES = 32
+_AHEAD_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,32 +39,28 @@ def parsed(
     Raises:
         SourceError: no process can be started.
     """
+    waiting: deque[tuple[ChangedFile, Callable[[], ParseResult]]] = deque()
     with ExitStack() as stack:
         worker: Worker | None = None
-        before: tuple[ChangedFile, Callable[[], ParseResult | UnreadableError]] | None = None
         for file in files:
-            finished = before and (before[0], before[1]())
             if parsers.is_builtin(file.path):
                 worker = worker or stack.enter_context(borrowed_worker())
+                while waiting and worker.waiting_bytes + len(file.data) > _AHEAD_BYTES:
+                    yield _collected(*waiting.popleft())
                 worker.submit(str(file.path), file.data, limits)
-                before = (file, _attempt(worker.collect))
+                waiting.append((file, worker.collect))
             else:
-                before = (file, _attempt(_in_process(parsers, file)))
-            if finished:
-                yield finished
-        if before:
-            yield before[0], before[1]()
+                waiting.append((file, partial(parsers.parse, file.path, file.data)))
+            if len(waiting) > _AHEAD_FILES:
+                yield _collected(*waiting.popleft())
+        while waiting:
+            yield _collected(*waiting.popleft())
 
 
-def _in_process(parsers: ParserRegistry, file: ChangedFile) -> Callable[[], ParseResult]:
-    return lambda: parsers.parse(file.path, file.data)
-
-
-def _attempt(read: Callable[[], ParseResult]) -> Callable[[], ParseResult | UnreadableError]:
-    def attempt() -> ParseResult | UnreadableError:
-        try:
-            return read()
-        except UnreadableError as error:
-            return error
-
-    return attempt
+def _collected(
+    file: ChangedFile, read: Callable[[], ParseResult]
+) -> tuple[ChangedFile, ParseResult | UnreadableError]:
+    try:
+        return file, read()
+    except UnreadableError as error:
+        return file, error

@@ -71,7 +71,9 @@ def kinds_in_words(left_out: Mapping[str, int]) -> str:
     '3 .log, 2 .gz, 1 hidden file, 1 without suffix'
     """
     ordered = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{n} {kind.removesuffix('s') if n == 1 and kind in _PLURAL else kind}" for kind, n in ordered)
+    return ", ".join(
+        f"{n} {kind.removesuffix('s') if n == 1 and kind in _PLURAL else kind}" for kind, n in ordered
+    )
 
 
 def _reported(kind: str, found: list[tuple[str, Notice]]) -> ReportedNotice:

@@ -1,56 +1,55 @@
 """Parsing in a process of its own: what a file does to its parser, it does to nothing else.
 
-A worker (``worker.py``) reads one file after the other. Where it crashes, hangs, or takes too much memory, that file
-gets a reason and the next one a new worker.
+A worker (``worker.py``) reads one file after the other. Where it crashes, hangs, or takes too much memory, that
+file gets a reason and the next one a new process.
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
-import fcntl
-import json
 import os
-import select
-import signal
-import subprocess
-import sys
-import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any
 
 from mixrag.corpus.parsers import wire
 from mixrag.corpus.parsers.result import ParseResult, UnreadableError
+from mixrag.corpus.parsers.worker_process import EndedError, TooMuchMemoryError, TooSlowError, WorkerProcess
 from mixrag.corpus.passage import Document
-from mixrag.errors import SourceError
+from mixrag.errors import SettingError
 
-_BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv.pop());"
-    " from mixrag.corpus.parsers.worker import main; main()"
-)
-_START_SECONDS = 60.0
 _GRACE_SECONDS = 2.0  # the worker ends itself at its limit; we do it where it cannot
 _SENDING_SECONDS = 60.0
 _OUTPUT_BYTES = 2**29
-_LOOK_SECONDS = 0.05
-_MEMORY_MARKS = (b"memory allocation of", b"bad_alloc", b"out of memory", b"MemoryError")
-
-
-T = TypeVar("T")
+LEAST_MEGABYTES = 128
+"""Less than this is not enough for the parsers themselves."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParseLimits:
-    """What the reading of one file may take."""
+    """What the reading of one file may take.
+
+    Raises:
+        SettingError: no positive number of seconds, or fewer than 128 megabytes.
+    """
 
     seconds: float = 60.0
     megabytes: float = 1024.0
     """Memory of the process that parses."""
+
+    def __post_init__(self) -> None:
+        for name, value, least in (
+            ("seconds", self.seconds, 1e-3),
+            ("megabytes", self.megabytes, LEAST_MEGABYTES),
+        ):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not least <= value <= 1e9:
+                raise SettingError(f"at least {least:g} {name} for parsing", f"{value!r}"[:60], "give a number")
 
     @property
     def bytes(self) -> int:
@@ -58,28 +57,28 @@ class ParseLimits:
         return int(self.megabytes * 2**20)
 
 
+DEFAULT_LIMITS = ParseLimits()
+
+
 @dataclass(frozen=True, slots=True)
-class _Request:
+class _File:
     name: str
     data: bytes
     limits: ParseLimits
-    sent: float
-    """``time.monotonic()`` of its start."""
-
-
-class _CrashError(Exception):
-    """The worker ended before its answer; the text says how, as "found ..." of a message."""
 
 
 class Worker:
-    """One process that parses files, one at a time: ``submit``, then ``collect``, from one thread at a time."""
+    """Parses files one after the other, in a process that is started when the first one comes.
+
+    For one thread at a time. Several files may be submitted before their results are collected, in the same order.
+    """
 
     def __init__(self) -> None:
         self.owner = os.getpid()
-        self._request: _Request | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._errors: BinaryIO | None = None
+        self._files: deque[_File] = deque()
+        self._process: WorkerProcess | None = None
         self._served = 0
+        self._since = 0.0
 
     @property
     def pid(self) -> int | None:
@@ -87,230 +86,137 @@ class Worker:
         return self._process.pid if self._process else None
 
     @property
-    def busy(self) -> bool:
-        """Whether a file was submitted whose result was not collected."""
-        return self._request is not None
+    def waiting(self) -> int:
+        """Files that were submitted and not collected."""
+        return len(self._files)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Size of these files."""
+        return sum(len(file.data) for file in self._files)
 
     def submit(self, name: str, data: bytes, limits: ParseLimits) -> None:
-        """Begin to parse the bytes of a file with the built-in parser for its name; returns at once.
+        """Let the built-in parser for its name read the bytes of a file; returns at once.
 
         Raises:
             SourceError: no process can be started.
         """
-        self._request = _Request(name, data, limits, time.monotonic())
-        if self._process is not None and self._process.poll() is not None:
+        if self._process is not None and not self._files and self._process.ended:
             self.close()  # it ended while it had nothing to do
-        self._ask()
+        self._files.append(_File(name, data, limits))
+        if self._process is None:
+            self._start()
+        else:
+            self._send(self._files[-1])
 
     def collect(self) -> ParseResult:
-        """The result of the file that was submitted.
+        """The result of the first file that was submitted and not collected.
 
         Raises:
             UnreadableError: the parser refused the file, crashed, or exceeded a limit.
             SourceError: no process can be started.
         """
-        request, sound = self._request, False
-        assert request is not None, "nothing was submitted"
+        file, sound = self._files[0], False
         try:
-            result = self._answer_or_again(request)
+            result = self._answer_or_again(file)
             sound = True
             return result
         except UnreadableError:
             sound = True
             raise
-        except _CrashError as crash:
-            raise UnreadableError(
-                f"a valid {Path(request.name).suffix.lower()} file",
-                f"that its parser crashed ({crash})",
-                "repair it, convert it to another format or leave it out",
-            ) from crash
+        except (EndedError, wire.WireError) as error:
+            raise _broken_off(file, error) from error
         finally:
-            self._request = None
-            if not sound:  # it crashed, or Ctrl-C came while it was at work
+            if sound and self._process is not None and self._process.memory > file.limits.bytes // 2:
+                sound = False
+            if not sound:  # also when Ctrl-C came while it was at work
                 self.close()
-
-    def _answer_or_again(self, request: _Request) -> ParseResult:
-        """The answer; of a process that crashed at its second file or later, what a new one says of the file."""
-        try:
-            return self._answer(request)
-        except _CrashError:
-            if not self._served:
-                raise
-        self.close()  # the files before this one may have damaged it
-        self._request = request = replace(request, sent=time.monotonic())
-        self._ask()
-        return self._answer(request)
+            self._files.popleft()
 
     def close(self) -> None:
-        """End the process at once, with all that it started."""
+        """End the process at once, with all that it started; files that wait go to the next one."""
         process, self._process, self._served = self._process, None, 0
-        if self._errors is not None:
-            self._errors.close()
-            self._errors = None
-        if process is None or self.owner != os.getpid():  # a fork has no right to end it
-            return
-        with contextlib.suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-        process.wait()
-
-    # --- sending
-
-    def _ask(self) -> None:
-        """Send the request; a worker that is gone is noticed by ``collect``."""
-        request = self._request
-        assert request is not None
-        if self._process is None:
-            self._start()
-        if self._errors is not None:
-            self._errors.truncate(0)
-        header = {
-            "name": request.name,
-            "size": len(request.data),
-            "seconds": request.limits.seconds,
-            "bytes": request.limits.bytes,
-        }
-        with contextlib.suppress(OSError):
-            self._write(wire.framed(header), request)
-            self._write(request.data, request)
+        if process is not None:
+            if self.owner == os.getpid():
+                process.close()
+            else:  # a fork has no right to end it
+                process.forget()
 
     def _start(self) -> None:
-        """Start a process that shares nothing with the folder or the environment of ours."""
-        root = str(Path(__file__).resolve().parents[3])
-        paths = [root, *(p for p in sys.path if os.path.isabs(p) and p != os.getcwd())]  # noqa: PTH109, PTH117
-        command = [sys.executable, "-I", "-c", _BOOT, json.dumps(paths)]
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        self._errors = _error_file()
+        self._process = WorkerProcess()
+        self._since = time.monotonic()
+        for file in self._files:
+            self._send(file)
+
+    def _send(self, file: _File) -> None:
+        assert self._process is not None
+        if len(self._files) == 1:
+            self._since = time.monotonic()
+        header = {
+            "name": file.name,
+            "size": len(file.data),
+            "seconds": file.limits.seconds,
+            "bytes": file.limits.bytes,
+        }
+        self._process.send(wire.framed(header) + file.data)
+
+    def _answer_or_again(self, file: _File) -> ParseResult:
+        """The answer; of a process that crashed at its second file or later, what a new one says of the file."""
+        if self._process is None:
+            self._start()
         try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors or subprocess.DEVNULL,
-                env=environment,
-                bufsize=0,
-                start_new_session=True,  # Ctrl-C reaches us alone, and its own processes end with it
-            )
-        except OSError as error:
-            raise _no_process(error.strerror or str(error)) from error
-        assert self._process.stdin is not None
-        os.set_blocking(self._process.stdin.fileno(), False)
-        try:
-            if "ready" not in self._frame(time.monotonic() + _START_SECONDS, _Budget(2**16), None):
-                raise _no_process("something else answered")
-        except (_CrashError, UnreadableError, wire.WireError) as error:
-            found = self._last_errors().decode("utf-8", "replace").strip().rpartition("\n")[2] or str(error)
-            self.close()
-            raise _no_process(found[:300]) from error
+            return self._answer(file)
+        except EndedError as error:
+            if not self._served or isinstance(error, TooSlowError):
+                raise
+        self.close()  # the files before this one may have damaged it
+        self._start()
+        return self._answer(file)
 
-    def _write(self, data: bytes, request: _Request) -> None:
-        assert self._process is not None and self._process.stdin is not None
-        pipe, view = self._process.stdin.fileno(), memoryview(data)
-        deadline = request.sent + _SENDING_SECONDS
-        while view and time.monotonic() < deadline:
-            _, ready, _ = select.select([], [pipe], [], 1.0)
-            if ready:
-                view = view[os.write(pipe, view[: 2**20]) :]
-
-    # --- receiving
-
-    def _answer(self, request: _Request) -> ParseResult:
-        deadline = request.sent + request.limits.seconds + _GRACE_SECONDS
-        budget = _Budget(max(_OUTPUT_BYTES, 16 * len(request.data)))
+    def _answer(self, file: _File) -> ParseResult:
+        assert self._process is not None
         documents: list[Document] = []
-        try:
-            while True:
-                message = self._frame(deadline, budget, request)
-                if not {"documents", "end"} & message.keys():
-                    raise self._refusal(message, request)
-                if "end" in message:
-                    return self._served_with(wire.result_of(documents, message), request)
-                documents += wire.documents_of(message)
-                deadline = max(deadline, time.monotonic() + _SENDING_SECONDS)
-        except wire.WireError as error:
-            raise _CrashError(f"it answered with {error}") from error
-        except _CrashError:
-            errors = self._last_errors()
-            if wire.TIMEOUT_MARK in errors or any(mark in errors for mark in _MEMORY_MARKS):
-                self.close()
-                raise (_too_slow if wire.TIMEOUT_MARK in errors else _too_much_memory)(request.limits) from None
-            raise
+        left = max(_OUTPUT_BYTES, 16 * len(file.data))
+        deadline = self._since + file.limits.seconds + _GRACE_SECONDS
+        while True:
+            message = self._process.message(deadline, file.limits.bytes, left)
+            left -= message.pop(wire.SIZE)
+            if not {"documents", "end"} & message.keys():
+                raise self._refusal(message)
+            documents += wire.documents_of(message)
+            if "end" in message:
+                self._note_answer()
+                return wire.result_of(documents, message)
+            deadline = max(deadline, time.monotonic() + _SENDING_SECONDS)
 
-    def _refusal(self, message: dict[str, Any], request: _Request) -> UnreadableError:
+    def _refusal(self, message: dict[str, Any]) -> UnreadableError | TooMuchMemoryError:
         """Why the parser did not read the file."""
         if "memory" in message:
-            self.close()
-            return _too_much_memory(request.limits)
-        return UnreadableError(*wire.reason_of(self._served_with(message, request)))
+            return TooMuchMemoryError()
+        reason = wire.reason_of(message)
+        self._note_answer()
+        return UnreadableError(*reason)
 
-    def _served_with(self, answer: T, request: _Request) -> T:
-        """The answer, after which the process is ready for the next file; one that has grown is ended."""
-        assert self._process is not None
+    def _note_answer(self) -> None:
+        """Count an answer; the time of the next file begins now, at the latest."""
         self._served += 1
-        if resident_bytes(self._process.pid) > request.limits.bytes // 2:
-            self.close()
-        return answer
-
-    def _frame(self, deadline: float, budget: _Budget, request: _Request | None) -> dict[str, Any]:
-        """The next message.
-
-        Raises:
-            UnreadableError: too late, too much memory, or too many bytes; the process was ended.
-        """
-        (length,) = wire.LENGTH.unpack(self._read(wire.LENGTH.size, deadline, request))
-        if not budget.take(length):
-            self.close()
-            raise UnreadableError("a file with less text", f"more than {budget.size >> 20} MB", "split the file")
-        return wire.unframed(self._read(length, deadline, request))
-
-    def _read(self, size: int, deadline: float, request: _Request | None) -> bytes:
-        assert self._process is not None and self._process.stdout is not None
-        pipe, found = self._process.stdout.fileno(), bytearray()
-        while len(found) < size:
-            ready, _, _ = select.select([pipe], [], [], _LOOK_SECONDS)
-            if ready:
-                chunk = os.read(pipe, min(size - len(found), 2**20))
-                if not chunk:
-                    raise _CrashError(self._end())
-                found += chunk
-            elif request is not None and resident_bytes(self._process.pid) > request.limits.bytes:
-                self.close()
-                raise _too_much_memory(request.limits)
-            elif time.monotonic() > deadline:
-                self.close()
-                raise _too_slow(request.limits if request else ParseLimits(_START_SECONDS))
-        return bytes(found)
-
-    def _end(self) -> str:
-        """How the process ended that has closed its pipe."""
-        assert self._process is not None
-        try:
-            code = self._process.wait(_GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            return "it closed its pipe"
-        if code >= 0:
-            return f"exit code {code}"
-        names = {each.value: each.name for each in signal.Signals}
-        return f"signal {-code}, {names[-code]}" if -code in names else f"signal {-code}"
-
-    def _last_errors(self) -> bytes:
-        if self._errors is None:
-            return b""
-        size = self._errors.seek(0, os.SEEK_END)
-        self._errors.seek(max(0, size - 2**16))
-        return self._errors.read()
+        self._since = time.monotonic()
 
 
-class _Budget:
-    def __init__(self, size: int) -> None:
-        self.size = self.left = size
-
-    def take(self, count: int) -> bool:
-        self.left -= count
-        return self.left >= 0
+def _broken_off(file: _File, error: Exception) -> UnreadableError:
+    """The reason of a file whose parser did not come to its end."""
+    if isinstance(error, TooSlowError):
+        expected = f"a file that is parsed within {file.limits.seconds:g} s"
+        return UnreadableError(expected, "that its parser had not ended", "split it or raise --parse-seconds")
+    if isinstance(error, TooMuchMemoryError):
+        expected = f"a file that is parsed within {file.limits.megabytes:g} MB of memory"
+        return UnreadableError(expected, "that its parser needs more", "split it or raise --parse-mb")
+    how = f"it answered with {error}" if isinstance(error, wire.WireError) else str(error)
+    return UnreadableError(
+        f"a valid {Path(file.name).suffix.lower()} file",
+        f"that its parser crashed ({how})",
+        "repair it, convert it to another format or leave it out",
+    )
 
 
 _idle: list[Worker] = []
@@ -319,16 +225,17 @@ _idle_lock = threading.Lock()
 
 @contextmanager
 def borrowed_worker() -> Iterator[Worker]:
-    """A worker for some files; one that is sound afterwards waits for the next borrower, and ends if none comes."""
+    """A worker for some files; if sound afterwards, it waits a minute for the next borrower."""
     with _idle_lock:
         worker = _idle.pop() if _idle else Worker()
     if worker.owner != os.getpid():
+        worker.close()
         worker = Worker()
     try:
         yield worker
     finally:
         with _idle_lock:
-            if keep := not worker.busy and not _idle:
+            if keep := not worker.waiting and not _idle:
                 _idle.append(worker)
         if not keep:
             worker.close()
@@ -341,40 +248,3 @@ def close_idle_workers() -> None:
         workers, _idle[:] = list(_idle), []
     for worker in workers:
         worker.close()
-
-
-def resident_bytes(pid: int) -> int:
-    """Memory that a process has in use; 0 where it has ended or the system does not say."""
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as file:  # noqa: PTH123 - twenty times a second
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError, ValueError):
-        pass
-    if Path("/proc/self/statm").exists():
-        return 0
-    asked = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, check=False, text=True)
-    return int(asked.stdout.strip() or 0) * 1024
-
-
-def _error_file() -> BinaryIO | None:
-    """Where the worker writes its standard error, so that a flood of it can be emptied; None without a disk."""
-    try:
-        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed with the worker
-        fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
-    except OSError:
-        return None
-    return file
-
-
-def _too_slow(limits: ParseLimits) -> UnreadableError:
-    expected = f"a file that is parsed within {limits.seconds:g} s"
-    return UnreadableError(expected, "that its parser had not ended", "split it or raise --parse-seconds")
-
-
-def _too_much_memory(limits: ParseLimits) -> UnreadableError:
-    expected = f"a file that is parsed within {limits.megabytes:g} MB of memory"
-    return UnreadableError(expected, "that its parser needs more", "split it or raise --parse-mb")
-
-
-def _no_process(found: str) -> SourceError:
-    return SourceError("a process that reads files", found, "check the limits of this system on processes")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mixrag.corpus.documents import checked
-from mixrag.corpus.parsers.isolation import ParseLimits, borrowed_worker
+from mixrag.corpus.parsers.isolation import DEFAULT_LIMITS, ParseLimits, borrowed_worker
 from mixrag.corpus.parsers.markup import html_text, markdown_title
 from mixrag.corpus.parsers.protocol import Parser
 from mixrag.corpus.parsers.records import read_csv, read_jsonl
@@ -93,7 +93,7 @@ class ParserRegistry:
             raise _broken(path, None if builtin else parser, error) from error
 
 
-def read(path: Path, *, max_bytes: int, limits: ParseLimits = ParseLimits()) -> ParseResult:
+def read(path: Path, *, max_bytes: int, limits: ParseLimits = DEFAULT_LIMITS) -> ParseResult:
     """Documents of one file, by the built-in parsers, in a process of their own.
 
     Raises:

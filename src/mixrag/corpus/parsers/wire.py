@@ -17,6 +17,8 @@ from mixrag.corpus.passage import Block, BlockKind, Document, Scalar
 
 LENGTH = struct.Struct(">Q")
 """Of the length, in bytes, in front of each frame."""
+SIZE = "#"
+"""Key under which a received message has its own length in bytes."""
 TIMEOUT_MARK = b"Timeout ("
 """What faulthandler writes on standard error before it ends a process."""
 _BATCH_CHARACTERS = 2**20
@@ -48,11 +50,11 @@ def unframed(data: bytes) -> dict[str, Any]:
         raise WireError("invalid JSON") from error
     if not isinstance(message, dict):
         raise WireError("no JSON object")
-    return message
+    return {**message, SIZE: len(data)}
 
 
 def messages(result: ParseResult) -> Iterator[dict[str, Any]]:
-    """A result as messages of bounded size, the last one with the key "end"."""
+    """A result as messages of some thousand documents or a million characters, the last one with the key "end"."""
     batch: list[Any] = []
     characters = 0
     for document in result.documents:
@@ -61,8 +63,8 @@ def messages(result: ParseResult) -> Iterator[dict[str, Any]]:
         if characters >= _BATCH_CHARACTERS or len(batch) >= _BATCH_DOCUMENTS:
             yield {"documents": batch}
             batch, characters = [], 0
-    yield {"documents": batch}
     yield {
+        "documents": batch,
         "end": True,
         "skipped": [[each.path, each.reason] for each in result.skipped],
         "notices": [[each.kind, each.count, each.detail] for each in result.notices],

@@ -1,11 +1,12 @@
 """The process that parses: files in, documents out, within limits; see ``isolation.py`` for the other side.
 
-It is started by ``isolation.Worker``, not by people. Untrusted bytes are read here by libraries in C and Rust, so that
-a crash, an endless loop or a bomb ends this process alone.
+It is started by ``isolation.Worker``, not by people. Untrusted bytes are read here by libraries in C and Rust, so
+that a crash, an endless loop or a bomb ends this process alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import gc
@@ -14,6 +15,7 @@ import select
 import signal
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,6 +39,7 @@ def main() -> None:
     gc.freeze()
     _send(outgoing, {"ready": os.getpid()})
     while (request := _next_request(incoming)) is not None:
+        _empty_errors()
         for message in _answers(parsers, *request):
             _send(outgoing, message)
 
@@ -48,7 +51,7 @@ def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
     os.dup2(nothing, 0)
     os.close(nothing)
     os.dup2(2, 1)
-    return os.fdopen(incoming, "rb"), os.fdopen(outgoing, "wb")
+    return os.fdopen(incoming, "rb", buffering=0), os.fdopen(outgoing, "wb")
 
 
 def _die_with_parent() -> None:
@@ -63,11 +66,29 @@ def _die_with_parent() -> None:
 def _next_request(incoming: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
     """Header and file of the next request; None at the end, or after a long time without one."""
     ready, _, _ = select.select([incoming], [], [], IDLE_SECONDS)
-    length = incoming.read(LENGTH.size) if ready else b""
+    length = _exactly(incoming, LENGTH.size) if ready else b""
     if len(length) < LENGTH.size:
         return None
-    header = unframed(incoming.read(LENGTH.unpack(length)[0]))
-    return header, incoming.read(header["size"])
+    header = unframed(_exactly(incoming, LENGTH.unpack(length)[0]))
+    return header, _exactly(incoming, header["size"])
+
+
+def _exactly(incoming: BinaryIO, size: int) -> bytes:
+    """So many bytes, or fewer at the end; no more are taken, so that ``select`` sees those."""
+    first = incoming.read(size)
+    if len(first) == size or not first:
+        return first
+    parts, left = [first], size - len(first)
+    while left and (part := incoming.read(left)):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def _empty_errors() -> None:
+    """Standard error is a file: what the last document made a library say is gone."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(2, 0)
 
 
 def _send(outgoing: BinaryIO, message: dict[str, Any]) -> None:
@@ -100,6 +121,11 @@ def with_limit(size: int, seconds: float) -> None:
     The timer of faulthandler runs outside of Python: it ends a loop in C as well.
     """
     faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or sys.stderr)
+    _limit_memory(size)
+
+
+@lru_cache(maxsize=1)
+def _limit_memory(size: int) -> None:
     _set_limit("RLIMIT_DATA", size + _HEADROOM)
     _set_limit("RLIMIT_FSIZE", size)
     _set_limit("RLIMIT_CORE", 0)

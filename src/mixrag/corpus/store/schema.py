@@ -74,7 +74,19 @@ CREATE INDEX notices_by_file ON notices (file_id);
 """
 }
 _TABLES = frozenset(
-    {"meta", "encoders", "files", "documents", "metadata", "sources", "passages", "vectors", "lexicon", "terms", "notices"}
+    {
+        "meta",
+        "encoders",
+        "files",
+        "documents",
+        "metadata",
+        "sources",
+        "passages",
+        "vectors",
+        "lexicon",
+        "terms",
+        "notices",
+    }
 )
 
 
