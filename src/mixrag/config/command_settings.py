@@ -109,7 +109,7 @@ class IndexingSettings:
         more="Parsers run in a process of their own, which is ended then.",
         commands=("index",),
     )
-    parse_mb: Annotated[float, Ge(128), Le(LARGEST)] = setting(
+    parse_mb: Annotated[float, Ge(256), Le(LARGEST)] = setting(
         default=1024.0,
         help="Skip files whose parsing needs more megabytes of memory.",
         commands=("index",),

@@ -26,7 +26,7 @@ from mixrag.errors import SettingError
 _GRACE_SECONDS = 2.0  # the worker ends itself at its limit; we do it where it cannot
 _SENDING_SECONDS = 60.0
 _OUTPUT_BYTES = 2**29
-LEAST_MEGABYTES = 128
+LEAST_MEGABYTES = 256
 """Less than this is not enough for the parsers themselves."""
 
 
@@ -35,7 +35,7 @@ class ParseLimits:
     """What the reading of one file may take.
 
     Raises:
-        SettingError: no positive number of seconds, or fewer than 128 megabytes.
+        SettingError: no positive number of seconds, or fewer than 256 megabytes.
     """
 
     seconds: float = 60.0
