@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import sys
 import time
 from pathlib import Path
@@ -12,9 +11,7 @@ from mixrag.corpus.parsers.registry import ParserRegistry
 from mixrag.corpus.parsers.result import Notice, ParseResult, Skipped
 from mixrag.corpus.passage import Block, Document
 
-BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); import bad_parsers; bad_parsers.main()"
-)
+BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); import bad_parsers; bad_parsers.main()"
 
 
 def main():
@@ -58,7 +55,7 @@ def grows_outside_of_python(_):
 
 
 def prints(text):
-    print("on standard output")
+    os.write(1, b"on standard output")
     sys.stderr.write("out of memory" * 100_000)
     os.write(1, b"\0" * 100)
     return plain(text)

@@ -6,16 +6,17 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mixrag.corpus.documents import checked
+from mixrag.corpus.parsers.contents import real_suffix
 from mixrag.corpus.parsers.isolation import DEFAULT_LIMITS, ParseLimits, borrowed_worker
 from mixrag.corpus.parsers.markup import html_text, markdown_title
 from mixrag.corpus.parsers.protocol import Parser
 from mixrag.corpus.parsers.records import read_csv, read_jsonl
-from mixrag.corpus.parsers.result import ParseResult, UnreadableError, decode
+from mixrag.corpus.parsers.result import Notice, ParseResult, UnreadableError, decode
 from mixrag.corpus.passage import Document
 from mixrag.errors import MixragError, PluginError
 from mixrag.utils.extras import require
@@ -80,8 +81,9 @@ class ParserRegistry:
             raise UnreadableError(f"one of {' '.join(self.suffixes)}", found, "convert or rename it")
         builtin = _is_builtin(parser)
         try:
-            result = parser.parse(data, str(path))
-            return result if builtin and isinstance(result, ParseResult) else _checked_result(parser, result)
+            if builtin:
+                return self._parse_by_content(parser, path, data)
+            return _checked_result(parser, parser.parse(data, str(path)))
         except UnreadableError:
             raise
         except Exception as error:
@@ -91,6 +93,21 @@ class ParserRegistry:
             if type(error).__name__ != "PanicException":
                 raise
             raise _broken(path, None if builtin else parser, error) from error
+
+    def _parse_by_content(self, parser: Parser, path: Path, data: bytes) -> ParseResult:
+        """The result of the built-in parser for the format that the bytes are, whatever the name says."""
+        suffix = path.suffix.lower()
+        real = real_suffix(data, suffix)
+        if real != suffix:
+            parser = next((each for each in BUILTIN_PARSERS if real in each.suffixes), parser)
+            if real not in parser.suffixes:
+                raise UnreadableError(f"a {suffix} file", f"a {real} file under this name", "convert or rename it")
+        result = parser.parse(data, str(path))
+        assert isinstance(result, ParseResult)
+        if suffix in parser.suffixes:
+            return result
+        notice = Notice("files of another format than their name says", 1, f"read as {real[1:].upper()}")
+        return replace(result, notices=(*result.notices, notice))
 
 
 def read(path: Path, *, max_bytes: int, limits: ParseLimits = DEFAULT_LIMITS) -> ParseResult:
