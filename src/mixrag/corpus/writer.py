@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mixrag.corpus.parsers.result import Skipped
 from mixrag.corpus.passage import Document
+from mixrag.corpus.report import IndexReport
 from mixrag.corpus.splitters import Splitter
 from mixrag.corpus.store import changes
 from mixrag.corpus.store.changes import ParsedFile, SplitDocument
@@ -15,25 +15,6 @@ from mixrag.corpus.store.vectors import VectorWriter
 # Small documents are gathered up to these amounts.
 _PENDING_TEXTS = 512
 _PENDING_CHARACTERS = 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class IndexReport:
-    """What a run of ``RAG.index`` or ``RAG.add`` did."""
-
-    documents: int
-    """Documents in the store after the run."""
-    passages: int
-    """Passages in the store after the run."""
-    added: int
-    """Passages that are new."""
-    removed: int
-    """Passages that were removed."""
-    embedded: int
-    """Vectors computed in this run."""
-    unchanged: int
-    """Files, or documents from memory, that were stored already and have not changed."""
-    skipped: tuple[Skipped, ...]
 
 
 @dataclass
@@ -71,8 +52,8 @@ class PassageWriter:
             self.added, self.removed = self.added + added, self.removed + removed
         self.pending, self.texts = {}, {}
 
-    def finish(self, unchanged: int, skipped: tuple[Skipped, ...] = ()) -> IndexReport:
-        """End the run; what it did."""
+    def finish(self, unchanged: int) -> IndexReport:
+        """End the run; what it did to the store."""
         self.store.finish(self.splitter.name)
         counts = self.store.counts()
         return IndexReport(
@@ -82,5 +63,4 @@ class PassageWriter:
             removed=self.removed,
             embedded=self.vectors.computed,
             unchanged=unchanged,
-            skipped=skipped,
         )
