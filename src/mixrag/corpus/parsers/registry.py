@@ -11,6 +11,7 @@ from typing import Any
 
 from mixrag.corpus.documents import checked
 from mixrag.corpus.parsers.markup import html_text, markdown_title
+from mixrag.corpus.parsers.office.dispatch import read_office
 from mixrag.corpus.parsers.protocol import Parser
 from mixrag.corpus.parsers.records import read_csv, read_jsonl
 from mixrag.corpus.parsers.result import ParseResult, UnreadableError, decode
@@ -185,13 +186,9 @@ def _read_pdf(data: bytes, name: str) -> ParseResult:
     return one_document(text, title, remedy="a scanned PDF has pictures of text only: run OCR on it first")
 
 
-def _read_docx(data: bytes, name: str) -> ParseResult:
-    return one_document(*_extract(data, "application/vnd.openxmlformats-officedocument.wordprocessingml.document"))
-
-
 def _extract(data: bytes, mime: str) -> tuple[str, str]:
     """Text and title by kreuzberg: no cache on disk, no OCR, no network."""
-    kreuzberg = require("kreuzberg", "files", "PDF and DOCX")
+    kreuzberg = require("kreuzberg", "files", "PDF")
     config = kreuzberg.ExtractionConfig(use_cache=False, output_format="plain", include_document_structure=True)
     result = kreuzberg.extract_bytes_sync(data, mime, config=config)
     metadata: dict[str, Any] = dict(result.metadata)
@@ -207,7 +204,9 @@ def _first_heading(structure: Any) -> str:
 
 BUILTIN_PARSERS: tuple[Parser, ...] = (
     FormatParser("pdf", (".pdf",), _read_pdf),
-    FormatParser("docx", (".docx",), _read_docx),
+    FormatParser("docx", (".docx", ".docm", ".dotx", ".dotm", ".doc"), read_office),
+    FormatParser("xlsx", (".xlsx", ".xlsm", ".xltx", ".xltm", ".xls"), read_office),
+    FormatParser("pptx", (".pptx", ".pptm", ".ppsx", ".potx", ".ppt"), read_office),
     FormatParser("html", (".html", ".htm"), lambda data, _: one_document(*html_text(data))),
     FormatParser("markdown", (".md", ".markdown"), _read_markdown),
     FormatParser("text", (".txt", ".text", ".rst"), lambda data, _: one_document(decode(data))),
