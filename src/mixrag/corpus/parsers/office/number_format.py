@@ -145,7 +145,8 @@ def _holds(condition: str, value: float) -> bool:
 def _number(value: float, tokens: tuple[_Token, ...]) -> str:
     first = next((place for place, token in enumerate(tokens) if token.kind == "digits"), None)
     if first is None:
-        return "".join("" if token.kind in ("comma", "at") else token.text for token in tokens)
+        texts = (general(value) if token.kind == "at" else token.text for token in tokens if token.kind != "comma")
+        return "".join(texts).strip()
     last = max(place for place, token in enumerate(tokens) if token.kind == "digits")
     pattern = tokens[first : last + 1]
     if any(token.kind == "slash" for token in pattern):

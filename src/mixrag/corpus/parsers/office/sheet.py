@@ -33,6 +33,7 @@ class Sheet:
     numbers: dict[int, int] = field(default_factory=dict)
     """How many cells of a row are numbers or dates."""
     hidden_columns: set[int] = field(default_factory=set)
+    hidden_rows: set[int] = field(default_factory=set)
     last_row: int = 0
 
 
@@ -71,12 +72,19 @@ def _hide(sheet: Sheet, tally: Tally) -> None:
 def _bands(sheet: Sheet) -> Iterator[_Band]:
     places: list[int] = []
     for place in sorted(sheet.rows):
-        if places and place > places[-1] + 1:
+        if places and _is_parted(sheet, places[-1], place):
             yield _band(sheet, places)
             places = []
         places.append(place)
     if places:
         yield _band(sheet, places)
+
+
+def _is_parted(sheet: Sheet, above: int, below: int) -> bool:
+    """Whether a blank row, and not only hidden rows, lies between two rows."""
+    return below - above - 1 > len(sheet.hidden_rows) or any(
+        place not in sheet.hidden_rows for place in range(above + 1, below)
+    )
 
 
 def _band(sheet: Sheet, places: list[int]) -> _Band:

@@ -104,6 +104,7 @@ class _Workbook:
                 filtered = True
         if filtered:
             return sheet
+        sheet.hidden_rows.update(hidden)
         for place in hidden:
             sheet.rows.pop(place, None)
         self.tally.add("hidden rows", len(hidden), "hidden rows of sheets were left out")
