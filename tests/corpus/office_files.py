@@ -169,3 +169,34 @@ def shown(result):
 def counts(result):
     """How many were left out, by kind."""
     return {notice.kind: notice.count for notice in result.notices}
+
+
+ODF = " ".join(
+    f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{uri}:1.0"'
+    for name, uri in {
+        "office": "office",
+        "text": "text",
+        "table": "table",
+        "draw": "drawing",
+        "style": "style",
+        "fo": "xsl-fo-compatible",
+        "svg": "svg-compatible",
+        "presentation": "presentation",
+    }.items()
+)
+
+
+def odf(kind, body, automatic="", styles="", title=""):
+    """An OpenDocument file: ``kind`` is text, spreadsheet or presentation."""
+    content = (
+        f"<office:document-content {ODF}><office:automatic-styles>{automatic}</office:automatic-styles>"
+        f"<office:body><office:{kind}>{body}</office:{kind}></office:body></office:document-content>"
+    )
+    return archive(
+        {
+            "mimetype": f"application/vnd.oasis.opendocument.{kind}",
+            "content.xml": content,
+            "styles.xml": f"<office:document-styles {ODF}>{styles}</office:document-styles>",
+            "meta.xml": TITLE.format(title),
+        }
+    )

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from mixrag.corpus.parsers.builder import DocumentBuilder
 from mixrag.corpus.parsers.office.docx import read_docx
 from mixrag.corpus.parsers.office.legacy import MAGIC, read_legacy
+from mixrag.corpus.parsers.office.odf import read_odf
+from mixrag.corpus.parsers.office.ods import read_ods
 from mixrag.corpus.parsers.office.package import kind_of
 from mixrag.corpus.parsers.office.pptx import read_pptx
 from mixrag.corpus.parsers.office.tally import Tally, finish
@@ -24,6 +26,7 @@ _PARTS: tuple[tuple[str, _Read], ...] = (
 _BY_SUFFIX: dict[str, _Read] = {
     ".docx": read_docx, ".docm": read_docx, ".dotx": read_docx, ".dotm": read_docx,
     ".xlsx": read_xlsx, ".xlsm": read_xlsx, ".xltx": read_xlsx, ".xltm": read_xlsx,
+    ".odt": read_odf, ".ott": read_odf, ".odp": read_odf, ".otp": read_odf, ".ods": read_ods, ".ots": read_ods,
     ".pptx": read_pptx, ".pptm": read_pptx, ".ppsx": read_pptx, ".potx": read_pptx,
 }  # fmt: skip
 
@@ -46,8 +49,11 @@ def _packaged(data: bytes) -> _Read | None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = archive.namelist()
+            mime = archive.read("mimetype")[:100] if "mimetype" in names[:1] else b""
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return None
+    if b"opendocument" in mime:
+        return read_ods if b"spreadsheet" in mime else read_odf
     return next((read for start, read in _PARTS if any(name.startswith(start) for name in names)), None)
 
 

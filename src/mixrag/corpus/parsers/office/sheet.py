@@ -143,13 +143,15 @@ class _Writer:
         return headers
 
     def _alone(self, places: list[int]) -> list[int]:
-        """The first rows with a single cell, which is no number."""
+        """The first rows with a single cell at the left, which is no number."""
         count = 0
-        while (
-            count < len(places) and len(self.sheet.rows[places[count]]) == 1 and not self._numbers(places[count])
-        ):
+        while count < len(places) and self._is_alone(places[count]):
             count += 1
         return places[:count]
+
+    def _is_alone(self, place: int) -> bool:
+        columns = list(self.sheet.rows[place])
+        return len(columns) == 1 and columns[0] == self.band.columns[0] and not self._numbers(place)
 
     def _numbers(self, place: int) -> int:
         return self.sheet.numbers.get(place, 0)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from mixrag.corpus.parsers.builder import DocumentBuilder
-from mixrag.corpus.parsers.office.number_format import BUILT_IN, formatted
+from mixrag.corpus.parsers.office.number_format import BUILT_IN, formatted, general
 from mixrag.corpus.parsers.office.package import A, Package, kind_of
 from mixrag.corpus.parsers.office.scripts import lowered, raised
 from mixrag.corpus.parsers.office.sheet import Area, Sheet, add_sheet
@@ -162,7 +163,8 @@ class _Workbook:
     def _number(self, value: str, style: int) -> str:
         code = self.formats.codes[style] if style < len(self.formats.codes) else "General"
         try:
-            return formatted(float(value), code, date1904=self.date1904)
+            number = float(value)
+            return general(number) if code == "General" else formatted(number, code, date1904=self.date1904)
         except (ValueError, OverflowError):
             return value
 
@@ -206,6 +208,7 @@ def _column(reference: str) -> int:
     return _letters(match[1]) if match else 0
 
 
+@lru_cache(maxsize=20_000)
 def _letters(letters: str) -> int:
     column = 0
     for letter in letters:
