@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mixrag.corpus.parsers.builder import DocumentBuilder
-from mixrag.corpus.parsers.cleaning import clean_line
 from mixrag.corpus.parsers.table import count_header_rows
 
 MAX_COLUMNS = 16_384
 _LONG = 100
-_LONG_CORNER = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +32,7 @@ def add_table(
     """Write a table into the builder.
 
     A cell over several columns names each of them where it is a header, and stands once elsewhere; a cell over
-    several rows stands in each. A first row of one cell is the caption. The header of the first column stands in
-    front of the cells of that column.
+    several rows stands in each. A first row of one cell is the caption.
 
     Args:
         builder: where it goes.
@@ -52,22 +49,8 @@ def add_table(
         captions.append(laid.pop(0)[0].text)
         header_rows = max(0, header_rows - 1) or None if header_rows is not None else None
     given = _count_headers(laid) if header_rows is None else min(header_rows, len(laid))
-    texts = [[cell.text for cell in row] for row in laid[:given]]
-    texts += [_once(row) for row in laid[given:]]
-    write(builder, texts, given if given or header_rows is not None else None, " ".join(filter(None, captions)))
-
-
-def write(builder: DocumentBuilder, texts: list[list[str]], headers: int | None, caption: str) -> None:
-    """Write rows of text: the header of the first column, which has no place in a row, is given one."""
-    headers = count_header_rows(texts) if headers is None else headers
-    corner = " ".join(dict.fromkeys(filter(None, (clean_line(row[0]) for row in texts[:headers] if row))))
-    if corner and len(texts) > headers:
-        if len(corner) > _LONG_CORNER:
-            caption = f"{caption} {corner}".strip()
-            texts = [["", *row[1:]] for row in texts[:headers]] + texts[headers:]
-        else:
-            texts = [["", *row] for row in texts]
-    builder.table(texts, header_rows=headers, caption=caption)
+    count = given if given or header_rows is not None else None
+    builder.table([_once(row) for row in laid], header_rows=count, caption=" ".join(filter(None, captions)))
 
 
 def _lay(rows: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
@@ -96,8 +79,8 @@ def _lay(rows: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
     return [row for row in laid if any(cell.text.strip() for cell in row)]
 
 
-def _once(row: Sequence[Cell]) -> list[str]:
-    return ["" if place and cell is row[place - 1] else cell.text for place, cell in enumerate(row)]
+def _once(row: Sequence[Cell]) -> list[str | None]:
+    return [None if place and cell is row[place - 1] else cell.text for place, cell in enumerate(row)]
 
 
 def _count_headers(laid: list[list[Cell]]) -> int:

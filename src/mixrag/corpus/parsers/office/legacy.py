@@ -6,7 +6,6 @@ import re
 from typing import Any
 
 from mixrag.corpus.parsers.builder import DocumentBuilder
-from mixrag.corpus.parsers.office.grid import write
 from mixrag.corpus.parsers.office.package import kind_of
 from mixrag.corpus.parsers.office.sheet import Sheet, add_sheet
 from mixrag.corpus.parsers.office.tally import Tally, finish
@@ -77,7 +76,7 @@ def _add_nodes(builder: DocumentBuilder, nodes: list[dict[str, Any]], tally: Tal
         elif kind == "list_item":
             builder.items([f"- {text}"])
         elif kind == "table":
-            write(builder, _grid(node), None, "")
+            builder.table(_grid(node))
         elif kind == "image":
             tally.add("images")
         elif kind != "group":

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from mixrag.corpus.parsers.builder import DocumentBuilder
-from mixrag.corpus.parsers.office.grid import Cell, add_table, has_values, write
+from mixrag.corpus.parsers.office.grid import Cell, add_table, has_values
 from mixrag.corpus.parsers.office.tally import Tally
 from mixrag.corpus.parsers.table import count_header_rows
 
@@ -175,14 +175,13 @@ class _Writer:
             return filled
         count = self._count(places)
         lines = [[self.sheet.rows[place].get(column, "") for column in columns] for place in places]
-        if count is None:
-            count = count_header_rows(lines)
-        if not count and above is not None and self._continues(above[0], lines):
+        found = count_header_rows(lines) if count is None else count
+        if not found and above is not None and self._continues(above[0], lines):
             inherited = [[row[column] if column < len(row) else "" for column in columns] for row in above[1]]
-            write(self.builder, inherited + lines, len(inherited), caption)
+            self.builder.table(inherited + lines, header_rows=len(inherited), caption=caption)
             return above[1]
-        write(self.builder, lines, count, caption)
-        return [self._filled(place) for place in places[:count]]
+        self.builder.table(lines, header_rows=count, caption=caption)
+        return [self._filled(place) for place in places[:found]]
 
     def _continues(self, above: _Band, lines: list[list[str]]) -> bool:
         """Whether the band goes on under the headers of the one above."""
