@@ -13,6 +13,7 @@ from mixrag.corpus.parsers.office.odf import read_odf
 from mixrag.corpus.parsers.office.ods import read_ods
 from mixrag.corpus.parsers.office.package import kind_of
 from mixrag.corpus.parsers.office.pptx import read_pptx
+from mixrag.corpus.parsers.office.rtf import read_rtf
 from mixrag.corpus.parsers.office.tally import Tally, finish
 from mixrag.corpus.parsers.office.xlsx import read_xlsx
 from mixrag.corpus.parsers.result import ParseResult, UnreadableError, decode
@@ -41,6 +42,8 @@ def read_office(data: bytes, name: str) -> ParseResult:
         return (_packaged(data) or _BY_SUFFIX.get(kind_of(name, ""), read_docx))(data, name)
     if data.startswith(MAGIC):
         return read_legacy(data, name)
+    if data[:200].lstrip().startswith(b"{\\rtf"):
+        return read_rtf(data, name)
     return _read_text(data, name)
 
 
