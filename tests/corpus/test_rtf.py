@@ -1,6 +1,6 @@
 import pytest
-from corpus.office_files import counts, shown
 
+from corpus.office_files import counts, shown
 from mixrag.corpus import UnreadableError
 from mixrag.corpus.parsers.office.rtf import MAX_OPEN, read_rtf
 
@@ -36,7 +36,9 @@ def test_characters(body, head, text):
 
 
 def test_raised_and_lowered_characters():
-    assert texts(r"10{\super 6} m{\super 2} CO{\sub 2} 1{\super st} 10\up6 -3\up0  x") == ["10^6 m^2 CO2 1st 10^-3 x"]
+    assert texts(r"10{\super 6} m{\super 2} CO{\sub 2} 1{\super st} 10\up6 -3\up0  x") == [
+        "10^6 m^2 CO2 1st 10^-3 x"
+    ]
 
 
 def test_hidden_deleted_headers_and_comments_stay_out():
@@ -49,7 +51,11 @@ def test_hidden_deleted_headers_and_comments_stay_out():
 
 
 def test_notes_follow_their_paragraph_and_join_no_number():
-    assert texts(r"Costs 5{\footnote In 2023.} crowns.\par Next.\par") == ["Costs 5[1] crowns.", "[1] In 2023.", "Next."]
+    assert texts(r"Costs 5{\footnote In 2023.} crowns.\par Next.\par") == [
+        "Costs 5[1] crowns.",
+        "[1] In 2023.",
+        "Next.",
+    ]
 
 
 def test_headings_and_titles():
@@ -91,14 +97,20 @@ def test_merged_cells():
 
 
 def test_a_text_box_is_read_and_its_picture_is_not():
-    assert texts(r"Before.\par{\shp{\*\shpinst{\sp{\sn a}{\sv b}}{\shptxt BOXED\par}}{\shprslt{\pict 00}}}") == ["Before.", "BOXED"]
+    assert texts(r"Before.\par{\shp{\*\shpinst{\sp{\sn a}{\sv b}}{\shptxt BOXED\par}}{\shprslt{\pict 00}}}") == [
+        "Before.",
+        "BOXED",
+    ]
 
 
 def test_binary_data_is_skipped():
     assert texts(rb"a{\pict\bin5 }}}}}}b\par") == ["ab"]
 
 
-@pytest.mark.parametrize("body", [b"text}}}}", b"{{{{text", b"text\\", b"text\\u", b"text\\'4", b"text\\bin999999999 x", b"{" * 3 * MAX_OPEN])
+@pytest.mark.parametrize(
+    "body",
+    [b"text}}}}", b"{{{{text", b"text\\", b"text\\u", b"text\\'4", b"text\\bin999999999 x", b"{" * 3 * MAX_OPEN],
+)
 def test_broken_files_are_read_as_far_as_they_go(body):
     assert texts(b"start " + body)[0].startswith("start")
 

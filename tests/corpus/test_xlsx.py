@@ -103,7 +103,8 @@ def test_kinds_of_cells():
 
 
 def test_rich_text_with_raised_characters_and_without_readings():
-    si = "<si><r><t>10</t></r><r><rPr><vertAlign val='superscript'/></rPr><t>6</t></r><rPh><t>READING</t></rPh></si>"
+    raised = "<r><rPr><vertAlign val='superscript'/></rPr><t>6</t></r>"
+    si = f"<si><r><t>10</t></r>{raised}<rPh><t>READING</t></rPh></si>"
     inner = '<sheetData><row r="1"><c r="A1" t="s"><v>0</v></c></row></sheetData>'
     assert texts(inner, shared=[si]) == ["10^6"]
     assert texts(inner, shared=["a_x000A_b"]) == ["a\nb"]
@@ -121,8 +122,8 @@ def test_sheets_have_places_and_names():
 
 def test_blank_rows_part_tables_titles_and_notes():
     inner = rows(
-        ["Fees of the harbour"], ["Item", "2023", "2022"], ["Ferry", 12, 11], ["Pilot", None, 40], ["Source: office"],
-        None, ["Name", "Task", "Room"], ["Ann", "cook", "north"], None, ["A remark."],
+        ["Fees of the harbour"], ["Item", "2023", "2022"], ["Ferry", 12, 11], ["Pilot", None, 40],
+        ["Source: office"], None, ["Name", "Task", "Room"], ["Ann", "cook", "north"], None, ["A remark."],
     )  # fmt: skip
     assert texts(inner) == [
         "Fees of the harbour\nItem: Ferry | 2023: 12 | 2022: 11\nItem: Pilot | 2022: 40",
@@ -143,7 +144,8 @@ def test_a_table_that_starts_away_from_the_corner():
 
 def test_bold_headers():
     inner = '<sheetData><row r="1">{}</row><row r="2">{}</row></sheetData>'
-    head = '<c r="A1" s="4" t="inlineStr"><is><t>Name</t></is></c><c r="B1" s="4" t="inlineStr"><is><t>Task</t></is></c>'
+    head = '<c r="A1" s="4" t="inlineStr"><is><t>Name</t></is></c>'
+    head += '<c r="B1" s="4" t="inlineStr"><is><t>Task</t></is></c>'
     line = '<c r="A2" t="inlineStr"><is><t>Ann</t></is></c><c r="B2" t="inlineStr"><is><t>cook</t></is></c>'
     assert texts(inner.format(head, line), styles=FORMATS) == ["Name: Ann | Task: cook"]
     assert texts(inner.format(head.replace('s="4"', ""), line), styles=FORMATS) == ["Name | Task\nAnn | cook"]
@@ -190,7 +192,8 @@ def test_cells_beyond_the_limit_are_counted(monkeypatch):
 
 
 def test_odd_references():
-    cells = '<row><c><v>1</v></c><c><v>2</v></c></row><row><c r="XFD2"><v>3</v></c></row><row r="x"><c r="?"><v>4</v></c></row>'
+    cells = '<row><c><v>1</v></c><c><v>2</v></c></row><row><c r="XFD2"><v>3</v></c></row>'
+    cells += '<row r="x"><c r="?"><v>4</v></c></row>'
     assert texts(f"<sheetData>{cells}</sheetData><mergeCells><mergeCell ref='?'/></mergeCells>")
 
 
@@ -201,8 +204,15 @@ def test_many_merged_areas_over_whole_columns():
 
 @pytest.mark.parametrize("inner", ["<sheetData>", "<sheetData><row", "\x01"])
 def test_broken_sheets_say_why(inner):
-    with pytest.raises(UnreadableError, match=r"valid \.xlsx"):
+    with pytest.raises(UnreadableError, match=r"damaged.*sheet1\.xml"):
         read(("Sheet1", inner))
+
+
+def test_a_broken_sheet_costs_only_its_end():
+    lines = rows(["a", "b"], ["c", "d"]).replace("</sheetData>", "<row")
+    result = read(("Sheet1", lines), ("Sheet2", rows(["e", "f"])))
+    assert [text for _, text in shown(result)] == ["a | b\nc | d", "e | f"]
+    assert counts(result) == {"damaged parts of files": 1}
 
 
 def test_an_empty_workbook():
@@ -212,7 +222,10 @@ def test_an_empty_workbook():
 
 def test_entities_in_a_sheet_are_not_expanded():
     data = xlsx(("Sheet1", ""))
-    bomb = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><worksheet><sheetData><row><c t="str"><v>&b;</v></c></row></sheetData></worksheet>'
+    bomb = (
+        '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>'
+        '<worksheet><sheetData><row><c t="str"><v>&b;</v></c></row></sheetData></worksheet>'
+    )
     import io
     import zipfile
 

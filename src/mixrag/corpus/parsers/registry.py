@@ -209,6 +209,8 @@ BUILTIN_PARSERS: tuple[Parser, ...] = (
     FormatParser("pptx", (".pptx", ".pptm", ".ppsx", ".potx", ".ppt"), read_office),
     FormatParser("opendocument", (".odt", ".ods", ".odp", ".ott", ".ots", ".otp"), read_office),
     FormatParser("rtf", (".rtf",), read_office),
+    FormatParser("epub", (".epub",), read_office),
+    FormatParser("mail", (".eml", ".mbox", ".msg"), read_office),
     FormatParser("html", (".html", ".htm"), lambda data, _: one_document(*html_text(data))),
     FormatParser("markdown", (".md", ".markdown"), _read_markdown),
     FormatParser("text", (".txt", ".text", ".rst"), lambda data, _: one_document(decode(data))),

@@ -8,7 +8,9 @@ from collections.abc import Callable
 
 from mixrag.corpus.parsers.builder import DocumentBuilder
 from mixrag.corpus.parsers.office.docx import read_docx
+from mixrag.corpus.parsers.office.epub import read_epub
 from mixrag.corpus.parsers.office.legacy import MAGIC, read_legacy
+from mixrag.corpus.parsers.office.mail import read_mail, read_mailbox
 from mixrag.corpus.parsers.office.odf import read_odf
 from mixrag.corpus.parsers.office.ods import read_ods
 from mixrag.corpus.parsers.office.package import kind_of
@@ -28,6 +30,7 @@ _BY_SUFFIX: dict[str, _Read] = {
     ".docx": read_docx, ".docm": read_docx, ".dotx": read_docx, ".dotm": read_docx,
     ".xlsx": read_xlsx, ".xlsm": read_xlsx, ".xltx": read_xlsx, ".xltm": read_xlsx,
     ".odt": read_odf, ".ott": read_odf, ".odp": read_odf, ".otp": read_odf, ".ods": read_ods, ".ots": read_ods,
+    ".epub": read_epub,
     ".pptx": read_pptx, ".pptm": read_pptx, ".ppsx": read_pptx, ".potx": read_pptx,
 }  # fmt: skip
 
@@ -44,6 +47,8 @@ def read_office(data: bytes, name: str) -> ParseResult:
         return read_legacy(data, name)
     if data[:200].lstrip().startswith(b"{\\rtf"):
         return read_rtf(data, name)
+    if kind_of(name, "") in (".eml", ".mbox"):
+        return (read_mail if kind_of(name, "") == ".eml" else read_mailbox)(data, name)
     return _read_text(data, name)
 
 
@@ -57,6 +62,8 @@ def _packaged(data: bytes) -> _Read | None:
         return None
     if b"opendocument" in mime:
         return read_ods if b"spreadsheet" in mime else read_odf
+    if b"epub" in mime or "META-INF/container.xml" in names:
+        return read_epub
     return next((read for start, read in _PARTS if any(name.startswith(start) for name in names)), None)
 
 

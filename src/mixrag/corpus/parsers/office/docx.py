@@ -15,7 +15,7 @@ from mixrag.corpus.parsers.office.docx_text import Paragraph, ParagraphReader
 from mixrag.corpus.parsers.office.drawing import add_chart, diagram_items
 from mixrag.corpus.parsers.office.grid import Cell, add_table
 from mixrag.corpus.parsers.office.package import MC, Package, alternative, kind_of
-from mixrag.corpus.parsers.office.tally import Tally, finish
+from mixrag.corpus.parsers.office.tally import finish
 from mixrag.corpus.parsers.result import ParseResult
 from mixrag.corpus.parsers.titles import useful_title
 
@@ -36,7 +36,7 @@ def read_docx(data: bytes, name: str) -> ParseResult:
 
 class _Reader:
     def __init__(self, package: Package) -> None:
-        self.package, self.builder, self.tally = package, DocumentBuilder(), Tally()
+        self.package, self.builder, self.tally = package, DocumentBuilder(), package.tally
         self.main = package.main("word/document.xml")
         self.links = package.links(self.main)
         self.styles = Styles(self._linked("styles"))

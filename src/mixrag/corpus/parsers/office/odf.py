@@ -23,7 +23,7 @@ from mixrag.corpus.parsers.office.odf_text import (
     OdfStyles,
 )  # fmt: skip
 from mixrag.corpus.parsers.office.package import Package, kind_of, local
-from mixrag.corpus.parsers.office.tally import Tally, finish
+from mixrag.corpus.parsers.office.tally import finish
 from mixrag.corpus.parsers.result import ParseResult, UnreadableError
 from mixrag.corpus.parsers.titles import useful_title
 
@@ -69,7 +69,7 @@ def odf_title(package: Package) -> str:
 
 class _Reader:
     def __init__(self, package: Package, root: Any) -> None:
-        self.package, self.builder, self.tally = package, DocumentBuilder(), Tally()
+        self.package, self.builder, self.tally = package, DocumentBuilder(), package.tally
         self.styles, self.lists = OdfStyles(), dict[str, Any]()
         for part in (package.optional_xml("styles.xml"), root):
             self.styles.add(part)

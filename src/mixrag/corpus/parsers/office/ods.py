@@ -25,7 +25,7 @@ def read_ods(data: bytes, name: str) -> ParseResult:
         UnreadableError: it is broken, encrypted or without text.
     """
     package = open_odf(data, name, ".ods")
-    reader = _Reader()
+    reader = _Reader(package.tally)
     reader.styles.add(package.optional_xml("styles.xml"))
     for each in package.rows("content.xml", [f"{STYLE}style", f"{TABLE}table-row", f"{TABLE}table"]):
         if each.tag == f"{STYLE}style":
@@ -40,8 +40,8 @@ def read_ods(data: bytes, name: str) -> ParseResult:
 
 
 class _Reader:
-    def __init__(self) -> None:
-        self.builder, self.tally, self.styles = DocumentBuilder(), Tally(), OdfStyles()
+    def __init__(self, tally: Tally) -> None:
+        self.builder, self.tally, self.styles = DocumentBuilder(), tally, OdfStyles()
         self.text = OdfReader(self.styles, self.tally)
         self.sheet = Sheet("")
         self.cells = self.characters = 0

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO, Any
 from urllib.parse import unquote
 
+from mixrag.corpus.parsers.office.tally import Tally
 from mixrag.corpus.parsers.result import UnreadableError
 from mixrag.utils.extras import require
 
@@ -37,14 +38,14 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Runtim
 
 
 class Package:
-    """A zip archive of named parts.
+    """A zip archive of named parts, and a tally of what was left out of it.
 
     Raises:
         UnreadableError: it is broken or encrypted, or would unpack to more than ``MAX_UNPACKED`` bytes.
     """
 
     def __init__(self, data: bytes, kind: str) -> None:
-        self.kind = kind
+        self.kind, self.tally = kind, Tally()
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
         except _BROKEN as error:
@@ -99,8 +100,18 @@ class Package:
         return parse_xml(self.read(name), self.kind)
 
     def optional_xml(self, name: str) -> Any | None:
-        """Root element of a part; None where there is no such part."""
-        return self.xml(name) if name in self else None
+        """Root element of a part; None where there is no such part, or it is damaged, which is counted."""
+        if name not in self:
+            return None
+        try:
+            return self.xml(name)
+        except UnreadableError as error:
+            self.damaged(name, error)
+            return None
+
+    def damaged(self, name: str, error: UnreadableError) -> None:
+        """Note that a part cannot be read, or only its beginning."""
+        self.tally.add("damaged parts of files", detail=f"damaged and not read to its end: {name}: {error.found}")
 
     def rows(self, name: str, tag: str | Sequence[str]) -> Iterator[Any]:
         """Each finished element with one of these tags, from a streamed part."""

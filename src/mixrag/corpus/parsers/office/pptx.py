@@ -16,7 +16,7 @@ from mixrag.corpus.parsers.office.equations import linear
 from mixrag.corpus.parsers.office.grid import Cell, add_table
 from mixrag.corpus.parsers.office.package import MC, A, M, Package, R, alternative, kind_of
 from mixrag.corpus.parsers.office.scripts import lowered, raised
-from mixrag.corpus.parsers.office.tally import Tally, finish
+from mixrag.corpus.parsers.office.tally import finish
 from mixrag.corpus.parsers.result import ParseResult
 from mixrag.corpus.parsers.titles import useful_title
 
@@ -38,7 +38,7 @@ def read_pptx(data: bytes, name: str) -> ParseResult:
 
 class _Presentation:
     def __init__(self, package: Package) -> None:
-        self.package, self.builder, self.tally = package, DocumentBuilder(), Tally()
+        self.package, self.builder, self.tally = package, DocumentBuilder(), package.tally
         self.title = ""
 
     def result(self) -> ParseResult:
@@ -49,7 +49,7 @@ class _Presentation:
             target = links.get(each.get(f"{R}id", ""), ("", ""))[1]
             root = self.package.optional_xml(target)
             if root is None:
-                self.tally.add("slides that are missing")
+                self.tally.add("missing slides", target not in self.package)
             elif root.get("show") in ("0", "false"):
                 self.tally.add("hidden slides", detail="hidden slides were left out")
             else:

@@ -1,7 +1,7 @@
 """RTF files: headings, paragraphs, lists, tables and notes.
 
-Kreuzberg reads RTF well but for raised characters (10⁶ becomes 106), deleted text and page headers, which it puts into
-the text; striprtf gives hidden text and loses footnotes.
+Kreuzberg reads RTF well but for raised characters (10⁶ becomes 106), deleted text and page headers, which it puts
+into the text; striprtf gives hidden text and loses footnotes.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _CHARSETS = {
-    0: "cp1252", 77: "mac_roman", 128: "cp932", 129: "cp949", 130: "johab", 134: "gbk", 136: "cp950", 161: "cp1253",
-    162: "cp1254", 163: "cp1258", 177: "cp1255", 178: "cp1256", 186: "cp1257", 204: "cp1251", 222: "cp874",
-    238: "cp1250", 254: "cp437", 255: "cp850",
+    0: "cp1252", 77: "mac_roman", 128: "cp932", 129: "cp949", 130: "johab", 134: "gbk", 136: "cp950",
+    161: "cp1253", 162: "cp1254", 163: "cp1258", 177: "cp1255", 178: "cp1256", 186: "cp1257", 204: "cp1251",
+    222: "cp874", 238: "cp1250", 254: "cp437", 255: "cp850",
 }  # fmt: skip
 _SIGNS = {
-    "tab": "\t", "line": "\n", "lbr": "\n", "page": "\n", "column": "\n", "emdash": "—", "endash": "–", "bullet": "•",
-    "lquote": "‘", "rquote": "’", "ldblquote": "“", "rdblquote": "”", "emspace": " ", "enspace": " ", "qmspace": " ",
-    "nestcell": " ", "nestrow": " ",
+    "tab": "\t", "line": "\n", "lbr": "\n", "page": "\n", "column": "\n", "emdash": "—", "endash": "–",
+    "bullet": "•", "lquote": "‘", "rquote": "’", "ldblquote": "“", "rdblquote": "”", "emspace": " ",
+    "enspace": " ", "qmspace": " ", "nestcell": " ", "nestrow": " ",
 }  # fmt: skip
 _MARGINS = frozenset({"header", "headerl", "headerr", "headerf", "footer", "footerl", "footerr", "footerf"})
 _SKIPPED = frozenset({
-    "colortbl", "fldinst", "pn", "nonshppict", "shprslt", "atnid", "atnauthor", "atntime", "atnref", "atndate", "xe",
-    "tc", "rxe", "filetbl", "revtbl", "listtable", "listoverridetable", "generator", "bkmkstart", "bkmkend", "do",
-    "mmathPict", "formfield", "datafield", "datastore", "themedata", "sn", "sv", "falt", "panose", "ftnsep", "ftnsepc",
-    "aftnsep", "aftnsepc", "private", "template",
+    "colortbl", "fldinst", "pn", "nonshppict", "shprslt", "atnid", "atnauthor", "atntime", "atnref", "atndate",
+    "xe", "tc", "rxe", "filetbl", "revtbl", "listtable", "listoverridetable", "generator", "bkmkstart", "bkmkend",
+    "do", "mmathPict", "formfield", "datafield", "datastore", "themedata", "sn", "sv", "falt", "panose", "ftnsep",
+    "ftnsepc", "aftnsep", "aftnsepc", "private", "template",
 })  # fmt: skip
 _WANTED = frozenset(
     {"shpinst", "shptxt", "shppict", "moMath", "moMathPara", "fldrslt", "result", "listtext", "pntext"}

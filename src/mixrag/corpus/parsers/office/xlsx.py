@@ -16,8 +16,8 @@ from mixrag.corpus.parsers.office.number_format import BUILT_IN, formatted, gene
 from mixrag.corpus.parsers.office.package import A, Package, kind_of
 from mixrag.corpus.parsers.office.scripts import lowered, raised
 from mixrag.corpus.parsers.office.sheet import Area, Sheet, add_sheet
-from mixrag.corpus.parsers.office.tally import Tally, finish
-from mixrag.corpus.parsers.result import ParseResult
+from mixrag.corpus.parsers.office.tally import finish
+from mixrag.corpus.parsers.result import ParseResult, UnreadableError
 from mixrag.corpus.parsers.titles import useful_title
 
 S = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
@@ -46,7 +46,7 @@ class _Formats:
 
 class _Workbook:
     def __init__(self, package: Package) -> None:
-        self.package, self.builder, self.tally = package, DocumentBuilder(), Tally()
+        self.package, self.builder, self.tally = package, DocumentBuilder(), package.tally
         self.main = package.main("xl/workbook.xml")
         self.links = package.links(self.main)
         self.root = package.xml(self.main)
@@ -91,18 +91,21 @@ class _Workbook:
         tags = [_ANY_S + tag for tag in ("row", "mergeCell", "autoFilter", "col", "tablePart")]
         filtered = False
         hidden: list[int] = []
-        for each in self.package.rows(target, tags):
-            kind = each.tag.rpartition("}")[2]
-            if kind == "row":
-                self._row(each, sheet, hidden)
-                _forget(each)
-            elif kind == "mergeCell":
-                if area := parse_area(each.get("ref", "")):
-                    sheet.merged.append(area)
-            elif kind == "col":
-                _hide_columns(each, sheet)
-            else:
-                filtered = True
+        try:
+            for each in self.package.rows(target, tags):
+                kind = each.tag.rpartition("}")[2]
+                if kind == "row":
+                    self._row(each, sheet, hidden)
+                    _forget(each)
+                elif kind == "mergeCell":
+                    if area := parse_area(each.get("ref", "")):
+                        sheet.merged.append(area)
+                elif kind == "col":
+                    _hide_columns(each, sheet)
+                else:
+                    filtered = True
+        except UnreadableError as error:
+            self.package.damaged(target, error)
         if filtered:
             return sheet
         sheet.hidden_rows.update(hidden)
