@@ -11,11 +11,11 @@ from mixrag.corpus.documents import content_id
 from mixrag.corpus.parsers.registry import ParserRegistry, load
 from mixrag.corpus.parsers.result import Skipped, UnreadableError
 from mixrag.corpus.passage import Document
-from mixrag.corpus.splitters import Splitter
+from mixrag.corpus.splitters import Splitter, Tokens
 from mixrag.corpus.store import vectors as embedding
 from mixrag.corpus.store.changes import ParsedFile, document_hash
 from mixrag.corpus.store.database import Store
-from mixrag.corpus.store.sources import display
+from mixrag.corpus.store.sources import MEMORY
 from mixrag.corpus.store.vectors import Embed, EmbeddingText, Encoding, VectorWriter, claim
 from mixrag.corpus.walk import absolute, find_files, storable
 from mixrag.corpus.writer import IndexReport, PassageWriter
@@ -25,7 +25,7 @@ from mixrag.utils.text import unicode_path
 
 
 def title_and_text(title: str, text: str) -> str:
-    """The text to embed: title, line end, text; the text alone where there is no title."""
+    """The text to embed: title, line end, context and text; these alone where there is no title."""
     return f"{title}\n{text}" if title else text
 
 
@@ -39,6 +39,7 @@ def ingest(
     splitter: Splitter,
     parsers: ParserRegistry | None = None,
     embedding_text: EmbeddingText = title_and_text,
+    tokens: Tokens | None = None,
     max_bytes: int = 25 * 2**20,
     batch: int = 64,
     reembed: bool = False,
@@ -48,7 +49,8 @@ def ingest(
 
     Unchanged files are not parsed again, changed ones replace their passages in one transaction, and those
     gone from a folder disappear. What was stored of a file stays while the file cannot be read. Files above
-    ``max_bytes`` bytes are left out. With ``reembed`` every stored passage first gets a vector of this
+    ``max_bytes`` bytes are left out. ``tokens`` are the encoder's, to count the passages that are longer than it
+    reads. With ``reembed`` every stored passage first gets a vector of this
     encoder (then ``paths`` may be empty). ``encoder_fingerprint`` must change with ``embedding_text``.
 
     Raises:
@@ -58,7 +60,7 @@ def ingest(
         PluginError: the splitter fails, or its spans are invalid.
         StoreBusyError: another process is writing to the store.
     """
-    encoding = Encoding(embed, encoder_name, encoder_fingerprint, embedding_text, batch)
+    encoding = Encoding(embed, encoder_name, encoder_fingerprint, embedding_text, batch, tokens)
     with store.writing():
         vectors = VectorWriter(store, encoding, guarded(progress))
         run = _FileRun(PassageWriter(store, vectors, splitter), parsers or ParserRegistry(), max_bytes)
@@ -79,6 +81,7 @@ def add_documents(
     encoder_name: str,
     splitter: Splitter,
     embedding_text: EmbeddingText = title_and_text,
+    tokens: Tokens | None = None,
     batch: int = 64,
     progress: Progress | None = None,
 ) -> IndexReport:
@@ -94,7 +97,8 @@ def add_documents(
         encoder_fingerprint: of the encoder that ``embed`` calls; it must change with ``embedding_text``.
         encoder_name: of that encoder, for messages.
         splitter: how documents become passages.
-        embedding_text: title and text of a passage to the text that is embedded.
+        embedding_text: title of a passage, and its context with its text, to the text that is embedded.
+        tokens: of the encoder, to count the passages that are longer than it reads.
         batch: texts that are embedded, and committed, at a time.
         progress: called with what happens.
 
@@ -105,7 +109,7 @@ def add_documents(
         PluginError: the splitter fails, or its spans are invalid.
         StoreBusyError: another process is writing to the store.
     """
-    encoding = Encoding(embed, encoder_name, encoder_fingerprint, embedding_text, batch)
+    encoding = Encoding(embed, encoder_name, encoder_fingerprint, embedding_text, batch, tokens)
     unchanged = 0
     with store.writing():
         writer = PassageWriter(store, VectorWriter(store, encoding, guarded(progress)), splitter)
@@ -113,10 +117,10 @@ def add_documents(
         for document in documents:
             id_ = document.id or content_id(document)
             writer.pending.pop(id_, None)  # the later of two documents with one id counts
-            if store.memory_hash(id_) == document_hash(document, splitter.name):
+            if store.memory_hash(id_) == document_hash(document, writer.splitter_name):
                 unchanged += 1
             else:
-                writer.put(id_, writer.split(replace(document, id=id_), id_))
+                writer.put(id_, writer.split(replace(document, id=id_), MEMORY))
         writer.flush()
         return writer.finish(unchanged)
 
@@ -178,18 +182,18 @@ class _FileRun:
     def _take(self, path: Path) -> None:
         """Parse and split a file, unless it is stored already and has not changed."""
         data = load(path, max_bytes=self.max_bytes)
-        sha256, splitter = self.parsers.fingerprint(path, data), self.writer.splitter
-        if self.store.has_file(str(path), sha256, splitter.name):
+        sha256, splitter = self.parsers.fingerprint(path, data), self.writer.splitter_name
+        if self.store.has_file(str(path), sha256, splitter):
             self.unchanged += 1
             return
         result = self.parsers.parse(path, data)
         self.skipped += result.skipped
         if not result.documents:
             return
-        split = [self.writer.split(each, display(str(path), each.id or "")) for each in result.documents]
+        split = [self.writer.split(each, str(path)) for each in result.documents]
         # Without a hash the file is parsed again next time, so that its skipped records are reported again.
         known = "" if result.skipped else sha256
-        self.writer.put(str(path), ParsedFile(str(path), known, splitter.name, tuple(split)))
+        self.writer.put(str(path), ParsedFile(str(path), known, splitter, tuple(split)))
         self.parsed += 1
 
     def _remove_gone(self, files: list[Path], folders: list[Path]) -> None:
