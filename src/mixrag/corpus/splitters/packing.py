@@ -104,7 +104,7 @@ def _windows(text: str, unit: Unit) -> Iterator[Offsets]:
 
 
 def _divided(text: str, start: int, end: int, starts: Starts, limit: int) -> Iterator[Unit]:
-    """Parts of a stretch, of at most ``limit`` tokens and about as long as each other; cut at lines, clauses, words."""
+    """Parts of a stretch, each of at most ``limit`` tokens, about equally long; cut at lines, clauses or words."""
     count = max(1, len(starts))
     if count <= limit:
         yield Unit(start, end, size=count)

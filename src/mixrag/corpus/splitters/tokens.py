@@ -66,7 +66,7 @@ WORDS = PatternTokens(WORD)
 def filled(starts: Starts, length: int) -> Starts:
     """The starts, with further ones inside every stretch of more than 24 characters that has none.
 
-    Tokenizers read a long run without spaces, or a word with an unknown letter, as one unknown token, and drop some
+    Tokenizers read a long run without spaces, or a word with an unknown letter, as one token, and drop some
     characters: measured by such tokens a passage would grow without bound.
     """
     borders = np.concatenate(([0], starts, [length]))

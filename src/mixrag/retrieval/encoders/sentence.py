@@ -32,8 +32,8 @@ class SentenceEncoder:
     batch_size: int = 32
     """Texts in a batch of questions, or of passages where the model is ``unsupported`` (batch.py)."""
     titles: bool | None = None
-    """Title and text are joined as "title [SEP] text", not by a line end; None: where the models are a pair, as DPR
-    was trained."""
+    """Title and text are joined as "title [SEP] text", not by a line end; None: where the models are a pair, as
+    DPR was trained."""
     dtype: str = "float32"
     """Number format in which passages are encoded, of ``DTYPES``; questions, which are few, always use float32."""
 
