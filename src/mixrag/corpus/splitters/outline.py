@@ -28,7 +28,9 @@ class Outline:
     """The blocks of a document, ready to be asked about."""
 
     def __init__(self, document: Document, context: Context) -> None:
-        self.title, self.context = document.title, context
+        self.title_read = document.title if context != "none" else ""
+        """The title, where encoder and BM25 read it."""
+        self.context = context
         self._blocks = sorted(document.blocks, key=lambda block: block.start)
         self._starts = [block.start for block in self._blocks]
         self._paths = list(_paths(document, self._blocks)) if context == "full" else []
@@ -47,9 +49,8 @@ class Outline:
 
     def longest_front(self, start: int, captions: Sequence[str]) -> str:
         """Title and context of the passages from this offset on, under one heading, with the longest caption."""
-        title = self.title if self.context != "none" else ""
         caption = max(captions, key=len, default="") if self.context == "full" else ""
-        lines = [title, self.at(start).context, _shortened(caption, _CAPTION)]
+        lines = [self.title_read, self.at(start).context, _shortened(caption, _CAPTION)]
         return "\n".join(filter(None, lines))
 
     def _path(self, index: int) -> str:

@@ -24,14 +24,18 @@ _END = re.compile(
 )
 _LAST_WORD = re.compile(r"[^\s(\[\"'“‘«]+\Z")
 _SMALL = re.compile(r"\s+[(\[\"'“‘«]*[^\W\d_]")
+_NUMBER = re.compile(r"\s+\d")
 _NUMBERED = re.compile(r"\s*[(\[]?[0-9]{1,3}[.)]+\Z")
 _SHORT = """
-    mr mrs ms dr prof st jr sr rev hon gov sen rep gen col lt sgt capt messrs mme mlle vs etc no nos fig figs eq
-    eqs sec secs art arts vol vols ch pp p al cf ca approx dept est inc ltd co corp bros cie jan feb mar apr jun
-    jul aug sep sept oct nov dec nr abs bzw usw bspw ggf inkl vgl evtl tel str ref ex approx min max ed eds incl
-    resp г гг стр рис ст см им ул тыс млн млрд руб др пр тел sig sra dra núm pág av
+    mr mrs ms dr prof st jr sr rev hon gov sen rep gen col lt sgt capt messrs mme mlle vs etc al cf ca approx dept
+    est inc ltd co corp bros cie jan feb mar apr jun jul aug sep sept oct nov dec bzw usw bspw ggf inkl vgl evtl tel
+    incl resp min max eds гг ул тыс млн млрд руб др пр тел sra dra
 """
 _ABBREVIATIONS = frozenset(_SHORT.split())
+_NUMBERED_BY = frozenset(
+    ["no", "nos", "nr", "fig", "figs", "eq", "eqs", "sec", "secs", "art", "arts", "vol", "vols", "ch", "pp", "abs", "ref", "стр", "рис", "ст", "см", "pág", "núm"]
+)
+"""These end a sentence unless a number follows."""
 _REACH = 40
 
 
@@ -89,7 +93,8 @@ def _ends(text: str, last: int, match: re.Match[str]) -> bool:
     if word is None:
         return True
     bare = word[0].rstrip(".").lower()
-    single = len(word[0]) == 1 and word[0].isupper()
+    single = len(word[0]) == 1 and word[0].isalpha()
     dotted = "." in word[0] and not any(map(str.isdigit, word[0])) and len(word[0]) < 8
     numbered = stop - last < _REACH and _NUMBERED.fullmatch(text, last, stop + 1) is not None
-    return not (single or dotted or numbered or bare in _ABBREVIATIONS)
+    counting = bare in _NUMBERED_BY and _NUMBER.match(text, match.end()) is not None
+    return not (single or dotted or numbered or counting or bare in _ABBREVIATIONS)

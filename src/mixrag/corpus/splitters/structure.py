@@ -54,18 +54,22 @@ class StructureSplitter:
         """Spans of the passages; see ``Splitter``."""
         text, tokens = document.text, self.tokens or ESTIMATED
         outline = Outline(document, self.context)
-        fronts: dict[str, int] = {}
+        rooms: dict[str, int] = {}
         spans: list[Offsets] = []
-        largest = self.size if tokens.limit is None else min(self.size, max(1, tokens.limit))
+        largest = self._room(tokens, outline.title_read)
         for section in _sections(text, complete(text, document.blocks), largest, tokens):
-            room = largest
-            if tokens.limit is not None:
-                front = outline.longest_front(section.units[0].start, section.captions)
-                if front not in fronts:
-                    fronts[front] = len(tokens.starts([front])[0]) + _MARGIN if front else 0
-                room = min(self.size, max(tokens.limit - fronts[front], tokens.limit // 3, 1))
-            spans += packed(*_fitted(text, section, room, tokens), room)
+            front = outline.longest_front(section.units[0].start, section.captions)
+            if front not in rooms:
+                rooms[front] = self._room(tokens, front)
+            spans += packed(*_fitted(text, section, rooms[front], tokens), rooms[front])
         return spans
+
+    def _room(self, tokens: Tokens, front: str) -> int:
+        """Tokens of a passage before which the encoder reads this text."""
+        if tokens.limit is None:
+            return self.size
+        read = tokens.counts([front])[0] + _MARGIN if front else 0
+        return min(self.size, max(tokens.limit - read, tokens.limit // 3, 1))
 
 
 @dataclass(slots=True)
