@@ -25,7 +25,7 @@ def passages(document: Document | str, size: int, tokens: PatternTokens = WORDS,
 
 
 def built(*parts: tuple) -> Document:
-    """A document of ("heading", text, level), ("page", number), ("table", rows), ("list", items) and paragraphs."""
+    """A document of ("heading", text, level), ("page", number), ("table", rows), ("list", items), paragraphs."""
     builder = DocumentBuilder()
     for part in parts:
         kind, *given = (part,) if isinstance(part, str) else part

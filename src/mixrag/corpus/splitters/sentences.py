@@ -27,14 +27,13 @@ _SMALL = re.compile(r"\s+[(\[\"'“‘«]*[^\W\d_]")
 _NUMBER = re.compile(r"\s+\d")
 _NUMBERED = re.compile(r"\s*[(\[]?[0-9]{1,3}[.)]+\Z")
 _SHORT = """
-    mr mrs ms dr prof st jr sr rev hon gov sen rep gen col lt sgt capt messrs mme mlle vs etc al cf ca approx dept
-    est inc ltd co corp bros cie jan feb mar apr jun jul aug sep sept oct nov dec bzw usw bspw ggf inkl vgl evtl tel
-    incl resp min max eds гг ул тыс млн млрд руб др пр тел sra dra
+    mr mrs ms dr prof st jr sr rev hon gov sen rep gen col lt sgt capt messrs mme mlle vs etc al cf ca approx
+    dept est inc ltd co corp bros cie jan feb mar apr jun jul aug sep sept oct nov dec bzw usw bspw ggf inkl
+    vgl evtl tel incl resp min max eds гг ул тыс млн млрд руб др пр тел sra dra
 """
 _ABBREVIATIONS = frozenset(_SHORT.split())
-_NUMBERED_BY = frozenset(
-    ["no", "nos", "nr", "fig", "figs", "eq", "eqs", "sec", "secs", "art", "arts", "vol", "vols", "ch", "pp", "abs", "ref", "стр", "рис", "ст", "см", "pág", "núm"]
-)
+_COUNTED = "no nos nr fig figs eq eqs sec secs art arts vol vols ch pp abs ref стр рис ст см pág núm"
+_NUMBERED_BY = frozenset(_COUNTED.split())
 """These end a sentence unless a number follows."""
 _REACH = 40
 
