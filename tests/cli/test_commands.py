@@ -197,7 +197,7 @@ def test_what_a_person_reads(indexed: Shell, monkeypatch: pytest.MonkeyPatch) ->
     assert "p(answer) = " in indexed("score", QUESTION, "nine")
     assert "1. p = " in indexed("passages", QUESTION)
     info = indexed("info")
-    assert "exact search over 3 passages" in info and "words:100" in info
+    assert "exact search over 3 passages" in info and "structure:200" in info
 
 
 def test_warnings_of_the_library_reach_a_person(indexed: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,7 @@ def test_changed_file_embeds_only_what_is_new(store, folder, encoder):
     path.write_text(words("a", 10) + " tail")
     report = run(store, folder, encoder=encoder)
     assert (report.embedded, report.passages, report.added, report.removed) == (1, 3, 3, 2)
-    assert encoder.texts[2:] == ["tail"]
+    assert encoder.texts[2:] == ["a\ntail"]
     check_sound(store)
 
 

@@ -20,7 +20,7 @@ from mixrag.corpus.parsers.result import Notice
 from mixrag.corpus.passage import Passage
 from mixrag.corpus.store import changes, locks, schema, search
 from mixrag.corpus.store.connections import Connections
-from mixrag.corpus.store.sources import MEMORY, display, fallback_title
+from mixrag.corpus.store.sources import MEMORY, display, fallback_title, front_title
 from mixrag.corpus.walk import absolute
 from mixrag.errors import StoreError
 from mixrag.utils.arrays import Rows, Vectors
@@ -203,8 +203,8 @@ class Store(search.StoreQueries):
         wanted = [int(row) for row in row_ids]
         with self.snapshot():
             rows = self.query(
-                "SELECT p.id, d.id, d.hash, p.ordinal, p.text, d.title, p.start, p.stop, d.metadata"
-                " FROM passages p JOIN documents d ON d.id = p.document_id"
+                "SELECT p.id, d.id, d.hash, p.ordinal, p.text, d.title, p.start, p.stop, d.metadata, p.page,"
+                " p.place, p.context, d.titled FROM passages p JOIN documents d ON d.id = p.document_id"
                 " WHERE p.id IN (SELECT value FROM json_each(?))",
                 (json.dumps(wanted),),
             )
@@ -252,7 +252,8 @@ class Store(search.StoreQueries):
         """SHA-256 (hexadecimal) of all that is read from it: passages in order of rows, titles, sources."""
         found = hashlib.sha256()
         queries = (
-            "SELECT d.id, d.hash, d.title, d.metadata, p.ordinal, p.text_hash FROM passages p"
+            "SELECT d.id, d.hash, d.title, d.metadata, p.ordinal, p.text_hash, p.page, p.place, p.context,"
+            " d.titled FROM passages p"
             " JOIN documents d ON d.id = p.document_id ORDER BY p.id",
             "SELECT document_id, path, record FROM sources JOIN files ON files.id = file_id"
             " ORDER BY document_id, path, record",
@@ -283,6 +284,14 @@ class Store(search.StoreQueries):
         )
         rows = self.query(sql, (MEMORY, id_))
         return str(rows[0][0]) if rows else None
+
+    def text_hashes(self, document_hash: str) -> list[bytes]:
+        """Hashes of the embedded texts of a document's passages, in order; empty where it is not stored."""
+        sql = (
+            "SELECT text_hash FROM passages WHERE document_id = (SELECT id FROM documents WHERE hash = ?)"
+            " ORDER BY ordinal"
+        )
+        return [digest for (digest,) in self.query(sql, (document_hash,))]
 
     def put(self, sources: Iterable[changes.ParsedFile | changes.SplitDocument]) -> tuple[int, int]:
         """Put files and documents from memory in the place of what was stored of them, all in one transaction.
@@ -367,7 +376,7 @@ def _counted(db: sqlite3.Connection, removed: changes.Removed) -> changes.Remove
 
 
 def _passage(row: tuple[Any, ...], path: str, record: str) -> Passage:
-    _, _, digest, ordinal, text, title, start, stop, metadata = row
+    _, _, digest, ordinal, text, title, start, stop, metadata, page, place, context, titled = row
     return Passage(
         id=f"{digest[:16]}:{ordinal}",
         text=text,
@@ -376,4 +385,8 @@ def _passage(row: tuple[Any, ...], path: str, record: str) -> Passage:
         start=start,
         end=stop,
         metadata=json.loads(metadata),
+        page=page,
+        place=place,
+        context=context,
+        front_title=front_title(title, path, record) if titled else "",
     )

@@ -28,7 +28,8 @@ CREATE TABLE encoders (
 CREATE TABLE files (
     id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL, splitter TEXT NOT NULL);
 CREATE TABLE documents (
-    id INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, title TEXT NOT NULL, metadata TEXT NOT NULL);
+    id INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, title TEXT NOT NULL, metadata TEXT NOT NULL,
+    titled INTEGER NOT NULL DEFAULT 1);
 CREATE TABLE metadata (
     document_id INTEGER NOT NULL REFERENCES documents ON DELETE CASCADE,
     key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (document_id, key)) WITHOUT ROWID;
@@ -71,6 +72,7 @@ CREATE TABLE notices (
     file_id INTEGER NOT NULL REFERENCES files ON DELETE CASCADE,
     kind TEXT NOT NULL, count INTEGER NOT NULL, detail TEXT NOT NULL);
 CREATE INDEX notices_by_file ON notices (file_id);
+ALTER TABLE documents ADD COLUMN titled INTEGER NOT NULL DEFAULT 1;
 """
 }
 _TABLES = frozenset(

@@ -36,6 +36,14 @@ def fallback_title(path: str, record: str = "") -> str:
     return record or re.sub(r"[-_]+", " ", Path(path).stem).strip() or Path(path).name
 
 
+def front_title(title: str, path: str, record: str) -> str:
+    """The title that encoder and BM25 read before a passage: the document's own, else the name of the file.
+
+    The id of a record says nothing about it, and is left out.
+    """
+    return title or ("" if record or path == MEMORY else fallback_title(path))
+
+
 def names_file(name: str, path: str) -> bool:
     """True where a name is a file's path or its last part, or a pattern with ``*`` and ``?`` for one of them."""
     return name in {path, PurePath(path).name} or any(
