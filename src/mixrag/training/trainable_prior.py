@@ -23,6 +23,7 @@ from mixrag.corpus import Passage, Store
 from mixrag.errors import StoreEmptyError
 from mixrag.probability import highest, log_lexical_distribution, log_masses, log_null_mass, normalised_prior
 from mixrag.retrieval.encoders import SentenceEncoder
+from mixrag.retrieval.lexical import open_lexical
 from mixrag.training.examples import Example
 
 
@@ -255,7 +256,7 @@ class TrainablePrior:
         if example.number not in self._matches:
             allowed = self._allowed_rows(example)
             among = None if allowed is None else self.rows[allowed.numpy()]
-            rows, scores = self.store.lexical(example.pair.question, None, among)
+            rows, scores = open_lexical(self.store).top(example.pair.question, len(self.rows), among)
             positions = torch.from_numpy(np.searchsorted(self.rows, rows))
             self._matches[example.number] = _Matches(positions, torch.from_numpy(scores)) if len(rows) else None
         return self._matches[example.number]

@@ -14,6 +14,7 @@ from mixrag.corpus.splitters import Splitter, checked_spans, context_of, stored_
 from mixrag.corpus.splitters.outline import Outline
 from mixrag.corpus.store.search import scalar_text
 from mixrag.corpus.store.sources import MEMORY
+from mixrag.corpus.store.terms import count_document
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,9 @@ class SplitDocument:
     """``document_hash``: equal ones mean equal passages."""
     passages: tuple[NewPassage, ...]
     titled: bool = True
-    """Whether encoder and BM25 read the title before each passage."""
+    """Whether encoder and BM25 read a title before each passage."""
+    front_title: str = ""
+    """That title."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ def split_document(
         texts[digest] = embedded
         passages.append(NewPassage(start, end, text, digest, around.page, around.place, around.context))
     hash_ = document_hash(document, stored_name(splitter))
-    return SplitDocument(document, hash_, tuple(passages), context != "none"), texts
+    return SplitDocument(document, hash_, tuple(passages), context != "none", front), texts
 
 
 def text_hash(text: str) -> bytes:
@@ -210,10 +213,7 @@ def _put_document(db: sqlite3.Connection, split: SplitDocument) -> tuple[int, in
             for ordinal, p in enumerate(split.passages)
         ),
     )
-    db.execute(
-        "INSERT INTO lexicon (rowid, title, text) SELECT id, title, text FROM passage_words WHERE document_id = ?",
-        (document_id,),
-    )
+    count_document(db, document_id, split.front_title)
     return document_id, len(split.passages)
 
 
@@ -221,12 +221,6 @@ def _drop_if_unused(db: sqlite3.Connection, document_id: int) -> int:
     """Delete a document without sources; the number of passages deleted."""
     if db.execute("SELECT 1 FROM sources WHERE document_id = ?", (document_id,)).fetchone():
         return 0
-    # FTS5 deletes the indexed words only if it is given them again.
-    db.execute(
-        "INSERT INTO lexicon (lexicon, rowid, title, text)"
-        " SELECT 'delete', id, title, text FROM passage_words WHERE document_id = ?",
-        (document_id,),
-    )
     removed = db.execute("DELETE FROM passages WHERE document_id = ?", (document_id,)).rowcount
     db.execute("DELETE FROM documents WHERE id = ?", (document_id,))
     return removed
