@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mixrag.corpus.documents import checked
-from mixrag.corpus.parsers.markup import html_text, markdown_title
+from mixrag.corpus.parsers.html import read_html
+from mixrag.corpus.parsers.markdown import read_markdown
 from mixrag.corpus.parsers.office.dispatch import read_office
 from mixrag.corpus.parsers.protocol import Parser
 from mixrag.corpus.parsers.records import read_csv, read_jsonl
@@ -54,9 +55,9 @@ class ParserRegistry:
         return (*SUFFIXES, *(suffix for suffix in self._parsers if suffix not in SUFFIXES))
 
     def fingerprint(self, path: Path, data: bytes) -> str:
-        """SHA-256 of a file's bytes and, if a parser of the caller reads it, of that parser's name."""
+        """SHA-256 of the name of the parser that reads a file, with its version, and of the file's bytes."""
         parser = self._parsers.get(path.suffix.lower())
-        own = b"" if parser is None or _is_builtin(parser) else f"{parser.name}\0".encode()
+        own = b"" if parser is None else f"{parser.name}\0".encode()
         return hashlib.sha256(own + data).hexdigest()
 
     def parse(self, path: Path, data: bytes) -> ParseResult:
@@ -176,11 +177,6 @@ def _broken(path: Path, parser: Parser | None, error: BaseException) -> Unreadab
     return UnreadableError(expected, f"{type(error).__name__}: {detail}", "repair the file or the parser")
 
 
-def _read_markdown(data: bytes, name: str) -> ParseResult:
-    text = decode(data)
-    return one_document(text, markdown_title(text))
-
-
 def _read_pdf(data: bytes, name: str) -> ParseResult:
     text, title = _extract(data, "application/pdf")
     return one_document(text, title, remedy="a scanned PDF has pictures of text only: run OCR on it first")
@@ -204,15 +200,15 @@ def _first_heading(structure: Any) -> str:
 
 BUILTIN_PARSERS: tuple[Parser, ...] = (
     FormatParser("pdf", (".pdf",), _read_pdf),
-    FormatParser("docx", (".docx", ".docm", ".dotx", ".dotm", ".doc"), read_office),
+    FormatParser("docx:2", (".docx", ".docm", ".dotx", ".dotm", ".doc"), read_office),
     FormatParser("xlsx", (".xlsx", ".xlsm", ".xltx", ".xltm", ".xls"), read_office),
     FormatParser("pptx", (".pptx", ".pptm", ".ppsx", ".potx", ".ppt"), read_office),
     FormatParser("opendocument", (".odt", ".ods", ".odp", ".ott", ".ots", ".otp"), read_office),
     FormatParser("rtf", (".rtf",), read_office),
     FormatParser("epub", (".epub",), read_office),
     FormatParser("mail", (".eml", ".mbox", ".msg"), read_office),
-    FormatParser("html", (".html", ".htm"), lambda data, _: one_document(*html_text(data))),
-    FormatParser("markdown", (".md", ".markdown"), _read_markdown),
+    FormatParser("html:2", (".html", ".htm", ".xhtml"), read_html),
+    FormatParser("markdown:2", (".md", ".markdown", ".mdown", ".mkd"), read_markdown),
     FormatParser("text", (".txt", ".text", ".rst"), lambda data, _: one_document(decode(data))),
     FormatParser("csv", (".csv",), read_csv),
     FormatParser("jsonl", (".jsonl",), read_jsonl),

@@ -33,7 +33,7 @@ _PERIOD = re.compile(
 )
 _UNITS = re.compile(
     rf"\(?\s*(?:(?:all |amounts? |figures |dollars |expressed )*(?:are )?in\b.{{1,60}}|{_CURRENCY} ?in .{{1,60}}"
-    rf"|{_UNIT}|%.{{0,20}}|{_CURRENCY}\W{{0,2}}(?:million|billion|thousand)s?)\s*\)?",
+    rf"|{_CURRENCY}?\s*[‘’']?0{{3}}s?|{_CURRENCY}\s*(?:m|mm|mn|bn|k)?|%.{{0,20}}|{_CURRENCY}\W{{0,2}}(?:million|billion|thousand)s?)\s*\)?",
     re.IGNORECASE,
 )
 _OPENING = re.compile(rf"{_CURRENCY}|\(|{_CURRENCY}\s*\(")
@@ -94,7 +94,7 @@ def _lines(rows: list[list[str | None]], count: int, caption: str, *, guess: boo
         if guess and _is_header_inside(row):  # the years of the rows below
             shown = [shown[0], *(cell or "" for cell in _spread(row, several=True)[1:])]
             continue
-        lines.append(_line(row, shown))
+        lines.append(_line(row, shown if any(row[1:]) or len(row) == 1 else []))
     return lines, above
 
 
