@@ -76,7 +76,7 @@ def test_flowed_lines_are_joined():
         b"Subject: \xff\xfe\n\ntext",
         b"Date: never\nContent-Type: multipart/mixed; boundary=x\n\ntext",
         b"Content-Type: multipart/mixed; boundary=x\n\n--x\n\ntext",
-        b"Content-Transfer-Encoding: base64\n\n!!!\n" + b"From: text\n",
+        b"Subject: x\nContent-Transfer-Encoding: base64\n\n!!!\nFrom: text\n",
         b"Content-Disposition: ;;;\nContent-Type: ;;;\n\ntext",
     ],
 )

@@ -215,7 +215,7 @@ def _broken(path: Path, parser: Parser | None, error: BaseException) -> Unreadab
 
 BUILTIN_PARSERS: tuple[Parser, ...] = (
     FormatParser("pdf", (".pdf",), read_pdf),
-    FormatParser("docx", (".docx", ".docm", ".dotx", ".dotm", ".doc"), read_office),
+    FormatParser("docx:2", (".docx", ".docm", ".dotx", ".dotm", ".doc"), read_office),
     FormatParser("xlsx", (".xlsx", ".xlsm", ".xltx", ".xltm", ".xls"), read_office),
     FormatParser("pptx", (".pptx", ".pptm", ".ppsx", ".potx", ".ppt"), read_office),
     FormatParser("opendocument", (".odt", ".ods", ".odp", ".ott", ".ots", ".otp"), read_office),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from collections.abc import Callable
 
 from mixrag.corpus.parsers.builder import DocumentBuilder
+from mixrag.corpus.parsers.html import read_html
 from mixrag.corpus.parsers.office.docx import read_docx
 from mixrag.corpus.parsers.office.epub import read_epub
 from mixrag.corpus.parsers.office.legacy import MAGIC, read_legacy
@@ -18,8 +20,12 @@ from mixrag.corpus.parsers.office.pptx import read_pptx
 from mixrag.corpus.parsers.office.rtf import read_rtf
 from mixrag.corpus.parsers.office.tally import Tally, finish
 from mixrag.corpus.parsers.office.xlsx import read_xlsx
-from mixrag.corpus.parsers.result import ParseResult, UnreadableError, decode
+from mixrag.corpus.parsers.result import Notice, ParseResult, UnreadableError, decode
 
+_OTHER = "files of another format than their name says"
+_HTML = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|table)\b", re.I | re.S
+)
 _Read = Callable[[bytes, str], ParseResult]
 _PARTS: tuple[tuple[str, _Read], ...] = (
     ("word/", read_docx),
@@ -70,6 +76,10 @@ def _packaged(data: bytes) -> _Read | None:
 def _read_text(data: bytes, name: str) -> ParseResult:
     """A plain text under the suffix of an office file."""
     kind = kind_of(name, "office")
+    if _HTML.match(data):  # what programs write to be opened by an office program
+        result = read_html(data, name)
+        notice = Notice(_OTHER, 1, f"HTML, not {kind}; read as HTML")
+        return ParseResult(result.documents, result.skipped, (*result.notices, notice))
     try:
         text = decode(data)
     except UnreadableError as error:
@@ -77,7 +87,7 @@ def _read_text(data: bytes, name: str) -> ParseResult:
             f"a valid {kind} file", "another format", "give it the suffix of its format"
         ) from error
     builder, tally = DocumentBuilder(), Tally()
-    tally.add("files of another format than their name says", detail=f"plain text, not {kind}; read as text")
+    tally.add(_OTHER, detail=f"plain text, not {kind}; read as text")
     for paragraph in text.split("\n\n"):
         builder.paragraph(paragraph)
     return finish(builder, tally)

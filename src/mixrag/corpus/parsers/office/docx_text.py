@@ -9,8 +9,8 @@ from typing import Any
 from mixrag.corpus.parsers.office.docx_styles import Styles, W, numeral, switched, value
 from mixrag.corpus.parsers.office.equations import linear
 from mixrag.corpus.parsers.office.package import MC, M, R, alternative
-from mixrag.corpus.parsers.office.scripts import lowered, raised
 from mixrag.corpus.parsers.office.tally import Tally
+from mixrag.corpus.parsers.raised import subscript, superscript
 
 _DEEPEST = 150
 _WITHOUT_TEXT = frozenset(
@@ -76,9 +76,9 @@ class Paragraph:
         text = ""
         for script, run in self.runs:
             if script == "superscript":
-                run = raised(text, run)
+                run = superscript(run, text)
             elif script == "subscript":
-                run = lowered(text, run)
+                run = subscript(run, text)
             text += run
         return text
 

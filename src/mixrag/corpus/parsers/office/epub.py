@@ -8,8 +8,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from mixrag.corpus.parsers.builder import DocumentBuilder
+from mixrag.corpus.parsers.encoding import xml_encoding
 from mixrag.corpus.parsers.office.package import Package, kind_of, local
-from mixrag.corpus.parsers.office.page import add_page, decode, xml_charset
+from mixrag.corpus.parsers.office.page import add_page, decoded
 from mixrag.corpus.parsers.office.tally import finish
 from mixrag.corpus.parsers.result import ParseResult, UnreadableError
 from mixrag.corpus.parsers.titles import useful_title
@@ -82,9 +83,7 @@ class _Book:
 
     def _chapter(self, part: str, name: str) -> None:
         data = self.package.read(part)
-        source, notices = decode(data, xml_charset(data))
-        for notice in notices:
-            self.tally.add(notice.kind, notice.count, notice.detail)
+        source = decoded(data, xml_encoding(data), self.tally)
         self.builder.at(name[:_LONGEST_PLACE])
         if name and not _HEADING.search(source):
             self.builder.heading(name, 1)

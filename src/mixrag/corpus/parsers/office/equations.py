@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from mixrag.corpus.parsers.office.package import M, local
-from mixrag.corpus.parsers.office.scripts import script
 
 _DEEPEST = 60
 
@@ -81,3 +80,10 @@ _FORMS: dict[str, Callable[[_Parts], str]] = {
     "limUpp": lambda parts: f"{parts['e']}^{script(parts['lim'])}",
     "eqArr": lambda parts: "; ".join(parts.all("e")),
 }
+
+
+def script(text: str) -> str:
+    """A part of a form behind a sign: in parentheses unless it is a single word or number."""
+    text = text.strip()
+    plain = text[1:] if text[:1] in ("+", "-", "−") else text
+    return text if plain.isalnum() else f"({text})"

@@ -11,7 +11,8 @@ from email.utils import parsedate_to_datetime
 from itertools import pairwise
 
 from mixrag.corpus.parsers.builder import DocumentBuilder
-from mixrag.corpus.parsers.office.page import add_page, decode, html_charset
+from mixrag.corpus.parsers.encoding import html_encoding
+from mixrag.corpus.parsers.office.page import add_page, decoded
 from mixrag.corpus.parsers.office.tally import Tally, finish
 from mixrag.corpus.parsers.result import Notice, ParseResult, Skipped, UnreadableError
 from mixrag.corpus.passage import Document, Scalar
@@ -110,9 +111,7 @@ class _Reader:
         payload = part.get_payload(decode=True)
         data = payload if isinstance(payload, bytes) else b""
         charset = _parameter(part, "charset")
-        text, notices = decode(data, charset or (html_charset(data) if kind == "text/html" else ""))
-        for notice in notices:
-            self.tally.add(notice.kind, notice.count, notice.detail)
+        text = decoded(data, charset or (html_encoding(data) if kind == "text/html" else ""), self.tally)
         if kind == "text/html":
             add_page(self.builder, text, self.tally)
             return

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mixrag.corpus.parsers.office.package import local
-from mixrag.corpus.parsers.office.scripts import lowered, raised
 from mixrag.corpus.parsers.office.tally import Tally
+from mixrag.corpus.parsers.raised import subscript, superscript
 
 _NAMES = "urn:oasis:names:tc:opendocument:xmlns:"
 OFFICE, TEXT, TABLE, DRAW, STYLE, FO, PRESENTATION = (
@@ -142,7 +142,7 @@ class OdfReader:
         text = f"{' ' if text[0].isspace() else ''}{inner}{' ' if inner and text[-1].isspace() else ''}"
         into.plain |= bool(inner) and not bold
         if script and inner:
-            text = raised(into.text, text) if script == "super" else lowered(into.text, text)
+            text = superscript(text, into.text) if script == "super" else subscript(text, into.text)
         into.text += text[1:] if text.startswith(" ") and (not into.text or into.text[-1:].isspace()) else text
 
     def _child(self, each: Any, into: Content, script: str, bold: bool, depth: int) -> None:

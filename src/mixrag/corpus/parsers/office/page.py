@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from mixrag.corpus.parsers.builder import DocumentBuilder
-from mixrag.corpus.parsers.markup import html_text
+from mixrag.corpus.parsers.encoding import decode_text
+from mixrag.corpus.parsers.html import read_page
 from mixrag.corpus.parsers.office.tally import Tally
-from mixrag.corpus.parsers.result import Notice
+from mixrag.corpus.parsers.result import UnreadableError
 
 
 def add_page(builder: DocumentBuilder, source: str, tally: Tally) -> None:
-    """Write a page into the builder, and count what it leaves out."""
-    for paragraph in html_text(source.encode("utf-8", "replace"))[0].split("\n\n"):
-        builder.paragraph(paragraph)
-
-
-def decode(data: bytes, charset: str) -> tuple[str, tuple[Notice, ...]]:
-    """Text in this charset, in UTF-8 where it names none."""
+    """Write a page into the builder, and count what it leaves out; the whole page, where it cannot be read."""
     try:
-        return data.decode(charset or "utf-8"), ()
-    except (LookupError, UnicodeError):
-        return data.decode("utf-8", "replace"), ()
+        reader = read_page(source, builder)
+    except UnreadableError as error:
+        tally.add("pages that cannot be read", detail=str(error))
+        return
+    tally.extend(reader.notices())
 
 
-def html_charset(data: bytes) -> str:
-    """The charset that a page declares."""
-    return ""
-
-
-def xml_charset(data: bytes) -> str:
-    """The charset that an XML declaration names."""
-    return ""
+def decoded(data: bytes, charset: str, tally: Tally) -> str:
+    """Text in this charset ("" for none), else in UTF-8, else by a guess, which is counted; "" for binary data."""
+    try:
+        text, notices = decode_text(data, charset)
+    except UnreadableError as error:
+        tally.add("pages that cannot be read", detail=str(error))
+        return ""
+    tally.extend(notices)
+    return text

@@ -15,8 +15,8 @@ from mixrag.corpus.parsers.office.drawing import add_chart, diagram_items
 from mixrag.corpus.parsers.office.equations import linear
 from mixrag.corpus.parsers.office.grid import Cell, add_table
 from mixrag.corpus.parsers.office.package import MC, A, M, Package, R, alternative, kind_of
-from mixrag.corpus.parsers.office.scripts import lowered, raised
 from mixrag.corpus.parsers.office.tally import finish
+from mixrag.corpus.parsers.raised import subscript, superscript
 from mixrag.corpus.parsers.result import ParseResult
 from mixrag.corpus.parsers.titles import useful_title
 
@@ -265,4 +265,4 @@ def _run(run: Any, before: str) -> str:
     baseline = "" if properties is None else properties.get("baseline", "")
     if baseline in ("", "0"):
         return text
-    return lowered(before, text) if baseline.startswith("-") else raised(before, text)
+    return subscript(text, before) if baseline.startswith("-") else superscript(text, before)

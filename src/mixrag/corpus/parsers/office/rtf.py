@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from mixrag.corpus.parsers.builder import DocumentBuilder
 from mixrag.corpus.parsers.office.grid import Cell, add_table
-from mixrag.corpus.parsers.office.scripts import lowered, raised
 from mixrag.corpus.parsers.office.tally import Tally, finish
+from mixrag.corpus.parsers.raised import subscript, superscript
 from mixrag.corpus.parsers.result import ParseResult
 from mixrag.corpus.parsers.titles import useful_title
 
@@ -81,9 +81,9 @@ class _Text:
         """The text, its raised and lowered characters marked."""
         run, self.run = self.run.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), ""
         if self.script == "super":
-            run = raised(self.text, run)
+            run = superscript(run, self.text)
         elif self.script == "sub":
-            run = lowered(self.text, run)
+            run = subscript(run, self.text)
         self.text += run
         return self.text
 

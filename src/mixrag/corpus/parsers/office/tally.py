@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from mixrag.corpus.parsers.builder import DocumentBuilder
 from mixrag.corpus.parsers.result import Notice, ParseResult, UnreadableError
@@ -23,6 +23,11 @@ class Tally:
             self.counts[kind] += count
             if detail:
                 self.details.setdefault(kind, detail)
+
+    def extend(self, notices: Iterable[Notice]) -> None:
+        """Add what another reader counted."""
+        for each in notices:
+            self.add(each.kind, each.count, each.detail)
 
     def notices(self) -> tuple[Notice, ...]:
         """One notice a kind."""

@@ -14,9 +14,9 @@ from typing import Any
 from mixrag.corpus.parsers.builder import DocumentBuilder
 from mixrag.corpus.parsers.office.number_format import BUILT_IN, formatted, general
 from mixrag.corpus.parsers.office.package import A, Package, kind_of
-from mixrag.corpus.parsers.office.scripts import lowered, raised
 from mixrag.corpus.parsers.office.sheet import Area, Sheet, add_sheet
 from mixrag.corpus.parsers.office.tally import finish
+from mixrag.corpus.parsers.raised import subscript, superscript
 from mixrag.corpus.parsers.result import ParseResult, UnreadableError
 from mixrag.corpus.parsers.titles import useful_title
 
@@ -234,7 +234,11 @@ def _rich_text(element: Any) -> str:
             text = "".join(t.text or "" for t in each.iterfind("{*}t"))
             align = each.find("{*}rPr/{*}vertAlign")
             form = "" if align is None else align.get("val", "")
-            out += {"superscript": raised, "subscript": lowered}.get(form, lambda _, text: text)(out, text)
+            if form == "superscript":
+                text = superscript(text, out)
+            elif form == "subscript":
+                text = subscript(text, out)
+            out += text
     # A line end and other characters are written _x000A_.
     return re.sub(r"_x([0-9A-Fa-f]{4})_", lambda m: _escaped(int(m[1], 16)), out) if "_x" in out else out
 
