@@ -19,7 +19,7 @@ import numpy.typing as npt
 from mixrag.corpus.passage import Passage
 from mixrag.corpus.store import changes, locks, schema, search
 from mixrag.corpus.store.connections import Connections
-from mixrag.corpus.store.sources import MEMORY, display, fallback_title
+from mixrag.corpus.store.sources import MEMORY, composed, display, fallback_title
 from mixrag.corpus.walk import absolute
 from mixrag.errors import StoreError
 from mixrag.utils.arrays import Rows, Vectors
@@ -311,7 +311,8 @@ class Store(search.StoreQueries):
             StoreBusyError: another process is writing to the store.
         """
         with self.writing(), self.transaction() as db:
-            files = self.files_below(str(absolute(Path(path))))
+            where = str(absolute(Path(path)))
+            files = self.files_below(where) or self._files_spelled_as(where)
             removed = _counted(db, changes.remove_files(db, [id_ for id_, _ in files]))
             changes.drop_orphan_vectors(db)
         return removed
@@ -332,6 +333,13 @@ class Store(search.StoreQueries):
         prefix = os.path.join(path, "")  # noqa: PTH118 - a string prefix is wanted, "/" included
         sql = "SELECT id, path FROM files WHERE path = ? OR substr(path, 1, ?) = ? ORDER BY path"
         return [(id_, stored) for id_, stored in self.query(sql, (path, len(prefix), prefix))]
+
+    def _files_spelled_as(self, path: str) -> list[tuple[int, str]]:
+        """``files_below`` with accents composed or decomposed alike."""
+        wanted = composed(path)
+        prefix = os.path.join(wanted, "")  # noqa: PTH118
+        stored = ((id_, name) for id_, name in self.query("SELECT id, path FROM files ORDER BY path"))
+        return [each for each in stored if f"{composed(each[1])}/".startswith(prefix)]
 
     def _first_sources(self, document_ids: list[int] | None) -> dict[int, tuple[str, str]]:
         """Path and record of the first source of each document (of all documents for None)."""
