@@ -63,11 +63,12 @@ def _passages_with(key: str, found: Sequence[Condition], query: Query) -> Sql:
 
 def _metadata(key: str, condition: Condition) -> Sql:
     """Documents with such a value under the key, or with a list that has such a member."""
-    keys = json.dumps(spellings(key))
-    of_key = "key IN (SELECT value FROM json_each(?))"
-    # Each distinct value is looked into once: there are far fewer of them than documents.
+    # An ASCII key has one spelling, and SQLite reads its values in the order of the index.
+    keys, of_key = (key, "key = ?") if key.isascii() else (_list(key), "key IN (SELECT value FROM json_each(?))")
+    # Each distinct value is looked into once: there are far fewer of them than documents. The limit of none keeps
+    # SQLite from looking into each of them before they are made distinct.
     distinct = f"SELECT value FROM (SELECT DISTINCT value FROM metadata WHERE {of_key}"
-    lists = f"{distinct} AND value >= '[' AND value < '\\') v WHERE json_valid(v.value)"
+    lists = f"{distinct} AND value >= '[' AND value < '\\' LIMIT -1) v WHERE json_valid(v.value)"
     if isinstance(condition, Equal):
         wanted = json.dumps(_forms(condition.text))
         fitting = (
@@ -78,11 +79,15 @@ def _metadata(key: str, condition: Condition) -> Sql:
     else:
         inside, within = _in_range("v.value", condition), _in_range("CAST(e.value AS TEXT)", condition)
         fitting = (
-            f"{distinct}) v WHERE {inside.text} UNION {lists} AND EXISTS (SELECT 1 FROM json_each(v.value) e"
+            f"{distinct} LIMIT -1) v WHERE {inside.text} UNION {lists} AND EXISTS (SELECT 1 FROM json_each(v.value) e"
             f" WHERE e.type IN ('integer', 'real', 'text') AND {within.text})"
         )
         values = (keys, *inside.values, keys, *within.values)
     return Sql(f"SELECT document_id FROM metadata WHERE {of_key} AND value IN ({fitting})", (keys, *values))
+
+
+def _list(text: str) -> str:
+    return json.dumps(spellings(text))
 
 
 def _forms(text: str) -> list[str]:
@@ -159,7 +164,7 @@ def _titled(title: str, query: Query) -> Sql:
         "SELECT id FROM documents WHERE title IN (SELECT value FROM json_each(?))"
         " UNION SELECT value FROM json_each(?)"
     )
-    return Sql(text, (json.dumps(spellings(title)), json.dumps(shown)))
+    return Sql(text, (_list(title), json.dumps(shown)))
 
 
 def _sources(found: Sequence[tuple[int, str | None]]) -> Sql:
@@ -201,7 +206,7 @@ def _files_named(name: str, query: Query) -> list[int]:
 
 def _records_named(name: str, memory: int, query: Query) -> list[str]:
     sql = "SELECT record FROM sources WHERE file_id = ?"
-    exact = query(f"{sql} AND record IN (SELECT value FROM json_each(?))", (memory, json.dumps(spellings(name))))
+    exact = query(f"{sql} AND record IN (SELECT value FROM json_each(?))", (memory, _list(name)))
     if exact or not set(name) & set("*?"):
         return [record for (record,) in exact]
     matches = sources.name_test(name, last_parts=False)
