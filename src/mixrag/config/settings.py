@@ -149,8 +149,8 @@ class Settings:
         repeat=True,
         read=filter_of_options,
         more="Keys are those of the metadata, `document` (or `file`: a path, a file name or a pattern such as "
-        "`*/law/*`), `title` and `page`. A value is a text, a number, a range (`2019..2021`, `>=2020`, of ISO dates "
-        "too) or a list, of which one must fit; the option may be repeated. See "
+        "`*/law/*`), `title` and `page`. A value is a text, a number, a range (`2019..2021`, `>=2020`, "
+        "also of ISO dates) or a list, of which one must fit; the option may be repeated. See "
         "[filters](../how-to/filters.md).",
         absent="none",
         commands=(*ASKING, "clozes"),

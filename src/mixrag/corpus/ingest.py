@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,8 @@ from mixrag.corpus.writer import IndexReport, PassageWriter
 from mixrag.errors import SourceError
 from mixrag.utils.progress import Progress, ProgressEvent, guarded
 from mixrag.utils.text import unicode_path
+
+logger = logging.getLogger("mixrag.corpus")
 
 
 def title_and_text(title: str, text: str) -> str:
@@ -147,6 +150,9 @@ class _FileRun:
         self.writer.vectors.progress(ProgressEvent("reading files", len(files), len(files)))
         self.writer.flush()
         self._remove_gone(files, folders)
+        if moved := self.store.forget_moved([str(path) for path in files]):
+            first = unicode_path(moved[0])
+            logger.info(f"files that are elsewhere now and are cited there: {len(moved)}, the first was {first}")
         self._check_fruitful(paths)
 
     def _skip(self, path: Path, reason: str) -> None:

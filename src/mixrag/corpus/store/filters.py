@@ -79,8 +79,8 @@ def _metadata(key: str, condition: Condition) -> Sql:
     else:
         inside, within = _in_range("v.value", condition), _in_range("CAST(e.value AS TEXT)", condition)
         fitting = (
-            f"{distinct} LIMIT -1) v WHERE {inside.text} UNION {lists} AND EXISTS (SELECT 1 FROM json_each(v.value) e"
-            f" WHERE e.type IN ('integer', 'real', 'text') AND {within.text})"
+            f"{distinct} LIMIT -1) v WHERE {inside.text} UNION {lists} AND EXISTS (SELECT 1"
+            f" FROM json_each(v.value) e WHERE e.type IN ('integer', 'real', 'text') AND {within.text})"
         )
         values = (keys, *inside.values, keys, *within.values)
     return Sql(f"SELECT document_id FROM metadata WHERE {of_key} AND value IN ({fitting})", (keys, *values))

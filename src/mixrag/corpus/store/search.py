@@ -58,7 +58,7 @@ class StoreQueries:
         return _rows(row for row, _ in found), np.array([score for _, score in found], np.float64)
 
     def rows_where(self, where: Mapping[str, Any]) -> Rows:
-        """Row ids (N,), ascending, of the passages that meet every condition of ``config.filters``.
+        """Row ids (N,), ascending, of the passages that meet every condition: ``config.filters``.
 
         ``document`` and ``file`` mean the source: its path, its last parts, or a pattern with ``*`` and ``?``, with
         '#record' after it if wanted; or the id of a document from memory. ``title`` is the title, ``page`` the

@@ -6,9 +6,10 @@ their id as the record. Paths of files are absolute, so none of them is equal to
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 MEMORY = "memory:"
@@ -35,6 +36,19 @@ def fallback_title(path: str, record: str = "") -> str:
     if path == MEMORY and _HASH.fullmatch(record):
         return "untitled"
     return record or re.sub(r"[-_]+", " ", Path(path).stem).strip() or Path(path).name
+
+
+def is_there(path: str) -> bool:
+    """False for a file that is gone: moved, renamed or deleted. What is in memory is always there."""
+    return path == MEMORY or os.path.lexists(path)
+
+
+def preferred(known: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """Which of a document's sources (path, record) is shown: the first, in sorted order, that exists."""
+    first, *others = sorted(known)
+    if not others:
+        return first
+    return next((each for each in (first, *others) if is_there(each[0])), first)
 
 
 def composed(text: str) -> str:
