@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,6 +28,8 @@ from mixrag.corpus.writer import PassageWriter
 from mixrag.errors import SourceError
 from mixrag.utils.progress import Progress, ProgressEvent, guarded
 from mixrag.utils.text import unicode_path
+
+logger = logging.getLogger("mixrag.corpus")
 
 
 def title_and_text(title: str, text: str) -> str:
@@ -161,6 +164,9 @@ class _FileRun:
         self.writer.vectors.progress(ProgressEvent("reading files", len(files), len(files)))
         self.writer.flush()
         self._remove_gone(files, folders)
+        if moved := self.store.forget_moved([str(path) for path in files]):
+            first = unicode_path(moved[0])
+            logger.info(f"files that are elsewhere now and are cited there: {len(moved)}, the first was {first}")
         self._check_fruitful(paths)
 
     def report(self) -> IndexReport:

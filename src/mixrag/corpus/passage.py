@@ -64,7 +64,7 @@ class Passage:
     text: str
     document: str
     """Absolute path of the source, with '#id' appended for a record of a file; the id alone of a document that was
-    added from memory. Of several sources with the same content, the first in sorted order."""
+    added from memory. Of several sources with the same content, the first in sorted order that exists."""
     title: str
     start: int
     """Offset of the first character in the document's extracted text."""

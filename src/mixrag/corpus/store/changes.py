@@ -156,6 +156,20 @@ def remove_files(db: sqlite3.Connection, file_ids: list[int]) -> Removed:
     return Removed(*(old - new for old, new in zip(before, _counts(db), strict=True)))
 
 
+def drop_sources(db: sqlite3.Connection, file_ids: list[int], paths: str) -> None:
+    """Drop from these files what the files at ``paths`` (a JSON list) hold as well, and files without a source."""
+    for file_id in file_ids:
+        db.execute(
+            "DELETE FROM sources WHERE file_id = ? AND document_id IN (SELECT document_id FROM sources"
+            " JOIN files ON files.id = file_id WHERE path IN (SELECT value FROM json_each(?)))",
+            (file_id, paths),
+        )
+        db.execute(
+            "DELETE FROM files WHERE id = ? AND NOT EXISTS (SELECT 1 FROM sources WHERE file_id = files.id)",
+            (file_id,),
+        )
+
+
 def remove_from_memory(db: sqlite3.Connection, ids: Iterable[str]) -> Removed:
     """Remove documents from memory by their ids, and the contents that no other source has; others are ignored."""
     before = _counts(db)

@@ -20,7 +20,7 @@ from mixrag.corpus.parsers.result import Notice
 from mixrag.corpus.passage import Passage
 from mixrag.corpus.store import changes, locks, schema, search, terms
 from mixrag.corpus.store.connections import Connections
-from mixrag.corpus.store.sources import MEMORY, display, fallback_title, front_title
+from mixrag.corpus.store.sources import MEMORY, composed, display, fallback_title, front_title, is_there, preferred
 from mixrag.corpus.walk import absolute
 from mixrag.errors import StoreError
 from mixrag.utils.arrays import Rows, Vectors
@@ -51,8 +51,8 @@ class DocumentRecord:
     """One line of the list of documents."""
 
     path: str
-    """First source in sorted order: its path, with '#record' appended for a record; or the id of a document from
-    memory."""
+    """First source in sorted order that exists: its path, with '#record' appended for a record; or the id of a
+    document from memory."""
     title: str
     passages: int
     sources: int
@@ -315,6 +315,23 @@ class Store(search.StoreQueries, terms.TermQueries):
         with self.transaction() as db:
             return _counted(db, changes.remove_files(db, file_ids))
 
+    def forget_moved(self, paths: Collection[str]) -> list[str]:
+        """Drop the sources at paths that no longer exist of what these files hold too: they were moved or renamed.
+
+        The documents, their passages and vectors stay. To be called while ``writing``. The paths, sorted.
+        """
+        here = json.dumps(list(paths))
+        others = (
+            "SELECT DISTINCT f.id, f.path FROM files f JOIN sources s ON s.file_id = f.id WHERE s.document_id IN"
+            " (SELECT document_id FROM sources WHERE file_id IN (SELECT id FROM files WHERE path IN"
+            " (SELECT value FROM json_each(?)))) AND f.path NOT IN (SELECT value FROM json_each(?))"
+        )
+        gone = [(id_, path) for id_, path in self.query(others, (here, here)) if not is_there(path)]
+        if gone:
+            with self.transaction() as db:
+                changes.drop_sources(db, [id_ for id_, _ in gone], here)
+        return sorted(path for _, path in gone)
+
     def finish(self, splitter: str) -> None:
         """Note the splitter of an indexing run, and delete the vectors that no passage uses."""
         with self.transaction() as db:
@@ -328,7 +345,8 @@ class Store(search.StoreQueries, terms.TermQueries):
             StoreBusyError: another process is writing to the store.
         """
         with self.writing(), self.transaction() as db:
-            files = self.files_below(str(absolute(Path(path))))
+            where = str(absolute(Path(path)))
+            files = self.files_below(where) or self._files_spelled_as(where)
             removed = _counted(db, changes.remove_files(db, [id_ for id_, _ in files]))
             changes.drop_orphan_vectors(db)
         return removed
@@ -350,15 +368,24 @@ class Store(search.StoreQueries, terms.TermQueries):
         sql = "SELECT id, path FROM files WHERE path = ? OR substr(path, 1, ?) = ? ORDER BY path"
         return [(id_, stored) for id_, stored in self.query(sql, (path, len(prefix), prefix))]
 
+    def _files_spelled_as(self, path: str) -> list[tuple[int, str]]:
+        """``files_below`` with accents composed or decomposed alike."""
+        wanted = composed(path)
+        prefix = os.path.join(wanted, "")  # noqa: PTH118
+        stored = ((id_, name) for id_, name in self.query("SELECT id, path FROM files ORDER BY path"))
+        return [each for each in stored if f"{composed(each[1])}/".startswith(prefix)]
+
     def _first_sources(self, document_ids: list[int] | None) -> dict[int, tuple[str, str]]:
-        """Path and record of the first source of each document (of all documents for None)."""
+        """Path and record of the source to show of each document (of all documents for None)."""
         chosen = "" if document_ids is None else "WHERE document_id IN (SELECT value FROM json_each(?))"
         rows = self.query(
-            f"SELECT document_id, path, record FROM sources JOIN files ON files.id = file_id {chosen}"
-            " ORDER BY path DESC, record DESC",
+            f"SELECT document_id, path, record FROM sources JOIN files ON files.id = file_id {chosen}",
             () if document_ids is None else (json.dumps(document_ids),),
         )
-        return {id_: (path, record) for id_, path, record in rows}
+        known: dict[int, list[tuple[str, str]]] = {}
+        for id_, path, record in rows:
+            known.setdefault(id_, []).append((path, record))
+        return {id_: preferred(each) for id_, each in known.items()}
 
 
 _PASSAGE_VECTORS = (
