@@ -17,11 +17,13 @@ from mixrag.config.model_config import ModelConfig, bundle_for, completed, defau
 from mixrag.config.schema import made
 from mixrag.config.settings import Settings
 from mixrag.corpus import (
+    DEFAULT_LIMITS,
     Counts,
     Document,
     DocumentRecord,
     EncoderRecord,
     IndexReport,
+    ParseLimits,
     Parser,
     ParserRegistry,
     Removed,
@@ -285,6 +287,7 @@ class OpenStore:
         parsers: Sequence[Parser] = (),
         reembed: bool = False,
         max_bytes: int = 25 * 2**20,
+        limits: ParseLimits = DEFAULT_LIMITS,
         progress: Progress | None = None,
     ) -> IndexReport:
         """Bring the store up to date with files and folders; what has not changed is not read again.
@@ -295,6 +298,9 @@ class OpenStore:
             parsers: come before those of the pipeline.
             reembed: compute all vectors again, with another encoder than the store has.
             max_bytes: larger files are skipped.
+            limits: time and memory that parsing one file may take. The built-in parsers run in a process of their
+                own, and a file that exceeds the limits, or crashes its parser, is skipped. Parsers of yours run in
+                this process, without limits.
             progress: called with stages "reading files" and "embedding".
 
         Raises:
@@ -316,6 +322,7 @@ class OpenStore:
                 splitter=self._measuring(_checked_splitter(splitter, self._splitter)),
                 reembed=reembed,
                 max_bytes=bytes_given(max_bytes, "max_bytes"),
+                limits=limits,
                 progress=progress,
             )
 

@@ -6,12 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from annotated_types import Gt, Le
+from annotated_types import Ge, Gt, Le
 from pydantic import BeforeValidator
 
 from mixrag.config.schema import (
     ALL,
     ASKING,
+    LARGEST,
     WRITING,
     Count,
     CountOrNone,
@@ -111,6 +112,17 @@ class IndexingSettings:
     )
     max_mb: Positive = setting(
         default=25.0, help="Skip files larger than this many megabytes.", commands=("index",), shown_first=True
+    )
+    parse_seconds: Positive = setting(
+        default=60.0,
+        help="Skip files that take longer to parse, in seconds.",
+        more="Parsers run in a process of their own, which is ended then.",
+        commands=("index",),
+    )
+    parse_mb: Annotated[float, Ge(256), Le(LARGEST)] = setting(
+        default=1024.0,
+        help="Skip files whose parsing needs more megabytes of memory.",
+        commands=("index",),
     )
     re_embed: bool = setting(
         default=False,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from mixrag.corpus.parsers.result import Skipped
 from mixrag.corpus.passage import Document
+from mixrag.corpus.report import IndexReport
 from mixrag.corpus.splitters import Splitter, stored_name
 from mixrag.corpus.store import changes, sources
 from mixrag.corpus.store.changes import ParsedFile, SplitDocument
@@ -15,29 +15,6 @@ from mixrag.corpus.store.vectors import VectorWriter
 # Small documents are gathered up to these amounts.
 _PENDING_TEXTS = 512
 _PENDING_CHARACTERS = 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class IndexReport:
-    """What a run of ``RAG.index`` or ``RAG.add`` did."""
-
-    documents: int
-    """Documents in the store after the run."""
-    passages: int
-    """Passages in the store after the run."""
-    added: int
-    """Passages that are new."""
-    removed: int
-    """Passages that were removed."""
-    embedded: int
-    """Vectors computed in this run."""
-    unchanged: int
-    """Files, or documents from memory, that were stored already and have not changed."""
-    skipped: tuple[Skipped, ...]
-    too_long: int = 0
-    """New passages that are longer than the encoder reads: the rest of them is not in their vectors."""
-    token_limit: int | None = None
-    """How many tokens of a passage the encoder reads; None: all, or it is not known."""
 
 
 @dataclass
@@ -97,8 +74,8 @@ class PassageWriter:
             self.added, self.removed = self.added + added, self.removed + removed
         self.pending, self.texts, self.new = {}, {}, {}
 
-    def finish(self, unchanged: int, skipped: tuple[Skipped, ...] = ()) -> IndexReport:
-        """End the run; what it did."""
+    def finish(self, unchanged: int) -> IndexReport:
+        """End the run; what it did to the store."""
         self.store.finish(self.splitter_name)
         counts = self.store.counts()
         return IndexReport(
@@ -108,7 +85,6 @@ class PassageWriter:
             removed=self.removed,
             embedded=self.vectors.computed,
             unchanged=unchanged,
-            skipped=skipped,
             too_long=self.too_long,
             token_limit=self.vectors.encoding.limit,
         )

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from mixrag.corpus.parsers.result import Notice
 from mixrag.corpus.passage import Document, with_context
 from mixrag.corpus.splitters import Splitter, checked_spans, context_of, stored_name
 from mixrag.corpus.splitters.outline import Outline
@@ -50,6 +51,8 @@ class ParsedFile:
     """Of its bytes, and of the name of the caller's parser that read it; empty: parse it again next time."""
     splitter: str
     documents: tuple[SplitDocument, ...]
+    notices: tuple[Notice, ...] = ()
+    """Reported again as long as the file does not change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,9 @@ def replace_file(db: sqlite3.Connection, file: ParsedFile) -> tuple[int, int]:
     (file_id,) = db.execute("SELECT id FROM files WHERE path = ?", (file.path,)).fetchone()
     before = _documents_of(db, file_id)
     db.execute("DELETE FROM sources WHERE file_id = ?", (file_id,))
+    db.execute("DELETE FROM notices WHERE file_id = ?", (file_id,))
+    rows = [(file_id, notice.kind, notice.count, notice.detail) for notice in file.notices]
+    db.executemany("INSERT INTO notices VALUES (?, ?, ?, ?)", rows)
     added = 0
     for split in file.documents:
         document_id, new = _put_document(db, split)

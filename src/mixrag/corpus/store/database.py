@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mixrag.corpus.parsers.result import Notice
 from mixrag.corpus.passage import Passage
 from mixrag.corpus.store import changes, locks, schema, search
 from mixrag.corpus.store.connections import Connections
@@ -267,6 +268,13 @@ class Store(search.StoreQueries):
         """True where this file is stored with this content, split by the splitter of this name."""
         sql = "SELECT 1 FROM files WHERE path = ? AND sha256 = ? AND splitter = ?"
         return bool(self.query(sql, (path, sha256, splitter)))
+
+    def notices(self, paths: Collection[str]) -> list[tuple[str, Notice]]:
+        """What was left out or guessed when these files were read, each with the path of its file."""
+        rows = self.query(
+            "SELECT path, kind, count, detail FROM notices JOIN files ON files.id = file_id ORDER BY path, kind"
+        )
+        return [(path, Notice(*notice)) for path, *notice in rows if path in paths]
 
     def memory_hash(self, id_: str) -> str | None:
         """Hash of the content that is stored of a document from memory; None where there is no such document."""
