@@ -29,7 +29,8 @@ CREATE TABLE encoders (
 CREATE TABLE files (
     id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL, splitter TEXT NOT NULL);
 CREATE TABLE documents (
-    id INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, title TEXT NOT NULL, metadata TEXT NOT NULL);
+    id INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, title TEXT NOT NULL, metadata TEXT NOT NULL,
+    titled INTEGER NOT NULL DEFAULT 1);
 CREATE TABLE metadata (
     document_id INTEGER NOT NULL REFERENCES documents ON DELETE CASCADE,
     key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (document_id, key)) WITHOUT ROWID;
@@ -44,6 +45,10 @@ CREATE TABLE passages (
     text TEXT NOT NULL, text_hash BLOB NOT NULL, page INTEGER, place TEXT NOT NULL DEFAULT '',
     context TEXT NOT NULL DEFAULT '', words BLOB, UNIQUE (document_id, ordinal));
 CREATE TABLE terms (id INTEGER PRIMARY KEY, term TEXT NOT NULL UNIQUE);
+CREATE TABLE notices (
+    file_id INTEGER NOT NULL REFERENCES files ON DELETE CASCADE,
+    kind TEXT NOT NULL, count INTEGER NOT NULL, detail TEXT NOT NULL);
+CREATE INDEX notices_by_file ON notices (file_id);
 CREATE INDEX passages_by_text_hash ON passages (text_hash);
 CREATE TABLE vectors (
     id INTEGER PRIMARY KEY, encoder_id INTEGER NOT NULL REFERENCES encoders ON DELETE CASCADE,
@@ -58,12 +63,28 @@ ALTER TABLE passages ADD COLUMN place TEXT NOT NULL DEFAULT '';
 ALTER TABLE passages ADD COLUMN context TEXT NOT NULL DEFAULT '';
 ALTER TABLE passages ADD COLUMN words BLOB;
 CREATE TABLE terms (id INTEGER PRIMARY KEY, term TEXT NOT NULL UNIQUE);
+CREATE TABLE notices (
+    file_id INTEGER NOT NULL REFERENCES files ON DELETE CASCADE,
+    kind TEXT NOT NULL, count INTEGER NOT NULL, detail TEXT NOT NULL);
+CREATE INDEX notices_by_file ON notices (file_id);
+ALTER TABLE documents ADD COLUMN titled INTEGER NOT NULL DEFAULT 1;
 DROP TABLE lexicon;
 DROP VIEW passage_words;
 """
 }
 _TABLES = frozenset(
-    {"meta", "encoders", "files", "documents", "metadata", "sources", "passages", "vectors", "terms"}
+    {
+        "meta",
+        "encoders",
+        "files",
+        "documents",
+        "metadata",
+        "sources",
+        "passages",
+        "vectors",
+        "terms",
+        "notices",
+    }
 )
 
 
