@@ -4,8 +4,8 @@
 
 Passages have words (words.py) and vectors (vectors.py) that know nothing of each other. The store is written by
 ``add_documents``, as ``mixrag index`` does, with vectors drawn in place of encoding; ``--folder`` keeps it for
-later. Questions have ten words and come with their vector, so encoding them is not in the times. Besides the median
-and the 95th percentile of whole queries the table has those of the lexical search alone.
+later. Questions have ten words and come with their vector, so encoding them is not in the times. Besides whole
+queries the table has the lexical search alone.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
+from copy import copy
+from functools import cache
 from threading import Lock
 from typing import NamedTuple
 
@@ -24,6 +26,7 @@ from mixrag.errors import StoreError
 from mixrag.retrieval.lexical.bm25 import inverse_frequency, length_norms, most_possible, saturated
 from mixrag.retrieval.lexical.postings import Counts, Places, Postings
 from mixrag.retrieval.lexical.selection import best, highest
+from mixrag.retrieval.lexical.typos import Vocabulary
 from mixrag.utils.arrays import Floats, Rows
 
 _FREQUENT = 16
@@ -55,9 +58,22 @@ class LexicalIndex:
     """BM25 over the passages of one state of a store; safe to use in threads."""
 
     def __init__(
-        self, base: Postings, added: Postings, live: npt.NDArray[np.bool_] | None, lookup: Lookup
+        self,
+        base: Postings,
+        added: Postings,
+        live: npt.NDArray[np.bool_] | None,
+        lookup: Lookup,
+        vocabulary: Callable[[], Vocabulary] = lambda: Vocabulary(()),
     ) -> None:
-        """``live`` (P,) says which of the passages of both parts are in the store; None: all of them."""
+        """The index of two parts.
+
+        Args:
+            base: passages with lower row ids than those of ``added``.
+            added: the other ones.
+            live: (P,) which of the passages of both parts are in the store; None: all of them.
+            lookup: finds the numbers of words.
+            vocabulary: all words; called at most once, and only for ``tolerant``.
+        """
         self._parts, self._lookup = (base, added), lookup
         self._rows = np.concatenate([base.rows, added.rows])
         self._live = None if live is None or bool(live.all()) else live
@@ -71,10 +87,17 @@ class LexicalIndex:
         self._remembered: OrderedDict[int, Floats] = OrderedDict()
         self._most_remembered = max(4, _REMEMBERED_BYTES // max(1, 8 * len(self._rows)))
         self._lock = Lock()
+        self._vocabulary, self._is_tolerant = cache(vocabulary), False
 
     def __len__(self) -> int:
         """M."""
         return len(self.rows)
+
+    def tolerant(self) -> LexicalIndex:
+        """The same index, where a word of a question that no passage has stands for the nearest one."""
+        other = copy(self)
+        other._is_tolerant = True
+        return other
 
     def scores(self, question: str, allowed: Rows | None = None) -> tuple[Rows, Floats]:
         """Row ids, ascending, and BM25 scores (M,) of all passages, or (N,) of the ``allowed`` ones.
@@ -120,8 +143,13 @@ class LexicalIndex:
         """The question's distinct words that passages have; their order is that of all sums."""
         asked = asked_words(question)
         ids = self._lookup(asked)
-        weights = {ids[word]: weight for word, weight in asked.items() if word in ids}
-        found = {term: weight for term, weight in weights.items() if self._frequency(term)}
+        found: dict[int, float] = {}
+        for word, weight in asked.items():
+            term = ids.get(word)
+            if self._is_tolerant and (term is None or not self._frequency(term)):
+                term = self._vocabulary().nearest(word, self._frequency)
+            if term is not None and self._frequency(term):
+                found[term] = max(weight, found.get(term, 0.0))
         frequent = {term for term in found if self._frequency(term) * _FREQUENT >= len(self.rows)}
         return _Asked(
             {term: weight for term, weight in found.items() if term not in frequent},
@@ -202,7 +230,11 @@ class LexicalIndex:
     def _look_up(self, terms: Mapping[int, float], places: Positions, total: Floats) -> None:
         """Add what words add to the passages at these places (N,) to their scores (N,)."""
         for term, weight in terms.items():
-            total += weight * self._idf(term) * self._saturated_at(term, places)
+            known = self._remembered.get(term) if weight == 1.0 else None
+            if known is None:
+                total += weight * self._idf(term) * self._saturated_at(term, places)
+            else:
+                total += known[places]
 
     def _saturated_at(self, term: int, places: Positions) -> Floats:
         """(N,) what the word adds at these places, before idf."""
