@@ -20,7 +20,7 @@ from mixrag.corpus.parsers.result import Notice
 from mixrag.corpus.passage import Passage
 from mixrag.corpus.store import changes, locks, schema, search, terms
 from mixrag.corpus.store.connections import Connections
-from mixrag.corpus.store.sources import MEMORY, composed, display, fallback_title, front_title, is_there, preferred
+from mixrag.corpus.store.sources import MEMORY, composed, display, fallback_title, is_there, preferred
 from mixrag.corpus.walk import absolute
 from mixrag.errors import StoreError
 from mixrag.utils.arrays import Rows, Vectors
@@ -204,7 +204,7 @@ class Store(search.StoreQueries, terms.TermQueries):
         with self.snapshot():
             rows = self.query(
                 "SELECT p.id, d.id, d.hash, p.ordinal, p.text, d.title, p.start, p.stop, d.metadata, p.page,"
-                " p.place, p.context, d.titled FROM passages p JOIN documents d ON d.id = p.document_id"
+                " p.place, p.context, d.front_title FROM passages p JOIN documents d ON d.id = p.document_id"
                 " WHERE p.id IN (SELECT value FROM json_each(?))",
                 (json.dumps(wanted),),
             )
@@ -253,7 +253,7 @@ class Store(search.StoreQueries, terms.TermQueries):
         found = hashlib.sha256()
         queries = (
             "SELECT d.id, d.hash, d.title, d.metadata, p.ordinal, p.text_hash, p.page, p.place, p.context,"
-            " d.titled FROM passages p"
+            " d.front_title FROM passages p"
             " JOIN documents d ON d.id = p.document_id ORDER BY p.id",
             "SELECT document_id, path, record FROM sources JOIN files ON files.id = file_id"
             " ORDER BY document_id, path, record",
@@ -403,7 +403,7 @@ def _counted(db: sqlite3.Connection, removed: changes.Removed) -> changes.Remove
 
 
 def _passage(row: tuple[Any, ...], path: str, record: str) -> Passage:
-    _, _, digest, ordinal, text, title, start, stop, metadata, page, place, context, titled = row
+    _, _, digest, ordinal, text, title, start, stop, metadata, page, place, context, front_title = row
     return Passage(
         id=f"{digest[:16]}:{ordinal}",
         text=text,
@@ -415,5 +415,5 @@ def _passage(row: tuple[Any, ...], path: str, record: str) -> Passage:
         page=page,
         place=place,
         context=context,
-        front_title=front_title(title, path, record) if titled else "",
+        front_title=front_title,
     )
