@@ -83,7 +83,7 @@ def fill(store: Store, texts: Iterable[str], name: str = "many", block: int = 20
 
 
 class Counted:
-    """Our postings of drawn words, without a store and without taking texts apart: quick for a million passages."""
+    """Our postings of drawn words, without a store and without taking texts apart: quick for a million."""
 
     def __init__(self, passages: int) -> None:
         self.vocabulary, self.passages = Vocabulary.of(passages), passages
