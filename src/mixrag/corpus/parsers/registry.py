@@ -11,10 +11,12 @@ from typing import Any
 
 from mixrag.corpus.documents import checked
 from mixrag.corpus.parsers.html import read_html
+from mixrag.corpus.parsers.json_file import read_json
 from mixrag.corpus.parsers.markdown import read_markdown
 from mixrag.corpus.parsers.protocol import Parser
 from mixrag.corpus.parsers.records import read_csv, read_jsonl
 from mixrag.corpus.parsers.result import ParseResult, UnreadableError, decode
+from mixrag.corpus.parsers.xml_file import read_xml
 from mixrag.corpus.passage import Document
 from mixrag.errors import MixragError, PluginError
 from mixrag.utils.extras import require
@@ -207,8 +209,10 @@ BUILTIN_PARSERS: tuple[Parser, ...] = (
     FormatParser("html:2", (".html", ".htm", ".xhtml"), read_html),
     FormatParser("markdown:2", (".md", ".markdown", ".mdown", ".mkd"), read_markdown),
     FormatParser("text", (".txt", ".text", ".rst"), lambda data, _: one_document(decode(data))),
-    FormatParser("csv", (".csv",), read_csv),
-    FormatParser("jsonl", (".jsonl",), read_jsonl),
+    FormatParser("csv:2", (".csv", ".tsv", ".tab"), read_csv),
+    FormatParser("jsonl:2", (".jsonl", ".ndjson"), read_jsonl),
+    FormatParser("json:1", (".json", ".geojson"), read_json),
+    FormatParser("xml:1", (".xml", ".rss", ".atom"), read_xml),
 )
 
 SUFFIXES = tuple(suffix for parser in BUILTIN_PARSERS for suffix in parser.suffixes)
