@@ -17,7 +17,8 @@ def blocks(source):
 
 def test_records_are_lines_with_their_attributes():
     source = (
-        '<?xml version="1.0"?><fleet xmlns="urn:x"><ship id="7"><name>Raft</name><fee currency="kr">12</fee></ship>'
+        '<?xml version="1.0"?><fleet xmlns="urn:x"><ship id="7"><name>Raft</name>'
+        '<fee currency="kr">12</fee></ship>'
         '<ship id="8"><name>Cutter</name><crew/></ship><quay name="north" depth="4"/></fleet>'
     )
     assert blocks(source) == [
@@ -29,8 +30,8 @@ def test_records_are_lines_with_their_attributes():
 
 def test_prose_has_headings_and_paragraphs():
     source = (
-        "<book><title>Dues</title><chapter><title>Ships</title><para>A raft costs <emphasis>nine</emphasis> crowns."
-        "</para><para>10<sup>6</sup> sheep</para>loose<code>x</code></chapter></book>"
+        "<book><title>Dues</title><chapter><title>Ships</title><para>A raft costs <emphasis>nine</emphasis>"
+        " crowns.</para><para>10<sup>6</sup> sheep</para>loose<code>x</code></chapter></book>"
     )
     (document,) = parsed(source).documents
     assert document.title == "Dues"

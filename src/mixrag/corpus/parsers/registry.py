@@ -12,10 +12,14 @@ from typing import Any
 from mixrag.corpus.documents import checked
 from mixrag.corpus.parsers.html import read_html
 from mixrag.corpus.parsers.json_file import read_json
+from mixrag.corpus.parsers.latex import read_latex
 from mixrag.corpus.parsers.markdown import read_markdown
+from mixrag.corpus.parsers.notebook import read_notebook
+from mixrag.corpus.parsers.plain import CODE_SUFFIXES, read_code, read_text
 from mixrag.corpus.parsers.protocol import Parser
 from mixrag.corpus.parsers.records import read_csv, read_jsonl
-from mixrag.corpus.parsers.result import ParseResult, UnreadableError, decode
+from mixrag.corpus.parsers.result import ParseResult, UnreadableError
+from mixrag.corpus.parsers.rst import read_rst
 from mixrag.corpus.parsers.xml_file import read_xml
 from mixrag.corpus.passage import Document
 from mixrag.errors import MixragError, PluginError
@@ -208,7 +212,11 @@ BUILTIN_PARSERS: tuple[Parser, ...] = (
     FormatParser("docx", (".docx",), _read_docx),
     FormatParser("html:2", (".html", ".htm", ".xhtml"), read_html),
     FormatParser("markdown:2", (".md", ".markdown", ".mdown", ".mkd"), read_markdown),
-    FormatParser("text", (".txt", ".text", ".rst"), lambda data, _: one_document(decode(data))),
+    FormatParser("text:2", (".txt", ".text", ".adoc", ".asciidoc", ".org", ".srt", ".vtt"), read_text),
+    FormatParser("rst:2", (".rst",), read_rst),
+    FormatParser("latex:1", (".tex", ".latex", ".ltx"), read_latex),
+    FormatParser("code:1", CODE_SUFFIXES, read_code),
+    FormatParser("notebook:1", (".ipynb",), read_notebook),
     FormatParser("csv:2", (".csv", ".tsv", ".tab"), read_csv),
     FormatParser("jsonl:2", (".jsonl", ".ndjson"), read_jsonl),
     FormatParser("json:1", (".json", ".geojson"), read_json),
