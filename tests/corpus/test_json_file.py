@@ -58,7 +58,10 @@ def test_json_lines_under_another_name():
 def test_what_is_no_json_is_text():
     result = parsed("{'text': 'single quotes'}")
     assert result.documents[0].text == "{'text': 'single quotes'}"
-    assert result.notices[0].kind == "files read as plain text" and "line 1" in result.notices[0].detail
+    assert (
+        result.notices[0].kind == "files of another format than their name says"
+        and "line 1" in result.notices[0].detail
+    )
 
 
 @pytest.mark.parametrize("depth", [150, 900, 100_000])

@@ -323,8 +323,10 @@ def test_a_crash_of_the_parser_is_unreadable(folder, monkeypatch, error):
     def crash(*_, **__):
         raise error
 
-    monkeypatch.setattr("kreuzberg.extract_bytes_sync", crash)
-    assert "valid .pdf" in reason(put(folder, "a.pdf", pdf(b"x")))
+    monkeypatch.setattr("pypdfium2.PdfDocument", crash)
+    with pytest.raises(UnreadableError, match=r"valid \.pdf") as caught:
+        ParserRegistry().parse(folder / "a.pdf", pdf(b"x"))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
@@ -332,12 +334,12 @@ def test_an_interrupt_passes(folder, monkeypatch, error):
     def crash(*_, **__):
         raise error
 
-    monkeypatch.setattr("kreuzberg.extract_bytes_sync", crash)
+    monkeypatch.setattr("pypdfium2.PdfDocument", crash)
     with pytest.raises(error):
         ParserRegistry().parse(folder / "a.pdf", b"x")
 
 
-def test_kreuzberg_leaves_no_cache_behind(folder, tmp_path):
+def test_reading_leaves_no_cache_behind(folder, tmp_path):
     put(folder, "a.pdf", pdf(b"some text"))
     home = tmp_path / "home"
     home.mkdir()

@@ -32,7 +32,9 @@ def test_paragraphs_keep_their_lines():
 
 
 def test_underlined_titles_are_headings():
-    source = "Dues\n====\n\nShips\n-----\nA raft.\n\nQuays\n-----\n\na -- b\n\n-----\n\nx\n-----------------------------\n"
+    source = (
+        "Dues\n====\n\nShips\n-----\nA raft.\n\nQuays\n-----\n\na -- b\n\n-----\n\nx\n----------------------\n"
+    )
     result = text(source)
     assert blocks(result) == [
         *(
@@ -42,7 +44,7 @@ def test_underlined_titles_are_headings():
             ("heading", "Quays"),
             ("text", "a -- b"),
         ),
-        *(("text", "-----"), ("text", "x\n-----------------------------")),
+        *(("text", "-----"), ("text", "x\n----------------------")),
     ]
     assert [block.level for block in result.documents[0].blocks if block.kind == "heading"] == [1, 2, 2]
 
@@ -130,7 +132,8 @@ def test_what_is_no_notebook_is_read_as_json(source):
 def test_rst_structure():
     source = (
         "====\nDues\n====\n\n.. _target:\n.. a comment\n   over two lines\n\nPaid *once* per **year**; see"
-        " :ref:`the quay <quay>`, ``fee()`` and `the site <http://x>`__.\n\nShips\n-----\n\n- raft\n  of logs\n- cutter\n\n"
+        " :ref:`the quay <quay>`, ``fee()`` and `the site <http://x>`__.\n\nShips\n-----\n\n"
+        "- raft\n  of logs\n- cutter\n\n"
         ".. note:: Wet.\n   Very `wet`_.\n\nExample::\n\n    x = 1\n\n      y\n\nafter\n\n.. code-block:: py\n"
         "   :linenos:\n\n   z = 2\n\n.. image:: a.png\n   :alt: no\n\n.. [1] A foot note.\n\nlast"
     )

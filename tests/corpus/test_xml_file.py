@@ -95,6 +95,9 @@ def test_deep_and_broken_files_say_what_was_lost():
 
 def test_what_is_no_xml_is_text():
     result = parsed("no markup at all")
-    assert result.documents[0].text == "no markup at all" and result.notices[0].kind == "files read as plain text"
+    assert (
+        result.documents[0].text == "no markup at all"
+        and result.notices[0].kind == "files of another format than their name says"
+    )
     with pytest.raises(UnreadableError, match="no extractable text"):
         parsed("<r/>")

@@ -9,7 +9,7 @@ from typing import Any
 from mixrag.corpus.parsers.builder import DocumentBuilder
 from mixrag.corpus.parsers.encoding import decode_text
 from mixrag.corpus.parsers.records import MOST_LEVELS, Records, is_deep, read_jsonl
-from mixrag.corpus.parsers.result import Notice, ParseResult, UnreadableError
+from mixrag.corpus.parsers.result import OTHER_FORMAT, Notice, ParseResult, UnreadableError
 from mixrag.corpus.parsers.titles import useful_title
 
 _TITLES = ("title", "name", "headline", "subject")
@@ -74,7 +74,9 @@ def _not_json(text: str, name: str, why: str, notices: tuple[Notice, ...]) -> Pa
     document = builder.document()
     if not document.text.strip():
         raise UnreadableError("a file with text", "no extractable text", "leave it out")
-    return ParseResult((document,), (), (*notices, Notice("files read as plain text", 1, f"no valid JSON: {why}")))
+    return ParseResult(
+        (document,), (), (*notices, Notice(OTHER_FORMAT, 1, f"no valid JSON ({why}); read as text"))
+    )
 
 
 def _too_deep() -> UnreadableError:

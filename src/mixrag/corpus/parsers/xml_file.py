@@ -12,7 +12,7 @@ from mixrag.corpus.parsers.builder import DocumentBuilder
 from mixrag.corpus.parsers.encoding import decode_text, xml_encoding
 from mixrag.corpus.parsers.html import read_html, read_page
 from mixrag.corpus.parsers.raised import subscript, superscript
-from mixrag.corpus.parsers.result import Notice, ParseResult, UnreadableError
+from mixrag.corpus.parsers.result import OTHER_FORMAT, Notice, ParseResult, UnreadableError
 from mixrag.corpus.parsers.titles import useful_title
 from mixrag.utils.extras import require
 
@@ -125,7 +125,7 @@ def _as_text(text: str, notices: tuple[Notice, ...]) -> ParseResult:
     document = builder.document()
     if not document.text.strip():
         raise UnreadableError("a file with text", "no extractable text", "leave it out")
-    return ParseResult((document,), (), (*notices, Notice("files read as plain text", 1, "no valid XML")))
+    return ParseResult((document,), (), (*notices, Notice(OTHER_FORMAT, 1, "no XML; read as text")))
 
 
 class _Walk:
