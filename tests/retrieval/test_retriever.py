@@ -12,6 +12,7 @@ from mixrag.config.settings import Settings
 from mixrag.corpus import Store, WordSplitter, check_encoder, ingest
 from mixrag.errors import EncoderMismatchError, SettingError, StoreEmptyError
 from mixrag.retrieval.index import ExactIndex, IVFIndex, build_faiss, build_ivf, choice, describe_index, open_index
+from mixrag.retrieval.lexical import open_lexical
 from mixrag.retrieval.retriever import StoreRetriever
 from words_encoder import WordsEncoder
 
@@ -126,7 +127,7 @@ def test_a_null_score_may_be_extreme(store: Store, score: float) -> None:
 
 
 def lexical(store: Store, temperature: float) -> dict[str, float]:
-    rows, scores = store.lexical(QUESTION, None, None)
+    rows, scores = open_lexical(store).top(QUESTION, store.counts().passages)
     weights = np.exp(np.asarray(scores) / temperature)
     found = [Path(passage.document).name for passage in store.passages(rows)]
     return dict(zip(found, weights / weights.sum(), strict=True))

@@ -9,12 +9,12 @@ from pathlib import Path
 from mixrag.config.schema import schema, setting, settings_of, unknown
 from mixrag.errors import SettingError
 
-_FIELD = re.compile(r"\{(title|text|question)\}")
+_FIELD = re.compile(r"\{(title|context|text|question)\}")
 
 
 @schema
 class PromptTemplate:
-    """Texts with the fields ``{title}``, ``{text}`` (in ``passage``) and ``{question}`` (in ``question``).
+    """Texts with fields: ``{title}``, ``{context}``, ``{text}`` in ``passage``, ``{question}`` in ``question``.
 
     In a model's chat format the whole of it is the user's message; elsewhere it is the text itself.
     """
@@ -57,10 +57,18 @@ class PromptTemplate:
             settings_of(cls)[key].checked(value, f"{key} in {path}")
         return cls(**table)
 
-    def passage_text(self, title: str, text: str) -> tuple[str, str]:
-        """A passage as the model reads it, and the ending that stays when the passage is shortened."""
+    def passage_text(self, title: str, text: str, context: str = "") -> tuple[str, str]:
+        """A passage as the model reads it, and the ending that stays when the passage is shortened.
+
+        Without a field ``{context}`` in the template the context stands on lines of its own before the text.
+        """
         body, ending = self.passage.rsplit("{text}", 1)
-        fields = {"title": title, "text": text}
+        inside = "{context}" in self.passage
+        fields = {
+            "title": title,
+            "text": text if inside or not context else f"{context}\n{text}",
+            "context": context,
+        }
         return _fill(body + "{text}", fields), _fill(ending, fields)
 
     def question_text(self, question: str) -> str:

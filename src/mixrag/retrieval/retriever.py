@@ -30,6 +30,7 @@ from mixrag.probability import (
 )
 from mixrag.retrieval.encoders import CompleteEncoder
 from mixrag.retrieval.index import CompleteIndex
+from mixrag.retrieval.lexical import open_lexical
 from mixrag.utils.arrays import Floats, Rows, Vectors
 
 
@@ -162,7 +163,7 @@ class StoreRetriever:
             raise SettingError(needed, f"an index without it ({self.index.description})", "choose index 'exact'")
         k = count if settings.k == "all" else min(settings.k, count)
         none: tuple[Rows, Floats] = np.empty(0, np.int64), np.empty(0, np.float64)
-        matches = none if settings.lexical == 0.0 else self.store.lexical(question, None, allowed)
+        matches = none if settings.lexical == 0.0 else open_lexical(self.store).top(question, count, allowed)
         lexical, lexical_temperature = settings.lexical, settings.lexical_temperature
         return _Query(vector, k, count, allowed, temperature, log_z, *matches, lexical, lexical_temperature)
 

@@ -23,6 +23,7 @@ from mixrag.corpus import Passage, Store
 from mixrag.errors import StoreEmptyError
 from mixrag.probability import highest, log_lexical_distribution, log_masses, log_null_mass, normalised_prior
 from mixrag.retrieval.encoders import SentenceEncoder
+from mixrag.retrieval.lexical import open_lexical
 from mixrag.training.examples import Example
 
 
@@ -145,7 +146,7 @@ class TrainablePrior:
 
     def refresh(self, step: int) -> None:
         """Encode all passages again and switch to their vectors at once."""
-        texts = [self.encoder.passage_text(p.title, p.text) for p in self.store.passages(self.rows)]
+        texts = [self.encoder.passage_text(p.front_title, p.body) for p in self.store.passages(self.rows)]
         vectors = torch.from_numpy(np.ascontiguousarray(self.encoder.encode_passages(texts)))
         self.vectors, self.built_at = aligned(vectors), step
 
@@ -189,7 +190,7 @@ class TrainablePrior:
         """The candidates' vectors by the present encoder, (K, D) a question; None where they are frozen."""
         if "encoder" not in self.parts:
             return [None] * len(candidates)
-        texts = [self.encoder.passage_text(p.title, p.text) for each in candidates for p in each.passages]
+        texts = [self.encoder.passage_text(p.front_title, p.body) for each in candidates for p in each.passages]
         sizes = [len(each.passages) for each in candidates]
         return list(torch.split(self.encoder.passage_tensor(texts).cpu(), sizes))
 
@@ -255,7 +256,7 @@ class TrainablePrior:
         if example.number not in self._matches:
             allowed = self._allowed_rows(example)
             among = None if allowed is None else self.rows[allowed.numpy()]
-            rows, scores = self.store.lexical(example.pair.question, None, among)
+            rows, scores = open_lexical(self.store).top(example.pair.question, len(self.rows), among)
             positions = torch.from_numpy(np.searchsorted(self.rows, rows))
             self._matches[example.number] = _Matches(positions, torch.from_numpy(scores)) if len(rows) else None
         return self._matches[example.number]
@@ -266,7 +267,7 @@ def _separate(encoder: SentenceEncoder) -> SentenceEncoder:
     if encoder.question_model is not encoder.passage_model:
         return encoder
     question: Any = deepcopy(encoder.question_model)
-    return replace(encoder, question_model=question, titles=encoder.embeds_titles)
+    return replace(encoder, question_model=question, titles=encoder.separates_titles)
 
 
 def aligned(vectors: Tensor) -> Tensor:

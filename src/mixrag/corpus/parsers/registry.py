@@ -12,14 +12,16 @@ from typing import Any
 
 from mixrag.corpus.documents import checked
 from mixrag.corpus.parsers.contents import real_suffix
+from mixrag.corpus.parsers.html import read_html
 from mixrag.corpus.parsers.isolation import DEFAULT_LIMITS, ParseLimits, borrowed_worker
-from mixrag.corpus.parsers.markup import html_text, markdown_title
+from mixrag.corpus.parsers.markdown import read_markdown
+from mixrag.corpus.parsers.office.dispatch import read_office
+from mixrag.corpus.parsers.pdf import read_pdf
 from mixrag.corpus.parsers.protocol import Parser
 from mixrag.corpus.parsers.records import read_csv, read_jsonl
 from mixrag.corpus.parsers.result import Notice, ParseResult, UnreadableError, decode
 from mixrag.corpus.passage import Document
 from mixrag.errors import MixragError, PluginError
-from mixrag.utils.extras import require
 from mixrag.utils.plugins import check_plugin
 
 
@@ -61,9 +63,9 @@ class ParserRegistry:
         return parser is not None and _is_builtin(parser)
 
     def fingerprint(self, path: Path, data: bytes) -> str:
-        """SHA-256 of a file's bytes and, if a parser of the caller reads it, of that parser's name."""
+        """SHA-256 of the name of the parser that reads a file, with its version, and of the file's bytes."""
         parser = self._parsers.get(path.suffix.lower())
-        own = b"" if parser is None or _is_builtin(parser) else f"{parser.name}\0".encode()
+        own = b"" if parser is None else f"{parser.name}\0".encode()
         return hashlib.sha256(own + data).hexdigest()
 
     def parse(self, path: Path, data: bytes) -> ParseResult:
@@ -214,41 +216,17 @@ def _broken(path: Path, parser: Parser | None, error: BaseException) -> Unreadab
     return UnreadableError(expected, f"{type(error).__name__}: {detail}", "repair the file or the parser")
 
 
-def _read_markdown(data: bytes, name: str) -> ParseResult:
-    text = decode(data)
-    return one_document(text, markdown_title(text))
-
-
-def _read_pdf(data: bytes, name: str) -> ParseResult:
-    text, title = _extract(data, "application/pdf")
-    return one_document(text, title, remedy="a scanned PDF has pictures of text only: run OCR on it first")
-
-
-def _read_docx(data: bytes, name: str) -> ParseResult:
-    return one_document(*_extract(data, "application/vnd.openxmlformats-officedocument.wordprocessingml.document"))
-
-
-def _extract(data: bytes, mime: str) -> tuple[str, str]:
-    """Text and title by kreuzberg: no cache on disk, no OCR, no network."""
-    kreuzberg = require("kreuzberg", "files", "PDF and DOCX")
-    config = kreuzberg.ExtractionConfig(use_cache=False, output_format="plain", include_document_structure=True)
-    result = kreuzberg.extract_bytes_sync(data, mime, config=config)
-    metadata: dict[str, Any] = dict(result.metadata)
-    title = metadata.get("title")
-    return result.content, title if isinstance(title, str) and title.strip() else _first_heading(result.document)
-
-
-def _first_heading(structure: Any) -> str:
-    contents = (node.get("content", {}) for node in (structure or {}).get("nodes", ()))
-    headings = (c.get("text") for c in contents if c.get("node_type") in {"title", "heading"})
-    return next((text for text in headings if text), "")
-
-
 BUILTIN_PARSERS: tuple[Parser, ...] = (
-    FormatParser("pdf", (".pdf",), _read_pdf),
-    FormatParser("docx", (".docx",), _read_docx),
-    FormatParser("html", (".html", ".htm"), lambda data, _: one_document(*html_text(data))),
-    FormatParser("markdown", (".md", ".markdown"), _read_markdown),
+    FormatParser("pdf", (".pdf",), read_pdf),
+    FormatParser("docx:2", (".docx", ".docm", ".dotx", ".dotm", ".doc"), read_office),
+    FormatParser("xlsx", (".xlsx", ".xlsm", ".xltx", ".xltm", ".xls"), read_office),
+    FormatParser("pptx", (".pptx", ".pptm", ".ppsx", ".potx", ".ppt"), read_office),
+    FormatParser("opendocument", (".odt", ".ods", ".odp", ".ott", ".ots", ".otp"), read_office),
+    FormatParser("rtf", (".rtf",), read_office),
+    FormatParser("epub", (".epub",), read_office),
+    FormatParser("mail", (".eml", ".mbox", ".msg"), read_office),
+    FormatParser("html:2", (".html", ".htm", ".xhtml"), read_html),
+    FormatParser("markdown:2", (".md", ".markdown", ".mdown", ".mkd"), read_markdown),
     FormatParser("text", (".txt", ".text", ".rst"), lambda data, _: one_document(decode(data))),
     FormatParser("csv", (".csv",), read_csv),
     FormatParser("jsonl", (".jsonl",), read_jsonl),
