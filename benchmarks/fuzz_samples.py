@@ -7,7 +7,15 @@ import json
 import zipfile
 from collections.abc import Callable, Mapping
 
-SENTENCES = [f"The fee of harbour mark{number} is {number + 3} crowns." for number in range(40)]
+_WORDS = (
+    "anchor barrel beacon boat bridge buoy cable canal cargo chart coal crane crew diver dock ferry fish flag gale"
+    " gate grain herring hull island jetty keeper lamp light lock mast mooring net oar pilot quay rope sail salt"
+    " ship tide"
+).split()
+SENTENCES = [
+    f"The {word} of harbour mark{number} is {number + 3} crowns." for number, word in enumerate(_WORDS)
+]
+"""No two alike, or they would be taken for the headers of pages."""
 _W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 _A = 'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"'
 _P = 'xmlns:p="http://schemas.openxmlformats.org/presentationml/2006/main"'
@@ -22,9 +30,9 @@ _MIME = "application/vnd.openxmlformats-officedocument."
 def zipped(parts: Mapping[str, str | bytes]) -> bytes:
     """A ZIP archive of these parts."""
     found = io.BytesIO()
-    with zipfile.ZipFile(found, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(found, "w") as archive:
         for name, content in parts.items():
-            archive.writestr(name, content)
+            archive.writestr(zipfile.ZipInfo(name, (2024, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
     return found.getvalue()
 
 
