@@ -143,9 +143,11 @@ def load(path: Path, *, max_bytes: int) -> bytes:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise UnreadableError("a regular file", "another kind of file", "give a file or a folder")
-            data = b"" if status.st_size > max_bytes else file.read(max_bytes + 1)
-        if max(size := status.st_size, len(data)) > max_bytes:
-            found = f"{max(size, len(data)) / 2**20:.1f} MB"
+            data: bytes | None = b"" if status.st_size > max_bytes else file.read(max_bytes + 1)
+        if data is None:
+            raise UnreadableError("a readable file", "one that waits for data", "leave it out")
+        if (size := status.st_size) > max_bytes or len(data) > max_bytes:
+            found = f"{size / 2**20:.1f} MB" if size > max_bytes else "one that goes on"
             raise UnreadableError(
                 f"a file of at most {max_bytes / 2**20:g} MB", found, "split it or raise --max-mb"
             )
@@ -180,11 +182,12 @@ def _checked_result(parser: Parser, result: Any) -> ParseResult:
     """What a parser of the caller returned, its documents checked and each with an id where they are several."""
     expected = f"a ParseResult or a list of Document from parser {parser.name!r}"
     remedy = "correct its method parse"
-    given, skipped = (result.documents, result.skipped) if isinstance(result, ParseResult) else (result, ())
+    whole = result if isinstance(result, ParseResult) else ParseResult(result)
+    given = whole.documents
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         raise UnreadableError(expected, type(given).__name__, remedy)
     documents = list(given)
-    if not documents and not skipped:
+    if not documents and not whole.skipped:
         raise UnreadableError("a file with text", f"no document, by parser {parser.name!r}", "leave the file out")
     taken: dict[str, Document] = {}
     for number, document in enumerate(documents, start=1):
@@ -195,7 +198,7 @@ def _checked_result(parser: Parser, result: Any) -> ParseResult:
         if (one.id or "") in taken:
             raise UnreadableError("documents with an id each", f"id {one.id!r} twice", remedy)
         taken[one.id or ""] = one
-    return ParseResult(tuple(taken.values()), skipped)
+    return replace(whole, documents=tuple(taken.values()))
 
 
 def _broken(path: Path, parser: Parser | None, error: BaseException) -> UnreadableError:
