@@ -20,9 +20,10 @@ from mixrag.corpus.passage import Passage
 from mixrag.corpus.store import changes, locks, schema, search
 from mixrag.corpus.store.connections import Connections
 from mixrag.corpus.store.sources import MEMORY, display, fallback_title
+from mixrag.corpus.store.stored_vectors import EncoderRecord, VectorQueries
 from mixrag.corpus.walk import absolute
 from mixrag.errors import StoreError
-from mixrag.utils.arrays import Rows, Vectors
+from mixrag.utils.arrays import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +38,6 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class EncoderRecord:
-    """The encoder that made the vectors in the store."""
-
-    name: str
-    fingerprint: str
-    dimension: int
-
-
-@dataclass(frozen=True, slots=True)
 class DocumentRecord:
     """One line of the list of documents."""
 
@@ -57,7 +49,7 @@ class DocumentRecord:
     sources: int
 
 
-class Store(search.StoreQueries):
+class Store(search.StoreQueries, VectorQueries):
     """A store on disk; all methods may be called from several threads, which read without waiting for each other.
 
     >>> with Store.open(Path("store")) as store:  # doctest: +SKIP
@@ -227,26 +219,6 @@ class Store(search.StoreQueries):
         )
         return hashlib.sha256(repr((self.generation, self.counts(), ends)).encode()).hexdigest()[:16]
 
-    def vectors(self, after: int = -1) -> tuple[Rows, Vectors]:
-        """Row ids (M,) in ascending order and vectors (M, D) of all passages with a row id above ``after``."""
-        with self.snapshot():
-            encoder = self.encoder
-            if encoder is None:
-                return np.empty(0, np.int64), np.empty((0, 0), np.float32)
-            chosen = (encoder.fingerprint, after)
-            (count,) = self.query(f"SELECT count(*) {_PASSAGE_VECTORS}", chosen)[0]
-            rows, vectors = np.empty(count, np.int64), np.empty((count, encoder.dimension), np.float32)
-            filled = 0
-            with self._connections.use() as connection:
-                cursor = connection.execute(f"SELECT p.id, v.vector {_PASSAGE_VECTORS} ORDER BY p.id", chosen)
-                while block := cursor.fetchmany(4096):
-                    ids, blobs = zip(*block, strict=True)
-                    stop = filled + len(block)
-                    rows[filled:stop] = ids
-                    vectors[filled:stop] = np.frombuffer(b"".join(blobs), "<f4").reshape(len(block), -1)
-                    filled = stop
-        return rows, vectors
-
     def digest(self) -> str:
         """SHA-256 (hexadecimal) of all that is read from it: passages in order of rows, titles, sources."""
         found = hashlib.sha256()
@@ -342,13 +314,6 @@ class Store(search.StoreQueries):
             () if document_ids is None else (json.dumps(document_ids),),
         )
         return {id_: (path, record) for id_, path, record in rows}
-
-
-_PASSAGE_VECTORS = (
-    "FROM passages p JOIN encoders e ON e.fingerprint = ?"
-    " JOIN vectors v ON v.encoder_id = e.id AND v.text_hash = p.text_hash"
-    " WHERE p.id > ?"
-)
 
 
 def _counted(db: sqlite3.Connection, removed: changes.Removed) -> changes.Removed:
