@@ -148,7 +148,7 @@ def test_passages_without_a_word_of_the_question_follow_in_the_order_of_dense_se
     """At λ = 1 they have equal priors, less than those that share a word."""
     found = retriever(store).retrieve(QUESTION, Settings(k="all", lexical=1.0))
     by_words, by_meaning = bm25(store), dense()
-    others = sorted(set(TEXTS) - set(by_words), key=lambda name: -by_meaning[name])
+    others = sorted(set(TEXTS) - set(by_words), key=lambda name: (-by_meaning[name], name))
     assert names(found) == [*sorted(by_words, key=lambda name: -by_words[name]), *others]
     priors = found.log_prior.exp().tolist()
     assert priors[len(by_words) - 1] > priors[-1] == pytest.approx(priors[len(by_words)])
