@@ -18,7 +18,6 @@ import torch
 
 from mixrag import RAG
 from mixrag.corpus import WordSplitter
-from mixrag.retrieval import candidates
 from mixrag.retrieval.index import FLAT_LIMIT
 from mixrag.retrieval.retriever import Retrieval
 
@@ -97,7 +96,9 @@ def test_the_regimes_are_those_meant(regimes: Mapping[str, RAG]) -> None:
     assert kinds["auto"].startswith("exact search" if passages <= FLAT_LIMIT else "FAISS IVF")
 
 
-@pytest.mark.parametrize("where", [{}, {"half": "odd"}, {"document": "from-20000"}], ids=["all", "half", "document"])
+@pytest.mark.parametrize(
+    "where", [{}, {"half": "odd"}, {"document": "from-20000"}], ids=["all", "half", "document"]
+)
 @pytest.mark.parametrize("null", [None, 6.0])
 @pytest.mark.parametrize("lexical", [0.0, 0.5, 1.0])
 def test_the_prior_is_the_same_whatever_the_index(
@@ -115,7 +116,9 @@ def test_the_prior_is_the_same_whatever_the_index(
                 torch.testing.assert_close(ours, theirs, rtol=0.0, atol=TOLERANCE)
                 found_by_auto, wanted = found_by_auto + len(common), wanted + k
                 if len(common) == k:
-                    torch.testing.assert_close(each.log_prior.exp(), exact.log_prior.exp(), rtol=0.0, atol=TOLERANCE)
+                    torch.testing.assert_close(
+                        each.log_prior.exp(), exact.log_prior.exp(), rtol=0.0, atol=TOLERANCE
+                    )
                     assert each.log_null == (exact.log_null and pytest.approx(exact.log_null, abs=TOLERANCE))
             if where and found["auto"].outside is not None:
                 assert found["auto"].outside == pytest.approx(exact.outside, abs=TOLERANCE)

@@ -11,6 +11,7 @@ from mixrag.config.settings import Settings
 from mixrag.corpus import Store, WordSplitter, check_encoder, ingest
 from mixrag.errors import EncoderMismatchError, SettingError, StoreEmptyError
 from mixrag.retrieval.index import ExactIndex, IVFIndex, build_faiss, build_ivf, choice, describe_index, open_index
+from mixrag.retrieval.lexical import open_lexical
 from mixrag.retrieval.retriever import StoreRetriever
 from words_encoder import WordsEncoder
 
@@ -125,7 +126,7 @@ def test_a_null_score_may_be_extreme(store: Store, score: float) -> None:
 
 
 def bm25(store: Store) -> dict[str, float]:
-    rows, scores = store.lexical(QUESTION, None, None)
+    rows, scores = open_lexical(store).top(QUESTION, store.counts().passages)
     return dict(zip((Path(passage.document).name for passage in store.passages(rows)), scores, strict=True))
 
 

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixrag.corpus import Store
 from mixrag.probability import passage_scores
 from mixrag.retrieval.index import CompleteIndex, Hits
 from mixrag.utils.arrays import Floats, Rows, Vectors
@@ -45,27 +44,6 @@ class LexicalSearch(Protocol):
     def scores_of(self, question: str, rows: Rows) -> Floats:
         """Scores of these rows, in their order; 0 where no word is shared."""
         ...
-
-
-@dataclass(frozen=True)
-class StoreLexical:
-    """The full-text index of SQLite."""
-
-    store: Store
-
-    def scores(self, question: str, allowed: Rows | None = None) -> tuple[Rows, Floats]:
-        """See ``LexicalSearch.scores``."""
-        rows = self.store.rows_where({}) if allowed is None else allowed
-        return rows, self.scores_of(question, rows)
-
-    def top(self, question: str, n: int, allowed: Rows | None = None) -> tuple[Rows, Floats]:
-        """See ``LexicalSearch.top``."""
-        return self.store.lexical(question, n, allowed)
-
-    def scores_of(self, question: str, rows: Rows) -> Floats:
-        """See ``LexicalSearch.scores_of``."""
-        found = dict(zip(*(each.tolist() for each in self.store.lexical(question, None, rows)), strict=True))
-        return np.array([found.get(row, 0.0) for row in rows.tolist()], np.float64)
 
 
 @dataclass(frozen=True)
@@ -148,15 +126,18 @@ class Candidates:
 
 
 def find_candidates(
-    index: CompleteIndex, lexical: LexicalSearch, query: Query, *, exact: bool
+    index: CompleteIndex, lexical: LexicalSearch | None, query: Query, *, exact: bool
 ) -> Candidates | None:
-    """The candidates for a question; with ``exact``, None where the index does not compute all inner products."""
+    """The candidates for a question; with ``exact``, None where the index does not compute all inner products.
+
+    ``lexical`` is needed where λ > 0.
+    """
     found = index.products(query.vector, query.allowed)
     if found is not None:
         return _all(found, lexical, query)
     if exact:
         return None
-    if query.lexical == 0.0:
+    if lexical is None or query.lexical == 0.0:
         rows = index.search(query.vector, query.k, query.allowed).rows
         return _scored(index, query, rows, None)
     n, most = max(LEAST, 2 * query.k), max(MOST, 2 * query.k)
@@ -167,9 +148,9 @@ def find_candidates(
         n = min(GROWTH * n, most)
 
 
-def _all(found: Hits, lexical: LexicalSearch, query: Query) -> Candidates:
+def _all(found: Hits, lexical: LexicalSearch | None, query: Query) -> Candidates:
     bm25 = None
-    if query.lexical > 0.0:
+    if lexical is not None and query.lexical > 0.0:
         rows, scores = lexical.scores(query.question, query.allowed)
         bm25 = torch.from_numpy(scores[np.searchsorted(rows, found.rows)])
     return Candidates(query, found.rows, torch.from_numpy(found.inner_products).double(), bm25, True)

@@ -9,7 +9,7 @@ give; only the word frequencies in BM25 stay those of the whole store.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -20,9 +20,10 @@ from mixrag.config.settings import Settings
 from mixrag.corpus import Passage, Store
 from mixrag.errors import MixragError, PluginError, SettingError, StoreEmptyError
 from mixrag.probability import log_hybrid_bounds, mass_outside, normalised_prior, passage_scores, smallest_k
-from mixrag.retrieval.candidates import Candidates, LexicalSearch, Query, StoreLexical, find_candidates
+from mixrag.retrieval.candidates import Candidates, LexicalSearch, Query, find_candidates
 from mixrag.retrieval.encoders import CompleteEncoder
 from mixrag.retrieval.index import CompleteIndex
+from mixrag.retrieval.lexical import open_lexical
 from mixrag.utils.arrays import Floats, Vectors
 
 
@@ -103,8 +104,8 @@ class StoreRetriever:
     store: Store
     encoder: CompleteEncoder
     index: CompleteIndex
-    lexical: LexicalSearch | None = None
-    """None: opened where λ > 0."""
+    lexical: Callable[[], LexicalSearch] | None = None
+    """Called where λ > 0; None: opens the lexical index of the store."""
 
     def retrieve(self, question: str, settings: Settings, vector: Vectors | None = None) -> Retrieval:
         """See ``Retriever.retrieve``; ``vector`` (D,) is the question's, where it has been encoded already.
@@ -113,7 +114,7 @@ class StoreRetriever:
             StoreEmptyError: no passage, or none that the filter lets through.
             SettingError: the full normaliser, k = "all" or adaptive k asked of an approximate index.
         """
-        lexical = StoreLexical(self.store) if self.lexical is None else self.lexical
+        lexical = self._lexical() if settings.lexical > 0.0 else None
         query = self._query(question, settings, vector, lexical)
         exact = settings.normaliser == "full" or settings.k == "all" or settings.max_outside is not None
         found = find_candidates(self.index, lexical, query, exact=exact)
@@ -148,7 +149,12 @@ class StoreRetriever:
             outside_bounds=self._outside_bounds(found, components, null) if bounded else None,
         )
 
-    def _query(self, question: str, settings: Settings, vector: Vectors | None, lexical: LexicalSearch) -> Query:
+    def _lexical(self) -> LexicalSearch:
+        return open_lexical(self.store) if self.lexical is None else self.lexical()
+
+    def _query(
+        self, question: str, settings: Settings, vector: Vectors | None, lexical: LexicalSearch | None
+    ) -> Query:
         allowed = self.store.rows_where(settings.where) if settings.where else None
         count = len(self.index) if allowed is None else len(allowed)
         if count == 0:
@@ -157,9 +163,8 @@ class StoreRetriever:
                 "loosen the filter" if settings.where else "index documents first: mixrag index PATH --store DIR"
             )
             raise StoreEmptyError("passages in the store", found, remedy)
-        weight = settings.lexical
-        if weight > 0.0 and not len(lexical.top(question, 1, allowed)[0]):
-            weight = 0.0  # no word is shared: the dense scores are all there is to go by
+        # Where no word is shared, the dense scores are all there is to go by.
+        shared = lexical is not None and len(lexical.top(question, 1, allowed)[0])
         return Query(
             question=question,
             vector=self.encoder.encode_questions([question])[0] if vector is None else vector,
@@ -167,7 +172,7 @@ class StoreRetriever:
             count=count,
             allowed=allowed,
             temperature=settings.temperature or self.encoder.temperature,
-            lexical=weight,
+            lexical=settings.lexical if shared else 0.0,
             lexical_temperature=settings.lexical_temperature,
         )
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,8 @@ from mixrag.config.training_settings import Part
 from mixrag.corpus import Passage, Store
 from mixrag.errors import StoreEmptyError
 from mixrag.probability import highest, normalised_prior, passage_scores
-from mixrag.retrieval.candidates import LexicalSearch, StoreLexical
 from mixrag.retrieval.encoders import SentenceEncoder
+from mixrag.retrieval.lexical import LexicalIndex, open_lexical
 from mixrag.training.examples import Example
 
 
@@ -64,7 +65,6 @@ class TrainablePrior:
         if len(rows) == 0:
             raise StoreEmptyError("passages in the store", "none", "index documents first: mixrag index PATH")
         self.store, self.settings, self.parts = store, settings, parts
-        self.lexical: LexicalSearch = StoreLexical(store)
         # A copy of the weights in bfloat16 would not follow the weights that are trained.
         encoder = replace(encoder, dtype="float32") if "encoder" in parts else encoder
         self.encoder = _separate(encoder) if "question-encoder" in parts else encoder
@@ -237,6 +237,10 @@ class TrainablePrior:
             self._allowed[example.number] = torch.from_numpy(allowed)
         return self._allowed[example.number]
 
+    @cached_property
+    def _lexical(self) -> LexicalIndex:
+        return open_lexical(self.store)
+
     def _bm25_of(self, example: Example) -> Tensor | None:
         """(M,) BM25 of all passages; None where none that its filter lets through shares a word with the question.
 
@@ -247,7 +251,7 @@ class TrainablePrior:
         if example.number not in self._bm25:
             allowed = self._allowed_rows(example)
             among = None if allowed is None else self.rows[allowed.numpy()]
-            rows, scores = self.lexical.scores(example.pair.question, among)
+            rows, scores = self._lexical.scores(example.pair.question, among)
             bm25 = torch.zeros(len(self.rows), dtype=torch.float64)
             bm25[torch.from_numpy(np.searchsorted(self.rows, rows))] = torch.from_numpy(scores)
             self._bm25[example.number] = bm25 if bool((bm25 > 0).any()) else None

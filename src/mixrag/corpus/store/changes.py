@@ -12,6 +12,7 @@ from mixrag.corpus.passage import Document
 from mixrag.corpus.splitters import Splitter, checked_spans
 from mixrag.corpus.store.search import scalar_text
 from mixrag.corpus.store.sources import MEMORY
+from mixrag.corpus.store.terms import count_document
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +172,7 @@ def _put_document(db: sqlite3.Connection, split: SplitDocument) -> tuple[int, in
         "INSERT INTO passages (document_id, ordinal, start, stop, text, text_hash) VALUES (?, ?, ?, ?, ?, ?)",
         ((document_id, ordinal, *passage) for ordinal, passage in enumerate(split.passages)),
     )
-    db.execute(
-        "INSERT INTO lexicon (rowid, title, text) SELECT id, title, text FROM passage_words WHERE document_id = ?",
-        (document_id,),
-    )
+    count_document(db, document_id)
     return document_id, len(split.passages)
 
 
@@ -182,12 +180,6 @@ def _drop_if_unused(db: sqlite3.Connection, document_id: int) -> int:
     """Delete a document without sources; the number of passages deleted."""
     if db.execute("SELECT 1 FROM sources WHERE document_id = ?", (document_id,)).fetchone():
         return 0
-    # FTS5 deletes the indexed words only if it is given them again.
-    db.execute(
-        "INSERT INTO lexicon (lexicon, rowid, title, text)"
-        " SELECT 'delete', id, title, text FROM passage_words WHERE document_id = ?",
-        (document_id,),
-    )
     removed = db.execute("DELETE FROM passages WHERE document_id = ?", (document_id,)).rowcount
     db.execute("DELETE FROM documents WHERE id = ?", (document_id,))
     return removed

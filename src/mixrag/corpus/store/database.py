@@ -1,4 +1,4 @@
-"""The store: one SQLite file with documents, passages, vectors and the lexical index."""
+"""The store: one SQLite file with documents, passages, their vectors and their words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixrag.corpus.passage import Passage
-from mixrag.corpus.store import changes, locks, schema, search
+from mixrag.corpus.store import changes, locks, schema, search, terms
 from mixrag.corpus.store.connections import Connections
 from mixrag.corpus.store.sources import MEMORY, display, fallback_title
 from mixrag.corpus.store.stored_vectors import EncoderRecord, VectorQueries
@@ -49,7 +49,7 @@ class DocumentRecord:
     sources: int
 
 
-class Store(search.StoreQueries, VectorQueries):
+class Store(search.StoreQueries, terms.TermQueries, VectorQueries):
     """A store on disk; all methods may be called from several threads, which read without waiting for each other.
 
     >>> with Store.open(Path("store")) as store:  # doctest: +SKIP

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mixrag.corpus.store import terms
 from mixrag.errors import (
     StoreBusyError,
     StoreCorruptError,
@@ -47,15 +48,9 @@ CREATE INDEX passages_by_text_hash ON passages (text_hash);
 CREATE TABLE vectors (
     id INTEGER PRIMARY KEY, encoder_id INTEGER NOT NULL REFERENCES encoders ON DELETE CASCADE,
     text_hash BLOB NOT NULL, vector BLOB NOT NULL, UNIQUE (encoder_id, text_hash));
-CREATE VIEW passage_words AS
-    SELECT passages.id AS id, title, text, document_id
-    FROM passages JOIN documents ON documents.id = document_id;
-CREATE VIRTUAL TABLE lexicon USING fts5 (
-    title, text, content = 'passage_words', content_rowid = 'id',
-    tokenize = 'porter unicode61 remove_diacritics 2');
 INSERT INTO meta VALUES ('generation', '0');
 """
-# From each version to the next. A passage without ``words`` is one whose words were not counted.
+# From each version to the next; words are counted after that.
 _UPGRADES = {
     1: """
 ALTER TABLE passages ADD COLUMN page INTEGER;
@@ -63,10 +58,12 @@ ALTER TABLE passages ADD COLUMN place TEXT NOT NULL DEFAULT '';
 ALTER TABLE passages ADD COLUMN context TEXT NOT NULL DEFAULT '';
 ALTER TABLE passages ADD COLUMN words BLOB;
 CREATE TABLE terms (id INTEGER PRIMARY KEY, term TEXT NOT NULL UNIQUE);
+DROP TABLE lexicon;
+DROP VIEW passage_words;
 """
 }
 _TABLES = frozenset(
-    {"meta", "encoders", "files", "documents", "metadata", "sources", "passages", "vectors", "lexicon", "terms"}
+    {"meta", "encoders", "files", "documents", "metadata", "sources", "passages", "vectors", "terms"}
 )
 
 
@@ -191,6 +188,7 @@ def _upgrade(connection: sqlite3.Connection, directory: Path) -> None:
         for version in range(_pragma(connection, "user_version"), VERSION):
             for statement in _UPGRADES[version].split(";\n"):
                 connection.execute(statement)
+        terms.count_words(connection)
         connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
     except BaseException:
