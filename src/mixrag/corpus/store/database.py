@@ -132,12 +132,15 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries):
 
         Raises:
             StoreBusyError: another one did not release it for ``timeout`` seconds.
+            StoreError: the lock cannot be written, or is something else.
         """
         with ExitStack() as stack:
             try:
                 stack.enter_context(locks.exclusive(self.directory / "index.lock", self.timeout))
             except TimeoutError as error:
                 raise schema.busy(self.directory) from error
+            except locks.DamagedLockError as error:
+                raise StoreError(f"a lock of the store in {error.path}", "something else", error.remedy) from error
             except OSError as error:
                 remedy = "check free space and permissions there"
                 raise StoreError(f"a usable store in {self.directory}", str(error), remedy) from error

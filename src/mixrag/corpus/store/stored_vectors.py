@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mixrag.corpus.store.connections import Connections
 from mixrag.errors import StoreCorruptError
@@ -87,25 +88,38 @@ _PASSAGE_VECTORS = (
 
 
 def stored_vectors(directory: Path, rows: Sequence[int], blobs: Sequence[bytes | None], dimension: int) -> Vectors:
-    """(N, D) vectors of passages (N,), once each has D finite numbers.
+    """(N, D) vectors of passages (N,), once each is one of D dimensions.
 
     Raises:
-        StoreCorruptError: one has not.
+        StoreCorruptError: one is not.
     """
-    size = 4 * dimension
-    wrong = next((i for i, blob in enumerate(blobs) if not isinstance(blob, bytes) or len(blob) != size), None)
+    wrong = next((i for i, blob in enumerate(blobs) if not _is_sized(blob, dimension)), None)
     if wrong is None:
         vectors = np.frombuffer(b"".join(blobs), "<f4").reshape(len(blobs), dimension)  # type: ignore[arg-type]
-        finite = np.isfinite(vectors).all(1)
-        if finite.all():
+        valid = _are_finite(vectors)
+        if valid.all():
             return vectors
-        wrong = int(finite.argmin())
-        found = "one with a NaN or an infinity"
+        wrong, found = int(valid.argmin()), "one with a NaN or an infinity"
     else:
         blob = blobs[wrong]
-        found = "none" if blob is None else f"one of {len(blob) // 4 if isinstance(blob, bytes) else 0} numbers"
+        found = "none" if blob is None else f"one of {len(blob) / 4:g} numbers"
     raise StoreCorruptError(
         f"a vector of {dimension} finite numbers of every passage in {directory}",
         f"{found}, of passage {rows[wrong]}",
         f"compute it again: mixrag index --re-embed --store {directory}",
     )
+
+
+def is_vector(blob: object, dimension: int) -> bool:
+    """True for the bytes of a vector (D,) of finite numbers."""
+    return _is_sized(blob, dimension) and bool(_are_finite(np.frombuffer(blob, "<f4")[None])[0])  # type: ignore[call-overload]
+
+
+def _is_sized(blob: object, dimension: int) -> bool:
+    return isinstance(blob, bytes) and len(blob) == 4 * dimension
+
+
+def _are_finite(vectors: Vectors) -> npt.NDArray[np.bool_]:
+    """(N,) True where all numbers are finite, and not so large that their products are not."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.isfinite(np.einsum("nd,nd->n", vectors, vectors))
