@@ -21,7 +21,6 @@ from pathlib import Path
 from random import Random
 
 from fuzz_samples import SAMPLES, zipped
-
 from mixrag.corpus import SUFFIXES, ParseLimits, UnreadableError
 from mixrag.corpus.documents import checked
 from mixrag.corpus.parsers.isolation import Worker, borrowed_worker
