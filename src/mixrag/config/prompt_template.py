@@ -9,6 +9,7 @@ from pathlib import Path
 from mixrag.config.schema import schema, setting, settings_of, unknown
 from mixrag.errors import SettingError
 
+_LARGEST_FILE = 2**14
 _FIELD = re.compile(r"\{(title|text|question)\}")
 
 
@@ -48,6 +49,9 @@ class PromptTemplate:
             SettingError: the file cannot be read, is not TOML, or has an unknown or ill-typed key.
         """
         try:
+            # The parser's time grows with the square of a dotted name's length.
+            if (size := path.stat().st_size) > _LARGEST_FILE:
+                raise ValueError(f"{size} bytes, more than {_LARGEST_FILE}")
             table = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise SettingError(f"a TOML file at {path}", str(error), "correct or remove --prompt") from error
