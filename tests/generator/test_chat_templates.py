@@ -66,7 +66,10 @@ def test_an_argument_that_the_template_does_not_read_is_refused() -> None:
 
 
 def test_the_date_does_not_change_a_prompt() -> None:
-    assert "Today: 26 Jul 2024\n" in prompt(DATED)
+    assert prompt(DATED) == "Today: 26 Jul 2024\n" + prompt(CHATML)
+    asked = "{% set now = '%Y-%m-%d' %}{% if strftime_now is defined %}"
+    assert prompt(asked + "{{ strftime_now(now) }}{% endif %}" + CHATML) == "2024-07-26" + prompt(CHATML)
+    assert prompt('{{ strftime_now("%Y") | int + 1 }}' + CHATML) == "2025" + prompt(CHATML)
 
 
 def test_arguments_are_read_from_the_command_line() -> None:
@@ -75,7 +78,7 @@ def test_arguments_are_read_from_the_command_line() -> None:
         "a": False, "b": True, "c": 3, "d": 0.5, "e": "low", "f": "", "g": "null", "h": "[1]", "i": "x=y",
     }  # fmt: skip
     for wrong in (("a",), ("=a",), ("a=1", "a=2"), ("messages=1",), ("a b=1",)):
-        with pytest.raises(SettingError, match=r"template.args"):
+        with pytest.raises(SettingError, match=r"template.arg"):
             arguments_of_options(wrong)
 
 

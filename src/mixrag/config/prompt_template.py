@@ -29,13 +29,13 @@ def _checked_arguments(given: Any) -> Any:
     if isinstance(given, Mapping):
         for name in given:
             if not isinstance(name, str) or not name.isidentifier() or name in _OWN:
-                expected = f"template_args to be named as a chat template names them, none of {', '.join(_OWN)}"
+                expected = f"template_args to be names of a chat template, none of {', '.join(_OWN)}"
                 raise SettingError(expected, shown(name), "rename or leave out this one of template_args")
     return given
 
 
 def arguments_of_options(texts: Sequence[str]) -> dict[str, Argument]:
-    """Arguments of a chat template from texts KEY=VALUE; true, false and numbers are such values, all else is text.
+    """Arguments of a chat template from texts KEY=VALUE: true, false and numbers as such, all else as text.
 
     Raises:
         SettingError: another form, or a key that is given twice.
@@ -44,9 +44,8 @@ def arguments_of_options(texts: Sequence[str]) -> dict[str, Argument]:
     for text in texts:
         name, sign, value = text.partition("=")
         if not sign or not name or name in found:
-            raise SettingError(
-                "--template-args to be KEY=VALUE, each key once", shown(text), "give --template-args so"
-            )
+            expected = "--template-arg to be KEY=VALUE, each key once"
+            raise SettingError(expected, shown(text), "give --template-arg so")
         try:
             read = json.loads(value.lower() if value.lower() in ("true", "false") else value)
         except (ValueError, RecursionError):
@@ -81,12 +80,12 @@ class PromptTemplate:
         help="Argument of the chat template; repeatable.",
         repeat=True,
         read=arguments_of_options,
-        more="Such as `enable_thinking=false` for a model that would think first. Also `--template-arg`; a table of "
-        "this name in the file. A name that the template does not read is refused.",
+        more="Such as `--template-arg enable_thinking=false` for a model that would think first; a table of this "
+        "name in the file. A name that the template does not read is refused.",
         absent="none",
         commands=ASKING,
-        metavar="KEY=VALUE",
-        short="--template-arg",
+        metavar="K=V",
+        option="--template-arg",
     )
 
     def __post_init__(self) -> None:

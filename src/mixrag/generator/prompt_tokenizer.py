@@ -7,6 +7,7 @@ document can open or close a chat turn.
 from __future__ import annotations
 
 import datetime
+import json
 import re
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ class PromptTokenizer:
         """Whether the chat template reads a message as a list of parts, and not as a text.
 
         Raises:
-            ModelError: it writes the user's message neither way, or more than once; or it does not read an argument.
+            ModelError: it writes the user's message neither way or more than once, or reads no such argument.
             Exception: any error of the template.
         """
         self._check_arguments()
@@ -142,8 +143,22 @@ class PromptTokenizer:
             {"role": role, "content": [{"type": "text", "text": content}] if in_parts else content}
             for role, content in messages
         ]
-        options |= {"strftime_now": DATE.strftime, **self.template.template_args}
+        options |= {"chat_template": self._dated_template, **self.template.template_args}
         return str(self.tokenizer.apply_chat_template(written, tokenize=False, **options))
+
+    @cached_property
+    def _dated_template(self) -> str | None:
+        """The chat template with a clock that stands still; None where it does not ask for the time.
+
+        transformers turns functions that it is given into text, so the clock is a macro.
+        """
+        source = str(self.tokenizer.get_chat_template())
+        if "strftime_now" not in source:
+            return None
+        formats = ["%d %b %Y", *re.findall(r"'([^'\n]*%[^'\n]*)'|\"([^\"\n]*%[^\"\n]*)\"", source)]
+        shown = {each: DATE.strftime(each) for each in ("".join(found) for found in formats)}
+        clock = f"{{{{ {json.dumps(shown)}.get(format, {DATE:'%d %b %Y'}) }}}}"
+        return f"{{% macro strftime_now(format) %}}{clock}{{% endmacro %}}{{{{ '' }}}}{source}"
 
     @cached_property
     def _special_ends(self) -> tuple[list[int], list[int]]:
