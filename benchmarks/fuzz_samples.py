@@ -7,7 +7,48 @@ import json
 import zipfile
 from collections.abc import Callable, Mapping
 
-_WORDS = ["anchor", "barrel", "beacon", "boat", "bridge", "buoy", "cable", "canal", "cargo", "chart", "coal", "crane", "crew", "diver", "dock", "ferry", "fish", "flag", "gale", "gate", "grain", "herring", "hull", "island", "jetty", "keeper", "lamp", "light", "lock", "mast", "mooring", "net", "oar", "pilot", "quay", "rope", "sail", "salt", "ship", "tide"]
+_WORDS = [
+    "anchor",
+    "barrel",
+    "beacon",
+    "boat",
+    "bridge",
+    "buoy",
+    "cable",
+    "canal",
+    "cargo",
+    "chart",
+    "coal",
+    "crane",
+    "crew",
+    "diver",
+    "dock",
+    "ferry",
+    "fish",
+    "flag",
+    "gale",
+    "gate",
+    "grain",
+    "herring",
+    "hull",
+    "island",
+    "jetty",
+    "keeper",
+    "lamp",
+    "light",
+    "lock",
+    "mast",
+    "mooring",
+    "net",
+    "oar",
+    "pilot",
+    "quay",
+    "rope",
+    "sail",
+    "salt",
+    "ship",
+    "tide",
+]
 SENTENCES = [f"The {word} of harbour mark{number} is {number + 3} crowns." for number, word in enumerate(_WORDS)]
 """No two alike, or they would be taken for the headers of pages."""
 _W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
