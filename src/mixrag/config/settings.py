@@ -69,7 +69,7 @@ class Settings:
     )
     group: Count | Literal["all"] = setting(
         default=1,
-        help="Passages in one prompt; all = the k in one prompt.",
+        help="Passages in one prompt; all = all k.",
         more="In order of rank; `all` is concatenation.",
         commands=ASKING,
         calibrated=True,

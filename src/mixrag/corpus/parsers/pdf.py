@@ -78,6 +78,8 @@ def _read_pages(pdf: Any, found: Found) -> list[list[Piece]]:
                 if not page.text.fragments:
                     page.text.fragments = stamps[place]
                     heads.lines -= len(rows_of(stamps[place]))
+            elif not page.text.fragments and not page.text.turned:
+                found.blank += 1
             page_pieces, above = _pieces(page.text, above)
             result.append(page_pieces)
     found.heads, found.headed = heads.lines, len(heads.pages)
@@ -105,6 +107,8 @@ def _notices(found: Found) -> Iterator[Notice]:
         yield Notice("pages without text", len(found.empty), f"{_nothing(found)}; OCR: pip install mixrag[ocr]")
     if found.broken:
         yield Notice("pages that cannot be read", found.broken)
+    if found.blank:
+        yield Notice("blank pages", found.blank, "in a damaged file, what stood there may be lost")
     if found.images:
         yield Notice("images", found.images)
     if found.annotations:

@@ -29,6 +29,8 @@ class Found:
     empty: list[int] = field(default_factory=list)
     """Numbers of the pages that are pictures, with no text but perhaps a stamp."""
     broken: int = 0
+    blank: int = 0
+    """Pages without text or picture."""
     images: int = 0
     annotations: int = 0
     attachments: int = 0

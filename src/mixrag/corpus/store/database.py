@@ -21,9 +21,10 @@ from mixrag.corpus.passage import Passage
 from mixrag.corpus.store import changes, locks, schema, search, terms
 from mixrag.corpus.store.connections import Connections
 from mixrag.corpus.store.sources import MEMORY, composed, display, fallback_title, is_there, preferred
+from mixrag.corpus.store.stored_vectors import EncoderRecord, VectorQueries
 from mixrag.corpus.walk import absolute
 from mixrag.errors import StoreError
-from mixrag.utils.arrays import Rows, Vectors
+from mixrag.utils.arrays import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +39,6 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class EncoderRecord:
-    """The encoder that made the vectors in the store."""
-
-    name: str
-    fingerprint: str
-    dimension: int
-
-
-@dataclass(frozen=True, slots=True)
 class DocumentRecord:
     """One line of the list of documents."""
 
@@ -58,7 +50,7 @@ class DocumentRecord:
     sources: int
 
 
-class Store(search.StoreQueries, terms.TermQueries):
+class Store(search.StoreQueries, terms.TermQueries, VectorQueries):
     """A store on disk; all methods may be called from several threads, which read without waiting for each other.
 
     >>> with Store.open(Path("store")) as store:  # doctest: +SKIP
@@ -141,12 +133,15 @@ class Store(search.StoreQueries, terms.TermQueries):
 
         Raises:
             StoreBusyError: another one did not release it for ``timeout`` seconds.
+            StoreError: the lock cannot be written, or is something else.
         """
         with ExitStack() as stack:
             try:
                 stack.enter_context(locks.exclusive(self.directory / "index.lock", self.timeout))
             except TimeoutError as error:
                 raise schema.busy(self.directory) from error
+            except locks.DamagedLockError as error:
+                raise StoreError(f"a lock of the store in {error.path}", "something else", error.remedy) from error
             except OSError as error:
                 remedy = "check free space and permissions there"
                 raise StoreError(f"a usable store in {self.directory}", str(error), remedy) from error
@@ -227,26 +222,6 @@ class Store(search.StoreQueries, terms.TermQueries):
             " OR id = (SELECT max(id) FROM passages) ORDER BY id"
         )
         return hashlib.sha256(repr((self.generation, self.counts(), ends)).encode()).hexdigest()[:16]
-
-    def vectors(self, after: int = -1) -> tuple[Rows, Vectors]:
-        """Row ids (M,) in ascending order and vectors (M, D) of all passages with a row id above ``after``."""
-        with self.snapshot():
-            encoder = self.encoder
-            if encoder is None:
-                return np.empty(0, np.int64), np.empty((0, 0), np.float32)
-            chosen = (encoder.fingerprint, after)
-            (count,) = self.query(f"SELECT count(*) {_PASSAGE_VECTORS}", chosen)[0]
-            rows, vectors = np.empty(count, np.int64), np.empty((count, encoder.dimension), np.float32)
-            filled = 0
-            with self._connections.use() as connection:
-                cursor = connection.execute(f"SELECT p.id, v.vector {_PASSAGE_VECTORS} ORDER BY p.id", chosen)
-                while block := cursor.fetchmany(4096):
-                    ids, blobs = zip(*block, strict=True)
-                    stop = filled + len(block)
-                    rows[filled:stop] = ids
-                    vectors[filled:stop] = np.frombuffer(b"".join(blobs), "<f4").reshape(len(block), -1)
-                    filled = stop
-        return rows, vectors
 
     def digest(self) -> str:
         """SHA-256 (hexadecimal) of all that is read from it: passages in order of rows, titles, sources."""
@@ -386,13 +361,6 @@ class Store(search.StoreQueries, terms.TermQueries):
         for id_, path, record in rows:
             known.setdefault(id_, []).append((path, record))
         return {id_: preferred(each) for id_, each in known.items()}
-
-
-_PASSAGE_VECTORS = (
-    "FROM passages p JOIN encoders e ON e.fingerprint = ?"
-    " JOIN vectors v ON v.encoder_id = e.id AND v.text_hash = p.text_hash"
-    " WHERE p.id > ?"
-)
 
 
 def _counted(db: sqlite3.Connection, removed: changes.Removed) -> changes.Removed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,7 +106,7 @@ def open_database(directory: Path, *, create: bool, timeout: float) -> sqlite3.C
         except OSError as error:
             found = error.strerror or type(error).__name__
             raise StoreError(f"a folder {directory}", found, "name another folder with --store") from error
-    elif not path.is_file():
+    elif not has_database(directory):
         raise _missing(directory)
     with meaningful_errors(directory):
         connection = connect(path, timeout, create=create)
@@ -115,6 +116,21 @@ def open_database(directory: Path, *, create: bool, timeout: float) -> sqlite3.C
             connection.close()
             raise
     return connection
+
+
+def has_database(directory: Path) -> bool:
+    """Whether there is a database file in the folder.
+
+    Raises:
+        StoreError: the folder cannot be looked into.
+    """
+    try:
+        return stat.S_ISREG((directory / FILE_NAME).stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        found = error.strerror or type(error).__name__
+        raise StoreError(f"a store in {directory}", found, "check the permissions of this folder") from error
 
 
 @contextmanager
