@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 _WORD = re.compile(r"[^\W\d_]+")
 _LIST = """
 about after and any are at be by can did does for from had has have how if in is it its many much my not of on or
-our should tell that the their there they this to we were what when where which who whom whose why with would you your
+our should tell that the their there they this to we were what when where which who whom whose why with would you
+your
 """
 _ENGLISH = frozenset(_LIST.split())
 """Words of nearly every English question, but none that other languages write as well (a, i, an, was, will)."""
