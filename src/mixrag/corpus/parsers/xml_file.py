@@ -81,7 +81,10 @@ def read_xml(data: bytes, name: str) -> ParseResult:
         remove_pis=True,
     )
     source, unknown = _without_entities(_DECLARATION.sub("", text))
-    root = etree.fromstring(source.encode(), parser)
+    try:
+        root = etree.fromstring(source.encode(), parser)
+    except etree.XMLSyntaxError:  # nothing that it could recover
+        root = None
     if root is None:
         return _as_text(text, notices)
     if root.tag == f"{{{_XHTML}}}html":
