@@ -86,7 +86,7 @@ def read_xml(data: bytes, name: str) -> ParseResult:
     except etree.XMLSyntaxError:  # nothing that it could recover
         root = None
     if root is None:
-        return _as_text(text, notices)
+        return _as_text(_DOCTYPE.sub("", _DECLARATION.sub("", text)), notices)
     if root.tag == f"{{{_XHTML}}}html":
         return read_html(data, name)
     walk = _Walk(etree)
