@@ -8,7 +8,7 @@ from typing import Any
 from mixrag.errors import MissingPackageError
 
 EXTRAS = {
-    "files": ("kreuzberg", "lxml", "selectolax", "webencodings", "chardet", "semantic_text_splitter"),
+    "files": ("kreuzberg", "lxml", "selectolax", "webencodings", "chardet", "xlrd", "semantic_text_splitter"),
     "train": ("tensorboardX", "matplotlib", "sklearn"),
     "eval": ("sklearn", "scipy", "matplotlib"),
     "langchain": ("langchain_core",),

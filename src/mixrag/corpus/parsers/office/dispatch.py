@@ -11,7 +11,7 @@ from mixrag.corpus.parsers.builder import DocumentBuilder
 from mixrag.corpus.parsers.html import read_html
 from mixrag.corpus.parsers.office.docx import read_docx
 from mixrag.corpus.parsers.office.epub import read_epub
-from mixrag.corpus.parsers.office.legacy import MAGIC, read_legacy
+from mixrag.corpus.parsers.office.legacy import MAGIC, has_stream, read_legacy
 from mixrag.corpus.parsers.office.mail import read_mail, read_mailbox
 from mixrag.corpus.parsers.office.odf import read_odf
 from mixrag.corpus.parsers.office.ods import read_ods
@@ -19,6 +19,7 @@ from mixrag.corpus.parsers.office.package import kind_of
 from mixrag.corpus.parsers.office.pptx import read_pptx
 from mixrag.corpus.parsers.office.rtf import read_rtf
 from mixrag.corpus.parsers.office.tally import Tally, finish
+from mixrag.corpus.parsers.office.xls import read_xls
 from mixrag.corpus.parsers.office.xlsx import read_xlsx
 from mixrag.corpus.parsers.result import Notice, ParseResult, UnreadableError, decode
 
@@ -50,7 +51,8 @@ def read_office(data: bytes, name: str) -> ParseResult:
     if data.startswith(b"PK"):
         return (_packaged(data) or _BY_SUFFIX.get(kind_of(name, ""), read_docx))(data, name)
     if data.startswith(MAGIC):
-        return read_legacy(data, name)
+        old_excel = has_stream(data, "Workbook") or has_stream(data, "Book")
+        return (read_xls if old_excel else read_legacy)(data, name)
     if data[:200].lstrip().startswith(b"{\\rtf"):
         return read_rtf(data, name)
     if kind_of(name, "") in (".eml", ".mbox"):
