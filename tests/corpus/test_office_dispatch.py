@@ -25,6 +25,11 @@ OLD = (
 )
 OTHER = "files of another format than their name says"
 
+SUFFIXES = (
+    *(".docx", ".docm", ".doc", ".xlsx", ".xlsm", ".xls", ".pptx", ".ppt"),
+    *(".odt", ".ods", ".odp", ".rtf", ".epub", ".eml", ".mbox", ".msg"),
+)
+
 
 @pytest.mark.parametrize(
     ("data", "text"),

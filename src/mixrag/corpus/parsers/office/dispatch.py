@@ -22,9 +22,8 @@ from mixrag.corpus.parsers.office.rtf import read_rtf
 from mixrag.corpus.parsers.office.tally import Tally, finish
 from mixrag.corpus.parsers.office.xls import read_xls
 from mixrag.corpus.parsers.office.xlsx import read_xlsx
-from mixrag.corpus.parsers.result import Notice, ParseResult, UnreadableError
+from mixrag.corpus.parsers.result import OTHER_FORMAT, Notice, ParseResult, UnreadableError
 
-_OTHER = "files of another format than their name says"
 _HTML = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|table)\b", re.I | re.S
 )
@@ -81,7 +80,7 @@ def _read_text(data: bytes, name: str) -> ParseResult:
     kind = kind_of(name, "office")
     if _HTML.match(data):  # what programs write to be opened by an office program
         result = read_html(data, name)
-        notice = Notice(_OTHER, 1, f"HTML, not {kind}; read as HTML")
+        notice = Notice(OTHER_FORMAT, 1, f"HTML, not {kind}; read as HTML")
         return ParseResult(result.documents, result.skipped, (*result.notices, notice))
     try:
         text, notices = decode_text(data)
@@ -91,7 +90,7 @@ def _read_text(data: bytes, name: str) -> ParseResult:
         ) from error
     builder, tally = DocumentBuilder(), Tally()
     tally.extend(notices)
-    tally.add(_OTHER, detail=f"plain text, not {kind}; read as text")
+    tally.add(OTHER_FORMAT, detail=f"plain text, not {kind}; read as text")
     for paragraph in text.split("\n\n"):
         builder.paragraph(paragraph)
     return finish(builder, tally)
