@@ -8,7 +8,7 @@ from typing import Any
 from mixrag.errors import MissingPackageError
 
 EXTRAS = {
-    "files": ("kreuzberg", "pypdfium2", "lxml", "selectolax", "webencodings", "chardet"),
+    "files": ("kreuzberg", "pypdfium2", "lxml", "selectolax", "webencodings", "chardet", "xlrd"),
     "train": ("tensorboardX", "matplotlib", "sklearn"),
     "eval": ("sklearn", "scipy", "matplotlib"),
     "langchain": ("langchain_core",),
