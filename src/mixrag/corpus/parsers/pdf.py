@@ -36,6 +36,8 @@ def read_pdf(data: bytes, name: str, ocr: Ocr = NO_OCR) -> ParseResult:
     pdfium = require("pypdfium2", "files", "PDF")
     pdf = _open(pdfium, data)
     try:
+        if pdf.get_formtype():
+            pdf.init_forms()
         found = Found(len(pdf))
         pages = _read_pages(pdf, found, PictureReader(ocr))
         title = _metadata_title(pdf)
