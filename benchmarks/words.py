@@ -1,4 +1,4 @@
-"""Synthetic passages and questions of words whose frequencies follow Zipf's law, as those of natural language do."""
+"""Synthetic passages and questions of words whose frequencies follow Zipf's law, like those of a language."""
 
 from __future__ import annotations
 

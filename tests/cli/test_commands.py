@@ -191,13 +191,14 @@ def test_what_a_person_reads(indexed: Shell, monkeypatch: pytest.MonkeyPatch) ->
     text = indexed("ask", QUESTION, "-k", "2", "--switch", "0.5", "--why")
     for part in ("p(answer) = ", "prior", "posterior", "cod.txt [0:47]", "Written by:", "log evidence ratio"):
         assert part in text
+    assert text.count("cod.txt [0:47]\n") == 1, "--why names the places as well"
     assert "\x1b" not in text, "colour is for terminals"
     assert "over all passages, retrieved or not, p(answer) is between" in text
     assert "exact: no passage was left out" in indexed("ask", QUESTION, "-k", "all")
     assert "p(answer) = " in indexed("score", QUESTION, "nine")
     assert "1. p = " in indexed("passages", QUESTION)
     info = indexed("info")
-    assert "exact search over 3 passages" in info and "words:100" in info
+    assert "exact search over 3 passages" in info and "structure:200" in info
 
 
 def test_warnings_of_the_library_reach_a_person(indexed: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,7 +301,8 @@ def test_nothing_to_index(shell: Shell) -> None:
         (["ask", QUESTION, "--decoder", "fast", "--switch", "1"], "switch 0 for fast decoding"),
         (["remove", "/never/indexed"], "nothing stored of"),
         (["index", "/tmp", "--max-mb", "inf"], "--max-mb to be a number"),
-        (["ask", QUESTION, "--where", "title=a", "--where", "title=b"], "--where to be KEY=VALUE, each key once"),
+        (["ask", QUESTION, "--where", "title"], "--where to be KEY=VALUE or KEY>=VALUE; found 'title'"),
+        (["ask", QUESTION, "--where", "year>=soon"], ">= with a number or an ISO date after it; found '>=soon'"),
         (["ask", QUESTION, "--seed", "99999999999999999999999"], "seed to be a whole number"),
         (["ask", QUESTION, "--generator", "~nosuchuser/x"], "a model at"),
         (["ask", QUESTION, "--generator", "x" * 300], "a model at"),

@@ -139,8 +139,8 @@ def test_vectors_are_those_of_title_and_text(store, folder, encoder):
     rows, vectors = store.vectors()
     assert rows.dtype == np.int64 and vectors.dtype == np.float32 and list(rows) == sorted(rows)
     for passage, vector in zip(store.passages(rows), vectors, strict=True):
-        title = "Alpha\n" if passage.document.endswith("a.md") else ""
-        np.testing.assert_array_equal(vector, encoder.vector(title + passage.text))
+        title = "Alpha" if passage.document.endswith("a.md") else "b"
+        np.testing.assert_array_equal(vector, encoder.vector(f"{title}\n{passage.text}"))
 
 
 def test_documents_and_titles(store, folder):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from mixrag.errors import StoreError
 from mixrag.retrieval.lexical import LexicalIndex, Postings, inverted
 from mixrag.retrieval.lexical import index as module
 from mixrag.retrieval.lexical.selection import best
+from mixrag.utils.arrays import Floats
 
 WORDS = ["aa", "bb", "cc", "dd", "ee", "ff"]
 TERMS = {word: number for number, word in enumerate(WORDS, 3)}
@@ -56,12 +56,14 @@ def reference(question: str, passages: dict[int, tuple[str, ...]]) -> dict[int, 
     return scores
 
 
-@pytest.fixture(params=[False, True], ids=["few words remembered", "all words frequent"], autouse=True)
-def frequent(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    if request.param:
-        monkeypatch.setattr(module, "_FREQUENT", 10**6)
-        monkeypatch.setattr(module, "_REMEMBERED_BYTES", 0)
-    yield
+@pytest.fixture(
+    params=[(16, 256), (10**6, 1), (2, 1)], ids=["as it is", "all frequent", "few frequent"], autouse=True
+)
+def frequent(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which words are frequent, and where words are looked up."""
+    monkeypatch.setattr(module, "_FREQUENT", request.param[0])
+    monkeypatch.setattr(module, "_FEW", request.param[1])
+    monkeypatch.setattr(module, "_REMEMBERED_BYTES", 0)
 
 
 @given(CORPUS, QUESTION, st.data())
@@ -96,16 +98,23 @@ def test_the_best_are_those_of_all_scores(
 def test_frequent_words_are_not_scanned_for_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     passages = {row: ("aa",) * (1 + row % 3) for row in range(2000)}
     passages |= {row: (*passages[row], "bb", "cc") for row in range(100, 2000, 100)}
-    index = index_of(passages)
-    rows, scores = index.scores("aa bb cc")
+    rows, scores = index_of(passages).scores("aa bb cc")
     expected = rows[best(scores, 5)].tolist()
+    monkeypatch.setattr(module, "_FREQUENT", 16)
+    monkeypatch.setattr(module, "_FEW", 40)
     scanned: list[int] = []
     scatter = LexicalIndex._scatter
-    monkeypatch.setattr(
-        LexicalIndex, "_scatter", lambda self, term, total: (scanned.append(term), scatter(self, term, total))
-    )
+
+    def watched(self: LexicalIndex, term: int, weight: float, total: Floats) -> None:
+        scanned.append(term)
+        scatter(self, term, weight, total)
+
+    monkeypatch.setattr(LexicalIndex, "_scatter", watched)
+    index = index_of(passages)
     assert index.top("aa bb cc", 5)[0].tolist() == expected
-    assert scanned and TERMS["aa"] not in scanned
+    assert scanned == [TERMS["bb"], TERMS["cc"]]
+    assert index.top("aa bb cc", 50)[0].tolist() == rows[best(scores, 50)].tolist()
+    assert TERMS["aa"] in scanned  # passages with the frequent word alone are among so many
 
 
 @given(CORPUS, st.data(), QUESTION)
@@ -124,6 +133,17 @@ def test_any_history_gives_the_scores_of_a_fresh_index(
         assert mine.tolist() == other.tolist()
     for mine, other in zip(grown.top(question, 5), fresh.top(question, 5), strict=True):
         assert mine.tolist() == other.tolist()
+
+
+@given(CORPUS)
+def test_the_whole_and_the_parts_of_a_code_count_together_as_one_word(texts: list[tuple[str, ...]]) -> None:
+    passages = dict(enumerate(texts))
+    words = {"aa7": TERMS["aa"], "aa": TERMS["bb"], "7": TERMS["cc"]}
+    index = LexicalIndex(postings({}), postings(passages), None, lambda asked: {w: words[w] for w in asked})
+    each = [np.array(list(reference(word, passages).values())) for word in ("aa", "bb", "cc")]
+    expected = each[0] / 2 + each[1] / 4 + each[2] / 4
+    assert index.scores("AA-7")[1].tolist() == pytest.approx(expected.tolist(), rel=1e-12)
+    assert index.top("AA-7", 3)[1].tolist() == sorted(index.scores("AA-7")[1][expected > 0].tolist())[::-1][:3]
 
 
 @pytest.mark.parametrize("question", ["", "  ", "unknown", '"', "\0", "ff"])

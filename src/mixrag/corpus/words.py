@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from itertools import chain
 
 import regex
@@ -51,6 +52,31 @@ def words(text: str) -> list[str]:
     return list(chain.from_iterable(map(_CHUNKS.__getitem__, joined_groups(normalised(text)).split())))
 
 
+def asked_words(text: str) -> dict[str, float]:
+    """The distinct words of a question with their weights, in its order.
+
+    The whole of a compound counts ½. So do the parts of a code together: otherwise a question about H1N1 would ask
+    four times for one thing.
+
+    >>> asked_words("H1N1 fees")
+    {'h1n1': 0.5, 'h': 0.16666666666666666, '1': 0.16666666666666666, 'n': 0.16666666666666666, 'fee': 1.0}
+    >>> asked_words("e-mail")
+    {'email': 0.5, 'e': 1.0, 'mail': 1.0}
+    """
+    found: dict[str, float] = {}
+    for chunk in joined_groups(normalised(text)).split():
+        for kind, group in _groups_of(chunk):
+            weights = dict.fromkeys(group, 1.0)
+            if 1 < len(group) <= _MOST_PARTS + 1 and kind in {"number", "word"}:
+                whole, *parts = group
+                is_code = any(character.isdigit() for character in whole)
+                weights = dict.fromkeys(parts, 0.5 / len(parts) if is_code else 1.0)
+                weights = {whole: 0.5} | weights
+            for word, weight in weights.items():
+                found[word] = max(weight, found.get(word, 0.0))
+    return found
+
+
 def normalised(text: str) -> str:
     """Text in NFKC, folded in case, without format characters, with ASCII digits, hyphens and apostrophes."""
     if text.isascii():
@@ -80,8 +106,14 @@ def _words_of(chunk: str) -> tuple[str, ...]:
     """The words of characters without a space."""
     if _PLAIN.fullmatch(chunk):
         return (stem(chunk[:LONGEST]),)
-    runs = ((run.lastgroup or "", run.group()) for run in _RUN.finditer(chunk))
-    return tuple(word for kind, run in runs for word in _READ[kind](run))
+    return tuple(word for _, group in _groups_of(chunk) for word in group)
+
+
+def _groups_of(chunk: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The words of each run of characters in turn, with the kind of the run."""
+    for run in _RUN.finditer(chunk):
+        kind = run.lastgroup or ""
+        yield kind, _READ[kind](run.group())
 
 
 class _Chunks(dict[str, tuple[str, ...]]):

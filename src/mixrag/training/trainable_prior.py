@@ -137,7 +137,7 @@ class TrainablePrior:
 
     def refresh(self, step: int) -> None:
         """Encode all passages again and switch to their vectors at once."""
-        texts = [self.encoder.passage_text(p.title, p.text) for p in self.store.passages(self.rows)]
+        texts = [self.encoder.passage_text(p.front_title, p.body) for p in self.store.passages(self.rows)]
         vectors = torch.from_numpy(np.ascontiguousarray(self.encoder.encode_passages(texts)))
         self.vectors, self.built_at = aligned(vectors), step
 
@@ -181,7 +181,7 @@ class TrainablePrior:
         """The candidates' vectors by the present encoder, (K, D) a question; None where they are frozen."""
         if "encoder" not in self.parts:
             return [None] * len(candidates)
-        texts = [self.encoder.passage_text(p.title, p.text) for each in candidates for p in each.passages]
+        texts = [self.encoder.passage_text(p.front_title, p.body) for each in candidates for p in each.passages]
         sizes = [len(each.passages) for each in candidates]
         return list(torch.split(self.encoder.passage_tensor(texts).cpu(), sizes))
 
@@ -263,7 +263,7 @@ def _separate(encoder: SentenceEncoder) -> SentenceEncoder:
     if encoder.question_model is not encoder.passage_model:
         return encoder
     question: Any = deepcopy(encoder.question_model)
-    return replace(encoder, question_model=question, titles=encoder.embeds_titles)
+    return replace(encoder, question_model=question, titles=encoder.separates_titles)
 
 
 def aligned(vectors: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mixrag.corpus.parsers.result import Notice
 from mixrag.corpus.passage import Passage
 from mixrag.corpus.store import changes, locks, schema, search, terms
 from mixrag.corpus.store.connections import Connections
-from mixrag.corpus.store.sources import MEMORY, display, fallback_title
+from mixrag.corpus.store.sources import MEMORY, composed, display, fallback_title, is_there, preferred
 from mixrag.corpus.store.stored_vectors import EncoderRecord, VectorQueries
 from mixrag.corpus.walk import absolute
 from mixrag.errors import StoreError
@@ -42,8 +43,8 @@ class DocumentRecord:
     """One line of the list of documents."""
 
     path: str
-    """First source in sorted order: its path, with '#record' appended for a record; or the id of a document from
-    memory."""
+    """First source in sorted order that exists: its path, with '#record' appended for a record; or the id of a
+    document from memory."""
     title: str
     passages: int
     sources: int
@@ -197,8 +198,8 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries):
         wanted = [int(row) for row in row_ids]
         with self.snapshot():
             rows = self.query(
-                "SELECT p.id, d.id, d.hash, p.ordinal, p.text, d.title, p.start, p.stop, d.metadata"
-                " FROM passages p JOIN documents d ON d.id = p.document_id"
+                "SELECT p.id, d.id, d.hash, p.ordinal, p.text, d.title, p.start, p.stop, d.metadata, p.page,"
+                " p.place, p.context, d.front_title FROM passages p JOIN documents d ON d.id = p.document_id"
                 " WHERE p.id IN (SELECT value FROM json_each(?))",
                 (json.dumps(wanted),),
             )
@@ -226,7 +227,8 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries):
         """SHA-256 (hexadecimal) of all that is read from it: passages in order of rows, titles, sources."""
         found = hashlib.sha256()
         queries = (
-            "SELECT d.id, d.hash, d.title, d.metadata, p.ordinal, p.text_hash FROM passages p"
+            "SELECT d.id, d.hash, d.title, d.metadata, p.ordinal, p.text_hash, p.page, p.place, p.context,"
+            " d.front_title FROM passages p"
             " JOIN documents d ON d.id = p.document_id ORDER BY p.id",
             "SELECT document_id, path, record FROM sources JOIN files ON files.id = file_id"
             " ORDER BY document_id, path, record",
@@ -242,6 +244,13 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries):
         sql = "SELECT 1 FROM files WHERE path = ? AND sha256 = ? AND splitter = ?"
         return bool(self.query(sql, (path, sha256, splitter)))
 
+    def notices(self, paths: Collection[str]) -> list[tuple[str, Notice]]:
+        """What was left out or guessed when these files were read, each with the path of its file."""
+        rows = self.query(
+            "SELECT path, kind, count, detail FROM notices JOIN files ON files.id = file_id ORDER BY path, kind"
+        )
+        return [(path, Notice(*notice)) for path, *notice in rows if path in paths]
+
     def memory_hash(self, id_: str) -> str | None:
         """Hash of the content that is stored of a document from memory; None where there is no such document."""
         sql = (
@@ -250,6 +259,14 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries):
         )
         rows = self.query(sql, (MEMORY, id_))
         return str(rows[0][0]) if rows else None
+
+    def text_hashes(self, document_hash: str) -> list[bytes]:
+        """Hashes of the embedded texts of a document's passages, in order; empty where it is not stored."""
+        sql = (
+            "SELECT text_hash FROM passages WHERE document_id = (SELECT id FROM documents WHERE hash = ?)"
+            " ORDER BY ordinal"
+        )
+        return [digest for (digest,) in self.query(sql, (document_hash,))]
 
     def put(self, sources: Iterable[changes.ParsedFile | changes.SplitDocument]) -> tuple[int, int]:
         """Put files and documents from memory in the place of what was stored of them, all in one transaction.
@@ -273,6 +290,23 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries):
         with self.transaction() as db:
             return _counted(db, changes.remove_files(db, file_ids))
 
+    def forget_moved(self, paths: Collection[str]) -> list[str]:
+        """Drop the sources at paths that no longer exist of what these files hold too: they were moved or renamed.
+
+        The documents, their passages and vectors stay. To be called while ``writing``. The paths, sorted.
+        """
+        here = json.dumps(list(paths))
+        others = (
+            "SELECT DISTINCT f.id, f.path FROM files f JOIN sources s ON s.file_id = f.id WHERE s.document_id IN"
+            " (SELECT document_id FROM sources WHERE file_id IN (SELECT id FROM files WHERE path IN"
+            " (SELECT value FROM json_each(?)))) AND f.path NOT IN (SELECT value FROM json_each(?))"
+        )
+        gone = [(id_, path) for id_, path in self.query(others, (here, here)) if not is_there(path)]
+        if gone:
+            with self.transaction() as db:
+                changes.drop_sources(db, [id_ for id_, _ in gone], here)
+        return sorted(path for _, path in gone)
+
     def finish(self, splitter: str) -> None:
         """Note the splitter of an indexing run, and delete the vectors that no passage uses."""
         with self.transaction() as db:
@@ -286,7 +320,8 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries):
             StoreBusyError: another process is writing to the store.
         """
         with self.writing(), self.transaction() as db:
-            files = self.files_below(str(absolute(Path(path))))
+            where = str(absolute(Path(path)))
+            files = self.files_below(where) or self._files_spelled_as(where)
             removed = _counted(db, changes.remove_files(db, [id_ for id_, _ in files]))
             changes.drop_orphan_vectors(db)
         return removed
@@ -308,15 +343,24 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries):
         sql = "SELECT id, path FROM files WHERE path = ? OR substr(path, 1, ?) = ? ORDER BY path"
         return [(id_, stored) for id_, stored in self.query(sql, (path, len(prefix), prefix))]
 
+    def _files_spelled_as(self, path: str) -> list[tuple[int, str]]:
+        """``files_below`` with accents composed or decomposed alike."""
+        wanted = composed(path)
+        prefix = os.path.join(wanted, "")  # noqa: PTH118
+        stored = ((id_, name) for id_, name in self.query("SELECT id, path FROM files ORDER BY path"))
+        return [each for each in stored if f"{composed(each[1])}/".startswith(prefix)]
+
     def _first_sources(self, document_ids: list[int] | None) -> dict[int, tuple[str, str]]:
-        """Path and record of the first source of each document (of all documents for None)."""
+        """Path and record of the source to show of each document (of all documents for None)."""
         chosen = "" if document_ids is None else "WHERE document_id IN (SELECT value FROM json_each(?))"
         rows = self.query(
-            f"SELECT document_id, path, record FROM sources JOIN files ON files.id = file_id {chosen}"
-            " ORDER BY path DESC, record DESC",
+            f"SELECT document_id, path, record FROM sources JOIN files ON files.id = file_id {chosen}",
             () if document_ids is None else (json.dumps(document_ids),),
         )
-        return {id_: (path, record) for id_, path, record in rows}
+        known: dict[int, list[tuple[str, str]]] = {}
+        for id_, path, record in rows:
+            known.setdefault(id_, []).append((path, record))
+        return {id_: preferred(each) for id_, each in known.items()}
 
 
 def _counted(db: sqlite3.Connection, removed: changes.Removed) -> changes.Removed:
@@ -327,7 +371,7 @@ def _counted(db: sqlite3.Connection, removed: changes.Removed) -> changes.Remove
 
 
 def _passage(row: tuple[Any, ...], path: str, record: str) -> Passage:
-    _, _, digest, ordinal, text, title, start, stop, metadata = row
+    _, _, digest, ordinal, text, title, start, stop, metadata, page, place, context, front_title = row
     return Passage(
         id=f"{digest[:16]}:{ordinal}",
         text=text,
@@ -336,4 +380,8 @@ def _passage(row: tuple[Any, ...], path: str, record: str) -> Passage:
         start=start,
         end=stop,
         metadata=json.loads(metadata),
+        page=page,
+        place=place,
+        context=context,
+        front_title=front_title,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,8 @@ CREATE TABLE encoders (
 CREATE TABLE files (
     id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL, splitter TEXT NOT NULL);
 CREATE TABLE documents (
-    id INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, title TEXT NOT NULL, metadata TEXT NOT NULL);
+    id INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, title TEXT NOT NULL, metadata TEXT NOT NULL,
+    front_title TEXT NOT NULL DEFAULT '');
 CREATE TABLE metadata (
     document_id INTEGER NOT NULL REFERENCES documents ON DELETE CASCADE,
     key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (document_id, key)) WITHOUT ROWID;
@@ -44,6 +46,10 @@ CREATE TABLE passages (
     text TEXT NOT NULL, text_hash BLOB NOT NULL, page INTEGER, place TEXT NOT NULL DEFAULT '',
     context TEXT NOT NULL DEFAULT '', words BLOB, UNIQUE (document_id, ordinal));
 CREATE TABLE terms (id INTEGER PRIMARY KEY, term TEXT NOT NULL UNIQUE);
+CREATE TABLE notices (
+    file_id INTEGER NOT NULL REFERENCES files ON DELETE CASCADE,
+    kind TEXT NOT NULL, count INTEGER NOT NULL, detail TEXT NOT NULL);
+CREATE INDEX notices_by_file ON notices (file_id);
 CREATE INDEX passages_by_text_hash ON passages (text_hash);
 CREATE TABLE vectors (
     id INTEGER PRIMARY KEY, encoder_id INTEGER NOT NULL REFERENCES encoders ON DELETE CASCADE,
@@ -58,12 +64,29 @@ ALTER TABLE passages ADD COLUMN place TEXT NOT NULL DEFAULT '';
 ALTER TABLE passages ADD COLUMN context TEXT NOT NULL DEFAULT '';
 ALTER TABLE passages ADD COLUMN words BLOB;
 CREATE TABLE terms (id INTEGER PRIMARY KEY, term TEXT NOT NULL UNIQUE);
+CREATE TABLE notices (
+    file_id INTEGER NOT NULL REFERENCES files ON DELETE CASCADE,
+    kind TEXT NOT NULL, count INTEGER NOT NULL, detail TEXT NOT NULL);
+CREATE INDEX notices_by_file ON notices (file_id);
+ALTER TABLE documents ADD COLUMN front_title TEXT NOT NULL DEFAULT '';
+UPDATE documents SET front_title = title;
 DROP TABLE lexicon;
 DROP VIEW passage_words;
 """
 }
 _TABLES = frozenset(
-    {"meta", "encoders", "files", "documents", "metadata", "sources", "passages", "vectors", "terms"}
+    {
+        "meta",
+        "encoders",
+        "files",
+        "documents",
+        "metadata",
+        "sources",
+        "passages",
+        "vectors",
+        "terms",
+        "notices",
+    }
 )
 
 
@@ -83,7 +106,7 @@ def open_database(directory: Path, *, create: bool, timeout: float) -> sqlite3.C
         except OSError as error:
             found = error.strerror or type(error).__name__
             raise StoreError(f"a folder {directory}", found, "name another folder with --store") from error
-    elif not path.is_file():
+    elif not has_database(directory):
         raise _missing(directory)
     with meaningful_errors(directory):
         connection = connect(path, timeout, create=create)
@@ -93,6 +116,21 @@ def open_database(directory: Path, *, create: bool, timeout: float) -> sqlite3.C
             connection.close()
             raise
     return connection
+
+
+def has_database(directory: Path) -> bool:
+    """Whether there is a database file in the folder.
+
+    Raises:
+        StoreError: the folder cannot be looked into.
+    """
+    try:
+        return stat.S_ISREG((directory / FILE_NAME).stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        found = error.strerror or type(error).__name__
+        raise StoreError(f"a store in {directory}", found, "check the permissions of this folder") from error
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mixrag.corpus.passage import searched_text
 from mixrag.corpus.words import words
 from mixrag.errors import StoreCorruptError
 from mixrag.utils.arrays import Rows
@@ -21,18 +22,13 @@ TermIds = npt.NDArray[np.uint32]
 _BLOCK = 4096
 
 
-def searched_text(title: str, context: str, text: str) -> str:
-    """What lexical search reads of a passage: title, context and text, a line each."""
-    return "\n".join(part for part in (title, context, text) if part)
-
-
 def count_words(db: sqlite3.Connection) -> None:
     """Store the words of every passage that has none yet; inside a transaction of the caller.
 
     Numbers of words are never given twice, so those of one transaction stay right in every other.
     """
     sql = (
-        "SELECT p.id, d.title, p.context, p.text FROM passages p JOIN documents d ON d.id = p.document_id"
+        "SELECT p.id, d.front_title, p.context, p.text FROM passages p JOIN documents d ON d.id = p.document_id"
         " WHERE p.words IS NULL AND p.id > ? ORDER BY p.id LIMIT ?"
     )
     last = -1
@@ -41,13 +37,10 @@ def count_words(db: sqlite3.Connection) -> None:
         last = block[-1][0]
 
 
-def count_document(db: sqlite3.Connection, document_id: int) -> None:
-    """Store the words of a new document's passages; inside a transaction of the caller."""
-    sql = (
-        "SELECT p.id, d.title, p.context, p.text FROM passages p JOIN documents d ON d.id = p.document_id"
-        " WHERE d.id = ?"
-    )
-    _store_words(db, {row: words(searched_text(*parts)) for row, *parts in db.execute(sql, (document_id,))})
+def count_document(db: sqlite3.Connection, document_id: int, front_title: str) -> None:
+    """Store the words of a new document's passages, before which this title is read; inside a transaction."""
+    rows = db.execute("SELECT id, context, text FROM passages WHERE document_id = ?", (document_id,))
+    _store_words(db, {row: words(searched_text(front_title, *parts)) for row, *parts in rows})
 
 
 def _store_words(db: sqlite3.Connection, found: dict[int, list[str]]) -> None:

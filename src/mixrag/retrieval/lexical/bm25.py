@@ -1,11 +1,12 @@
 """BM25, as pure functions.
 
-    BM25(x, z) = Σ_w idf(w) · f (k₁ + 1) / (f + k₁ (1 - b + b |z| / avg))     over the distinct words w of x
+    BM25(x, z) = Σ_w c_w idf(w) f (k₁ + 1) / (f + k₁ (1 - b + b |z| / avg))     over the distinct words w of x
     idf(w)     = ln(1 + (M - n + ½) / (n + ½))
 
-f: how often w is in z; |z|: words of z; avg: mean of |z| over all M passages; n: passages that have w. The idf is
-that of Lucene, which is positive even for a word of every passage, so that a passage shares a word with the
-question if and only if its score is positive.
+c_w: 1, or ½ and less for the words of one compound (``corpus.words.asked_words``); f: how often w is in z;
+|z|: words of z; avg: mean of |z| over all M passages; n: passages that have w. The idf is that of Lucene, which is
+positive even for a word of every passage, so that a passage shares a word with the question if and only if its
+score is positive.
 
 Source: Robertson and Zaragoza, The Probabilistic Relevance Framework: BM25 and Beyond, 2009; on its
 variants and how little they differ: Kamphuis et al., Which BM25 Do You Mean?, ECIR 2020.
