@@ -13,9 +13,10 @@ from threading import Lock, RLock
 from mixrag.config.settings import Settings
 from mixrag.corpus import Store, check_encoder
 from mixrag.retrieval.encoders import CompleteEncoder
-from mixrag.retrieval.index import CompleteIndex, IndexChoice, open_index
+from mixrag.retrieval.index import CompleteIndex, DamagedIndexError, IndexChoice, discard, open_index
 from mixrag.retrieval.lexical import LexicalIndex, open_lexical
 from mixrag.retrieval.retriever import Retrieval, StoreRetriever
+from mixrag.utils.arrays import Vectors
 from mixrag.utils.turns import turn
 
 
@@ -45,6 +46,17 @@ class SnapshotRetriever:
         encoder = self._encoder()
         with turn(encoder):
             vector = encoder.encode_questions([question])[0]
+        try:
+            return self._retrieve(question, settings, encoder, vector)
+        except DamagedIndexError:
+            # A second time it comes from the store alone.
+            discard(self.store.directory)
+            self._opened = None
+            return self._retrieve(question, settings, encoder, vector)
+
+    def _retrieve(
+        self, question: str, settings: Settings, encoder: CompleteEncoder, vector: Vectors
+    ) -> Retrieval:
         with self._snapshot(encoder) as opened:
             retriever = StoreRetriever(self.store, encoder, opened.index, opened.lexical)
             return retriever.retrieve(question, settings, vector)
