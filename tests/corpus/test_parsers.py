@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from mixrag.corpus import SUFFIXES, ParserRegistry, UnreadableError, read
+from mixrag.corpus import ParserRegistry, UnreadableError, read
 from mixrag.corpus.store.sources import fallback_title
 from mixrag.errors import MixragError
 
