@@ -21,7 +21,6 @@ from pathlib import Path
 from random import Random
 
 from fuzz_samples import SAMPLES, zipped
-
 from mixrag.corpus import SUFFIXES, ParseLimits, UnreadableError
 from mixrag.corpus.documents import checked
 from mixrag.corpus.parsers.isolation import Worker, borrowed_worker
@@ -29,7 +28,23 @@ from mixrag.corpus.parsers.isolation import Worker, borrowed_worker
 LIMITS = ParseLimits(seconds=30.0, megabytes=1024)
 _SENTENCE = re.compile(rb"harbour (mark\d+) is \d+ crowns")
 _SEEN = re.compile(r"mark\d+")
-_SPECIAL = (b"\0", b"\xff", b"<", b">", b'"', b"{", b"}", b"&", b"\\", b"\n", b"\r", b"9" * 20, b"-1", b"<!--", b"%")
+_SPECIAL = (
+    b"\0",
+    b"\xff",
+    b"<",
+    b">",
+    b'"',
+    b"{",
+    b"}",
+    b"&",
+    b"\\",
+    b"\n",
+    b"\r",
+    b"9" * 20,
+    b"-1",
+    b"<!--",
+    b"%",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +158,15 @@ def _nest(data: bytes, random: Random) -> bytes:
     return data[:place] + data[place : place + 12] * 3000 + data[place:] if place >= 0 else data
 
 
-MUTATIONS: tuple[Callable[[bytes, Random], bytes], ...] = (_flip, _truncate, _cut, _repeat, _splice, _insert, _nest)
+MUTATIONS: tuple[Callable[[bytes, Random], bytes], ...] = (
+    _flip,
+    _truncate,
+    _cut,
+    _repeat,
+    _splice,
+    _insert,
+    _nest,
+)
 
 
 def _member_mutated(data: bytes, random: Random) -> bytes:

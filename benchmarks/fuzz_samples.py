@@ -7,14 +7,49 @@ import json
 import zipfile
 from collections.abc import Callable, Mapping
 
-_WORDS = (
-    "anchor barrel beacon boat bridge buoy cable canal cargo chart coal crane crew diver dock ferry fish flag gale"
-    " gate grain herring hull island jetty keeper lamp light lock mast mooring net oar pilot quay rope sail salt"
-    " ship tide"
-).split()
-SENTENCES = [
-    f"The {word} of harbour mark{number} is {number + 3} crowns." for number, word in enumerate(_WORDS)
+_WORDS = [
+    "anchor",
+    "barrel",
+    "beacon",
+    "boat",
+    "bridge",
+    "buoy",
+    "cable",
+    "canal",
+    "cargo",
+    "chart",
+    "coal",
+    "crane",
+    "crew",
+    "diver",
+    "dock",
+    "ferry",
+    "fish",
+    "flag",
+    "gale",
+    "gate",
+    "grain",
+    "herring",
+    "hull",
+    "island",
+    "jetty",
+    "keeper",
+    "lamp",
+    "light",
+    "lock",
+    "mast",
+    "mooring",
+    "net",
+    "oar",
+    "pilot",
+    "quay",
+    "rope",
+    "sail",
+    "salt",
+    "ship",
+    "tide",
 ]
+SENTENCES = [f"The {word} of harbour mark{number} is {number + 3} crowns." for number, word in enumerate(_WORDS)]
 """No two alike, or they would be taken for the headers of pages."""
 _W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 _A = 'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"'
@@ -109,9 +144,7 @@ def _odt() -> bytes:
 
 def _epub() -> bytes:
     box = "urn:oasis:names:tc:opendocument:xmlns:container"
-    items = "".join(
-        f'<item id="c{n}" href="c{n}.xhtml" media-type="application/xhtml+xml"/>' for n in range(4)
-    )
+    items = "".join(f'<item id="c{n}" href="c{n}.xhtml" media-type="application/xhtml+xml"/>' for n in range(4))
     spine = "".join(f'<itemref idref="c{n}"/>' for n in range(4))
     package = (
         '<package xmlns="http://www.idpf.org/2007/opf" version="3.0"><metadata/>'
@@ -191,7 +224,9 @@ SAMPLES: Mapping[str, Callable[[], bytes]] = {
     "a.json": lambda: json.dumps(_records(), indent=1).encode(),
     "a.jsonl": lambda: "\n".join(map(json.dumps, _records())).encode(),
     "a.xml": lambda: f"<fees>{''.join(f'<fee>{each}</fee>' for each in SENTENCES)}</fees>".encode(),
-    "a.tex": lambda: rf"\documentclass{{article}}\begin{{document}}\section{{Fees}} {_BODY}\end{{document}}".encode(),
+    "a.tex": lambda: (
+        rf"\documentclass{{article}}\begin{{document}}\section{{Fees}} {_BODY}\end{{document}}".encode()
+    ),
     "a.txt": lambda: _BODY.encode(),
     "utf16.txt": lambda: _BODY.encode("utf-16"),
     "cp1252.txt": lambda: f"Gebühr {_BODY} für".encode("cp1252"),

@@ -4,8 +4,8 @@
 
 Each counts all passages, answers questions of ten words with the ten best passages, takes one passage more and
 loses one. Times are of one process, one question after the other. tantivy and bm25s are no dependencies: where one
-is not installed, its row is left out. "all scores" is the time in which an engine gives the scores of all passages;
-"-" where it gives those of the best only.
+is not installed, its row is left out. "all scores" is the time in which an engine gives the scores of all
+passages; "-" where it gives those of the best only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mixrag.corpus import Document, Store
-from mixrag.corpus.store.changes import ParsedFile, SplitDocument, text_hash
+from mixrag.corpus.store.changes import NewPassage, ParsedFile, SplitDocument, text_hash
 from mixrag.retrieval.lexical import LexicalIndex, open_lexical, opening
 from words import ASKED, LENGTH, Vocabulary
 
@@ -75,7 +75,7 @@ def fill(store: Store, texts: Iterable[str], name: str = "many", block: int = 20
         if not found:
             return
         document = Document(f"{name} {number}")
-        passages = tuple((0, 1, text, text_hash(text)) for text in found)
+        passages = tuple(NewPassage(0, 1, text, text_hash(text), None, "", "") for text in found)
         split = SplitDocument(document, f"{name}-{number}", passages)
         store.put([ParsedFile(f"/{name}-{number}", "", "", (split,))])
 
@@ -191,16 +191,13 @@ def main() -> None:
     vocabulary = Vocabulary.of(options.passages)
     questions = list(vocabulary.texts(WARM + QUESTIONS, ASKED, seed=1))
     print(f"{options.passages:,} passages of {LENGTH} words, questions of {ASKED}\n")
-    print(
-        "| engine | index s | MB | best 10: median ms | p95 | all scores: median ms | p95 | add 1: ms | remove 1: ms |"
-    )
-    print("| --- " * 9 + "|")
+    heads = ("engine", "index s", "MB", "best 10: median ms", "p95", "all scores: median ms", "p95", "add 1: ms")
+    print(f"| {' | '.join(heads)} | remove 1: ms |\n{'| --- ' * 9}|")
     for name in options.engines.split(","):
         with tempfile.TemporaryDirectory() as folder:
             try:
-                print(
-                    f"| {name} | {' | '.join(measured(ENGINES[name](), vocabulary, options.passages, questions, Path(folder)))} |"
-                )
+                cells = measured(ENGINES[name](), vocabulary, options.passages, questions, Path(folder))
+                print(f"| {name} | {' | '.join(cells)} |", flush=True)
             except ModuleNotFoundError as error:
                 print(f"{name} is left out: {error}")
 

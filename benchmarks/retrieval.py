@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from mixrag.config.model_config import ModelConfig
+from mixrag.corpus.splitters import Splitter, splitter_named, stored_name
 from mixrag.evaluation import bootstrap
 from mixrag.evaluation.relevance import in_document, relevant
 from mixrag.pairs.matching import normalise, passage_holds
@@ -54,20 +55,19 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--system", action="append", help="default: dense, and hybrid with lexical=0.5")
-    parser.add_argument("--splitter", help="default: the default of mixrag index")
-    parser.add_argument("--context", help="the same")
+    parser.add_argument("--splitter", default="structure:200")
+    parser.add_argument("--context", choices=("full", "title", "none"), default="full")
     parser.add_argument("--out", type=Path, help="ranks of all questions, as JSON lines")
     options = parser.parse_args()
     systems = options.system or ["dense; lexical=0", "hybrid; lexical=0.5"]
     print("| set | questions | system | recall@1 | recall@5 | recall@20 | recall@50 | MRR | all in 10 |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for name in options.sets.split(","):
-        given = {"splitter": options.splitter, "context": options.context}
-        indexing = {key: value for key, value in given.items() if value is not None}
+        splitter = splitter_named(options.splitter, options.context)
         for described in systems:
             parts = [part.strip() for part in described.split(";")]
             settings = dict(part.split("=", 1) for part in parts[1:])
-            found = list(_ranks(options.data, name, indexing, settings))
+            found = list(_ranks(options.data, name, splitter, settings))
             _print(name, parts[0], found)
             if options.out:
                 with options.out.open("a", encoding="utf-8") as file:
@@ -87,10 +87,10 @@ def _print(name: str, system: str, found: Sequence[tuple[str, list[float]]]) -> 
 
 
 def _ranks(
-    data: Path, name: str, indexing: dict[str, str], settings: dict[str, str]
+    data: Path, name: str, splitter: Splitter, settings: dict[str, str]
 ) -> Iterator[tuple[str, list[float]]]:
     """Each question with the rank of what is relevant to it; of each supporting paragraph for multihop."""
-    with _opened(data, name, indexing) as rag:
+    with _opened(data, name, splitter) as rag:
         changes: dict[str, Any] = {key: float(value) for key, value in settings.items()}
         for question in questions(data, name):
             where = {"document": question.pair.document} if name in OF_OWN_DOCUMENT else {}
@@ -157,14 +157,14 @@ def _headers(page: Path, pair: Pair) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _opened(data: Path, name: str, indexing: dict[str, str]) -> RAG:
+def _opened(data: Path, name: str, splitter: Splitter) -> RAG:
     """A store of the set, made anew in the temporary folder."""
     folder = data / ("multihop" if name in {"musique", "hotpot", "wikihop"} else name.removesuffix("-all"))
     source = folder / (f"{name}.docs.jsonl" if folder.name == "multihop" else "docs")
-    key = "-".join([source.parent.name, source.stem, *indexing.values()]).replace(":", "_")
+    key = "-".join([source.parent.name, source.stem, stored_name(splitter)]).replace(":", "_")
     store = Path(tempfile.gettempdir()) / f"mixrag-retrieval-{key}"
     models = ModelConfig(encoder_dtype="float32")
-    rag = RAG.open(store, create=True, models=models, **indexing)
+    rag = RAG.open(store, create=True, models=models, splitter=splitter)
     start = time.perf_counter()
     report = rag.index([source])
     if report.embedded:

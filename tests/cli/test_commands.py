@@ -191,6 +191,7 @@ def test_what_a_person_reads(indexed: Shell, monkeypatch: pytest.MonkeyPatch) ->
     text = indexed("ask", QUESTION, "-k", "2", "--switch", "0.5", "--why")
     for part in ("p(answer) = ", "prior", "posterior", "cod.txt [0:47]", "Written by:", "log evidence ratio"):
         assert part in text
+    assert text.count("cod.txt [0:47]\n") == 1, "--why names the places as well"
     assert "\x1b" not in text, "colour is for terminals"
     assert "over all passages, retrieved or not, p(answer) is between" in text
     assert "exact: no passage was left out" in indexed("ask", QUESTION, "-k", "all")

@@ -63,7 +63,7 @@ def check_sound(store):
         for rows, lengths, every in store.words()
         for row, ids in zip(rows.tolist(), np.split(every, np.cumsum(lengths)[:-1]), strict=True)
     }
-    sql = "SELECT p.id, title, context, text FROM passages p JOIN documents d ON d.id = document_id"
+    sql = "SELECT p.id, front_title, context, text FROM passages p JOIN documents d ON d.id = document_id"
     assert found == {row: words(searched_text(*parts)) for row, *parts in store.query(sql)}
     used = store.query("SELECT count(DISTINCT text_hash) FROM passages")
     assert store.query("SELECT count(*) FROM vectors") == used

@@ -3,10 +3,10 @@
 ``python benchmarks/fuzz.py --files 300`` reads many more; a seed of it that failed is listed here.
 """
 
-import fuzz
 import pytest
-from fuzz_samples import SAMPLES
 
+import fuzz
+from fuzz_samples import SAMPLES
 from mixrag.corpus.parsers.isolation import borrowed_worker
 
 FILES = 10

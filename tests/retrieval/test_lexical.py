@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -57,12 +56,14 @@ def reference(question: str, passages: dict[int, tuple[str, ...]]) -> dict[int, 
     return scores
 
 
-@pytest.fixture(params=[False, True], ids=["few words remembered", "all words frequent"], autouse=True)
-def frequent(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    if request.param:
-        monkeypatch.setattr(module, "_FREQUENT", 10**6)
-        monkeypatch.setattr(module, "_REMEMBERED_BYTES", 0)
-    yield
+@pytest.fixture(
+    params=[(16, 256), (10**6, 1), (2, 1)], ids=["as it is", "all frequent", "few frequent"], autouse=True
+)
+def frequent(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which words are frequent, and where words are looked up."""
+    monkeypatch.setattr(module, "_FREQUENT", request.param[0])
+    monkeypatch.setattr(module, "_FEW", request.param[1])
+    monkeypatch.setattr(module, "_REMEMBERED_BYTES", 0)
 
 
 @given(CORPUS, QUESTION, st.data())
@@ -100,6 +101,7 @@ def test_frequent_words_are_not_scanned_for_the_best(monkeypatch: pytest.MonkeyP
     rows, scores = index_of(passages).scores("aa bb cc")
     expected = rows[best(scores, 5)].tolist()
     monkeypatch.setattr(module, "_FREQUENT", 16)
+    monkeypatch.setattr(module, "_FEW", 40)
     scanned: list[int] = []
     scatter = LexicalIndex._scatter
 
@@ -131,6 +133,17 @@ def test_any_history_gives_the_scores_of_a_fresh_index(
         assert mine.tolist() == other.tolist()
     for mine, other in zip(grown.top(question, 5), fresh.top(question, 5), strict=True):
         assert mine.tolist() == other.tolist()
+
+
+@given(CORPUS)
+def test_the_whole_and_the_parts_of_a_code_count_together_as_one_word(texts: list[tuple[str, ...]]) -> None:
+    passages = dict(enumerate(texts))
+    words = {"aa7": TERMS["aa"], "aa": TERMS["bb"], "7": TERMS["cc"]}
+    index = LexicalIndex(postings({}), postings(passages), None, lambda asked: {w: words[w] for w in asked})
+    each = [np.array(list(reference(word, passages).values())) for word in ("aa", "bb", "cc")]
+    expected = each[0] / 2 + each[1] / 4 + each[2] / 4
+    assert index.scores("AA-7")[1].tolist() == pytest.approx(expected.tolist(), rel=1e-12)
+    assert index.top("AA-7", 3)[1].tolist() == sorted(index.scores("AA-7")[1][expected > 0].tolist())[::-1][:3]
 
 
 @pytest.mark.parametrize("question", ["", "  ", "unknown", '"', "\0", "ff"])

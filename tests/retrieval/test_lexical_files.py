@@ -235,3 +235,25 @@ def test_words_that_no_passage_has_any_more(store: Store) -> None:
     index = open_lexical(store)
     assert store.term_ids(["zebra"]) and not index.scores("zebra")[1].any()
     assert np.isfinite(index.scores("zebra fee")[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("harbuor licnce", "harbour licence"),
+        ("harbour", "harbour"),
+        ("fea", ""),
+        ("zebrra", "zebra"),
+        ("cot", ""),
+        ("licencccce", ""),
+        ("1251", ""),
+    ],
+)
+def test_words_with_typing_errors(store: Store, question: str, expected: str) -> None:
+    add(store, {"z": "zebra", "y": "zebras zebru", "x": "zebrrra"})
+    store.delete(["x"])
+    index = open_lexical(store)
+    mine, right = index.tolerant().scores(question)[1], index.scores(expected)[1]
+    assert mine.tolist() == right.tolist()
+    if question != expected:
+        assert not index.scores(question)[1].any()

@@ -258,6 +258,7 @@ class OpenStore:
                 models.generator,
                 tokenizer=models.tokenizer,
                 template=models.prompt,
+                template_args=models.template_args,
                 dtype=models.dtype,
                 device=models.device,
                 device_map=models.device_map,

@@ -324,8 +324,12 @@ def _why(console: Console, explanation: Explanation) -> None:
     if explanation.prefix_cache:
         hits, misses = explanation.prefix_cache
         console.print(f"passages that the model had read before: {hits} of {hits + misses} times")
+    shown = explanation.answer.passages
+    places = {each.id: citation_of(each.document, each.place, each.start, each.end) for each in shown}
     for rank, component in enumerate(explanation.components):
         console.rule(Text(printable_name(", ".join(component.passages) or "no passage"), style=_style(rank)))
+        for passage in component.passages:
+            console.print(Text(printable_name(places[passage])), soft_wrap=True)
         for line in _component_lines(component):
             console.print(Text(printable(line)), soft_wrap=True)
         console.print(Text(printable(component.prompt), style="dim"), soft_wrap=True)

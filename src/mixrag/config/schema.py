@@ -70,6 +70,8 @@ class Declared:
     panel: str = MORE
     short: str = ""
     """A second option, of one letter."""
+    option: str = ""
+    """Its name on the command line; empty: that of the field."""
     metavar: str = ""
     """What ``--help`` shows for a value; empty: the type."""
     env: str = ""
@@ -107,7 +109,7 @@ class Setting:
     @property
     def option(self) -> str:
         """Its name on the command line."""
-        return f"--{self.name.replace('_', '-')}"
+        return self.declared.option or f"--{self.name.replace('_', '-')}"
 
     @property
     def default_words(self) -> str:

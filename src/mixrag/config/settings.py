@@ -69,7 +69,7 @@ class Settings:
     )
     group: Count | Literal["all"] = setting(
         default=1,
-        help="Passages in one prompt; all = the k in one prompt.",
+        help="Passages in one prompt; all = all k.",
         more="In order of rank; `all` is concatenation.",
         commands=ASKING,
         calibrated=True,
@@ -142,6 +142,14 @@ class Settings:
         commands=ASKING,
         calibrated=True,
         trained=True,
+    )
+    typos: bool = setting(
+        default=False,
+        help="BM25 takes the nearest word for a misspelt one.",
+        more="A word of the question that no passage has stands for the word of the corpus with the fewest slips: "
+        "one, or two from eight letters on.",
+        commands=ASKING,
+        calibrated=True,
     )
     where: Where = setting(
         default={},

@@ -17,8 +17,9 @@ from mixrag.corpus.splitters import (
     splitter_named,
 )
 from mixrag.corpus.store.changes import Removed
-from mixrag.corpus.store.database import Counts, DocumentRecord, EncoderRecord, Store
+from mixrag.corpus.store.database import Counts, DocumentRecord, Store
 from mixrag.corpus.store.search import Stretch
+from mixrag.corpus.store.stored_vectors import EncoderRecord
 from mixrag.corpus.store.vectors import check_encoder
 from mixrag.corpus.walk import FoundFiles, find_files
 

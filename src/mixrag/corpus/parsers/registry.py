@@ -14,12 +14,18 @@ from mixrag.corpus.documents import checked
 from mixrag.corpus.parsers.contents import real_suffix
 from mixrag.corpus.parsers.html import read_html
 from mixrag.corpus.parsers.isolation import DEFAULT_LIMITS, ParseLimits, borrowed_worker
+from mixrag.corpus.parsers.json_file import read_json
+from mixrag.corpus.parsers.latex import read_latex
 from mixrag.corpus.parsers.markdown import read_markdown
+from mixrag.corpus.parsers.notebook import read_notebook
 from mixrag.corpus.parsers.office.dispatch import read_office
 from mixrag.corpus.parsers.pdf import read_pdf
+from mixrag.corpus.parsers.plain import CODE_SUFFIXES, read_code, read_text
 from mixrag.corpus.parsers.protocol import Parser
 from mixrag.corpus.parsers.records import read_csv, read_jsonl
-from mixrag.corpus.parsers.result import Notice, ParseResult, UnreadableError, decode
+from mixrag.corpus.parsers.result import OTHER_FORMAT, Notice, ParseResult, UnreadableError
+from mixrag.corpus.parsers.rst import read_rst
+from mixrag.corpus.parsers.xml_file import read_xml
 from mixrag.corpus.passage import Document
 from mixrag.errors import MixragError, PluginError
 from mixrag.utils.plugins import check_plugin
@@ -116,7 +122,7 @@ class ParserRegistry:
         assert isinstance(result, ParseResult)
         if suffix in parser.suffixes:
             return result
-        notice = Notice("files of another format than their name says", 1, f"read as {real[1:].upper()}")
+        notice = Notice(OTHER_FORMAT, 1, f"read as {real[1:].upper()}")
         return replace(result, notices=(*result.notices, notice))
 
 
@@ -165,17 +171,6 @@ def load(path: Path, *, max_bytes: int) -> bytes:
 
 def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def one_document(text: str, title: str = "", *, remedy: str = "leave it out") -> ParseResult:
-    """The result of a file that is one document.
-
-    Raises:
-        UnreadableError: the text is blank.
-    """
-    if not text.strip():
-        raise UnreadableError("a file with text", "no extractable text", remedy)
-    return ParseResult((Document(text=text, title=" ".join(title.split())),))
 
 
 def _is_builtin(parser: Parser) -> bool:
@@ -235,9 +230,15 @@ BUILTIN_PARSERS: tuple[Parser, ...] = (
     FormatParser("mail", (".eml", ".mbox", ".msg"), read_office),
     FormatParser("html:2", (".html", ".htm", ".xhtml"), read_html),
     FormatParser("markdown:2", (".md", ".markdown", ".mdown", ".mkd"), read_markdown),
-    FormatParser("text", (".txt", ".text", ".rst"), lambda data, _: one_document(decode(data))),
-    FormatParser("csv", (".csv",), read_csv),
-    FormatParser("jsonl", (".jsonl",), read_jsonl),
+    FormatParser("text:2", (".txt", ".text", ".adoc", ".asciidoc", ".org", ".srt", ".vtt"), read_text),
+    FormatParser("rst:2", (".rst",), read_rst),
+    FormatParser("latex:1", (".tex", ".latex", ".ltx"), read_latex),
+    FormatParser("code:1", CODE_SUFFIXES, read_code),
+    FormatParser("notebook:1", (".ipynb",), read_notebook),
+    FormatParser("csv:2", (".csv", ".tsv", ".tab"), read_csv),
+    FormatParser("jsonl:2", (".jsonl", ".ndjson"), read_jsonl),
+    FormatParser("json:1", (".json", ".geojson"), read_json),
+    FormatParser("xml:1", (".xml", ".rss", ".atom"), read_xml),
 )
 
 SUFFIXES = tuple(suffix for parser in BUILTIN_PARSERS for suffix in parser.suffixes)

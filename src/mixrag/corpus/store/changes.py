@@ -39,10 +39,8 @@ class SplitDocument:
     hash: str
     """``document_hash``: equal ones mean equal passages."""
     passages: tuple[NewPassage, ...]
-    titled: bool = True
-    """Whether encoder and BM25 read a title before each passage."""
     front_title: str = ""
-    """That title."""
+    """The title that encoder and BM25 read before each passage; empty for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +95,7 @@ def split_document(
         texts[digest] = embedded
         passages.append(NewPassage(start, end, text, digest, around.page, around.place, around.context))
     hash_ = document_hash(document, stored_name(splitter))
-    return SplitDocument(document, hash_, tuple(passages), context != "none", front), texts
+    return SplitDocument(document, hash_, tuple(passages), front), texts
 
 
 def text_hash(text: str) -> bytes:
@@ -213,8 +211,8 @@ def _put_document(db: sqlite3.Connection, split: SplitDocument) -> tuple[int, in
         return int(known[0]), 0
     metadata = dict(split.document.metadata)
     document_id = db.execute(
-        "INSERT INTO documents (hash, title, metadata, titled) VALUES (?, ?, ?, ?)",
-        (split.hash, split.document.title, json.dumps(metadata, ensure_ascii=False), split.titled),
+        "INSERT INTO documents (hash, title, metadata, front_title) VALUES (?, ?, ?, ?)",
+        (split.hash, split.document.title, json.dumps(metadata, ensure_ascii=False), split.front_title),
     ).lastrowid
     assert document_id is not None
     pairs = ((document_id, key, scalar_text(value)) for key, value in metadata.items())

@@ -31,7 +31,7 @@ CREATE TABLE files (
     id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL, splitter TEXT NOT NULL);
 CREATE TABLE documents (
     id INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, title TEXT NOT NULL, metadata TEXT NOT NULL,
-    titled INTEGER NOT NULL DEFAULT 1);
+    front_title TEXT NOT NULL DEFAULT '');
 CREATE TABLE metadata (
     document_id INTEGER NOT NULL REFERENCES documents ON DELETE CASCADE,
     key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (document_id, key)) WITHOUT ROWID;
@@ -68,7 +68,8 @@ CREATE TABLE notices (
     file_id INTEGER NOT NULL REFERENCES files ON DELETE CASCADE,
     kind TEXT NOT NULL, count INTEGER NOT NULL, detail TEXT NOT NULL);
 CREATE INDEX notices_by_file ON notices (file_id);
-ALTER TABLE documents ADD COLUMN titled INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE documents ADD COLUMN front_title TEXT NOT NULL DEFAULT '';
+UPDATE documents SET front_title = title;
 DROP TABLE lexicon;
 DROP VIEW passage_words;
 """

@@ -35,10 +35,10 @@ class StoreQueries:
         """All rows of one SQL query."""
 
     def rows_where(self, where: Mapping[str, Any]) -> Rows:
-        """Row ids (N,), ascending, of the passages that meet every condition: ``config.filters``.
+        """Row ids (N,), ascending, of passages that meet all conditions (``config.filters``).
 
-        ``document`` and ``file`` mean the source: its path, its last parts, or a pattern with ``*`` and ``?``, with
-        '#record' after it if wanted; or the id of a document from memory. ``title`` is the title, ``page`` the
+        ``document`` and ``file`` mean the source: its path, its last parts, a pattern with ``*`` and ``?``, with
+        '#record' after it if wanted, or the id of a document from memory. ``title`` is the title, ``page`` the
         page where a passage starts. Other keys, and metadata of these names, are the document's metadata.
 
         Raises:

@@ -28,7 +28,7 @@ def count_words(db: sqlite3.Connection) -> None:
     Numbers of words are never given twice, so those of one transaction stay right in every other.
     """
     sql = (
-        "SELECT p.id, d.title, p.context, p.text FROM passages p JOIN documents d ON d.id = p.document_id"
+        "SELECT p.id, d.front_title, p.context, p.text FROM passages p JOIN documents d ON d.id = p.document_id"
         " WHERE p.words IS NULL AND p.id > ? ORDER BY p.id LIMIT ?"
     )
     last = -1

@@ -13,6 +13,7 @@ from mixrag.corpus.passage import Passage
 from mixrag.corpus.splitters import Tokens
 from mixrag.corpus.store.changes import bump_generation, drop_orphan_vectors, set_meta, text_hash
 from mixrag.corpus.store.database import Store
+from mixrag.corpus.store.stored_vectors import is_vector
 from mixrag.errors import EncoderMismatchError, ModelError
 from mixrag.utils.arrays import Vectors
 from mixrag.utils.progress import Progress, ProgressEvent
@@ -156,6 +157,7 @@ def reembed(store: Store, vectors: VectorWriter) -> None:
     Until the switch the store answers with the old vectors; a killed run resumes where it stopped.
     """
     encoding = vectors.encoding
+    damaged = _drop_damaged(store, encoding.fingerprint)
     for block in _embedded_texts(store, encoding):
         vectors.add({text_hash(text): text for _, _, text in block})
     with store.transaction() as db:
@@ -166,11 +168,36 @@ def reembed(store: Store, vectors: VectorWriter) -> None:
             if (digest := text_hash(text)) != old
         ]
         db.executemany("UPDATE passages SET text_hash = ? WHERE id = ?", changed)
-        if changed or store.meta("encoder") != encoding.fingerprint:
+        if changed or damaged or vectors.computed or store.meta("encoder") != encoding.fingerprint:
             bump_generation(db)
         set_meta(db, "encoder", encoding.fingerprint)
         db.execute("DELETE FROM encoders WHERE fingerprint != ?", (encoding.fingerprint,))
         drop_orphan_vectors(db)
+
+
+def _drop_damaged(store: Store, fingerprint: str) -> int:
+    """Delete an encoder's vectors that cannot be its own: of another size, with a NaN or an infinity; how many."""
+    sql = "SELECT id, dimension FROM encoders WHERE fingerprint = ?"
+    dropped = 0
+    for encoder_id, dimension in store.query(sql, (fingerprint,)):
+        after = -1
+        while block := store.query(
+            "SELECT id, vector FROM vectors WHERE encoder_id = ? AND id > ? ORDER BY id LIMIT ?",
+            (encoder_id, after, _BLOCK),
+        ):
+            after = block[-1][0]
+            damaged = [(id_,) for id_, blob in block if not is_vector(blob, dimension)]
+            if damaged:
+                with store.transaction() as db:
+                    db.executemany("DELETE FROM vectors WHERE id = ?", damaged)
+                dropped += len(damaged)
+        if dropped:
+            with store.transaction() as db:  # with the last of its vectors, what it is said to be
+                db.execute(
+                    "DELETE FROM encoders WHERE id = ? AND NOT EXISTS (SELECT 1 FROM vectors WHERE encoder_id = ?)",
+                    (encoder_id, encoder_id),
+                )
+    return dropped
 
 
 def _embedded_texts(store: Store, encoding: Encoding) -> Iterator[list[tuple[int, bytes, str]]]:

@@ -52,7 +52,7 @@ def open_index(store: Store, choice: IndexChoice) -> CompleteIndex:
     """
     if callable(choice):
         rows, vectors = store.vectors()
-        return completed_index(choice(rows, vectors), rows)
+        return completed_index(choice(rows, vectors), rows, store.vectors_of)
     passages = store.counts().passages
     if _is_exact(passages, choice):
         return ExactIndex(*store.vectors())

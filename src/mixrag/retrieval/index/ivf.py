@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -73,12 +74,16 @@ class IVFIndex:
             return self._best(np.flatnonzero(self.rows >= 0), question, k)
         return self._best(self._near(question, wanted), question, k)
 
-    def log_normaliser(self, question: Vectors, temperature: float, allowed: Rows | None = None) -> float | None:
-        """Exact with a filter, whose passages are all looked at; None without one."""
+    def products(self, question: Vectors, allowed: Rows | None = None) -> Hits | None:
+        """With a filter, whose passages are all looked at; None without one."""
         if allowed is None:
             return None
-        logits = self._products(self._lines_of(allowed), question).astype(np.float64) / temperature
-        return float(np.logaddexp.reduce(logits)) if len(logits) else -np.inf
+        lines = self._lines_of(allowed)
+        return Hits(self.rows[lines], self._products(lines, question))
+
+    def vectors_of(self, rows: Rows) -> Vectors:
+        """See ``CompleteIndex.vectors_of``."""
+        return np.asarray(self.vectors[self._lines_of(rows)])
 
     def log_normaliser_bounds(self, question: Vectors, temperature: float) -> tuple[float, float]:
         """See ``CompleteIndex.log_normaliser_bounds``.
@@ -112,7 +117,18 @@ class IVFIndex:
         return np.concatenate(blocks) if blocks else np.empty(0, np.float32)
 
     def _lines_of(self, rows: Rows) -> Rows:
-        return np.flatnonzero(np.isin(self.rows, rows[rows >= 0]))
+        """The lines of these rows, in their order; rows that are not there are left out."""
+        lines, present = self._present
+        places = np.searchsorted(present, rows)
+        found = places < len(present)
+        found[found] = present[places[found]] == rows[found]
+        return lines[places[found]]
+
+    @cached_property
+    def _present(self) -> tuple[Rows, Rows]:
+        """Lines that were not removed, and their rows, ascending."""
+        lines = np.flatnonzero(self.rows >= 0)
+        return lines, self.rows[lines]
 
 
 def clusters_for(passages: int) -> int:

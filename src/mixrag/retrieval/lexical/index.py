@@ -12,7 +12,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
+from copy import copy
+from functools import cache
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,18 +26,30 @@ from mixrag.errors import StoreError
 from mixrag.retrieval.lexical.bm25 import inverse_frequency, length_norms, most_possible, saturated
 from mixrag.retrieval.lexical.postings import Counts, Places, Postings
 from mixrag.retrieval.lexical.selection import best, highest
+from mixrag.retrieval.lexical.typos import Vocabulary
 from mixrag.utils.arrays import Floats, Rows
 
 _FREQUENT = 16
 """What a word adds is remembered where one passage in so many has it,"""
-_REMEMBERED_BYTES = 2**28
+_REMEMBERED_BYTES = 2**29
 """within this memory."""
+_FEW = 256
+"""Words are looked up at single passages up to one in so many; beyond, scanning is faster."""
 _BLOCK = 2**15
 """Postings that are read at a time: what is computed of them stays in the processor's cache."""
 _MARGIN = 1e-9
 """Relative; more than rounding may lower a bound."""
 
 Positions = npt.NDArray[np.int64]
+
+
+class _Asked(NamedTuple):
+    """The words of a question: numbers and weights."""
+
+    rare: dict[int, float]
+    frequent: dict[int, float]
+
+
 Lookup = Callable[[Collection[str]], Mapping[str, int]]
 """Words to their numbers; words that no passage has are left out."""
 
@@ -43,9 +58,22 @@ class LexicalIndex:
     """BM25 over the passages of one state of a store; safe to use in threads."""
 
     def __init__(
-        self, base: Postings, added: Postings, live: npt.NDArray[np.bool_] | None, lookup: Lookup
+        self,
+        base: Postings,
+        added: Postings,
+        live: npt.NDArray[np.bool_] | None,
+        lookup: Lookup,
+        vocabulary: Callable[[], Vocabulary] = lambda: Vocabulary(()),
     ) -> None:
-        """``live`` (P,) says which of the passages of both parts are in the store; None: all of them."""
+        """The index of two parts.
+
+        Args:
+            base: passages with lower row ids than those of ``added``.
+            added: the other ones.
+            live: (P,) which of the passages of both parts are in the store; None: all of them.
+            lookup: finds the numbers of words.
+            vocabulary: all words; called at most once, and only for ``tolerant``.
+        """
         self._parts, self._lookup = (base, added), lookup
         self._rows = np.concatenate([base.rows, added.rows])
         self._live = None if live is None or bool(live.all()) else live
@@ -59,10 +87,17 @@ class LexicalIndex:
         self._remembered: OrderedDict[int, Floats] = OrderedDict()
         self._most_remembered = max(4, _REMEMBERED_BYTES // max(1, 8 * len(self._rows)))
         self._lock = Lock()
+        self._vocabulary, self._is_tolerant = cache(vocabulary), False
 
     def __len__(self) -> int:
         """M."""
         return len(self.rows)
+
+    def tolerant(self) -> LexicalIndex:
+        """The same index, where a word of a question that no passage has stands for the nearest one."""
+        other = copy(self)
+        other._is_tolerant = True
+        return other
 
     def scores(self, question: str, allowed: Rows | None = None) -> tuple[Rows, Floats]:
         """Row ids, ascending, and BM25 scores (M,) of all passages, or (N,) of the ``allowed`` ones.
@@ -95,22 +130,31 @@ class LexicalIndex:
             StoreError: an allowed row that is not in the index.
         """
         terms = self._asked(question)
-        places = self._candidates(terms, n) if allowed is None else self._places_of(np.unique(allowed))
-        if places is None:  # many passages may be among the best
-            found = self._totals(terms)
-            scores = found if self._places is None else found[self._places]
-            rows = self.rows
+        if allowed is None:
+            rows, scores = self._possible(terms, n)
         else:
+            places = self._places_of(np.unique(np.asarray(allowed, np.int64)))
             rows, scores = self._rows[places], self._scores_at(terms, places)
         order = best(scores, n)
         order = order[scores[order] > 0.0]
         return rows[order], scores[order]
 
-    def _asked(self, question: str) -> dict[int, float]:
-        """Numbers and weights of the question's distinct words that passages have, in its order, that of all sums."""
+    def _asked(self, question: str) -> _Asked:
+        """The question's distinct words that passages have; their order is that of all sums."""
         asked = asked_words(question)
         ids = self._lookup(asked)
-        return {ids[word]: weight for word, weight in asked.items() if word in ids and self._frequency(ids[word])}
+        found: dict[int, float] = {}
+        for word, weight in asked.items():
+            term = ids.get(word)
+            if self._is_tolerant and (term is None or not self._frequency(term)):
+                term = self._vocabulary().nearest(word, self._frequency)
+            if term is not None and self._frequency(term):
+                found[term] = max(weight, found.get(term, 0.0))
+        frequent = {term for term in found if self._frequency(term) * _FREQUENT >= len(self.rows)}
+        return _Asked(
+            {term: weight for term, weight in found.items() if term not in frequent},
+            {term: weight for term, weight in found.items() if term in frequent},
+        )
 
     def _frequency(self, term: int) -> int:
         """In how many passages of the store the word is."""
@@ -120,9 +164,6 @@ class LexicalIndex:
             count = sum(len(each) if live is None else int(live[each].sum()) for each in places)
             self._frequencies[term] = count
         return self._frequencies[term]
-
-    def _is_frequent(self, term: int) -> bool:
-        return self._frequency(term) * _FREQUENT >= len(self._rows)
 
     def _postings(self, term: int) -> list[tuple[int, Places, Counts]]:
         """Of each part that has the word: the place of its first passage; places and counts (n,)."""
@@ -136,16 +177,23 @@ class LexicalIndex:
     def _idf(self, term: int) -> float:
         return inverse_frequency(len(self.rows), self._frequency(term))
 
-    def _totals(self, terms: dict[int, float]) -> Floats:
+    def _totals(self, asked: _Asked) -> Floats:
         """(P,) scores at all places."""
-        total = np.zeros(len(self._rows), np.float64)
-        for term, weight in terms.items():
-            self._add(term, weight, total)
+        total = self._of_rare(asked)
+        for term, weight in asked.frequent.items():
+            self._add_frequent(term, weight, total)
         return total
 
-    def _add(self, term: int, weight: float, total: Floats) -> None:
-        """Add what a word adds to each passage."""
-        if weight != 1.0 or not self._is_frequent(term):
+    def _of_rare(self, asked: _Asked) -> Floats:
+        """(P,) what rare words add to the scores at all places."""
+        total = np.zeros(len(self._rows), np.float64)
+        for term, weight in asked.rare.items():
+            self._scatter(term, weight, total)
+        return total
+
+    def _add_frequent(self, term: int, weight: float, total: Floats) -> None:
+        """Add what a frequent word adds to each passage."""
+        if weight != 1.0:
             self._scatter(term, weight, total)
             return
         with self._lock:
@@ -170,14 +218,23 @@ class LexicalIndex:
                 values = idf * saturated(counts[start : start + _BLOCK], self._norms.take(index))
                 target.index_add_(0, torch.from_numpy(index), torch.from_numpy(values))
 
-    def _scores_at(self, terms: dict[int, float], places: Positions) -> Floats:
+    def _scores_at(self, asked: _Asked, places: Positions) -> Floats:
         """(N,) scores at these places."""
-        if len(places) * 8 > len(self._rows):
-            return self._totals(terms)[places]
+        if len(places) * _FEW > len(self._rows):
+            return self._totals(asked)[places]
         total = np.zeros(len(places), np.float64)
-        for term, weight in terms.items():
-            total += weight * self._idf(term) * self._saturated_at(term, places)
+        self._look_up(asked.rare, places, total)
+        self._look_up(asked.frequent, places, total)
         return total
+
+    def _look_up(self, terms: Mapping[int, float], places: Positions, total: Floats) -> None:
+        """Add what words add to the passages at these places (N,) to their scores (N,)."""
+        for term, weight in terms.items():
+            known = self._remembered.get(term) if weight == 1.0 else None
+            if known is None:
+                total += weight * self._idf(term) * self._saturated_at(term, places)
+            else:
+                total += known[places]
 
     def _saturated_at(self, term: int, places: Positions) -> Floats:
         """(N,) what the word adds at these places, before idf."""
@@ -187,25 +244,36 @@ class LexicalIndex:
             counts = np.where(having[at] == places, often[at], counts)
         return saturated(counts, self._norms[places])
 
-    def _candidates(self, terms: dict[int, float], n: int) -> Positions | None:
-        """Places of all passages that may be among the n best, ascending; None where they may be many.
+    def _possible(self, asked: _Asked, n: int) -> tuple[Rows, Floats]:
+        """Row ids and scores of passages that hold the n best, ascending.
 
-        Frequent words are not scanned: where all of them together cannot lift a passage above the n-th best of those
-        found by the other words, only passages near it are looked at.
+        Frequent words are not scanned: where all of them together cannot lift a passage above the n-th best of
+        those found by the other words, only passages near it are looked at.
         """
-        rare = [term for term in terms if not self._is_frequent(term)]
-        rest = sum(most_possible(terms[term] * self._idf(term)) for term in terms if self._is_frequent(term))
-        partial = np.zeros(len(self._rows), np.float64)
-        for term in rare:
-            self._scatter(term, terms[term], partial)
+        total = self._of_rare(asked)
         if self._live is not None:
-            partial *= self._live
-        threshold = highest(partial, n)[-1] if 0 < n <= len(partial) else 0.0
-        threshold *= 1.0 - _MARGIN
+            total *= self._live
+        places = self._near_best(total, n, sum(self._most(asked.frequent)))
+        if places is not None:
+            scores = total[places]
+            self._look_up(asked.frequent, places, scores)
+            return self._rows[places], scores
+        for term, weight in asked.frequent.items():
+            self._add_frequent(term, weight, total)
+        return self.rows, total if self._places is None else total[self._places]
+
+    def _most(self, terms: Mapping[int, float]) -> list[float]:
+        return [most_possible(weight * self._idf(term)) for term, weight in terms.items()]
+
+    def _near_best(self, total: Floats, n: int, rest: float) -> Positions | None:
+        """Places that may be among the n best if up to ``rest`` is added to each; None where they may be many."""
+        if not 0 < n <= len(total) // _FEW:
+            return None
+        threshold = highest(total, n)[-1] * (1.0 - _MARGIN)
         if threshold <= rest:
             return None
-        found: Positions = np.flatnonzero(partial >= threshold - rest)
-        return found if len(found) * _FREQUENT < len(partial) else None
+        found: Positions = np.flatnonzero(total >= threshold - rest)
+        return found if len(found) <= len(total) // _FEW else None
 
     def _places_of(self, rows: Rows) -> Positions:
         if not len(rows):

@@ -6,6 +6,7 @@ from mixrag.corpus import Store
 from mixrag.retrieval.lexical.files import NONE, Parts, postings_of
 from mixrag.retrieval.lexical.index import LexicalIndex
 from mixrag.retrieval.lexical.postings import inverted
+from mixrag.retrieval.lexical.typos import Vocabulary
 
 FILE_LIMIT = 50_000
 """Up to so many passages postings are counted from the store each time, which takes less than a second."""
@@ -24,4 +25,4 @@ def open_lexical(store: Store) -> LexicalIndex:
             parts = postings_of(store)
         else:
             parts = Parts(NONE, inverted(store.words()), None)
-        return LexicalIndex(*parts, store.term_ids)
+        return LexicalIndex(*parts, store.term_ids, lambda: Vocabulary(store.terms()))

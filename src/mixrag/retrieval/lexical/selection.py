@@ -7,7 +7,10 @@ import numpy.typing as npt
 
 from mixrag.utils.arrays import Floats
 
-_BLOCK = 1024
+_LEAST, _MOST = 16, 1024
+"""Scores in a block."""
+_BLOCKS = 16
+"""Blocks for each of the best."""
 
 
 def best(scores: Floats, n: int) -> npt.NDArray[np.int64]:
@@ -30,8 +33,9 @@ def _bound(scores: Floats, n: int) -> float:
 
     Of the blocks' highest scores the n-th is one; few scores are above it.
     """
-    whole = len(scores) // _BLOCK
-    if whole <= n:
+    block = min(_MOST, len(scores) // (_BLOCKS * n))
+    if block < _LEAST:
         return float(np.partition(scores, len(scores) - n)[len(scores) - n])
-    highest_of = scores[: whole * _BLOCK].reshape(whole, _BLOCK).max(axis=1)
+    whole = len(scores) // block
+    highest_of = scores[: whole * block].reshape(whole, block).max(axis=1)
     return float(np.partition(highest_of, whole - n)[whole - n])

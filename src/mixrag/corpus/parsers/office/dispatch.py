@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable
 
 from mixrag.corpus.parsers.builder import DocumentBuilder
+from mixrag.corpus.parsers.encoding import decode_text
 from mixrag.corpus.parsers.html import read_html
 from mixrag.corpus.parsers.office.docx import read_docx
 from mixrag.corpus.parsers.office.epub import read_epub
@@ -20,7 +21,7 @@ from mixrag.corpus.parsers.office.pptx import read_pptx
 from mixrag.corpus.parsers.office.rtf import read_rtf
 from mixrag.corpus.parsers.office.tally import Tally, finish
 from mixrag.corpus.parsers.office.xlsx import read_xlsx
-from mixrag.corpus.parsers.result import Notice, ParseResult, UnreadableError, decode
+from mixrag.corpus.parsers.result import Notice, ParseResult, UnreadableError
 
 _OTHER = "files of another format than their name says"
 _HTML = re.compile(
@@ -81,12 +82,13 @@ def _read_text(data: bytes, name: str) -> ParseResult:
         notice = Notice(_OTHER, 1, f"HTML, not {kind}; read as HTML")
         return ParseResult(result.documents, result.skipped, (*result.notices, notice))
     try:
-        text = decode(data)
+        text, notices = decode_text(data)
     except UnreadableError as error:
         raise UnreadableError(
             f"a valid {kind} file", "another format", "give it the suffix of its format"
         ) from error
     builder, tally = DocumentBuilder(), Tally()
+    tally.extend(notices)
     tally.add(_OTHER, detail=f"plain text, not {kind}; read as text")
     for paragraph in text.split("\n\n"):
         builder.paragraph(paragraph)

@@ -182,7 +182,7 @@ class _Reader:
             else:
                 self.builder.paragraph(_all_text(box))
         for kind, id_ in content.parts:
-            root = self.package.optional_xml(self.links.get(id_, ("", ""))[1])
+            root = self.package.once(self.links.get(id_, ("", ""))[1])
             if root is None:
                 continue
             if kind == "chart":

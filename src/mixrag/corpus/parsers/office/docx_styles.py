@@ -12,6 +12,7 @@ _TITLE = re.compile(r"title", re.IGNORECASE)
 _CONTENTS = re.compile(r"(?:toc|table of figures)\s?\d*", re.IGNORECASE)
 _OFF = frozenset({"0", "false", "off", "none"})
 _DEEPEST_STYLE = 20
+_LONGEST_MARK = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +183,7 @@ def _read_list(element: Any) -> _List:
     levels: dict[int, _Level] = {}
     for each in element.iterfind(f"{W}lvl"):
         start = number(value(each, f"{W}start"))
-        form, text = value(each, f"{W}numFmt") or "decimal", value(each, f"{W}lvlText") or ""
+        form, text = value(each, f"{W}numFmt") or "decimal", (value(each, f"{W}lvlText") or "")[:_LONGEST_MARK]
         levels[number(each.get(f"{W}ilvl")) or 0] = _Level(form, text, 1 if start is None else start)
     return _List(levels)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
-from mixrag.corpus.parsers.office.docx_styles import Styles, W, numeral, switched, value
+from mixrag.corpus.parsers.office.docx_styles import Style, Styles, W, numeral, switched, value
 from mixrag.corpus.parsers.office.equations import linear
 from mixrag.corpus.parsers.office.package import MC, M, R, alternative
 from mixrag.corpus.parsers.office.tally import Tally
@@ -53,6 +55,15 @@ _SYMBOL |= {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """How a run looks."""
+
+    script: str | None
+    hidden: bool
+    bold: bool
+
+
 @dataclass
 class Paragraph:
     """What a paragraph holds."""
@@ -74,7 +85,8 @@ class Paragraph:
     def text(self) -> str:
         """The text, its raised and lowered characters marked."""
         text = ""
-        for script, run in self.runs:
+        for script, runs in groupby(self.runs, key=itemgetter(0)):
+            run = "".join(each for _, each in runs)
             if script == "superscript":
                 run = superscript(run, text)
             elif script == "subscript":
@@ -82,13 +94,11 @@ class Paragraph:
             text += run
         return text
 
-    def add(self, text: str, script: str | None = None) -> None:
+    def add(self, text: str, script: str | None = None, *, bold: bool = True) -> None:
         """Add text, unless it stands in the code of a field."""
-        if any(self.codes) or not text:
-            return
-        if self.runs and self.runs[-1][0] == script:
-            text = self.runs.pop()[1] + text
-        self.runs.append((script, text))
+        if text and not any(self.codes):
+            self.runs.append((script, text))
+            self.plain |= not bold and not text.isspace()
 
 
 class ParagraphReader:
@@ -123,28 +133,27 @@ class ParagraphReader:
     def _run(self, run: Any, into: Paragraph, depth: int) -> None:
         properties = run.find(f"{W}rPr")
         style = None if properties is None else value(properties, f"{W}rStyle")
-        named = self._styles.get(style) if style else None
-        hidden = switched(properties, "vanish")
-        if hidden is None:
-            hidden = bool(named and named.hidden)
-        bold = switched(properties, "b")
-        before = sum(len(text) for _, text in into.runs)
-        script = value(properties, f"{W}vertAlign") or (named.script if named else None)
-        self._content(run, into, script if script != "baseline" else None, depth, hidden=hidden)
-        if not (bold or (bold is None and named and named.bold)):
-            into.plain |= bool("".join(text for _, text in into.runs)[before:].strip())
+        named = self._styles.get(style) if style else Style()
+        hidden, bold = switched(properties, "vanish"), switched(properties, "b")
+        script = value(properties, f"{W}vertAlign") or named.script
+        look = _Look(
+            script if script in ("superscript", "subscript") else None,
+            bool(named.hidden if hidden is None else hidden),
+            bool(named.bold if bold is None else bold),
+        )
+        self._content(run, into, look, depth)
 
-    def _content(self, run: Any, into: Paragraph, script: str | None, depth: int, *, hidden: bool = False) -> None:
+    def _content(self, run: Any, into: Paragraph, look: _Look, depth: int) -> None:
         for each in run:
             tag = each.tag
             if tag == f"{W}fldChar":
                 self._field(each.get(f"{W}fldCharType"), into)
             elif tag == f"{W}t":
-                if hidden:
+                if look.hidden:
                     self._tally.add("hidden text", detail="hidden text was left out")
                 else:
-                    into.add(each.text or "", script)
-            elif hidden or tag in _WITHOUT_TEXT:
+                    into.add(each.text or "", look.script, bold=look.bold)
+            elif look.hidden or tag in _WITHOUT_TEXT:
                 continue
             elif tag in _SIGNS:
                 into.add(_SIGNS[tag])
@@ -152,8 +161,8 @@ class ParagraphReader:
                 into.add(self._symbol(each))
             elif tag in (f"{W}footnoteReference", f"{W}endnoteReference"):
                 self._note(each, into)
-            elif tag == f"{MC}AlternateContent":
-                self._content(_chosen(each), into, script, depth + 1)
+            elif tag == f"{MC}AlternateContent" and depth <= _DEEPEST:
+                self._content(_chosen(each), into, look, depth + 1)
             elif tag in (f"{W}drawing", f"{W}pict", f"{W}object"):
                 self._drawing(each, into)
             elif tag == f"{W}ruby":
@@ -182,8 +191,10 @@ class ParagraphReader:
 
     def _note(self, element: Any, into: Paragraph) -> None:
         kind = "footnote" if element.tag == f"{W}footnoteReference" else "endnote"
-        note = self._notes[kind].get(element.get(f"{W}id", ""))
-        if note is None or any(into.codes):
+        if any(into.codes):
+            return
+        note = self._notes[kind].pop(element.get(f"{W}id", ""), None)  # once, however often it is referred to
+        if note is None:
             return
         mark = ""
         if element.get(f"{W}customMarkFollows") is None:

@@ -48,18 +48,19 @@ class _Book:
 
     def result(self) -> ParseResult:
         """The book, and what was left out of it."""
-        names = self._names()
+        names, read = self._names(), set[str]()
         chapters = list(self.root.iter("{*}itemref"))[:_MOST_CHAPTERS]
         for each in chapters:
             item = self.items.get(each.get("idref", ""))
             part = "" if item is None else self._part(item.get("href", ""))
             if item is None or item.get("media-type", "") not in _PAGES or part not in self.package:
                 self.tally.add("missing chapters")
-            elif "nav" in item.get("properties", "").split():
+            elif "nav" in item.get("properties", "").split() or part in read:
                 continue
             elif part in self.locked:
                 self.tally.add("encrypted chapters")
             else:
+                read.add(part)
                 self._chapter(part, names.get(part, ""))
         images = sum(each.get("media-type", "").startswith("image/") for each in self.items.values())
         self.tally.add("images", images)

@@ -10,6 +10,9 @@ from mixrag.corpus.parsers.table import count_header_rows
 
 MAX_COLUMNS = 16_384
 _LONG = 100
+"""Characters of a cell that is repeated in each row that it covers."""
+_EXTRA = 20
+"""Cells that one cell may stand for on average, so that a small file does not give a large table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ def _lay(rows: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
     """Each row with one entry a column; a cell stands in all that it covers."""
     covered: dict[int, tuple[int, Cell]] = {}
     laid: list[list[Cell]] = []
+    extra = 1000 + _EXTRA * sum(len(row) for row in rows)
     for row in rows:
         out: list[Cell] = []
         waiting = list(reversed(row))
@@ -69,10 +73,13 @@ def _lay(rows: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
                     covered[place] = (left - 1, cell)
                 continue
             cell = waiting.pop()
-            for column in range(place, min(place + max(1, cell.columns), MAX_COLUMNS)):
+            cost = cell.columns * cell.rows - 1
+            wide, deep = (cell.columns, cell.rows) if cost <= extra else (1, 1)
+            extra -= cost if cost <= extra else 0
+            for column in range(place, min(place + max(1, wide), MAX_COLUMNS)):
                 out.append(cell)
-                if cell.rows > 1:
-                    covered[column] = (cell.rows - 1, cell)
+                if deep > 1:
+                    covered[column] = (deep - 1, cell)
             if len(out) >= MAX_COLUMNS:
                 break
         laid.append(out)

@@ -212,7 +212,7 @@ class _Reader:
         levels = min(int(shown) if shown.isdigit() and len(shown) < 3 else 1, level + 1)
         numbers = (self._number(name, each) for each in range(level - levels + 1, level + 1))
         text = ".".join(filter(None, numbers))
-        return f"{form.get(f'{STYLE}num-prefix', '')}{text}{form.get(f'{STYLE}num-suffix', '')}"
+        return f"{form.get(f'{STYLE}num-prefix', '')[:20]}{text}{form.get(f'{STYLE}num-suffix', '')[:20]}"
 
     def _number(self, name: str, level: int) -> str:
         form = self._level(name, level)
@@ -238,14 +238,15 @@ class _Reader:
         inner: list[Any] = []
         for row, is_header in _rows(table):
             cells = self._cells(row, inner)
-            rows += [cells] * (_repeated(row, "number-rows-repeated") if any(c.text for c in cells) else 1)
+            times = _repeated(row, "number-rows-repeated") if len(rows) < _MOST_REPEATED else 1
+            rows += [cells] * (times if any(cell.text for cell in cells) else 1)
             headers += is_header
         add_table(self.builder, rows, header_rows=headers or None)
         for each in inner:
             self._table(each, depth + 1)
 
     def _cells(self, row: Any, inner: list[Any]) -> list[Cell]:
-        cells = []
+        cells: list[Cell] = []
         for each in row:
             if local(each) != "table-cell":
                 continue
@@ -256,7 +257,8 @@ class _Reader:
             text = _joined(contents)
             bold = bool(text) and not any(content.plain for content in contents)
             wide, deep = _repeated(each, "number-columns-spanned"), _repeated(each, "number-rows-spanned")
-            cells += [Cell(text, wide, deep, bold) for _ in range(_repeated(each, "number-columns-repeated"))]
+            times = _repeated(each, "number-columns-repeated") if len(cells) < _MOST_REPEATED else 1
+            cells += [Cell(text, wide, deep, bold)] * times
         return cells
 
     # presentations

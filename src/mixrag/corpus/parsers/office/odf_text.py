@@ -46,10 +46,25 @@ class OdfStyle:
 class Content:
     """What a paragraph holds."""
 
-    text: str = ""
+    parts: list[str] = field(default_factory=list)
     boxes: list[Any] = field(default_factory=list)
     notes: list[tuple[str, Any]] = field(default_factory=list)
     plain: bool = False
+
+    @property
+    def text(self) -> str:
+        """The text."""
+        return "".join(self.parts)
+
+    @property
+    def last(self) -> str:
+        """The last piece of the text."""
+        return self.parts[-1] if self.parts else ""
+
+    def add(self, text: str) -> None:
+        """Add text."""
+        if text:
+            self.parts.append(text)
 
 
 class OdfStyles:
@@ -142,8 +157,8 @@ class OdfReader:
         text = f"{' ' if text[0].isspace() else ''}{inner}{' ' if inner and text[-1].isspace() else ''}"
         into.plain |= bool(inner) and not bold
         if script and inner:
-            text = superscript(text, into.text) if script == "super" else subscript(text, into.text)
-        into.text += text[1:] if text.startswith(" ") and (not into.text or into.text[-1:].isspace()) else text
+            text = superscript(text, into.last) if script == "super" else subscript(text, into.last)
+        into.add(text[1:] if text.startswith(" ") and (not into.last or into.last[-1:].isspace()) else text)
 
     def _child(self, each: Any, into: Content, script: str, bold: bool, depth: int) -> None:
         kind = local(each)
@@ -156,9 +171,9 @@ class OdfReader:
             self._walk(each, into, inner, bold if style.bold is None else style.bold, depth)
         elif kind == "s":
             given = each.get(f"{TEXT}c", "1")
-            into.text += " " * (min(int(given), _MOST_SPACES) if given.isdigit() and len(given) < 6 else 1)
+            into.add(" " * (min(int(given), _MOST_SPACES) if given.isdigit() and len(given) < 6 else 1))
         elif kind in ("tab", "line-break"):
-            into.text += "\t" if kind == "tab" else "\n"
+            into.add("\t" if kind == "tab" else "\n")
         elif kind == "note":
             self._note(each, into)
         elif kind == "annotation":
@@ -168,7 +183,7 @@ class OdfReader:
         elif kind in ("hidden-text", "hidden-paragraph") and each.get(f"{TEXT}is-hidden") == "true":
             self._hidden(each)
         elif kind == "ruby-text":
-            into.text += f"({''.join(each.itertext())})"
+            into.add(f"({''.join(each.itertext())})")
         elif kind not in _SKIPPED:
             self._walk(each, into, script, bold, depth)
 
@@ -176,7 +191,7 @@ class OdfReader:
         citation, body = note.find(f"{TEXT}note-citation"), note.find(f"{TEXT}note-body")
         mark = "" if citation is None else "".join(citation.itertext()).strip()
         if body is not None:
-            into.text += f"[{mark}]" if mark else ""
+            into.add(f"[{mark}]" if mark else "")
             into.notes.append((mark, body))
 
     def drawing(self, element: Any, into: Content) -> None:
@@ -193,7 +208,7 @@ class OdfReader:
             elif kind in ("object", "object-ole"):
                 self.tally.add("embedded objects")
             elif kind == "desc" and each.tag.startswith(SVG) and (text := " ".join((each.text or "").split())):
-                into.text += f" [image: {text}] "
+                into.add(f" [image: {text}] ")
             elif kind == "table" and each.tag.startswith(TABLE):
                 into.boxes.append(each)
                 continue

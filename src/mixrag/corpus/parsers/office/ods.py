@@ -13,8 +13,9 @@ from mixrag.corpus.parsers.office.tally import Tally, finish
 from mixrag.corpus.parsers.result import ParseResult
 
 MAX_CELLS = 5_000_000
-MAX_CHARACTERS = 2**26
+MAX_CHARACTERS = 2**27
 """Of all cells together: a cell that says to stand a million times must not fill the memory."""
+_MOST_COLUMNS = 16_384
 _NUMBERS = frozenset({"float", "percentage", "currency", "date", "time"})
 
 
@@ -95,6 +96,8 @@ class _Reader:
             kind = local(cell)
             if kind not in ("table-cell", "covered-table-cell"):
                 continue
+            if column >= _MOST_COLUMNS:
+                break
             times = _times(cell, "number-columns-repeated")
             text = self._text(cell) if kind == "table-cell" else ""
             if text:

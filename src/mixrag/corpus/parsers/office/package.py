@@ -15,7 +15,7 @@ from mixrag.corpus.parsers.result import UnreadableError
 from mixrag.utils.extras import require
 
 MAX_PARTS = 20_000
-MAX_UNPACKED = 2**30
+MAX_UNPACKED = 2**29
 """Bytes of all parts together: above it, a file of 25 MB would be an archive made to fill the memory."""
 MAX_TREE = 2**27
 """Bytes of one XML part that is read as a tree; sheets are streamed, and may be larger."""
@@ -46,6 +46,7 @@ class Package:
 
     def __init__(self, data: bytes, kind: str) -> None:
         self.kind, self.tally = kind, Tally()
+        self._seen: set[str] = set()
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
         except _BROKEN as error:
@@ -108,6 +109,13 @@ class Package:
         except UnreadableError as error:
             self.damaged(name, error)
             return None
+
+    def once(self, name: str) -> Any | None:
+        """Root element of a part at the first call; None later, so that many links to one part cost no time."""
+        if name in self._seen:
+            return None
+        self._seen.add(name)
+        return self.optional_xml(name)
 
     def damaged(self, name: str, error: UnreadableError) -> None:
         """Note that a part cannot be read, or only its beginning."""

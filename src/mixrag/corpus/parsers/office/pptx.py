@@ -47,7 +47,7 @@ class _Presentation:
         shown = self.package.xml(main).iterfind(f"{P}sldIdLst/{P}sldId")
         for number, each in enumerate(shown, start=1):
             target = links.get(each.get(f"{R}id", ""), ("", ""))[1]
-            root = self.package.optional_xml(target)
+            root = self.package.once(target)
             if root is None:
                 self.tally.add("missing slides", target not in self.package)
             elif root.get("show") in ("0", "false"):
@@ -121,7 +121,7 @@ class _Slide:
                 self.builder.items(diagram_items(root))
 
     def _part(self, id_: str | None) -> Any | None:
-        return self.package.optional_xml(self.links.get(id_ or "", ("", ""))[1])
+        return self.package.once(self.links.get(id_ or "", ("", ""))[1])
 
     def _text(self, body: Any | None, *, is_list: bool) -> None:
         lines = [(level, line) for level, line in self._lines(body) if line.strip()]
@@ -167,7 +167,7 @@ class _Slide:
     def _beside(self) -> None:
         """The notes of the slide; its comments are counted."""
         for kind, target in self.links.values():
-            root = self.package.optional_xml(target) if kind in ("notesSlide", "comments", "comment") else None
+            root = self.package.once(target) if kind in ("notesSlide", "comments", "comment") else None
             if root is None:
                 continue
             if kind == "notesSlide":

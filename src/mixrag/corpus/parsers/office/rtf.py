@@ -19,6 +19,8 @@ from mixrag.corpus.parsers.titles import useful_title
 
 MAX_OPEN = 10_000
 """Groups in each other; a document needs some tens."""
+_LONGEST_MARK = 60
+_LONGEST_TITLE = 1000
 _TOKEN = re.compile(
     rb"\\([a-zA-Z]{1,32})(-?\d{1,9})? ?|\\'([0-9a-fA-F]{2})|\\(.)|([{}])|[\r\n]+|([^\\{}\r\n]+)",
     re.DOTALL,
@@ -65,27 +67,34 @@ class _State:
 class _Text:
     """A paragraph, note or cell while it is read."""
 
-    text: str = ""
-    plain: bool = False
-    run: str = ""
+    parts: list[str] = field(default_factory=list)
+    run: list[str] = field(default_factory=list)
     script: str = ""
+    plain: bool = False
 
     def add(self, text: str, state: _State) -> None:
         if state.script != self.script:
-            self.close()
+            self._close()
             self.script = state.script
-        self.run += text
+        self.run.append(text)
         self.plain |= not state.bold and bool(text.strip())
 
     def close(self) -> str:
         """The text, its raised and lowered characters marked."""
-        run, self.run = self.run.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), ""
+        self._close()
+        return "".join(self.parts)
+
+    def _close(self) -> None:
+        # Characters beyond 16 bits are given in two halves.
+        run = "".join(self.run).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        before = self.parts[-1] if self.parts else ""
         if self.script == "super":
-            run = superscript(run, self.text)
+            run = superscript(run, before)
         elif self.script == "sub":
-            run = subscript(run, self.text)
-        self.text += run
-        return self.text
+            run = subscript(run, before)
+        self.run = []
+        if run:
+            self.parts.append(run)
 
 
 @dataclass
@@ -189,15 +198,15 @@ class _Reader:
             self.paragraph.add(text, state)
         elif state.to == "note":
             self.note.add(text, state)
-        elif state.to == "mark":
+        elif state.to == "mark" and len(self.mark) < _LONGEST_MARK:
             self.mark += text
-        elif state.to == "title":
+        elif state.to == "title" and len(self.title) < _LONGEST_TITLE:
             self.title += text
         elif state.to == "styles":
             self._style(text)
 
     def _style(self, text: str) -> None:
-        self.style_name += text
+        self.style_name = (self.style_name + text)[-_LONGEST_TITLE:]
         if ";" in self.style_name:
             name = self.style_name.partition(";")[0].strip()
             if match := _HEADING.fullmatch(name):

@@ -23,6 +23,8 @@ from mixrag.corpus.parsers.titles import useful_title
 S = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 R_ID = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 MAX_CELLS = 5_000_000
+MAX_CHARACTERS = 2**27
+"""Of all cells together: a text that many cells share must not fill the memory."""
 _ANY_S = "{*}"
 _REFERENCE = re.compile(r"\$?([A-Z]{1,3})\$?(\d{1,7})")
 
@@ -54,7 +56,7 @@ class _Workbook:
         self.date1904 = settings is not None and settings.get("date1904") in ("1", "true")
         self.formats = _read_formats(self._linked("styles"))
         self.shared = self._shared_strings()
-        self.cells = 0
+        self.cells = self.characters = 0
 
     def result(self) -> ParseResult:
         sheets = list(self.root.iterfind(f"{S}sheets/{S}sheet"))
@@ -62,9 +64,11 @@ class _Workbook:
         names = [each.get("name", "") for each in sheets if each not in visible]
         detail = f"hidden sheets were left out: {', '.join(names[:5])}"
         self.tally.add("hidden sheets", len(names), detail)
+        read: set[str] = set()
         for each in visible:
             kind, target = self.links.get(each.get(R_ID, ""), ("", ""))
-            if kind == "worksheet" and target in self.package:
+            if kind == "worksheet" and target in self.package and target not in read:
+                read.add(target)
                 sheet = self._sheet(each.get("name", ""), target)
                 add_sheet(self.builder, sheet, self.tally)
                 self._beside(target)
@@ -117,8 +121,8 @@ class _Workbook:
     def _row(self, row: Any, sheet: Sheet, hidden: list[int]) -> None:
         place = _whole(row.get("r"), sheet.last_row + 1)
         sheet.last_row = max(sheet.last_row, place)
-        if self.cells > MAX_CELLS:
-            detail = f"cells after the first {MAX_CELLS:,} were left out"
+        if self.cells > MAX_CELLS or self.characters > MAX_CHARACTERS:
+            detail = "the last cells of the file were left out"
             self.tally.add("cells too many for one file", len(row), detail)
             return
         column, texts = -1, {}
@@ -132,6 +136,7 @@ class _Workbook:
                 if cell.get("t", "n") == "n":
                     sheet.numbers[place] = sheet.numbers.get(place, 0) + 1
         self.cells += len(texts)
+        self.characters += sum(map(len, texts.values()))
         if not texts:
             return
         sheet.rows[place] = texts
@@ -175,11 +180,11 @@ class _Workbook:
         """Text boxes on a sheet; comments, charts and pictures are counted."""
         for kind, part in self.package.links(target).values():
             if kind in ("comments", "threadedComment"):
-                root = self.package.optional_xml(part)
+                root = self.package.once(part)
                 count = 0 if root is None else sum(1 for _ in root.iter("{*}comment", "{*}threadedComment"))
                 if kind == "comments":
                     self.tally.add("comments", count)
-            elif kind == "drawing" and (root := self.package.optional_xml(part)) is not None:
+            elif kind == "drawing" and (root := self.package.once(part)) is not None:
                 self._drawing(root)
 
     def _drawing(self, root: Any) -> None:
