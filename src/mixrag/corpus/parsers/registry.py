@@ -66,6 +66,14 @@ class ParserRegistry:
         """Suffixes of the files that can be read, in lower case; those of the built-in parsers first."""
         return (*SUFFIXES, *(suffix for suffix in self._parsers if suffix not in SUFFIXES))
 
+    @property
+    def formats(self) -> str:
+        """The formats, for messages: one suffix of each parser."""
+        first: dict[int, str] = {}
+        for suffix in self.suffixes:
+            first.setdefault(id(self._parsers[suffix]), suffix)
+        return " ".join(first.values())
+
     def is_builtin(self, path: Path) -> bool:
         """Whether a built-in parser reads the file."""
         parser = self._parsers.get(path.suffix.lower())
@@ -89,7 +97,7 @@ class ParserRegistry:
         parser = self._parsers.get(path.suffix.lower())
         if parser is None:
             found = f"suffix {path.suffix!r}" if path.suffix else "a name without suffix"
-            raise UnreadableError(f"one of {' '.join(self.suffixes)}", found, "convert or rename it")
+            raise UnreadableError(f"one of the formats {self.formats}", found, "convert or rename it")
         builtin = _is_builtin(parser)
         try:
             if builtin:
