@@ -21,7 +21,17 @@ sys.argv = ["mixrag", *{arguments}]
 main()
 """
 MODELS = {"transformers", "sentence_transformers", "peft", "accelerate", "sklearn", "scipy", "faiss", "gguf"}
-EXTRAS = {"matplotlib", "tensorboardX", "kreuzberg", "lxml", "inscriptis", "pandas", "datasets"}
+EXTRAS = {
+    "matplotlib",
+    "tensorboardX",
+    "kreuzberg",
+    "pypdfium2",
+    "lxml",
+    "selectolax",
+    "chardet",
+    "pandas",
+    "datasets",
+}
 
 
 def loaded(statement: str) -> tuple[set[str], str]:

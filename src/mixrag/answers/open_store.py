@@ -17,17 +17,20 @@ from mixrag.config.model_config import ModelConfig, bundle_for, completed, defau
 from mixrag.config.schema import made
 from mixrag.config.settings import Settings
 from mixrag.corpus import (
+    DEFAULT_LIMITS,
     Counts,
     Document,
     DocumentRecord,
     EncoderRecord,
     IndexReport,
+    ParseLimits,
     Parser,
     ParserRegistry,
     Removed,
     Splitter,
     Store,
-    WordSplitter,
+    StructureSplitter,
+    Tokens,
     add_documents,
     documents_in,
     documents_of_texts,
@@ -104,7 +107,7 @@ class OpenStore:
         self._snapshots = SnapshotRetriever(store, lambda: self.encoder, lambda: self.index_kind)
         self._parsers = tuple(list_given(parsers, "parsers"))
         ParserRegistry(self._parsers)
-        self._splitter = _checked_splitter(splitter, WordSplitter())
+        self._splitter = _checked_splitter(splitter, StructureSplitter())
 
     @classmethod
     def open(
@@ -158,7 +161,7 @@ class OpenStore:
             confidence: file of a calibration (``mixrag eval`` writes it), "none" for none; default: that of
                 ``model``, where the models are its own.
             parsers: read files of their suffixes, in the place of the built-in parsers where those read them too.
-            splitter: how documents become passages; default 100 words each, disjoint.
+            splitter: how documents become passages; default ``StructureSplitter(200)``.
 
         Raises:
             StoreMissingError: there is none, and ``create`` is false.
@@ -285,6 +288,7 @@ class OpenStore:
         parsers: Sequence[Parser] = (),
         reembed: bool = False,
         max_bytes: int = 25 * 2**20,
+        limits: ParseLimits = DEFAULT_LIMITS,
         progress: Progress | None = None,
     ) -> IndexReport:
         """Bring the store up to date with files and folders; what has not changed is not read again.
@@ -295,6 +299,9 @@ class OpenStore:
             parsers: come before those of the pipeline.
             reembed: compute all vectors again, with another encoder than the store has.
             max_bytes: larger files are skipped.
+            limits: time and memory that parsing one file may take. The built-in parsers run in a process of their
+                own, and a file that exceeds the limits, or crashes its parser, is skipped. Parsers of yours run in
+                this process, without limits.
             progress: called with stages "reading files" and "embedding".
 
         Raises:
@@ -312,9 +319,11 @@ class OpenStore:
                 encoder_fingerprint=self.encoder.fingerprint,
                 encoder_name=self.encoder.name,
                 embedding_text=self.encoder.passage_text,
-                splitter=_checked_splitter(splitter, self._splitter),
+                tokens=self._tokens,
+                splitter=self._measuring(_checked_splitter(splitter, self._splitter)),
                 reembed=reembed,
                 max_bytes=bytes_given(max_bytes, "max_bytes"),
+                limits=limits,
                 progress=progress,
             )
 
@@ -356,7 +365,8 @@ class OpenStore:
                 encoder_fingerprint=self.encoder.fingerprint,
                 encoder_name=self.encoder.name,
                 embedding_text=self.encoder.passage_text,
-                splitter=_checked_splitter(splitter, self._splitter),
+                tokens=self._tokens,
+                splitter=self._measuring(_checked_splitter(splitter, self._splitter)),
                 progress=progress,
             )
 
@@ -431,6 +441,16 @@ class OpenStore:
                 model=self.model,
                 precomputed=files_and_bytes(self.store.directory / PRECOMPUTED),
             )
+
+    @property
+    def _tokens(self) -> Tokens | None:
+        return getattr(self.encoder, "tokens", None)
+
+    def _measuring(self, splitter: Splitter) -> Splitter:
+        """The splitter, which measures in tokens of the encoder if it was given none."""
+        if isinstance(splitter, StructureSplitter) and splitter.tokens is None:
+            return replace(splitter, tokens=self._tokens)
+        return splitter
 
     def _embed(self, texts: Sequence[str]) -> Vectors:
         encoder = self.encoder

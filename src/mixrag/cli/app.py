@@ -49,7 +49,7 @@ def index(
     is not read again; a changed file replaces its passages; a file that is no longer in its folder is removed.
     """
     from mixrag.cli.progress import reporting
-    from mixrag.corpus import splitter_named
+    from mixrag.corpus import ParseLimits, splitter_named
 
     chosen = options.made(IndexingSettings)
     if not paths and not chosen.re_embed:
@@ -57,9 +57,12 @@ def index(
     with options.open(create=True) as rag, reporting(quiet=json) as progress:
         report = rag.index(
             paths or [],
-            splitter=splitter_named(chosen.splitter),
+            splitter=splitter_named(chosen.splitter, chosen.context),
             reembed=chosen.re_embed,
             max_bytes=int(chosen.max_mb * 2**20),
+            limits=ParseLimits(
+                chosen.parse_seconds, chosen.parse_mb, chosen.ocr_language if chosen.ocr == "auto" else ""
+            ),
             progress=progress,
         )
     show.index_report(report, as_json=json)

@@ -12,7 +12,7 @@ from mixrag.cli.app import ENVIRONMENT, Json, Question, app
 from mixrag.cli.help import Command
 from mixrag.cli.options import Options, takes
 from mixrag.cli.show import error_line, print_json
-from mixrag.utils.text import printable
+from mixrag.utils.text import printable, printable_name
 
 if TYPE_CHECKING:
     from mixrag.evaluation import Diagnosis
@@ -74,9 +74,9 @@ def show_diagnosis(found: Diagnosis) -> None:
         stage = found.stage(name)
         mark, word, colour = MARKS[None if stage is None else stage.passed]
         line = Text(f"{mark} {name:<10}{word:<9} ", style=colour)
-        line.append(printable("not reached" if stage is None else stage.finding), style="default")
+        line.append(printable_name("not reached" if stage is None else stage.finding), style="default")
         console.print(line, soft_wrap=True)
     outcome = found.finding if found.failed is None else f"the first stage that failed: {found.failed}"
-    console.print(Text(printable(outcome), style="bold"), soft_wrap=True)
+    console.print(Text(printable_name(outcome), style="bold"), soft_wrap=True)
     if found.remedy:
-        console.print(Text(printable(f"remedy: {found.remedy}")), soft_wrap=True)
+        console.print(Text(printable_name(f"remedy: {found.remedy}")), soft_wrap=True)

@@ -16,7 +16,7 @@ from rich.text import Text
 from mixrag.cli.notices import notices
 from mixrag.cli.show import error_line
 from mixrag.utils.progress import Progress, ProgressEvent, no_progress
-from mixrag.utils.text import printable
+from mixrag.utils.text import printable_name
 
 SECONDS_BETWEEN_LINES = 5.0
 UNITS = {"answering": "questions", "reading passages": "passages"}
@@ -43,7 +43,7 @@ def reporting(*, quiet: bool) -> Iterator[Progress]:
         with RichProgress(*columns, console=Console(stderr=True), transient=True) as bars:
 
             def show(line: str) -> None:
-                bars.console.print(Text(printable(line)), soft_wrap=True)
+                bars.console.print(Text(printable_name(line)), soft_wrap=True)
 
             with notices(logging.INFO, show):
                 yield Bars(bars, show)
@@ -141,7 +141,7 @@ class Bars:
             text = f"{event.done}/{event.total}"
             if event.values:
                 text += f"  loss {event.values['loss']:.3f}"
-            self._update(name, event.done, event.total, text, printable(name))
+            self._update(name, event.done, event.total, text, printable_name(name))
 
     def _update(self, key: str, done: int, total: int | None, text: str, description: str) -> None:
         if key not in self._tasks:
@@ -171,5 +171,5 @@ def dev_line(event: ProgressEvent) -> str:
 
 
 def _write(line: str) -> None:
-    sys.stderr.write(printable(line) + "\n")
+    sys.stderr.write(printable_name(line) + "\n")
     sys.stderr.flush()

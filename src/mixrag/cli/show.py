@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mixrag.utils.text import printable, strict_json
+from mixrag.utils.text import citation_of, printable, printable_name, strict_json
 
 if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
     from mixrag.answers.answer import Answer
@@ -113,8 +113,11 @@ def passages(question: str, found: Retrieval, settings: Settings, *, as_json: bo
     for rank, (passage, p) in enumerate(zip(found.passages, prior, strict=True)):
         head = Text(f"{rank + 1}. p = {p:.4f}  ", style=_style(rank))
         console.print(
-            head.append(printable(f"{passage.document} [{passage.start}:{passage.end}]")), soft_wrap=True
+            head.append(printable_name(citation_of(passage.document, passage.place, passage.start, passage.end))),
+            soft_wrap=True,
         )
+        if passage.context:
+            console.print(Text(printable(passage.context), style="dim italic"))
         console.print(Text(printable(passage.text), style="dim"))
     if found.outside is not None:
         console.print(f"mass of all other passages, over the whole corpus: {found.outside:.4f}")
@@ -128,11 +131,18 @@ def passages(question: str, found: Retrieval, settings: Settings, *, as_json: bo
 
 
 def index_report(report: IndexReport, *, as_json: bool) -> None:
-    """What an indexing run did, skipped files last."""
+    """What an indexing run did, what it left out, skipped files last."""
     skipped = [{"path": s.path, "reason": s.reason} for s in report.skipped]
-    names = ("documents", "passages", "added", "embedded", "removed", "unchanged")
+    names = ("documents", "passages", "added", "embedded", "removed", "unchanged", "too_long")
     if as_json:
-        return print_json({**{name: getattr(report, name) for name in names}, "skipped": skipped})
+        notices = [
+            {**asdict(each), "examples": [{"path": path, "detail": detail} for path, detail in each.examples]}
+            for each in report.notices
+        ]
+        left_out = {"left_out": dict(report.left_out), "notices": notices, "skipped": skipped}
+        return print_json({**{name: getattr(report, name) for name in names}, **left_out})
+    from mixrag.corpus.report import kinds_in_words
+
     console = _console()
     console.print(
         f"{report.documents} documents, {report.passages} passages in the store "
@@ -140,10 +150,37 @@ def index_report(report: IndexReport, *, as_json: bool) -> None:
         f"{report.unchanged} files unchanged)",
         soft_wrap=True,
     )
+    if report.left_out:
+        console.print(_one_line(f"left out, of other kinds: {kinds_in_words(report.left_out)}"), soft_wrap=True)
+    if report.notices:
+        console.print("read only in part, or by a guess:", style="yellow")
+    for notice in report.notices:
+        console.print(_one_line(f"  {notice.count} {notice.kind} in {_files(notice.files)}"), soft_wrap=True)
+        for path, detail in notice.examples:
+            line = f"    {path}: {detail}" if detail else f"    {path}"
+            console.print(_one_line(line, style="dim"), soft_wrap=True)
+        if more := notice.files - len(notice.examples):
+            console.print(Text(f"    and {_files(more)} more", style="dim"))
+    if report.too_long:
+        console.print(
+            f"{report.too_long} passages are longer than the {report.token_limit} tokens that the encoder reads; "
+            "the rest of them is not in their vectors",
+            style="yellow",
+            soft_wrap=True,
+        )
     if skipped:
         console.print(f"{len(skipped)} skipped:", style="yellow")
     for skip in skipped:
-        console.print(Text(printable(f"  {skip['path']}: {skip['reason']}")), soft_wrap=True)
+        console.print(_one_line(f"  {skip['path']}: {skip['reason']}"), soft_wrap=True)
+
+
+def _one_line(text: str, style: str = "") -> Text:
+    """Text with names of files and records, which may hold line ends: they are shown as escapes."""
+    return Text(printable_name(text), style=style)
+
+
+def _files(count: int) -> str:
+    return f"{count} file" if count == 1 else f"{count} files"
 
 
 def info(found: Info, *, as_json: bool) -> None:
@@ -171,11 +208,9 @@ def info(found: Info, *, as_json: bool) -> None:
     files, size = found.precomputed
     summary["precomputed"] = f"{files} passages read ahead, {size / 2**20:.0f} MiB" if files else "-"
     for name, value in summary.items():
-        console.print(Text(printable(f"{name:<12} {value if value is not None else '-'}")), soft_wrap=True)
+        console.print(_one_line(f"{name:<12} {value if value is not None else '-'}"), soft_wrap=True)
     for document in listed:
-        console.print(
-            Text(printable(f"{document['passages']:>6}  {document['document']}"), style="dim"), soft_wrap=True
-        )
+        console.print(_one_line(f"{document['passages']:>6}  {document['document']}", style="dim"), soft_wrap=True)
 
 
 def removed(gone: Removed, *, as_json: bool) -> None:
@@ -248,8 +283,15 @@ def _passage_table(
 ) -> Table:
     table = Table("", "prior", "posterior", "source", "text", box=None, pad_edge=False)
     for rank, passage in enumerate(passages):
-        source = Text(printable(f"{Path(passage.document).name} [{passage.start}:{passage.end}]"))
-        text = Text(printable(" ".join(passage.text.split())), no_wrap=True, overflow="ellipsis", style="dim")
+        source = Text(
+            printable_name(citation_of(Path(passage.document).name, passage.place, passage.start, passage.end))
+        )
+        text = Text(
+            printable(" ".join(f"{passage.context} {passage.text}".split())),
+            no_wrap=True,
+            overflow="ellipsis",
+            style="dim",
+        )
         number = Text(str(rank + 1), style=_style(rank))
         table.add_row(number, f"{passage.prior:.4f}", f"{passage.posterior:.4f}", source, text)
     if null_prior is not None and passages:
@@ -282,8 +324,12 @@ def _why(console: Console, explanation: Explanation) -> None:
     if explanation.prefix_cache:
         hits, misses = explanation.prefix_cache
         console.print(f"passages that the model had read before: {hits} of {hits + misses} times")
+    shown = explanation.answer.passages
+    places = {each.id: citation_of(each.document, each.place, each.start, each.end) for each in shown}
     for rank, component in enumerate(explanation.components):
-        console.rule(Text(printable(", ".join(component.passages) or "no passage"), style=_style(rank)))
+        console.rule(Text(printable_name(", ".join(component.passages) or "no passage"), style=_style(rank)))
+        for passage in component.passages:
+            console.print(Text(printable_name(places[passage])), soft_wrap=True)
         for line in _component_lines(component):
             console.print(Text(printable(line)), soft_wrap=True)
         console.print(Text(printable(component.prompt), style="dim"), soft_wrap=True)

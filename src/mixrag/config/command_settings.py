@@ -6,12 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from annotated_types import Gt, Le
+from annotated_types import Ge, Gt, Le
 from pydantic import BeforeValidator
 
 from mixrag.config.schema import (
     ALL,
     ASKING,
+    LARGEST,
     WRITING,
     Count,
     CountOrNone,
@@ -24,9 +25,11 @@ from mixrag.config.schema import (
 from mixrag.config.settings import Settings
 from mixrag.config.values import Words, as_tuple, is_plain, one_of
 
+OcrMode = Literal["auto", "never"]
 CalibrationMethod = Literal["none", "temperature", "logistic", "isotonic"]
 
 
+ContextName = Literal["full", "title", "none"]
 IndexName = Literal["auto", "exact", "faiss"]
 INDEXES: tuple[IndexName, ...] = get_args(IndexName)
 
@@ -93,14 +96,47 @@ class IndexingSettings:
     """How files become passages."""
 
     splitter: str = setting(
-        default="words:100",
-        help="words:N (disjoint) or sentences:N (whole sentences).",
-        more="`words:N`: N words each; `sentences:N`: whole sentences, up to N words.",
+        default="structure:200",
+        help="structure:N (tokens), words:N or sentences:N.",
+        more="`structure:N`: whole sentences, rows and items under one heading, up to N tokens of the encoder; "
+        "`words:N`: N words each; `sentences:N`: whole sentences, up to N words.",
+        commands=("index",),
+        shown_first=True,
+    )
+    context: ContextName = setting(
+        default="full",
+        help="Read before each passage: full, title or none.",
+        more="By encoder, BM25 and language model. `full`: the title, the headings above it and the caption of "
+        "its table; `title`: the title; `none`: nothing, but for the title in the prompt.",
         commands=("index",),
         shown_first=True,
     )
     max_mb: Positive = setting(
         default=25.0, help="Skip files larger than this many megabytes.", commands=("index",), shown_first=True
+    )
+    parse_seconds: Positive = setting(
+        default=60.0,
+        help="Skip files that take longer to parse, in seconds.",
+        more="Parsers run in a process of their own, which is ended then.",
+        commands=("index",),
+    )
+    parse_mb: Annotated[float, Ge(256), Le(LARGEST)] = setting(
+        default=1024.0,
+        help="Skip files whose parsing needs more megabytes of memory.",
+        commands=("index",),
+    )
+    ocr: OcrMode = setting(
+        default="auto",
+        help="Read pages that are pictures: auto or never.",
+        more="`auto` reads them where tesseract and the extra `ocr` are installed, at a second or more a page, and "
+        "for at most three quarters of `--parse-seconds` a file.",
+        commands=("index",),
+    )
+    ocr_language: str = setting(
+        default="eng",
+        help="Languages of these pages, as tesseract names them.",
+        more="Several are joined by a plus: `eng+deu`.",
+        commands=("index",),
     )
     re_embed: bool = setting(
         default=False,

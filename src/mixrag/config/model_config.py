@@ -160,7 +160,7 @@ class ModelConfig:
     )
     titles: bool | None = setting(
         default=None,
-        help="Embed titles with the passages.",
+        help="Put the separator token between title and text.",
         more="A field of `ModelConfig` and of a trained folder only.",
         absent="only for a pair of encoders",
     )

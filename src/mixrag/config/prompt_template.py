@@ -18,7 +18,7 @@ from mixrag.config.values import shown
 from mixrag.errors import SettingError
 
 _LARGEST_FILE = 2**14
-_FIELD = re.compile(r"\{(title|text|question)\}")
+_FIELD = re.compile(r"\{(title|context|text|question)\}")
 
 
 _OWN = ("messages", "add_generation_prompt", "tokenize", "tools", "documents", "chat_template", "strftime_now")
@@ -58,7 +58,7 @@ def arguments_of_options(texts: Sequence[str]) -> dict[str, Argument]:
 
 @schema
 class PromptTemplate:
-    """Texts with the fields ``{title}``, ``{text}`` (in ``passage``) and ``{question}`` (in ``question``).
+    """Texts with fields: ``{title}``, ``{context}``, ``{text}`` in ``passage``, ``{question}`` in ``question``.
 
     In a model's chat format the whole of it is the user's message; elsewhere it is the text itself.
     """
@@ -127,10 +127,18 @@ class PromptTemplate:
         found["template_args"] = dict(self.template_args)
         return {name: value for name, value in found.items() if name != "template_args" or value}
 
-    def passage_text(self, title: str, text: str) -> tuple[str, str]:
-        """A passage as the model reads it, and the ending that stays when the passage is shortened."""
+    def passage_text(self, title: str, text: str, context: str = "") -> tuple[str, str]:
+        """A passage as the model reads it, and the ending that stays when the passage is shortened.
+
+        Without a field ``{context}`` in the template the context stands on lines of its own before the text.
+        """
         body, ending = self.passage.rsplit("{text}", 1)
-        fields = {"title": title, "text": text}
+        inside = "{context}" in self.passage
+        fields = {
+            "title": title,
+            "text": text if inside or not context else f"{context}\n{text}",
+            "context": context,
+        }
         return _fill(body + "{text}", fields), _fill(ending, fields)
 
     def question_text(self, question: str) -> str:

@@ -143,6 +143,14 @@ class Settings:
         calibrated=True,
         trained=True,
     )
+    typos: bool = setting(
+        default=False,
+        help="BM25 takes the nearest word for a misspelt one.",
+        more="A word of the question that no passage has stands for the word of the corpus with the fewest slips: "
+        "one, or two from eight letters on.",
+        commands=ASKING,
+        calibrated=True,
+    )
     where: Where = setting(
         default={},
         help="Only such documents: KEY=VALUE, KEY>=VALUE.",

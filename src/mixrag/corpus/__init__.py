@@ -2,19 +2,29 @@
 
 from mixrag.corpus.documents import content_id, documents_in, documents_of_texts
 from mixrag.corpus.ingest import add_documents, ingest, title_and_text
+from mixrag.corpus.parsers.isolation import DEFAULT_LIMITS, ParseLimits
 from mixrag.corpus.parsers.protocol import Parser
 from mixrag.corpus.parsers.registry import SUFFIXES, ParserRegistry, read
-from mixrag.corpus.parsers.result import ParseResult, Skipped, UnreadableError
+from mixrag.corpus.parsers.result import Notice, ParseResult, Skipped, UnreadableError
 from mixrag.corpus.passage import Document, Passage, Scalar
-from mixrag.corpus.splitters import SentenceSplitter, Splitter, WordSplitter, splitter_named
+from mixrag.corpus.report import IndexReport, ReportedNotice
+from mixrag.corpus.splitters import (
+    SentenceSplitter,
+    Splitter,
+    StructureSplitter,
+    Tokens,
+    WordSplitter,
+    splitter_named,
+)
 from mixrag.corpus.store.changes import Removed
-from mixrag.corpus.store.database import Counts, DocumentRecord, EncoderRecord, Store
+from mixrag.corpus.store.database import Counts, DocumentRecord, Store
 from mixrag.corpus.store.search import Stretch
+from mixrag.corpus.store.stored_vectors import EncoderRecord
 from mixrag.corpus.store.vectors import check_encoder
 from mixrag.corpus.walk import FoundFiles, find_files
-from mixrag.corpus.writer import IndexReport
 
 __all__ = [
+    "DEFAULT_LIMITS",
     "SUFFIXES",
     "Counts",
     "Document",
@@ -22,17 +32,22 @@ __all__ = [
     "EncoderRecord",
     "FoundFiles",
     "IndexReport",
+    "Notice",
+    "ParseLimits",
     "ParseResult",
     "Parser",
     "ParserRegistry",
     "Passage",
     "Removed",
+    "ReportedNotice",
     "Scalar",
     "SentenceSplitter",
     "Skipped",
     "Splitter",
     "Store",
     "Stretch",
+    "StructureSplitter",
+    "Tokens",
     "UnreadableError",
     "WordSplitter",
     "add_documents",

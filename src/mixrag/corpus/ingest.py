@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mixrag.corpus.documents import content_id
+from mixrag.corpus.parsers.isolation import DEFAULT_LIMITS, ParseLimits
 from mixrag.corpus.parsers.registry import ParserRegistry, load
-from mixrag.corpus.parsers.result import Skipped, UnreadableError
+from mixrag.corpus.parsers.result import Notice, ParseResult, Skipped, UnreadableError
 from mixrag.corpus.passage import Document
-from mixrag.corpus.splitters import Splitter
+from mixrag.corpus.reading import ChangedFile, parsed
+from mixrag.corpus.report import IndexReport, aggregated, kinds_in_words
+from mixrag.corpus.splitters import Splitter, Tokens
 from mixrag.corpus.store import vectors as embedding
 from mixrag.corpus.store.changes import ParsedFile, document_hash
 from mixrag.corpus.store.database import Store
-from mixrag.corpus.store.sources import display
+from mixrag.corpus.store.sources import MEMORY
 from mixrag.corpus.store.vectors import Embed, EmbeddingText, Encoding, VectorWriter, claim
 from mixrag.corpus.walk import absolute, find_files, storable
-from mixrag.corpus.writer import IndexReport, PassageWriter
+from mixrag.corpus.writer import PassageWriter
 from mixrag.errors import SourceError
 from mixrag.utils.progress import Progress, ProgressEvent, guarded
 from mixrag.utils.text import unicode_path
@@ -28,7 +33,7 @@ logger = logging.getLogger("mixrag.corpus")
 
 
 def title_and_text(title: str, text: str) -> str:
-    """The text to embed: title, line end, text; the text alone where there is no title."""
+    """The text to embed: title, line end, context and text; these alone where there is no title."""
     return f"{title}\n{text}" if title else text
 
 
@@ -42,7 +47,9 @@ def ingest(
     splitter: Splitter,
     parsers: ParserRegistry | None = None,
     embedding_text: EmbeddingText = title_and_text,
+    tokens: Tokens | None = None,
     max_bytes: int = 25 * 2**20,
+    limits: ParseLimits = DEFAULT_LIMITS,
     batch: int = 64,
     reembed: bool = False,
     progress: Progress | None = None,
@@ -51,7 +58,9 @@ def ingest(
 
     Unchanged files are not parsed again, changed ones replace their passages in one transaction, and those
     gone from a folder disappear. What was stored of a file stays while the file cannot be read. Files above
-    ``max_bytes`` bytes are left out. With ``reembed`` every stored passage first gets a vector of this
+    ``max_bytes`` bytes are left out, and so are files whose built-in parser, which runs in a process of its own,
+    crashes or exceeds ``limits``. ``tokens`` are the encoder's, to count the passages that are longer than it
+    reads. With ``reembed`` every stored passage first gets a vector of this
     encoder (then ``paths`` may be empty). ``encoder_fingerprint`` must change with ``embedding_text``.
 
     Raises:
@@ -61,16 +70,16 @@ def ingest(
         PluginError: the splitter fails, or its spans are invalid.
         StoreBusyError: another process is writing to the store.
     """
-    encoding = Encoding(embed, encoder_name, encoder_fingerprint, embedding_text, batch)
+    encoding = Encoding(embed, encoder_name, encoder_fingerprint, embedding_text, batch, tokens)
     with store.writing():
         vectors = VectorWriter(store, encoding, guarded(progress))
-        run = _FileRun(PassageWriter(store, vectors, splitter), parsers or ParserRegistry(), max_bytes)
+        run = _FileRun(PassageWriter(store, vectors, splitter), parsers or ParserRegistry(), max_bytes, limits)
         if reembed:
             embedding.reembed(store, vectors)
         claim(store, encoding)
         if paths or not reembed:
             run.index([absolute(Path(path)) for path in paths])
-        return run.writer.finish(run.unchanged, tuple(run.skipped))
+        return run.report()
 
 
 def add_documents(
@@ -82,6 +91,7 @@ def add_documents(
     encoder_name: str,
     splitter: Splitter,
     embedding_text: EmbeddingText = title_and_text,
+    tokens: Tokens | None = None,
     batch: int = 64,
     progress: Progress | None = None,
 ) -> IndexReport:
@@ -97,7 +107,8 @@ def add_documents(
         encoder_fingerprint: of the encoder that ``embed`` calls; it must change with ``embedding_text``.
         encoder_name: of that encoder, for messages.
         splitter: how documents become passages.
-        embedding_text: title and text of a passage to the text that is embedded.
+        embedding_text: title of a passage, and its context with its text, to the text that is embedded.
+        tokens: of the encoder, to count the passages that are longer than it reads.
         batch: texts that are embedded, and committed, at a time.
         progress: called with what happens.
 
@@ -108,7 +119,7 @@ def add_documents(
         PluginError: the splitter fails, or its spans are invalid.
         StoreBusyError: another process is writing to the store.
     """
-    encoding = Encoding(embed, encoder_name, encoder_fingerprint, embedding_text, batch)
+    encoding = Encoding(embed, encoder_name, encoder_fingerprint, embedding_text, batch, tokens)
     unchanged = 0
     with store.writing():
         writer = PassageWriter(store, VectorWriter(store, encoding, guarded(progress)), splitter)
@@ -116,10 +127,10 @@ def add_documents(
         for document in documents:
             id_ = document.id or content_id(document)
             writer.pending.pop(id_, None)  # the later of two documents with one id counts
-            if store.memory_hash(id_) == document_hash(document, splitter.name):
+            if store.memory_hash(id_) == document_hash(document, writer.splitter_name):
                 unchanged += 1
             else:
-                writer.put(id_, writer.split(replace(document, id=id_), id_))
+                writer.put(id_, writer.split(replace(document, id=id_), MEMORY))
         writer.flush()
         return writer.finish(unchanged)
 
@@ -131,8 +142,11 @@ class _FileRun:
     writer: PassageWriter
     parsers: ParserRegistry
     max_bytes: int
+    limits: ParseLimits
     skipped: list[Skipped] = field(default_factory=list)
-    unchanged: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    notices: list[tuple[str, Notice]] = field(default_factory=list)
+    unchanged: set[str] = field(default_factory=set)
     parsed: int = 0
 
     @property
@@ -141,12 +155,12 @@ class _FileRun:
 
     def index(self, paths: list[Path]) -> None:
         files, folders = self._find(paths)
-        for number, path in enumerate(files):
-            self.writer.vectors.progress(ProgressEvent("reading files", number, len(files), str(path)))
-            try:
-                self._take(path)
-            except UnreadableError as error:
-                self._skip(path, str(error))
+        with closing(parsed(self._changed(files), self.parsers, self.limits)) as results:
+            for file, result in results:
+                if isinstance(result, UnreadableError):
+                    self._skip(file.path, str(result))
+                else:
+                    self._put(file, result)
         self.writer.vectors.progress(ProgressEvent("reading files", len(files), len(files)))
         self.writer.flush()
         self._remove_gone(files, folders)
@@ -154,6 +168,12 @@ class _FileRun:
             first = unicode_path(moved[0])
             logger.info(f"files that are elsewhere now and are cited there: {len(moved)}, the first was {first}")
         self._check_fruitful(paths)
+
+    def report(self) -> IndexReport:
+        """End the run; what it did. Of unchanged files, what was said when they were read is said again."""
+        done = self.writer.finish(len(self.unchanged))
+        notices = aggregated([*self.notices, *self.store.notices(self.unchanged)])
+        return replace(done, skipped=tuple(self.skipped), left_out=dict(self.left_out), notices=notices)
 
     def _skip(self, path: Path, reason: str) -> None:
         self.skipped.append(Skipped(unicode_path(path), reason))
@@ -168,6 +188,7 @@ class _FileRun:
                 found = find_files(path, self.parsers.suffixes)
                 files += found.files
                 self.skipped += found.skipped
+                self.left_out.update(found.left_out)
             elif storable(path) is None:
                 self._skip(path, "expected a file name in UTF-8; found other bytes; rename it")
             elif not os.path.exists(path):  # noqa: PTH110
@@ -181,21 +202,32 @@ class _FileRun:
                 files.append(path)
         return list(dict.fromkeys(files)), folders
 
-    def _take(self, path: Path) -> None:
-        """Parse and split a file, unless it is stored already and has not changed."""
-        data = load(path, max_bytes=self.max_bytes)
-        sha256, splitter = self.parsers.fingerprint(path, data), self.writer.splitter
-        if self.store.has_file(str(path), sha256, splitter.name):
-            self.unchanged += 1
-            return
-        result = self.parsers.parse(path, data)
+    def _changed(self, files: list[Path]) -> Iterator[ChangedFile]:
+        """The files that must be parsed: those that are not stored, or have changed."""
+        for number, path in enumerate(files):
+            self.writer.vectors.progress(ProgressEvent("reading files", number, len(files), str(path)))
+            try:
+                data = load(path, max_bytes=self.max_bytes)
+            except UnreadableError as error:
+                self._skip(path, str(error))
+                continue
+            sha256 = self.parsers.fingerprint(path, data)
+            if self.store.has_file(str(path), sha256, self.writer.splitter_name):
+                self.unchanged.add(str(path))
+            else:
+                yield ChangedFile(path, sha256, data)
+
+    def _put(self, file: ChangedFile, result: ParseResult) -> None:
+        """Split the documents of a file, and put them in the place of what is stored of it."""
+        path = str(file.path)
         self.skipped += result.skipped
+        self.notices += [(path, notice) for notice in result.notices]
         if not result.documents:
             return
-        split = [self.writer.split(each, display(str(path), each.id or "")) for each in result.documents]
+        split = tuple(self.writer.split(each, path) for each in result.documents)
         # Without a hash the file is parsed again next time, so that its skipped records are reported again.
-        known = "" if result.skipped else sha256
-        self.writer.put(str(path), ParsedFile(str(path), known, splitter.name, tuple(split)))
+        known = "" if result.skipped else file.sha256
+        self.writer.put(path, ParsedFile(path, known, self.writer.splitter_name, split, result.notices))
         self.parsed += 1
 
     def _remove_gone(self, files: list[Path], folders: list[Path]) -> None:
@@ -224,10 +256,11 @@ class _FileRun:
         missing = [path for path in paths if not os.path.exists(path)]  # noqa: PTH110
         if len(missing) < len(paths) and any(self.store.files_below(str(path)) for path in paths):
             return
-        expected = f"files of the formats {' '.join(self.parsers.suffixes)}"
+        expected = f"files of the formats {self.parsers.formats}"
         if not self.skipped:
             where = ", ".join(map(unicode_path, paths)) or "no path"
-            raise SourceError(expected, f"none in {where}", "give a file or folder to index")
+            others = f" (but {kinds_in_words(self.left_out)})" if self.left_out else ""
+            raise SourceError(expected, f"none in {where}{others}", "give a file or folder to index")
         first, more = self.skipped[0], len(self.skipped) - 1
         found = f"nothing readable: {first.path}: {first.reason}"
         raise SourceError(expected, found, f"and {more} more skipped" if more else "give another path")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,9 @@ class FoundFiles:
     files: tuple[Path, ...]
     """Absolute paths of the files with these suffixes, sorted."""
     skipped: tuple[Skipped, ...]
-    """Folders that could not be listed and links that lead nowhere."""
+    """Folders that could not be listed, links that lead nowhere, pipes and devices."""
+    left_out: Mapping[str, int]
+    """Files of other kinds, by suffix (in lower case), "without suffix", "hidden files" or "hidden folders"."""
 
 
 def find_files(folder: Path, suffixes: Collection[str]) -> FoundFiles:
@@ -31,7 +34,8 @@ def find_files(folder: Path, suffixes: Collection[str]) -> FoundFiles:
     # Real folders come first: what is reachable without a link has its own path.
     while walk.links:
         walk.enter(min(walk.links))
-    return FoundFiles(tuple(sorted(walk.files)), tuple(sorted(walk.skipped, key=lambda s: s.path)))
+    skipped = sorted(walk.skipped, key=lambda s: s.path)
+    return FoundFiles(tuple(sorted(walk.files)), tuple(skipped), dict(sorted(walk.left_out.items())))
 
 
 def absolute(path: Path) -> Path:
@@ -54,6 +58,7 @@ class _Walk:
         self.files: list[Path] = []
         self.skipped: list[Skipped] = []
         self.links: set[Path] = set()
+        self.left_out: Counter[str] = Counter()
         self._entered: set[tuple[int, int]] = set()
 
     def enter(self, root: Path) -> None:
@@ -71,12 +76,21 @@ class _Walk:
                 return []
             self._entered.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as entries:
-                visible = [entry for entry in entries if not entry.name.startswith(".")]
+                visible = [entry for entry in entries if not self._hidden(entry)]
         except OSError as error:
             reason = f"expected a readable folder; found {error.strerror}; check its permissions"
             self.skipped.append(Skipped(unicode_path(folder), reason))
             return []
         return [Path(entry.path) for entry in visible if self._take(entry)]
+
+    def _hidden(self, entry: os.DirEntry[str]) -> bool:
+        """Whether an entry is hidden; those that would have been read are counted."""
+        hidden = entry.name.startswith(".")
+        if hidden and entry.is_dir():
+            self.left_out["hidden folders"] += 1
+        elif hidden and Path(entry.name).suffix.lower() in self.suffixes:
+            self.left_out["hidden files"] += 1
+        return hidden
 
     def _take(self, entry: os.DirEntry[str]) -> bool:
         """Whether the entry is a real folder to read next; files and links are noted."""
@@ -88,6 +102,8 @@ class _Walk:
                 return not entry.is_symlink()
             if path.suffix.lower() in self.suffixes:
                 self._take_file(entry, path)
+            else:
+                self.left_out[unicode_path(path.suffix.lower()) or "without suffix"] += 1
         except OSError as error:
             self.skipped.append(
                 Skipped(unicode_path(path), f"expected a file; found {error.strerror}; correct the link")
@@ -100,6 +116,9 @@ class _Walk:
             self.skipped.append(Skipped(unicode_path(path), reason))
         elif entry.is_file():
             self.files.append(path)
-        elif entry.is_symlink():
+        elif entry.is_symlink() and not path.exists():
             reason = "expected a file; found a link that leads nowhere; correct or delete the link"
+            self.skipped.append(Skipped(str(path), reason))
+        else:
+            reason = "expected a regular file; found a pipe, socket or device; leave it out"
             self.skipped.append(Skipped(str(path), reason))

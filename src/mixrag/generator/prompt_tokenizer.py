@@ -199,7 +199,7 @@ class PromptTokenizer:
     def _fit(self, passages: Sequence[Passage], available: int) -> tuple[list[list[int]], tuple[Shortened, ...]]:
         bodies, endings = [], []
         for passage in passages:
-            body, ending = self.template.passage_text(passage.title, passage.text)
+            body, ending = self.template.passage_text(passage.title, passage.text, passage.context)
             bodies.append(self._plain(body))
             endings.append(self._plain(ending))
         available -= sum(len(ending) for ending in endings)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from threading import RLock
+from threading import Lock, RLock
 
 from mixrag.config.default_models import ENCODER, HUB_ENCODER
 from mixrag.config.settings import Settings
@@ -17,8 +17,10 @@ from mixrag.corpus import Store, check_encoder
 from mixrag.corpus.store.vectors import HALF
 from mixrag.retrieval.encoders import CompleteEncoder, SentenceEncoder
 from mixrag.retrieval.encoders.languages import unknown_language
-from mixrag.retrieval.index import CompleteIndex, IndexChoice, open_index
+from mixrag.retrieval.index import CompleteIndex, DamagedIndexError, IndexChoice, discard, open_index
+from mixrag.retrieval.lexical import LexicalIndex, open_lexical
 from mixrag.retrieval.retriever import Retrieval, StoreRetriever
+from mixrag.utils.arrays import Vectors
 from mixrag.utils.turns import turn
 
 _logger = logging.getLogger("mixrag.retrieval")
@@ -38,7 +40,7 @@ class SnapshotRetriever:
         self.store, self._encoder, self._kind = store, encoder, kind
         self._opening = RLock()
         self._mentioned: set[str] = set()
-        self._opened: tuple[tuple[int, IndexChoice], CompleteIndex] | None = None
+        self._opened: _Opened | None = None
 
     def retrieve(self, question: str, settings: Settings) -> Retrieval:
         """See ``Retriever.retrieve``.
@@ -52,8 +54,18 @@ class SnapshotRetriever:
         self._mention_language(question, encoder)
         with turn(encoder):
             vector = encoder.encode_questions([question])[0]
-        with self._snapshot(encoder) as index:
-            return StoreRetriever(self.store, encoder, index).retrieve(question, settings, vector)
+        try:
+            return self._retrieve(question, settings, encoder, vector)
+        except DamagedIndexError:
+            # A second time it comes from the store alone.
+            discard(self.store.directory)
+            self._opened = None
+            return self._retrieve(question, settings, encoder, vector)
+
+    def _retrieve(self, question: str, settings: Settings, encoder: CompleteEncoder, vector: Vectors) -> Retrieval:
+        with self._snapshot(encoder) as opened:
+            retriever = StoreRetriever(self.store, encoder, opened.index, opened.lexical)
+            return retriever.retrieve(question, settings, vector)
 
     def open(self) -> None:
         """Load the encoder and open the index now. Raises EncoderMismatchError as ``retrieve`` does."""
@@ -77,27 +89,43 @@ class SnapshotRetriever:
             )
 
     @contextmanager
-    def _snapshot(self, encoder: CompleteEncoder) -> Iterator[CompleteIndex]:
-        """A snapshot of the store, and the index over what it shows."""
+    def _snapshot(self, encoder: CompleteEncoder) -> Iterator[_Opened]:
+        """A snapshot of the store, and the indexes over what it shows."""
         with ExitStack() as snapshot:
             snapshot.enter_context(self.store.snapshot())
-            index = self._current()
-            if index is None:
+            opened = self._current()
+            if opened is None:
                 # The snapshot is closed while this thread waits: what it shows may be outdated by then.
                 snapshot.close()
                 with self._opening:
                     snapshot.enter_context(self.store.snapshot())
-                    index = self._current()  # another thread may have opened it meanwhile
-                    if index is None:
-                        index = self._open(encoder)
-            yield index
+                    opened = self._current()  # another thread may have opened it meanwhile
+                    if opened is None:
+                        opened = self._open(encoder)
+            yield opened
 
-    def _current(self) -> CompleteIndex | None:
+    def _current(self) -> _Opened | None:
         opened = self._opened
-        return opened[1] if opened is not None and opened[0] == (self.store.generation, self._kind()) else None
+        return opened if opened is not None and opened.key == (self.store.generation, self._kind()) else None
 
-    def _open(self, encoder: CompleteEncoder) -> CompleteIndex:
+    def _open(self, encoder: CompleteEncoder) -> _Opened:
         check_encoder(self.store, encoder.name, encoder.fingerprint)
-        index = open_index(self.store, self._kind())
-        self._opened = (self.store.generation, self._kind()), index
-        return index
+        kind = self._kind()
+        self._opened = opened = _Opened((self.store.generation, kind), self.store, open_index(self.store, kind))
+        return opened
+
+
+class _Opened:
+    """The indexes of one state of the store; that of words is opened by the first question that needs it."""
+
+    def __init__(self, key: tuple[int, IndexChoice], store: Store, index: CompleteIndex) -> None:
+        self.key, self.index, self._store = key, index, store
+        self._lexical: LexicalIndex | None = None
+        self._lock = Lock()
+
+    def lexical(self) -> LexicalIndex:
+        """The index of words; to be called in a snapshot of that state."""
+        with self._lock:
+            if self._lexical is None:
+                self._lexical = open_lexical(self._store)
+            return self._lexical

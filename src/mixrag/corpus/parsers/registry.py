@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mixrag.corpus.documents import checked
-from mixrag.corpus.parsers.markup import html_text, markdown_title
+from mixrag.corpus.parsers.contents import real_suffix
+from mixrag.corpus.parsers.html import read_html
+from mixrag.corpus.parsers.isolation import DEFAULT_LIMITS, ParseLimits, borrowed_worker
+from mixrag.corpus.parsers.json_file import read_json
+from mixrag.corpus.parsers.latex import read_latex
+from mixrag.corpus.parsers.markdown import read_markdown
+from mixrag.corpus.parsers.notebook import read_notebook
+from mixrag.corpus.parsers.office.dispatch import read_office
+from mixrag.corpus.parsers.ocr import Ocr
+from mixrag.corpus.parsers.pdf import read_pdf
+from mixrag.corpus.parsers.plain import CODE_SUFFIXES, read_code, read_text
 from mixrag.corpus.parsers.protocol import Parser
 from mixrag.corpus.parsers.records import read_csv, read_jsonl
-from mixrag.corpus.parsers.result import ParseResult, UnreadableError, decode
+from mixrag.corpus.parsers.result import OTHER_FORMAT, Notice, ParseResult, UnreadableError
+from mixrag.corpus.parsers.rst import read_rst
+from mixrag.corpus.parsers.xml_file import read_xml
 from mixrag.corpus.passage import Document
 from mixrag.errors import MixragError, PluginError
-from mixrag.utils.extras import require
 from mixrag.utils.plugins import check_plugin
 
 
@@ -27,10 +39,12 @@ class FormatParser:
     name: str
     suffixes: tuple[str, ...]
     function: Callable[[bytes, str], ParseResult]
+    with_ocr: Callable[[bytes, str, Ocr], ParseResult] | None = None
+    """In its place where pictures of text are read."""
 
-    def parse(self, data: bytes, name: str) -> ParseResult:
+    def parse(self, data: bytes, name: str, ocr: Ocr | None = None) -> ParseResult:
         """See ``Parser.parse``."""
-        return self.function(data, name)
+        return self.with_ocr(data, name, ocr) if self.with_ocr and ocr else self.function(data, name)
 
 
 class ParserRegistry:
@@ -52,13 +66,26 @@ class ParserRegistry:
         """Suffixes of the files that can be read, in lower case; those of the built-in parsers first."""
         return (*SUFFIXES, *(suffix for suffix in self._parsers if suffix not in SUFFIXES))
 
-    def fingerprint(self, path: Path, data: bytes) -> str:
-        """SHA-256 of a file's bytes and, if a parser of the caller reads it, of that parser's name."""
+    @property
+    def formats(self) -> str:
+        """The formats, for messages: one suffix of each parser."""
+        first: dict[int, str] = {}
+        for suffix in self.suffixes:
+            first.setdefault(id(self._parsers[suffix]), suffix)
+        return " ".join(first.values())
+
+    def is_builtin(self, path: Path) -> bool:
+        """Whether a built-in parser reads the file."""
         parser = self._parsers.get(path.suffix.lower())
-        own = b"" if parser is None or _is_builtin(parser) else f"{parser.name}\0".encode()
+        return parser is not None and _is_builtin(parser)
+
+    def fingerprint(self, path: Path, data: bytes) -> str:
+        """SHA-256 of the name of the parser that reads a file, with its version, and of the file's bytes."""
+        parser = self._parsers.get(path.suffix.lower())
+        own = b"" if parser is None else f"{parser.name}\0".encode()
         return hashlib.sha256(own + data).hexdigest()
 
-    def parse(self, path: Path, data: bytes) -> ParseResult:
+    def parse(self, path: Path, data: bytes, ocr: Ocr | None = None) -> ParseResult:
         """Documents in the bytes of one file, whose parser is found by its suffix.
 
         Titles are empty where the file has none. Documents of a parser of the caller are checked; where they are
@@ -70,11 +97,12 @@ class ParserRegistry:
         parser = self._parsers.get(path.suffix.lower())
         if parser is None:
             found = f"suffix {path.suffix!r}" if path.suffix else "a name without suffix"
-            raise UnreadableError(f"one of {' '.join(self.suffixes)}", found, "convert or rename it")
+            raise UnreadableError(f"one of the formats {self.formats}", found, "convert or rename it")
         builtin = _is_builtin(parser)
         try:
-            result = parser.parse(data, str(path))
-            return result if builtin and isinstance(result, ParseResult) else _checked_result(parser, result)
+            if builtin:
+                return self._parse_by_content(parser, path, data, ocr)
+            return _checked_result(parser, parser.parse(data, str(path)))
         except UnreadableError:
             raise
         except Exception as error:
@@ -85,14 +113,34 @@ class ParserRegistry:
                 raise
             raise _broken(path, None if builtin else parser, error) from error
 
+    def _parse_by_content(self, parser: Parser, path: Path, data: bytes, ocr: Ocr | None) -> ParseResult:
+        """The result of the built-in parser for the format that the bytes are, whatever the name says."""
+        suffix = path.suffix.lower()
+        real = real_suffix(data, suffix)
+        if real != suffix:
+            parser = next((each for each in BUILTIN_PARSERS if real in each.suffixes), parser)
+            if real not in parser.suffixes:
+                raise UnreadableError(f"a {suffix} file", f"a {real} file under this name", "convert or rename it")
+        assert isinstance(parser, FormatParser)
+        result = parser.parse(data, str(path), ocr)
+        assert isinstance(result, ParseResult)
+        if suffix in parser.suffixes:
+            return result
+        notice = Notice(OTHER_FORMAT, 1, f"read as {real[1:].upper()}")
+        return replace(result, notices=(*result.notices, notice))
 
-def read(path: Path, *, max_bytes: int) -> ParseResult:
-    """Documents of one file, by the built-in parsers.
+
+def read(path: Path, *, max_bytes: int, limits: ParseLimits = DEFAULT_LIMITS) -> ParseResult:
+    """Documents of one file, by the built-in parsers, in a process of their own.
 
     Raises:
-        UnreadableError: the file is too large (in bytes), empty, broken, encrypted, or of another format.
+        UnreadableError: the file is too large (in bytes), empty, broken, encrypted, or of another format; or its
+            parser crashed, or exceeded a limit.
     """
-    return ParserRegistry().parse(path, load(path, max_bytes=max_bytes))
+    data = load(path, max_bytes=max_bytes)
+    with borrowed_worker() as worker:
+        worker.submit(str(path), data, limits)
+        return worker.collect()
 
 
 def load(path: Path, *, max_bytes: int) -> bytes:
@@ -102,15 +150,21 @@ def load(path: Path, *, max_bytes: int) -> bytes:
         UnreadableError: it is not such a file, or the system refuses to read it.
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableError("a regular file", "another kind of file", "give a file or a folder")
-        if status.st_size > max_bytes:
-            found = f"{status.st_size / 2**20:.1f} MB"
+        # A pipe would wait for a writer, and a file of the system may be endless, whatever size it states.
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise UnreadableError("a regular file", "another kind of file", "give a file or a folder")
+            data: bytes | None = b"" if status.st_size > max_bytes else file.read(max_bytes + 1)
+        if data is None:
+            raise UnreadableError("a readable file", "one that waits for data", "leave it out")
+        if (size := status.st_size) > max_bytes or len(data) > max_bytes:
+            found = f"{size / 2**20:.1f} MB" if size > max_bytes else "one that goes on"
             raise UnreadableError(
                 f"a file of at most {max_bytes / 2**20:g} MB", found, "split it or raise --max-mb"
             )
-        data = path.read_bytes()
+    except IsADirectoryError as error:
+        raise UnreadableError("a regular file", "another kind of file", "give a file or a folder") from error
     except OSError as error:
         problem = error.strerror or type(error).__name__
         raise UnreadableError("a readable file", problem, "check the path and its permissions") from error
@@ -119,15 +173,8 @@ def load(path: Path, *, max_bytes: int) -> bytes:
     return data
 
 
-def one_document(text: str, title: str = "", *, remedy: str = "leave it out") -> ParseResult:
-    """The result of a file that is one document.
-
-    Raises:
-        UnreadableError: the text is blank.
-    """
-    if not text.strip():
-        raise UnreadableError("a file with text", "no extractable text", remedy)
-    return ParseResult((Document(text=text, title=" ".join(title.split())),))
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _is_builtin(parser: Parser) -> bool:
@@ -147,11 +194,12 @@ def _checked_result(parser: Parser, result: Any) -> ParseResult:
     """What a parser of the caller returned, its documents checked and each with an id where they are several."""
     expected = f"a ParseResult or a list of Document from parser {parser.name!r}"
     remedy = "correct its method parse"
-    given, skipped = (result.documents, result.skipped) if isinstance(result, ParseResult) else (result, ())
+    whole = result if isinstance(result, ParseResult) else ParseResult(result)
+    given = whole.documents
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         raise UnreadableError(expected, type(given).__name__, remedy)
     documents = list(given)
-    if not documents and not skipped:
+    if not documents and not whole.skipped:
         raise UnreadableError("a file with text", f"no document, by parser {parser.name!r}", "leave the file out")
     taken: dict[str, Document] = {}
     for number, document in enumerate(documents, start=1):
@@ -162,7 +210,7 @@ def _checked_result(parser: Parser, result: Any) -> ParseResult:
         if (one.id or "") in taken:
             raise UnreadableError("documents with an id each", f"id {one.id!r} twice", remedy)
         taken[one.id or ""] = one
-    return ParseResult(tuple(taken.values()), skipped)
+    return replace(whole, documents=tuple(taken.values()))
 
 
 def _broken(path: Path, parser: Parser | None, error: BaseException) -> UnreadableError:
@@ -175,44 +223,26 @@ def _broken(path: Path, parser: Parser | None, error: BaseException) -> Unreadab
     return UnreadableError(expected, f"{type(error).__name__}: {detail}", "repair the file or the parser")
 
 
-def _read_markdown(data: bytes, name: str) -> ParseResult:
-    text = decode(data)
-    return one_document(text, markdown_title(text))
-
-
-def _read_pdf(data: bytes, name: str) -> ParseResult:
-    text, title = _extract(data, "application/pdf")
-    return one_document(text, title, remedy="a scanned PDF has pictures of text only: run OCR on it first")
-
-
-def _read_docx(data: bytes, name: str) -> ParseResult:
-    return one_document(*_extract(data, "application/vnd.openxmlformats-officedocument.wordprocessingml.document"))
-
-
-def _extract(data: bytes, mime: str) -> tuple[str, str]:
-    """Text and title by kreuzberg: no cache on disk, no OCR, no network."""
-    kreuzberg = require("kreuzberg", "files", "PDF and DOCX")
-    config = kreuzberg.ExtractionConfig(use_cache=False, output_format="plain", include_document_structure=True)
-    result = kreuzberg.extract_bytes_sync(data, mime, config=config)
-    metadata: dict[str, Any] = dict(result.metadata)
-    title = metadata.get("title")
-    return result.content, title if isinstance(title, str) and title.strip() else _first_heading(result.document)
-
-
-def _first_heading(structure: Any) -> str:
-    contents = (node.get("content", {}) for node in (structure or {}).get("nodes", ()))
-    headings = (c.get("text") for c in contents if c.get("node_type") in {"title", "heading"})
-    return next((text for text in headings if text), "")
-
-
 BUILTIN_PARSERS: tuple[Parser, ...] = (
-    FormatParser("pdf", (".pdf",), _read_pdf),
-    FormatParser("docx", (".docx",), _read_docx),
-    FormatParser("html", (".html", ".htm"), lambda data, _: one_document(*html_text(data))),
-    FormatParser("markdown", (".md", ".markdown"), _read_markdown),
-    FormatParser("text", (".txt", ".text", ".rst"), lambda data, _: one_document(decode(data))),
-    FormatParser("csv", (".csv",), read_csv),
-    FormatParser("jsonl", (".jsonl",), read_jsonl),
+    FormatParser("pdf", (".pdf",), read_pdf, read_pdf),
+    FormatParser("docx:2", (".docx", ".docm", ".dotx", ".dotm", ".doc"), read_office),
+    FormatParser("xlsx", (".xlsx", ".xlsm", ".xltx", ".xltm", ".xls"), read_office),
+    FormatParser("pptx", (".pptx", ".pptm", ".ppsx", ".potx", ".ppt"), read_office),
+    FormatParser("opendocument", (".odt", ".ods", ".odp", ".ott", ".ots", ".otp"), read_office),
+    FormatParser("rtf", (".rtf",), read_office),
+    FormatParser("epub", (".epub",), read_office),
+    FormatParser("mail", (".eml", ".mbox", ".msg"), read_office),
+    FormatParser("html:2", (".html", ".htm", ".xhtml"), read_html),
+    FormatParser("markdown:2", (".md", ".markdown", ".mdown", ".mkd"), read_markdown),
+    FormatParser("text:2", (".txt", ".text", ".adoc", ".asciidoc", ".org", ".srt", ".vtt"), read_text),
+    FormatParser("rst:2", (".rst",), read_rst),
+    FormatParser("latex:1", (".tex", ".latex", ".ltx"), read_latex),
+    FormatParser("code:1", CODE_SUFFIXES, read_code),
+    FormatParser("notebook:1", (".ipynb",), read_notebook),
+    FormatParser("csv:2", (".csv", ".tsv", ".tab"), read_csv),
+    FormatParser("jsonl:2", (".jsonl", ".ndjson"), read_jsonl),
+    FormatParser("json:1", (".json", ".geojson"), read_json),
+    FormatParser("xml:1", (".xml", ".rss", ".atom"), read_xml),
 )
 
 SUFFIXES = tuple(suffix for parser in BUILTIN_PARSERS for suffix in parser.suffixes)

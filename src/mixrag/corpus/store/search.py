@@ -1,20 +1,18 @@
-"""Finding passages by words and by metadata."""
+"""Finding passages by metadata."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import re
-import unicodedata
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mixrag.corpus.passage import Scalar
 from mixrag.corpus.store import filters
-from mixrag.utils.arrays import Floats, Rows
+from mixrag.utils.arrays import Rows
 
 _BLOCK = 256
 """Documents whose passages are read at once."""
@@ -35,27 +33,6 @@ class StoreQueries:
     @abstractmethod
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of one SQL query."""
-
-    def lexical(
-        self, query: str, limit: int | None = None, rows: Collection[int] | Rows | None = None
-    ) -> tuple[Rows, Floats]:
-        """BM25 over title and text: row ids (K,) and scores (K,), best first; higher is better.
-
-        Passages with none of the query's words are left out; ``rows`` restricts the search to
-        these row ids, without changing the scores.
-        """
-        expression = match_expression(query)
-        if not expression:
-            return np.empty(0, np.int64), np.empty(0, np.float64)
-        # The plus keeps SQLite from running the full-text query once for each row id.
-        chosen = "" if rows is None else "AND +rowid IN (SELECT value FROM json_each(?))"
-        parameters = [expression] + ([] if rows is None else [json.dumps([int(row) for row in rows])])
-        found = self.query(
-            f"SELECT rowid, -bm25(lexicon) AS score FROM lexicon WHERE lexicon MATCH ? {chosen}"
-            " ORDER BY score DESC, rowid LIMIT ?",
-            [*parameters, -1 if limit is None else limit],
-        )
-        return _rows(row for row, _ in found), np.array([score for _, score in found], np.float64)
 
     def rows_where(self, where: Mapping[str, Any]) -> Rows:
         """Row ids (N,), ascending, of passages that meet all conditions (``config.filters``).
@@ -81,16 +58,6 @@ class StoreQueries:
             )
             for _, group in itertools.groupby(rows, key=lambda row: row[0]):
                 yield [Stretch(*row[1:]) for row in group]
-
-
-def match_expression(query: str) -> str:
-    """FTS5 expression that asks for any of the query's words; empty if it has none.
-
-    >>> match_expression('AND "oil" -crisis')
-    '"and" OR "oil" OR "crisis"'
-    """
-    words = re.findall(r"[^\W_]+", unicodedata.normalize("NFC", query).lower())
-    return " OR ".join(f'"{word}"' for word in dict.fromkeys(words))
 
 
 def scalar_text(value: Scalar) -> str:

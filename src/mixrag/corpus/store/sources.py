@@ -38,6 +38,14 @@ def fallback_title(path: str, record: str = "") -> str:
     return record or re.sub(r"[-_]+", " ", Path(path).stem).strip() or Path(path).name
 
 
+def front_title(title: str, path: str, record: str) -> str:
+    """The title that encoder and BM25 read before a passage: the document's own, else the name of the file.
+
+    The id of a record says nothing about it, and is left out.
+    """
+    return title or ("" if record or path == MEMORY else fallback_title(path))
+
+
 def is_there(path: str) -> bool:
     """False for a file that is gone: moved, renamed or deleted. What is in memory is always there."""
     return path == MEMORY or os.path.lexists(path)
