@@ -18,8 +18,8 @@ from mixrag.corpus.parsers.json_file import read_json
 from mixrag.corpus.parsers.latex import read_latex
 from mixrag.corpus.parsers.markdown import read_markdown
 from mixrag.corpus.parsers.notebook import read_notebook
-from mixrag.corpus.parsers.office.dispatch import read_office
 from mixrag.corpus.parsers.ocr import Ocr
+from mixrag.corpus.parsers.office.dispatch import read_office
 from mixrag.corpus.parsers.pdf import read_pdf
 from mixrag.corpus.parsers.plain import CODE_SUFFIXES, read_code, read_text
 from mixrag.corpus.parsers.protocol import Parser
