@@ -7,7 +7,6 @@ import pytest
 from fake_corpus import check_sound, run
 
 from mixrag.corpus import Notice, ParseResult, ParserRegistry, Skipped, find_files
-from mixrag.corpus.parsers.result import decode
 from mixrag.corpus.passage import Document
 from mixrag.corpus.report import aggregated, kinds_in_words
 from mixrag.corpus.store import schema
@@ -20,7 +19,7 @@ class Noticing:
     name, suffixes = "noticing:1", (".note",)
 
     def parse(self, data, name):
-        text = decode(data)
+        text = data.decode()
         stars, dots = text.count("*"), text.count("!")
         notices = [Notice("images", stars, f"{stars} left out")] * bool(stars)
         skipped = (Skipped(f"{name}:1", "bad record"),) * dots
