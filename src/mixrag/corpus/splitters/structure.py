@@ -58,7 +58,7 @@ class StructureSplitter:
         spans: list[Offsets] = []
         largest = self._room(tokens, outline.title_read)
         for section in _sections(text, complete(text, document.blocks), largest, tokens):
-            front = outline.longest_front(section.units[0].start, section.captions)
+            front = outline.longest_front(section.units[0].start, section.units[-1].end, section.captions)
             if front not in rooms:
                 rooms[front] = self._room(tokens, front)
             spans += packed(*_fitted(text, section, rooms[front], tokens), rooms[front])
