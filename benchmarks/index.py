@@ -121,7 +121,11 @@ def ours(folder: Path, found: Data) -> tuple[CompleteIndex, float, int]:
     marks = np.zeros(len(rows), np.uint64)
     start = time.perf_counter()
     corpus = VectorSource(
-        "benchmark", "synthetic", lambda: (rows, marks), lambda after: (rows, found.vectors), lambda some: found.vectors[some]
+        "benchmark",
+        "synthetic",
+        lambda: (rows, marks),
+        lambda after: (rows, found.vectors),
+        lambda some: found.vectors[some],
     )
     index = open_persistent(home, corpus)
     spent = time.perf_counter() - start

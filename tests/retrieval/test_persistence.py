@@ -311,7 +311,11 @@ def test_a_full_disk_leaves_no_files_behind(tmp_path: Path, monkeypatch, caplog,
         "vectors": (persistence, "_write_lines", lambda path, vectors, first: no_room(path, vectors, OSError)),
         "codes": (faiss, "write_index", lambda index, path: no_room(path, index, RuntimeError)),
         "cells": (np, "savez", lambda path, **arrays: no_room(path, arrays, OSError)),
-        "index.json": (persistence, "write_atomically", lambda path, content: no_room(path.with_name("x"), content, OSError)),
+        "index.json": (
+            persistence,
+            "write_atomically",
+            lambda path, content: no_room(path.with_name("x"), content, OSError),
+        ),
     }
     if full == "vectors" and count > 3000:
         return  # lines that are appended to the file are not named by the manifest

@@ -54,9 +54,7 @@ class SnapshotRetriever:
             self._opened = None
             return self._retrieve(question, settings, encoder, vector)
 
-    def _retrieve(
-        self, question: str, settings: Settings, encoder: CompleteEncoder, vector: Vectors
-    ) -> Retrieval:
+    def _retrieve(self, question: str, settings: Settings, encoder: CompleteEncoder, vector: Vectors) -> Retrieval:
         with self._snapshot(encoder) as opened:
             retriever = StoreRetriever(self.store, encoder, opened.index, opened.lexical)
             return retriever.retrieve(question, settings, vector)
