@@ -3,8 +3,8 @@
     python benchmarks/temperature.py PAIRS.jsonl --store DIR
 
 The dense prior is the softmax of inner product / T over all passages of the store, the hybrid one the softmax of
-half the dense score and half of BM25 / T (``--lexical 0.5``). For comparison: the mixture of half the dense prior and
-half the softmax of BM25 / T over the passages that share a word with the question.
+half the dense score and half of BM25 / T (``--lexical 0.5``). For comparison: the mixture of half the dense prior
+and half the softmax of BM25 / T over the passages that share a word with the question.
 A passage is relevant where it is from the pair's document and contains one of its answers; questions without
 any are left out.
 """

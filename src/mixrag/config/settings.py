@@ -88,7 +88,8 @@ class Settings:
     null: Score | None = setting(
         default=None,
         help="Score of a component that reads no passage.",
-        more="On the scale of the passages' scores, inner product / T where `lexical` is 0. `--null none` removes that of a trained folder.",
+        more="On the scale of the passages' scores, inner product / T where `lexical` is 0. "
+        "`--null none` removes that of a trained folder.",
         absent="none",
         commands=ASKING,
         none="none",

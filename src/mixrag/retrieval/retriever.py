@@ -91,8 +91,8 @@ class Retriever(Protocol):
         Args:
             question: the question x.
             settings: p(z | x) depends on ``k``, ``null``, ``temperature``, ``normaliser``, ``weights``,
-                ``max_outside``, ``lexical``, ``lexical_temperature``, ``typos`` and ``where``. A plug-in decides which of
-                them it follows.
+                ``max_outside``, ``lexical``, ``lexical_temperature``, ``typos`` and ``where``. A plug-in
+                decides which of them it follows.
         """
         ...
 
