@@ -323,9 +323,16 @@ def _check_arrays(
 ) -> None:
     """ValueError where an array is not of this index."""
     lines, cells = (manifest.lines,), (clusters, manifest.dimension)
-    shapes = [(rows, "i", lines), (cluster, "i", lines), (marks, "u", lines), (stats.counts, "i", (clusters,))]
-    shapes += [(stats.sums, "f", cells), (stats.centres, "f", cells), (stats.radii, "f", (clusters,))]
-    if any(each.dtype.kind != kind or each.shape != shape for each, kind, shape in shapes):
+    expected: list[tuple[npt.NDArray[Any], str, tuple[int, ...]]] = [
+        (rows, "i", lines),
+        (cluster, "i", lines),
+        (marks, "u", lines),
+        (stats.counts, "i", (clusters,)),
+        (stats.sums, "f", cells),
+        (stats.centres, "f", cells),
+        (stats.radii, "f", (clusters,)),
+    ]
+    if any(each.dtype.kind != kind or each.shape != shape for each, kind, shape in expected):
         raise ValueError("arrays of another shape")
     present = rows[rows >= 0]
     counted = np.bincount(cluster[rows >= 0], minlength=clusters) if cluster.min() >= 0 else None
