@@ -43,7 +43,9 @@ def test_each_block_knows_its_page() -> None:
 @pytest.mark.parametrize("offset", [0, 5])
 def test_two_columns_are_read_one_after_the_other(offset: float) -> None:
     pages = Pages()
-    pages.put(72, 80, "News of the harbour and of all that sails from there in this long year, told in two columns")
+    pages.put(
+        72, 80, "News of the harbour and of all that sails from there in this long year, told in two columns"
+    )
     for number in range(5):  # row by row, as some programs write
         pages.put(72, 120 + 12 * number, LEFT[number])
         pages.put(320, 120 + offset + 12 * number, RIGHT[number])
@@ -63,7 +65,9 @@ def test_three_columns() -> None:
 
 def test_a_table_is_no_two_columns() -> None:
     pages = Pages()
-    pages.rows(100, [[f"Boat of the size number {n} with a sail", f"{n}00", f"{n}50"] for n in range(1, 9)], [400, 480])
+    pages.rows(
+        100, [[f"Boat of the size number {n} with a sail", f"{n}00", f"{n}50"] for n in range(1, 9)], [400, 480]
+    )
     assert "Boat of the size number 3 with a sail | 300 | 350" in text(pages)
 
 

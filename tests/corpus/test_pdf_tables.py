@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pdf_writer import Pages, blocks, document, text
+from pdf_writer import Pages, blocks, document
 
 EDGES = [340.0, 420.0, 500.0]
 
@@ -15,12 +15,20 @@ def test_years_above_numbers_that_end_at_one_edge() -> None:
     pages = Pages()
     rows = [["", "2023", "2022", "2021"], ["Tolls", "1,204", "998", "1,010"], ["Rents", "(12)", "7", "-"]]
     pages.rows(100, rows, EDGES)
-    assert table_of(pages) == ["Tolls | 2023: 1,204 | 2022: 998 | 2021: 1,010", "Rents | 2023: (12) | 2022: 7 | 2021: -"]
+    assert table_of(pages) == [
+        "Tolls | 2023: 1,204 | 2022: 998 | 2021: 1,010",
+        "Rents | 2023: (12) | 2022: 7 | 2021: -",
+    ]
 
 
 def test_a_row_without_a_label_or_a_value_keeps_its_columns() -> None:
     pages = Pages()
-    rows = [["", "2023", "2022", "2021"], ["Tolls", "10", "20", "30"], ["Rents", "1", "", "3"], ["", "11", "", "33"]]
+    rows = [
+        ["", "2023", "2022", "2021"],
+        ["Tolls", "10", "20", "30"],
+        ["Rents", "1", "", "3"],
+        ["", "11", "", "33"],
+    ]
     pages.rows(100, rows, EDGES)
     assert table_of(pages)[1:] == ["Rents | 2023: 1 | 2021: 3", "2023: 11 | 2021: 33"]
 
@@ -120,7 +128,11 @@ def test_ruled_cells_hold_their_text() -> None:
     pages = Pages()
     rows = [
         ("Risk", "What may happen", "Who looks after it"),
-        ("Fire", "The oil store may burn down if lamps are carried into it after the sun has set", "The harbour master"),
+        (
+            "Fire",
+            "The oil store may burn down if lamps are carried into it after the sun has set",
+            "The harbour master",
+        ),
         ("Flood", "Each storm from the west puts the quay under water for a day or for two of them", "The keeper"),
     ]
     pages.set_y(100)

@@ -106,7 +106,9 @@ def _line(row: list[Fragment], page: PageText, number: int, side: int) -> _Line:
         plain, numbers = "0", ()
     # An even page has its number on the other side.
     plain = " ".join(sorted(plain.split()))
-    return _Line((plain, round((row[0].y - page.top) / 4), side), numbers, number, tuple(row), bool(_SENTENCE.search(text)))
+    return _Line(
+        (plain, round((row[0].y - page.top) / 4), side), numbers, number, tuple(row), bool(_SENTENCE.search(text))
+    )
 
 
 def _near(key: Key) -> tuple[Key, ...]:

@@ -23,6 +23,8 @@ from mixrag.corpus.parsers.pdf_columns import (
 )
 from mixrag.corpus.parsers.pdf_rows import label_columns, table_rows
 
+_FILLED = 0.6
+
 
 @dataclass(slots=True)
 class Table:
@@ -119,7 +121,7 @@ def _table(rows: Sequence[Row], start: int, end: int, free: int, inherited: list
         columns = [Column(c.x0, c.x1, list(o.headers)) for c, o in zip(columns, over, strict=True)]
     labels = label_columns(body, columns)
     lines = table_rows(rows[top : end + 1], columns, labels)
-    if lines is None or _run_together(columns):
+    if lines is None or _run_together(columns, body):
         above = " / ".join(row.text for row in heads)
         shown = [[row.text] for row in rows[top : end + 1]]
         return Table(first, end, columns, shown, "; ".join(filter(None, (caption, above))), False)
@@ -140,8 +142,12 @@ def _columns(body: Sequence[Row]) -> list[Column]:
     return columns
 
 
-def _run_together(columns: list[Column]) -> bool:
-    """Whether columns that were told apart by where their numbers end cover the same stretch of the page."""
+def _run_together(columns: list[Column], body: Sequence[Row]) -> bool:
+    """Whether columns that were told apart by where their numbers end are none: too near, or hardly filled."""
+    touching = any(a.overlap(b.x0, b.x1) > 0 for a, b in pairwise(columns))
+    numbered = [values(row) for row in body if has_number(row)]
+    if touching and sum(map(len, numbered)) < _FILLED * len(columns) * len(numbered):
+        return True
     return any(a.overlap(b.x0, b.x1) > 0.3 * min(a.x1 - a.x0, b.x1 - b.x0) for a, b in pairwise(columns))
 
 
