@@ -19,6 +19,7 @@ import numpy as np
 from mixrag import RAG
 from mixrag.evaluation import in_document, passage_holds
 from mixrag.pairs.pairs import Pair, read_pairs
+from mixrag.retrieval.lexical import open_lexical
 
 DENSE = (0.02, 0.03, 0.04, 0.045, 0.05, 0.06, 0.08, 0.1, 0.2, 1.0)
 LEXICAL = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
@@ -61,9 +62,10 @@ def softmax(logits: Any) -> Any:
 def lexical(rag: RAG, pairs: tuple[Pair, ...]) -> Any:
     """BM25 scores (B, M); -inf where no word is shared."""
     rows, _ = rag.store.vectors()
+    index = open_lexical(rag.store)
     scores = np.full((len(pairs), len(rows)), -np.inf)
     for i, pair in enumerate(pairs):
-        found, values = rag.store.lexical(pair.question, None, None)
+        found, values = index.top(pair.question, len(index))
         scores[i, np.searchsorted(rows, found)] = values
     return scores
 

@@ -370,3 +370,19 @@ def test_an_answer_that_is_withheld_says_so_with_its_number() -> None:
     assert "No answer" not in page and "0.2500" in page
     page = explanation_page(replace(base, answer=replace(base.answer, uncalibrated="k")))
     assert "calibrated with other k" in page
+
+
+def test_a_citation_of_a_pdf_opens_its_page_and_shows_the_context() -> None:
+    why = explained()
+    first, second = why.answer.passages
+    document = '/files/a b#c%20"<.pdf'
+    placed = replace(first, document=document, page=12, place="page 12", context="Fees › <b>Ferries</b>")
+    answer = replace(why.answer, passages=(placed, replace(second, page=3, place="slide 3")))
+    found = parsed(replace(why, answer=answer))
+    (link,) = (each for each in select(found, "a") if "file:" in each.get("href", ""))
+    assert link.get("href") == "file:///files/a%20b%23c%2520%22%3C.pdf#page=12"
+    assert link.text_content() == 'a b#c%20"<.pdf'
+    shown = texts(found, "p.note")
+    assert any(", page 12, titled" in each for each in shown) and any("2.txt, slide 3" in each for each in shown)
+    assert texts(found, "p.context") == ["Fees › <b>Ferries</b>"]
+    assert any("page 12 [100:" in each for each in texts(found, "td"))

@@ -17,7 +17,7 @@ import pytest
 from torch import Tensor
 
 from mixrag import RAG, Generator, Mixture, ModelConfig
-from mixrag.corpus import Passage
+from mixrag.corpus import Passage, WordSplitter
 from mixrag.generator import Prompt
 from mixrag.inference.mixture import condition
 from mixrag.probability import poisoning_tv, truncation_tv
@@ -60,7 +60,7 @@ def rag(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RAG]:
     store = tmp_path_factory.mktemp("recomputation") / "store"
     settings = {"k": 3, "max_tokens": 8}
     with RAG.open(store, create=True, models=ModelConfig(device="cpu"), settings=settings) as rag:
-        rag.index([FINANCE / name for name in DOCUMENTS])
+        rag.index([FINANCE / name for name in DOCUMENTS], splitter=WordSplitter(100, context="none"))
         rag._generator = Remembering(rag.generator)  # type: ignore[assignment]
         yield rag
 

@@ -49,8 +49,10 @@ def test_documents_can_be_chosen(shell: Shell) -> None:
     out = shell.folder / "clozes.jsonl"
     shell("clozes", "--out", out, "-n", "50", "--where", "document=licence.txt")
     assert {Path(str(pair.document)).name for pair in read_pairs([out]).pairs} == {"licence.txt"}
-    once = "--where", "document=licence.txt", "--where", "document=*.md"
-    assert "once" in shell.refused("clozes", "--out", shell.folder / "new.jsonl", *once)
+    either = "--where", "document=licence.txt", "--where", "document=*.md"
+    assert shell.json("clozes", "--out", shell.folder / "either.jsonl", "-n", "50", *either)["pairs"]
+    both = "--where", "year=2020", "--where", "year>2019"
+    assert "one kind of --where" in shell.refused("clozes", "--out", shell.folder / "new.jsonl", *both)
     none = "--where", "document=none.txt"
     assert "none with document=none.txt" in shell.refused("clozes", "--out", shell.folder / "new.jsonl", *none)
 

@@ -74,12 +74,6 @@ def test_clozes_ask_for_the_list_of_words(shell: Shell, hide: Hide) -> None:
     assert 'run: pip install "mixrag[train]"' in told
 
 
-def test_passages_of_whole_sentences_ask_for_their_extra(shell: Shell, hide: Hide) -> None:
-    hide("semantic_text_splitter")
-    told = shell.refused("index", shell.files, "--splitter", "sentences:50")
-    assert "passages of whole sentences" in told and 'run: pip install "mixrag[files]"' in told
-
-
 @pytest.mark.parametrize("package", ["pypdfium2", "selectolax"])
 def test_a_file_that_needs_an_extra_is_skipped_and_the_run_goes_on(shell: Shell, hide: Hide, package: str) -> None:
     (shell.files / "hake.pdf").write_bytes(pdf(b"A licence to fish hake costs two crowns."))

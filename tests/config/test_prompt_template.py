@@ -69,7 +69,13 @@ def test_unknown_and_ill_typed_keys_are_refused(tmp_path: Path, content: str) ->
         assert error.found == repr(key)
 
 
-@pytest.mark.parametrize("content", ["header = ", "= 3", "header = 'a", b"header = '\xff'", "header\n\n= \n"])
+DEEP = f"header = {'[' * 5000}{']' * 5000}"
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["header = ", "= 3", "header = 'a", b"header = '\xff'", "header\n\n= \n", DEEP, "a" + ".a" * 2**14 + " = 1"],
+)
 def test_broken_files_are_refused(tmp_path: Path, content: str | bytes) -> None:
     path = written(tmp_path, content)
     assert str(path) in refusal(path).expected

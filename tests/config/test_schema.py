@@ -208,8 +208,9 @@ def test_a_mistyped_key_is_refused_with_the_nearest_name(key: str, tmp_path: Pat
     [
         ({"swich": 1}, "did you mean switch?"),
         ({"switch": "1"}, "switch to be a number in [0, 1]; found '1'"),
-        ({"where": "x"}, "where to be a mapping of text to text; found 'x'"),
-        ({"where": {"year": [2020]}}, "where to be a mapping of text to text; found {'year': [2020]}"),
+        ({"where": "x"}, "where to be a mapping of keys to conditions; found 'x'"),
+        ({"where": {"year": [[2020]]}}, "where 'year' to be a list of at least one value, none of them a list"),
+        ({"where": {"year": ">=often"}}, "where 'year' to be >= with a number or an ISO date after it"),
         ({"k": True}, "k to be a whole number"),
         ({"seed": 10**30}, "seed to be a whole number in [0, 2^63)"),
     ],
@@ -311,8 +312,10 @@ def test_the_help_of_ask_fits_on_a_screen(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_repeated_filter_is_read(tmp_path: Path) -> None:
     setting = options_of("ask")["where"]
     assert setting.parsed(("title=a=b", "year=2020")) == {"title": "a=b", "year": "2020"}
-    for wrong in (("title",), ("=a",), ("a=1", "a=2")):
-        with pytest.raises(SettingError, match="--where to be KEY=VALUE, each key once"):
+    assert setting.parsed(("a=1", "a=2")) == {"a": '["1", "2"]'}
+    assert setting.parsed(("a>=1", "a < 3")) == {"a": ">=1 <3"}
+    for wrong in (("title",), ("=a",), ("a",)):
+        with pytest.raises(SettingError, match="--where to be KEY=VALUE or KEY>=VALUE; found"):
             setting.parsed(wrong)
 
 

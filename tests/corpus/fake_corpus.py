@@ -5,6 +5,8 @@ import hashlib
 import numpy as np
 
 from mixrag.corpus import WordSplitter, ingest
+from mixrag.corpus.store.terms import searched_text
+from mixrag.corpus.words import words
 
 
 class FakeEncoder:
@@ -52,10 +54,17 @@ def content(store):
 
 
 def check_sound(store):
-    """Invariants of the file itself: SQLite, foreign keys, lexical index, no vector without a passage."""
+    """Invariants of the file itself: SQLite, foreign keys, words, no vector without a passage."""
     assert store.query("PRAGMA integrity_check") == [("ok",)]
     assert store.query("PRAGMA foreign_key_check") == []
-    store.query("INSERT INTO lexicon (lexicon, rank) VALUES ('integrity-check', 1)")
+    known = {id_: term for term, id_ in store.terms()}
+    found = {
+        row: [known[id_] for id_ in ids.tolist()]
+        for rows, lengths, every in store.words()
+        for row, ids in zip(rows.tolist(), np.split(every, np.cumsum(lengths)[:-1]), strict=True)
+    }
+    sql = "SELECT p.id, front_title, context, text FROM passages p JOIN documents d ON d.id = document_id"
+    assert found == {row: words(searched_text(*parts)) for row, *parts in store.query(sql)}
     used = store.query("SELECT count(DISTINCT text_hash) FROM passages")
     assert store.query("SELECT count(*) FROM vectors") == used
     assert store.query("SELECT count(*) FROM documents WHERE id NOT IN (SELECT document_id FROM sources)") == [

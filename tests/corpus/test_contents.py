@@ -81,6 +81,8 @@ def test_a_format_that_cannot_be_read_is_named(folder, monkeypatch):
     from mixrag.corpus import ParserRegistry
     from mixrag.corpus.parsers import registry
 
-    monkeypatch.setattr(registry, "BUILTIN_PARSERS", [p for p in registry.BUILTIN_PARSERS if p.name != "html"])
+    monkeypatch.setattr(
+        registry, "BUILTIN_PARSERS", [p for p in registry.BUILTIN_PARSERS if ".html" not in p.suffixes]
+    )
     with pytest.raises(UnreadableError, match=r"found a \.html file under this name"):
         ParserRegistry().parse(folder / "a.txt", b"<!doctype html>x")

@@ -48,7 +48,7 @@ def test_changed_file_embeds_only_what_is_new(store, folder, encoder):
     path.write_text(words("a", 10) + " tail")
     report = run(store, folder, encoder=encoder)
     assert (report.embedded, report.passages, report.added, report.removed) == (1, 3, 3, 2)
-    assert encoder.texts[2:] == ["tail"]
+    assert encoder.texts[2:] == ["a\ntail"]
     check_sound(store)
 
 
@@ -439,3 +439,54 @@ def test_any_history_equals_a_fresh_index(tmp_path_factory, history):
         assert store.counts() == fresh.counts()
         assert store.documents() == fresh.documents()
         check_sound(store)
+
+
+# files that were moved
+
+
+def cited(store):
+    return sorted(p.document for p in store.passages(store.rows_where({})))
+
+
+def test_a_moved_folder_is_cited_where_it_is(store, folder, encoder):
+    (folder / "old").mkdir()
+    (folder / "old" / "a.txt").write_text("one two three four five six seven")
+    (folder / "old" / "r.jsonl").write_text('{"id": "1", "text": "x"}\n{"id": "2", "text": "y"}')
+    run(store, folder / "old", encoder=encoder)
+    before, asked = sorted(store.rows_where({})), len(encoder.batches)
+    (folder / "old").rename(folder / "new")
+    report = run(store, folder / "new", encoder=encoder)
+    assert cited(store) == [f"{folder}/new/a.txt"] * 2 + [f"{folder}/new/r.jsonl#1", f"{folder}/new/r.jsonl#2"]
+    assert sorted(store.rows_where({})) == before and len(encoder.batches) == asked
+    assert (report.added, report.removed, report.embedded) == (0, 0, 0)
+    assert store.files_below(str(folder / "old")) == [] and store.counts().sources == 3
+
+
+def test_what_was_only_in_the_moved_file_stays(store, folder):
+    (folder / "old.jsonl").write_text('{"id": "1", "text": "x"}\n{"id": "2", "text": "y"}')
+    run(store, folder / "old.jsonl")
+    (folder / "old.jsonl").unlink()
+    (folder / "new.jsonl").write_text('{"id": "3", "text": "x"}')
+    run(store, folder / "new.jsonl")
+    assert cited(store) == [f"{folder}/new.jsonl#3", f"{folder}/old.jsonl#2"]
+
+
+def test_a_copy_and_a_document_from_memory_stay_sources(store, folder):
+    for name in ("a.txt", "b.txt"):
+        (folder / name).write_text("same")
+    run(store, folder / "a.txt")
+    run(store, folder / "b.txt")
+    assert store.counts().sources == 2 and cited(store) == [f"{folder}/a.txt"]
+
+
+def test_a_store_that_knows_an_old_path_forgets_it_in_a_run_without_changes(store, folder):
+    (folder / "a.txt").write_text("same")
+    run(store, folder / "a.txt")
+    (folder / "z.txt").write_text("same")
+    run(store, folder / "z.txt")
+    (folder / "a.txt").unlink()
+    assert cited(store) == [f"{folder}/z.txt"]  # of two sources, the one that is there
+    assert [record.path for record in store.documents()] == [f"{folder}/z.txt"]
+    assert store.counts().sources == 2
+    assert run(store, folder / "z.txt").unchanged == 1
+    assert store.counts().sources == 1

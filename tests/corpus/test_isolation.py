@@ -15,7 +15,6 @@ from mixrag.corpus import Notice, ParseLimits, ParseResult, Skipped, UnreadableE
 from mixrag.corpus.parsers import isolation, worker_process
 from mixrag.corpus.parsers import worker as worker_module
 from mixrag.corpus.parsers.isolation import Worker, borrowed_worker, close_idle_workers
-from mixrag.corpus.parsers.result import decode
 from mixrag.corpus.parsers.worker import check_output
 from mixrag.corpus.passage import Block, Document
 from mixrag.errors import SettingError, SourceError
@@ -339,7 +338,7 @@ def test_a_parser_of_the_caller_runs_in_this_process(bad, store, folder):
         name, suffixes = "here:1", (".txt",)
 
         def parse(self, data, name):
-            return [Document(f"{os.getpid()} {decode(data)}")]
+            return [Document(f"{os.getpid()} {data.decode()}")]
 
     (folder / "a.txt").write_text("mine")
     (folder / "b.md").write_text("theirs")

@@ -15,15 +15,15 @@ def blocks(source):
 
 def test_structure():
     source = (
-        "Fees\n====\n\nPaid *once*\nper __year__ at the [quay](http://x).\n\n## Ships ##\n\n* raft\n  1. old\n  2. new\n"
-        "* cutter\n\n```py\n# no heading\nx = 1\n```\n\n    indented\n\n> said\n\n---\n"
+        "Fees\n====\n\nPaid *once*\nper __year__ at the [quay](http://x).\n\n## Ships ##\n\n"
+        "* raft\n  1. old\n  2. new\n* cutter\n\n```py\n# no\nx = 1\n```\n\n    indented\n\n> said\n\n---\n"
     )
     assert blocks(source) == [
         ("heading", "Fees"),
         ("text", "Paid once per year at the quay."),
         ("heading", "Ships"),
         ("list", "- raft\n  1. old\n  2. new\n- cutter"),
-        ("code", "# no heading\nx = 1"),
+        ("code", "# no\nx = 1"),
         ("code", "indented"),
         ("text", "said"),
     ]

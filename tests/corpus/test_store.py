@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from fake_corpus import FakeEncoder, check_sound, content, run
 
-from mixrag.corpus import Counts, Store
-from mixrag.corpus.store.search import match_expression
+from mixrag.corpus import Counts, Store, WordSplitter
 from mixrag.errors import (
     StoreBusyError,
     StoreCorruptError,
@@ -140,8 +139,8 @@ def test_vectors_are_those_of_title_and_text(store, folder, encoder):
     rows, vectors = store.vectors()
     assert rows.dtype == np.int64 and vectors.dtype == np.float32 and list(rows) == sorted(rows)
     for passage, vector in zip(store.passages(rows), vectors, strict=True):
-        title = "Alpha\n" if passage.document.endswith("a.md") else ""
-        np.testing.assert_array_equal(vector, encoder.vector(title + passage.text))
+        title = "Alpha" if passage.document.endswith("a.md") else "b"
+        np.testing.assert_array_equal(vector, encoder.vector(f"{title}\n{passage.text}"))
 
 
 def test_documents_and_titles(store, folder):
@@ -199,37 +198,33 @@ def test_passages_come_by_document_in_the_order_of_its_text(store, folder, monke
         assert [p.start for p in passages] == sorted(p.start for p in passages)
 
 
-def test_lexical(store, folder):
-    write(folder, a="the oil crisis of 1973", b="oil paintings", c="running water", d="# Volcano\n\nhot rocks")
-    run(store, folder)
-    rows, scores = store.lexical("What was the OIL crisis?", 10)
-    assert [p.text for p in store.passages(rows)] == ["the oil crisis of 1973", "oil paintings"]
-    assert scores[0] > scores[1] > 0
-    assert len(store.lexical("oil", 1)[0]) == 1
-    assert [p.text for p in store.passages(store.lexical("runs")[0])] == ["running water"]
-    assert len(store.lexical("volcano")[0]) == 1  # the word stands in the title
-    assert list(store.lexical("oil", None, rows[1:])[0]) == list(rows[1:])
-    assert len(store.lexical("oil", None, [])[0]) == 0
+def test_words_of_passages_are_those_of_title_and_text(store, folder):
+    write(folder, a="# Volcano\n\nhot rocks and hot springs")
+    run(store, folder, splitter=WordSplitter(20))
+    known = {id_: term for term, id_ in store.terms()}
+    ((rows, sizes, ids),) = store.words()
+    assert rows.tolist() == store.rows_where({}).tolist() and sizes.tolist() == [len(ids)]
+    assert sorted(known[id_] for id_ in ids.tolist()) == [
+        "and",
+        "hot",
+        "hot",
+        "rock",
+        "spring",
+        "volcano",
+        "volcano",
+    ]
+    assert store.term_ids(["hot", "cold"]) == {"hot": next(id_ for id_, term in known.items() if term == "hot")}
+    assert list(store.words(int(rows[-1]))) == []
 
 
-@pytest.mark.parametrize(
-    "query", ["", "  ", '"', "*", "(", "NEAR(", "a AND", "^", "-x", "title:", "_", "'; DROP TABLE meta", "\0", "é́"]
-)
-def test_lexical_takes_any_text(store, folder, query):
+@pytest.mark.parametrize("blob", [None, b"abc", b"\xff\xff\xff\xff"])
+def test_damaged_words(store, folder, blob):
     write(folder, a="some text")
     run(store, folder)
-    rows, scores = store.lexical(query)
-    assert len(rows) == len(scores) == 0
-
-
-def test_lexical_finds_words_that_casefolding_would_respell(store, folder):
-    (folder / "a.txt").write_text("Die Straße nach Ellick")
-    run(store, folder)
-    assert len(store.lexical("STRASSE Straße")[0]) == len(store.lexical("straße")[0]) == 1
-
-
-def test_match_expression():
-    assert match_expression("Oil oil AND cafe\u0301 snake_case") == '"oil" OR "and" OR "café" OR "snake" OR "case"'
+    with store.transaction() as db:
+        db.execute("UPDATE passages SET words = ?", (blob,))
+    with pytest.raises(StoreCorruptError, match="index again"):
+        list(store.words())
 
 
 def test_generation_moves_with_the_passages_only(store, folder):
@@ -293,7 +288,7 @@ def test_several_threads(store, folder):
             for _ in range(30):
                 rows, _ = store.vectors()
                 assert len(store.passages(rows)) == 20
-                assert len(store.lexical("number")[0]) == 20
+                assert sum(len(rows) for rows, _, _ in store.words()) == 20
         except BaseException as error:
             failures.append(error)
 

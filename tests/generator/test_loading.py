@@ -523,6 +523,32 @@ def test_an_adapter_configuration_with_wrong_values(
     misfit("llama", adapter, tiny_folder)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lora_alpha": float("nan")},
+        {"lora_alpha": float("inf")},
+        {"lora_alpha": -8},
+        {"lora_alpha": 0},
+        {"lora_alpha": True},
+        {"lora_alpha": 1e30},
+        {"r": -4},
+        {"r": 10**30},
+        {"r": 4.0},
+        {"rank_pattern": {"q_proj": 0}},
+        {"alpha_pattern": {"q_proj": float("nan")}},
+        {"alpha_pattern": [1]},
+    ],
+    ids=str,
+)
+def test_an_adapter_with_numbers_that_none_has(
+    changes: dict[str, Any], tiny_folder: Folder, tmp_path: Path
+) -> None:
+    adapter = edited(save_adapter("llama", tmp_path / "adapter"), **changes)
+    error = misfit("llama", adapter, tiny_folder)
+    assert "numbers of a LoRA adapter" in error.expected and next(iter(changes)) in error.found
+
+
 def test_another_kind_of_adapter(tiny_folder: Folder, tmp_path: Path) -> None:
     adapter = edited(save_adapter("llama", tmp_path / "adapter"), peft_type="IA3")
     assert "'IA3'" in misfit("llama", adapter, tiny_folder).found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -166,6 +167,16 @@ def test_special_tokens_of_the_frame_survive_a_forged_text(tokens: PromptTokeniz
 def test_a_passage_that_fits_is_whole(tokens: PromptTokenizer) -> None:
     prompt = tokens.prompt(QUESTION, [passage("Short.")], 20)
     assert prompt.shortened == ()
+
+
+def test_the_context_stands_before_the_text_unless_the_template_places_it(tokens: PromptTokenizer) -> None:
+    given = replace(passage("nine crowns"), context="Fees › Ferries\nTable 2")
+    prompt = tokens.prompt(QUESTION, [given], 8)
+    expected = tokens.prompt(QUESTION, [passage("Fees › Ferries\nTable 2\nnine crowns")], 8)
+    assert prompt.passages == expected.passages
+    template = PromptTemplate(passage="{context}: {text} ({title})")
+    assert template.passage_text("T", "{title}", "C") == ("C: {title}", " (T)")
+    assert template.passage_text("T", "x") == (": x", " (T)")
 
 
 def test_a_long_passage_loses_its_end_and_the_question_stays(tokens: PromptTokenizer) -> None:

@@ -34,6 +34,9 @@ def test_documents_are_the_passages_with_their_prior(rag: RAG) -> None:
             "title": passage.title,
             "start": passage.start,
             "end": passage.end,
+            "page": None,
+            "place": "",
+            "context": "",
             "prior": prior,
         }
 

@@ -103,7 +103,7 @@ def test_repeated_questions_become_one_with_the_answers_of_all(tmp_path: Path) -
         ({"question": "q", "answer": True}, 'strings under "answer"; found .*true or false'),
         ({"question": "q", "answer": "a", "doc": 3}, 'strings under "doc"'),
         ({"question": "q", "answer": "a", "where": ["x"]}, '"where" to be an object'),
-        ({"question": "q", "answer": "a", "where": {"year": 2016}}, 'strings under "where"'),
+        ({"question": "q", "answer": "a", "where": {"year": {}}}, "where 'year' to be text, a number"),
         ('{"question": "q\\u0000", "answer": "a"}', 'text under "question"; found .*a NUL'),
         ('{"question": "q", "answer": "\\ud800"}', "half a surrogate pair"),
         ('{"question": "q", "answer": "a", "where": {"\\udfff": "x"}}', "half a surrogate pair"),

@@ -49,7 +49,8 @@ def test_the_how_to_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
 def test_the_least_encoder_gets_the_rest_by_default() -> None:
     encoder = load_encoder(Least())
     assert (encoder.name, encoder.fingerprint, encoder.temperature) == ("least", "least-1", 1.0)
-    assert encoder.passage_text("title", "text") == "text"
+    assert encoder.passage_text("title", "text") == "title\ntext"
+    assert encoder.tokens.limit is None
     vectors = encoder.encode_passages(["abc", "d"])
     assert vectors.dtype == np.float32 and vectors.tolist() == [[3.0, 1.0, 0.0], [1.0, 1.0, 0.0]]
 

@@ -198,3 +198,18 @@ def test_the_design_s_special_cases() -> None:
 def test_masses_outside_their_range_are_refused(arguments: tuple[float, float, float, int]) -> None:
     with pytest.raises(ValueError, match="masses in"):
         escape_mass(*arguments)
+
+
+@pytest.mark.parametrize("mass", [0.1, 0.3, 1 / 3, 0.7])
+def test_no_bound_is_rounded_to_single_precision(mass: float) -> None:
+    """The masses are Python floats, and log-probabilities may be float32."""
+    assert float(escape_mass(mass, 0.0, 0.0, 1)) == pytest.approx(mass, rel=1e-15)
+    assert float(escape_mass(0.0, mass, 1.0, 2)) == pytest.approx(mass, rel=1e-15)
+    inside = torch.tensor(math.log(0.25), dtype=torch.float32)
+    lower, upper = log_truncation_bracket(inside, mass, 0.0, 1)
+    assert float(lower) == float(inside)
+    assert math.exp(upper) == pytest.approx(math.exp(float(inside)) + mass, rel=1e-14)
+    just_below = torch.tensor(math.log(mass) - 1e-9, dtype=torch.float64)
+    nothing = torch.tensor(-math.inf, dtype=torch.float64)
+    assert not is_certainly_best(just_below, nothing, mass, 0.0, 1)
+    assert is_certainly_best(just_below + 2e-9, nothing, mass, 0.0, 1)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixrag.probability import log_cluster_bounds, mass_outside
+from mixrag.probability import log_cluster_bounds, log_hybrid_bounds, mass_outside
 
 
 @settings(max_examples=60, deadline=None)
@@ -57,3 +57,24 @@ def test_the_mass_outside_is_what_is_left(log_null: float) -> None:
     assert float(mass_outside(kept, total, log_null)) == pytest.approx(expected, rel=1e-9, abs=1e-300)
     assert float(mass_outside(total, kept)) == 0.0, "rounding cannot make it negative"
     assert float(mass_outside(kept, total + 1.0, log_null)) >= float(mass_outside(kept, total, log_null))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 12), st.floats(0.0, 5.0))
+def test_the_hybrid_sum_lies_between_its_bounds(seed: int, scored: int, largest: float) -> None:
+    """Of passages that were not scored only the dense sum, and the most that BM25 adds to each, are known."""
+    random = torch.Generator().manual_seed(seed)
+    dense = torch.randn(12, generator=random, dtype=torch.float64)
+    words = 3 * largest * torch.rand(12, generator=random, dtype=torch.float64)
+    words[scored:] = words[scored:].clamp(max=largest)
+    value, total = float((dense + words).logsumexp(0)), float(dense.logsumexp(0))
+    for slack in (0.0, 0.3):
+        low, high = log_hybrid_bounds(
+            torch.tensor([total - slack, total + slack], dtype=torch.float64),
+            dense[:scored].logsumexp(0),
+            (dense + words)[:scored].logsumexp(0),
+            largest,
+        ).tolist()
+        assert low <= value + 1e-9 and value <= high + 1e-9
+    if scored < 12:
+        assert high > low

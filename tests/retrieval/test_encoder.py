@@ -49,7 +49,7 @@ def test_a_pair_has_one_model_for_each_side(folders: dict[str, Path]) -> None:
     np.testing.assert_allclose(pair.encode_passages(["fish"]), one.encode_passages(["fish"]), atol=1e-6)
     np.testing.assert_allclose(pair.encode_questions(["fish"]), two.encode_questions(["fish"]), atol=1e-6)
     assert pair.passage_text("Title", "text") == "Title [SEP] text"
-    assert one.passage_text("Title", "text") == "text"
+    assert one.passage_text("Title", "text") == "Title\ntext"
     assert pair.fingerprint != one.fingerprint, "what is embedded differs"
 
 

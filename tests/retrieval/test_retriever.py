@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from mixrag.config.settings import Settings
 from mixrag.corpus import Store, WordSplitter, check_encoder, ingest
 from mixrag.errors import EncoderMismatchError, SettingError, StoreEmptyError
 from mixrag.retrieval.index import ExactIndex, IVFIndex, build_faiss, build_ivf, choice, describe_index, open_index
+from mixrag.retrieval.lexical import open_lexical
 from mixrag.retrieval.retriever import StoreRetriever
 from words_encoder import WordsEncoder
 
@@ -125,23 +125,34 @@ def test_a_null_score_may_be_extreme(store: Store, score: float) -> None:
     assert 0.0 <= found.outside < 1.0
 
 
-def lexical(store: Store, temperature: float) -> dict[str, float]:
-    rows, scores = store.lexical(QUESTION, None, None)
-    weights = np.exp(np.asarray(scores) / temperature)
-    found = [Path(passage.document).name for passage in store.passages(rows)]
-    return dict(zip(found, weights / weights.sum(), strict=True))
+def bm25(store: Store) -> dict[str, float]:
+    rows, scores = open_lexical(store).top(QUESTION, store.counts().passages)
+    return dict(zip((Path(passage.document).name for passage in store.passages(rows)), scores, strict=True))
 
 
 @pytest.mark.parametrize("weight", [0.3, 1.0])
-def test_the_hybrid_prior_is_the_mixture_of_two_distributions(store: Store, weight: float) -> None:
+def test_the_hybrid_prior_is_the_softmax_of_both_scores(store: Store, weight: float) -> None:
     settings = Settings(k="all", lexical=weight, lexical_temperature=2.0, normaliser="full")
     found = retriever(store).retrieve(QUESTION, settings)
-    by_words, by_meaning = lexical(store, 2.0), dense()
+    by_words, by_meaning = bm25(store), dense()
     assert 0 < len(by_words) < 5
+    weights = {
+        name: by_meaning[name] ** (1 - weight) * math.exp(by_words.get(name, 0.0) / 2.0) ** weight
+        for name in TEXTS
+    }
     for name, prior in zip(names(found), found.log_prior.exp().tolist(), strict=True):
-        expected = (1 - weight) * by_meaning[name] + weight * by_words.get(name, 0.0)
-        assert prior == pytest.approx(expected, rel=1e-5, abs=1e-12)
+        assert prior == pytest.approx(weights[name] / sum(weights.values()), rel=1e-5)
     assert float(found.log_prior.exp().sum()) == pytest.approx(1.0)
+
+
+def test_passages_without_a_word_of_the_question_follow_in_the_order_of_dense_search(store: Store) -> None:
+    """At λ = 1 they have equal priors, less than those that share a word."""
+    found = retriever(store).retrieve(QUESTION, Settings(k="all", lexical=1.0))
+    by_words, by_meaning = bm25(store), dense()
+    others = sorted(set(TEXTS) - set(by_words), key=lambda name: (-by_meaning[name], name))
+    assert names(found) == [*sorted(by_words, key=lambda name: -by_words[name]), *others]
+    priors = found.log_prior.exp().tolist()
+    assert priors[len(by_words) - 1] > priors[-1] == pytest.approx(priors[len(by_words)])
 
 
 def test_a_truncated_hybrid_prior_keeps_the_best_and_knows_what_is_outside(store: Store) -> None:
@@ -172,18 +183,10 @@ def test_an_exact_hybrid_ranking_misses_nothing_that_is_second_best_twice(store:
             embedding_text=encoder.passage_text,
             splitter=WordSplitter(),
         )
-        searched: list[int] = []
-
-        class Watched(ExactIndex):
-            def search(self, question, k, allowed=None):
-                searched.append(k)
-                return super().search(question, k, allowed)
-
-        found = StoreRetriever(second, encoder, Watched(*second.vectors()))
+        found = StoreRetriever(second, encoder, ExactIndex(*second.vectors()))
         full = found.retrieve("cod licence", Settings(k="all", lexical=0.5))
         first = found.retrieve("cod licence", Settings(k=1, lexical=0.5))
         assert names(first) == names(full)[:1]
-        assert searched[-1] == len(texts), "all are candidates where the search is exact"
 
 
 def test_a_question_without_any_known_word_falls_back_to_dense(store: Store) -> None:
@@ -278,9 +281,12 @@ def test_uniform_weights_keep_the_passages_and_share_their_mass_equally(store: S
     own = retriever(store).retrieve(QUESTION, Settings(**settings))
     flat = retriever(store).retrieve(QUESTION, Settings(**settings, weights="uniform"))
     assert names(flat) == names(own) and flat.log_null == own.log_null
-    assert flat.outside == (None if own.outside else 0.0)
+    assert own.outside > 0 and flat.outside == own.outside, "the rest is where it was"
     share = float(own.log_prior.exp().sum()) / 3
     assert flat.log_prior.exp().tolist() == pytest.approx([share] * 3)
+    assert 3 * share + math.exp(flat.log_null) + flat.outside == pytest.approx(1.0)
+    alone = retriever(store).retrieve(QUESTION, Settings(k=3, lexical=lexical, weights="uniform"))
+    assert alone.outside is None and alone.log_prior.exp().tolist() == pytest.approx([1 / 3] * 3)
     everything = retriever(store).retrieve(QUESTION, Settings(k="all", weights="uniform"))
     assert everything.outside == 0.0 and everything.log_prior.exp().tolist() == pytest.approx([0.2] * 5)
 

@@ -93,7 +93,9 @@ def answer_passage(passage: Passage, *, prior: float, posterior: float, inner_pr
     return AnswerPassage(
         id=passage.id,
         document=passage.document,
-        page=None,
+        page=passage.page,
+        place=passage.place,
+        context=passage.context,
         title=passage.title,
         text=passage.text,
         start=passage.start,

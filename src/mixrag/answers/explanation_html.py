@@ -12,6 +12,7 @@ from mixrag.answers.citation import Citation, citation
 from mixrag.answers.explanation import ComponentExplanation, Explanation
 from mixrag.answers.fields import AnswerFields, AnswerPassage
 from mixrag.utils import html
+from mixrag.utils.text import citation_of
 
 PALETTE = 7
 """Colours in the style sheet, ``c1`` and on: Okabe and Ito's without black. ``c0`` is for passages beyond them."""
@@ -40,6 +41,10 @@ class _Passage:
     pieces: tuple[_Piece, ...]
     citation: str
     """A note about the cited span."""
+    place: str = ""
+    context: str = ""
+    link: str = ""
+    """URL of the page of a PDF; empty elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,12 @@ class _Part:
 
     @property
     def sources(self) -> str:
-        return ", ".join(f"{passage.source} [{passage.start}:{passage.end}]" for passage in self.passages) or "–"
+        return (
+            ", ".join(
+                citation_of(passage.source, passage.place, passage.start, passage.end) for passage in self.passages
+            )
+            or "–"
+        )
 
     @property
     def heading(self) -> str:
@@ -216,7 +226,27 @@ def _passage(passage: AnswerPassage, number: int, answer: str, own: Sequence[str
     pieces = tuple(
         _Piece(passage.text[a:b], any(c.start <= a and b <= c.end for c in found)) for a, b in pairwise(borders)
     )
-    return _Passage(number, title, source, passage.document, passage.start, passage.end, pieces, note)
+    return _Passage(
+        number,
+        title,
+        source,
+        passage.document,
+        passage.start,
+        passage.end,
+        pieces,
+        note,
+        passage.place,
+        passage.context,
+        _link(passage),
+    )
+
+
+def _link(passage: AnswerPassage) -> str:
+    """The URL that opens a PDF where the passage begins; empty for other files."""
+    path = Path(passage.document)
+    if passage.page is None or path.suffix.lower() != ".pdf" or not path.is_absolute():
+        return ""
+    return f"{path.as_uri()}#page={passage.page}"
 
 
 def _citation_note(found: Sequence[Citation], *, of_whole: bool) -> str:

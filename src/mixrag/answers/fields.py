@@ -24,7 +24,7 @@ class AnswerPassage:
     document: str
     """Absolute path of the source; '#record' is appended for a record of a file."""
     page: int | None
-    """Page of the document where the passage begins; None where that is not known."""
+    """Page or slide of the document where the passage begins, from 1; None where it has none."""
     title: str
     text: str
     start: int
@@ -40,6 +40,10 @@ class AnswerPassage:
     share their component's."""
     inner_product: float
     """d(z)·q(x), from which the prior comes."""
+    place: str = ""
+    """The page in words, or the sheet or section: "page 12", "sheet Fees"; empty where the document has none."""
+    context: str = ""
+    """Headings above the passage, and the caption of its table, which the models read before it."""
 
     def __repr__(self) -> str:
         """Where it is from, its weights, and how it begins."""

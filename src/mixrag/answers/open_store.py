@@ -29,7 +29,8 @@ from mixrag.corpus import (
     Removed,
     Splitter,
     Store,
-    WordSplitter,
+    StructureSplitter,
+    Tokens,
     add_documents,
     documents_in,
     documents_of_texts,
@@ -106,7 +107,7 @@ class OpenStore:
         self._snapshots = SnapshotRetriever(store, lambda: self.encoder, lambda: self.index_kind)
         self._parsers = tuple(list_given(parsers, "parsers"))
         ParserRegistry(self._parsers)
-        self._splitter = _checked_splitter(splitter, WordSplitter())
+        self._splitter = _checked_splitter(splitter, StructureSplitter())
 
     @classmethod
     def open(
@@ -160,7 +161,7 @@ class OpenStore:
             confidence: file of a calibration (``mixrag eval`` writes it), "none" for none; default: that of
                 ``model``, where the models are its own.
             parsers: read files of their suffixes, in the place of the built-in parsers where those read them too.
-            splitter: how documents become passages; default 100 words each, disjoint.
+            splitter: how documents become passages; default ``StructureSplitter(200)``.
 
         Raises:
             StoreMissingError: there is none, and ``create`` is false.
@@ -257,6 +258,7 @@ class OpenStore:
                 models.generator,
                 tokenizer=models.tokenizer,
                 template=models.prompt,
+                template_args=models.template_args,
                 dtype=models.dtype,
                 device=models.device,
                 device_map=models.device_map,
@@ -317,7 +319,8 @@ class OpenStore:
                 encoder_fingerprint=self.encoder.fingerprint,
                 encoder_name=self.encoder.name,
                 embedding_text=self.encoder.passage_text,
-                splitter=_checked_splitter(splitter, self._splitter),
+                tokens=self._tokens,
+                splitter=self._measuring(_checked_splitter(splitter, self._splitter)),
                 reembed=reembed,
                 max_bytes=bytes_given(max_bytes, "max_bytes"),
                 limits=limits,
@@ -362,7 +365,8 @@ class OpenStore:
                 encoder_fingerprint=self.encoder.fingerprint,
                 encoder_name=self.encoder.name,
                 embedding_text=self.encoder.passage_text,
-                splitter=_checked_splitter(splitter, self._splitter),
+                tokens=self._tokens,
+                splitter=self._measuring(_checked_splitter(splitter, self._splitter)),
                 progress=progress,
             )
 
@@ -437,6 +441,16 @@ class OpenStore:
                 model=self.model,
                 precomputed=files_and_bytes(self.store.directory / PRECOMPUTED),
             )
+
+    @property
+    def _tokens(self) -> Tokens | None:
+        return getattr(self.encoder, "tokens", None)
+
+    def _measuring(self, splitter: Splitter) -> Splitter:
+        """The splitter, which measures in tokens of the encoder if it was given none."""
+        if isinstance(splitter, StructureSplitter) and splitter.tokens is None:
+            return replace(splitter, tokens=self._tokens)
+        return splitter
 
     def _embed(self, texts: Sequence[str]) -> Vectors:
         encoder = self.encoder

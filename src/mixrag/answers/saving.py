@@ -11,7 +11,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -158,7 +158,7 @@ def _fill(rag: Pipeline, folder: Path, title: str) -> None:
         encoder=_save_encoder(rag, folder, "encoder"),
         question_encoder=_save_encoder(rag, folder, "question_encoder"),
         settings=trained_settings(rag.settings),
-        prompt=None if prompt is None else asdict(prompt),
+        prompt=None if prompt is None else prompt.with_arguments(models.template_args).fields(),
         titles=models.titles,
     )
     write_bundle(bundle)

@@ -57,7 +57,7 @@ def index(
     with options.open(create=True) as rag, reporting(quiet=json) as progress:
         report = rag.index(
             paths or [],
-            splitter=splitter_named(chosen.splitter),
+            splitter=splitter_named(chosen.splitter, chosen.context),
             reembed=chosen.re_embed,
             max_bytes=int(chosen.max_mb * 2**20),
             limits=ParseLimits(

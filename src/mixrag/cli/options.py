@@ -102,9 +102,9 @@ def takes(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
 def _check_store(directory: Path) -> None:
     """Refuse a store that is missing before any model library is imported, which takes seconds."""
-    from mixrag.corpus.store.schema import FILE_NAME, open_database
+    from mixrag.corpus.store.schema import has_database, open_database
 
-    if not (directory / FILE_NAME).is_file():
+    if not has_database(directory):
         open_database(directory, create=False, timeout=0.0).close()
 
 

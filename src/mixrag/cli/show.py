@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mixrag.utils.text import printable, printable_name, strict_json
+from mixrag.utils.text import citation_of, printable, printable_name, strict_json
 
 if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
     from mixrag.answers.answer import Answer
@@ -113,8 +113,11 @@ def passages(question: str, found: Retrieval, settings: Settings, *, as_json: bo
     for rank, (passage, p) in enumerate(zip(found.passages, prior, strict=True)):
         head = Text(f"{rank + 1}. p = {p:.4f}  ", style=_style(rank))
         console.print(
-            head.append(printable_name(f"{passage.document} [{passage.start}:{passage.end}]")), soft_wrap=True
+            head.append(printable_name(citation_of(passage.document, passage.place, passage.start, passage.end))),
+            soft_wrap=True,
         )
+        if passage.context:
+            console.print(Text(printable(passage.context), style="dim italic"))
         console.print(Text(printable(passage.text), style="dim"))
     if found.outside is not None:
         console.print(f"mass of all other passages, over the whole corpus: {found.outside:.4f}")
@@ -130,7 +133,7 @@ def passages(question: str, found: Retrieval, settings: Settings, *, as_json: bo
 def index_report(report: IndexReport, *, as_json: bool) -> None:
     """What an indexing run did, what it left out, skipped files last."""
     skipped = [{"path": s.path, "reason": s.reason} for s in report.skipped]
-    names = ("documents", "passages", "added", "embedded", "removed", "unchanged")
+    names = ("documents", "passages", "added", "embedded", "removed", "unchanged", "too_long")
     if as_json:
         notices = [
             {**asdict(each), "examples": [{"path": path, "detail": detail} for path, detail in each.examples]}
@@ -158,6 +161,13 @@ def index_report(report: IndexReport, *, as_json: bool) -> None:
             console.print(_one_line(line, style="dim"), soft_wrap=True)
         if more := notice.files - len(notice.examples):
             console.print(Text(f"    and {_files(more)} more", style="dim"))
+    if report.too_long:
+        console.print(
+            f"{report.too_long} passages are longer than the {report.token_limit} tokens that the encoder reads; "
+            "the rest of them is not in their vectors",
+            style="yellow",
+            soft_wrap=True,
+        )
     if skipped:
         console.print(f"{len(skipped)} skipped:", style="yellow")
     for skip in skipped:
@@ -273,8 +283,15 @@ def _passage_table(
 ) -> Table:
     table = Table("", "prior", "posterior", "source", "text", box=None, pad_edge=False)
     for rank, passage in enumerate(passages):
-        source = Text(printable_name(f"{Path(passage.document).name} [{passage.start}:{passage.end}]"))
-        text = Text(printable(" ".join(passage.text.split())), no_wrap=True, overflow="ellipsis", style="dim")
+        source = Text(
+            printable_name(citation_of(Path(passage.document).name, passage.place, passage.start, passage.end))
+        )
+        text = Text(
+            printable(" ".join(f"{passage.context} {passage.text}".split())),
+            no_wrap=True,
+            overflow="ellipsis",
+            style="dim",
+        )
         number = Text(str(rank + 1), style=_style(rank))
         table.add_row(number, f"{passage.prior:.4f}", f"{passage.posterior:.4f}", source, text)
     if null_prior is not None and passages:
@@ -307,8 +324,12 @@ def _why(console: Console, explanation: Explanation) -> None:
     if explanation.prefix_cache:
         hits, misses = explanation.prefix_cache
         console.print(f"passages that the model had read before: {hits} of {hits + misses} times")
+    shown = explanation.answer.passages
+    places = {each.id: citation_of(each.document, each.place, each.start, each.end) for each in shown}
     for rank, component in enumerate(explanation.components):
         console.rule(Text(printable_name(", ".join(component.passages) or "no passage"), style=_style(rank)))
+        for passage in component.passages:
+            console.print(Text(printable_name(places[passage])), soft_wrap=True)
         for line in _component_lines(component):
             console.print(Text(printable(line)), soft_wrap=True)
         console.print(Text(printable(component.prompt), style="dim"), soft_wrap=True)

@@ -54,7 +54,7 @@ class Bundle:
     """The questions' encoder; None: the passages'."""
     settings: Mapping[str, int | float | str] = field(default_factory=dict)
     """Fields of ``Settings`` that were fitted, or that were in force in training."""
-    prompt: Mapping[str, str | bool] | None = None
+    prompt: Mapping[str, Any] | None = None
     """Fields of ``PromptTemplate``; None: the default one."""
     titles: bool | None = None
     """Whether titles are embedded with the passages; see ``load_encoder``."""

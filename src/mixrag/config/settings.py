@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator
 
+from mixrag.config.filters import filter_of_options, filter_texts
 from mixrag.config.schema import (
     ASKING,
     WRITING,
@@ -40,6 +41,9 @@ AnyDecoder = Annotated[
     Any, BeforeValidator(_checked_decoder), Words(f"{one_of(DECODERS)} or a Decoder", one_of(DECODERS))
 ]
 
+Where = Annotated[Mapping[str, str], BeforeValidator(filter_texts), Words("a mapping of keys to conditions")]
+"""A filter; every condition becomes the text that it means (``mixrag.config.filters``)."""
+
 
 @schema
 class Settings:
@@ -65,7 +69,7 @@ class Settings:
     )
     group: Count | Literal["all"] = setting(
         default=1,
-        help="Passages in one prompt; all = the k in one prompt.",
+        help="Passages in one prompt; all = all k.",
         more="In order of rank; `all` is concatenation.",
         commands=ASKING,
         calibrated=True,
@@ -139,12 +143,23 @@ class Settings:
         calibrated=True,
         trained=True,
     )
-    where: Mapping[str, str] = setting(
+    typos: bool = setting(
+        default=False,
+        help="BM25 takes the nearest word for a misspelt one.",
+        more="A word of the question that no passage has stands for the word of the corpus with the fewest slips: "
+        "one, or two from eight letters on.",
+        commands=ASKING,
+        calibrated=True,
+    )
+    where: Where = setting(
         default={},
-        help="Only passages with this metadata; repeatable.",
+        help="Only such documents: KEY=VALUE, KEY>=VALUE.",
         repeat=True,
-        more="Keys `document` and `title` are always there. `document` matches a path, a file name or a pattern "
-        "(`*/law/*`), `title` a title.",
+        read=filter_of_options,
+        more="Keys are those of the metadata, `document` (or `file`: a path, a file name or a pattern such as "
+        "`*/law/*`), `title` and `page`. A value is a text, a number, a range (`2019..2021`, `>=2020`, "
+        "also of ISO dates) or a list, of which one must fit; the option may be repeated. See "
+        "[filters](../how-to/filters.md).",
         absent="none",
         commands=(*ASKING, "clozes"),
         shown_first=True,

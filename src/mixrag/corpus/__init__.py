@@ -8,10 +8,18 @@ from mixrag.corpus.parsers.registry import SUFFIXES, ParserRegistry, read
 from mixrag.corpus.parsers.result import Notice, ParseResult, Skipped, UnreadableError
 from mixrag.corpus.passage import Document, Passage, Scalar
 from mixrag.corpus.report import IndexReport, ReportedNotice
-from mixrag.corpus.splitters import SentenceSplitter, Splitter, WordSplitter, splitter_named
+from mixrag.corpus.splitters import (
+    SentenceSplitter,
+    Splitter,
+    StructureSplitter,
+    Tokens,
+    WordSplitter,
+    splitter_named,
+)
 from mixrag.corpus.store.changes import Removed
-from mixrag.corpus.store.database import Counts, DocumentRecord, EncoderRecord, Store
+from mixrag.corpus.store.database import Counts, DocumentRecord, Store
 from mixrag.corpus.store.search import Stretch
+from mixrag.corpus.store.stored_vectors import EncoderRecord
 from mixrag.corpus.store.vectors import check_encoder
 from mixrag.corpus.walk import FoundFiles, find_files
 
@@ -38,6 +46,8 @@ __all__ = [
     "Splitter",
     "Store",
     "Stretch",
+    "StructureSplitter",
+    "Tokens",
     "UnreadableError",
     "WordSplitter",
     "add_documents",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,11 +17,11 @@ from mixrag.corpus.parsers.result import Notice, ParseResult, Skipped, Unreadabl
 from mixrag.corpus.passage import Document
 from mixrag.corpus.reading import ChangedFile, parsed
 from mixrag.corpus.report import IndexReport, aggregated, kinds_in_words
-from mixrag.corpus.splitters import Splitter
+from mixrag.corpus.splitters import Splitter, Tokens
 from mixrag.corpus.store import vectors as embedding
 from mixrag.corpus.store.changes import ParsedFile, document_hash
 from mixrag.corpus.store.database import Store
-from mixrag.corpus.store.sources import display
+from mixrag.corpus.store.sources import MEMORY
 from mixrag.corpus.store.vectors import Embed, EmbeddingText, Encoding, VectorWriter, claim
 from mixrag.corpus.walk import absolute, find_files, storable
 from mixrag.corpus.writer import PassageWriter
@@ -28,9 +29,11 @@ from mixrag.errors import SourceError
 from mixrag.utils.progress import Progress, ProgressEvent, guarded
 from mixrag.utils.text import unicode_path
 
+logger = logging.getLogger("mixrag.corpus")
+
 
 def title_and_text(title: str, text: str) -> str:
-    """The text to embed: title, line end, text; the text alone where there is no title."""
+    """The text to embed: title, line end, context and text; these alone where there is no title."""
     return f"{title}\n{text}" if title else text
 
 
@@ -44,6 +47,7 @@ def ingest(
     splitter: Splitter,
     parsers: ParserRegistry | None = None,
     embedding_text: EmbeddingText = title_and_text,
+    tokens: Tokens | None = None,
     max_bytes: int = 25 * 2**20,
     limits: ParseLimits = DEFAULT_LIMITS,
     batch: int = 64,
@@ -55,7 +59,8 @@ def ingest(
     Unchanged files are not parsed again, changed ones replace their passages in one transaction, and those
     gone from a folder disappear. What was stored of a file stays while the file cannot be read. Files above
     ``max_bytes`` bytes are left out, and so are files whose built-in parser, which runs in a process of its own,
-    crashes or exceeds ``limits``. With ``reembed`` every stored passage first gets a vector of this
+    crashes or exceeds ``limits``. ``tokens`` are the encoder's, to count the passages that are longer than it
+    reads. With ``reembed`` every stored passage first gets a vector of this
     encoder (then ``paths`` may be empty). ``encoder_fingerprint`` must change with ``embedding_text``.
 
     Raises:
@@ -65,7 +70,7 @@ def ingest(
         PluginError: the splitter fails, or its spans are invalid.
         StoreBusyError: another process is writing to the store.
     """
-    encoding = Encoding(embed, encoder_name, encoder_fingerprint, embedding_text, batch)
+    encoding = Encoding(embed, encoder_name, encoder_fingerprint, embedding_text, batch, tokens)
     with store.writing():
         vectors = VectorWriter(store, encoding, guarded(progress))
         run = _FileRun(PassageWriter(store, vectors, splitter), parsers or ParserRegistry(), max_bytes, limits)
@@ -86,6 +91,7 @@ def add_documents(
     encoder_name: str,
     splitter: Splitter,
     embedding_text: EmbeddingText = title_and_text,
+    tokens: Tokens | None = None,
     batch: int = 64,
     progress: Progress | None = None,
 ) -> IndexReport:
@@ -101,7 +107,8 @@ def add_documents(
         encoder_fingerprint: of the encoder that ``embed`` calls; it must change with ``embedding_text``.
         encoder_name: of that encoder, for messages.
         splitter: how documents become passages.
-        embedding_text: title and text of a passage to the text that is embedded.
+        embedding_text: title of a passage, and its context with its text, to the text that is embedded.
+        tokens: of the encoder, to count the passages that are longer than it reads.
         batch: texts that are embedded, and committed, at a time.
         progress: called with what happens.
 
@@ -112,7 +119,7 @@ def add_documents(
         PluginError: the splitter fails, or its spans are invalid.
         StoreBusyError: another process is writing to the store.
     """
-    encoding = Encoding(embed, encoder_name, encoder_fingerprint, embedding_text, batch)
+    encoding = Encoding(embed, encoder_name, encoder_fingerprint, embedding_text, batch, tokens)
     unchanged = 0
     with store.writing():
         writer = PassageWriter(store, VectorWriter(store, encoding, guarded(progress)), splitter)
@@ -120,10 +127,10 @@ def add_documents(
         for document in documents:
             id_ = document.id or content_id(document)
             writer.pending.pop(id_, None)  # the later of two documents with one id counts
-            if store.memory_hash(id_) == document_hash(document, splitter.name):
+            if store.memory_hash(id_) == document_hash(document, writer.splitter_name):
                 unchanged += 1
             else:
-                writer.put(id_, writer.split(replace(document, id=id_), id_))
+                writer.put(id_, writer.split(replace(document, id=id_), MEMORY))
         writer.flush()
         return writer.finish(unchanged)
 
@@ -157,6 +164,9 @@ class _FileRun:
         self.writer.vectors.progress(ProgressEvent("reading files", len(files), len(files)))
         self.writer.flush()
         self._remove_gone(files, folders)
+        if moved := self.store.forget_moved([str(path) for path in files]):
+            first = unicode_path(moved[0])
+            logger.info(f"files that are elsewhere now and are cited there: {len(moved)}, the first was {first}")
         self._check_fruitful(paths)
 
     def report(self) -> IndexReport:
@@ -202,7 +212,7 @@ class _FileRun:
                 self._skip(path, str(error))
                 continue
             sha256 = self.parsers.fingerprint(path, data)
-            if self.store.has_file(str(path), sha256, self.writer.splitter.name):
+            if self.store.has_file(str(path), sha256, self.writer.splitter_name):
                 self.unchanged.add(str(path))
             else:
                 yield ChangedFile(path, sha256, data)
@@ -214,10 +224,10 @@ class _FileRun:
         self.notices += [(path, notice) for notice in result.notices]
         if not result.documents:
             return
-        split = tuple(self.writer.split(each, display(path, each.id or "")) for each in result.documents)
+        split = tuple(self.writer.split(each, path) for each in result.documents)
         # Without a hash the file is parsed again next time, so that its skipped records are reported again.
         known = "" if result.skipped else file.sha256
-        self.writer.put(path, ParsedFile(path, known, self.writer.splitter.name, split, result.notices))
+        self.writer.put(path, ParsedFile(path, known, self.writer.splitter_name, split, result.notices))
         self.parsed += 1
 
     def _remove_gone(self, files: list[Path], folders: list[Path]) -> None:
@@ -246,7 +256,7 @@ class _FileRun:
         missing = [path for path in paths if not os.path.exists(path)]  # noqa: PTH110
         if len(missing) < len(paths) and any(self.store.files_below(str(path)) for path in paths):
             return
-        expected = f"files of the formats {' '.join(self.parsers.suffixes)}"
+        expected = f"files of the formats {self.parsers.formats}"
         if not self.skipped:
             where = ", ".join(map(unicode_path, paths)) or "no path"
             others = f" (but {kinds_in_words(self.left_out)})" if self.left_out else ""

@@ -64,7 +64,7 @@ class Passage:
     text: str
     document: str
     """Absolute path of the source, with '#id' appended for a record of a file; the id alone of a document that was
-    added from memory. Of several sources with the same content, the first in sorted order."""
+    added from memory. Of several sources with the same content, the first in sorted order that exists."""
     title: str
     start: int
     """Offset of the first character in the document's extracted text."""
@@ -78,3 +78,22 @@ class Passage:
     context: str = ""
     """What stands between title and text for encoder, BM25 and language model: headings above the passage, caption
     of its table. Empty with ``context="title"`` or ``"none"``."""
+    front_title: str = ""
+    """The title that encoder and BM25 read before it: that of the document, else the file's name; empty for a
+    record without title, and with ``context="none"``."""
+
+    @property
+    def body(self) -> str:
+        """Context and text, as they are read together."""
+        return with_context(self.context, self.text)
+
+
+def with_context(context: str, text: str) -> str:
+    """The context on lines of its own, then the text of a passage."""
+    return f"{context}\n{text}" if context else text
+
+
+def searched_text(title: str, context: str, text: str) -> str:
+    """What a search reads of a passage: its title, its context, each on lines of its own, and its text."""
+    body = with_context(context, text)
+    return f"{title}\n{body}" if title else body

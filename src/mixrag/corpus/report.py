@@ -50,6 +50,10 @@ class IndexReport:
     folders"."""
     notices: tuple[ReportedNotice, ...] = ()
     """What was read only in part, or by a guess, of changed and of unchanged files, by kind."""
+    too_long: int = 0
+    """New passages that are longer than the encoder reads: the rest of them is not in their vectors."""
+    token_limit: int | None = None
+    """How many tokens of a passage the encoder reads; None: all, or it is not known."""
 
 
 def aggregated(found: Iterable[tuple[str, Notice]]) -> tuple[ReportedNotice, ...]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mixrag.corpus.passage import Document
 from mixrag.corpus.report import IndexReport
-from mixrag.corpus.splitters import Splitter
-from mixrag.corpus.store import changes
+from mixrag.corpus.splitters import Splitter, stored_name
+from mixrag.corpus.store import changes, sources
 from mixrag.corpus.store.changes import ParsedFile, SplitDocument
 from mixrag.corpus.store.database import Store
 from mixrag.corpus.store.vectors import VectorWriter
@@ -28,13 +28,35 @@ class PassageWriter:
     """Passages added so far."""
     removed: int = 0
     """Passages removed so far."""
+    too_long: int = 0
+    """Passages that are longer than the encoder reads."""
     pending: dict[str, ParsedFile | SplitDocument] = field(default_factory=dict)
     texts: dict[bytes, str] = field(default_factory=dict)
+    new: dict[str, SplitDocument] = field(default_factory=dict)
+    """By their hashes, the documents since the last ``flush``."""
 
-    def split(self, document: Document, shown: str) -> SplitDocument:
-        """The document with its passages, whose texts will be embedded; ``shown`` names it in errors."""
-        split, texts = changes.split_document(document, self.splitter, self.vectors.encoding.embedding_text, shown)
-        self.texts.update(texts)
+    @property
+    def splitter_name(self) -> str:
+        """As it is stored."""
+        return stored_name(self.splitter)
+
+    def split(self, document: Document, path: str) -> SplitDocument:
+        """The document, found at this path, with its passages, whose texts will be embedded."""
+        same = self.new.get(changes.document_hash(document, self.splitter_name))
+        if same is not None:
+            return replace(same, document=document)
+        record, encoding = document.id or "", self.vectors.encoding
+        title = sources.front_title(document.title, path, record)
+        shown = sources.display(path, record)
+        split, texts = changes.split_document(document, self.splitter, encoding.embedding_text, shown, title)
+        # A document that is stored under another name has its vectors, of texts that begin with that name.
+        if len(stored := self.store.text_hashes(split.hash)) == len(split.passages):
+            pairs = zip(split.passages, stored, strict=True)
+            split = replace(split, passages=tuple(replace(each, text_hash=digest) for each, digest in pairs))
+        else:
+            self.texts.update(texts)
+            self.too_long += encoding.too_long(texts.values())
+        self.new[split.hash] = split
         return split
 
     def put(self, key: str, source: ParsedFile | SplitDocument) -> None:
@@ -50,11 +72,11 @@ class PassageWriter:
         if self.pending:
             added, removed = self.store.put(self.pending.values())
             self.added, self.removed = self.added + added, self.removed + removed
-        self.pending, self.texts = {}, {}
+        self.pending, self.texts, self.new = {}, {}, {}
 
     def finish(self, unchanged: int) -> IndexReport:
         """End the run; what it did to the store."""
-        self.store.finish(self.splitter.name)
+        self.store.finish(self.splitter_name)
         counts = self.store.counts()
         return IndexReport(
             documents=counts.documents,
@@ -63,4 +85,6 @@ class PassageWriter:
             removed=self.removed,
             embedded=self.vectors.computed,
             unchanged=unchanged,
+            too_long=self.too_long,
+            token_limit=self.vectors.encoding.limit,
         )

@@ -184,7 +184,7 @@ def adaptive_k(rag: Pipeline, pairs: Sequence[Pair]) -> dict[float, list[int]]:
         except SettingError:  # an approximate index does not compute the mass outside
             return {}
         for mass, found in ks.items():
-            found.append(smallest_k(log_prior, mass))
+            found.append(smallest_k(log_prior, mass, 0.0))
     return ks
 
 

@@ -89,5 +89,5 @@ def _only(found: Retrieval, chosen: Sequence[int], settings: Settings) -> Retrie
         log_prior=(uniform_prior(log_prior) if uniform else log_prior) - total,
         inner_products=found.inner_products[places],
         log_null=None if found.log_null is None else float(null - total),
-        outside=None if uniform else outside,
+        outside=None if uniform and settings.normaliser == "top-k" else outside,
     )

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from mixrag.corpus import Passage
 from mixrag.evaluation.answer_location import AnswerLocation
+from mixrag.utils.text import citation_of
 
 StageName = Literal["indexed", "retrieved", "weighted", "used", "decoded"]
 STAGES: tuple[StageName, ...] = ("indexed", "retrieved", "weighted", "used", "decoded")
@@ -282,7 +283,7 @@ Stage = Indexed | Retrieved | Weighted | Used | Decoded
 
 def place(passage: Passage) -> str:
     """The position of a passage: its source and character offsets."""
-    return f"{passage.document} [{passage.start}:{passage.end}]"
+    return citation_of(passage.document, passage.place, passage.start, passage.end)
 
 
 def _verb(passages: tuple[Passage, ...], one: str, many: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import torch
 from mixrag.errors import MixragError, ModelError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_LARGEST = 10**6
+"""No rank and no alpha is larger: the sum with the weights would not be finite."""
 _NAME = "default"
 """peft's name of the one adapter in a model; it is part of the names of its weights."""
 
@@ -30,14 +33,38 @@ def check_adapter(folder: Path) -> None:
     if not folder.is_dir():
         raise ModelError(wanted, f"no such folder: {folder}", "check the path")
     try:
-        kind = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["peft_type"]
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        kind = config["peft_type"]
     except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
         reason = f"no usable {CONFIG} in {folder} ({_line(error)})"
         raise ModelError(wanted, reason, "name the folder that save_pretrained wrote") from error
+    if (wrong := _out_of_range(config)) is not None:
+        raise ModelError(
+            f"numbers of a LoRA adapter in {folder / CONFIG} (rank 1 or more, alpha above 0, finite)",
+            wrong,
+            "correct the file, or train the adapter again",
+        )
     if kind != "LORA":
         raise ModelError(wanted, f"peft type {kind!r:.40} in {folder}", "train an adapter of type LORA")
     if not (folder / WEIGHTS).is_file():
         raise ModelError(f"{WEIGHTS} in {folder}", "none", "save the adapter with safe_serialization=True")
+
+
+def _out_of_range(config: Mapping[str, Any]) -> str | None:
+    """The first number that no adapter can have, with its name; None where all can be."""
+    ranks, alphas = config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}
+    if not isinstance(ranks, dict) or not isinstance(alphas, dict):
+        return "a rank_pattern or alpha_pattern that is no object"
+    wanted_ranks = {"r": config.get("r", 8), **{f"rank_pattern[{key!r}]": each for key, each in ranks.items()}}
+    wanted_alphas = {"lora_alpha": config.get("lora_alpha", 8)}
+    wanted_alphas |= {f"alpha_pattern[{key!r}]": each for key, each in alphas.items()}
+    for name, rank in wanted_ranks.items():
+        if type(rank) is not int or not 1 <= rank <= _LARGEST:
+            return f"{name} {rank!r:.40}"
+    for name, alpha in wanted_alphas.items():
+        if type(alpha) not in (int, float) or not 0 < alpha <= _LARGEST:
+            return f"{name} {alpha!r:.40}"
+    return None
 
 
 def merged(model: Any, folder: Path, base: str) -> Any:

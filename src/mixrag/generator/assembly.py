@@ -38,7 +38,9 @@ def context_size(config: Any, tokenizer: Any) -> int:
     stated = [getattr(config, key, None) for key in ("max_position_embeddings", "n_positions")]
     if config.is_encoder_decoder and config.model_type in ("t5", "mt5", "umt5"):
         stated = []
-    limits = [int(limit) for limit in (*stated, tokenizer.model_max_length) if limit and limit < UNLIMITED_CONTEXT]
+    limits = [
+        int(limit) for limit in (*stated, tokenizer.model_max_length) if limit and 0 < limit < UNLIMITED_CONTEXT
+    ]
     return min(limits, default=UNLIMITED_CONTEXT)
 
 

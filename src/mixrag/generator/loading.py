@@ -19,7 +19,7 @@ from mixrag.config.default_models import (
     unavailable,
 )
 from mixrag.config.model_config import PREFIX_CACHE_MIB
-from mixrag.config.prompt_template import PromptTemplate
+from mixrag.config.prompt_template import Argument, PromptTemplate
 from mixrag.errors import MixragError, ModelError, SettingError
 from mixrag.generator.adapter import cast, check_adapter, merged
 from mixrag.generator.assembly import assembled, refuse_text_encoder
@@ -44,6 +44,7 @@ def load_generator(
     *,
     tokenizer: Any = None,
     template: PromptTemplate | None = None,
+    template_args: Mapping[str, Argument] | None = None,
     dtype: str | torch.dtype | None = None,
     torch_dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
@@ -68,6 +69,7 @@ def load_generator(
         tokenizer: a tokenizer object of transformers, its folder or hub name; None is the model's own. That of a
             model object is found by the name that its configuration has.
         template: the prompt; None is the default one, or that of the packaged reader where it is used.
+        template_args: arguments of the chat template, beside those of ``template``.
         dtype: float32 (exact, and the default), bfloat16, float16, int8 (on CPUs; see ``int8_linear.py``), auto
             (``resolve_dtype``), or a ``torch.dtype``. Of a model object, its own is the default and the only one.
         torch_dtype: older name of ``dtype`` in transformers.
@@ -98,7 +100,10 @@ def load_generator(
     if folder is not None:
         folder = downloaded_adapter(folder, hub)
         check_adapter(folder)
-    options: dict[str, Any] = {"tokenizer": tokenizer, "template": template or _prompt_of(folder)}
+    options: dict[str, Any] = {
+        "tokenizer": tokenizer,
+        "template": (template or _prompt_of(folder)).with_arguments(template_args or {}),
+    }
     options |= {"dtype": dtype, "adapter": folder, "hub": hub}
     if isinstance(model, torch.nn.Module):
         found = generator_of(model, **options)

@@ -6,6 +6,8 @@ document can open or close a chat turn.
 
 from __future__ import annotations
 
+import datetime
+import json
 import re
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
@@ -14,12 +16,15 @@ from typing import Any
 
 from mixrag.config.prompt_template import PromptTemplate
 from mixrag.corpus.passage import Passage
-from mixrag.errors import QuestionError
+from mixrag.errors import ModelError, QuestionError
 from mixrag.generator.protocol import Prompt, Shortened
 from mixrag.utils.turns import turn
 
 UNLIMITED_CONTEXT = 2**20
 """Means "no limit" where a model states no context length (T5's relative positions have none)."""
+DATE = datetime.datetime(2024, 7, 26)
+"""Today, for templates that write the date: with the real one, every prompt and its probabilities would change by
+day. It is the date that those of Llama 3 write where they are told none."""
 _SENTINEL = "\u2063mixrag\u2063"
 
 
@@ -74,8 +79,7 @@ class PromptTokenizer:
         """
         if not self._in_chat:
             return None
-        messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _SENTINEL}]
-        rendered = self.tokenizer.apply_chat_template(messages, tokenize=False)
+        rendered = self._chat([("user", "a"), ("assistant", _SENTINEL)], self._in_parts)
         ids = self._trusted(rendered.partition(_SENTINEL)[2])
         known = stop_tokens | self.tokenizer.added_tokens_decoder.keys()
         return ids[0] if ids and ids[0] in known else None
@@ -96,11 +100,65 @@ class PromptTokenizer:
     def _frame(self) -> tuple[list[int], list[int]]:
         """Trusted ids before and after the user's text: chat format or the tokenizer's special tokens."""
         if self._in_chat:
-            message = [{"role": "user", "content": _SENTINEL}]
-            rendered = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+            rendered = self._chat([("user", _SENTINEL)], self._in_parts, add_generation_prompt=True)
             before, _, after = rendered.partition(_SENTINEL)
             return self._trusted(before), self._trusted(after)
         return self._special_ends
+
+    @cached_property
+    def _in_parts(self) -> bool:
+        """Whether the chat template reads a message as a list of parts, and not as a text.
+
+        Raises:
+            ModelError: it writes the user's message neither way or more than once, or reads no such argument.
+            Exception: any error of the template.
+        """
+        self._check_arguments()
+        failure: Exception | None = None
+        for in_parts in (False, True):
+            try:
+                rendered = self._chat([("user", _SENTINEL)], in_parts, add_generation_prompt=True)
+            except Exception as error:  # a template may refuse text
+                failure = failure or error
+                continue
+            if rendered.count(_SENTINEL) == 1:
+                return in_parts
+        if failure is not None:
+            raise failure
+        expected = "a chat template that writes the user's message once"
+        remedy = "give a tokenizer with another template, or a prompt file with chat = false"
+        raise ModelError(expected, "one that leaves it out, changes it or repeats it", remedy)
+
+    def _check_arguments(self) -> None:
+        source = str(self.tokenizer.chat_template)
+        for name in self.template.template_args:
+            if not re.search(rf"\b{name}\b", source):
+                raise ModelError(
+                    f"a chat template that reads the argument {name}", "one that does not", "leave it out"
+                )
+
+    def _chat(self, messages: Sequence[tuple[str, str]], in_parts: bool, **options: Any) -> str:
+        """Messages (role, content) in the chat format; a template that asks for today's date gets ``DATE``."""
+        written = [
+            {"role": role, "content": [{"type": "text", "text": content}] if in_parts else content}
+            for role, content in messages
+        ]
+        options |= {"chat_template": self._dated_template, **self.template.template_args}
+        return str(self.tokenizer.apply_chat_template(written, tokenize=False, **options))
+
+    @cached_property
+    def _dated_template(self) -> str | None:
+        """The chat template with a clock that stands still; None where it does not ask for the time.
+
+        transformers turns functions that it is given into text, so the clock is a macro.
+        """
+        source = str(self.tokenizer.get_chat_template())
+        if "strftime_now" not in source:
+            return None
+        formats = ["%d %b %Y", *re.findall(r"'([^'\n]*%[^'\n]*)'|\"([^\"\n]*%[^\"\n]*)\"", source)]
+        shown = {each: DATE.strftime(each) for each in ("".join(found) for found in formats)}
+        clock = f"{{{{ {json.dumps(shown)}.get(format, {DATE:'%d %b %Y'}) }}}}"
+        return f"{{% macro strftime_now(format) %}}{clock}{{% endmacro %}}{{{{ '' }}}}{source}"
 
     @cached_property
     def _special_ends(self) -> tuple[list[int], list[int]]:
@@ -141,7 +199,7 @@ class PromptTokenizer:
     def _fit(self, passages: Sequence[Passage], available: int) -> tuple[list[list[int]], tuple[Shortened, ...]]:
         bodies, endings = [], []
         for passage in passages:
-            body, ending = self.template.passage_text(passage.title, passage.text)
+            body, ending = self.template.passage_text(passage.title, passage.text, passage.context)
             bodies.append(self._plain(body))
             endings.append(self._plain(ending))
         available -= sum(len(ending) for ending in endings)

@@ -3,41 +3,99 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mixrag.errors import ModelError
 from mixrag.generator.causal import CausalGenerator
 from mixrag.generator.protocol import Prompt
 from mixrag.generator.seq2seq import Seq2SeqGenerator
+from mixrag.generator.uncached import UncachedGenerator
 
 logger = logging.getLogger("mixrag.generator")
 TOLERANCE, HALF_TOLERANCE = 1e-3, 0.1
 """Twice the total variation by which two ways to compute one distribution may differ: float32, half precision."""
 
 
-def with_prefix_cache(generator: CausalGenerator, budget: int) -> CausalGenerator:
+def with_prefix_cache(generator: CausalGenerator, budget: int) -> CausalGenerator | UncachedGenerator:
     """The generator with a prefix cache of ``budget`` MiB, if its model's states can be cached.
 
-    A trial decides: the next token's distribution after a cached passage must be that after the whole prompt.
+    A trial decides: the next token's distribution after a cached passage must be that after the whole prompt. A
+    model without keys and values, or whose rows cannot be copied, becomes one that reads whole rows.
+
+    Raises:
+        ModelError: it is no causal language model.
     """
     from mixrag.generator.kv_cache import uncacheable
 
     if not budget:
-        return replace(generator, prefix_cache_bytes=None)
-    if (reason := uncacheable(generator.model.config)) is not None:
+        return _with_states(replace(generator, prefix_cache_bytes=None))
+    if (reason := _uncacheable(uncacheable, generator.model.config)) is not None:
         logger.debug("no prefix cache for %s: %s", generator.name, reason)
-        return replace(generator, prefix_cache_bytes=None)
+        return _with_states(replace(generator, prefix_cache_bytes=None))
     whole, found = (replace(generator, prefix_cache_bytes=each) for each in (None, budget * 2**20))
     trial = [Prompt((), (1, 2, 3, 4, 5, 6, 7), (8, 9)), Prompt((), (1, 2), (8, 9))]
     try:
         expected, cached = (each.start(trial).log_probs.exp() for each in (whole, found))
     except Exception:  # a model's own code may raise anything when it is given states in another cache
-        return whole
+        return _with_states(whole)
     agree = _agree(generator.model, expected, cached)
-    return replace(found) if agree else whole  # a copy, whose cache is empty
+    return replace(found) if agree else _with_states(whole)  # a copy, whose cache is empty
+
+
+def _uncacheable(test: Callable[[Any], str | None], config: Any) -> str | None:
+    try:
+        return test(config)
+    except Exception as error:  # a configuration that names no layers
+        return str(error)
+
+
+def _with_states(generator: CausalGenerator) -> CausalGenerator | UncachedGenerator:
+    """The generator itself where the states of its rows can be copied, else one that reads rows whole.
+
+    Raises:
+        ModelError: a token sees those after it, so that the model does not predict text, or it cannot be run.
+    """
+    fields = (generator.name, generator.model, generator.tokens, generator.stop_tokens, generator.stop_token)
+    reading = UncachedGenerator(*fields)
+    wanted, remedy = "a causal language model", "choose another model"
+    try:
+        with torch.inference_mode():
+            is_causal = reading.is_causal()
+            expected = _after_a_trial(reading)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ModelError(wanted, f"{generator.name}, which cannot read tokens ({reason})", remedy) from error
+    if not is_causal:
+        raise ModelError(wanted, f"{generator.name}, in which a token sees those after it", remedy)
+    try:
+        agree = _agree(generator.model, expected, _after_a_trial(generator))
+    except Exception:  # no keys and values, or states that cannot be copied by rows
+        agree = False
+    if agree:
+        return generator
+    logger.warning(
+        "%s has no states that can be copied for each answer: the whole prompt is read again for each token, "
+        "which is exact and slow",
+        generator.name,
+    )
+    return reading
+
+
+def _after_a_trial(generator: CausalGenerator | UncachedGenerator) -> Tensor:
+    """Probabilities (6, V) after rows of two lengths were copied and continued, some of them once more, and all
+    again: what the copies read must not have changed the states of the others.
+    """
+    branches = generator.start([Prompt((), (1, 2, 3, 4, 5, 6, 7), (8, 9)), Prompt((), (1, 2), (8, 9))])
+    longer = branches.advance(torch.tensor((1, 0, 1)), torch.tensor((3, 4, 5)))
+    some = longer.select(torch.tensor((2, 0))).advance(torch.tensor((1, 0)), torch.tensor((6, 7)))
+    scores = longer.score((8, 9, 3))
+    scores = torch.nn.functional.pad(scores.reshape(1, -1), (0, longer.log_probs.shape[1] - scores.numel()))
+    return torch.cat([longer.log_probs, some.log_probs, scores.to(longer.log_probs.device)]).exp()
 
 
 def with_shared_cross_attention(generator: Seq2SeqGenerator) -> Seq2SeqGenerator:

@@ -90,5 +90,8 @@ def question_of(given: Any) -> str:
 
 def _origin(passage: Passage | AnswerPassage) -> dict[str, Any]:
     """The position of a passage; its document's own metadata comes first and does not replace these keys."""
-    own = {key: getattr(passage, key) for key in ("id", "document", "title", "start", "end")}
+    own = {
+        key: getattr(passage, key)
+        for key in ("id", "document", "title", "start", "end", "page", "place", "context")
+    }
     return {**passage.metadata, **own}

@@ -2,7 +2,9 @@
 
 Rajpurkar et al. 2016, "SQuAD: 100,000+ Questions for Machine Comprehension of Text", with the normalisation of
 their script: lower case, no punctuation, no articles, single spaces. Here punctuation is that of every script, and
-compatibility forms such as ligatures are one with their letters. Where this leaves nothing of a gold answer ("A",
+compatibility forms such as ligatures are one with their letters. A decimal point, a minus sign, and the plus and
+number signs at the end of a word stay: 1.5 is not 15, -5 is not 5 and C++ is not C, though to their script they
+are equal. Where this leaves nothing of a gold answer ("A",
 "+"), both sides are compared by the strongest normalisation that leaves something of it.
 """
 
@@ -17,6 +19,17 @@ from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
+_SIGNS = re.compile(r"\d,\d|\.\d|[-\u2212]|\w[+#]")
+_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!,?\d)")
+_POINT = re.compile(r"(?<=\d)\.(?=\d)")
+_BARE_POINT = re.compile(r"(?<![\w.)\]])\.(?=\d)")
+_MINUS = re.compile(r"(?<![\w.,)\]%])[-\u2212]([$\u20ac\u00a3\u00a5]?)(?=\d)")
+_NAME_SIGNS = re.compile(r"(?<=[^\W\d_])(?:\+{1,2}|#)(?![\w+#])")
+_LETTERS = re.compile(r"[^\W_]+")
+_MARKS = {".": "\ue000", "-": "\ue001", "+": "\ue002", "#": "\ue003"}
+"""Private characters in the place of signs that are no punctuation there."""
+_SHOWN = str.maketrans({mark: sign for sign, mark in _MARKS.items()})
+_SHOWN_KEYS = frozenset(_MARKS.values())
 # Written without spaces (Thai, Lao, Burmese, Khmer, kana, ideographs), or with spaces between phrases (Hangul).
 _UNSPACED = re.compile(
     "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
@@ -82,13 +95,20 @@ def holding_test(golds: Sequence[str]) -> Callable[[str], bool]:
     What holds an answer has the letters of its longest word in a row. Most texts do not, and that is seen many
     times faster than whether its words are in a row.
     """
-    needed = [max(_bare(gold) or _words(gold), key=len, default="") for gold in golds]
+    needed = [_letters_of(gold) for gold in golds]
 
     def holds(text: str) -> bool:
         letters = text.lower() if text.isascii() else _visible(_lower(text))
         return any(word in letters and _holds(text, gold) for word, gold in zip(needed, golds, strict=True))
 
     return holds
+
+
+def _letters_of(gold: str) -> str:
+    """The longest letters in a row of a gold answer, however a text writes its numbers; "000" of 1,000."""
+    parts = [part for word in _bare(gold) or _words(gold) for part in _LETTERS.findall(word)]
+    longest = max(reversed(parts), key=len, default="")
+    return longest[-3:] if longest.isdecimal() else longest
 
 
 def _levels(golds: Sequence[str]) -> list[tuple[Callable[[str], str], str]]:
@@ -105,11 +125,25 @@ def _without_articles(text: str) -> str:
 
 
 def _without_punctuation(text: str) -> str:
-    return " ".join("".join(c for c in _lower(text) if not _is_punctuation(c)).split())
+    return _unmarked(" ".join("".join(c for c in _marked(_lower(text)) if not _is_punctuation(c)).split()))
 
 
 def _folded(text: str) -> str:
     return " ".join(text.casefold().split())
+
+
+def _marked(text: str) -> str:
+    """The text with the signs that change what a number or a name means as private characters."""
+    if not _SIGNS.search(text):
+        return text
+    text = _THOUSANDS.sub(lambda found: found[0].replace(",", ""), text)
+    text = _POINT.sub(_MARKS["."], _BARE_POINT.sub(f"0{_MARKS['.']}", text))
+    text = _MINUS.sub(lambda found: f"{found[1]}{_MARKS['-']}", text)
+    return _NAME_SIGNS.sub(lambda found: "".join(_MARKS[sign] for sign in found[0]), text)
+
+
+def _unmarked(text: str) -> str:
+    return text.translate(_SHOWN)
 
 
 def _lower(text: str) -> str:
@@ -151,14 +185,14 @@ def _bare(text: str) -> list[str]:
 @lru_cache(1024)
 def _words(text: str) -> tuple[str, ...]:
     """Letters and digits with their marks; all else separates."""
-    return tuple(_tokens("".join(map(_word_part, _lower(text)))))
+    return tuple(_tokens(_unmarked("".join(map(_word_part, _marked(_lower(text)))))))
 
 
 @lru_cache(4096)
 def _word_part(character: str) -> str:
     if _is_invisible(character):
         return ""
-    return character if unicodedata.category(character)[0] in "LMN" else " "
+    return character if unicodedata.category(character)[0] in "LMN" or character in _SHOWN_KEYS else " "
 
 
 def _visible(text: str) -> str:

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
-from mixrag.errors import PairsError
+from mixrag.config.filters import filter_text
+from mixrag.errors import PairsError, SettingError
 from mixrag.pairs.squad import squad_rows
 from mixrag.utils.text import printable_name
 
@@ -268,8 +269,13 @@ class _Line:
         document = None if row.get("doc") is None else self._string("doc", row["doc"]).strip() or None
         where = {} if row.get("where") is None else row["where"]
         if not isinstance(where, dict):
-            raise self._error('"where" to be an object of strings', _kind(where))
-        where = {self._string("where", key): self._string("where", each) for key, each in sorted(where.items())}
+            raise self._error('"where" to be an object of conditions', _kind(where))
+        try:
+            where = {key: filter_text(self._string("where", key), each) for key, each in sorted(where.items())}
+        except SettingError as error:
+            raise self._error(error.expected, error.found) from error
+        for each in where.values():
+            self._string("where", each)
         return Pair(question, answers, document, where, self.source)
 
     def _row(self, line: str) -> dict[str, Any]:

@@ -31,11 +31,9 @@ from mixrag.probability.posterior import (
 )
 from mixrag.probability.prior import (
     highest,
-    log_lexical_distribution,
-    log_masses,
-    log_null_mass,
     mass_outside,
     normalised_prior,
+    passage_scores,
     smallest_k,
     uniform_prior,
 )
@@ -51,7 +49,7 @@ from mixrag.probability.switching import (
     log_smoothing,
     log_transition,
 )
-from mixrag.probability.unseen import log_cluster_bounds
+from mixrag.probability.unseen import log_cluster_bounds, log_hybrid_bounds
 
 __all__ = [
     "Responsibilities",
@@ -73,13 +71,11 @@ __all__ = [
     "log_evidence_ratio",
     "log_filter",
     "log_forward",
+    "log_hybrid_bounds",
     "log_leave_one_out",
-    "log_lexical_distribution",
     "log_marginal",
-    "log_masses",
     "log_mix",
     "log_normalise",
-    "log_null_mass",
     "log_posterior",
     "log_predictive_weights",
     "log_prior_to_lead",
@@ -93,6 +89,7 @@ __all__ = [
     "mass_outside",
     "most_prunable",
     "normalised_prior",
+    "passage_scores",
     "poisoning_tv",
     "pruning_tv",
     "score_gradient",

@@ -25,7 +25,8 @@ def escape_mass(first: Tensor | float, later: Tensor | float, switch: float, len
     Raises:
         ValueError: ``switch`` or a mass outside [0, 1], or ``length`` below 1.
     """
-    first, later = torch.as_tensor(first).double(), torch.as_tensor(later).double()
+    # float64 at once: a float would become a float32 tensor first, and a bound that is rounded down is none.
+    first, later = (torch.as_tensor(mass, dtype=torch.float64) for mass in (first, later))
     masses_valid = bool(((first >= 0) & (first <= 1)).all() and ((later >= 0) & (later <= 1)).all())
     if not (0.0 <= switch <= 1.0 and masses_valid and length >= 1):
         raise ValueError(
@@ -53,7 +54,8 @@ def log_truncation_bracket(
     1-ε, not renormalised). The paths left out carry at most ``escape_mass``: L ≤ p ≤ L + ε at switch 0.
     """
     missed = escape_mass(dropped_prior, dropped_prior, switch, length)
-    log_missed = missed.to(log_inside).log().expand_as(log_inside)
+    log_inside = log_inside.double()
+    log_missed = missed.to(log_inside.device).log().expand_as(log_inside)
     return log_inside, log_sum(torch.stack([log_inside, log_missed]), 0).clamp(max=0.0)
 
 
@@ -66,7 +68,7 @@ def is_certainly_best(
     """
     missed = escape_mass(dropped_prior, dropped_prior, switch, length)
     # In log space, where the tiniest probabilities can still be distinguished.
-    return log_best >= torch.logaddexp(log_other, missed.to(log_other).log())
+    return log_best.double() >= torch.logaddexp(log_other.double(), missed.to(log_other.device).log())
 
 
 def pruning_tv(

@@ -1,36 +1,30 @@
 """p(z | x): from a question to passages and their log prior.
 
-A retrieval is four steps: encode the question, search the index, compute the prior (``probability/prior.py`` has
-the equations), read the passages. Dense scores are normalised over all M passages where the search is exact,
-else over the candidates; lexical scores over all passages that share a word with the question. Where none does,
-only the dense distribution remains.
+A retrieval is four steps: encode the question, find the candidates (``candidates.py``), compute the prior
+(``probability/prior.py`` has the equations), read the passages. Whichever way passages were found, their scores
+are the same, and so is their prior. A filter gives the prior that an index of the passages it lets through would
+give; only the word frequencies in BM25 stay those of the whole store.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mixrag.config.settings import Settings
 from mixrag.corpus import Passage, Store
 from mixrag.errors import MixragError, PluginError, SettingError, StoreEmptyError
-from mixrag.probability import (
-    highest,
-    log_lexical_distribution,
-    log_masses,
-    log_null_mass,
-    mass_outside,
-    normalised_prior,
-    smallest_k,
-)
+from mixrag.probability import log_hybrid_bounds, mass_outside, normalised_prior, passage_scores, smallest_k
+from mixrag.retrieval.candidates import Candidates, LexicalSearch, Query, find_candidates
 from mixrag.retrieval.encoders import CompleteEncoder
 from mixrag.retrieval.index import CompleteIndex
-from mixrag.utils.arrays import Floats, Rows, Vectors
+from mixrag.retrieval.lexical import open_lexical
+from mixrag.utils.arrays import Floats, Vectors
 
 
 @dataclass(frozen=True)
@@ -78,8 +72,7 @@ class Retrieval:
         if not 0.0 < temperature < float("inf"):
             raise PluginError(f"a temperature > 0 for {where}", repr(temperature), "give the T of the scores")
         order = values.argsort(descending=True, stable=True)
-        log_mass, log_z = log_masses(values[order], temperature)
-        log_prior, log_null = normalised_prior(log_mass, log_null_mass(null, log_z))
+        log_prior, log_null = normalised_prior(passage_scores(values[order], temperature), null)
         return cls(
             passages=tuple(passages[i] for i in order.tolist()),
             log_prior=log_prior,
@@ -106,11 +99,13 @@ class Retriever(Protocol):
 
 @dataclass(frozen=True)
 class StoreRetriever:
-    """A bi-encoder and an index over a store's passages."""
+    """A bi-encoder, an index and a lexical index over a store's passages."""
 
     store: Store
     encoder: CompleteEncoder
     index: CompleteIndex
+    lexical: Callable[[], LexicalSearch] | None = None
+    """Called where λ > 0; None: opens the lexical index of the store."""
 
     def retrieve(self, question: str, settings: Settings, vector: Vectors | None = None) -> Retrieval:
         """See ``Retriever.retrieve``; ``vector`` (D,) is the question's, where it has been encoded already.
@@ -119,32 +114,47 @@ class StoreRetriever:
             StoreEmptyError: no passage, or none that the filter lets through.
             SettingError: the full normaliser, k = "all" or adaptive k asked of an approximate index.
         """
-        query = self._encode(question, settings, vector)
-        candidates = self._search(query)
-        log_mass, log_z = candidates.log_masses(query, query.log_z)
-        null = log_null_mass(settings.null, log_z)
-        chosen = highest(log_mass, query.k)
-        if settings.max_outside is not None:
-            chosen = chosen[: smallest_k(log_mass[chosen], settings.max_outside, null)]
-        components, log_mass = candidates.at(chosen), log_mass[chosen]
+        lexical = self._lexical() if settings.lexical > 0.0 else None
+        query = self._query(question, settings, vector, lexical)
+        exact = settings.normaliser == "full" or settings.k == "all" or settings.max_outside is not None
+        found = find_candidates(self.index, lexical, query, exact=exact)
+        if found is None:
+            needed = "exact search for the full normaliser, k = 'all' or max_outside"
+            raise SettingError(needed, f"an index without it ({self.index.description})", "choose index 'exact'")
+        if len(found.rows) == 0:
+            raise StoreEmptyError("passages from the index", "none", "choose index 'exact'")
+        chosen = found.best(query.k)
+        found = found.refined(chosen, self.index.vectors_of(found.rows[chosen]))
+        chosen = chosen[found.at(chosen).best(query.k)]
+        log_z, null = found.log_z, settings.null
+        if settings.max_outside is not None and log_z is not None:
+            chosen = chosen[: smallest_k(found.at(chosen).scores, settings.max_outside, log_z, null)]
+        components = found.at(chosen)
         full, uniform = settings.normaliser == "full", settings.weights == "uniform"
-        log_prior, log_null = normalised_prior(log_mass, null, full=full, uniform=uniform)
-        outside = _outside(query, log_mass, null)
-        if uniform and outside != 0.0:
-            # Passages left out are not part of this prior: nothing is known of a mixture over all.
+        log_prior, log_null = normalised_prior(
+            components.scores, null, log_z=log_z if full else None, uniform=uniform
+        )
+        outside = _outside(query, components, log_z, null)
+        if uniform and not full and outside != 0.0:
+            # Of a prior over these passages alone, the mass of others is not defined.
             outside = None
         bounded = outside is None and not uniform
         return Retrieval(
             passages=tuple(self.store.passages(components.rows)),
             log_prior=log_prior,
-            inner_products=components.inner_products.double(),
+            inner_products=components.inner_products,
             log_null=None if log_null is None else float(log_null),
             outside=outside,
             temperature=query.temperature,
-            outside_bounds=self._outside_bounds(query, components, settings.null) if bounded else None,
+            outside_bounds=self._outside_bounds(found, components, null) if bounded else None,
         )
 
-    def _encode(self, question: str, settings: Settings, vector: Vectors | None) -> _Query:
+    def _lexical(self) -> LexicalSearch:
+        return open_lexical(self.store) if self.lexical is None else self.lexical()
+
+    def _query(
+        self, question: str, settings: Settings, vector: Vectors | None, lexical: LexicalSearch | None
+    ) -> Query:
         allowed = self.store.rows_where(settings.where) if settings.where else None
         count = len(self.index) if allowed is None else len(allowed)
         if count == 0:
@@ -153,106 +163,51 @@ class StoreRetriever:
                 "loosen the filter" if settings.where else "index documents first: mixrag index PATH --store DIR"
             )
             raise StoreEmptyError("passages in the store", found, remedy)
-        vector = self.encoder.encode_questions([question])[0] if vector is None else vector
-        temperature = settings.temperature or self.encoder.temperature
-        log_z = self.index.log_normaliser(vector, temperature, allowed)
-        exact = settings.normaliser == "full" or settings.k == "all" or settings.max_outside is not None
-        if log_z is None and exact:
-            needed = "exact search for the full normaliser, k = 'all' or max_outside"
-            raise SettingError(needed, f"an index without it ({self.index.description})", "choose index 'exact'")
-        k = count if settings.k == "all" else min(settings.k, count)
-        none: tuple[Rows, Floats] = np.empty(0, np.int64), np.empty(0, np.float64)
-        matches = none if settings.lexical == 0.0 else self.store.lexical(question, None, allowed)
-        lexical, lexical_temperature = settings.lexical, settings.lexical_temperature
-        return _Query(vector, k, count, allowed, temperature, log_z, *matches, lexical, lexical_temperature)
-
-    def _search(self, query: _Query) -> _Candidates:
-        """All passages that may be among the k best."""
-        if len(query.matched) == 0:
-            hits = self.index.search(query.vector, query.k, query.allowed)
-        elif query.log_z is not None:
-            # Any passage may be among the k best of a sum of two distributions.
-            hits = self.index.search(query.vector, query.count, query.allowed)
-        else:
-            # They may be missing from the k best of each distribution; from twice as many they seldom are.
-            dense = self.index.search(query.vector, 2 * query.k, query.allowed).rows
-            pool = np.union1d(dense, query.matched[: 2 * query.k])
-            hits = self.index.search(query.vector, len(pool), pool)
-        if len(hits.rows) == 0:
-            raise StoreEmptyError("passages from the index", "none", "choose index 'exact'")
-        return _Candidates(hits.rows, torch.from_numpy(hits.inner_products))
+        # Where no word is shared, the dense scores are all there is to go by.
+        shared = lexical is not None and len(lexical.top(question, 1, allowed)[0])
+        return Query(
+            question=question,
+            vector=self.encoder.encode_questions([question])[0] if vector is None else vector,
+            k=count if settings.k == "all" else min(settings.k, count),
+            count=count,
+            allowed=allowed,
+            temperature=settings.temperature or self.encoder.temperature,
+            lexical=settings.lexical if shared else 0.0,
+            lexical_temperature=settings.lexical_temperature,
+        )
 
     def _outside_bounds(
-        self, query: _Query, components: _Candidates, null: float | None
+        self, found: Candidates, components: Candidates, null: float | None
     ) -> tuple[float, float] | None:
-        """The mass outside falls with the mass of the components, and so rises with Z."""
-        bounds = self.index.log_normaliser_bounds(query.vector, query.temperature)
+        """The mass outside rises with Z; None where the index has no bounds, or not under this filter."""
+        bounds = None if found.query.allowed is not None else self._log_z_bounds(found)
         if bounds is None:
             return None
-        low, high = (
-            float(mass_outside(log_mass.logsumexp(0), 0.0, log_null_mass(null, log_z)))
-            for log_mass, log_z in (components.log_masses(query, bound) for bound in bounds)
-        )
+        inside = components.scores.logsumexp(0)
+        low, high = (float(mass_outside(inside, bound, null)) for bound in bounds.tolist())
         return low, high
 
-
-@dataclass(frozen=True)
-class _Query:
-    """A question, encoded, with what the settings ask of the search."""
-
-    vector: Vectors
-    """(D,)"""
-    k: int
-    count: int
-    """M, or the number of passages that the filter lets through."""
-    allowed: Rows | None
-    temperature: float
-    log_z: float | None
-    """log Z over all ``count`` passages; None where the index does not compute it."""
-    matched: Rows
-    """(N,) rows of all passages that share a word with the question, best first; none where λ = 0."""
-    bm25: Floats
-    """(N,)"""
-    lexical: float
-    """λ"""
-    lexical_temperature: float
+    def _log_z_bounds(self, found: Candidates) -> Tensor | None:
+        """(2,) bounds on log Z."""
+        query, dense = found.query, 1.0 - found.query.lexical
+        if dense == 0.0:
+            bounds: tuple[float, float] | None = (math.log(query.count),) * 2
+        else:
+            bounds = self.index.log_normaliser_bounds(query.vector, query.temperature / dense)
+        if bounds is None:
+            return None
+        log_dense = torch.tensor(bounds, dtype=torch.float64)
+        if query.lexical == 0.0:
+            return log_dense
+        seen = (dense * found.inner_products / query.temperature).logsumexp(0)
+        largest = query.lexical * found.largest_bm25 / query.lexical_temperature
+        return log_hybrid_bounds(log_dense, seen, found.scores.logsumexp(0), largest)
 
 
-@dataclass(frozen=True)
-class _Candidates:
-    """(C,) passages that a search found."""
-
-    rows: Rows
-    inner_products: Tensor
-
-    def at(self, places: Tensor) -> _Candidates:
-        """Some of them, in this order."""
-        return _Candidates(self.rows[places.numpy()], self.inner_products[places])
-
-    def log_masses(self, query: _Query, log_z: float | None) -> tuple[Tensor, Tensor]:
-        """Their log masses (C,) with this log Z, and log Z; None: over the candidates."""
-        return log_masses(
-            self.inner_products,
-            query.temperature,
-            log_z=log_z,
-            log_lexical=self._log_lexical(query) if len(query.matched) else None,
-            lexical=query.lexical,
-        )
-
-    def _log_lexical(self, query: _Query) -> Tensor:
-        order = np.argsort(self.rows)
-        places = order[np.searchsorted(self.rows, query.matched, sorter=order).clip(max=len(order) - 1)]
-        places = np.where(self.rows[places] == query.matched, places, -1)
-        scores = torch.from_numpy(query.bm25)
-        return log_lexical_distribution(
-            scores, torch.from_numpy(places), len(self.rows), query.lexical_temperature
-        )
-
-
-def _outside(query: _Query, log_mass: Tensor, log_null: Tensor | None) -> float | None:
-    if len(log_mass) == query.count:
+def _outside(query: Query, components: Candidates, log_z: float | None, null: float | None) -> float | None:
+    if len(components.rows) == query.count:
         return 0.0
-    return None if query.log_z is None else float(mass_outside(log_mass.logsumexp(0), 0.0, log_null))
+    return None if log_z is None else float(mass_outside(components.scores.logsumexp(0), log_z, null))
 
 
 def checked_retrieval(found: Any, retriever: Any) -> Retrieval:

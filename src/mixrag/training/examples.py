@@ -69,7 +69,7 @@ def passage_examples(passages: Sequence[Passage], generator: ModelGenerator, fir
     """
     start = Prompt((generator.stop_token,), (), ())
     room = generator.context_size - 1
-    texts = [generator.answer_tokens(f"{p.title}. {p.text}" if p.title else p.text)[:room] for p in passages]
+    texts = [generator.answer_tokens(f"{p.title}. {p.body}" if p.title else p.body)[:room] for p in passages]
     return [
         Example(first + i, Pair("", (passage.text,), None, {}, passage.document), (tokens,), start)
         for i, (passage, tokens) in enumerate(zip(passages, texts, strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -125,7 +125,7 @@ def describe(spec: RunSpec, saved: Mapping[str, str], prior: TrainablePrior | No
         encoder=saved.get("encoder", names["encoder"]),
         question_encoder=saved.get("question_encoder", names["question_encoder"]),
         settings=trained_settings(settings),
-        prompt=asdict(starting_prompt(models)),
+        prompt=starting_prompt(models).fields(),
         titles=models.titles if prior is None else prior.encoder.titles,
     )
 

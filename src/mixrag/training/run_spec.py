@@ -48,7 +48,7 @@ def fingerprint(spec: RunSpec) -> dict[str, str]:
     return {
         "language model": model_digest(models.generator),
         "adapter to start from": model_digest(starting_adapter(models)),
-        "prompt": json.dumps(asdict(starting_prompt(models)), sort_keys=True),
+        "prompt": json.dumps(starting_prompt(models).fields(), sort_keys=True),
         "encoder": store.fingerprint if store else "none",
         "question encoder": model_digest(models.question_encoder),
         "store": rag.store.digest(),
@@ -69,7 +69,8 @@ def starting_adapter(models: ModelConfig) -> Path | None:
 
 def starting_prompt(models: ModelConfig) -> PromptTemplate:
     """The prompt that training uses: the one given, or that of the reader it starts from."""
-    return models.prompt or default_prompt(models.generator, models.adapter)
+    prompt = models.prompt or default_prompt(models.generator, models.adapter)
+    return prompt.with_arguments(models.template_args)
 
 
 def shown_adapter(adapter: Path | None) -> str:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,9 @@ from mixrag.config.settings import Settings
 from mixrag.config.training_settings import Part
 from mixrag.corpus import Passage, Store
 from mixrag.errors import StoreEmptyError
-from mixrag.probability import highest, log_lexical_distribution, log_masses, log_null_mass, normalised_prior
+from mixrag.probability import highest, normalised_prior, passage_scores
 from mixrag.retrieval.encoders import SentenceEncoder
+from mixrag.retrieval.lexical import LexicalIndex, open_lexical
 from mixrag.training.examples import Example
 
 
@@ -43,16 +45,6 @@ class Prior:
     """(K,) float64."""
     log_null: Tensor | None
     """Log prior of the null component, where there is one."""
-
-
-@dataclass(frozen=True)
-class _Matches:
-    """The N passages that share a word with a question, and their BM25 scores."""
-
-    positions: Tensor
-    """(N,) rows of the vector matrix."""
-    scores: Tensor
-    """(N,) float64."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +76,7 @@ class TrainablePrior:
         self.built_at = 0
         self._fixed: dict[int, Candidates] = {}
         self._questions: dict[int, Tensor] = {}
-        self._matches: dict[int, _Matches | None] = {}
+        self._bm25: dict[int, Tensor | None] = {}
         self._allowed: dict[int, Tensor | None] = {}
         self._mark_trained()
 
@@ -145,7 +137,7 @@ class TrainablePrior:
 
     def refresh(self, step: int) -> None:
         """Encode all passages again and switch to their vectors at once."""
-        texts = [self.encoder.passage_text(p.title, p.text) for p in self.store.passages(self.rows)]
+        texts = [self.encoder.passage_text(p.front_title, p.body) for p in self.store.passages(self.rows)]
         vectors = torch.from_numpy(np.ascontiguousarray(self.encoder.encode_passages(texts)))
         self.vectors, self.built_at = aligned(vectors), step
 
@@ -189,7 +181,7 @@ class TrainablePrior:
         """The candidates' vectors by the present encoder, (K, D) a question; None where they are frozen."""
         if "encoder" not in self.parts:
             return [None] * len(candidates)
-        texts = [self.encoder.passage_text(p.title, p.text) for each in candidates for p in each.passages]
+        texts = [self.encoder.passage_text(p.front_title, p.body) for each in candidates for p in each.passages]
         sizes = [len(each.passages) for each in candidates]
         return list(torch.split(self.encoder.passage_tensor(texts).cpu(), sizes))
 
@@ -197,32 +189,29 @@ class TrainablePrior:
         products = self.vectors @ question
         if fresh is not None:
             products = products.index_put((chosen.positions,), fresh @ question)
-        log_mass, log_z = self._log_masses(example, products)
-        full = self.settings.normaliser == "full"
-        return Prior(*normalised_prior(log_mass[chosen.positions], log_null_mass(self.null, log_z), full=full))
+        scores = self._scores(example, products)
+        # log Z over all passages has a gradient as well.
+        log_z = scores.logsumexp(-1) if self.settings.normaliser == "full" else None
+        return Prior(*normalised_prior(scores[chosen.positions], self.null, log_z=log_z))
 
-    def _log_masses(self, example: Example, products: Tensor) -> tuple[Tensor, Tensor]:
-        """(M,) log masses of all passages, from the inner products (M,), and log Z."""
-        log_lexical, matches = None, self._lexical_matches(example)
-        if matches is not None:
-            log_lexical = log_lexical_distribution(
-                matches.scores, matches.positions, len(products), self.settings.lexical_temperature
-            )
-        return log_masses(
+    def _scores(self, example: Example, products: Tensor) -> Tensor:
+        """(M,) scores of all passages, from the inner products (M,)."""
+        return passage_scores(
             products,
             self.log_temperature.exp(),
-            allowed=self._allowed_rows(example),
-            log_lexical=log_lexical,
+            bm25=self._bm25_of(example),
             lexical=self.settings.lexical,
+            lexical_temperature=self.settings.lexical_temperature,
+            allowed=self._allowed_rows(example),
         )
 
     def _best(self, example: Example, question: Tensor) -> Candidates:
         if not self.parts and example.number in self._fixed:
             return self._fixed[example.number]
         products = self.vectors @ question
-        log_mass, _ = self._log_masses(example, products)
+        scores = self._scores(example, products)
         allowed = self._allowed_rows(example)
-        rows = torch.arange(len(log_mass)) if allowed is None else allowed.nonzero()[:, 0]
+        rows = torch.arange(len(scores)) if allowed is None else allowed.nonzero()[:, 0]
         k = len(rows) if self.settings.k == "all" else min(self.settings.k, len(rows))
         if k == 0:
             raise StoreEmptyError(
@@ -230,9 +219,9 @@ class TrainablePrior:
                 f"none with {dict(example.pair.where)}",
                 "loosen its filter, or index the documents",
             )
-        # Equal masses, as those of passages without any, are in the order of dense search.
+        # Equal scores, as without a word of the question at λ = 1, are in the order of dense search.
         rows = rows[products[rows].argsort(descending=True, stable=True)]
-        positions = rows[highest(log_mass[rows], k)]
+        positions = rows[highest(scores[rows], k)]
         found = Candidates(positions, tuple(self.store.passages(self.rows[positions.numpy()])))
         if not self.parts:
             self._fixed[example.number] = found
@@ -248,17 +237,25 @@ class TrainablePrior:
             self._allowed[example.number] = torch.from_numpy(allowed)
         return self._allowed[example.number]
 
-    def _lexical_matches(self, example: Example) -> _Matches | None:
-        """BM25 does not change in training, so it is computed once for each question."""
+    @cached_property
+    def _lexical(self) -> LexicalIndex:
+        return open_lexical(self.store)
+
+    def _bm25_of(self, example: Example) -> Tensor | None:
+        """(M,) BM25 of all passages; None where none that its filter lets through shares a word with the question.
+
+        It does not change in training, so it is computed once for each question.
+        """
         if self.settings.lexical == 0.0:
             return None
-        if example.number not in self._matches:
+        if example.number not in self._bm25:
             allowed = self._allowed_rows(example)
             among = None if allowed is None else self.rows[allowed.numpy()]
-            rows, scores = self.store.lexical(example.pair.question, None, among)
-            positions = torch.from_numpy(np.searchsorted(self.rows, rows))
-            self._matches[example.number] = _Matches(positions, torch.from_numpy(scores)) if len(rows) else None
-        return self._matches[example.number]
+            rows, scores = self._lexical.scores(example.pair.question, among)
+            bm25 = torch.zeros(len(self.rows), dtype=torch.float64)
+            bm25[torch.from_numpy(np.searchsorted(self.rows, rows))] = torch.from_numpy(scores)
+            self._bm25[example.number] = bm25 if bool((bm25 > 0).any()) else None
+        return self._bm25[example.number]
 
 
 def _separate(encoder: SentenceEncoder) -> SentenceEncoder:
@@ -266,7 +263,7 @@ def _separate(encoder: SentenceEncoder) -> SentenceEncoder:
     if encoder.question_model is not encoder.passage_model:
         return encoder
     question: Any = deepcopy(encoder.question_model)
-    return replace(encoder, question_model=question, titles=encoder.embeds_titles)
+    return replace(encoder, question_model=question, titles=encoder.separates_titles)
 
 
 def aligned(vectors: Tensor) -> Tensor:

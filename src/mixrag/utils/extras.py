@@ -8,7 +8,7 @@ from typing import Any
 from mixrag.errors import MissingPackageError
 
 EXTRAS = {
-    "files": ("kreuzberg", "pypdfium2", "lxml", "selectolax", "webencodings", "chardet", "semantic_text_splitter"),
+    "files": ("kreuzberg", "pypdfium2", "lxml", "selectolax", "webencodings", "chardet", "xlrd"),
     "ocr": ("pytesseract",),
     "train": ("tensorboardX", "matplotlib", "sklearn"),
     "eval": ("sklearn", "scipy", "matplotlib"),

@@ -33,6 +33,16 @@ def printable_name(name: str | Path) -> str:
     return _ON_ONE_LINE.sub(lambda found: ascii(found[0])[1:-1], unicode_path(name))
 
 
+def citation_of(source: str, place: str, start: int, end: int) -> str:
+    """Where a passage stands: its source, the place in it, if there is one, and its character offsets.
+
+    >>> citation_of("fees.pdf", "page 12", 0, 47)
+    'fees.pdf, page 12 [0:47]'
+    """
+    named = f"{source}, {place}" if place else source
+    return f"{named} [{start}:{end}]"
+
+
 def is_unicode(text: str) -> bool:
     r"""Whether the text can be encoded: bytes of a shell that are not UTF-8 arrive as lone surrogates.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mixrag.corpus.parsers.cleaning import clean, clean_line
+from mixrag.corpus.parsers.cleaning import clean, clean_line, plain_characters
 from mixrag.corpus.parsers.table import Cells, table_lines
 from mixrag.corpus.passage import Block, BlockKind, Document, Scalar
 
@@ -47,7 +47,8 @@ class DocumentBuilder:
 
     def code(self, text: str) -> None:
         """Text whose spaces and line breaks mean something."""
-        self._add(text.expandtabs(4).strip("\n").rstrip(), "code")
+        lines = (line.rstrip() for line in plain_characters(text).expandtabs(4).split("\n"))
+        self._add("\n".join(lines).strip("\n"), "code")
 
     def table(self, cells: Cells, *, header_rows: int | None = None, caption: str = "") -> None:
         """A table: rows of cells, all of one length where the caller knows the columns.

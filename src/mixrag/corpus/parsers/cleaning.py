@@ -8,6 +8,7 @@ _LINE_END = re.compile(r"\r\n?|[\u2028\u2029\x0b\x0c\x85]")
 # Soft hyphens and zero-width characters are no part of a word; joiners of emoji and Indic scripts are.
 _INVISIBLE = re.compile(r"[\u00ad\u200b\u2060\ufeff]")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _LIGATURES = dict(enumerate(("ff", "fi", "fl", "ffi", "ffl", "st", "st"), start=0xFB00))
 _PLAIN = _LIGATURES | {0xA0: " ", 0x202F: " ", 0x2011: "-"}
 _SPACES = re.compile(r"[ \t]+")
@@ -15,8 +16,11 @@ _BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
 
 
 def plain_characters(text: str) -> str:
-    r"""The text with ``\n`` as its only line end, without invisible and control characters and ligatures."""
-    text = _LINE_END.sub("\n", text)
+    r"""The text with ``\n`` as its only line end, without invisible and control characters and ligatures.
+
+    Halves of surrogate pairs, which cannot be stored, become U+FFFD.
+    """
+    text = _SURROGATE.sub("\ufffd", _LINE_END.sub("\n", text))
     return _CONTROL.sub("", _INVISIBLE.sub("", text)).translate(_PLAIN)
 
 

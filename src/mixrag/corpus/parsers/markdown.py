@@ -9,6 +9,7 @@ from typing import Any
 from mixrag.corpus.parsers.builder import DocumentBuilder
 from mixrag.corpus.parsers.encoding import decode_text
 from mixrag.corpus.parsers.html import read_page
+from mixrag.corpus.parsers.html_walk import PageReader
 from mixrag.corpus.parsers.result import Notice, ParseResult, UnreadableError
 from mixrag.corpus.parsers.titles import useful_title
 from mixrag.corpus.passage import Scalar
@@ -33,7 +34,7 @@ def read_markdown(data: bytes, name: str) -> ParseResult:
     title = str(front.pop("title", None) or "")
     builder.paragraph("\n".join(f"{key}: {value}" for key, value in front.items()))
     try:
-        page = read_page(_as_html(body), builder)
+        page = write_markdown(body, builder)
         title, notices = title or page.first_top_heading, (*notices, *page.notices())
     except (RecursionError, MissingPackageError, UnreadableError) as error:
         builder = DocumentBuilder()
@@ -46,11 +47,19 @@ def read_markdown(data: bytes, name: str) -> ParseResult:
     return ParseResult((document,), (), notices)
 
 
-def _as_html(source: str) -> str:
+def write_markdown(source: str, builder: DocumentBuilder) -> PageReader:
+    """Write Markdown into the builder; the reader knows its titles, and what was left out of it.
+
+    Raises:
+        RecursionError: the structure is too deep.
+        UnreadableError: its HTML is.
+        MissingPackageError: the extra "files" is not installed.
+    """
     from markdown_it import MarkdownIt
 
     # What is nested deeper than maxNesting would be dropped without a word.
-    return str(MarkdownIt("commonmark", {"maxNesting": 100_000}).enable("table").render(source))
+    page = MarkdownIt("commonmark", {"maxNesting": 100_000}).enable("table").render(source)
+    return read_page(str(page), builder)
 
 
 def _front_matter(text: str) -> tuple[dict[str, Scalar], str]:

@@ -90,6 +90,8 @@ def _read_pages(pdf: Any, found: Found, reader: PictureReader) -> list[list[Piec
                 if not page.text.fragments:
                     page.text.fragments = stamps[place]
                     heads.lines -= len(rows_of(stamps[place]))
+            elif not page.text.fragments and not page.text.turned:
+                found.blank += 1
             page_pieces, above = _pieces(page.text, above)
             result.append(page_pieces)
     found.heads, found.headed, found.remedy = heads.lines, len(heads.pages), reader.problem
@@ -122,6 +124,8 @@ def _notices(found: Found) -> Iterator[Notice]:
         yield Notice("pages read by OCR", found.read, detail)
     if found.broken:
         yield Notice("pages that cannot be read", found.broken)
+    if found.blank:
+        yield Notice("blank pages", found.blank, "in a damaged file, what stood there may be lost")
     if found.images:
         yield Notice("images", found.images)
     if found.annotations:

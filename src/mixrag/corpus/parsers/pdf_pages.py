@@ -34,6 +34,8 @@ class Found:
     read: int = 0
     """Pictures that OCR read."""
     broken: int = 0
+    blank: int = 0
+    """Pages without text or picture."""
     images: int = 0
     annotations: int = 0
     attachments: int = 0

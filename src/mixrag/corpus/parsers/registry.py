@@ -14,15 +14,21 @@ from mixrag.corpus.documents import checked
 from mixrag.corpus.parsers.contents import real_suffix
 from mixrag.corpus.parsers.html import read_html
 from mixrag.corpus.parsers.isolation import DEFAULT_LIMITS, ParseLimits, borrowed_worker
+from mixrag.corpus.parsers.json_file import read_json
+from mixrag.corpus.parsers.latex import read_latex
 from mixrag.corpus.parsers.markdown import read_markdown
+from mixrag.corpus.parsers.notebook import read_notebook
 from mixrag.corpus.parsers.ocr import Ocr
+from mixrag.corpus.parsers.office.dispatch import read_office
 from mixrag.corpus.parsers.pdf import read_pdf
+from mixrag.corpus.parsers.plain import CODE_SUFFIXES, read_code, read_text
 from mixrag.corpus.parsers.protocol import Parser
 from mixrag.corpus.parsers.records import read_csv, read_jsonl
-from mixrag.corpus.parsers.result import Notice, ParseResult, UnreadableError, decode
+from mixrag.corpus.parsers.result import OTHER_FORMAT, Notice, ParseResult, UnreadableError
+from mixrag.corpus.parsers.rst import read_rst
+from mixrag.corpus.parsers.xml_file import read_xml
 from mixrag.corpus.passage import Document
 from mixrag.errors import MixragError, PluginError
-from mixrag.utils.extras import require
 from mixrag.utils.plugins import check_plugin
 
 
@@ -60,6 +66,14 @@ class ParserRegistry:
         """Suffixes of the files that can be read, in lower case; those of the built-in parsers first."""
         return (*SUFFIXES, *(suffix for suffix in self._parsers if suffix not in SUFFIXES))
 
+    @property
+    def formats(self) -> str:
+        """The formats, for messages: one suffix of each parser."""
+        first: dict[int, str] = {}
+        for suffix in self.suffixes:
+            first.setdefault(id(self._parsers[suffix]), suffix)
+        return " ".join(first.values())
+
     def is_builtin(self, path: Path) -> bool:
         """Whether a built-in parser reads the file."""
         parser = self._parsers.get(path.suffix.lower())
@@ -83,7 +97,7 @@ class ParserRegistry:
         parser = self._parsers.get(path.suffix.lower())
         if parser is None:
             found = f"suffix {path.suffix!r}" if path.suffix else "a name without suffix"
-            raise UnreadableError(f"one of {' '.join(self.suffixes)}", found, "convert or rename it")
+            raise UnreadableError(f"one of the formats {self.formats}", found, "convert or rename it")
         builtin = _is_builtin(parser)
         try:
             if builtin:
@@ -112,7 +126,7 @@ class ParserRegistry:
         assert isinstance(result, ParseResult)
         if suffix in parser.suffixes:
             return result
-        notice = Notice("files of another format than their name says", 1, f"read as {real[1:].upper()}")
+        notice = Notice(OTHER_FORMAT, 1, f"read as {real[1:].upper()}")
         return replace(result, notices=(*result.notices, notice))
 
 
@@ -141,9 +155,11 @@ def load(path: Path, *, max_bytes: int) -> bytes:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise UnreadableError("a regular file", "another kind of file", "give a file or a folder")
-            data = b"" if status.st_size > max_bytes else file.read(max_bytes + 1)
-        if max(size := status.st_size, len(data)) > max_bytes:
-            found = f"{max(size, len(data)) / 2**20:.1f} MB"
+            data: bytes | None = b"" if status.st_size > max_bytes else file.read(max_bytes + 1)
+        if data is None:
+            raise UnreadableError("a readable file", "one that waits for data", "leave it out")
+        if (size := status.st_size) > max_bytes or len(data) > max_bytes:
+            found = f"{size / 2**20:.1f} MB" if size > max_bytes else "one that goes on"
             raise UnreadableError(
                 f"a file of at most {max_bytes / 2**20:g} MB", found, "split it or raise --max-mb"
             )
@@ -159,17 +175,6 @@ def load(path: Path, *, max_bytes: int) -> bytes:
 
 def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def one_document(text: str, title: str = "", *, remedy: str = "leave it out") -> ParseResult:
-    """The result of a file that is one document.
-
-    Raises:
-        UnreadableError: the text is blank.
-    """
-    if not text.strip():
-        raise UnreadableError("a file with text", "no extractable text", remedy)
-    return ParseResult((Document(text=text, title=" ".join(title.split())),))
 
 
 def _is_builtin(parser: Parser) -> bool:
@@ -189,11 +194,12 @@ def _checked_result(parser: Parser, result: Any) -> ParseResult:
     """What a parser of the caller returned, its documents checked and each with an id where they are several."""
     expected = f"a ParseResult or a list of Document from parser {parser.name!r}"
     remedy = "correct its method parse"
-    given, skipped = (result.documents, result.skipped) if isinstance(result, ParseResult) else (result, ())
+    whole = result if isinstance(result, ParseResult) else ParseResult(result)
+    given = whole.documents
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         raise UnreadableError(expected, type(given).__name__, remedy)
     documents = list(given)
-    if not documents and not skipped:
+    if not documents and not whole.skipped:
         raise UnreadableError("a file with text", f"no document, by parser {parser.name!r}", "leave the file out")
     taken: dict[str, Document] = {}
     for number, document in enumerate(documents, start=1):
@@ -204,7 +210,7 @@ def _checked_result(parser: Parser, result: Any) -> ParseResult:
         if (one.id or "") in taken:
             raise UnreadableError("documents with an id each", f"id {one.id!r} twice", remedy)
         taken[one.id or ""] = one
-    return ParseResult(tuple(taken.values()), skipped)
+    return replace(whole, documents=tuple(taken.values()))
 
 
 def _broken(path: Path, parser: Parser | None, error: BaseException) -> UnreadableError:
@@ -217,34 +223,26 @@ def _broken(path: Path, parser: Parser | None, error: BaseException) -> Unreadab
     return UnreadableError(expected, f"{type(error).__name__}: {detail}", "repair the file or the parser")
 
 
-def _read_docx(data: bytes, name: str) -> ParseResult:
-    return one_document(*_extract(data, "application/vnd.openxmlformats-officedocument.wordprocessingml.document"))
-
-
-def _extract(data: bytes, mime: str) -> tuple[str, str]:
-    """Text and title by kreuzberg: no cache on disk, no OCR, no network."""
-    kreuzberg = require("kreuzberg", "files", "DOCX")
-    config = kreuzberg.ExtractionConfig(use_cache=False, output_format="plain", include_document_structure=True)
-    result = kreuzberg.extract_bytes_sync(data, mime, config=config)
-    metadata: dict[str, Any] = dict(result.metadata)
-    title = metadata.get("title")
-    return result.content, title if isinstance(title, str) and title.strip() else _first_heading(result.document)
-
-
-def _first_heading(structure: Any) -> str:
-    contents = (node.get("content", {}) for node in (structure or {}).get("nodes", ()))
-    headings = (c.get("text") for c in contents if c.get("node_type") in {"title", "heading"})
-    return next((text for text in headings if text), "")
-
-
 BUILTIN_PARSERS: tuple[Parser, ...] = (
     FormatParser("pdf", (".pdf",), read_pdf, read_pdf),
-    FormatParser("docx", (".docx",), _read_docx),
+    FormatParser("docx:2", (".docx", ".docm", ".dotx", ".dotm", ".doc"), read_office),
+    FormatParser("xlsx", (".xlsx", ".xlsm", ".xltx", ".xltm", ".xls"), read_office),
+    FormatParser("pptx", (".pptx", ".pptm", ".ppsx", ".potx", ".ppt"), read_office),
+    FormatParser("opendocument", (".odt", ".ods", ".odp", ".ott", ".ots", ".otp"), read_office),
+    FormatParser("rtf", (".rtf",), read_office),
+    FormatParser("epub", (".epub",), read_office),
+    FormatParser("mail", (".eml", ".mbox", ".msg"), read_office),
     FormatParser("html:2", (".html", ".htm", ".xhtml"), read_html),
     FormatParser("markdown:2", (".md", ".markdown", ".mdown", ".mkd"), read_markdown),
-    FormatParser("text", (".txt", ".text", ".rst"), lambda data, _: one_document(decode(data))),
-    FormatParser("csv", (".csv",), read_csv),
-    FormatParser("jsonl", (".jsonl",), read_jsonl),
+    FormatParser("text:2", (".txt", ".text", ".adoc", ".asciidoc", ".org", ".srt", ".vtt"), read_text),
+    FormatParser("rst:2", (".rst",), read_rst),
+    FormatParser("latex:1", (".tex", ".latex", ".ltx"), read_latex),
+    FormatParser("code:1", CODE_SUFFIXES, read_code),
+    FormatParser("notebook:1", (".ipynb",), read_notebook),
+    FormatParser("csv:2", (".csv", ".tsv", ".tab"), read_csv),
+    FormatParser("jsonl:2", (".jsonl", ".ndjson"), read_jsonl),
+    FormatParser("json:1", (".json", ".geojson"), read_json),
+    FormatParser("xml:1", (".xml", ".rss", ".atom"), read_xml),
 )
 
 SUFFIXES = tuple(suffix for parser in BUILTIN_PARSERS for suffix in parser.suffixes)

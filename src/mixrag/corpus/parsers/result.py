@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from mixrag.corpus.passage import Document
 from mixrag.errors import SourceError
 
+OTHER_FORMAT = "files of another format than their name says"
+"""The kind of a notice."""
+
 
 class UnreadableError(SourceError):
     """A file must be skipped; the message says why, in one line."""
@@ -43,21 +46,3 @@ class ParseResult:
     """Records of the file that could not be used."""
     notices: tuple[Notice, ...] = ()
     """What was left out of the documents, or read by a guess."""
-
-
-def decode(data: bytes) -> str:
-    """Strict UTF-8 text, without its byte order mark.
-
-    Raises:
-        UnreadableError: a NUL byte or invalid UTF-8, with the offset of the byte.
-    """
-    remedy = "save it as UTF-8 text, or give it the suffix of its real format"
-    if (offset := data.find(b"\0")) >= 0:
-        raise UnreadableError("UTF-8 text", f"binary data (a NUL byte at offset {offset})", remedy)
-    bom = 3 if data.startswith(b"\xef\xbb\xbf") else 0
-    try:
-        return data[bom:].decode("utf-8")
-    except UnicodeDecodeError as error:
-        offset = error.start + bom
-        found = f"invalid UTF-8 (byte 0x{data[offset]:02x} at offset {offset})"
-        raise UnreadableError("UTF-8 text", found, remedy) from error

@@ -6,13 +6,29 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mixrag.corpus.parsers.result import Notice
-from mixrag.corpus.passage import Document
-from mixrag.corpus.splitters import Splitter, checked_spans
+from mixrag.corpus.passage import Document, with_context
+from mixrag.corpus.splitters import Splitter, checked_spans, context_of, stored_name
+from mixrag.corpus.splitters.outline import Outline
 from mixrag.corpus.store.search import scalar_text
 from mixrag.corpus.store.sources import MEMORY
+from mixrag.corpus.store.terms import count_document
+
+
+@dataclass(frozen=True, slots=True)
+class NewPassage:
+    """A passage as it is stored; its fields are those of ``Passage``."""
+
+    start: int
+    end: int
+    text: str
+    text_hash: bytes
+    """SHA-256 of the text that is embedded."""
+    page: int | None
+    place: str
+    context: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +37,10 @@ class SplitDocument:
 
     document: Document
     hash: str
-    """SHA-256 of text, title, metadata and splitter name: equal hashes mean equal passages."""
-    passages: tuple[tuple[int, int, str, bytes], ...]
-    """Start, end, text, and the SHA-256 of the text that is embedded."""
+    """``document_hash``: equal ones mean equal passages."""
+    passages: tuple[NewPassage, ...]
+    front_title: str = ""
+    """The title that encoder and BM25 read before each passage; empty for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +68,34 @@ class Removed:
 
 
 def split_document(
-    document: Document, splitter: Splitter, embedding_text: Callable[[str, str], str], shown: str
+    document: Document, splitter: Splitter, embedding_text: Callable[[str, str], str], shown: str, title: str
 ) -> tuple[SplitDocument, dict[bytes, str]]:
-    """The document with its passages, and the texts to embed by their SHA-256; ``shown`` names it in errors.
+    """The document with its passages, and the texts to embed by their SHA-256.
+
+    Args:
+        document: as it will be stored.
+        splitter: finds the passages.
+        embedding_text: title, and context with text, to the text that is embedded.
+        shown: names the document in errors.
+        title: what is read before its passages, unless the splitter's context is "none"; see ``front_title``.
 
     Raises:
         PluginError: the splitter fails, or its spans are invalid.
     """
     texts: dict[bytes, str] = {}
     passages = []
-    for start, end in checked_spans(splitter, document.text, shown):
-        text = document.text[start:end]
-        embedded = embedding_text(document.title, text)
+    context = context_of(splitter)
+    front = "" if context == "none" else title
+    titled = replace(document, title=title)
+    outline = Outline(titled, context)
+    for start, end in checked_spans(splitter, titled, shown):
+        text, around = document.text[start:end], outline.at(start)
+        embedded = embedding_text(front, with_context(around.context, text))
         digest = text_hash(embedded)
         texts[digest] = embedded
-        passages.append((start, end, text, digest))
-    return SplitDocument(document, document_hash(document, splitter.name), tuple(passages)), texts
+        passages.append(NewPassage(start, end, text, digest, around.page, around.place, around.context))
+    hash_ = document_hash(document, stored_name(splitter))
+    return SplitDocument(document, hash_, tuple(passages), front), texts
 
 
 def text_hash(text: str) -> bytes:
@@ -75,8 +104,9 @@ def text_hash(text: str) -> bytes:
 
 
 def document_hash(document: Document, splitter: str) -> str:
-    """SHA-256 of text, title, metadata and splitter name."""
-    content = [document.text, document.title, dict(document.metadata), splitter]
+    """SHA-256 of text, title, metadata, blocks and stored name of the splitter."""
+    blocks = [[b.start, b.end, b.kind, b.level, b.page, b.place, b.caption] for b in document.blocks]
+    content = [document.text, document.title, dict(document.metadata), splitter, blocks]
     return hashlib.sha256(json.dumps(content, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
 
 
@@ -124,6 +154,20 @@ def remove_files(db: sqlite3.Connection, file_ids: list[int]) -> Removed:
     return Removed(*(old - new for old, new in zip(before, _counts(db), strict=True)))
 
 
+def drop_sources(db: sqlite3.Connection, file_ids: list[int], paths: str) -> None:
+    """Drop from these files what the files at ``paths`` (a JSON list) hold as well, and files without a source."""
+    for file_id in file_ids:
+        db.execute(
+            "DELETE FROM sources WHERE file_id = ? AND document_id IN (SELECT document_id FROM sources"
+            " JOIN files ON files.id = file_id WHERE path IN (SELECT value FROM json_each(?)))",
+            (file_id, paths),
+        )
+        db.execute(
+            "DELETE FROM files WHERE id = ? AND NOT EXISTS (SELECT 1 FROM sources WHERE file_id = files.id)",
+            (file_id,),
+        )
+
+
 def remove_from_memory(db: sqlite3.Connection, ids: Iterable[str]) -> Removed:
     """Remove documents from memory by their ids, and the contents that no other source has; others are ignored."""
     before = _counts(db)
@@ -167,20 +211,21 @@ def _put_document(db: sqlite3.Connection, split: SplitDocument) -> tuple[int, in
         return int(known[0]), 0
     metadata = dict(split.document.metadata)
     document_id = db.execute(
-        "INSERT INTO documents (hash, title, metadata) VALUES (?, ?, ?)",
-        (split.hash, split.document.title, json.dumps(metadata, ensure_ascii=False)),
+        "INSERT INTO documents (hash, title, metadata, front_title) VALUES (?, ?, ?, ?)",
+        (split.hash, split.document.title, json.dumps(metadata, ensure_ascii=False), split.front_title),
     ).lastrowid
     assert document_id is not None
     pairs = ((document_id, key, scalar_text(value)) for key, value in metadata.items())
     db.executemany("INSERT INTO metadata VALUES (?, ?, ?)", pairs)
     db.executemany(
-        "INSERT INTO passages (document_id, ordinal, start, stop, text, text_hash) VALUES (?, ?, ?, ?, ?, ?)",
-        ((document_id, ordinal, *passage) for ordinal, passage in enumerate(split.passages)),
+        "INSERT INTO passages (document_id, ordinal, start, stop, text, text_hash, page, place, context)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            (document_id, ordinal, p.start, p.end, p.text, p.text_hash, p.page, p.place, p.context)
+            for ordinal, p in enumerate(split.passages)
+        ),
     )
-    db.execute(
-        "INSERT INTO lexicon (rowid, title, text) SELECT id, title, text FROM passage_words WHERE document_id = ?",
-        (document_id,),
-    )
+    count_document(db, document_id, split.front_title)
     return document_id, len(split.passages)
 
 
@@ -188,12 +233,6 @@ def _drop_if_unused(db: sqlite3.Connection, document_id: int) -> int:
     """Delete a document without sources; the number of passages deleted."""
     if db.execute("SELECT 1 FROM sources WHERE document_id = ?", (document_id,)).fetchone():
         return 0
-    # FTS5 deletes the indexed words only if it is given them again.
-    db.execute(
-        "INSERT INTO lexicon (lexicon, rowid, title, text)"
-        " SELECT 'delete', id, title, text FROM passage_words WHERE document_id = ?",
-        (document_id,),
-    )
     removed = db.execute("DELETE FROM passages WHERE document_id = ?", (document_id,)).rowcount
     db.execute("DELETE FROM documents WHERE id = ?", (document_id,))
     return removed

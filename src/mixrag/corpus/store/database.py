@@ -1,4 +1,4 @@
-"""The store: one SQLite file with documents, passages, vectors and the lexical index."""
+"""The store: one SQLite file with documents, passages, their vectors and their words."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ import numpy.typing as npt
 
 from mixrag.corpus.parsers.result import Notice
 from mixrag.corpus.passage import Passage
-from mixrag.corpus.store import changes, locks, schema, search
+from mixrag.corpus.store import changes, locks, schema, search, terms
 from mixrag.corpus.store.connections import Connections
-from mixrag.corpus.store.sources import MEMORY, display, fallback_title
+from mixrag.corpus.store.sources import MEMORY, composed, display, fallback_title, is_there, preferred
+from mixrag.corpus.store.stored_vectors import EncoderRecord, VectorQueries
 from mixrag.corpus.walk import absolute
 from mixrag.errors import StoreError
-from mixrag.utils.arrays import Rows, Vectors
+from mixrag.utils.arrays import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,27 +39,18 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class EncoderRecord:
-    """The encoder that made the vectors in the store."""
-
-    name: str
-    fingerprint: str
-    dimension: int
-
-
-@dataclass(frozen=True, slots=True)
 class DocumentRecord:
     """One line of the list of documents."""
 
     path: str
-    """First source in sorted order: its path, with '#record' appended for a record; or the id of a document from
-    memory."""
+    """First source in sorted order that exists: its path, with '#record' appended for a record; or the id of a
+    document from memory."""
     title: str
     passages: int
     sources: int
 
 
-class Store(search.StoreQueries):
+class Store(search.StoreQueries, terms.TermQueries, VectorQueries):
     """A store on disk; all methods may be called from several threads, which read without waiting for each other.
 
     >>> with Store.open(Path("store")) as store:  # doctest: +SKIP
@@ -141,12 +133,15 @@ class Store(search.StoreQueries):
 
         Raises:
             StoreBusyError: another one did not release it for ``timeout`` seconds.
+            StoreError: the lock cannot be written, or is something else.
         """
         with ExitStack() as stack:
             try:
                 stack.enter_context(locks.exclusive(self.directory / "index.lock", self.timeout))
             except TimeoutError as error:
                 raise schema.busy(self.directory) from error
+            except locks.DamagedLockError as error:
+                raise StoreError(f"a lock of the store in {error.path}", "something else", error.remedy) from error
             except OSError as error:
                 remedy = "check free space and permissions there"
                 raise StoreError(f"a usable store in {self.directory}", str(error), remedy) from error
@@ -203,8 +198,8 @@ class Store(search.StoreQueries):
         wanted = [int(row) for row in row_ids]
         with self.snapshot():
             rows = self.query(
-                "SELECT p.id, d.id, d.hash, p.ordinal, p.text, d.title, p.start, p.stop, d.metadata"
-                " FROM passages p JOIN documents d ON d.id = p.document_id"
+                "SELECT p.id, d.id, d.hash, p.ordinal, p.text, d.title, p.start, p.stop, d.metadata, p.page,"
+                " p.place, p.context, d.front_title FROM passages p JOIN documents d ON d.id = p.document_id"
                 " WHERE p.id IN (SELECT value FROM json_each(?))",
                 (json.dumps(wanted),),
             )
@@ -228,31 +223,12 @@ class Store(search.StoreQueries):
         )
         return hashlib.sha256(repr((self.generation, self.counts(), ends)).encode()).hexdigest()[:16]
 
-    def vectors(self, after: int = -1) -> tuple[Rows, Vectors]:
-        """Row ids (M,) in ascending order and vectors (M, D) of all passages with a row id above ``after``."""
-        with self.snapshot():
-            encoder = self.encoder
-            if encoder is None:
-                return np.empty(0, np.int64), np.empty((0, 0), np.float32)
-            chosen = (encoder.fingerprint, after)
-            (count,) = self.query(f"SELECT count(*) {_PASSAGE_VECTORS}", chosen)[0]
-            rows, vectors = np.empty(count, np.int64), np.empty((count, encoder.dimension), np.float32)
-            filled = 0
-            with self._connections.use() as connection:
-                cursor = connection.execute(f"SELECT p.id, v.vector {_PASSAGE_VECTORS} ORDER BY p.id", chosen)
-                while block := cursor.fetchmany(4096):
-                    ids, blobs = zip(*block, strict=True)
-                    stop = filled + len(block)
-                    rows[filled:stop] = ids
-                    vectors[filled:stop] = np.frombuffer(b"".join(blobs), "<f4").reshape(len(block), -1)
-                    filled = stop
-        return rows, vectors
-
     def digest(self) -> str:
         """SHA-256 (hexadecimal) of all that is read from it: passages in order of rows, titles, sources."""
         found = hashlib.sha256()
         queries = (
-            "SELECT d.id, d.hash, d.title, d.metadata, p.ordinal, p.text_hash FROM passages p"
+            "SELECT d.id, d.hash, d.title, d.metadata, p.ordinal, p.text_hash, p.page, p.place, p.context,"
+            " d.front_title FROM passages p"
             " JOIN documents d ON d.id = p.document_id ORDER BY p.id",
             "SELECT document_id, path, record FROM sources JOIN files ON files.id = file_id"
             " ORDER BY document_id, path, record",
@@ -284,6 +260,14 @@ class Store(search.StoreQueries):
         rows = self.query(sql, (MEMORY, id_))
         return str(rows[0][0]) if rows else None
 
+    def text_hashes(self, document_hash: str) -> list[bytes]:
+        """Hashes of the embedded texts of a document's passages, in order; empty where it is not stored."""
+        sql = (
+            "SELECT text_hash FROM passages WHERE document_id = (SELECT id FROM documents WHERE hash = ?)"
+            " ORDER BY ordinal"
+        )
+        return [digest for (digest,) in self.query(sql, (document_hash,))]
+
     def put(self, sources: Iterable[changes.ParsedFile | changes.SplitDocument]) -> tuple[int, int]:
         """Put files and documents from memory in the place of what was stored of them, all in one transaction.
 
@@ -306,6 +290,23 @@ class Store(search.StoreQueries):
         with self.transaction() as db:
             return _counted(db, changes.remove_files(db, file_ids))
 
+    def forget_moved(self, paths: Collection[str]) -> list[str]:
+        """Drop the sources at paths that no longer exist of what these files hold too: they were moved or renamed.
+
+        The documents, their passages and vectors stay. To be called while ``writing``. The paths, sorted.
+        """
+        here = json.dumps(list(paths))
+        others = (
+            "SELECT DISTINCT f.id, f.path FROM files f JOIN sources s ON s.file_id = f.id WHERE s.document_id IN"
+            " (SELECT document_id FROM sources WHERE file_id IN (SELECT id FROM files WHERE path IN"
+            " (SELECT value FROM json_each(?)))) AND f.path NOT IN (SELECT value FROM json_each(?))"
+        )
+        gone = [(id_, path) for id_, path in self.query(others, (here, here)) if not is_there(path)]
+        if gone:
+            with self.transaction() as db:
+                changes.drop_sources(db, [id_ for id_, _ in gone], here)
+        return sorted(path for _, path in gone)
+
     def finish(self, splitter: str) -> None:
         """Note the splitter of an indexing run, and delete the vectors that no passage uses."""
         with self.transaction() as db:
@@ -319,7 +320,8 @@ class Store(search.StoreQueries):
             StoreBusyError: another process is writing to the store.
         """
         with self.writing(), self.transaction() as db:
-            files = self.files_below(str(absolute(Path(path))))
+            where = str(absolute(Path(path)))
+            files = self.files_below(where) or self._files_spelled_as(where)
             removed = _counted(db, changes.remove_files(db, [id_ for id_, _ in files]))
             changes.drop_orphan_vectors(db)
         return removed
@@ -341,22 +343,24 @@ class Store(search.StoreQueries):
         sql = "SELECT id, path FROM files WHERE path = ? OR substr(path, 1, ?) = ? ORDER BY path"
         return [(id_, stored) for id_, stored in self.query(sql, (path, len(prefix), prefix))]
 
+    def _files_spelled_as(self, path: str) -> list[tuple[int, str]]:
+        """``files_below`` with accents composed or decomposed alike."""
+        wanted = composed(path)
+        prefix = os.path.join(wanted, "")  # noqa: PTH118
+        stored = ((id_, name) for id_, name in self.query("SELECT id, path FROM files ORDER BY path"))
+        return [each for each in stored if f"{composed(each[1])}/".startswith(prefix)]
+
     def _first_sources(self, document_ids: list[int] | None) -> dict[int, tuple[str, str]]:
-        """Path and record of the first source of each document (of all documents for None)."""
+        """Path and record of the source to show of each document (of all documents for None)."""
         chosen = "" if document_ids is None else "WHERE document_id IN (SELECT value FROM json_each(?))"
         rows = self.query(
-            f"SELECT document_id, path, record FROM sources JOIN files ON files.id = file_id {chosen}"
-            " ORDER BY path DESC, record DESC",
+            f"SELECT document_id, path, record FROM sources JOIN files ON files.id = file_id {chosen}",
             () if document_ids is None else (json.dumps(document_ids),),
         )
-        return {id_: (path, record) for id_, path, record in rows}
-
-
-_PASSAGE_VECTORS = (
-    "FROM passages p JOIN encoders e ON e.fingerprint = ?"
-    " JOIN vectors v ON v.encoder_id = e.id AND v.text_hash = p.text_hash"
-    " WHERE p.id > ?"
-)
+        known: dict[int, list[tuple[str, str]]] = {}
+        for id_, path, record in rows:
+            known.setdefault(id_, []).append((path, record))
+        return {id_: preferred(each) for id_, each in known.items()}
 
 
 def _counted(db: sqlite3.Connection, removed: changes.Removed) -> changes.Removed:
@@ -367,7 +371,7 @@ def _counted(db: sqlite3.Connection, removed: changes.Removed) -> changes.Remove
 
 
 def _passage(row: tuple[Any, ...], path: str, record: str) -> Passage:
-    _, _, digest, ordinal, text, title, start, stop, metadata = row
+    _, _, digest, ordinal, text, title, start, stop, metadata, page, place, context, front_title = row
     return Passage(
         id=f"{digest[:16]}:{ordinal}",
         text=text,
@@ -376,4 +380,8 @@ def _passage(row: tuple[Any, ...], path: str, record: str) -> Passage:
         start=start,
         end=stop,
         metadata=json.loads(metadata),
+        page=page,
+        place=place,
+        context=context,
+        front_title=front_title,
     )

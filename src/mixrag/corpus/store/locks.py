@@ -8,6 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+class DamagedLockError(OSError):
+    """A lock file with the content of something else. It holds nothing, so that removing it loses nothing."""
+
+    remedy = "delete it while no mixrag process is running"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"{path} is not a lock file that mixrag wrote; {self.remedy}")
+
+
 @contextmanager
 def exclusive(path: Path, timeout: float) -> Iterator[None]:
     """Hold the lock of the file ``path``; the file is created where there is none, and stays.
@@ -16,6 +26,7 @@ def exclusive(path: Path, timeout: float) -> Iterator[None]:
 
     Raises:
         TimeoutError: another process or thread did not release it for ``timeout`` seconds.
+        DamagedLockError: the file has a content that is not a lock's.
         OSError: the file cannot be opened or written.
     """
     try:
@@ -26,8 +37,11 @@ def exclusive(path: Path, timeout: float) -> Iterator[None]:
         try:
             lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
                 raise TimeoutError(f"{path} is locked") from error
+            if code in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+                raise DamagedLockError(path) from error
             raise OSError(f"{path}: {error}") from error
         yield
     finally:

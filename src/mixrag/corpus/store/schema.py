@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mixrag.corpus.store import terms
 from mixrag.errors import (
     StoreBusyError,
     StoreCorruptError,
@@ -28,7 +30,8 @@ CREATE TABLE encoders (
 CREATE TABLE files (
     id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL, splitter TEXT NOT NULL);
 CREATE TABLE documents (
-    id INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, title TEXT NOT NULL, metadata TEXT NOT NULL);
+    id INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, title TEXT NOT NULL, metadata TEXT NOT NULL,
+    front_title TEXT NOT NULL DEFAULT '');
 CREATE TABLE metadata (
     document_id INTEGER NOT NULL REFERENCES documents ON DELETE CASCADE,
     key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (document_id, key)) WITHOUT ROWID;
@@ -51,15 +54,9 @@ CREATE INDEX passages_by_text_hash ON passages (text_hash);
 CREATE TABLE vectors (
     id INTEGER PRIMARY KEY, encoder_id INTEGER NOT NULL REFERENCES encoders ON DELETE CASCADE,
     text_hash BLOB NOT NULL, vector BLOB NOT NULL, UNIQUE (encoder_id, text_hash));
-CREATE VIEW passage_words AS
-    SELECT passages.id AS id, title, text, document_id
-    FROM passages JOIN documents ON documents.id = document_id;
-CREATE VIRTUAL TABLE lexicon USING fts5 (
-    title, text, content = 'passage_words', content_rowid = 'id',
-    tokenize = 'porter unicode61 remove_diacritics 2');
 INSERT INTO meta VALUES ('generation', '0');
 """
-# From each version to the next. A passage without ``words`` is one whose words were not counted.
+# From each version to the next; words are counted after that.
 _UPGRADES = {
     1: """
 ALTER TABLE passages ADD COLUMN page INTEGER;
@@ -71,6 +68,10 @@ CREATE TABLE notices (
     file_id INTEGER NOT NULL REFERENCES files ON DELETE CASCADE,
     kind TEXT NOT NULL, count INTEGER NOT NULL, detail TEXT NOT NULL);
 CREATE INDEX notices_by_file ON notices (file_id);
+ALTER TABLE documents ADD COLUMN front_title TEXT NOT NULL DEFAULT '';
+UPDATE documents SET front_title = title;
+DROP TABLE lexicon;
+DROP VIEW passage_words;
 """
 }
 _TABLES = frozenset(
@@ -83,7 +84,6 @@ _TABLES = frozenset(
         "sources",
         "passages",
         "vectors",
-        "lexicon",
         "terms",
         "notices",
     }
@@ -106,7 +106,7 @@ def open_database(directory: Path, *, create: bool, timeout: float) -> sqlite3.C
         except OSError as error:
             found = error.strerror or type(error).__name__
             raise StoreError(f"a folder {directory}", found, "name another folder with --store") from error
-    elif not path.is_file():
+    elif not has_database(directory):
         raise _missing(directory)
     with meaningful_errors(directory):
         connection = connect(path, timeout, create=create)
@@ -116,6 +116,21 @@ def open_database(directory: Path, *, create: bool, timeout: float) -> sqlite3.C
             connection.close()
             raise
     return connection
+
+
+def has_database(directory: Path) -> bool:
+    """Whether there is a database file in the folder.
+
+    Raises:
+        StoreError: the folder cannot be looked into.
+    """
+    try:
+        return stat.S_ISREG((directory / FILE_NAME).stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        found = error.strerror or type(error).__name__
+        raise StoreError(f"a store in {directory}", found, "check the permissions of this folder") from error
 
 
 @contextmanager
@@ -211,6 +226,7 @@ def _upgrade(connection: sqlite3.Connection, directory: Path) -> None:
         for version in range(_pragma(connection, "user_version"), VERSION):
             for statement in _UPGRADES[version].split(";\n"):
                 connection.execute(statement)
+        terms.count_words(connection)
         connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
     except BaseException:

@@ -1,21 +1,18 @@
-"""Finding passages by words and by metadata."""
+"""Finding passages by metadata."""
 
 from __future__ import annotations
 
-import fnmatch
 import itertools
 import json
-import re
-import unicodedata
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mixrag.corpus.passage import Scalar
-from mixrag.corpus.store import sources
-from mixrag.utils.arrays import Floats, Rows
+from mixrag.corpus.store import filters
+from mixrag.utils.arrays import Rows
 
 _BLOCK = 256
 """Documents whose passages are read at once."""
@@ -37,42 +34,18 @@ class StoreQueries:
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of one SQL query."""
 
-    def lexical(
-        self, query: str, limit: int | None = None, rows: Collection[int] | Rows | None = None
-    ) -> tuple[Rows, Floats]:
-        """BM25 over title and text: row ids (K,) and scores (K,), best first; higher is better.
+    def rows_where(self, where: Mapping[str, Any]) -> Rows:
+        """Row ids (N,), ascending, of passages that meet all conditions (``config.filters``).
 
-        Passages with none of the query's words are left out; ``rows`` restricts the search to
-        these row ids, without changing the scores.
+        ``document`` and ``file`` mean the source: its path, its last parts, a pattern with ``*`` and ``?``, with
+        '#record' after it if wanted, or the id of a document from memory. ``title`` is the title, ``page`` the
+        page where a passage starts. Other keys, and metadata of these names, are the document's metadata.
+
+        Raises:
+            SettingError: no condition.
         """
-        expression = match_expression(query)
-        if not expression:
-            return np.empty(0, np.int64), np.empty(0, np.float64)
-        # The plus keeps SQLite from running the full-text query once for each row id.
-        chosen = "" if rows is None else "AND +rowid IN (SELECT value FROM json_each(?))"
-        parameters = [expression] + ([] if rows is None else [json.dumps([int(row) for row in rows])])
-        found = self.query(
-            f"SELECT rowid, -bm25(lexicon) AS score FROM lexicon WHERE lexicon MATCH ? {chosen}"
-            " ORDER BY score DESC, rowid LIMIT ?",
-            [*parameters, -1 if limit is None else limit],
-        )
-        return _rows(row for row, _ in found), np.array([score for _, score in found], np.float64)
-
-    def rows_where(self, filters: Mapping[str, str]) -> Rows:
-        """Row ids (N,), ascending, of the passages whose document meets every filter.
-
-        A filter compares a metadata value, as text (``true``, ``null`` and numbers as JSON writes them).
-        ``title`` compares the title; ``document`` the source: its path, file name, or a pattern with
-        ``*`` and ``?``, each with '#record' appended if wanted; or the id of a document from memory.
-        """
-        wanted: set[int] | None = None
-        for key, value in filters.items():
-            matching = self._documents_where(key, value)
-            wanted = matching if wanted is None else wanted & matching
-        if wanted is None:
-            return _rows(row for (row,) in self.query("SELECT id FROM passages ORDER BY id"))
-        sql = "SELECT id FROM passages WHERE document_id IN (SELECT value FROM json_each(?)) ORDER BY id"
-        return _rows(row for (row,) in self.query(sql, (json.dumps(sorted(wanted)),)))
+        found = filters.passages_where(where, self.query)
+        return _rows(row for (row,) in self.query(found.text, found.values))
 
     def by_document(self) -> Iterator[list[Stretch]]:
         """The passages of each document in turn, in the order of its text; read in blocks of documents."""
@@ -85,62 +58,6 @@ class StoreQueries:
             )
             for _, group in itertools.groupby(rows, key=lambda row: row[0]):
                 yield [Stretch(*row[1:]) for row in group]
-
-    def _documents_where(self, key: str, value: str) -> set[int]:
-        if key == "document":
-            return self._documents_at(value)
-        if key == "title":
-            return self._documents_titled(value)
-        sql = "SELECT document_id FROM metadata WHERE key = ? AND value = ?"
-        return {id_ for (id_,) in self.query(sql, (key, value))}
-
-    def _documents_titled(self, title: str) -> set[int]:
-        titled = self.query("SELECT id FROM documents WHERE title = ?", (title,))
-        untitled = self.query(
-            "SELECT document_id, min(path), record FROM sources JOIN files ON files.id = file_id"
-            " JOIN documents ON documents.id = document_id WHERE title = '' GROUP BY document_id"
-        )
-        shown = {id_ for id_, path, record in untitled if sources.fallback_title(path, record) == title}
-        return {id_ for (id_,) in titled} | shown
-
-    def _documents_at(self, name: str) -> set[int]:
-        files = self.query("SELECT id, path FROM files WHERE path != ?", (sources.MEMORY,))
-        exact = [id_ for id_, path in files if path == name]
-        chosen = exact or [id_ for id_, path in files if sources.names_file(name, path)]
-        sql = "SELECT document_id FROM sources WHERE file_id IN (SELECT value FROM json_each(?))"
-        found = {id_ for (id_,) in self.query(sql, (json.dumps(chosen),))}
-        return found | self._documents_of_record(name) | self._documents_in_memory(name)
-
-    def _documents_of_record(self, name: str) -> set[int]:
-        if "#" not in name:
-            return set()
-        found = self.query(
-            "SELECT document_id, path, record FROM sources JOIN files ON files.id = file_id"
-            " WHERE record != '' AND path != ?",
-            (sources.MEMORY,),
-        )
-        return {
-            id_
-            for id_, path, record in found
-            if name.endswith(f"#{record}") and sources.names_file(name.removesuffix(f"#{record}"), path)
-        }
-
-    def _documents_in_memory(self, name: str) -> set[int]:
-        sql = "SELECT document_id, record FROM sources JOIN files ON files.id = file_id WHERE path = ?"
-        exact = {id_ for id_, _ in self.query(f"{sql} AND record = ?", (sources.MEMORY, name))}
-        if exact or not set(name) & set("*?["):
-            return exact
-        return {id_ for id_, record in self.query(sql, (sources.MEMORY,)) if fnmatch.fnmatchcase(record, name)}
-
-
-def match_expression(query: str) -> str:
-    """FTS5 expression that asks for any of the query's words; empty if it has none.
-
-    >>> match_expression('AND "oil" -crisis')
-    '"and" OR "oil" OR "crisis"'
-    """
-    words = re.findall(r"[^\W_]+", unicodedata.normalize("NFC", query).lower())
-    return " OR ".join(f'"{word}"' for word in dict.fromkeys(words))
 
 
 def scalar_text(value: Scalar) -> str:

@@ -6,9 +6,11 @@ their id as the record. Paths of files are absolute, so none of them is equal to
 
 from __future__ import annotations
 
-import fnmatch
+import os
 import re
-from pathlib import Path, PurePath
+import unicodedata
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 MEMORY = "memory:"
 """The path of all documents that were added from memory."""
@@ -36,8 +38,47 @@ def fallback_title(path: str, record: str = "") -> str:
     return record or re.sub(r"[-_]+", " ", Path(path).stem).strip() or Path(path).name
 
 
-def names_file(name: str, path: str) -> bool:
-    """True where a name is a file's path or its last part, or a pattern with ``*`` and ``?`` for one of them."""
-    return name in {path, PurePath(path).name} or any(
-        fnmatch.fnmatchcase(path, pattern) for pattern in (name, f"*/{name}")
-    )
+def front_title(title: str, path: str, record: str) -> str:
+    """The title that encoder and BM25 read before a passage: the document's own, else the name of the file.
+
+    The id of a record says nothing about it, and is left out.
+    """
+    return title or ("" if record or path == MEMORY else fallback_title(path))
+
+
+def is_there(path: str) -> bool:
+    """False for a file that is gone: moved, renamed or deleted. What is in memory is always there."""
+    return path == MEMORY or os.path.lexists(path)
+
+
+def preferred(known: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """Which of a document's sources (path, record) is shown: the first, in sorted order, that exists."""
+    first, *others = sorted(known)
+    if not others:
+        return first
+    return next((each for each in (first, *others) if is_there(each[0])), first)
+
+
+def composed(text: str) -> str:
+    """The text as most systems write it (NFC): macOS writes an accent as a character of its own."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def name_test(name: str, *, last_parts: bool = True) -> Callable[[str], bool]:
+    """A test whether a path is meant by a name, in which ``*`` and ``?`` stand for any text and any character.
+
+    >>> [name_test("dir/a [?].txt")(path) for path in ("/x/dir/a [1].txt", "/x/dir/a 1.txt")]
+    [True, False]
+
+    Args:
+        name: upper and lower case differ; composed and decomposed spellings do not.
+        last_parts: the last parts of a path are enough.
+    """
+    letters = (".*" if letter == "*" else "." if letter == "?" else re.escape(letter) for letter in composed(name))
+    pattern = re.compile(f"{'(.*/)?' if last_parts else ''}{''.join(letters)}", re.DOTALL)
+    return lambda path: pattern.fullmatch(composed(path)) is not None
+
+
+def glob(name: str) -> str:
+    """A name as a pattern of SQLite's GLOB, where ``[`` is a letter like others."""
+    return name.replace("[", "[[]")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from mixrag.corpus.passage import Passage
+from mixrag.corpus.splitters import Tokens
 from mixrag.corpus.store.changes import bump_generation, drop_orphan_vectors, set_meta, text_hash
 from mixrag.corpus.store.database import Store
+from mixrag.corpus.store.stored_vectors import is_vector
 from mixrag.errors import EncoderMismatchError, ModelError
 from mixrag.utils.arrays import Vectors
 from mixrag.utils.progress import Progress, ProgressEvent
@@ -19,7 +21,7 @@ from mixrag.utils.progress import Progress, ProgressEvent
 Embed = Callable[[list[str]], Vectors]
 """Texts (B,) to vectors (B, D)."""
 EmbeddingText = Callable[[str, str], str]
-"""Title and text of a passage to the text that is embedded."""
+"""Title of a passage, and its context with its text, to the text that is embedded."""
 HALF = ", bfloat16"
 """Ends the name of an encoder whose vectors are computed in bfloat16."""
 _BLOCK = 2048
@@ -34,6 +36,25 @@ class Encoding:
     fingerprint: str
     embedding_text: EmbeddingText
     batch: int
+    tokens: Tokens | None = None
+    """The encoder's, by which what it does not read is counted."""
+
+    def text(self, passage: Passage) -> str:
+        """The text that is embedded for a passage."""
+        return self.embedding_text(passage.front_title, passage.body)
+
+    @property
+    def limit(self) -> int | None:
+        """How many tokens of a text the encoder reads; None: all, or it is not known."""
+        return None if self.tokens is None else self.tokens.limit
+
+    def too_long(self, texts: Iterable[str]) -> int:
+        """How many texts are longer than the encoder reads."""
+        if self.tokens is None or self.limit is None:
+            return 0
+        limit = self.limit
+        long = [text for text in texts if len(text.encode()) > limit]  # no token is shorter than a byte
+        return sum(count > limit for count in self.tokens.counts(long))
 
 
 class VectorWriter:
@@ -136,32 +157,55 @@ def reembed(store: Store, vectors: VectorWriter) -> None:
     Until the switch the store answers with the old vectors; a killed run resumes where it stopped.
     """
     encoding = vectors.encoding
-    for block in _embedded_texts(store, encoding.embedding_text):
+    damaged = _drop_damaged(store, encoding.fingerprint)
+    for block in _embedded_texts(store, encoding):
         vectors.add({text_hash(text): text for _, _, text in block})
     with store.transaction() as db:
         changed = [
             (digest, row)
-            for block in _embedded_texts(store, encoding.embedding_text)
+            for block in _embedded_texts(store, encoding)
             for row, old, text in block
             if (digest := text_hash(text)) != old
         ]
         db.executemany("UPDATE passages SET text_hash = ? WHERE id = ?", changed)
-        if changed or store.meta("encoder") != encoding.fingerprint:
+        if changed or damaged or vectors.computed or store.meta("encoder") != encoding.fingerprint:
             bump_generation(db)
         set_meta(db, "encoder", encoding.fingerprint)
         db.execute("DELETE FROM encoders WHERE fingerprint != ?", (encoding.fingerprint,))
         drop_orphan_vectors(db)
 
 
-def _embedded_texts(store: Store, embedding_text: EmbeddingText) -> Iterator[list[tuple[int, bytes, str]]]:
+def _drop_damaged(store: Store, fingerprint: str) -> int:
+    """Delete an encoder's vectors that cannot be its own: of another size, with a NaN or an infinity; how many."""
+    sql = "SELECT id, dimension FROM encoders WHERE fingerprint = ?"
+    dropped = 0
+    for encoder_id, dimension in store.query(sql, (fingerprint,)):
+        after = -1
+        while block := store.query(
+            "SELECT id, vector FROM vectors WHERE encoder_id = ? AND id > ? ORDER BY id LIMIT ?",
+            (encoder_id, after, _BLOCK),
+        ):
+            after = block[-1][0]
+            damaged = [(id_,) for id_, blob in block if not is_vector(blob, dimension)]
+            if damaged:
+                with store.transaction() as db:
+                    db.executemany("DELETE FROM vectors WHERE id = ?", damaged)
+                dropped += len(damaged)
+        if dropped:
+            with store.transaction() as db:  # with the last of its vectors, what it is said to be
+                db.execute(
+                    "DELETE FROM encoders WHERE id = ? AND NOT EXISTS (SELECT 1 FROM vectors WHERE encoder_id = ?)",
+                    (encoder_id, encoder_id),
+                )
+    return dropped
+
+
+def _embedded_texts(store: Store, encoding: Encoding) -> Iterator[list[tuple[int, bytes, str]]]:
     """Blocks of row id, stored hash and text to embed, over all passages."""
-    (ids,) = store.query("SELECT json_group_array(id) FROM (SELECT id FROM passages ORDER BY id)")[0]
-    rows: list[int] = json.loads(ids)
-    sql = (
-        "SELECT p.id, p.text_hash, d.title, p.text FROM passages p JOIN documents d ON d.id = p.document_id"
-        " WHERE p.id BETWEEN ? AND ? ORDER BY p.id"
-    )
+    rows = store.rows_where({})
+    sql = "SELECT text_hash FROM passages WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
     for start in range(0, len(rows), _BLOCK):
-        last = rows[min(start + _BLOCK, len(rows)) - 1]
-        block: list[tuple[Any, ...]] = store.query(sql, (rows[start], last))
-        yield [(row, old, embedding_text(title, text)) for row, old, title, text in block]
+        block = rows[start : start + _BLOCK].tolist()
+        hashes = [digest for (digest,) in store.query(sql, (json.dumps(block),))]
+        texts = map(encoding.text, store.passages(block))
+        yield list(zip(block, hashes, texts, strict=True))

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from mixrag.corpus import Tokens, title_and_text
+from mixrag.corpus.splitters.tokens import ESTIMATED
 from mixrag.errors import PluginError
 from mixrag.retrieval.encoders.protocol import Encoder
 from mixrag.utils.arrays import Vectors
@@ -73,9 +75,15 @@ class PluginEncoder:
         return self._checked(self.given.encode_passages(list(texts)), len(texts), "passage")
 
     def passage_text(self, title: str, text: str) -> str:
-        """Its own choice, else the text alone."""
+        """Its own choice, else the title on a line of its own, then the text."""
         own: Any = getattr(self.given, "passage_text", None)
-        return text if own is None else own(title, text)
+        return title_and_text(title, text) if own is None else own(title, text)
+
+    @property
+    def tokens(self) -> Tokens:
+        """Its own, else an estimate."""
+        own: Tokens | None = getattr(self.given, "tokens", None)
+        return ESTIMATED if own is None else own
 
     @cached_property
     def _probe(self) -> Vectors:

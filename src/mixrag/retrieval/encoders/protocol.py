@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from mixrag.corpus import Tokens
 from mixrag.utils.arrays import Vectors
 
 
@@ -15,7 +16,9 @@ class Encoder(Protocol):
 
     - ``temperature`` (float > 0): the T that suits the scale of the inner products; default 0.045 where vectors
       have length one, else 1.
-    - ``passage_text(title, text) -> str``: the string that is embedded for a passage; default the text alone.
+    - ``passage_text(title, text) -> str``: the string that is embedded for a passage; ``text`` begins with the
+      passage's context, if it has one. Default: the title on a line of its own, then the text.
+    - ``tokens`` (``Tokens``): its tokens, by which passages are measured; default an estimate, without a limit.
     """
 
     @property
@@ -45,6 +48,11 @@ class CompleteEncoder(Encoder, Protocol):
         """The T that suits the scale of its inner products."""
         ...
 
+    @property
+    def tokens(self) -> Tokens:
+        """Its tokens, by which passages are measured."""
+        ...
+
     def passage_text(self, title: str, text: str) -> str:
-        """The string that is embedded for a passage."""
+        """The string that is embedded for a passage; ``text`` begins with its context, if it has one."""
         ...

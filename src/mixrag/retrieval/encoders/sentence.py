@@ -11,8 +11,10 @@ from typing import Any, cast
 import numpy as np
 from torch import Tensor
 
+from mixrag.corpus import Tokens, title_and_text
 from mixrag.retrieval.encoders.batch import rounded, unsupported, vectors_of
 from mixrag.retrieval.encoders.plugin import COSINE_TEMPERATURE
+from mixrag.retrieval.encoders.tokens import tokens_of
 from mixrag.utils.arrays import Vectors
 
 DTYPES = ("float32", "bfloat16")
@@ -30,7 +32,8 @@ class SentenceEncoder:
     batch_size: int = 32
     """Texts in a batch of questions, or of passages where the model is ``unsupported`` (batch.py)."""
     titles: bool | None = None
-    """Passages are embedded as "title [SEP] text"; None: only where the models are a pair, as DPR was trained."""
+    """Title and text are joined as "title [SEP] text", not by a line end; None: where the models are a pair, as
+    DPR was trained."""
     dtype: str = "float32"
     """Number format in which passages are encoded, of ``DTYPES``; questions, which are few, always use float32."""
 
@@ -41,7 +44,9 @@ class SentenceEncoder:
         model = self.passage_model
         layers = [(type(layer).__name__, str(getattr(layer, "pooling_mode", ""))) for layer in model]
         described = (layers, model.max_seq_length, sorted(model.prompts.items()))
-        digest.update(repr((described, self.passage_text("title", "text"))).encode())
+        # The vectors of a store are found by the text that is embedded; "text" is what version 0.1 wrote here.
+        joined = self.passage_text("title", "text") if self.separates_titles else "text"
+        digest.update(repr((described, joined)).encode())
         backend = getattr(model.tokenizer, "backend_tokenizer", None)
         vocabulary = (
             repr(sorted(model.tokenizer.get_vocab().items())) if backend is None else str(backend.to_str())
@@ -86,15 +91,20 @@ class SentenceEncoder:
         """(M, D) as ``encode_passages`` in float32, with gradient."""
         return _forward(self.passage_model, "document", _DOCUMENT, texts)
 
+    @cached_property
+    def tokens(self) -> Tokens:
+        """See ``CompleteEncoder.tokens``."""
+        return tokens_of(self.passage_model, _prompt(self.passage_model, _DOCUMENT))
+
     @property
-    def embeds_titles(self) -> bool:
-        """True where a passage's vector is that of its title and text."""
+    def separates_titles(self) -> bool:
+        """True where the tokenizer's separator stands between title and text."""
         return self.question_model is not self.passage_model if self.titles is None else self.titles
 
     def passage_text(self, title: str, text: str) -> str:
-        """The text itself, or with its title before it (``titles``)."""
-        if not self.embeds_titles or not title:
-            return text
+        """Title and text, joined as ``titles`` says; the text itself where there is no title."""
+        if not self.separates_titles or not title:
+            return title_and_text(title, text)
         return f"{title} {self.passage_model.tokenizer.sep_token or '/'} {text}"
 
     def _encode(self, encode: Any, texts: Sequence[str]) -> Vectors:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -31,19 +32,25 @@ class ExactIndex:
         rows, scores = self._scores(question, allowed)
         return best_of(rows, scores, k)
 
-    def log_normaliser(self, question: Vectors, temperature: float, allowed: Rows | None = None) -> float:
-        """See ``CompleteIndex.log_normaliser``; always computed. -inf without passages."""
-        _, scores = self._scores(question, allowed)
-        if len(scores) == 0:
-            return -np.inf
-        logits = scores.astype(np.float64) / temperature
-        peak = logits.max()
-        return float(peak + np.log(np.exp(logits - peak).sum()))
+    def products(self, question: Vectors, allowed: Rows | None = None) -> Hits:
+        """See ``CompleteIndex.products``; always computed, in the order of rows."""
+        return Hits(*self._scores(question, allowed))
+
+    def vectors_of(self, rows: Rows) -> Vectors:
+        """See ``CompleteIndex.vectors_of``."""
+        order = self._order
+        return self.vectors[order[np.searchsorted(self.rows, rows, sorter=order)]]
 
     def log_normaliser_bounds(self, question: Vectors, temperature: float) -> tuple[float, float]:
-        """See ``CompleteIndex.log_normaliser_bounds``; both are the value."""
-        exact = self.log_normaliser(question, temperature)
-        return exact, exact
+        """See ``CompleteIndex.log_normaliser_bounds``; both are the value. -inf without passages."""
+        logits = self.products(question).inner_products.astype(np.float64) / temperature
+        value = float(np.logaddexp.reduce(logits, initial=-np.inf))
+        return value, value
+
+    @cached_property
+    def _order(self) -> Rows:
+        """(M,) places of the rows in ascending order."""
+        return np.argsort(self.rows, kind="stable")
 
     def _scores(self, question: Vectors, allowed: Rows | None) -> tuple[Rows, Vectors]:
         if allowed is None:

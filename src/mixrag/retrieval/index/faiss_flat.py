@@ -43,9 +43,16 @@ class FaissIndex:
         found = rows[0] >= 0  # FAISS fills up with -1 what it did not find
         return Hits(rows[0][found], scores[0][found])
 
-    def log_normaliser(self, question: Vectors, temperature: float, allowed: Rows | None = None) -> None:
+    def products(self, question: Vectors, allowed: Rows | None = None) -> None:
         """Not computed: FAISS returns the best products only."""
         return None
+
+    def vectors_of(self, rows: Rows) -> Vectors:
+        """See ``CompleteIndex.vectors_of``."""
+        if len(rows) == 0:
+            return np.empty((0, self.index.d), np.float32)
+        found: Vectors = self.index.reconstruct_batch(rows)
+        return found
 
     def log_normaliser_bounds(self, question: Vectors, temperature: float) -> None:
         """Not computed either."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,10 @@ LEAST_CANDIDATES = 100
 _QUESTIONS = 256
 _TRAINING_VECTORS_PER_CLUSTER = 40
 _BLOCK = 65_536
+
+
+class DamagedIndexError(Exception):
+    """What was read of an index cannot be of the passages; it has to be built again."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +78,19 @@ class IVFIndex:
             return self._best(np.flatnonzero(self.rows >= 0), question, k)
         return self._best(self._near(question, wanted), question, k)
 
-    def log_normaliser(self, question: Vectors, temperature: float, allowed: Rows | None = None) -> float | None:
-        """Exact with a filter, whose passages are all looked at; None without one."""
+    def products(self, question: Vectors, allowed: Rows | None = None) -> Hits | None:
+        """With a filter, whose passages are all looked at; None without one."""
         if allowed is None:
             return None
-        logits = self._products(self._lines_of(allowed), question).astype(np.float64) / temperature
-        return float(np.logaddexp.reduce(logits)) if len(logits) else -np.inf
+        lines = self._lines_of(allowed)
+        return Hits(self.rows[lines], self._products(lines, question))
+
+    def vectors_of(self, rows: Rows) -> Vectors:
+        """See ``CompleteIndex.vectors_of``."""
+        found = np.asarray(self.vectors[self._lines_of(rows)])
+        if len(found) != len(rows) or not np.isfinite(found).all():
+            raise DamagedIndexError
+        return found
 
     def log_normaliser_bounds(self, question: Vectors, temperature: float) -> tuple[float, float]:
         """See ``CompleteIndex.log_normaliser_bounds``.
@@ -87,7 +99,7 @@ class IVFIndex:
         """
         lines = self._near(question, LEAST_CANDIDATES)
         vectors = self.vectors[lines]
-        seen = np.logaddexp.reduce((vectors @ question).astype(np.float64) / temperature)
+        seen = np.logaddexp.reduce(self._products(lines, question).astype(np.float64) / temperature)
         low, high = self.stats.log_bounds(question, temperature, vectors, self.cluster[lines])
         return float(np.logaddexp(seen, low)), float(np.logaddexp(seen, high))
 
@@ -102,6 +114,8 @@ class IVFIndex:
         parameters.nprobe = self.probes
         _, found = self.codes.search(question[None], wanted, params=parameters)
         lines = found[0][found[0] >= 0]
+        if lines.max(initial=-1) >= len(self.rows):
+            raise DamagedIndexError
         return np.sort(lines[self.rows[lines] >= 0])  # in the order of the file
 
     def _best(self, lines: Rows, question: Vectors, k: int) -> Hits:
@@ -109,10 +123,24 @@ class IVFIndex:
 
     def _products(self, lines: Rows, question: Vectors) -> Vectors:
         blocks = [self.vectors[lines[i : i + _BLOCK]] @ question for i in range(0, len(lines), _BLOCK)]
-        return np.concatenate(blocks) if blocks else np.empty(0, np.float32)
+        products = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
+        if not np.isfinite(products).all():
+            raise DamagedIndexError
+        return products
 
     def _lines_of(self, rows: Rows) -> Rows:
-        return np.flatnonzero(np.isin(self.rows, rows[rows >= 0]))
+        """The lines of these rows, in their order; rows that are not there are left out."""
+        lines, present = self._present
+        places = np.searchsorted(present, rows)
+        found = places < len(present)
+        found[found] = present[places[found]] == rows[found]
+        return lines[places[found]]
+
+    @cached_property
+    def _present(self) -> tuple[Rows, Rows]:
+        """Lines that were not removed, and their rows, ascending."""
+        lines = np.flatnonzero(self.rows >= 0)
+        return lines, self.rows[lines]
 
 
 def clusters_for(passages: int) -> int:

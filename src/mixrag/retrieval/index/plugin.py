@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ class PluginIndex:
     given: Index
     rows: Rows
     """(M,) ascending: all row ids that it was built over."""
+    read: Callable[[Rows], Vectors]
+    """Vectors (K, D) of row ids (K,), in their order."""
 
     @property
     def description(self) -> str:
@@ -40,7 +43,38 @@ class PluginIndex:
             PluginError: hits that are not at most k distinct rows of the store (and of ``allowed``), each with a
                 finite inner product.
         """
-        found = self.given.search(question, k, allowed)
+        return self._checked(self.given.search(question, k, allowed), k, allowed)
+
+    def products(self, question: Vectors, allowed: Rows | None = None) -> Hits | None:
+        """See ``CompleteIndex.products``; None where the index has none.
+
+        Raises:
+            PluginError: hits that are not all rows of the store (or of ``allowed``), each with a finite product.
+        """
+        compute = getattr(self.given, "products", None)
+        found = None if compute is None else compute(question, allowed)
+        if found is None:
+            return None
+        count = len(self if allowed is None else allowed)
+        hits = self._checked(found, count, allowed)
+        if len(hits.rows) < count:
+            raise self._error(f"products of all {count} rows, or None,", f"{len(hits.rows)}")
+        return hits
+
+    def vectors_of(self, rows: Rows) -> Vectors:
+        """See ``CompleteIndex.vectors_of``; they are read from the store."""
+        return self.read(rows)
+
+    def log_normaliser_bounds(self, question: Vectors, temperature: float) -> tuple[float, float] | None:
+        """See ``CompleteIndex.log_normaliser_bounds``; None where the index has none."""
+        compute = getattr(self.given, "log_normaliser_bounds", None)
+        found = None if compute is None else compute(question, temperature)
+        if found is None:
+            return None
+        low, high = (self._number(each, "log_normaliser_bounds") for each in found)
+        return low, high
+
+    def _checked(self, found: Any, k: int, allowed: Rows | None) -> Hits:
         try:
             rows, products = np.asarray(found.rows), np.asarray(found.inner_products, dtype=np.float32)
         except (AttributeError, TypeError, ValueError):
@@ -58,25 +92,6 @@ class PluginIndex:
         order = np.argsort(-products, kind="stable")
         return Hits(rows[order].astype(np.int64), products[order])
 
-    def log_normaliser(self, question: Vectors, temperature: float, allowed: Rows | None = None) -> float | None:
-        """See ``CompleteIndex.log_normaliser``; None where the index has none.
-
-        Raises:
-            PluginError: NaN, or nothing that is a number.
-        """
-        compute = getattr(self.given, "log_normaliser", None)
-        found = None if compute is None else compute(question, temperature, allowed)
-        return None if found is None else self._number(found, "log_normaliser")
-
-    def log_normaliser_bounds(self, question: Vectors, temperature: float) -> tuple[float, float] | None:
-        """See ``CompleteIndex.log_normaliser_bounds``; None where the index has none."""
-        compute = getattr(self.given, "log_normaliser_bounds", None)
-        found = None if compute is None else compute(question, temperature)
-        if found is None:
-            return None
-        low, high = (self._number(each, "log_normaliser_bounds") for each in found)
-        return low, high
-
     def _number(self, value: Any, name: str) -> float:
         try:
             number = float(value)
@@ -90,10 +105,12 @@ class PluginIndex:
         return PluginError(f"{expected} from the index {type(self.given).__name__}", found, _HOWTO)
 
 
-def completed_index(given: Any, rows: Rows) -> PluginIndex:
+def completed_index(given: Any, rows: Rows, read: Callable[[Rows], Vectors]) -> PluginIndex:
     """The index that a builder returned for these rows (M,), with nothing left optional.
+
+    ``read`` gives the vectors (K, D) of row ids (K,).
 
     Raises:
         PluginError: it has no ``search``.
     """
-    return PluginIndex(check_plugin(given, Index, "the result of the index builder"), rows)
+    return PluginIndex(check_plugin(given, Index, "the result of the index builder"), rows, read)

@@ -21,9 +21,9 @@ class Hits:
 class Index(Protocol):
     """Plug-in point: search over passage vectors (M, D) and their row ids (M,), which a builder was given.
 
-    Optional members (``CompleteIndex``), with which more is known of the prior: ``description``,
-    ``log_normaliser``, ``log_normaliser_bounds``. Without them the search counts as approximate: the prior is
-    normalised over what is found, and the mass outside is unknown.
+    Optional members (``CompleteIndex``), with which more is known of the prior: ``description``, ``products``,
+    ``log_normaliser_bounds``. Without ``products`` the search counts as approximate: the priors of the passages
+    found are the same, the mass outside is unknown.
     """
 
     def search(self, question: Vectors, k: int, allowed: Rows | None = None) -> Hits:
@@ -43,10 +43,14 @@ class CompleteIndex(Index, Protocol):
         """M, the number of passages."""
         ...
 
-    def log_normaliser(self, question: Vectors, temperature: float, allowed: Rows | None = None) -> float | None:
-        """log Σ_j exp(d(z_j)·q / T) over all M passages (or all allowed), or None where it is not computed."""
+    def products(self, question: Vectors, allowed: Rows | None = None) -> Hits | None:
+        """All M inner products (or those of ``allowed``), in any order; None where not all are computed."""
+        ...
+
+    def vectors_of(self, rows: Rows) -> Vectors:
+        """(K, D) vectors of these rows (K,), in their order."""
         ...
 
     def log_normaliser_bounds(self, question: Vectors, temperature: float) -> tuple[float, float] | None:
-        """Lower and upper bound on ``log_normaliser`` over all M passages, up to rounding; or None."""
+        """Lower and upper bound on log Σ_j exp(d(z_j)·q / T) over all M passages, up to rounding; or None."""
         ...

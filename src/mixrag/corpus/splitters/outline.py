@@ -1,0 +1,86 @@
+"""What stands around each passage: the page and place where it starts, and the headings above it."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mixrag.corpus.passage import Block, Document
+from mixrag.corpus.splitters.protocol import Context
+
+_HEADING, _PATH, _CAPTION = 100, 240, 400
+"""Characters of one heading, of all of them, and of a caption that are put before a passage."""
+SEPARATOR = " › "
+"""Between headings, from the highest to the nearest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Of a passage; see the fields of ``Passage``."""
+
+    page: int | None = None
+    place: str = ""
+    context: str = ""
+
+
+class Outline:
+    """The blocks of a document, ready to be asked about."""
+
+    def __init__(self, document: Document, context: Context) -> None:
+        self.title_read = document.title if context != "none" else ""
+        """The title, where encoder and BM25 read it."""
+        self.context = context
+        self._blocks = sorted(document.blocks, key=lambda block: block.start)
+        self._starts = [block.start for block in self._blocks]
+        self._paths = list(_paths(document, self._blocks)) if context == "full" else []
+
+    def at(self, start: int) -> Surroundings:
+        """The surroundings of a passage that starts at this offset."""
+        index = bisect_right(self._starts, start) - 1
+        if index < 0:
+            return Surroundings()
+        block = self._blocks[index]
+        if self.context != "full":
+            return Surroundings(block.page, block.place)
+        inside = block.caption if block.start < start < block.end else ""
+        lines = [self._path(index), _shortened(inside, _CAPTION)]
+        return Surroundings(block.page, block.place, "\n".join(filter(None, lines)))
+
+    def longest_front(self, start: int, captions: Sequence[str]) -> str:
+        """Title and context of the passages from this offset on, under one heading, with the longest caption."""
+        caption = max(captions, key=len, default="") if self.context == "full" else ""
+        lines = [self.title_read, self.at(start).context, _shortened(caption, _CAPTION)]
+        return "\n".join(filter(None, lines))
+
+    def _path(self, index: int) -> str:
+        block, path = self._blocks[index], self._paths[index]
+        if block.page is None and block.place and not any(block.place.endswith(text) for text in path):
+            path = (*path, block.place)
+        return _joined(path)
+
+
+def _paths(document: Document, blocks: Sequence[Block]) -> list[tuple[str, ...]]:
+    """The headings above each block, from the highest; without one that only repeats the title."""
+    above: list[tuple[int, str]] = []
+    found = []
+    title = document.title.casefold()
+    for block in blocks:
+        if block.kind == "heading":
+            above = [(level, text) for level, text in above if level < block.level]
+        found.append(tuple(text for _, text in above if text.casefold() != title))
+        if block.kind == "heading":
+            text = " ".join(document.text[block.start : block.end].split())
+            above = [*above, (block.level, _shortened(text, _HEADING))]
+    return found
+
+
+def _joined(path: Sequence[str]) -> str:
+    """The nearest headings that are short enough together."""
+    while len(path) > 1 and sum(map(len, path)) > _PATH:
+        path = path[1:]
+    return SEPARATOR.join(path)
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"

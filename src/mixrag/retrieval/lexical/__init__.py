@@ -1,0 +1,7 @@
+"""Lexical search: exact BM25 of all passages of a store."""
+
+from mixrag.retrieval.lexical.index import LexicalIndex
+from mixrag.retrieval.lexical.opening import open_lexical
+from mixrag.retrieval.lexical.postings import Postings, inverted
+
+__all__ = ["LexicalIndex", "Postings", "inverted", "open_lexical"]

@@ -1,0 +1,290 @@
+"""BM25 of all passages of one state of a store, exactly.
+
+Postings are in two parts: those that were read from files, and those of passages added since. Places count through
+both; passages that were removed since stay in the first part and are left out of results and frequencies, so every
+score is that of a fresh index over the same passages, to the last bit.
+
+A question's frequent words, the stop words, are most of its postings. ``scores`` remembers what they add to every
+passage; ``top`` looks them up only where rarer words have been found (as MaxScore: Turtle and Flood, 1995).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping
+from copy import copy
+from functools import cache
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mixrag.corpus.words import asked_words
+from mixrag.errors import StoreError
+from mixrag.retrieval.lexical.bm25 import inverse_frequency, length_norms, most_possible, saturated
+from mixrag.retrieval.lexical.postings import Counts, Places, Postings
+from mixrag.retrieval.lexical.selection import best, highest
+from mixrag.retrieval.lexical.typos import Vocabulary
+from mixrag.utils.arrays import Floats, Rows
+
+_FREQUENT = 16
+"""What a word adds is remembered where one passage in so many has it,"""
+_REMEMBERED_BYTES = 2**29
+"""within this memory."""
+_FEW = 256
+"""Words are looked up at single passages up to one in so many; beyond, scanning is faster."""
+_BLOCK = 2**15
+"""Postings that are read at a time: what is computed of them stays in the processor's cache."""
+_MARGIN = 1e-9
+"""Relative; more than rounding may lower a bound."""
+
+Positions = npt.NDArray[np.int64]
+
+
+class _Asked(NamedTuple):
+    """The words of a question: numbers and weights."""
+
+    rare: dict[int, float]
+    frequent: dict[int, float]
+
+
+Lookup = Callable[[Collection[str]], Mapping[str, int]]
+"""Words to their numbers; words that no passage has are left out."""
+
+
+class LexicalIndex:
+    """BM25 over the passages of one state of a store; safe to use in threads."""
+
+    def __init__(
+        self,
+        base: Postings,
+        added: Postings,
+        live: npt.NDArray[np.bool_] | None,
+        lookup: Lookup,
+        vocabulary: Callable[[], Vocabulary] = lambda: Vocabulary(()),
+    ) -> None:
+        """The index of two parts.
+
+        Args:
+            base: passages with lower row ids than those of ``added``.
+            added: the other ones.
+            live: (P,) which of the passages of both parts are in the store; None: all of them.
+            lookup: finds the numbers of words.
+            vocabulary: all words; called at most once, and only for ``tolerant``.
+        """
+        self._parts, self._lookup = (base, added), lookup
+        self._rows = np.concatenate([base.rows, added.rows])
+        self._live = None if live is None or bool(live.all()) else live
+        self._places = None if self._live is None else np.flatnonzero(self._live)
+        self.rows: Rows = self._rows if self._places is None else self._rows[self._places]
+        """(M,) row ids, ascending."""
+        lengths = np.concatenate([base.lengths, added.lengths])
+        total = int(lengths.sum() if self._places is None else lengths[self._places].sum())
+        self._norms = length_norms(lengths, total, max(1, len(self.rows)))
+        self._frequencies: dict[int, int] = {}
+        self._remembered: OrderedDict[int, Floats] = OrderedDict()
+        self._most_remembered = max(4, _REMEMBERED_BYTES // max(1, 8 * len(self._rows)))
+        self._lock = Lock()
+        self._vocabulary, self._is_tolerant = cache(vocabulary), False
+
+    def __len__(self) -> int:
+        """M."""
+        return len(self.rows)
+
+    def tolerant(self) -> LexicalIndex:
+        """The same index, where a word of a question that no passage has stands for the nearest one."""
+        other = copy(self)
+        other._is_tolerant = True
+        return other
+
+    def scores(self, question: str, allowed: Rows | None = None) -> tuple[Rows, Floats]:
+        """Row ids, ascending, and BM25 scores (M,) of all passages, or (N,) of the ``allowed`` ones.
+
+        A score is 0 where the passage shares no word with the question. ``allowed`` (N,) does not change scores.
+
+        Raises:
+            StoreError: an allowed row that is not in the index.
+        """
+        if allowed is not None:
+            rows = np.unique(np.asarray(allowed, np.int64))
+            return rows, self.scores_of(question, rows)
+        total = self._totals(self._asked(question))
+        return self.rows, total if self._places is None else total[self._places]
+
+    def scores_of(self, question: str, rows: Rows) -> Floats:
+        """BM25 scores (N,) of these rows, in their order.
+
+        Raises:
+            StoreError: a row that is not in the index.
+        """
+        return self._scores_at(self._asked(question), self._places_of(np.asarray(rows, np.int64)))
+
+    def top(self, question: str, n: int, allowed: Rows | None = None) -> tuple[Rows, Floats]:
+        """Row ids and scores (K,) of the best passages that share a word with the question, K <= n, best first.
+
+        Equal scores are in the order of rows. ``allowed`` (N,) restricts the search without changing scores.
+
+        Raises:
+            StoreError: an allowed row that is not in the index.
+        """
+        terms = self._asked(question)
+        if allowed is None:
+            rows, scores = self._possible(terms, n)
+        else:
+            places = self._places_of(np.unique(np.asarray(allowed, np.int64)))
+            rows, scores = self._rows[places], self._scores_at(terms, places)
+        order = best(scores, n)
+        order = order[scores[order] > 0.0]
+        return rows[order], scores[order]
+
+    def _asked(self, question: str) -> _Asked:
+        """The question's distinct words that passages have; their order is that of all sums."""
+        asked = asked_words(question)
+        ids = self._lookup(asked)
+        found: dict[int, float] = {}
+        for word, weight in asked.items():
+            term = ids.get(word)
+            if self._is_tolerant and (term is None or not self._frequency(term)):
+                term = self._vocabulary().nearest(word, self._frequency)
+            if term is not None and self._frequency(term):
+                found[term] = max(weight, found.get(term, 0.0))
+        frequent = {term for term in found if self._frequency(term) * _FREQUENT >= len(self.rows)}
+        return _Asked(
+            {term: weight for term, weight in found.items() if term not in frequent},
+            {term: weight for term, weight in found.items() if term in frequent},
+        )
+
+    def _frequency(self, term: int) -> int:
+        """In how many passages of the store the word is."""
+        if term not in self._frequencies:
+            places = [places for _, places, _ in self._postings(term)]
+            live = self._live
+            count = sum(len(each) if live is None else int(live[each].sum()) for each in places)
+            self._frequencies[term] = count
+        return self._frequencies[term]
+
+    def _postings(self, term: int) -> list[tuple[int, Places, Counts]]:
+        """Of each part that has the word: the place of its first passage; places and counts (n,)."""
+        base, added = self._parts
+        first, second = base.of(term), added.of(term)
+        found = [(0, *first)] if len(first[0]) else []
+        if len(second[0]):
+            found.append((len(base.rows), second[0] + np.int32(len(base.rows)), second[1]))
+        return found
+
+    def _idf(self, term: int) -> float:
+        return inverse_frequency(len(self.rows), self._frequency(term))
+
+    def _totals(self, asked: _Asked) -> Floats:
+        """(P,) scores at all places."""
+        total = self._of_rare(asked)
+        for term, weight in asked.frequent.items():
+            self._add_frequent(term, weight, total)
+        return total
+
+    def _of_rare(self, asked: _Asked) -> Floats:
+        """(P,) what rare words add to the scores at all places."""
+        total = np.zeros(len(self._rows), np.float64)
+        for term, weight in asked.rare.items():
+            self._scatter(term, weight, total)
+        return total
+
+    def _add_frequent(self, term: int, weight: float, total: Floats) -> None:
+        """Add what a frequent word adds to each passage."""
+        if weight != 1.0:
+            self._scatter(term, weight, total)
+            return
+        with self._lock:
+            found = self._remembered.get(term)
+            if found is not None:
+                self._remembered.move_to_end(term)
+        if found is None:
+            found = np.zeros(len(self._rows), np.float64)
+            self._scatter(term, 1.0, found)
+            with self._lock:
+                self._remembered[term] = found
+                if len(self._remembered) > self._most_remembered:
+                    self._remembered.popitem(last=False)
+        np.add(total, found, out=total)
+
+    def _scatter(self, term: int, weight: float, total: Floats) -> None:
+        idf = weight * self._idf(term)
+        target = torch.from_numpy(total)
+        for _, places, counts in self._postings(term):
+            for start in range(0, len(places), _BLOCK):
+                index = places[start : start + _BLOCK].copy()  # torch wants memory that it may write to
+                values = idf * saturated(counts[start : start + _BLOCK], self._norms.take(index))
+                target.index_add_(0, torch.from_numpy(index), torch.from_numpy(values))
+
+    def _scores_at(self, asked: _Asked, places: Positions) -> Floats:
+        """(N,) scores at these places."""
+        if len(places) * _FEW > len(self._rows):
+            return self._totals(asked)[places]
+        total = np.zeros(len(places), np.float64)
+        self._look_up(asked.rare, places, total)
+        self._look_up(asked.frequent, places, total)
+        return total
+
+    def _look_up(self, terms: Mapping[int, float], places: Positions, total: Floats) -> None:
+        """Add what words add to the passages at these places (N,) to their scores (N,)."""
+        for term, weight in terms.items():
+            known = self._remembered.get(term) if weight == 1.0 else None
+            if known is None:
+                total += weight * self._idf(term) * self._saturated_at(term, places)
+            else:
+                total += known[places]
+
+    def _saturated_at(self, term: int, places: Positions) -> Floats:
+        """(N,) what the word adds at these places, before idf."""
+        counts = np.zeros(len(places), np.uint16)
+        for _, having, often in self._postings(term):
+            at = np.searchsorted(having, places.astype(np.int32)).clip(max=len(having) - 1)
+            counts = np.where(having[at] == places, often[at], counts)
+        return saturated(counts, self._norms[places])
+
+    def _possible(self, asked: _Asked, n: int) -> tuple[Rows, Floats]:
+        """Row ids and scores of passages that hold the n best, ascending.
+
+        Frequent words are not scanned: where all of them together cannot lift a passage above the n-th best of
+        those found by the other words, only passages near it are looked at.
+        """
+        total = self._of_rare(asked)
+        if self._live is not None:
+            total *= self._live
+        places = self._near_best(total, n, sum(self._most(asked.frequent)))
+        if places is not None:
+            scores = total[places]
+            self._look_up(asked.frequent, places, scores)
+            return self._rows[places], scores
+        for term, weight in asked.frequent.items():
+            self._add_frequent(term, weight, total)
+        return self.rows, total if self._places is None else total[self._places]
+
+    def _most(self, terms: Mapping[int, float]) -> list[float]:
+        return [most_possible(weight * self._idf(term)) for term, weight in terms.items()]
+
+    def _near_best(self, total: Floats, n: int, rest: float) -> Positions | None:
+        """Places that may be among the n best if up to ``rest`` is added to each; None where they may be many."""
+        if not 0 < n <= len(total) // _FEW:
+            return None
+        threshold = highest(total, n)[-1] * (1.0 - _MARGIN)
+        if threshold <= rest:
+            return None
+        found: Positions = np.flatnonzero(total >= threshold - rest)
+        return found if len(found) <= len(total) // _FEW else None
+
+    def _places_of(self, rows: Rows) -> Positions:
+        if not len(rows):
+            return np.empty(0, np.int64)
+        if not len(self.rows):
+            raise _unknown(int(rows[0]))
+        at = np.searchsorted(self.rows, rows).clip(max=len(self.rows) - 1)
+        if lost := rows[self.rows[at] != rows].tolist():
+            raise _unknown(lost[0])
+        return at.astype(np.int64) if self._places is None else self._places[at]
+
+
+def _unknown(row: int) -> StoreError:
+    return StoreError("passages of this store", f"no row {row}", "read the changed store again")
