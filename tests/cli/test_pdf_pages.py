@@ -11,7 +11,7 @@ from cli.test_commands import Shell
 from pdf_writer import Pages
 from tiny_encoder import save_encoder
 
-TOPICS = ["lighthouse lamp oil", "herring nets", "quay repairs", "walrus tusk licence", "ferry timetable", "bell tower"]
+TOPICS = ["lamp oil", "herring nets", "quay repairs", "walrus tusk licence", "ferry timetable", "bells"]
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def test_the_passage_names_the_page(shell: Shell) -> None:
         if number > 1:
             pages.new_page()
         pages.put(72, 40, "Skerry year book")
-        pages.lines(72, 140, [f"The chapter on the {topic} tells all that the island knows of it.", "It is short."])
+        pages.lines(72, 140, [f"The chapter on the {topic} tells all that is known of it.", "It is short."])
         pages.put(300, 760, f"Page {number} of 6")
     file = shell.files / "book.pdf"
     file.write_bytes(pages.bytes())
