@@ -17,8 +17,17 @@ from mixrag.corpus.parsers.result import UnreadableError
 from mixrag.errors import SettingError
 from pdf_writer import Pages, blocks, document, notices, read, text
 
-LEFT = ["The ferry to the mainland", "leaves at noon from the", "old quay and comes back", "before the sun sets. It", "takes mail on Fridays."]  # fmt: skip
-RIGHT = ["A pilot meets each ship at", "the outer buoy and guides", "it between the two rocks", "to the inner basin, for a", "fee of twelve crowns."]  # fmt: skip
+LEFT_TEXT = """The ferry to the mainland
+leaves at noon from the
+old quay and comes back
+before the sun sets. It
+takes mail on Fridays."""
+RIGHT_TEXT = """A pilot meets each ship at
+the outer buoy and guides
+it between the two rocks
+to the inner basin, for a
+fee of twelve crowns."""
+LEFT, RIGHT = LEFT_TEXT.split("\n"), RIGHT_TEXT.split("\n")
 
 
 def picture(width: int = 60, height: int = 40) -> io.BytesIO:
@@ -107,10 +116,12 @@ def test_a_sentence_that_runs_over_the_page_end_is_one() -> None:
 
 def test_hyphens_at_line_ends() -> None:
     pages = Pages()
-    lines = ["The commis-", "sioner signs fish-", "ing licences with long-", "term and non-", "refundable fees, as Anglo-", "Saxon law says."]  # fmt: skip
-    pages.lines(72, 100, lines)
+    lines = (
+        "The commis-|sioner signs fish-|ing licences with long-|term and non-|refundable fees, as Anglo-|Saxon law"
+    )
+    pages.lines(72, 100, lines.split("|"))
     assert text(pages) == (
-        "The commissioner signs fishing licences with long-term and non-refundable fees, as Anglo-Saxon law says."
+        "The commissioner signs fishing licences with long-term and non-refundable fees, as Anglo-Saxon law"
     )
 
 

@@ -128,8 +128,8 @@ class IndexingSettings:
     ocr: OcrMode = setting(
         default="auto",
         help="Read pages that are pictures: auto or never.",
-        more="`auto` reads them where tesseract and the extra `ocr` are installed, at a second or more a page, and "
-        "for at most three quarters of `--parse-seconds` a file.",
+        more="`auto` reads them where tesseract and the extra `ocr` are installed, at a second or more a page, "
+        "and for at most three quarters of `--parse-seconds` a file.",
         commands=("index",),
     )
     ocr_language: str = setting(

@@ -15,6 +15,8 @@ from mixrag.errors import SettingError
 from mixrag.utils.extras import require
 
 DPI = 200
+_SPARSE = "--psm 11"
+"""Words wherever they stand: with its own layout tesseract leaves out columns of tables; ours follows."""
 _MOST_PIXELS = 30_000_000
 _LEAST_CONFIDENCE = 30.0
 _LANGUAGES = re.compile(r"[A-Za-z_]{2,20}(?:\+[A-Za-z_]{2,20}){0,9}")
@@ -69,7 +71,11 @@ class PictureReader:
         picture = page.render(scale=scale, grayscale=True).to_pil()
         try:
             found = tesseract.image_to_data(
-                picture, lang=self.ocr.languages, output_type=tesseract.Output.DICT, timeout=max(1.0, left)
+                picture,
+                lang=self.ocr.languages,
+                config=_SPARSE,
+                output_type=tesseract.Output.DICT,
+                timeout=max(1.0, left),
             )
         except tesseract.TesseractError as error:
             self.problem = f"OCR failed: {_first_line(str(error.message))}"
@@ -91,9 +97,12 @@ def _fragments(found: dict[str, list[Any]], scale: float) -> list[Fragment]:
         if text.strip() and float(found["conf"][i]) >= _LEAST_CONFIDENCE:
             lines.setdefault((found["block_num"][i], found["par_num"][i], found["line_num"][i]), []).append(i)
     result: list[Fragment] = []
+    usual = median(found["height"][i] for line in lines.values() for i in line) / scale if lines else 0.0
     for line in lines.values():
         bottom = median(found["top"][i] + found["height"][i] for i in line) / scale
         size = max(4.0, median(found["height"][i] for i in line) / scale)
+        if 0.7 * usual < size < 1.4 * usual:  # the height of a line depends on its letters
+            size = max(4.0, usual)
         for i in line:
             x0 = found["left"][i] / scale
             word: Word = (x0, x0 + found["width"][i] / scale, found["text"][i].strip())
