@@ -43,7 +43,8 @@ def pdf_of(pages: tuple[tuple[str, ...], ...]) -> bytes:
         body += f"{number} 0 obj{each}endobj\n"
     table = "".join(f"{offset:010d} 00000 n \n" for offset in offsets)
     size = len(objects) + 1
-    end = f"xref\n0 {size}\n0000000000 65535 f \n{table}trailer<</Size {size}/Root 1 0 R>>\nstartxref\n{len(body)}\n%%EOF"
+    end = f"xref\n0 {size}\n0000000000 65535 f \n{table}trailer<</Size {size}/Root 1 0 R>>"
+    end += f"\nstartxref\n{len(body)}\n%%EOF"
     return (body + end).encode()
 
 

@@ -50,8 +50,9 @@ def measured(text: str, units: Iterable[Unit], limit: int, tokens: Tokens) -> It
 def packed(units: Sequence[Unit], first: int, limit: int) -> list[Offsets]:
     """Spans of passages of whole units, together at most ``limit`` tokens each.
 
-    A passage ends at the end of a block where that leaves it at least half full, and not after a unit that leads to
-    the next one; the last two are about as long as each other. No passage ends within the ``first`` units (headings), unless these alone are too long.
+    A passage ends at the end of a block where that leaves it at least half full, and not after a unit that leads
+    to the next one; the last two are about as long as each other. No passage ends within the ``first`` units
+    (headings), unless these alone are too long.
     """
     total = [0, *accumulate(unit.size for unit in units)]
     spans, i = [], 0
