@@ -310,8 +310,8 @@ def test_a_parser_that_crashes_costs_its_file_alone(shell: Shell, monkeypatch: p
     boot = (
         "import json, os, sys; sys.path[:] = json.loads(sys.argv.pop());"
         " from mixrag.corpus.parsers import registry, worker; good = registry.ParserRegistry.parse;"
-        " registry.ParserRegistry.parse = lambda self, path, data, *rest: os.kill(os.getpid(), 11) if b'crash' in data"
-        " else good(self, path, data, *rest); worker.main()"
+        " registry.ParserRegistry.parse = lambda self, path, data, *rest: os.kill(os.getpid(), 11)"
+        " if b'crash' in data else good(self, path, data, *rest); worker.main()"
     )
     monkeypatch.setattr(worker_process, "_BOOT", boot)
     isolation.close_idle_workers()
