@@ -120,7 +120,13 @@ def ours(folder: Path, found: Data) -> tuple[CompleteIndex, float, int]:
     home.mkdir(exist_ok=True)
     marks = np.zeros(len(rows), np.uint64)
     start = time.perf_counter()
-    corpus = VectorSource("benchmark", "synthetic", lambda: (rows, marks), lambda after: (rows, found.vectors))
+    corpus = VectorSource(
+        "benchmark",
+        "synthetic",
+        lambda: (rows, marks),
+        lambda after: (rows, found.vectors),
+        lambda some: found.vectors[some],
+    )
     index = open_persistent(home, corpus)
     spent = time.perf_counter() - start
     noted = home / "seconds.json"

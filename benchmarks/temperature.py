@@ -2,8 +2,9 @@
 
     python benchmarks/temperature.py PAIRS.jsonl --store DIR
 
-The dense prior is the softmax of inner product / T over all passages of the store, the lexical one that of
-BM25 / T over the passages that share a word with the question, the hybrid one half of each (``--lexical 0.5``).
+The dense prior is the softmax of inner product / T over all passages of the store, the hybrid one the softmax of
+half the dense score and half of BM25 / T (``--lexical 0.5``). For comparison: the mixture of half the dense prior
+and half the softmax of BM25 / T over the passages that share a word with the question.
 A passage is relevant where it is from the pair's document and contains one of its answers; questions without
 any are left out.
 """
@@ -35,15 +36,20 @@ def main() -> None:
         pairs = read_pairs([options.pairs]).pairs
         products, relevant = score(rag, pairs)
         words = lexical(rag, pairs)
-        own = softmax(products / rag.encoder.temperature)
+        own = products / rag.encoder.temperature
     answerable = relevant.any(1)
     print(f"{answerable.sum()} of {len(relevant)} questions have a relevant passage")
     print("dense              nats    best passage relevant")
     for temperature in DENSE:
         show(temperature, softmax(products / temperature)[answerable], relevant[answerable])
-    print("half dense at the encoder's temperature, half lexical")
+    print("half the dense score at the encoder's temperature, half of BM25 / T")
     for temperature in LEXICAL:
-        show(temperature, (0.5 * own + 0.5 * softmax(words / temperature))[answerable], relevant[answerable])
+        sums = 0.5 * own + 0.5 * np.where(np.isfinite(words), words, 0.0) / temperature
+        show(temperature, softmax(sums)[answerable], relevant[answerable])
+    print("mixture of half the dense prior and half the lexical one")
+    for temperature in LEXICAL:
+        mixture = 0.5 * softmax(own) + 0.5 * softmax(words / temperature)
+        show(temperature, mixture[answerable], relevant[answerable])
 
 
 def show(temperature: float, prior: Any, relevant: Any) -> None:

@@ -1,7 +1,8 @@
 """A store and a trained bundle written by version 0.1 open, and every number is what that version gave.
 
 ``tests/fixtures/version-0.1`` holds both, and ``expected.json``: answers, probabilities and passages under several
-settings as version 0.1 computed them in float32.
+settings as version 0.1 computed them in float32. Of the hybrid prior (``hybrid: ...``) they are those of the
+present version: its definition, and the BM25 in it, are others than in 0.1.
 """
 
 from __future__ import annotations

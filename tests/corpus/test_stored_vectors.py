@@ -79,7 +79,7 @@ def test_a_dimension_that_no_vector_has_is_named_and_mended(rag: RAG) -> None:
     before = rag.passages(QUESTION, k=4)
     with rag.store.transaction() as db:
         db.execute("UPDATE encoders SET dimension = 9")
-    with pytest.raises(StoreCorruptError, match="vector of 9 finite numbers .*found one of 256 numbers"):
+    with pytest.raises(StoreCorruptError, match=r"vector of 9 finite numbers .*found one of 256 numbers"):
         rag.store.vectors()
     rag.index([], reembed=True)
     assert rag.passages(QUESTION, k=4).log_prior.tolist() == before.log_prior.tolist()

@@ -54,6 +54,17 @@ def damaged_store(rag: RAG, tmp_path: Path) -> None:
     RAG.open(tmp_path / "damaged")
 
 
+def damaged_vector(rag: RAG, tmp_path: Path) -> None:
+    with rag.store.transaction() as db:
+        db.execute("UPDATE vectors SET vector = zeroblob(8)")
+    rag.passages("licence?")
+
+
+def damaged_lock(rag: RAG, tmp_path: Path) -> None:
+    (rag.store.directory / "index.lock").write_bytes(b"junk " * 400)
+    rag.index([tmp_path / "a.txt"])
+
+
 def other_encoder(rag: RAG, tmp_path: Path) -> None:
     RAG(rag.store, encoder=WordsEncoder(name="other", fingerprint="words-2")).passages("licence?")
 
@@ -62,6 +73,8 @@ CASES: dict[str, Callable[[RAG, Path], object]] = {
     "no store": lambda rag, folder: RAG.open(folder / "nowhere"),
     "nothing to index": empty_folder,
     "damaged store": damaged_store,
+    "damaged vector": damaged_vector,
+    "damaged lock": damaged_lock,
     "other encoder": other_encoder,
     "empty question": lambda rag, folder: rag.ask(" "),
     "long question": lambda rag, folder: rag.ask("licence " * 300),

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from mixrag.retrieval.index import (
+    DamagedIndexError,
     ExactIndex,
     IVFIndex,
     VectorSource,
     describe_persistent,
+    discard,
     open_persistent,
     persistence,
 )
@@ -40,9 +42,12 @@ class Source:
         self.reads.append(after)
         return self.rows[self.rows > after], self.vectors[self.rows > after]
 
+    def vectors_of(self, rows: np.ndarray) -> np.ndarray:
+        return self.vectors[np.searchsorted(self.rows, rows)]
+
     def corpus(self, state: str) -> VectorSource:
         marks = self.rows.astype(np.uint64) + 7 if self.marks is None else self.marks
-        return VectorSource(state, self.encoder, lambda: (self.rows, marks), self.read)
+        return VectorSource(state, self.encoder, lambda: (self.rows, marks), self.read, self.vectors_of)
 
     def check(self, index: IVFIndex) -> None:
         exact = ExactIndex(self.rows, self.vectors)
@@ -119,9 +124,86 @@ def test_a_damaged_file_is_built_anew(tmp_path: Path, damaged: str) -> None:
     assert there.reads == [-1, -1]
 
 
+def changed_inside(content: bytes) -> bytes:
+    """Of the same length, with other bytes in the second half."""
+    junk = np.random.default_rng(3).bytes(400)
+    place = len(content) * 2 // 3
+    return content[:place] + junk[: len(content) - place] + content[place + 400 :]
+
+
+@pytest.mark.parametrize("damaged", ["index.json", "vectors-*", "codes-*", "cells-*"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:-1],
+        lambda content: np.random.default_rng(4).bytes(len(content)),
+        lambda content: bytes(len(content)),
+        lambda content: content[len(content) // 2 :] + content[: len(content) // 2],
+    ],
+    ids=["empty", "half", "cut", "junk", "zeros", "turned"],
+)
+def test_whatever_the_files_hold_the_store_decides(tmp_path: Path, damaged: str, change) -> None:
+    there = source()
+    open_persistent(tmp_path, there.corpus("one"))
+    (path,) = (tmp_path / "index").glob(damaged)
+    path.write_bytes(change(path.read_bytes()))
+    describe_persistent(tmp_path, "one")
+    there.check(open_persistent(tmp_path, there.corpus("one")))
+    assert there.reads == [-1, -1]
+
+
+@pytest.mark.parametrize("damaged", ["codes-*", "cells-*"])
+def test_a_change_inside_codes_or_arrays_is_noticed(tmp_path: Path, damaged: str) -> None:
+    there, more = source(), source(3100)
+    open_persistent(tmp_path, there.corpus("one"))
+    (path,) = (tmp_path / "index").glob(damaged)
+    path.write_bytes(changed_inside(path.read_bytes()))
+    more.check(open_persistent(tmp_path, more.corpus("two")))
+    assert more.reads == [-1]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_number_that_is_none_is_noticed_when_it_is_read(tmp_path: Path, value: float) -> None:
+    there = source()
+    open_persistent(tmp_path, there.corpus("one"))
+    (path,) = (tmp_path / "index").glob("vectors-*")
+    lines = np.fromfile(path, "<f4").reshape(-1, 12)
+    lines[1234, 5] = value
+    lines.tofile(path)
+    try:
+        index = open_persistent(tmp_path, there.corpus("one"))
+        for read in (
+            lambda: index.search(VECTORS[1234], 5),
+            lambda: index.vectors_of(there.rows[[1234]]),
+            lambda: index.products(ASKED[0], there.rows[1200:1300]),
+        ):
+            with pytest.raises(DamagedIndexError):
+                read()
+    except AssertionError:
+        assert there.reads == [-1, -1], "a line of the sample that is looked at in opening"
+    discard(tmp_path)
+    there.check(open_persistent(tmp_path, there.corpus("one")))
+
+
 @pytest.mark.parametrize(
     "content",
     [
+        "[" * 100_000,
+        '{"format": 2, "lines": ' + '{"a":' * 50_000,
+        " " * 100_000,
+        {"lines": -1},
+        {"lines": 10**30},
+        {"dimension": 0},
+        {"dimension": 10**18},
+        {"trained_on": 0},
+        {"recall": float("nan")},
+        {"recall": 1e300},
+        {"probes": -(10**40)},
+        {"checksum": 0},
+        {"vectors": ""},
+        {"codes": "\u0000"},
         "[]",
         "null",
         {"probes": 0},
@@ -203,10 +285,59 @@ def test_an_update_cut_off_anywhere_leaves_a_whole_index(tmp_path: Path, monkeyp
         assert more.reads == [int(there.rows[-1])]
 
 
-def test_a_folder_that_cannot_be_written_costs_time_not_the_answer(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_costs_time_not_the_answer(tmp_path: Path, caplog) -> None:
     (tmp_path / "index").write_text("a file where the folder should be")
     there = source()
-    there.check(open_persistent(tmp_path, there.corpus("one")))
+    with caplog.at_level("WARNING", "mixrag"):
+        there.check(open_persistent(tmp_path, there.corpus("one")))
+    assert str(tmp_path / "index") in caplog.text and len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("full", ["vectors", "codes", "cells", "index.json"])
+@pytest.mark.parametrize("count", [3000, 3500])
+def test_a_full_disk_leaves_no_files_behind(tmp_path: Path, monkeypatch, caplog, full: str, count: int) -> None:
+    """At first, or as the index grows; what was there before stays."""
+    there, more = source(), source(count)
+    if count > 3000:
+        open_persistent(tmp_path, there.corpus("one"))
+    before = {path.name for path in (tmp_path / "index").glob("*-*")}
+
+    def no_room(target, content, real) -> None:
+        path = Path(target)
+        path.write_bytes(b"some of it")
+        raise real("No space left on device")
+
+    fails = {
+        "vectors": (persistence, "_write_lines", lambda path, vectors, first: no_room(path, vectors, OSError)),
+        "codes": (faiss, "write_index", lambda index, path: no_room(path, index, RuntimeError)),
+        "cells": (np, "savez", lambda path, **arrays: no_room(path, arrays, OSError)),
+        "index.json": (
+            persistence,
+            "write_atomically",
+            lambda path, content: no_room(path.with_name("x"), content, OSError),
+        ),
+    }
+    if full == "vectors" and count > 3000:
+        return  # lines that are appended to the file are not named by the manifest
+    monkeypatch.setattr(*fails[full])
+    with caplog.at_level("WARNING", "mixrag"):
+        more.check(open_persistent(tmp_path, more.corpus("two")))
+    (record,) = caplog.records
+    assert "No space left on device" in record.message and "\n" not in record.message
+    assert {path.name for path in (tmp_path / "index").glob("*-*")} == before
+    monkeypatch.undo()
+    more.check(open_persistent(tmp_path, more.corpus("two")))
+    caplog.clear()
+    assert describe_persistent(tmp_path, "two") is not None
+
+
+def test_junk_in_the_lock_of_the_index_is_named(tmp_path: Path, caplog) -> None:
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "lock").write_bytes(b"junk " * 400)
+    there = source()
+    with caplog.at_level("WARNING", "mixrag"):
+        there.check(open_persistent(tmp_path, there.corpus("one")))
+    assert f"{tmp_path / 'index' / 'lock'} is not a lock file" in caplog.text and "delete it" in caplog.text
 
 
 def test_a_manifest_cannot_name_files_elsewhere(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """One prior, whatever the index: exact, flat or approximate search, filtered or not, whatever k is.
 
-Vectors and texts are made up, in the number of passages at which "auto" goes from exact search to an inverted file, and
-two beyond it. Approximate search may miss a component, and the others then have its mass; so what must agree are the
-priors that the common components have among themselves.
+Vectors and texts are made up, in one passage less and one more than the number up to which "auto" searches exactly.
+Approximate search may miss a component, and the others then have its mass; so what must agree are the priors that
+the common components have among themselves.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TABLE = (CENTRES[RANDOM.integers(0, 400, COUNT)] + 0.5 * RANDOM.normal(size=(COU
 TABLE /= np.linalg.norm(TABLE, axis=1, keepdims=True)
 WORDS = np.array([f"word{i}x" for i in range(2000)])
 CHOSEN = WORDS[np.minimum(RANDOM.zipf(1.3, size=(COUNT, 5)), 2000) - 1]
-ASKED = [11, 20_222, 30_333, 49_990]
+ASKED = [11, 20_222, 49_990]
 """Passages that the questions are like."""
 TOLERANCE = 1e-6
 
@@ -99,8 +99,7 @@ def test_the_regimes_are_those_meant(regimes: Mapping[str, RAG]) -> None:
 @pytest.mark.parametrize(
     "where", [{}, {"half": "odd"}, {"document": "from-20000"}], ids=["all", "half", "document"]
 )
-@pytest.mark.parametrize("null", [None, 6.0])
-@pytest.mark.parametrize("lexical", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(("lexical", "null"), [(0.0, None), (0.5, 6.0), (0.5, None), (1.0, 6.0)])
 def test_the_prior_is_the_same_whatever_the_index(
     regimes: Mapping[str, RAG], lexical: float, null: float | None, where: dict[str, str]
 ) -> None:

@@ -88,7 +88,8 @@ class Settings:
     null: Score | None = setting(
         default=None,
         help="Score of a component that reads no passage.",
-        more="On the scale of inner product / temperature. `--null none` removes that of a trained folder.",
+        more="On the scale of the passages' scores, inner product / T where `lexical` is 0. "
+        "`--null none` removes that of a trained folder.",
         absent="none",
         commands=ASKING,
         none="none",
@@ -115,7 +116,8 @@ class Settings:
     weights: Weights = setting(
         default="retriever",
         help="Prior of passages: retriever, or uniform.",
-        more="`uniform` gives equal prior to what is retrieved; its total stays.",
+        more="`uniform` gives equal prior to what is retrieved; its total stays, under `full` the share of "
+        "what is retrieved.",
         commands=ASKING,
         calibrated=True,
     )
@@ -131,14 +133,15 @@ class Settings:
     lexical: Share = setting(
         default=0.0,
         help="Weight of BM25 in the prior; packaged reader: 0.5.",
-        more="λ of p(z given x) = (1-λ) dense + λ lexical; 0 is dense alone. ",
+        more="λ of the score (1-λ) inner product / T + λ BM25 / T' of a passage, of which p(z given x) is the "
+        "softmax; 0 is dense alone, 1 BM25 alone.",
         commands=ASKING,
         calibrated=True,
         trained=True,
     )
     lexical_temperature: Temperature = setting(
         default=1.0,
-        help="Temperature of the softmax over BM25 scores.",
+        help="Temperature T' of BM25 scores.",
         commands=ASKING,
         calibrated=True,
         trained=True,

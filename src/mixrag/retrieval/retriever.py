@@ -23,7 +23,7 @@ from mixrag.probability import log_hybrid_bounds, mass_outside, normalised_prior
 from mixrag.retrieval.candidates import Candidates, LexicalSearch, Query, find_candidates
 from mixrag.retrieval.encoders import CompleteEncoder
 from mixrag.retrieval.index import CompleteIndex
-from mixrag.retrieval.lexical import open_lexical
+from mixrag.retrieval.lexical import LexicalIndex, open_lexical
 from mixrag.utils.arrays import Floats, Vectors
 
 
@@ -91,8 +91,8 @@ class Retriever(Protocol):
         Args:
             question: the question x.
             settings: p(z | x) depends on ``k``, ``null``, ``temperature``, ``normaliser``, ``weights``,
-                ``max_outside``, ``lexical``, ``lexical_temperature``, ``typos`` and ``where``. A plug-in decides
-                which of them it follows.
+                ``max_outside``, ``lexical``, ``lexical_temperature``, ``typos`` and ``where``. A plug-in
+                decides which of them it follows.
         """
         ...
 
@@ -104,7 +104,7 @@ class StoreRetriever:
     store: Store
     encoder: CompleteEncoder
     index: CompleteIndex
-    lexical: Callable[[], LexicalSearch] | None = None
+    lexical: Callable[[], LexicalIndex] | None = None
     """Called where λ > 0; None: opens the lexical index of the store."""
 
     def retrieve(self, question: str, settings: Settings, vector: Vectors | None = None) -> Retrieval:
@@ -114,7 +114,7 @@ class StoreRetriever:
             StoreEmptyError: no passage, or none that the filter lets through.
             SettingError: the full normaliser, k = "all" or adaptive k asked of an approximate index.
         """
-        lexical = self._lexical(settings.typos) if settings.lexical > 0.0 else None
+        lexical = self._lexical(settings) if settings.lexical > 0.0 else None
         query = self._query(question, settings, vector, lexical)
         exact = settings.normaliser == "full" or settings.k == "all" or settings.max_outside is not None
         found = find_candidates(self.index, lexical, query, exact=exact)
@@ -149,9 +149,9 @@ class StoreRetriever:
             outside_bounds=self._outside_bounds(found, components, null) if bounded else None,
         )
 
-    def _lexical(self, typos: bool) -> LexicalSearch:
+    def _lexical(self, settings: Settings) -> LexicalSearch:
         found = open_lexical(self.store) if self.lexical is None else self.lexical()
-        return found.tolerant() if typos else found
+        return found.tolerant() if settings.typos else found
 
     def _query(
         self, question: str, settings: Settings, vector: Vectors | None, lexical: LexicalSearch | None

@@ -239,8 +239,8 @@ class TrainablePrior:
 
     @cached_property
     def _lexical(self) -> LexicalIndex:
-        index = open_lexical(self.store)
-        return index.tolerant() if self.settings.typos else index
+        found = open_lexical(self.store)
+        return found.tolerant() if self.settings.typos else found
 
     def _bm25_of(self, example: Example) -> Tensor | None:
         """(M,) BM25 of all passages; None where none that its filter lets through shares a word with the question.

@@ -122,4 +122,5 @@ def _is_sized(blob: object, dimension: int) -> bool:
 def _are_finite(vectors: Vectors) -> npt.NDArray[np.bool_]:
     """(N,) True where all numbers are finite, and not so large that their products are not."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.isfinite(np.einsum("nd,nd->n", vectors, vectors))
+        finite: npt.NDArray[np.bool_] = np.isfinite(np.einsum("nd,nd->n", vectors, vectors))
+    return finite

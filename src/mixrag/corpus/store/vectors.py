@@ -194,7 +194,8 @@ def _drop_damaged(store: Store, fingerprint: str) -> int:
         if dropped:
             with store.transaction() as db:  # with the last of its vectors, what it is said to be
                 db.execute(
-                    "DELETE FROM encoders WHERE id = ? AND NOT EXISTS (SELECT 1 FROM vectors WHERE encoder_id = ?)",
+                    "DELETE FROM encoders WHERE id = ?"
+                    " AND NOT EXISTS (SELECT 1 FROM vectors WHERE encoder_id = ?)",
                     (encoder_id, encoder_id),
                 )
     return dropped

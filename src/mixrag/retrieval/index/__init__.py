@@ -11,14 +11,15 @@ from mixrag.retrieval.index.choice import (
 )
 from mixrag.retrieval.index.exact import ExactIndex
 from mixrag.retrieval.index.faiss_flat import FLAT_LIMIT, FaissIndex, build_faiss
-from mixrag.retrieval.index.ivf import IVFIndex, build_ivf, clusters_for
-from mixrag.retrieval.index.persistence import VectorSource, describe_persistent, open_persistent
+from mixrag.retrieval.index.ivf import DamagedIndexError, IVFIndex, build_ivf, clusters_for
+from mixrag.retrieval.index.persistence import VectorSource, describe_persistent, discard, open_persistent
 from mixrag.retrieval.index.plugin import PluginIndex, completed_index
 from mixrag.retrieval.index.protocol import CompleteIndex, Hits, Index
 
 __all__ = [
     "FLAT_LIMIT",
     "CompleteIndex",
+    "DamagedIndexError",
     "ExactIndex",
     "FaissIndex",
     "Hits",
@@ -36,6 +37,7 @@ __all__ = [
     "completed_index",
     "describe_index",
     "describe_persistent",
+    "discard",
     "index_name",
     "open_index",
     "open_persistent",

@@ -59,7 +59,9 @@ def open_index(store: Store, choice: IndexChoice) -> CompleteIndex:
     if passages <= FLAT_LIMIT:
         return build_faiss(*store.vectors())
     fingerprint = "" if store.encoder is None else store.encoder.fingerprint
-    return open_persistent(store.directory, VectorSource(store.state, fingerprint, store.marks, store.vectors))
+    return open_persistent(
+        store.directory, VectorSource(store.state, fingerprint, store.marks, store.vectors, store.vectors_of)
+    )
 
 
 def describe_index(passages: int, choice: IndexChoice, store: Store | None = None) -> str:

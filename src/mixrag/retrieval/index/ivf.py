@@ -30,6 +30,10 @@ _TRAINING_VECTORS_PER_CLUSTER = 40
 _BLOCK = 65_536
 
 
+class DamagedIndexError(Exception):
+    """What was read of an index cannot be of the passages; it has to be built again."""
+
+
 @dataclass(frozen=True)
 class IVFIndex:
     """A FAISS index of codes by line number, and the vectors (N, D) in these lines."""
@@ -83,7 +87,10 @@ class IVFIndex:
 
     def vectors_of(self, rows: Rows) -> Vectors:
         """See ``CompleteIndex.vectors_of``."""
-        return np.asarray(self.vectors[self._lines_of(rows)])
+        found = np.asarray(self.vectors[self._lines_of(rows)])
+        if len(found) != len(rows) or not np.isfinite(found).all():
+            raise DamagedIndexError
+        return found
 
     def log_normaliser_bounds(self, question: Vectors, temperature: float) -> tuple[float, float]:
         """See ``CompleteIndex.log_normaliser_bounds``.
@@ -92,7 +99,7 @@ class IVFIndex:
         """
         lines = self._near(question, LEAST_CANDIDATES)
         vectors = self.vectors[lines]
-        seen = np.logaddexp.reduce((vectors @ question).astype(np.float64) / temperature)
+        seen = np.logaddexp.reduce(self._products(lines, question).astype(np.float64) / temperature)
         low, high = self.stats.log_bounds(question, temperature, vectors, self.cluster[lines])
         return float(np.logaddexp(seen, low)), float(np.logaddexp(seen, high))
 
@@ -107,6 +114,8 @@ class IVFIndex:
         parameters.nprobe = self.probes
         _, found = self.codes.search(question[None], wanted, params=parameters)
         lines = found[0][found[0] >= 0]
+        if lines.max(initial=-1) >= len(self.rows):
+            raise DamagedIndexError
         return np.sort(lines[self.rows[lines] >= 0])  # in the order of the file
 
     def _best(self, lines: Rows, question: Vectors, k: int) -> Hits:
@@ -114,7 +123,10 @@ class IVFIndex:
 
     def _products(self, lines: Rows, question: Vectors) -> Vectors:
         blocks = [self.vectors[lines[i : i + _BLOCK]] @ question for i in range(0, len(lines), _BLOCK)]
-        return np.concatenate(blocks) if blocks else np.empty(0, np.float32)
+        products = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
+        if not np.isfinite(products).all():
+            raise DamagedIndexError
+        return products
 
     def _lines_of(self, rows: Rows) -> Rows:
         """The lines of these rows, in their order; rows that are not there are left out."""

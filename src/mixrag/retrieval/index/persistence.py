@@ -5,38 +5,47 @@ grows at its end: lines beyond the number in ``index.json`` are of an update tha
 writes over them. Codes, about a tenth of the vectors, and statistics of the clusters are written again each time.
 Updates take turns; a reader meanwhile has the old files. Removed passages lose their lines when the index is
 trained again.
+
+Nothing in these files is trusted: what is damaged, or of something else, is built again from the store.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import math
 import os
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from mixrag.corpus.store.locks import exclusive
-from mixrag.retrieval.index.cluster_stats import ClusterStats
+from mixrag.retrieval.index.cluster_stats import Clusters, ClusterStats
 from mixrag.retrieval.index.ivf import IVFIndex, build_ivf, extended
 from mixrag.utils.arrays import Rows, Vectors
 from mixrag.utils.atomic import write_atomically
 
 FOLDER = "index"
-FORMAT = 1
+FORMAT = 2
 GROWTH = 2.0
 """An index is trained again when the corpus has grown to so many times what it was trained on."""
 REMOVED = 0.2
 """And when this share of its lines are of passages that were removed."""
 _LOCK_SECONDS = 600.0
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, RuntimeError, BadZipFile)
-"""What reading a damaged file raises; RuntimeError comes from FAISS."""
+_MANIFEST_BYTES = 2**16
+"""More is no manifest."""
+_SAMPLE = 16
+"""Lines that are compared with the store when an index is opened."""
+_DAMAGED = (Exception,)
+"""What reading a damaged file raises: of numpy, zipfile, json and FAISS, according to where the damage is."""
+_logger = logging.getLogger("mixrag.retrieval")
 
 Marks = npt.NDArray[np.uint64]
 Read = Callable[[int], tuple[Rows, Vectors]]
@@ -54,6 +63,8 @@ class VectorSource:
     marks: Callable[[], tuple[Rows, Marks]]
     """(M,) row ids, ascending, never given twice; and a mark of each passage's text."""
     read: Read
+    vectors_of: Callable[[Rows], Vectors]
+    """Vectors (N, D) of rows (N,)."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +80,15 @@ class _Manifest:
     vectors: str
     codes: str
     arrays: str
+    checksum: int
+    """CRC-32 of codes and arrays."""
 
 
 def open_persistent(directory: Path, corpus: VectorSource) -> IVFIndex:
     """The index of a corpus, from the files in ``directory``; they are brought up to date first.
 
-    Where they cannot be written the index is built in memory: that costs time, not the answer.
+    Where they cannot be written the index is built in memory, and a line is logged: that costs time, not the
+    answer.
     """
     folder = directory / FOLDER
     found = _load(folder, corpus)
@@ -84,8 +98,16 @@ def open_persistent(directory: Path, corpus: VectorSource) -> IVFIndex:
         folder.mkdir(exist_ok=True)
         with exclusive(folder / "lock", _LOCK_SECONDS):
             return _load(folder, corpus) or _updated(folder, corpus)
-    except OSError:
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        _logger.warning(f"the index cannot be stored and is built at every start: {reason}; see to {folder}")
         return build_ivf(*corpus.read(-1))
+
+
+def discard(directory: Path) -> None:
+    """Let the index be built again when it is next opened."""
+    with suppress(OSError):
+        (directory / FOLDER / "index.json").unlink(missing_ok=True)
 
 
 def describe_persistent(directory: Path, state: str) -> str | None:
@@ -102,7 +124,20 @@ def _load(folder: Path, corpus: VectorSource) -> IVFIndex | None:
     manifest = _manifest(folder)
     if manifest is None or (manifest.state, manifest.encoder) != (corpus.state, corpus.encoder):
         return None
-    return _try_open(folder, manifest)
+    found = _try_open(folder, manifest)
+    return found if found is not None and _is_of(found, corpus) else None
+
+
+def _is_of(index: IVFIndex, corpus: VectorSource) -> bool:
+    """Whether some lines, at random, have the vectors of the store."""
+    present = index.rows[index.rows >= 0]
+    if not len(present):
+        return True
+    places = np.random.default_rng().integers(0, len(present), _SAMPLE)
+    some = present[[0, *places, -1]]
+    with suppress(*_DAMAGED):
+        return np.array_equal(index.vectors_of(some), corpus.vectors_of(some))
+    return False
 
 
 def _updated(folder: Path, corpus: VectorSource) -> IVFIndex:
@@ -114,6 +149,9 @@ def _updated(folder: Path, corpus: VectorSource) -> IVFIndex:
     with np.load(folder / manifest.arrays, allow_pickle=False) as arrays:
         known: Marks = arrays["marks"]
     if not _extensible(old, known, rows, marks):
+        return _rebuilt(folder, corpus)
+    staying = np.where(np.isin(old.rows, rows), old.rows, -1)
+    if not _is_of(replace(old, rows=staying), corpus):
         return _rebuilt(folder, corpus)
     added, vectors = corpus.read(int(old.rows.max(initial=-1)))
     path = folder / manifest.vectors
@@ -128,12 +166,25 @@ def _updated(folder: Path, corpus: VectorSource) -> IVFIndex:
 def _rebuilt(folder: Path, corpus: VectorSource) -> IVFIndex:
     rows, vectors = corpus.read(-1)
     name = f"vectors-{_token(corpus)}.f32"
-    _write_lines(folder / name, vectors, 0)
-    dimension = vectors.shape[1]
-    del vectors  # from here on the file is read, which needs no memory of its own
-    index = build_ivf(rows, _mapped(folder / name, len(rows), dimension))
-    _save(folder, index, corpus, name)
+    with _removed_on_failure(folder / name):
+        _write_lines(folder / name, vectors, 0)
+        dimension = vectors.shape[1]
+        del vectors  # from here on the file is read, which needs no memory of its own
+        index = build_ivf(rows, _mapped(folder / name, len(rows), dimension))
+        _save(folder, index, corpus, name)
     return index
+
+
+@contextmanager
+def _removed_on_failure(*paths: Path) -> Iterator[None]:
+    """Remove new files where an error leaves them incomplete; what is cut off goes with the next update."""
+    try:
+        yield
+    except Exception:
+        for path in paths:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+        raise
 
 
 def _extensible(old: IVFIndex, known: Marks, rows: Rows, marks: Marks) -> bool:
@@ -145,35 +196,56 @@ def _extensible(old: IVFIndex, known: Marks, rows: Rows, marks: Marks) -> bool:
 
 
 def _save(folder: Path, index: IVFIndex, corpus: VectorSource, vectors: str) -> None:
+    token = _token(corpus)
+    codes, arrays = folder / f"codes-{token}.faiss", folder / f"cells-{token}.npz"
+    with _removed_on_failure(codes, arrays):
+        _write_codes(index.codes, codes)
+        np.savez(
+            arrays,
+            marks=_marks_of(index.rows, corpus),
+            rows=index.rows,
+            cell=index.cluster,
+            counts=index.stats.counts,
+            sums=index.stats.sums,
+            centres=index.stats.centres,
+            reach=index.stats.radii,
+        )
+        manifest = _Manifest(
+            format=FORMAT,
+            state=corpus.state,
+            encoder=corpus.encoder,
+            lines=len(index.rows),
+            dimension=index.vectors.shape[1],
+            trained_on=index.trained_on,
+            probes=index.probes,
+            recall=index.recall,
+            vectors=vectors,
+            codes=codes.name,
+            arrays=arrays.name,
+            checksum=_checksum(codes, arrays),
+        )
+        write_atomically(folder / "index.json", json.dumps(asdict(manifest), indent=1).encode())
+    _remove_other_files(folder, manifest)
+
+
+def _write_codes(codes: Any, path: Path) -> None:
+    """Write a FAISS index; an OSError says what went wrong."""
     import faiss
 
-    token = _token(corpus)
-    manifest = _Manifest(
-        format=FORMAT,
-        state=corpus.state,
-        encoder=corpus.encoder,
-        lines=len(index.rows),
-        dimension=index.vectors.shape[1],
-        trained_on=index.trained_on,
-        probes=index.probes,
-        recall=index.recall,
-        vectors=vectors,
-        codes=f"codes-{token}.faiss",
-        arrays=f"cells-{token}.npz",
-    )
-    faiss.write_index(index.codes, str(folder / manifest.codes))
-    np.savez(
-        folder / manifest.arrays,
-        marks=_marks_of(index.rows, corpus),
-        rows=index.rows,
-        cell=index.cluster,
-        counts=index.stats.counts,
-        sums=index.stats.sums,
-        centres=index.stats.centres,
-        reach=index.stats.radii,
-    )
-    write_atomically(folder / "index.json", json.dumps(asdict(manifest), indent=1).encode())
-    _remove_other_files(folder, manifest)
+    try:
+        faiss.write_index(codes, str(path))
+    except RuntimeError as error:
+        reason = str(error).rpartition(": ")[2] or "FAISS could not write it"
+        raise OSError(f"{path}: {reason}") from error
+
+
+def _checksum(*paths: Path) -> int:
+    found = 0
+    for path in paths:
+        with path.open("rb") as stream:
+            while block := stream.read(2**20):
+                found = zlib.crc32(block, found)
+    return found
 
 
 def _marks_of(rows: Rows, corpus: VectorSource) -> Marks:
@@ -193,8 +265,10 @@ def _remove_other_files(folder: Path, manifest: _Manifest) -> None:
 
 
 def _manifest(folder: Path) -> _Manifest | None:
-    with suppress(OSError, ValueError, TypeError):
-        found = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    with suppress(*_DAMAGED):
+        with (folder / "index.json").open("rb") as stream:
+            content = stream.read(_MANIFEST_BYTES + 1)
+        found = json.loads(content) if len(content) <= _MANIFEST_BYTES else None
         if isinstance(found, dict) and found.get("format") == FORMAT:
             return _checked(_Manifest(**found))
     return None
@@ -209,6 +283,10 @@ def _checked(manifest: _Manifest) -> _Manifest:
     names = (manifest.vectors, manifest.codes, manifest.arrays)
     if any(Path(name).name != name for name in names):
         raise ValueError("files of an index are in its folder")
+    if min(manifest.lines, manifest.dimension, manifest.trained_on, manifest.probes) < 1:
+        raise ValueError("an index of nothing")
+    if not 0.0 <= manifest.recall <= 1.0:
+        raise ValueError("recall is a share")
     return manifest
 
 
@@ -221,6 +299,8 @@ def _try_open(folder: Path, manifest: _Manifest) -> IVFIndex | None:
 def _opened(folder: Path, manifest: _Manifest) -> IVFIndex:
     import faiss
 
+    if _checksum(folder / manifest.codes, folder / manifest.arrays) != manifest.checksum:
+        raise ValueError("codes or arrays that were not written with this manifest")
     codes = faiss.read_index(str(folder / manifest.codes), faiss.IO_FLAG_MMAP_IFC)
     if type(codes) is not faiss.IndexIVFPQFastScan:
         raise ValueError("codes of another kind")
@@ -228,15 +308,38 @@ def _opened(folder: Path, manifest: _Manifest) -> IVFIndex:
     if type(faiss.downcast_InvertedLists(lists)).__name__ != "BlockInvertedLists":
         # Lists on disk are another file, at a path that the file of codes names: added to, it would be written.
         raise ValueError("codes whose lists are not in memory, which may name files of their own")
+    if (codes.ntotal, codes.d) != (manifest.lines, manifest.dimension) or manifest.probes > codes.nlist:
+        raise ValueError("files of different indexes")
     with np.load(folder / manifest.arrays, allow_pickle=False) as arrays:
         stats = ClusterStats(arrays["counts"], arrays["sums"], arrays["centres"], arrays["reach"])
         rows, cluster, marks = arrays["rows"], arrays["cell"], arrays["marks"]
-    if len(marks) != len(rows) or not 1 <= manifest.probes <= codes.nlist == len(stats.counts):
-        raise ValueError("files of different indexes")
+    _check_arrays(manifest, codes.nlist, stats, rows, cluster, marks)
     vectors = _mapped(folder / manifest.vectors, manifest.lines, manifest.dimension)
-    if not len(rows) == len(cluster) == codes.ntotal == manifest.lines or codes.d != manifest.dimension:
-        raise ValueError("files of different indexes")
     return IVFIndex(codes, vectors, rows, cluster, stats, manifest.trained_on, manifest.probes, manifest.recall)
+
+
+def _check_arrays(
+    manifest: _Manifest, clusters: int, stats: ClusterStats, rows: Rows, cluster: Clusters, marks: Marks
+) -> None:
+    """ValueError where an array is not of this index."""
+    lines, cells = (manifest.lines,), (clusters, manifest.dimension)
+    expected: list[tuple[npt.NDArray[Any], str, tuple[int, ...]]] = [
+        (rows, "i", lines),
+        (cluster, "i", lines),
+        (marks, "u", lines),
+        (stats.counts, "i", (clusters,)),
+        (stats.sums, "f", cells),
+        (stats.centres, "f", cells),
+        (stats.radii, "f", (clusters,)),
+    ]
+    if any(each.dtype.kind != kind or each.shape != shape for each, kind, shape in expected):
+        raise ValueError("arrays of another shape")
+    present = rows[rows >= 0]
+    counted = np.bincount(cluster[rows >= 0], minlength=clusters) if cluster.min() >= 0 else None
+    if counted is None or not np.array_equal(counted, stats.counts) or (np.diff(present) <= 0).any():
+        raise ValueError("rows or clusters of another index")
+    if not all(math.isfinite(float(np.abs(each).sum())) for each in (stats.sums, stats.centres, stats.radii)):
+        raise ValueError("statistics that are no numbers")
 
 
 def _mapped(path: Path, lines: int, dimension: int) -> Vectors:
