@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mixrag.corpus.passage import Block, Document
@@ -16,6 +15,13 @@ _HEADING, _PATH, _CAPTION, _LEAD = 100, 240, 400, 200
 """Characters of one heading, of all of them, of a caption, and of a table's introduction that are put before a
 passage."""
 _INTRODUCES = re.compile(r"[:：]$|\b(?:following|below|tables?|tabellen?|tableaux?|tablas?)\b", re.IGNORECASE)
+_ANNOUNCES = re.compile(
+    r"as follows|[:：]$|\b(?:following|below)\b.*\btables?\b|\btables?\b.*\b(?:following|below|shows?|presents?|sets?"
+    r" (?:out|forth)|summari[sz]es?|provides?|details?)\b|\b(?:folgende|nachfolgende|nachstehende|suivante?|siguiente)\b",
+    re.IGNORECASE,
+)
+_BACK = 8
+"""Blocks before a table among which the sentence that announces it is looked for."""
 SEPARATOR = " › "
 """Between headings, from the highest to the nearest."""
 
@@ -39,6 +45,7 @@ class Outline:
         self._blocks = sorted(document.blocks, key=lambda block: block.start)
         self._starts = [block.start for block in self._blocks]
         self._text = document.text
+        self._introductions: dict[int, str] = {}
         self._paths = list(_paths(document, self._blocks)) if context == "full" else []
 
     def at(self, start: int) -> Surroundings:
@@ -64,13 +71,26 @@ class Outline:
         return "\n".join(filter(None, [*lines, introduction, _shortened(caption, _CAPTION)]))
 
     def _introduction(self, index: int) -> str:
-        """The sentence before a table that introduces it: "The fees are, in crowns:"; empty elsewhere."""
-        if index < 1 or self._blocks[index].kind != "table" or self._blocks[index - 1].kind != "text":
+        """The sentence that introduces a table: "The fees are, in crowns:"; empty where there is none.
+
+        It is the last one before the table, or the nearest before it that announces a table.
+        """
+        if self._blocks[index].kind != "table":
             return ""
-        before = self._blocks[index - 1]
-        start, end = deque(sentences(self._text, before.start, before.end), maxlen=1)[0]
-        sentence = " ".join(self._text[start:end].split())
-        return sentence if len(sentence) <= _LEAD and _INTRODUCES.search(sentence) else ""
+        if index not in self._introductions:
+            self._introductions[index] = next(self._introducing(index), "")
+        return self._introductions[index]
+
+    def _introducing(self, index: int) -> Iterator[str]:
+        for distance, before in enumerate(reversed(self._blocks[max(0, index - _BACK) : index])):
+            if before.kind in {"heading", "table"}:
+                return
+            spans = list(sentences(self._text, before.start, before.end))
+            for last, (start, end) in enumerate(reversed(spans)):
+                sentence = " ".join(self._text[start:end].split())
+                pattern = _ANNOUNCES if distance or last else _INTRODUCES
+                if len(sentence) <= _LEAD and pattern.search(sentence):
+                    yield sentence
 
     def _path(self, index: int) -> str:
         block, path = self._blocks[index], self._paths[index]
