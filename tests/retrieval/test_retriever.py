@@ -11,7 +11,16 @@ import pytest
 from mixrag.config.settings import Settings
 from mixrag.corpus import Store, WordSplitter, check_encoder, ingest
 from mixrag.errors import EncoderMismatchError, SettingError, StoreEmptyError
-from mixrag.retrieval.index import ExactIndex, IVFIndex, build_faiss, build_ivf, choice, describe_index, open_index, persistence
+from mixrag.retrieval.index import (
+    ExactIndex,
+    IVFIndex,
+    build_faiss,
+    build_ivf,
+    choice,
+    describe_index,
+    open_index,
+    persistence,
+)
 from mixrag.retrieval.lexical import open_lexical
 from mixrag.retrieval.retriever import StoreRetriever
 from mixrag.retrieval.snapshot_retriever import SnapshotRetriever
