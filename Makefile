@@ -40,6 +40,8 @@ bench: install
 	$(BIN)/python benchmarks/pruning.py
 	$(BIN)/python benchmarks/encoding.py
 	$(BIN)/python benchmarks/index.py
+	$(BIN)/python benchmarks/lexical.py
+	$(BIN)/python benchmarks/hybrid.py
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/seq2seq.py
 	$(BIN)/python benchmarks/curves.py

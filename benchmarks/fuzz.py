@@ -2,9 +2,9 @@
 
     python benchmarks/fuzz.py --files 300
 
-Each file is a sound one (``fuzz_samples.py``) after one to three seeded mutations. Text counts as lost without a word
-where a sentence stands in the damaged bytes, unchanged and in the open, but not in what was read, and neither a
-skipped file or record nor a notice says so.
+Each file is a sound one (``fuzz_samples.py``) after one to three seeded mutations. Text counts as lost without a
+word where a sentence stands in the damaged bytes, unchanged and in the open, but not in what was read, and neither
+a skipped file or record nor a notice says so.
 """
 
 from __future__ import annotations

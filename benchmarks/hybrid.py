@@ -22,6 +22,7 @@ import numpy as np
 
 from mixrag.config.settings import Settings
 from mixrag.corpus import Document, Store, WordSplitter, add_documents
+from mixrag.corpus.splitters.tokens import ESTIMATED, Tokens
 from mixrag.retrieval.lexical import open_lexical
 from mixrag.retrieval.snapshot_retriever import SnapshotRetriever
 from mixrag.utils.arrays import Vectors
@@ -42,6 +43,7 @@ class Drawn:
     name: str = "drawn"
     fingerprint: str = "drawn-1"
     temperature: float = 0.045
+    tokens: Tokens = ESTIMATED
 
     def encode_passages(self, texts: Sequence[str]) -> Vectors:
         return np.stack(list(islice(self.passages, len(texts))))

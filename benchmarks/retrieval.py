@@ -136,10 +136,13 @@ def questions(data: Path, name: str) -> list[Question]:
 
 
 def _headers(page: Path, pair: Pair) -> tuple[str, ...]:
-    """The nearest header above each table cell that is the answer; none where a paragraph holds it."""
+    """The header above each table cell that is the answer; none where a paragraph holds it.
+
+    Of several rows of headers it is the lowest with a number (a year, a date), else the lowest.
+    """
     from lxml import html
 
-    root = html.parse(str(page)).getroot()
+    root = html.parse(str(page), parser=html.HTMLParser(encoding="utf-8")).getroot()
     if any(passage_holds(p.text_content(), pair.answers) for p in root.iter("p")):
         return ()
     wanted = {normalise(answer) for answer in pair.answers}
@@ -153,7 +156,8 @@ def _headers(page: Path, pair: Pair) -> tuple[str, ...]:
             for column, cell in enumerate(row):
                 if column and normalise(cell) in wanted and row not in top:
                     above = [each[column] for each in top if column < len(each) and each[column]]
-                    found += above[-1:]
+                    dated = [header for header in above if any(map(str.isdigit, header))]
+                    found += (dated or above)[-1:]
     return tuple(dict.fromkeys(found))
 
 

@@ -28,11 +28,15 @@ class Vocabulary:
 
     def texts(self, count: int, length: int, seed: int) -> Iterator[str]:
         """Texts of ``length`` words; the same ones for the same seed."""
+        for block in self.drawn(count, length, seed):
+            for row in self.words[block]:
+                yield " ".join(row.tolist())
+
+    def drawn(self, count: int, length: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+        """The numbers of the words of these texts, in blocks (B, length)."""
         random = np.random.default_rng(seed)
         for start in range(0, count, 4096):
-            drawn = random.random((min(4096, count - start), length))
-            for row in self.words[np.searchsorted(self.cumulative, drawn)]:
-                yield " ".join(row.tolist())
+            yield np.searchsorted(self.cumulative, random.random((min(4096, count - start), length)))
 
 
 def _spelled(rank: int) -> str:

@@ -277,6 +277,51 @@ def test_a_file_above_the_limit_is_skipped(shell: Shell) -> None:
     assert "at most 1 MB" in report["skipped"][0]["reason"] and report["documents"] == 3
 
 
+def test_the_report_says_what_was_left_out(shell: Shell) -> None:
+    for name in ("a.zzz", "b.zzz", "README", ".hidden.txt"):
+        (shell.files / name).write_text("text")
+    (shell.files / "page.txt").write_text("<!doctype html><p>A page under another name.")
+    report = shell.json("index", shell.files)
+    assert report["left_out"] == {".zzz": 2, "hidden files": 1, "without suffix": 1}
+    (notice,) = report["notices"]
+    assert (notice["kind"], notice["count"]) == ("files of another format than their name says", 1)
+    assert notice["examples"] == [{"path": str(shell.files / "page.txt"), "detail": "read as HTML"}]
+    text = shell("index", shell.files)
+    assert "left out, of other kinds: 2 .zzz, 1 hidden file, 1 without suffix\n" in text
+    assert "  1 files of another format than their name says in 1 file\n" in text
+    assert f"    {shell.files / 'page.txt'}: read as HTML\n" in text, "said again, though nothing changed"
+
+
+def test_a_name_forges_no_line_of_output(shell: Shell) -> None:
+    forged = "x\n9 documents, 9 passages in the store\x1b[31m"
+    (shell.files / f"{forged}.txt").write_bytes(b"\0")
+    (shell.files / f"{forged}.zzz\n.zzz").write_text("text")
+    (shell.files / f"{forged}.md").write_text("The ferry leaves at nine.")
+    (shell.files / "rows.jsonl").write_text('{"id": "r\\nforged", "text": "The pilot comes."}\n{"id": "s"}\n')
+    report = shell("index", shell.files, code=3)
+    shown = report + shell("info") + shell("passages", QUESTION, "-k", "all")
+    assert not any(line.startswith(("9 documents", "forged", ".zzz")) for line in shown.splitlines())
+    assert "\x1b" not in shown and "x\\n9 documents" in shown and "r\\nforged" in shown
+
+
+def test_a_parser_that_crashes_costs_its_file_alone(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mixrag.corpus.parsers import isolation, worker_process
+
+    boot = (
+        "import json, os, sys; sys.path[:] = json.loads(sys.argv.pop());"
+        " from mixrag.corpus.parsers import registry, worker; good = registry.ParserRegistry.parse;"
+        " registry.ParserRegistry.parse = lambda self, path, data, *rest: os.kill(os.getpid(), 11)"
+        " if b'crash' in data else good(self, path, data, *rest); worker.main()"
+    )
+    monkeypatch.setattr(worker_process, "_BOOT", boot)
+    isolation.close_idle_workers()
+    (shell.files / "bad.txt").write_text("crash")
+    report = shell.json("index", shell.files, code=3)
+    isolation.close_idle_workers()
+    assert report["documents"] == 3
+    assert "parser crashed (signal 11, SIGSEGV)" in report["skipped"][0]["reason"]
+
+
 def test_nothing_to_index(shell: Shell) -> None:
     (shell.folder / "hollow").mkdir()
     assert "none in" in shell.refused("index", shell.folder / "hollow")

@@ -19,7 +19,7 @@ def main():
     worker.main()
 
 
-def parse(self, path: Path, data: bytes):
+def parse(self, path: Path, data: bytes, ocr=None):
     what, _, argument = data.decode().partition(":")
     return ACTIONS.get(what, plain)(argument or data.decode())
 

@@ -25,6 +25,11 @@ OLD = (
 )
 OTHER = "files of another format than their name says"
 
+SUFFIXES = (
+    *(".docx", ".docm", ".doc", ".xlsx", ".xlsm", ".xls", ".pptx", ".ppt"),
+    *(".odt", ".ods", ".odp", ".rtf", ".epub", ".eml", ".mbox", ".msg"),
+)
+
 
 @pytest.mark.parametrize(
     ("data", "text"),
@@ -91,7 +96,7 @@ def reason(data, name="a.docx"):
 
 
 def test_encrypted_files_ask_for_no_password():
-    assert "password" in reason(MAGIC + b"\0" * 600 + "EncryptedPackage".encode("utf-16-le"))
+    assert "password" in reason(MAGIC + b"\0" * 600 + "EncryptedPackage\0".encode("utf-16-le"))
     data = bytearray(docx(paragraph("Words.")))
     places = [place for place in range(len(data)) if data[place : place + 4] == b"PK\x01\x02"]
     for place in places:

@@ -139,6 +139,16 @@ def test_a_heading_is_not_alone_before_a_sentence_that_hardly_fits():
     assert passages(document, 11) == ["The fees\n\none two three four five,", "six seven eight nine ten."]
 
 
+def test_a_line_like_a_heading_and_a_line_with_a_colon_stay_with_what_follows():
+    text = "one two three four. five six seven eight.\n\nFees of the harbour\n\nnine ten eleven twelve. one two three."
+    assert passages(text, 12) == [text[:41], text[43:]]
+    rows = ("table", ["a | 1", "b | 2"])
+    document = built("one two three four. five six seven eight.", "These are due:", rows)
+    assert passages(document, 12) == [document.text[:41], document.text[43:]]
+    lines = "\n\n".join(f"line number {i}" for i in range(8))
+    assert [len(each.split()) for each in passages(lines, 9)] == [9, 6, 9]
+
+
 def test_rows_are_divided_only_where_one_is_too_long():
     rows = ["Ferry | 2023: 12", "Pilot | 2023: 40", "Tug | 2023: 7", " | ".join(f"c{i}" for i in range(30))]
     found = passages(built(("table", rows)), 11)

@@ -99,5 +99,6 @@ def test_what_is_no_xml_is_text():
         result.documents[0].text == "no markup at all"
         and result.notices[0].kind == "files of another format than their name says"
     )
-    with pytest.raises(UnreadableError, match="no extractable text"):
-        parsed("<r/>")
+    for empty in ("<r/>", "<?xml version='1.0'?>", "<!DOCTYPE r []>", " "):
+        with pytest.raises(UnreadableError, match="no extractable text"):
+            parsed(empty)

@@ -334,3 +334,14 @@ def test_an_index_whose_numbers_are_damaged_is_built_again_from_the_store(store:
     found = again.retrieve(QUESTION, Settings(k=2))
     assert found.log_prior.tolist() == answer.log_prior.tolist() and names(found) == names(answer)
     assert np.isfinite(np.fromfile(next((store.directory / "index").glob("vectors-*")), "<f4")).all()
+
+
+def test_misspelt_words_are_found_where_it_is_asked_for(store: Store) -> None:
+    right = retriever(store).retrieve("licence", Settings(k=5, lexical=1.0))
+    assert right.log_prior[0] > right.log_prior[-1]
+    tolerant = retriever(store).retrieve("licnece", Settings(k=5, lexical=1.0, typos=True))
+    assert tolerant.log_prior.tolist() == right.log_prior.tolist()
+    assert (
+        retriever(store).retrieve("licnece", Settings(k=5, lexical=1.0)).log_prior.tolist()
+        != right.log_prior.tolist()
+    )

@@ -60,7 +60,9 @@ def index(
             splitter=splitter_named(chosen.splitter, chosen.context),
             reembed=chosen.re_embed,
             max_bytes=int(chosen.max_mb * 2**20),
-            limits=ParseLimits(chosen.parse_seconds, chosen.parse_mb),
+            limits=ParseLimits(
+                chosen.parse_seconds, chosen.parse_mb, chosen.ocr_language if chosen.ocr == "auto" else ""
+            ),
             progress=progress,
         )
     show.index_report(report, as_json=json)

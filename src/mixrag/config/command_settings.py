@@ -25,6 +25,7 @@ from mixrag.config.schema import (
 from mixrag.config.settings import Settings
 from mixrag.config.values import Words, as_tuple, is_plain, one_of
 
+OcrMode = Literal["auto", "never"]
 CalibrationMethod = Literal["none", "temperature", "logistic", "isotonic"]
 
 
@@ -122,6 +123,19 @@ class IndexingSettings:
     parse_mb: Annotated[float, Ge(256), Le(LARGEST)] = setting(
         default=1024.0,
         help="Skip files whose parsing needs more megabytes of memory.",
+        commands=("index",),
+    )
+    ocr: OcrMode = setting(
+        default="auto",
+        help="Read pages that are pictures: auto or never.",
+        more="`auto` reads them where tesseract and the extra `ocr` are installed, at a second or more a page, "
+        "and for at most three quarters of `--parse-seconds` a file.",
+        commands=("index",),
+    )
+    ocr_language: str = setting(
+        default="eng",
+        help="Languages of these pages, as tesseract names them.",
+        more="Several are joined by a plus: `eng+deu`.",
         commands=("index",),
     )
     re_embed: bool = setting(

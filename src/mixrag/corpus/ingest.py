@@ -256,7 +256,7 @@ class _FileRun:
         missing = [path for path in paths if not os.path.exists(path)]  # noqa: PTH110
         if len(missing) < len(paths) and any(self.store.files_below(str(path)) for path in paths):
             return
-        expected = f"files of the formats {' '.join(self.parsers.suffixes)}"
+        expected = f"files of the formats {self.parsers.formats}"
         if not self.skipped:
             where = ", ".join(map(unicode_path, paths)) or "no path"
             others = f" (but {kinds_in_words(self.left_out)})" if self.left_out else ""

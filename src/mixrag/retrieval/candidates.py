@@ -45,6 +45,10 @@ class LexicalSearch(Protocol):
         """Scores of these rows, in their order; 0 where no word is shared."""
         ...
 
+    def tolerant(self) -> LexicalSearch:
+        """The same search, where a word that no passage has stands for the nearest one."""
+        ...
+
 
 @dataclass(frozen=True)
 class Query:

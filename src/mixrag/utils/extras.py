@@ -8,7 +8,8 @@ from typing import Any
 from mixrag.errors import MissingPackageError
 
 EXTRAS = {
-    "files": ("kreuzberg", "pypdfium2", "lxml", "selectolax", "webencodings", "chardet"),
+    "files": ("kreuzberg", "pypdfium2", "lxml", "selectolax", "webencodings", "chardet", "xlrd"),
+    "ocr": ("pytesseract",),
     "train": ("tensorboardX", "matplotlib", "sklearn"),
     "eval": ("sklearn", "scipy", "matplotlib"),
     "langchain": ("langchain_core",),

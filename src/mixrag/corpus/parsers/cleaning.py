@@ -16,8 +16,11 @@ _BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
 
 
 def plain_characters(text: str) -> str:
-    r"""The text with ``\n`` as its only line end, without invisible and control characters and ligatures."""
-    text = _LINE_END.sub("\n", text)
+    r"""The text with ``\n`` as its only line end, without invisible and control characters and ligatures.
+
+    Halves of surrogate pairs, which cannot be stored, become U+FFFD.
+    """
+    text = _SURROGATE.sub("\ufffd", _LINE_END.sub("\n", text))
     return _CONTROL.sub("", _INVISIBLE.sub("", text)).translate(_PLAIN)
 
 

@@ -85,8 +85,8 @@ def _read_until_fault(lines: list[str], start: int, first: int, found: Rows, spa
 
     ``spaced``: spaces stand before quotes.
     """
-    options = {"delimiter": found.delimiter, "skipinitialspace": spaced}
-    reader = csv.reader((lines[number] for number in range(start, len(lines))), strict=True, **options)
+    rest = (lines[number] for number in range(start, len(lines)))
+    reader = csv.reader(rest, delimiter=found.delimiter, skipinitialspace=spaced, strict=True)
     before = start
     try:
         for row in reader:
@@ -94,11 +94,12 @@ def _read_until_fault(lines: list[str], start: int, first: int, found: Rows, spa
             before = start + reader.line_num
     except csv.Error:
         line = lines[before]
-        one_line = start + reader.line_num == before + 1 and line.count('"') % 2 == 0
-        quoting = csv.QUOTE_MINIMAL if one_line else csv.QUOTE_NONE
-        if not one_line:
+        if start + reader.line_num == before + 1 and line.count('"') % 2 == 0:  # text after a closed quote
+            again = csv.reader([line], delimiter=found.delimiter, skipinitialspace=spaced)
+        else:
             found.unclosed.append(before + first)
-        _add(found, before + first, next(csv.reader([line], quoting=quoting, **options), []))
+            again = csv.reader([line], delimiter=found.delimiter, quoting=csv.QUOTE_NONE)
+        _add(found, before + first, next(again, []))
         return before + 1
     return len(lines)
 

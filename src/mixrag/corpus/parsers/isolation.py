@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mixrag.corpus.parsers import wire
+from mixrag.corpus.parsers.ocr import Ocr
 from mixrag.corpus.parsers.result import ParseResult, UnreadableError
 from mixrag.corpus.parsers.worker_process import EndedError, TooMuchMemoryError, TooSlowError, WorkerProcess
 from mixrag.corpus.passage import Document
@@ -41,8 +42,12 @@ class ParseLimits:
     seconds: float = 60.0
     megabytes: float = 1024.0
     """Memory of the process that parses."""
+    ocr: str = "eng"
+    """Languages in which tesseract, where it is installed, reads pages that are pictures, such as "eng+deu", for
+    three quarters of the time; empty: such pages are not read."""
 
     def __post_init__(self) -> None:
+        Ocr(self.ocr)
         for name, value, least in (
             ("seconds", self.seconds, 1e-3),
             ("megabytes", self.megabytes, LEAST_MEGABYTES),
@@ -157,6 +162,7 @@ class Worker:
             "size": len(file.data),
             "seconds": file.limits.seconds,
             "bytes": file.limits.bytes,
+            "ocr": file.limits.ocr,
         }
         self._process.send(wire.framed(header) + file.data)
 

@@ -9,23 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from mixrag.corpus.parsers.ocr import Ocr, PictureReader
 from mixrag.corpus.parsers.pdf_assembly import assemble, goes_on
 from mixrag.corpus.parsers.pdf_blocks import Piece, pieces
 from mixrag.corpus.parsers.pdf_columns import Column
 from mixrag.corpus.parsers.pdf_glyphs import PageText, rows_of
 from mixrag.corpus.parsers.pdf_layout import regions
-from mixrag.corpus.parsers.pdf_pages import Found, read_page
+from mixrag.corpus.parsers.pdf_pages import Found, read_page, read_picture
 from mixrag.corpus.parsers.pdf_repeats import RunningHeads
 from mixrag.corpus.parsers.result import Notice, ParseResult, UnreadableError
 from mixrag.corpus.parsers.titles import useful_title
 from mixrag.utils.extras import require
 
+NO_OCR = Ocr()
 _CHUNK = 40
 """Pages that are held at a time."""
 _PASSWORD = 4  # FPDF_ERR_PASSWORD
 
 
-def read_pdf(data: bytes, name: str) -> ParseResult:
+def read_pdf(data: bytes, name: str, ocr: Ocr = NO_OCR) -> ParseResult:
     """One document with its pages, and notices of what is left out.
 
     Raises:
@@ -34,14 +36,19 @@ def read_pdf(data: bytes, name: str) -> ParseResult:
     pdfium = require("pypdfium2", "files", "PDF")
     pdf = _open(pdfium, data)
     try:
+        if pdf.get_formtype():
+            pdf.init_forms()
         found = Found(len(pdf))
-        pages = _read_pages(pdf, found)
+        pages = _read_pages(pdf, found, PictureReader(ocr))
         title = _metadata_title(pdf)
     finally:
         pdf.close()
     document = assemble(pages, title)
     if not document.text.strip():
-        raise UnreadableError("a PDF with text", _nothing(found), "OCR: pip install mixrag[ocr]")
+        pages = "its page" if found.pages == 1 else f"its {found.pages} pages"
+        raise UnreadableError(
+            "a PDF with text", f"none on {pages}", found.remedy or "run OCR on it or leave it out"
+        )
     return ParseResult((document,), notices=tuple(_notices(found)))
 
 
@@ -64,7 +71,7 @@ def _metadata_title(pdf: Any) -> str:
     return useful_title(title) if isinstance(title, str) else ""
 
 
-def _read_pages(pdf: Any, found: Found) -> list[list[Piece]]:
+def _read_pages(pdf: Any, found: Found, reader: PictureReader) -> list[list[Piece]]:
     heads = RunningHeads()
     result: list[list[Piece]] = []
     above: list[Column] = []
@@ -74,7 +81,12 @@ def _read_pages(pdf: Any, found: Found) -> list[list[Piece]]:
         heads.remove([page.text for page in chunk], start + 1)
         for place, page in enumerate(chunk):
             if page.is_picture:
-                found.empty.append(start + place + 1)
+                read = read_picture(pdf, start + place, reader)
+                if read:
+                    found.read += 1
+                    page.text = read
+                else:
+                    found.empty.append(start + place + 1)
                 if not page.text.fragments:
                     page.text.fragments = stamps[place]
                     heads.lines -= len(rows_of(stamps[place]))
@@ -82,7 +94,7 @@ def _read_pages(pdf: Any, found: Found) -> list[list[Piece]]:
                 found.blank += 1
             page_pieces, above = _pieces(page.text, above)
             result.append(page_pieces)
-    found.heads, found.headed = heads.lines, len(heads.pages)
+    found.heads, found.headed, found.remedy = heads.lines, len(heads.pages), reader.problem
     return result
 
 
@@ -104,7 +116,12 @@ def _pieces(text: PageText, above: list[Column]) -> tuple[list[Piece], list[Colu
 
 def _notices(found: Found) -> Iterator[Notice]:
     if found.empty:
-        yield Notice("pages without text", len(found.empty), f"{_nothing(found)}; OCR: pip install mixrag[ocr]")
+        yield Notice(
+            "pages without text", len(found.empty), "; ".join(filter(None, (_nothing(found), found.remedy)))
+        )
+    if found.read:
+        detail = f"{found.read} of {found.pages} pages are pictures, read by OCR: errors are likely"
+        yield Notice("pages read by OCR", found.read, detail)
     if found.broken:
         yield Notice("pages that cannot be read", found.broken)
     if found.blank:

@@ -26,6 +26,8 @@ _PERIOD = re.compile(
     re.IGNORECASE,
 )
 _LEADER = re.compile(r"^(.*?)(?:[.·…_]{4,}|…{2,})(.*)$")
+_LOOSE = re.compile(r"(?<=[\d–—-]) (?=[)%]+$)")
+"""The space between a number and the bracket that closes it."""
 _CURRENCY = frozenset("$€£¥₹") | {"US$", "C$", "A$", "HK$", "($", "(€", "(£", "(", "-$"}
 _CLOSING = re.compile(r"[)%]+|%\)?|\)%|x|bps|pts?|pp")
 
@@ -128,7 +130,7 @@ def _without_leaders(words: list[Word]) -> list[Word | None]:
 
 def _split_numbers(words: list[Word], size: float) -> list[Cell]:
     """One cell, or one for each number where there is nothing but numbers with more than a space between them."""
-    whole = Cell(words[0][0], words[-1][1], " ".join(word[2] for word in words))
+    whole = Cell(words[0][0], words[-1][1], _LOOSE.sub("", " ".join(word[2] for word in words)))
     if len(words) < 2 or whole.is_value or whole.is_period:
         return [whole]
     singles = [Cell(*word) for word in words]

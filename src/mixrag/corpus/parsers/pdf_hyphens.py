@@ -108,10 +108,10 @@ class Joiner:
                 tail[0].isupper() or tail[0].isdigit() or head[-1].isupper() or head[-1].isdigit()
             ):
                 return True
-        if whole in self._words or whole in _JOINED:
+        if whole in self._words:
             return False
         if hyphened in self._words:
             return True
-        if tail.lower() in _ENDINGS:
+        if whole in _JOINED or tail.lower() in _ENDINGS:
             return False
         return "-" in head or head.lower() in _HEADS or tail.lower() in _TAILS

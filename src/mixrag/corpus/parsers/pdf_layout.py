@@ -30,13 +30,13 @@ def regions(fragments: Sequence[Fragment], depth: int = _DEPTH) -> list[list[Fra
     return [region for part in split for region in regions(part, depth - 1)]
 
 
-def _split(fragments: list[Fragment]) -> list[list[Fragment]] | None:
+def _split(fragments: list[Fragment], nested: int = 2) -> list[list[Fragment]] | None:
     """Above, left, right and below of the best gutter; None where there is none."""
     for x in _gutters(fragments):
         for top, bottom in _bands(fragments, x):
             band = [f for f in fragments if top <= f.y <= bottom]
             left, right = [f for f in band if f.x1 <= x], [f for f in band if f.x0 >= x]
-            if _are_columns(left, right):
+            if _are_columns(left, right, nested):
                 above = [f for f in fragments if f.y < top]
                 below = [f for f in fragments if f.y > bottom]
                 return [part for part in (above, left, right, below) if part]
@@ -75,13 +75,16 @@ def _bands(fragments: list[Fragment], x: float) -> list[tuple[float, float]]:
     return sorted(bands, key=lambda band: band[0] - band[1])[:3]
 
 
-def _are_columns(left: list[Fragment], right: list[Fragment]) -> bool:
+def _are_columns(left: list[Fragment], right: list[Fragment], nested: int) -> bool:
     lines, others = rows_of(left), rows_of(right)
     if len(lines) < _LEAST_LINES or len(others) < _LEAST_LINES:
         return False
     if _gap(left, right) < 0.5 * min(left[0].size, right[0].size):
         return False
-    prose = _is_prose(lines), _is_prose(others)
+    prose = [
+        _is_prose(rows) or (nested > 0 and _split(side, nested - 1) is not None)
+        for rows, side in ((lines, left), (others, right))
+    ]
     if all(prose):
         return True
     alone = _alone(lines, others)

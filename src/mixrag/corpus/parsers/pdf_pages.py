@@ -6,6 +6,7 @@ import ctypes
 from dataclasses import dataclass, field
 from typing import Any
 
+from mixrag.corpus.parsers.ocr import PictureReader
 from mixrag.corpus.parsers.pdf_glyphs import PageText, page_text
 from mixrag.corpus.parsers.pdf_grids import lines_of, put_grids
 from mixrag.utils.extras import require
@@ -28,6 +29,10 @@ class Found:
     pages: int = 0
     empty: list[int] = field(default_factory=list)
     """Numbers of the pages that are pictures, with no text but perhaps a stamp."""
+    remedy: str = ""
+    """How they could be read."""
+    read: int = 0
+    """Pictures that OCR read."""
     broken: int = 0
     blank: int = 0
     """Pages without text or picture."""
@@ -78,6 +83,24 @@ def read_page(pdf: Any, number: int, found: Found) -> PdfPage:
     found.images += images
     found.outside += text.outside
     return PdfPage(text, images > 0 or drawings >= _OUTLINES)
+
+
+def read_picture(pdf: Any, number: int, reader: PictureReader) -> PageText | None:
+    """The text of page ``number`` (from 0) by OCR; None where there is none or it cannot be read."""
+    if reader.problem:
+        return None
+    pdfium = require("pypdfium2", "files", "PDF")
+    try:
+        page = pdf[number]
+    except pdfium.PdfiumError:
+        return None
+    try:
+        fragments = reader.read(page)
+        return PageText(fragments, [], 0, 0.0, page.get_height()) if fragments else None
+    except pdfium.PdfiumError:
+        return None
+    finally:
+        page.close()
 
 
 def _objects(raw: Any, page: Any) -> tuple[int, int]:

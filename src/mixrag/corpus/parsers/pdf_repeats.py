@@ -14,6 +14,7 @@ _EDGE = 0.15
 _LINES = 4
 _LEAST_PAGES = 3
 _NUMBER = re.compile(r"\d+")
+_SENTENCE = re.compile(r"^(?:\S+ ){5,}.*[.!?](?: |$)|[.!?] (?:\S+ ){4,}")
 _ROMAN = re.compile(r"[ivxlc]{1,7}")
 
 Key = tuple[str, int, int]
@@ -26,6 +27,7 @@ class _Line:
     numbers: tuple[int, ...]
     page: int
     fragments: tuple[Fragment, ...]
+    is_sentence: bool = False
 
 
 class RunningHeads:
@@ -50,14 +52,18 @@ class RunningHeads:
         few = len(pages) + first - 1 < _LEAST_PAGES
         for page, sides in zip(pages, edges, strict=True):
             gone: set[int] = set()
+            lines = 0
             for side in sides:
                 for line in side:  # from the edge inwards; what stands inside of a line that stays, stays
                     if not _repeated(line, seen[line.key], 2 if few and len(pages) > 1 else _LEAST_PAGES):
                         break
                     gone.update(map(id, line.fragments))
-                    self.lines += 1
-                    self.pages.add(line.page)
-            page.fragments = [f for f in page.fragments if id(f) not in gone]
+                    lines += 1
+            kept = [f for f in page.fragments if id(f) not in gone]
+            if kept and lines:  # what is all that a page says is no running head
+                page.fragments = kept
+                self.lines += lines
+                self.pages.add(sides[0][0].page if sides[0] else sides[1][0].page)
         # The last pages stand for those before when the next ones come; their fragments are not needed.
         late = first + len(pages) - 4
         self._known = {
@@ -100,7 +106,9 @@ def _line(row: list[Fragment], page: PageText, number: int, side: int) -> _Line:
         plain, numbers = "0", ()
     # An even page has its number on the other side.
     plain = " ".join(sorted(plain.split()))
-    return _Line((plain, round((row[0].y - page.top) / 4), side), numbers, number, tuple(row))
+    return _Line(
+        (plain, round((row[0].y - page.top) / 4), side), numbers, number, tuple(row), bool(_SENTENCE.search(text))
+    )
 
 
 def _near(key: Key) -> tuple[Key, ...]:
@@ -110,6 +118,8 @@ def _near(key: Key) -> tuple[Key, ...]:
 
 def _repeated(line: _Line, others: list[_Line], least: int) -> bool:
     """Whether the line stands on enough pages, its numbers the same on all or going up with the page."""
+    if line.is_sentence and line.numbers:
+        return False
     pages = {other.page for other in others}
     if len(pages) < least:
         return False

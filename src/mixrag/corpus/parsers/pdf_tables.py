@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from mixrag.corpus.parsers.pdf_cells import Cell, Row
 from mixrag.corpus.parsers.pdf_columns import (
@@ -21,6 +22,8 @@ from mixrag.corpus.parsers.pdf_columns import (
     values,
 )
 from mixrag.corpus.parsers.pdf_rows import label_columns, table_rows
+
+_FILLED = 0.6
 
 
 @dataclass(slots=True)
@@ -118,7 +121,7 @@ def _table(rows: Sequence[Row], start: int, end: int, free: int, inherited: list
         columns = [Column(c.x0, c.x1, list(o.headers)) for c, o in zip(columns, over, strict=True)]
     labels = label_columns(body, columns)
     lines = table_rows(rows[top : end + 1], columns, labels)
-    if lines is None:
+    if lines is None or _run_together(columns, body):
         above = " / ".join(row.text for row in heads)
         shown = [[row.text] for row in rows[top : end + 1]]
         return Table(first, end, columns, shown, "; ".join(filter(None, (caption, above))), False)
@@ -137,6 +140,15 @@ def _columns(body: Sequence[Row]) -> list[Column]:
     if any(len({place(columns, c) for c in values(row)}) < len(values(row)) for row in body if has_number(row)):
         columns = _by_right_edge(cells, body[0].size)
     return columns
+
+
+def _run_together(columns: list[Column], body: Sequence[Row]) -> bool:
+    """Whether columns that were told apart by where their numbers end are none: too near, or hardly filled."""
+    touching = any(a.overlap(b.x0, b.x1) > 0 for a, b in pairwise(columns))
+    numbered = [values(row) for row in body if has_number(row)]
+    if touching and sum(map(len, numbered)) < _FILLED * len(columns) * len(numbered):
+        return True
+    return any(a.overlap(b.x0, b.x1) > 0.3 * min(a.x1 - a.x0, b.x1 - b.x0) for a, b in pairwise(columns))
 
 
 def _by_right_edge(cells: list[Cell], size: float) -> list[Column]:

@@ -18,6 +18,7 @@ from mixrag.corpus.parsers.json_file import read_json
 from mixrag.corpus.parsers.latex import read_latex
 from mixrag.corpus.parsers.markdown import read_markdown
 from mixrag.corpus.parsers.notebook import read_notebook
+from mixrag.corpus.parsers.ocr import Ocr
 from mixrag.corpus.parsers.office.dispatch import read_office
 from mixrag.corpus.parsers.pdf import read_pdf
 from mixrag.corpus.parsers.plain import CODE_SUFFIXES, read_code, read_text
@@ -38,10 +39,12 @@ class FormatParser:
     name: str
     suffixes: tuple[str, ...]
     function: Callable[[bytes, str], ParseResult]
+    with_ocr: Callable[[bytes, str, Ocr], ParseResult] | None = None
+    """In its place where pictures of text are read."""
 
-    def parse(self, data: bytes, name: str) -> ParseResult:
+    def parse(self, data: bytes, name: str, ocr: Ocr | None = None) -> ParseResult:
         """See ``Parser.parse``."""
-        return self.function(data, name)
+        return self.with_ocr(data, name, ocr) if self.with_ocr and ocr else self.function(data, name)
 
 
 class ParserRegistry:
@@ -63,6 +66,14 @@ class ParserRegistry:
         """Suffixes of the files that can be read, in lower case; those of the built-in parsers first."""
         return (*SUFFIXES, *(suffix for suffix in self._parsers if suffix not in SUFFIXES))
 
+    @property
+    def formats(self) -> str:
+        """The formats, for messages: one suffix of each parser."""
+        first: dict[int, str] = {}
+        for suffix in self.suffixes:
+            first.setdefault(id(self._parsers[suffix]), suffix)
+        return " ".join(first.values())
+
     def is_builtin(self, path: Path) -> bool:
         """Whether a built-in parser reads the file."""
         parser = self._parsers.get(path.suffix.lower())
@@ -74,7 +85,7 @@ class ParserRegistry:
         own = b"" if parser is None else f"{parser.name}\0".encode()
         return hashlib.sha256(own + data).hexdigest()
 
-    def parse(self, path: Path, data: bytes) -> ParseResult:
+    def parse(self, path: Path, data: bytes, ocr: Ocr | None = None) -> ParseResult:
         """Documents in the bytes of one file, whose parser is found by its suffix.
 
         Titles are empty where the file has none. Documents of a parser of the caller are checked; where they are
@@ -86,11 +97,11 @@ class ParserRegistry:
         parser = self._parsers.get(path.suffix.lower())
         if parser is None:
             found = f"suffix {path.suffix!r}" if path.suffix else "a name without suffix"
-            raise UnreadableError(f"one of {' '.join(self.suffixes)}", found, "convert or rename it")
+            raise UnreadableError(f"one of the formats {self.formats}", found, "convert or rename it")
         builtin = _is_builtin(parser)
         try:
             if builtin:
-                return self._parse_by_content(parser, path, data)
+                return self._parse_by_content(parser, path, data, ocr)
             return _checked_result(parser, parser.parse(data, str(path)))
         except UnreadableError:
             raise
@@ -102,7 +113,7 @@ class ParserRegistry:
                 raise
             raise _broken(path, None if builtin else parser, error) from error
 
-    def _parse_by_content(self, parser: Parser, path: Path, data: bytes) -> ParseResult:
+    def _parse_by_content(self, parser: Parser, path: Path, data: bytes, ocr: Ocr | None) -> ParseResult:
         """The result of the built-in parser for the format that the bytes are, whatever the name says."""
         suffix = path.suffix.lower()
         real = real_suffix(data, suffix)
@@ -110,7 +121,8 @@ class ParserRegistry:
             parser = next((each for each in BUILTIN_PARSERS if real in each.suffixes), parser)
             if real not in parser.suffixes:
                 raise UnreadableError(f"a {suffix} file", f"a {real} file under this name", "convert or rename it")
-        result = parser.parse(data, str(path))
+        assert isinstance(parser, FormatParser)
+        result = parser.parse(data, str(path), ocr)
         assert isinstance(result, ParseResult)
         if suffix in parser.suffixes:
             return result
@@ -212,7 +224,7 @@ def _broken(path: Path, parser: Parser | None, error: BaseException) -> Unreadab
 
 
 BUILTIN_PARSERS: tuple[Parser, ...] = (
-    FormatParser("pdf", (".pdf",), read_pdf),
+    FormatParser("pdf", (".pdf",), read_pdf, read_pdf),
     FormatParser("docx:2", (".docx", ".docm", ".dotx", ".dotm", ".doc"), read_office),
     FormatParser("xlsx", (".xlsx", ".xlsm", ".xltx", ".xltm", ".xls"), read_office),
     FormatParser("pptx", (".pptx", ".pptm", ".ppsx", ".potx", ".ppt"), read_office),

@@ -19,6 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from mixrag.corpus.parsers.ocr import Ocr
 from mixrag.corpus.parsers.registry import ParserRegistry
 from mixrag.corpus.parsers.result import ParseResult, UnreadableError
 from mixrag.corpus.parsers.wire import LENGTH, framed, messages, unframed
@@ -100,7 +101,7 @@ def _answers(parsers: ParserRegistry, header: dict[str, Any], data: bytes) -> It
     """The messages that answer one request."""
     try:
         with_limit(header["bytes"], header["seconds"])
-        result = parsers.parse(Path(header["name"]), data)
+        result = parsers.parse(Path(header["name"]), data, Ocr(header["ocr"], 0.75 * header["seconds"]))
         check_output(result, len(data))
         faulthandler.cancel_dump_traceback_later()  # the other side may be at work before it reads the answer
         yield from messages(result)

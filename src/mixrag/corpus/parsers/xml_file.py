@@ -81,9 +81,12 @@ def read_xml(data: bytes, name: str) -> ParseResult:
         remove_pis=True,
     )
     source, unknown = _without_entities(_DECLARATION.sub("", text))
-    root = etree.fromstring(source.encode(), parser)
+    try:
+        root = etree.fromstring(source.encode(), parser)
+    except etree.XMLSyntaxError:  # nothing that it could recover
+        root = None
     if root is None:
-        return _as_text(text, notices)
+        return _as_text(_DOCTYPE.sub("", _DECLARATION.sub("", text)), notices)
     if root.tag == f"{{{_XHTML}}}html":
         return read_html(data, name)
     walk = _Walk(etree)

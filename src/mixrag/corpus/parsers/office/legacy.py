@@ -1,4 +1,4 @@
-"""Files of old Office (DOC, XLS, PPT) and of Outlook (MSG), through kreuzberg: their markup is binary."""
+"""Files of old Word and PowerPoint (DOC, PPT) and of Outlook (MSG), through kreuzberg: their markup is binary."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 from mixrag.corpus.parsers.builder import DocumentBuilder
 from mixrag.corpus.parsers.office.package import kind_of
-from mixrag.corpus.parsers.office.sheet import Sheet, add_sheet
 from mixrag.corpus.parsers.office.tally import Tally, finish
 from mixrag.corpus.parsers.result import ParseResult, UnreadableError
 from mixrag.corpus.parsers.titles import useful_title
@@ -15,13 +14,11 @@ from mixrag.utils.extras import require
 
 MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _MIME = {
-    ".doc": "application/msword",
-    ".xls": "application/vnd.ms-excel",
-    ".ppt": "application/vnd.ms-powerpoint",
-    ".msg": "application/vnd.ms-outlook",
+    "WordDocument": "application/msword",
+    "PowerPoint Document": "application/vnd.ms-powerpoint",
+    "__properties_version1.0": "application/vnd.ms-outlook",
 }
-_NUMBER = re.compile(r"-?[\d.,]+%?")
-_MIDNIGHT = re.compile(r"(\d{4}-\d\d-\d\d) 00:00:00")
+"""Kinds by the name of a stream in the directory of the container."""
 
 
 def read_legacy(data: bytes, name: str) -> ParseResult:
@@ -31,26 +28,18 @@ def read_legacy(data: bytes, name: str) -> ParseResult:
         UnreadableError: it is broken, encrypted, of another kind, or without text.
     """
     suffix = kind_of(name, ".doc")
-    mime = _MIME.get(suffix) or _MIME.get(
-        {".dot": ".doc", ".xlt": ".xls", ".pps": ".ppt", ".pot": ".ppt"}.get(suffix, "")
-    )
-    if _is_encrypted(data):
-        raise UnreadableError(
-            f"a {suffix} file without a password", "an encrypted one", "save it without password"
-        )
+    if has_stream(data, "EncryptedPackage"):
+        expected = f"a {suffix} file without a password"
+        raise UnreadableError(expected, "an encrypted one", "save it without password")
+    mime = next((mime for stream, mime in _MIME.items() if has_stream(data, stream)), None)
     if mime is None:
-        raise UnreadableError(
-            f"a valid {suffix} file", "an OLE container of old Office", "give it its real suffix"
-        )
+        raise UnreadableError(f"a valid {suffix} file", "another kind of container", "give it its real suffix")
     kreuzberg = require("kreuzberg", "files", suffix)
     config = kreuzberg.ExtractionConfig(use_cache=False, output_format="plain", include_document_structure=True)
     result = kreuzberg.extract_bytes_sync(data, mime, config=config)
     builder, tally = DocumentBuilder(), Tally()
     nodes = [node.get("content", {}) for node in (result.document or {}).get("nodes", ())]
-    if mime == _MIME[".xls"]:
-        _add_sheets(builder, nodes, tally)
-    else:
-        _add_nodes(builder, nodes, tally)
+    _add_nodes(builder, nodes, tally)
     found = len(re.findall(r"\w", builder.document().text))
     if found < 0.9 * len(re.findall(r"\w", result.content)):  # the structure lacks some of the text
         builder = DocumentBuilder()
@@ -60,8 +49,9 @@ def read_legacy(data: bytes, name: str) -> ParseResult:
     return finish(builder, tally, useful_title(title) if isinstance(title, str) else "")
 
 
-def _is_encrypted(data: bytes) -> bool:
-    return "EncryptedPackage".encode("utf-16-le") in data
+def has_stream(data: bytes, name: str) -> bool:
+    """Whether the directory of a container names a stream."""
+    return f"{name}\0".encode("utf-16-le") in data
 
 
 def _add_nodes(builder: DocumentBuilder, nodes: list[dict[str, Any]], tally: Tally) -> None:
@@ -81,21 +71,6 @@ def _add_nodes(builder: DocumentBuilder, nodes: list[dict[str, Any]], tally: Tal
             tally.add("images")
         elif kind != "group":
             builder.paragraph(text)
-
-
-def _add_sheets(builder: DocumentBuilder, nodes: list[dict[str, Any]], tally: Tally) -> None:
-    name = "1"
-    for node in nodes:
-        if node.get("node_type") == "heading":
-            name = node.get("text") or name
-        elif node.get("node_type") == "table":
-            sheet = Sheet(name)
-            for place, row in enumerate(_grid(node), start=1):
-                texts = {column: _MIDNIGHT.sub(r"\1", text) for column, text in enumerate(row) if text.strip()}
-                if texts:
-                    sheet.rows[place] = texts
-                    sheet.numbers[place] = sum(1 for text in texts.values() if _NUMBER.fullmatch(text))
-            add_sheet(builder, sheet, tally)
 
 
 def _grid(node: dict[str, Any]) -> list[list[str]]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from mixrag.corpus.parsers.builder import DocumentBuilder
 from mixrag.corpus.parsers.office.grid import Cell, add_table
+from mixrag.corpus.parsers.office.rtf_text import CHARSETS, MARGINS, SIGNS, SKIPPED, WANTED, RtfState, RtfText
 from mixrag.corpus.parsers.office.tally import Tally, finish
-from mixrag.corpus.parsers.raised import subscript, superscript
 from mixrag.corpus.parsers.result import ParseResult
 from mixrag.corpus.parsers.titles import useful_title
 
@@ -25,76 +25,7 @@ _TOKEN = re.compile(
     rb"\\([a-zA-Z]{1,32})(-?\d{1,9})? ?|\\'([0-9a-fA-F]{2})|\\(.)|([{}])|[\r\n]+|([^\\{}\r\n]+)",
     re.DOTALL,
 )
-_CHARSETS = {
-    0: "cp1252", 77: "mac_roman", 128: "cp932", 129: "cp949", 130: "johab", 134: "gbk", 136: "cp950",
-    161: "cp1253", 162: "cp1254", 163: "cp1258", 177: "cp1255", 178: "cp1256", 186: "cp1257", 204: "cp1251",
-    222: "cp874", 238: "cp1250", 254: "cp437", 255: "cp850",
-}  # fmt: skip
-_SIGNS = {
-    "tab": "\t", "line": "\n", "lbr": "\n", "page": "\n", "column": "\n", "emdash": "—", "endash": "–",
-    "bullet": "•", "lquote": "‘", "rquote": "’", "ldblquote": "“", "rdblquote": "”", "emspace": " ",
-    "enspace": " ", "qmspace": " ", "nestcell": " ", "nestrow": " ",
-}  # fmt: skip
-_MARGINS = frozenset({"header", "headerl", "headerr", "headerf", "footer", "footerl", "footerr", "footerf"})
-_SKIPPED = frozenset({
-    "colortbl", "fldinst", "pn", "nonshppict", "shprslt", "atnid", "atnauthor", "atntime", "atnref", "atndate",
-    "xe", "tc", "rxe", "filetbl", "revtbl", "listtable", "listoverridetable", "generator", "bkmkstart", "bkmkend",
-    "do", "mmathPict", "formfield", "datafield", "datastore", "themedata", "sn", "sv", "falt", "panose", "ftnsep",
-    "ftnsepc", "aftnsep", "aftnsepc", "private", "template",
-})  # fmt: skip
-_WANTED = frozenset(
-    {"shpinst", "shptxt", "shppict", "moMath", "moMathPara", "fldrslt", "result", "listtext", "pntext"}
-)
 _HEADING = re.compile(r"heading (\d)", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """What a group inherits from the one around it."""
-
-    to: str = "body"
-    """Where text goes: body, note, mark, title, fonts, styles or nowhere ("")."""
-    hidden: bool = False
-    deleted: bool = False
-    bold: bool = False
-    script: str = ""
-    font: int = -1
-    skip: int = 1
-    """Characters that stand in for one Unicode character."""
-
-
-@dataclass
-class _Text:
-    """A paragraph, note or cell while it is read."""
-
-    parts: list[str] = field(default_factory=list)
-    run: list[str] = field(default_factory=list)
-    script: str = ""
-    plain: bool = False
-
-    def add(self, text: str, state: _State) -> None:
-        if state.script != self.script:
-            self._close()
-            self.script = state.script
-        self.run.append(text)
-        self.plain |= not state.bold and bool(text.strip())
-
-    def close(self) -> str:
-        """The text, its raised and lowered characters marked."""
-        self._close()
-        return "".join(self.parts)
-
-    def _close(self) -> None:
-        # Characters beyond 16 bits are given in two halves.
-        run = "".join(self.run).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        before = self.parts[-1] if self.parts else ""
-        if self.script == "super":
-            run = superscript(run, before)
-        elif self.script == "sub":
-            run = subscript(run, before)
-        self.run = []
-        if run:
-            self.parts.append(run)
 
 
 @dataclass
@@ -119,14 +50,14 @@ def read_rtf(data: bytes, name: str) -> ParseResult:
 class _Reader:
     def __init__(self, data: bytes) -> None:
         self.data, self.builder, self.tally = data, DocumentBuilder(), Tally()
-        self.state = _State()
-        self.stack: list[_State] = []
+        self.state = RtfState()
+        self.stack: list[RtfState] = []
         self.page = "cp1252"
         self.fonts: dict[int, str] = {}
         self.styles: dict[int, int] = {}
         self.style_number, self.style_name, self.font_number = -1, "", -1
         self.title = ""
-        self.paragraph, self.note, self.mark = _Text(), _Text(), ""
+        self.paragraph, self.note, self.mark = RtfText(), RtfText(), ""
         self.notes: list[str] = []
         self.items: list[str] = []
         self.level = self.style = 0
@@ -238,7 +169,7 @@ class _Reader:
             before, self.state = self.state, self.stack.pop()
             if before.to == "note" != self.state.to:
                 text = self.note.close().strip()
-                self.note = _Text()
+                self.note = RtfText()
                 if text:
                     self.notes.append(text)
                     self._text(f"[{len(self.notes)}]")
@@ -248,8 +179,8 @@ class _Reader:
             self.stand_ins -= 1
         if self._destination(word, ignorable):
             return
-        if word in _SIGNS:
-            self._text(_SIGNS[word])
+        if word in SIGNS:
+            self._text(SIGNS[word])
         elif word == "u" and number is not None:
             self._text(chr(number & 0xFFFF))
             self.stand_ins = self.state.skip
@@ -260,7 +191,7 @@ class _Reader:
         """Whether the word says where the text of its group goes."""
         if self.state.to == "":
             return True
-        if word in _MARGINS or word in ("annotation", "pict", "object"):
+        if word in MARGINS or word in ("annotation", "pict", "object"):
             self._count(word)
         to = {
             "footnote": "note",
@@ -275,18 +206,18 @@ class _Reader:
             self._go("info")
         elif word == "title" and self.state.to == "info":
             self._go("title")
-        elif word in _SKIPPED or word in _MARGINS or word in ("annotation", "pict"):
+        elif word in SKIPPED or word in MARGINS or word in ("annotation", "pict"):
             self._go("")
         elif word in ("msup", "msub") and self.state.to in ("body", "note"):
             self._text("^" if word == "msup" else "_")
-        elif (word.startswith("m") and word.endswith("Pr")) or (ignorable and word not in _WANTED):
+        elif (word.startswith("m") and word.endswith("Pr")) or (ignorable and word not in WANTED):
             self._go("")
         else:
             return False
         return True
 
     def _count(self, word: str) -> None:
-        if word in _MARGINS:
+        if word in MARGINS:
             self.tally.add("page headers and footers")
         elif word == "annotation":
             self.tally.add("comments")
@@ -342,7 +273,7 @@ class _Reader:
             self.state = replace(self.state, font=number or 0)
 
     def _set_charset(self, number: int | None) -> None:
-        if self.state.to == "fonts" and (page := _CHARSETS.get(number or 0)):
+        if self.state.to == "fonts" and (page := CHARSETS.get(number or 0)):
             if number == 0 and self.page != "cp1252":
                 page = self.page  # "ANSI" means the page of the file
             self.fonts[self.font_number] = page
@@ -369,7 +300,7 @@ class _Reader:
             self.paragraph.add("\n", self.state)
             return
         text, mark = self.paragraph.close().strip(), " ".join(self.mark.split())
-        self.paragraph, self.mark = _Text(), ""
+        self.paragraph, self.mark = RtfText(), ""
         if not text:
             return
         self._end_table()
@@ -409,7 +340,7 @@ class _Reader:
     def _end_cell(self, _: int | None) -> None:
         text = f"{' '.join(self.mark.split())} {self.paragraph.close()}".strip()
         self.row.cells.append((text, bool(text) and not self.paragraph.plain))
-        self.paragraph, self.mark = _Text(), ""
+        self.paragraph, self.mark = RtfText(), ""
 
     def _end_row(self, _: int | None) -> None:
         self._end_list()
