@@ -1,6 +1,6 @@
 """One prior, whatever the index: exact, flat or approximate search, filtered or not, whatever k is.
 
-Vectors and texts are made up, in one passage less and one more than the number up to which "auto" searches exactly.
+Vectors and texts are made up, in one passage less and one more than the number to which "auto" searches exactly.
 Approximate search may miss a component, and the others then have its mass; so what must agree are the priors that
 the common components have among themselves.
 """

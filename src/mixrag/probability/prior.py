@@ -10,9 +10,9 @@ For a question x and the passages z_1..z_M that a search may return, with inner 
     ε   = (Z - Σ_{i≤K} e^{s_i}) / (Z + n)          prior mass outside the K passages, under the full normaliser
 
 λ = 0 is the dense retriever (Lewis et al. 2020, section 2.2), λ = 1 BM25 alone. Where no passage shares a word
-with x, λ is 0. The sum of the two scores is the logarithm of the product of two distributions, e^{d·q/T} to the power
-1-λ and e^{BM25/T'} to the power λ: a logarithmic opinion pool (Genest and Zidek 1986), and for the ranking the
-linear fusion of scores (Bruch, Gai and Ingber 2023, "An Analysis of Fusion Functions for Hybrid Retrieval").
+with x, λ is 0. The sum of the two scores is the logarithm of the product of two distributions, e^{d·q/T} to the
+power 1-λ and e^{BM25/T'} to the power λ: a logarithmic opinion pool (Genest and Zidek 1986), and for the ranking
+the linear fusion of scores (Bruch, Gai and Ingber 2023, "An Analysis of Fusion Functions for Hybrid Retrieval").
 
 Why no mixture (1-λ) p_dense + λ p_lexical: each part has a normaliser of its own over all M passages, both are in
 every π_j, and an approximate search knows neither. Here one normaliser is common to both. It cancels under
