@@ -140,7 +140,8 @@ def test_a_heading_is_not_alone_before_a_sentence_that_hardly_fits():
 
 
 def test_a_line_like_a_heading_and_a_line_with_a_colon_stay_with_what_follows():
-    text = "one two three four. five six seven eight.\n\nFees of the harbour\n\nnine ten eleven twelve. one two three."
+    before = "one two three four. five six seven eight."
+    text = f"{before}\n\nFees of the harbour\n\nnine ten eleven twelve. one two three."
     assert passages(text, 12) == [text[:41], text[43:]]
     rows = ("table", ["a | 1", "b | 2"])
     document = built("one two three four. five six seven eight.", "These are due:", rows)

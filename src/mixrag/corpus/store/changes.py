@@ -12,6 +12,7 @@ from mixrag.corpus.parsers.result import Notice
 from mixrag.corpus.passage import Document, with_context
 from mixrag.corpus.splitters import Splitter, checked_spans, context_of, stored_name
 from mixrag.corpus.splitters.outline import Outline
+from mixrag.corpus.splitters.paragraphs import paragraphs
 from mixrag.corpus.store.search import scalar_text
 from mixrag.corpus.store.sources import MEMORY
 from mixrag.corpus.store.terms import count_document
@@ -105,7 +106,9 @@ def text_hash(text: str) -> bytes:
 
 def document_hash(document: Document, splitter: str) -> str:
     """SHA-256 of text, title, metadata, blocks and stored name of the splitter."""
-    blocks = [[b.start, b.end, b.kind, b.level, b.page, b.place, b.caption] for b in document.blocks]
+    # Blocks that a splitter finds by itself make no other document of a text that has none.
+    known = () if document.blocks == tuple(paragraphs(document.text)) else document.blocks
+    blocks = [[b.start, b.end, b.kind, b.level, b.page, b.place, b.caption] for b in known]
     content = [document.text, document.title, dict(document.metadata), splitter, blocks]
     return hashlib.sha256(json.dumps(content, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
 
