@@ -178,9 +178,9 @@ def pdf(pages: int = 4) -> bytes:
         kids.append(b"%d 0 R" % len(objects))
     objects[1] = b"<</Type/Pages/Kids[%b]/Count %d>>" % (b" ".join(kids), pages)
     found, places = bytearray(b"%PDF-1.4\n"), []
-    for number, content in enumerate(objects, start=1):
+    for number, part in enumerate(objects, start=1):
         places.append(len(found))
-        found += b"%d 0 obj\n%b\nendobj\n" % (number, content)
+        found += b"%d 0 obj\n%b\nendobj\n" % (number, part)
     start = len(found)
     found += b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1)
     found += b"".join(b"%010d 00000 n \n" % place for place in places)

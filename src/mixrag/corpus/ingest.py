@@ -127,7 +127,7 @@ def add_documents(
         for document in documents:
             id_ = document.id or content_id(document)
             writer.pending.pop(id_, None)  # the later of two documents with one id counts
-            if store.memory_hash(id_) == document_hash(document, writer.splitter_name):
+            if store.memory_hash(id_) == document_hash(document, writer.splitter_name, document.title):
                 unchanged += 1
             else:
                 writer.put(id_, writer.split(replace(document, id=id_), MEMORY))

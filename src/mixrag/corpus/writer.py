@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from mixrag.corpus.passage import Document
 from mixrag.corpus.report import IndexReport
@@ -32,8 +32,6 @@ class PassageWriter:
     """Passages that are longer than the encoder reads."""
     pending: dict[str, ParsedFile | SplitDocument] = field(default_factory=dict)
     texts: dict[bytes, str] = field(default_factory=dict)
-    new: dict[str, SplitDocument] = field(default_factory=dict)
-    """By their hashes, the documents since the last ``flush``."""
 
     @property
     def splitter_name(self) -> str:
@@ -42,21 +40,12 @@ class PassageWriter:
 
     def split(self, document: Document, path: str) -> SplitDocument:
         """The document, found at this path, with its passages, whose texts will be embedded."""
-        same = self.new.get(changes.document_hash(document, self.splitter_name))
-        if same is not None:
-            return replace(same, document=document)
         record, encoding = document.id or "", self.vectors.encoding
         title = sources.front_title(document.title, path, record)
         shown = sources.display(path, record)
         split, texts = changes.split_document(document, self.splitter, encoding.embedding_text, shown, title)
-        # A document that is stored under another name has its vectors, of texts that begin with that name.
-        if len(stored := self.store.text_hashes(split.hash)) == len(split.passages):
-            pairs = zip(split.passages, stored, strict=True)
-            split = replace(split, passages=tuple(replace(each, text_hash=digest) for each, digest in pairs))
-        else:
-            self.texts.update(texts)
-            self.too_long += encoding.too_long(texts.values())
-        self.new[split.hash] = split
+        self.texts.update(texts)
+        self.too_long += encoding.too_long(texts.values())
         return split
 
     def put(self, key: str, source: ParsedFile | SplitDocument) -> None:
@@ -72,7 +61,7 @@ class PassageWriter:
         if self.pending:
             added, removed = self.store.put(self.pending.values())
             self.added, self.removed = self.added + added, self.removed + removed
-        self.pending, self.texts, self.new = {}, {}, {}
+        self.pending, self.texts = {}, {}
 
     def finish(self, unchanged: int) -> IndexReport:
         """End the run; what it did to the store."""

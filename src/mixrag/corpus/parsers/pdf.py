@@ -45,9 +45,9 @@ def read_pdf(data: bytes, name: str, ocr: Ocr = NO_OCR) -> ParseResult:
         pdf.close()
     document = assemble(pages, title)
     if not document.text.strip():
-        pages = "its page" if found.pages == 1 else f"its {found.pages} pages"
+        where = "its page" if found.pages == 1 else f"its {found.pages} pages"
         raise UnreadableError(
-            "a PDF with text", f"none on {pages}", found.remedy or "run OCR on it or leave it out"
+            "a PDF with text", f"none on {where}", found.remedy or "run OCR on it or leave it out"
         )
     return ParseResult((document,), notices=tuple(_notices(found)))
 

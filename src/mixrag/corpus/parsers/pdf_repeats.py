@@ -52,17 +52,17 @@ class RunningHeads:
         few = len(pages) + first - 1 < _LEAST_PAGES
         for page, sides in zip(pages, edges, strict=True):
             gone: set[int] = set()
-            lines = 0
+            count = 0
             for side in sides:
                 for line in side:  # from the edge inwards; what stands inside of a line that stays, stays
                     if not _repeated(line, seen[line.key], 2 if few and len(pages) > 1 else _LEAST_PAGES):
                         break
                     gone.update(map(id, line.fragments))
-                    lines += 1
-            kept = [f for f in page.fragments if id(f) not in gone]
-            if kept and lines:  # what is all that a page says is no running head
-                page.fragments = kept
-                self.lines += lines
+                    count += 1
+            rest = [f for f in page.fragments if id(f) not in gone]
+            if rest and count:  # what is all that a page says is no running head
+                page.fragments = rest
+                self.lines += count
                 self.pages.add(sides[0][0].page if sides[0] else sides[1][0].page)
         # The last pages stand for those before when the next ones come; their fragments are not needed.
         late = first + len(pages) - 4

@@ -16,8 +16,9 @@ _HEADING, _PATH, _CAPTION, _LEAD = 100, 240, 400, 200
 passage."""
 _INTRODUCES = re.compile(r"[:：]$|\b(?:following|below|tables?|tabellen?|tableaux?|tablas?)\b", re.IGNORECASE)
 _ANNOUNCES = re.compile(
-    r"as follows|[:：]$|\b(?:following|below)\b.*\btables?\b|\btables?\b.*\b(?:following|below|shows?|presents?|sets?"
-    r" (?:out|forth)|summari[sz]es?|provides?|details?)\b|\b(?:folgende|nachfolgende|nachstehende|suivante?|siguiente)\b",
+    r"as follows|[:：]$|\b(?:following|below)\b.*\btables?\b|\btables?\b.*\b(?:following|below)\b"
+    r"|\btables? (?:shows?|presents?|sets? (?:out|forth)|summari[sz]es?|provides?|details?)\b"
+    r"|\b(?:folgende|nachfolgende|nachstehende|suivante?|siguiente)\b",
     re.IGNORECASE,
 )
 _BACK = 8

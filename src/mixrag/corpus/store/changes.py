@@ -95,7 +95,7 @@ def split_document(
         digest = text_hash(embedded)
         texts[digest] = embedded
         passages.append(NewPassage(start, end, text, digest, around.page, around.place, around.context))
-    hash_ = document_hash(document, stored_name(splitter))
+    hash_ = document_hash(document, stored_name(splitter), title)
     return SplitDocument(document, hash_, tuple(passages), front), texts
 
 
@@ -104,12 +104,15 @@ def text_hash(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def document_hash(document: Document, splitter: str) -> str:
-    """SHA-256 of text, title, metadata, blocks and stored name of the splitter."""
+def document_hash(document: Document, splitter: str, title: str) -> str:
+    """SHA-256 of all that its passages depend on: text, title, metadata, blocks, stored name of the splitter.
+
+    ``title`` is what is read before its passages (``front_title``): the name of its file where it has none.
+    """
     # Blocks that a splitter finds by itself make no other document of a text that has none.
     known = () if document.blocks == tuple(paragraphs(document.text)) else document.blocks
     blocks = [[b.start, b.end, b.kind, b.level, b.page, b.place, b.caption] for b in known]
-    content = [document.text, document.title, dict(document.metadata), splitter, blocks]
+    content = [document.text, document.title, title, dict(document.metadata), splitter, blocks]
     return hashlib.sha256(json.dumps(content, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
 
 

@@ -260,14 +260,6 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries):
         rows = self.query(sql, (MEMORY, id_))
         return str(rows[0][0]) if rows else None
 
-    def text_hashes(self, document_hash: str) -> list[bytes]:
-        """Hashes of the embedded texts of a document's passages, in order; empty where it is not stored."""
-        sql = (
-            "SELECT text_hash FROM passages WHERE document_id = (SELECT id FROM documents WHERE hash = ?)"
-            " ORDER BY ordinal"
-        )
-        return [digest for (digest,) in self.query(sql, (document_hash,))]
-
     def put(self, sources: Iterable[changes.ParsedFile | changes.SplitDocument]) -> tuple[int, int]:
         """Put files and documents from memory in the place of what was stored of them, all in one transaction.
 
