@@ -75,3 +75,33 @@ def test_long_headings_and_captions_are_cut_and_the_nearest_headings_stay() -> N
 
 def test_a_document_without_blocks_has_neither_page_nor_context() -> None:
     assert Outline(Document("text"), "full").at(0) == Surroundings()
+
+
+def introduced(*before: str, rows: tuple[str, str] = ("Line | 12", "Tug | 7")) -> list[str]:
+    """Context of the first and the second row of a table after these paragraphs."""
+    builder = DocumentBuilder()
+    for paragraph in before:
+        builder.paragraph(paragraph)
+    builder.table([row.split(" | ") for row in rows], header_rows=0)
+    document = builder.document()
+    return [at(document, row).context for row in rows]
+
+
+def test_the_sentence_before_a_table_introduces_it() -> None:
+    assert introduced("Ships pay. In crowns, the fees are:") == ["In crowns, the fees are:"] * 2
+    assert introduced("Ships pay. The fees follow from the size.") == ["", ""]
+
+
+def test_the_nearest_sentence_that_announces_a_table_introduces_it() -> None:
+    announced = "The following table shows the fees of 2024."
+    assert introduced("Ships pay.", f"{announced} They rose.", "Tugs are free.") == [announced] * 2
+    assert introduced(announced, *["Tugs are free."] * 8) == ["", ""]
+
+
+def test_a_long_sentence_does_not_introduce_a_table_nor_one_of_another_section() -> None:
+    assert introduced(f"The following table shows {'very ' * 50}many fees:") == ["", ""]
+    builder = DocumentBuilder()
+    builder.paragraph("The following table shows the fees.")
+    builder.heading("Times", 1)
+    builder.table([["six", "7"]], header_rows=0)
+    assert at(builder.document(), "six").context == "Times"
