@@ -27,8 +27,6 @@ class Unit:
     """The last one of its block: a better place to end a passage."""
     leads: bool = False
     """What follows belongs to it: a worse place."""
-    row: bool = False
-    """One of a table, which stays whole where it fits into a passage."""
     size: int = 0
     """Tokens."""
 
@@ -53,8 +51,8 @@ def packed(units: Sequence[Unit], first: int, limit: int) -> list[Offsets]:
     """Spans of passages of whole units, together at most ``limit`` tokens each.
 
     A passage ends at the end of a block where that leaves it at least half full, and not after a unit that leads
-    to the next one; the last two are about as long as each other. A table that fits into a passage is not divided.
-    No passage ends within the ``first`` units (headings), unless these alone are too long.
+    to the next one; the last two are about as long as each other. No passage ends within the ``first`` units
+    (headings), unless these alone are too long.
     """
     total = [0, *accumulate(unit.size for unit in units)]
     spans, i = [], 0
@@ -70,9 +68,6 @@ def _stop(units: Sequence[Unit], total: Sequence[int], i: int, limit: int, first
     furthest = max(i + 1, bisect_right(total, total[i] + limit) - 1)
     if furthest == len(units):
         return furthest
-    table = _table_at(units, furthest)
-    if i + first < table and total[table] - total[i] >= limit / 8 and _ends_within(units, total, table, limit):
-        return table
     rest = total[-1] - total[i]
     lowest, wanted = bisect_left(total, total[i] + limit / 2), total[i] + limit
     if rest <= 2 * limit:  # two passages will do
@@ -86,19 +81,6 @@ def _stop(units: Sequence[Unit], total: Sequence[int], i: int, limit: int, first
     return min(ends or choices, key=lambda j: abs(total[j] - wanted))
 
 
-def _table_at(units: Sequence[Unit], j: int) -> int:
-    """Index of the first row of the table that would be divided before unit ``j``; 0 where none would."""
-    if not units[j].row or units[j - 1].last:
-        return 0
-    return next((k + 1 for k in range(j - 1, -1, -1) if units[k].last or not units[k].row), 0)
-
-
-def _ends_within(units: Sequence[Unit], total: Sequence[int], table: int, limit: int) -> bool:
-    """Whether all rows of a table are together at most ``limit`` tokens."""
-    end = next((k + 1 for k in range(table, len(units)) if units[k].last), len(units))
-    return total[end] - total[table] <= limit
-
-
 def _measured(text: str, units: Sequence[Unit], limit: int, tokens: Tokens) -> Iterator[list[Unit]]:
     windows = [list(_windows(text, unit)) for unit in units]
     flat = [window for each in windows for window in each]
@@ -107,8 +89,6 @@ def _measured(text: str, units: Sequence[Unit], limit: int, tokens: Tokens) -> I
         parts = [part for start, end in own for part in _divided(text, start, end, next(counted), limit)]
         if parts:
             parts[-1].last, parts[-1].leads = unit.last, unit.leads
-            for part in parts:
-                part.row = unit.row
         yield parts
 
 

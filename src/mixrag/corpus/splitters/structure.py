@@ -138,8 +138,6 @@ def _with_units(
     def units() -> Iterator[Unit]:
         for block in blocks:
             own = list(_units(text, block))
-            for unit in own:
-                unit.row = block.kind == "table"
             own[-1].last, own[-1].leads = True, block.kind == "text" and _leads(text[block.start : block.end])
             waiting.append((block, len(own)))
             yield from own
