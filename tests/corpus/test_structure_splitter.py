@@ -215,12 +215,3 @@ def test_bad_sizes_and_contexts_are_refused():
         StructureSplitter(0)
     with pytest.raises(SettingError, match="a context among full, title, none"):
         StructureSplitter(context="all")  # type: ignore[arg-type]
-
-
-def test_a_table_that_fits_into_a_passage_is_not_divided():
-    rows = [f"row {number} of six" for number in range(4)]
-    document = built("One two three four five six.", ("table", rows), "Last words.")
-    assert passages(document, 18) == ["One two three four five six.", "\n".join(rows) + "\n\nLast words."]
-    # One that does not fit begins in the passage before it.
-    document = built("One two three four five six.", ("table", rows * 2))
-    assert passages(document, 18)[0].startswith("One two three four five six.\n\nrow 0 of six")
