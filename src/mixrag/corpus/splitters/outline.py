@@ -66,9 +66,10 @@ class Outline:
         if self.context != "full":
             return self.title_read
         caption = max(captions, key=len, default="")
-        inside = range(bisect_right(self._starts, start) - 1, bisect_right(self._starts, end - 1))
+        index = bisect_right(self._starts, start) - 1
+        inside = range(max(0, index), bisect_right(self._starts, end - 1))
         introduction = max((self._introduction(index) for index in inside), key=len, default="")
-        lines = [self.title_read, self._path(inside[0]) if inside[0] >= 0 else ""]
+        lines = [self.title_read, self._path(index) if index >= 0 else ""]
         return "\n".join(filter(None, [*lines, introduction, _shortened(caption, _CAPTION)]))
 
     def _introduction(self, index: int) -> str:
