@@ -128,15 +128,16 @@ def test_files_in_an_unreadable_folder_stay(store, folder, monkeypatch):
 
 def test_identical_files_are_stored_once(store, folder, encoder):
     for name in "ab":
-        (folder / f"{name}.txt").write_text(words("same"))
+        (folder / name).mkdir()
+        (folder / name / "notes.txt").write_text(words("same"))
     report = run(store, folder, encoder=encoder)
     assert (report.documents, report.passages, report.embedded) == (1, 3, 3)
     assert store.counts().sources == 2
     shown = store.passages(store.rows_where({}))[0]
-    assert (shown.document, shown.title) == (str(folder / "a.txt"), "a")  # the first in sorted order
-    (folder / "a.txt").unlink()
+    assert (shown.document, shown.title) == (str(folder / "a" / "notes.txt"), "notes")  # the first in sorted order
+    (folder / "a" / "notes.txt").unlink()
     assert run(store, folder).passages == 3
-    (folder / "b.txt").unlink()
+    (folder / "b" / "notes.txt").unlink()
     (folder / "c.txt").write_text("c")
     assert run(store, folder).passages == 1
     check_sound(store)
@@ -152,12 +153,25 @@ def test_same_text_with_other_metadata_is_another_document(store, folder):
     assert [p.document for p in second] == [f"{folder}/a.jsonl#2"]  # the first record in sorted order
 
 
-def test_renamed_file_embeds_nothing(store, folder, encoder):
-    (folder / "b.txt").write_text(words("a"))
+def test_files_of_one_text_and_different_names_are_two_documents(store, folder):
+    """Without a title the name is read before the passages, so that their vectors differ."""
+    for name in "ab":
+        (folder / f"{name}.txt").write_text(words("same"))
+        (folder / f"{name}.md").write_text("# Fees\n\nNine crowns.")
+    report = run(store, folder)
+    assert (report.documents, report.passages, report.embedded) == (3, 7, 7)
+    assert {p.front_title for p in store.passages(store.rows_where({}))} == {"a", "b", "Fees"}
+
+
+def test_renamed_file_embeds_nothing_where_it_has_a_title(store, folder, encoder):
+    (folder / "b.md").write_text("# Fees\n\nNine crowns.")
+    (folder / "b.txt").write_text("one")
     run(store, folder)
+    (folder / "b.md").rename(folder / "a.md")
+    assert run(store, folder, encoder=encoder).embedded == 0 and encoder.batches == []
     (folder / "b.txt").rename(folder / "a.txt")
-    report = run(store, folder, encoder=encoder)
-    assert report.embedded == 0 and report.passages == 3 and encoder.batches == []
+    assert run(store, folder, encoder=encoder).embedded == 1
+    assert encoder.batches == [["a\none"]]
 
 
 def test_unreadable_now_keeps_what_was_stored(store, folder):
@@ -165,10 +179,10 @@ def test_unreadable_now_keeps_what_was_stored(store, folder):
         (folder / f"{name}.txt").write_text(words(name))
     run(store, folder)
     before = content(store)
-    (folder / "a.txt").write_bytes(b"\xff")
+    (folder / "a.txt").write_bytes(b"\0\xff\0\1\0")
     report = run(store, folder)
     assert content(store) == before
-    assert [s.path for s in report.skipped] == [str(folder / "a.txt")] and "UTF-8" in report.skipped[0].reason
+    assert [s.path for s in report.skipped] == [str(folder / "a.txt")] and "binary" in report.skipped[0].reason
     (folder / "b.txt").write_bytes(b"")
     assert len(run(store, folder).skipped) == 2 and content(store) == before
 
@@ -462,6 +476,15 @@ def test_a_moved_folder_is_cited_where_it_is(store, folder, encoder):
     assert store.files_below(str(folder / "old")) == [] and store.counts().sources == 3
 
 
+def test_a_renamed_file_is_cited_by_its_new_name_alone(store, folder):
+    (folder / "old.txt").write_text("one two three")
+    run(store, folder / "old.txt")
+    (folder / "old.txt").rename(folder / "new.txt")
+    report = run(store, folder / "new.txt")
+    assert cited(store) == [f"{folder}/new.txt"] and report.passages == 1
+    check_sound(store)
+
+
 def test_what_was_only_in_the_moved_file_stays(store, folder):
     (folder / "old.jsonl").write_text('{"id": "1", "text": "x"}\n{"id": "2", "text": "y"}')
     run(store, folder / "old.jsonl")
@@ -472,21 +495,21 @@ def test_what_was_only_in_the_moved_file_stays(store, folder):
 
 
 def test_a_copy_and_a_document_from_memory_stay_sources(store, folder):
-    for name in ("a.txt", "b.txt"):
-        (folder / name).write_text("same")
-    run(store, folder / "a.txt")
-    run(store, folder / "b.txt")
-    assert store.counts().sources == 2 and cited(store) == [f"{folder}/a.txt"]
+    for name in ("a.md", "b.md"):
+        (folder / name).write_text("# same")
+    run(store, folder / "a.md")
+    run(store, folder / "b.md")
+    assert store.counts().sources == 2 and cited(store) == [f"{folder}/a.md"]
 
 
 def test_a_store_that_knows_an_old_path_forgets_it_in_a_run_without_changes(store, folder):
-    (folder / "a.txt").write_text("same")
-    run(store, folder / "a.txt")
-    (folder / "z.txt").write_text("same")
-    run(store, folder / "z.txt")
-    (folder / "a.txt").unlink()
-    assert cited(store) == [f"{folder}/z.txt"]  # of two sources, the one that is there
-    assert [record.path for record in store.documents()] == [f"{folder}/z.txt"]
+    (folder / "a.md").write_text("# same")
+    run(store, folder / "a.md")
+    (folder / "z.md").write_text("# same")
+    run(store, folder / "z.md")
+    (folder / "a.md").unlink()
+    assert cited(store) == [f"{folder}/z.md"]  # of two sources, the one that is there
+    assert [record.path for record in store.documents()] == [f"{folder}/z.md"]
     assert store.counts().sources == 2
-    assert run(store, folder / "z.txt").unchanged == 1
+    assert run(store, folder / "z.md").unchanged == 1
     assert store.counts().sources == 1

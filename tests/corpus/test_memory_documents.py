@@ -132,7 +132,7 @@ def test_files_and_documents_from_memory_leave_each_other_alone(store, folder):
 
 
 def test_same_content_in_a_file_and_in_memory(store, folder):
-    (folder / "a.txt").write_text("same")
+    (folder / "a.jsonl").write_text('{"text": "same"}')
     run(store, folder)
     assert add(store, [Document("same", id="m")]).embedded == 0
     assert store.counts().documents == 1 and len(store.rows_where({"document": "m"})) == 1

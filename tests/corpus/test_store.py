@@ -118,7 +118,7 @@ def test_a_second_indexing_run_waits_or_gives_up(store, folder):
 
 
 def test_passages_in_the_order_asked(store, folder):
-    write(folder, a="# Alpha\n" + " ".join(f"a{i}" for i in range(20)), b="# Beta\nsome text")
+    write(folder, a="Alpha\n\n" + " ".join(f"a{i}" for i in range(20)), b="Beta\n\nsome text")
     run(store, folder)
     rows, _ = store.vectors()
     passages = store.passages(rows[::-1])
@@ -228,11 +228,11 @@ def test_damaged_words(store, folder, blob):
 
 
 def test_generation_moves_with_the_passages_only(store, folder):
-    write(folder, a="one")
+    write(folder, a="# one")
     run(store, folder)
     first = store.generation
     run(store, folder)
-    write(folder, b="one")
+    write(folder, b="# one")
     run(store, folder)  # a second source of the same content
     assert store.generation == first
     write(folder, a="changed")
@@ -265,7 +265,7 @@ def test_remove_file_and_folder(store, folder):
 
 
 def test_remove_keeps_what_another_source_holds(store, folder):
-    write(folder, a="same text", b="same text")
+    write(folder, a="# same text", b="# same text")
     run(store, folder)
     removed = store.remove(folder / "a.md")
     assert (removed.sources, removed.documents, removed.passages) == (1, 0, 0)

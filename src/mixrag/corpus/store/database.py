@@ -283,9 +283,12 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries):
             return _counted(db, changes.remove_files(db, file_ids))
 
     def forget_moved(self, paths: Collection[str]) -> list[str]:
-        """Drop the sources at paths that no longer exist of what these files hold too: they were moved or renamed.
+        """Drop what is stored of paths that no longer exist, where these files hold it: they were moved or renamed.
 
-        The documents, their passages and vectors stay. To be called while ``writing``. The paths, sorted.
+        Documents that both hold stay, with their passages and vectors. To be called while ``writing``.
+
+        Returns:
+            The paths, sorted.
         """
         here = json.dumps(list(paths))
         others = (
@@ -293,11 +296,20 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries):
             " (SELECT document_id FROM sources WHERE file_id IN (SELECT id FROM files WHERE path IN"
             " (SELECT value FROM json_each(?)))) AND f.path NOT IN (SELECT value FROM json_each(?))"
         )
-        gone = [(id_, path) for id_, path in self.query(others, (here, here)) if not is_there(path)]
-        if gone:
+        equal = (
+            "SELECT DISTINCT f.id, f.path FROM files f JOIN files g ON g.sha256 = f.sha256 AND g.path IN"
+            " (SELECT value FROM json_each(?)) WHERE f.sha256 != '' AND f.path NOT IN"
+            " (SELECT value FROM json_each(?))"
+        )
+        shared, renamed = (
+            {id_: path for id_, path in self.query(sql, (here, here)) if not is_there(path)}
+            for sql in (others, equal)
+        )
+        if shared or renamed:
             with self.transaction() as db:
-                changes.drop_sources(db, [id_ for id_, _ in gone], here)
-        return sorted(path for _, path in gone)
+                changes.drop_sources(db, list(shared), here)
+                _counted(db, changes.remove_files(db, list(renamed)))
+        return sorted({*shared.values(), *renamed.values()})
 
     def finish(self, splitter: str) -> None:
         """Note the splitter of an indexing run, and delete the vectors that no passage uses."""
