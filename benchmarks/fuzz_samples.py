@@ -7,7 +7,7 @@ import json
 import zipfile
 from collections.abc import Callable, Mapping
 
-_WORDS = [
+WORDS = [
     "anchor",
     "barrel",
     "beacon",
@@ -49,7 +49,7 @@ _WORDS = [
     "ship",
     "tide",
 ]
-SENTENCES = [f"The {word} of harbour mark{number} is {number + 3} crowns." for number, word in enumerate(_WORDS)]
+SENTENCES = [f"The {word} of harbour mark{number} is {number + 3} crowns." for number, word in enumerate(WORDS)]
 """No two alike, or they would be taken for the headers of pages."""
 _W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 _A = 'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"'
@@ -207,7 +207,10 @@ def _eml() -> str:
     return f"{head}Content-Type: text/plain; charset=utf-8\r\n\r\n{lines}\r\n"
 
 
-_BODY = "\n\n".join(SENTENCES)
+def _body() -> str:
+    return "\n\n".join(SENTENCES)
+
+
 SAMPLES: Mapping[str, Callable[[], bytes]] = {
     "a.pdf": pdf,
     "a.docx": _docx,
@@ -218,18 +221,18 @@ SAMPLES: Mapping[str, Callable[[], bytes]] = {
     "a.eml": lambda: _eml().encode(),
     "a.rtf": lambda: (r"{\rtf1\ansi " + r"\par ".join(SENTENCES) + "}").encode(),
     "a.html": lambda: _html().encode(),
-    "a.md": lambda: f"# Fees\n\n{_BODY}\n\n```\ncode\n```\n".encode(),
+    "a.md": lambda: f"# Fees\n\n{_body()}\n\n```\ncode\n```\n".encode(),
     "a.csv": lambda: _rows(",").encode(),
     "a.tsv": lambda: _rows("\t").encode(),
     "a.json": lambda: json.dumps(_records(), indent=1).encode(),
     "a.jsonl": lambda: "\n".join(map(json.dumps, _records())).encode(),
     "a.xml": lambda: f"<fees>{''.join(f'<fee>{each}</fee>' for each in SENTENCES)}</fees>".encode(),
     "a.tex": lambda: (
-        rf"\documentclass{{article}}\begin{{document}}\section{{Fees}} {_BODY}\end{{document}}".encode()
+        rf"\documentclass{{article}}\begin{{document}}\section{{Fees}} {_body()}\end{{document}}".encode()
     ),
-    "a.txt": lambda: _BODY.encode(),
-    "utf16.txt": lambda: _BODY.encode("utf-16"),
-    "cp1252.txt": lambda: f"Gebühr {_BODY} für".encode("cp1252"),
-    "utf8-bom.txt": lambda: f"Gebühr {_BODY}".encode("utf-8-sig"),
+    "a.txt": lambda: _body().encode(),
+    "utf16.txt": lambda: _body().encode("utf-16"),
+    "cp1252.txt": lambda: f"Gebühr {_body()} für".encode("cp1252"),
+    "utf8-bom.txt": lambda: f"Gebühr {_body()}".encode("utf-8-sig"),
 }
 """The bytes of a sound file, by its name."""
