@@ -2,8 +2,8 @@
 
     python benchmarks/reading.py [--sentences 4000] [--rounds 3]
 
-The files are made here: so many sentences of about eleven words, as paragraphs, rows or slides. MB are those of the
-text that was read; passages are those of the default splitter, with an estimate of tokens in place of a tokenizer.
+The files are made here: so many sentences of about eleven words, as paragraphs, rows or slides. MB are those of
+the text that was read; passages are those of the default splitter, with an estimate of tokens, no tokenizer.
 kreuzberg gives plain text and no passages; "-" where it reads no such file.
 """
 
@@ -20,24 +20,24 @@ from mixrag.corpus.passage import Document
 from mixrag.corpus.splitters import StructureSplitter
 from side_by_side import seconds
 
-FORMATS = (
-    "pdf",
-    "docx",
-    "xlsx",
-    "pptx",
-    "odt",
-    "epub",
-    "eml",
-    "rtf",
-    "html",
-    "md",
-    "csv",
-    "json",
-    "xml",
-    "tex",
-    "txt",
-)
-_ESCAPED = {"html": "text/html", "md": "text/markdown", "txt": "text/plain", "tex": "application/x-latex"}
+_OFFICE = "application/vnd.openxmlformats-officedocument"
+_MIME = {
+    "pdf": "application/pdf",
+    "docx": f"{_OFFICE}.wordprocessingml.document",
+    "xlsx": f"{_OFFICE}.spreadsheetml.sheet",
+    "pptx": f"{_OFFICE}.presentationml.presentation",
+    "odt": "application/vnd.oasis.opendocument.text",
+    "epub": "application/epub+zip",
+    "eml": "message/rfc822",
+    "rtf": "application/rtf",
+    "html": "text/html",
+    "md": "text/markdown",
+    "csv": "text/csv",
+    "json": "application/json",
+    "xml": "application/xml",
+    "tex": "application/x-latex",
+    "txt": "text/plain",
+}
 
 
 def main() -> None:
@@ -69,7 +69,7 @@ def files(sentences: int) -> dict[str, bytes]:
     pages = max(1, sentences // 40)
     made = {name.removeprefix("a."): make for name, make in fuzz_samples.SAMPLES.items() if name.startswith("a.")}
     made["pdf"] = lambda: fuzz_samples.pdf(pages)
-    return {suffix: made[suffix]() for suffix in FORMATS}
+    return {suffix: made[suffix]() for suffix in _MIME}
 
 
 def read(suffix: str, data: bytes) -> tuple[Document, ...]:
@@ -88,8 +88,8 @@ def peer_of(suffix: str, data: bytes) -> Callable[[], object] | None:
     import kreuzberg
 
     config = kreuzberg.ExtractionConfig(use_cache=False, output_format="plain")
+    mime = _MIME[suffix]
     try:
-        mime = _ESCAPED.get(suffix) or kreuzberg.detect_mime_type_from_path(f"a.{suffix}")
         kreuzberg.extract_bytes_sync(data, mime, config=config)
     except Exception:
         return None

@@ -283,7 +283,7 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries):
             return _counted(db, changes.remove_files(db, file_ids))
 
     def forget_moved(self, paths: Collection[str]) -> list[str]:
-        """Drop what is stored of paths that no longer exist, where these files hold it: they were moved or renamed.
+        """Drop what is stored of paths that no longer exist where these files hold it: they were moved.
 
         Documents that both hold stay, with their passages and vectors. To be called while ``writing``.
 
