@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 
 from cli.test_commands import QUESTION, Shell
 from corpus.test_parsers import pdf
+from mixrag.corpus.parsers import isolation, worker_process
 from mixrag.utils.extras import EXTRAS
 from tiny_encoder import save_encoder
 
@@ -30,6 +31,21 @@ def shell(tmp_path: Path, encoder: Path, tiny_folder: Callable[[str], Path]) -> 
     found.models |= dict.fromkeys(("train", "eval"), found.models["ask"])
     found.models["clozes"] = found.models["index"]
     return found
+
+
+def boot_without(packages: Iterable[str]) -> str:
+    """What the process that parses runs first, without these packages."""
+    return f"import sys; sys.modules.update(dict.fromkeys({sorted(packages)}));{worker_process._BOOT}"
+
+
+@pytest.fixture
+def parses_without(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hide]:
+    def hidden(*packages: str) -> None:
+        isolation.close_idle_workers()
+        monkeypatch.setattr(worker_process, "_BOOT", boot_without(packages))
+
+    yield hidden
+    isolation.close_idle_workers()
 
 
 @pytest.fixture
@@ -75,9 +91,11 @@ def test_clozes_ask_for_the_list_of_words(shell: Shell, hide: Hide) -> None:
 
 
 @pytest.mark.parametrize("package", ["pypdfium2", "selectolax"])
-def test_a_file_that_needs_an_extra_is_skipped_and_the_run_goes_on(shell: Shell, hide: Hide, package: str) -> None:
+def test_a_file_that_needs_an_extra_is_skipped_and_the_run_goes_on(
+    shell: Shell, parses_without: Hide, package: str
+) -> None:
     (shell.files / "hake.pdf").write_bytes(pdf(b"A licence to fish hake costs two crowns."))
-    hide(package)
+    parses_without(package)
     found = shell.json("index", shell.files, code=3)
     (skipped,) = found["skipped"]
     assert Path(skipped["path"]).name == ("hake.pdf" if package == "pypdfium2" else "hen.html")
@@ -89,6 +107,8 @@ SCRIPT = """
 import sys
 
 sys.modules.update(dict.fromkeys({packages}))
+from mixrag.corpus.parsers import worker_process
+worker_process._BOOT = {boot!r}
 from mixrag.cli import main
 sys.argv = ["mixrag", *{arguments}]
 main()
@@ -98,7 +118,7 @@ HIDDEN = {module.split(".")[0] for modules in EXTRAS.values() for module in modu
 
 
 def core_alone(*arguments: object) -> subprocess.CompletedProcess[str]:
-    script = SCRIPT.format(packages=sorted(HIDDEN), arguments=[*map(str, arguments)])
+    script = SCRIPT.format(packages=sorted(HIDDEN), boot=boot_without(HIDDEN), arguments=[*map(str, arguments)])
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
 
 

@@ -125,6 +125,7 @@ def test_loggers_are_left_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_inside_a_command_a_notice_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
     logger, said = logging.getLogger("mixrag.training"), list[str]()
+    before = logging.getLogger("mixrag").level
     monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
     with notices(logging.WARNING, said.append):
         logger.info("not for people")
@@ -134,7 +135,7 @@ def test_inside_a_command_a_notice_is_said_once(monkeypatch: pytest.MonkeyPatch)
         with reporting(quiet=True):
             logger.warning("with --json")
     assert said == ["before", "with --json"] and stream.getvalue() == "mixrag: meanwhile\n"
-    assert logging.getLogger("mixrag").level == logging.NOTSET
+    assert logging.getLogger("mixrag").level == before
 
 
 def test_a_stream_that_is_gone_breaks_no_run(monkeypatch: pytest.MonkeyPatch) -> None:

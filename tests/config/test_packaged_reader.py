@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -44,7 +43,7 @@ def test_it_is_there_with_its_card_and_small(reader: Path) -> None:
 def test_it_brings_prompt_and_retrieval_settings(reader: Path) -> None:
     trained = read_bundle(reader)
     template = PromptTemplate.from_file(DEMO.parent.parent / "benchmarks" / "reader.toml")
-    assert trained.prompt == asdict(template)
+    assert trained.prompt == template.fields()
     assert set(trained.settings) == {"temperature", "lexical", "lexical_temperature"}
 
 
@@ -59,7 +58,7 @@ def test_its_confidence_is_that_of_the_default(reader: Path) -> None:
 
 
 def test_training_that_starts_from_it_keeps_its_prompt(reader: Path) -> None:
-    assert asdict(starting_prompt(ModelConfig())) == read_bundle(reader).prompt
+    assert starting_prompt(ModelConfig()).fields() == read_bundle(reader).prompt
     assert starting_prompt(ModelConfig(adapter="none")) == PromptTemplate()
     assert starting_prompt(ModelConfig(prompt=PromptTemplate(header="MINE"))).header == "MINE"
 

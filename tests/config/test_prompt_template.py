@@ -65,7 +65,9 @@ def test_unknown_and_ill_typed_keys_are_refused(tmp_path: Path, content: str) ->
         words = {"header": "text", "chat": "true or false"}[key]
         assert f"{key} in {tmp_path}" in error.expected and error.expected.endswith(f"to be {words}")
     else:
-        assert error.expected.endswith("among header, passage, question, header_without_passage, chat")
+        assert error.expected.endswith(
+            "among header, passage, question, header_without_passage, chat, template_args"
+        )
         assert error.found == repr(key)
 
 

@@ -97,14 +97,13 @@ def test_a_file_without_title_is_embedded_with_its_name_and_a_record_without_id(
     assert {(p.title, p.front_title) for p in stored(store)} == {("ferry fees", "ferry fees"), ("77", "")}
 
 
-def test_a_copy_under_another_name_has_the_vector_of_the_first(store, folder):
+def test_the_name_of_a_file_without_title_is_read_before_its_passages(store, folder):
     (folder / "b.txt").write_text("nine crowns")
     encoder = FakeEncoder()
     run(store, folder, encoder=encoder)
     (folder / "b.txt").rename(folder / "c.txt")
-    (folder / "d.txt").write_text("nine crowns")
     report = run(store, folder, encoder=encoder)
-    assert encoder.texts == ["b\nnine crowns"] and (report.documents, report.embedded) == (1, 0)
+    assert encoder.texts == ["b\nnine crowns", "c\nnine crowns"] and (report.documents, report.embedded) == (1, 1)
     assert len(store.vectors()[0]) == 1
 
 

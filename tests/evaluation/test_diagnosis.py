@@ -337,7 +337,8 @@ def test_every_script_is_looked_for(tmp_path: Path, text: str, expected: str) ->
     ) as rag:
         found = diagnose(rag, "licence ?", [expected])
         assert found.indexed.location.place == "passage" and found.failed == "used"
-        assert [passage.text for passage in found.indexed.location.passages] == [text]
+        read = text.replace("\u00ad", "")  # the parser leaves soft hyphens out
+        assert [passage.text for passage in found.indexed.location.passages] == [read]
 
 
 def test_a_verdict_needs_its_document(planted: Callable[[Planted], RAG]) -> None:
@@ -454,7 +455,7 @@ def test_the_packaged_models_are_diagnosed_on_the_demo_corpus(tmp_path: Path) ->
     ombudsman = "Who is the ombudsman of Corvane Savings Bank?"
     trustees = "Who presides over the trustees of Tarravoe's Public Pension Fund?"
     with RAG.open(tmp_path / "store", create=True, models=ModelConfig(device="cpu")) as rag:
-        rag.index([DEMO])
+        rag.index([DEMO], splitter=WordSplitter(100))
         found = diagnose(rag, founder, ["Osric Penhallow"])
         assert found.right and found.failed is None and found.retrieved.rank == 1
         assert diagnose(rag, wool, ["Ossery Farm"]).indexed.location.place == "split"

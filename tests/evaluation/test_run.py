@@ -76,11 +76,13 @@ class Notices(logging.Handler):
         self.lines.append(record.getMessage())
 
     def __enter__(self) -> None:
+        self.before = logging.getLogger("mixrag").level
         logging.getLogger("mixrag").setLevel(logging.INFO)
         logging.getLogger("mixrag").addHandler(self)
 
     def __exit__(self, *_: object) -> None:
         logging.getLogger("mixrag").removeHandler(self)
+        logging.getLogger("mixrag").setLevel(self.before)
 
 
 def run(rag: RAG, path: Path, **changes: Any) -> tuple[Evaluation, list[str]]:

@@ -45,7 +45,8 @@ def test_a_store_stays_in_its_format_on_another_processor(at: Opened, tmp_path: 
         assert rag.index([cod, eel]).embedded == 1
         assert isinstance(rag.encoder, SentenceEncoder) and (rag.encoder.dtype == "bfloat16") is native
         _, vectors = rag.store.vectors()
-        expected = rag.encoder.encode_passages(["a licence to fish cod", "a licence to fish eel"])
+        texts = [rag.encoder.passage_text(name, f"a licence to fish {name}") for name in ("cod", "eel")]
+        expected = rag.encoder.encode_passages(texts)
         np.testing.assert_allclose(vectors, expected, atol=1e-6)
         assert len(rag.passages("cod").passages) == 2
 

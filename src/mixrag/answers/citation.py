@@ -23,6 +23,8 @@ words are the answer's: of two words, one alone ("in" of "in 1920") is not a cit
 
 # What a reader sees as one character, with the invisible formatting after it: a soft hyphen does not split a word.
 _CHARACTER = regex.compile(r"\X\p{Cf}*")
+_SIGNED = re.compile(r"(?<!\S)(?=\S{0,99}(?:\d[.,]\d|\.\d|[-\u2212]|\w[+#]))\S{2,100}(?!\S)")
+"""Text without spaces in which a sign may be part of a word: "$1.5", "-5", "C++", "COVID-19"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +89,33 @@ def citation(passage_text: str, answer_text: str) -> Citation | None:
 
 def located_words(text: str) -> list[LocatedWord]:
     """The words of a text with their offsets; words that one sign spells ("½") have the same."""
-    found = []
-    for start, end in _pieces(text):
-        piece = text[start:end]
-        first = end - len(piece.lstrip())  # a mark after a space is one character with it
-        found += [LocatedWord(word, first, end) for word in words(piece)]
-    return found
+    found, last = list[LocatedWord](), 0
+    for match in _SIGNED.finditer(text):
+        found += _plain_words(text, last, match.start())
+        found += [LocatedWord(word, match.start() + a, match.start() + b) for word, a, b in _signed(match.group())]
+        last = match.end()
+    return [*found, *_plain_words(text, last, len(text))]
+
+
+def _plain_words(text: str, start: int, end: int) -> Iterator[LocatedWord]:
+    for first, last in _pieces(text[start:end]):
+        piece = text[start + first : start + last]
+        begin = start + last - len(piece.lstrip())  # a mark after a space is one character with it
+        yield from (LocatedWord(word, begin, start + last) for word in words(piece))
+
+
+@lru_cache(4096)
+def _signed(chunk: str) -> tuple[tuple[str, int, int], ...]:
+    """The words of a short text without spaces, each with the shortest span that spells it where it stands."""
+    every, found, end = words(chunk), list[tuple[str, int, int]](), 0
+    while len(found) < len(every):
+        end += 1
+        before = words(chunk[:end])
+        if len(before) > len(found) and before == every[: len(before)]:
+            new = before[len(found) :]
+            start = next(i for i in range(end - 1, -1, -1) if words(chunk[i:end])[-len(new) :] == new)
+            found += [(word, start, end) for word in new]
+    return tuple(found)
 
 
 def _pieces(text: str) -> Iterator[tuple[int, int]]:

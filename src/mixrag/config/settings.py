@@ -187,7 +187,7 @@ class Settings:
     )
     samples: CountOrNone = setting(
         default=0,
-        help="Answers drawn in addition to the one that is given.",
+        help="Further answers, drawn by chance.",
         more="Drawn from p(y given x), in addition to the answer of `greedy` or `sample`: equal "
         "ones add to its mass.",
         commands=WRITING,
