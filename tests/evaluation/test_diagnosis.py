@@ -452,7 +452,6 @@ def test_the_packaged_models_are_diagnosed_on_the_demo_corpus(tmp_path: Path) ->
     wool = "Which breeding station receives most of the wool levy of Tarravoe?"
     bailiff = "Who holds the post of Water Bailiff on the River Tamble?"
     excess = "What is the excess per claim under Tiskerry Mutual's policy TM-204?"
-    ombudsman = "Who is the ombudsman of Corvane Savings Bank?"
     trustees = "Who presides over the trustees of Tarravoe's Public Pension Fund?"
     with RAG.open(tmp_path / "store", create=True, models=ModelConfig(device="cpu")) as rag:
         rag.index([DEMO], splitter=WordSplitter(100))
@@ -463,8 +462,6 @@ def test_the_packaged_models_are_diagnosed_on_the_demo_corpus(tmp_path: Path) ->
         rank = next(rank for rank, passage in enumerate(ranked, 1) if "Gideon Starling" in passage.text)
         low = diagnose(rag, bailiff, ["Gideon Starling"], k=rank - 1)
         assert rank > 1 and (low.failed, low.retrieved.rank) == ("retrieved", rank)
-        sharp = diagnose(rag, ombudsman, ["Lucan Abery", "Mr Lucan Abery"], lexical=0.0, temperature=0.01)
-        assert sharp.failed == "weighted" and sharp.weighted.prior < sharp.weighted.needed
         assert diagnose(rag, excess, ["350 talms"]).failed == "used"
         greedy = diagnose(rag, trustees, ["Bettany Crowle"], lexical=0.0)
         assert greedy.failed == "decoded" and greedy.decoded.beam_is_right
