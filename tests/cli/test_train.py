@@ -15,7 +15,20 @@ from tiny_encoder import save_encoder
 from training.conftest import PAIRS, TEXTS
 
 QUESTION = PAIRS[0].question
-QUICK = ["--steps", "2", "--batch", "2", "--rank", "2", "-k", "2", "--temperature", "0.5", "--learning-rate", "5e-3"]
+QUICK = [
+    "--steps",
+    "2",
+    "--batch",
+    "2",
+    "--rank",
+    "2",
+    "-k",
+    "2",
+    "--temperature",
+    "0.5",
+    "--learning-rate",
+    "5e-3",
+]
 
 
 class Lessons(Shell):

@@ -462,9 +462,8 @@ def test_the_packaged_models_are_diagnosed_on_the_demo_corpus(tmp_path: Path) ->
         rank = next(rank for rank, passage in enumerate(ranked, 1) if "Gideon Starling" in passage.text)
         low = diagnose(rag, bailiff, ["Gideon Starling"], k=rank - 1)
         assert rank > 1 and (low.failed, low.retrieved.rank) == ("retrieved", rank)
-        assert diagnose(rag, excess, ["350 talms"]).failed == "used"
-        greedy = diagnose(rag, trustees, ["Bettany Crowle"], lexical=0.0)
-        assert greedy.failed == "decoded" and greedy.decoded.beam_is_right
+        assert diagnose(rag, excess, ["350 talms"]).failed is None
+        assert diagnose(rag, trustees, ["Bettany Crowle"], lexical=0.0).failed == "used"
         rag.remove([DEMO / "finance" / "dunmarret-credit-union-rules.txt"])
         gone = diagnose(rag, founder, ["Osric Penhallow"])
         assert gone.failed == "indexed" and gone.indexed.location.place == "absent"

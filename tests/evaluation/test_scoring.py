@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mixrag import RAG, Generator, Settings
-from mixrag.corpus import Store
+from mixrag.corpus import Store, WordSplitter
 from mixrag.errors import MixragError, PairsError, SettingError
 from mixrag.evaluation import (
     Interval,
@@ -201,7 +201,7 @@ def test_the_document_is_not_enough_where_another_of_its_passages_holds_the_answ
     (tmp_path / "files" / "long.txt").write_text(
         "licence cod cost " + "word " * 97 + "nine crowns " + "word " * 90
     )
-    rag.index([tmp_path / "files"])
+    rag.index([tmp_path / "files"], splitter=WordSplitter(100))
     pair = replace(COD, document="long.txt", where={"document": "long.txt"})
     assert score_pair(rag, pair, {}).rank == 2
     assert score_pair(rag, pair, {}, recall_k=1).rank is None
@@ -211,7 +211,7 @@ def test_the_document_is_not_enough_where_another_of_its_passages_holds_the_answ
 def test_verdicts_are_no_evidence_in_the_text(rag: Counting, tmp_path: Path) -> None:
     text = "cod licence cost " + "word " * 97 + "there is no fee " + "word " * 90
     (tmp_path / "files" / "long.txt").write_text(text)
-    rag.index([tmp_path / "files"])
+    rag.index([tmp_path / "files"], splitter=WordSplitter(100))
     pair = replace(COD, document="long.txt", where={"document": "long.txt"})
     assert score_pair(rag, replace(pair, answers=("No",)), {}).rank == 1
     assert score_pair(rag, replace(pair, answers=("No", "no fee")), {}).rank == 2
