@@ -21,6 +21,6 @@ show ask "Who founded the Dunmarret Credit Union?" --store "$store" -k 10
 show score "Who founded the Dunmarret Credit Union?" "Osric Penhallow" --store "$store"
 cat <<'END'
 
-The packaged model is small: with the reader that comes with it, it answers 50 of the 85 questions in
+The packaged model is small: with the reader that comes with it, it answers 53 of the 85 questions in
 demo/pairs.jsonl exactly. Ask your own: mixrag ask "..." --store demo/store (--why takes an answer apart).
 END
