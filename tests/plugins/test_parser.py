@@ -10,6 +10,7 @@ import pytest
 from mixrag import RAG, Document
 from mixrag.corpus import ParseResult, ParserRegistry, Skipped, Store
 from mixrag.corpus.parsers.registry import BUILTIN_PARSERS
+from mixrag.corpus.parsers.result import Notice
 from mixrag.errors import PluginError, SourceError
 from plugins.how_to import run_page
 from words_encoder import WordsEncoder
@@ -168,6 +169,15 @@ def test_a_parser_may_say_what_it_left_out(tmp_path: Path, folder: Path) -> None
     with opened(tmp_path, Giving(ParseResult((Document("one"),), (left_out,)))) as rag:
         assert rag.index(folder).skipped == (left_out,)
         assert rag.index(folder).skipped == (left_out,)  # parsed again, so that it is reported again
+
+
+def test_a_parser_may_say_what_it_read_only_in_part(tmp_path: Path, folder: Path) -> None:
+    (folder / "a.x").write_text("text")
+    given = ParseResult((Document("one"),), notices=(Notice("drawings", 2, "two of them"),))
+    with opened(tmp_path, Giving(given)) as rag:
+        for _ in range(2):  # of an unchanged file it is said again
+            (notice,) = rag.index(folder).notices
+            assert (notice.kind, notice.count, notice.files) == ("drawings", 2, 1)
 
 
 @pytest.mark.parametrize("missing", ["name", "suffixes", "parse"])

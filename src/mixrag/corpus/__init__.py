@@ -1,12 +1,12 @@
 """The corpus: documents to passages, stored with their vectors in one SQLite file."""
 
 from mixrag.corpus.documents import content_id, documents_in, documents_of_texts
-from mixrag.corpus.ingest import add_documents, ingest, title_and_text
+from mixrag.corpus.ingest import add_documents, ingest
 from mixrag.corpus.parsers.isolation import DEFAULT_LIMITS, ParseLimits
 from mixrag.corpus.parsers.protocol import Parser
 from mixrag.corpus.parsers.registry import SUFFIXES, ParserRegistry, read
 from mixrag.corpus.parsers.result import Notice, ParseResult, Skipped, UnreadableError
-from mixrag.corpus.passage import Document, Passage, Scalar
+from mixrag.corpus.passage import Document, Passage, Scalar, title_and_text
 from mixrag.corpus.report import IndexReport, ReportedNotice
 from mixrag.corpus.splitters import (
     SentenceSplitter,

@@ -14,7 +14,7 @@ from mixrag.corpus.documents import content_id
 from mixrag.corpus.parsers.isolation import DEFAULT_LIMITS, ParseLimits
 from mixrag.corpus.parsers.registry import ParserRegistry, load
 from mixrag.corpus.parsers.result import Notice, ParseResult, Skipped, UnreadableError
-from mixrag.corpus.passage import Document
+from mixrag.corpus.passage import Document, title_and_text
 from mixrag.corpus.reading import ChangedFile, parsed
 from mixrag.corpus.report import IndexReport, aggregated, kinds_in_words
 from mixrag.corpus.splitters import Splitter, Tokens
@@ -30,11 +30,6 @@ from mixrag.utils.progress import Progress, ProgressEvent, guarded
 from mixrag.utils.text import unicode_path
 
 logger = logging.getLogger("mixrag.corpus")
-
-
-def title_and_text(title: str, text: str) -> str:
-    """The text to embed: title, line end, context and text; these alone where there is no title."""
-    return f"{title}\n{text}" if title else text
 
 
 def ingest(

@@ -93,7 +93,11 @@ def with_context(context: str, text: str) -> str:
     return f"{context}\n{text}" if context else text
 
 
+def title_and_text(title: str, text: str) -> str:
+    """The text to embed: title, line end, context and text; these alone where there is no title."""
+    return f"{title}\n{text}" if title else text
+
+
 def searched_text(title: str, context: str, text: str) -> str:
-    """What a search reads of a passage: its title, its context, each on lines of its own, and its text."""
-    body = with_context(context, text)
-    return f"{title}\n{body}" if title else body
+    """What lexical search reads of a passage: its title, its context, each on lines of its own, and its text."""
+    return title_and_text(title, with_context(context, text))

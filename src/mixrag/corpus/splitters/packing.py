@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -132,9 +131,6 @@ def _cut(text: str, places: Sequence[int], i: int, limit: int) -> int:
     lowest = max(i + 1, i + left - (parts - 1) * limit, i + int(wanted * 0.6))
     choices = range(lowest, min(i + limit, len(places) - 1) + 1)
     return min(choices, key=lambda j: (_weakness(text, places[j]), abs(j - i - wanted)))
-
-
-_SPACE = re.compile(r"\s")
 
 
 def _weakness(text: str, place: int) -> int:

@@ -72,12 +72,6 @@ def general(value: float) -> str:
 
 
 @lru_cache(maxsize=4096)
-def is_date(code: str) -> bool:
-    """Whether a format shows dates or times."""
-    return any(token.kind in ("date", "elapsed") for section in _sections(code) for token in section)
-
-
-@lru_cache(maxsize=4096)
 def _sections(code: str) -> tuple[tuple[_Token, ...], ...]:
     parts: list[list[_Token]] = [[]]
     for match in _TOKEN.finditer(code[:500]):
