@@ -13,6 +13,7 @@ from mixrag.corpus.parsers.encoding import decode_text, xml_encoding
 from mixrag.corpus.parsers.html import read_html, read_page
 from mixrag.corpus.parsers.raised import subscript, superscript
 from mixrag.corpus.parsers.result import OTHER_FORMAT, Notice, ParseResult, UnreadableError
+from mixrag.corpus.parsers.safe_xml import xml_parser
 from mixrag.corpus.parsers.titles import useful_title
 from mixrag.utils.extras import require
 
@@ -71,15 +72,7 @@ def read_xml(data: bytes, name: str) -> ParseResult:
     """
     text, notices = decode_text(data, xml_encoding(data))
     etree = require("lxml.etree", "files", "XML")
-    parser = etree.XMLParser(
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        recover=True,
-        huge_tree=True,
-        remove_comments=True,
-        remove_pis=True,
-    )
+    parser = xml_parser(etree, recover=True)
     source, unknown = _without_entities(_DECLARATION.sub("", text))
     try:
         root = etree.fromstring(source.encode(), parser)

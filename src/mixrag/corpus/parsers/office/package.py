@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from mixrag.corpus.parsers.office.tally import Tally
 from mixrag.corpus.parsers.result import UnreadableError
+from mixrag.corpus.parsers.safe_xml import xml_parser
 from mixrag.utils.extras import require
 
 MAX_PARTS = 20_000
@@ -168,14 +169,7 @@ def parse_xml(data: bytes, kind: str) -> Any:
     etree = require("lxml.etree", "files", kind)
     for strict, usual in _STRICT if b"purl.oclc.org" in data[:8192] else ():
         data = data.replace(strict, usual)
-    parser = etree.XMLParser(
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        huge_tree=True,
-        remove_comments=True,
-        remove_pis=True,
-    )
+    parser = xml_parser(etree)
     try:
         root = etree.fromstring(data, parser)
     except etree.XMLSyntaxError as error:
