@@ -153,7 +153,8 @@ class AnswerFields:
     @property
     def seems_unstated(self) -> bool:
         """True where ``p_empty`` reaches its threshold."""
-        return None not in (self.p_empty, self.empty_threshold) and self.p_empty >= self.empty_threshold
+        empty, threshold = self.p_empty, self.empty_threshold
+        return empty is not None and threshold is not None and empty >= threshold
 
     def __repr__(self) -> str:
         """The text, its probability, its confidence, and the number of passages."""
