@@ -61,10 +61,13 @@ def test_every_document_is_named_and_every_question_asked_once(name: str, texts:
     if name != "extracts":
         assert len(rows) == 60 and {row["doc"] for row in rows} == set(texts)
     others = [row for other in SETS if other != name for row in read(DEMO / f"{other}.jsonl")]
-    own, known = Counter(normalise(row["question"]) for row in rows), {
-        *(normalise(row["question"]) for row in others),
-        *(normalise(pair.question) for pair in read_pairs([DEMO / "pairs.jsonl"]).pairs),
-    }
+    own, known = (
+        Counter(normalise(row["question"]) for row in rows),
+        {
+            *(normalise(row["question"]) for row in others),
+            *(normalise(pair.question) for pair in read_pairs([DEMO / "pairs.jsonl"]).pairs),
+        },
+    )
     assert max(own.values()) == 1 and not known & set(own)
 
 
