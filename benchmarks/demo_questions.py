@@ -8,8 +8,8 @@ not, and extracts.jsonl, which asks for sentences. An answer counts as right, as
 has at most 12 words and a gold answer among them (``right``). A signal withholds the answers below a threshold,
 the largest that keeps 90 % of the right answers; it is chosen on these questions, so its figures describe the
 ranking and are no promise. AUROC is the probability that the signal of a right answer is above that of another
-answer, plus half of the probability that they are equal: beside the answers to unanswerable questions, beside the
-wrong answers, and beside both.
+answer, plus half of the probability that they are equal: compared with the answers to unanswerable questions, with
+the wrong answers, and with both.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def right(row: Row, answer: str) -> bool:
 
     A gold answer occurs in it, normalised, and it has at most ``WORDS`` words, or as many as the longest gold.
     A gold answer that is a number alone must be the whole answer: "15 kg" does not say "15" of talms. A list is
-    right with all of its parts in any order and at most ``WORDS`` words beside them. Where yes or no is asked, a
+    right with all of its parts in any order and at most ``WORDS`` further words. Where yes or no is asked, a
     first word of yes or no decides, and only without it a further gold answer ("Rent is not deductible").
     """
     golds, text = row["answers"], normalise(answer)
@@ -138,8 +138,8 @@ def right(row: Row, answer: str) -> bool:
         first = text.split(" ", 1)[0]
         return first == golds[0] if first in ("yes", "no") else picked_out(text, golds[1:])
     if row.get("kind") == "list":
-        beside = count(text) - sum(count(normalise(part)) for part in row["parts"])
-        return beside <= WORDS and all(in_a_row(text, normalise(part)) for part in row["parts"])
+        further = count(text) - sum(count(normalise(part)) for part in row["parts"])
+        return further <= WORDS and all(in_a_row(text, normalise(part)) for part in row["parts"])
     return picked_out(text, golds)
 
 
