@@ -119,9 +119,7 @@ class Candidates:
         """With others, which come behind."""
         bm25 = None if self.bm25 is None or others.bm25 is None else torch.cat([self.bm25, others.bm25])
         products = torch.cat([self.inner_products, others.inner_products])
-        return replace(
-            self, rows=np.concatenate([self.rows, others.rows]), inner_products=products, bm25=bm25
-        )
+        return replace(self, rows=np.concatenate([self.rows, others.rows]), inner_products=products, bm25=bm25)
 
     def refined(self, places: Rows, vectors: Vectors) -> Candidates:
         """With the inner products at some places computed in float64, from their vectors (N, D)."""

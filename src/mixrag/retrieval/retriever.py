@@ -22,7 +22,7 @@ from mixrag.errors import MixragError, PluginError, SettingError, StoreEmptyErro
 from mixrag.probability import log_hybrid_bounds, mass_outside, normalised_prior, passage_scores, smallest_k
 from mixrag.retrieval.candidates import Candidates, Query, find_candidates
 from mixrag.retrieval.encoders import CompleteEncoder
-from mixrag.retrieval.index import CompleteIndex
+from mixrag.retrieval.index import CompleteIndex, Hits
 from mixrag.retrieval.lexical import LexicalIndex, Scored, open_lexical
 from mixrag.utils.arrays import Floats, Rows, Vectors
 
@@ -194,7 +194,9 @@ class StoreRetriever:
         if dense == 0.0:
             bounds: tuple[float, float] | None = (math.log(query.count),) * 2
         else:
-            bounds = self.index.log_normaliser_bounds(query.vector, query.temperature / dense)
+            # Of a dense search alone little is known; the index itself looks at more.
+            known = Hits(found.rows, found.inner_products.numpy()) if query.lexical > 0.0 else None
+            bounds = self.index.log_normaliser_bounds(query.vector, query.temperature / dense, known)
         if bounds is None:
             return None
         log_dense = torch.tensor(bounds, dtype=torch.float64)

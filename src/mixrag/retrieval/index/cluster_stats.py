@@ -46,19 +46,19 @@ class ClusterStats:
         counts, sums = _sums(vectors, cluster, len(self.counts))
         return ClusterStats(self.counts - counts, self.sums - sums, self.centres, self.radii)
 
-    def log_bounds(self, question: Vectors, temperature: float, scored: Vectors, cluster: Clusters) -> Floats:
+    def log_bounds(self, question: Vectors, temperature: float, products: Floats, cluster: Clusters) -> Floats:
         """(2,) bounds on log Σ e^{z·q/T} over all passages but those scored (probability/unseen.py).
 
         Args:
             question: (D,).
             temperature: T.
-            scored: (N, D) vectors of the passages that are left out of the sum.
+            products: (N,) z·q of the passages that are left out of the sum.
             cluster: (N,) their clusters.
         """
         asked = question.astype(np.float64) / temperature
         counts, totals = self.counts.copy(), self.sums @ asked
         np.subtract.at(counts, cluster, 1)
-        np.subtract.at(totals, cluster, scored @ asked)
+        np.subtract.at(totals, cluster, products / temperature)
         parts = (
             counts,
             totals / np.maximum(counts, 1),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixrag.retrieval.lexical.selection import best
-from mixrag.utils.arrays import Floats, Rows
+from mixrag.utils.arrays import Floats, Rows, places_in
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Scored:
 
     def of(self, rows: Rows) -> Floats:
         """(K,) scores of these rows, in their order; each of them is there."""
-        found: Floats = self.scores[np.searchsorted(self.rows, rows)]
+        found: Floats = self.scores[places_in(self.rows, rows)]
         return found
 
     def best(self, n: int) -> Rows:
