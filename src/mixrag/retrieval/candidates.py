@@ -1,9 +1,9 @@
 """Which passages may be components, with all that their prior depends on: inner products and BM25 scores.
 
-Where the index computes all inner products, all passages are candidates. Elsewhere BM25 is known of all passages and
-the inner product of the n best of the dense search, the last of which is d_n. No other passage has a larger one. So
-another one can be among the k best only if (1-λ) d_n / T + λ BM25 / T' is at least the k-th best score so far, which
-is a bound on its BM25: the passages above it are looked up too, and the k best of all these are the k best of all
+Where the index computes all inner products, all passages are candidates. Elsewhere BM25 is known of all passages
+and the inner product of the n best of the dense search alone; no other passage has a larger one than the last of
+them, d_n. So another passage can be among the k best only if (1-λ) d_n / T + λ BM25 / T' is not below the k-th
+best score so far. Those for which it is not are looked up as well, and the k best of all these are the k best of all
 (threshold algorithm with random access: Fagin, Lotem and Naor 2003). A dense search that misses passages can still
 miss a component; the scores of those that are found do not depend on it, nor on n.
 """
@@ -23,17 +23,19 @@ from mixrag.retrieval.lexical import Scored
 from mixrag.utils.arrays import Rows, Vectors
 
 LEAST = 128
-"""Passages that the dense search is asked for at first, or twice k where that is more; and as many best by BM25."""
+"""Passages that the dense search is asked for at first, or twice k where that is more; and the best by BM25."""
 GROWTH = 4
-"""What n is multiplied by where more passages than this times n are above the bound."""
+"""What n is multiplied by where too many passages are above the bound, which is lower with a larger n."""
 PATIENCE = 40
-"""A search for GROWTH times as many computes about so many inner products for each of the n: it lowers the bound."""
+"""Too many are more than this times n; to search for GROWTH times as many takes about so many inner products."""
 MOST = 4096
 """Passages that the dense search is asked for at most, or twice k where that is more."""
 MOST_ABOVE = 16_384
 """Passages above the bound that are looked up at most."""
 _MARGIN = 1e-9
 """Relative; more than rounding may lower a bound."""
+_BLOCK = 128
+"""Vectors that are converted at a time: they stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -173,4 +175,8 @@ def _scored(index: CompleteIndex, query: Query, rows: Rows) -> Candidates:
 
 def _products(vectors: Vectors, query: Query) -> Tensor:
     """(N,) inner products in float64: in float32 the last digits depend on how an index goes about it."""
-    return torch.from_numpy(vectors.astype(np.float64) @ query.vector.astype(np.float64))
+    question, products = query.vector.astype(np.float64), np.empty(len(vectors), np.float64)
+    for start in range(0, len(vectors), _BLOCK):
+        block = vectors[start : start + _BLOCK]
+        products[start : start + _BLOCK] = block.astype(np.float64) @ question
+    return torch.from_numpy(products)

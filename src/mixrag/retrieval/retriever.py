@@ -155,7 +155,7 @@ class StoreRetriever:
         found = open_lexical(self.store) if self.lexical is None else self.lexical()
         search = found.tolerant() if settings.typos else found
         scored = Scored(*search.scores(question, allowed))
-        return scored if scored.scores.any() else None
+        return scored if scored.any else None
 
     def _query(self, question: str, settings: Settings, vector: Vectors | None) -> Query:
         allowed = self.store.rows_where(settings.where) if settings.where else None

@@ -13,7 +13,9 @@ Floats = npt.NDArray[np.float64]
 
 
 def places_in(ascending: Rows, wanted: Rows) -> Rows:
-    """(N,) places of the wanted rows (N,) among ascending distinct ones (M,); of one that is not there any up to M."""
+    """(N,) places of rows (N,) among ascending ones (M,), all different; any up to M for one that is not there."""
     if len(ascending) and int(ascending[-1]) - int(ascending[0]) == len(ascending) - 1:
-        return (wanted - ascending[0]).clip(0, len(ascending))  # no row is missing between them
-    return np.searchsorted(ascending, wanted)
+        found: Rows = (wanted - ascending[0]).clip(0, len(ascending))  # no row is missing between them
+    else:
+        found = np.searchsorted(ascending, wanted)
+    return found
