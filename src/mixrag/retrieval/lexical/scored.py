@@ -12,7 +12,7 @@ from mixrag.utils.arrays import Floats, Rows, places_in
 
 _BLOCK = 128
 """Scores in a block, of which the highest is known."""
-_FEW = 4
+_FEW = 16
 """Blocks are looked through one by one up to one in so many; beyond, reading all scores is faster."""
 
 
