@@ -26,11 +26,10 @@ class Finished:
     bundle: Bundle
     state: LoopState | None
     calibration: FittedScalars | None
+    notices: tuple[str, ...] = ()
 
 
-def finish(
-    folder: Path, fingerprint: Mapping[str, str], state: LoopState | None, calibration: FittedScalars | None
-) -> None:
+def finish(folder: Path, fingerprint: Mapping[str, str], left: Finished) -> None:
     """Write the record, then delete the checkpoints.
 
     Raises:
@@ -38,8 +37,9 @@ def finish(
     """
     document = {
         "fingerprint": dict(fingerprint),
-        "state": None if state is None else asdict(state),
-        "calibration": None if calibration is None else asdict(calibration),
+        "state": None if left.state is None else asdict(left.state),
+        "calibration": None if left.calibration is None else asdict(left.calibration),
+        "notices": list(left.notices),
     }
     try:
         write_atomically(folder / FILE, json.dumps(document, indent=1).encode())
@@ -68,6 +68,7 @@ def finished(folder: Path, fingerprint: Mapping[str, str]) -> Finished | None:
         found: Any = document["fingerprint"]
         state = None if document["state"] is None else LoopState(**document["state"])
         calibration = None if document["calibration"] is None else FittedScalars(**document["calibration"])
+        notices = tuple(map(str, document["notices"]))
         differs = [name for name in {**fingerprint, **found} if found.get(name) != fingerprint.get(name)]
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
@@ -75,6 +76,6 @@ def finished(folder: Path, fingerprint: Mapping[str, str]) -> Finished | None:
         what = f"one with another {', '.join(differs)} in {folder}"
         raise CheckpointError("the result of this run", what, "give another --out")
     try:
-        return Finished(read_bundle(folder), state, calibration)
+        return Finished(read_bundle(folder), state, calibration, notices)
     except MixragError:  # a part was deleted: it is trained again
         return None

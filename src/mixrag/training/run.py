@@ -26,7 +26,7 @@ from mixrag.training.calibrate import FittedScalars, calibrate
 from mixrag.training.checkpoint import has_checkpoint
 from mixrag.training.composite_run import CompositeRun
 from mixrag.training.examples import Example, examples_from, passage_examples
-from mixrag.training.finished import clear, finish, finished
+from mixrag.training.finished import Finished, clear, finish, finished
 from mixrag.training.generators import TrainableGenerator
 from mixrag.training.loop import Loop, LoopState
 from mixrag.training.optimiser import parts
@@ -76,7 +76,7 @@ def train(spec: RunSpec, progress: Progress | None = None, stage: str = "trainin
         _logger.info(f"{spec.folder} is finished: nothing is trained")
         if main:
             clear(spec.folder)
-        return RunResult(done.bundle, done.state, done.calibration, (), main)
+        return RunResult(done.bundle, done.state, done.calibration, done.notices, main)
     torch.manual_seed(spec.settings.seed)
     _logger.info("loading the models")
     trained = _trainable_generator(spec) if "generator" in spec.settings.parts else None
@@ -100,7 +100,7 @@ def train(spec: RunSpec, progress: Progress | None = None, stage: str = "trainin
     written = None
     if main:
         written = write(spec, trained, prior)
-        finish(spec.folder, run_id, state, calibration)
+        finish(spec.folder, run_id, Finished(written, state, calibration, tuple(notices)))
     accelerator.wait_for_everyone()
     bundle = written or describe(spec, {}, prior)
     return RunResult(bundle, state, calibration, tuple(notices), main)
@@ -154,6 +154,8 @@ def describe(spec: RunSpec, saved: Mapping[str, str], prior: TrainablePrior | No
     """The config of the folder: what is in it, and what is still taken from elsewhere."""
     models = spec.rag.models
     settings = spec.rag.settings if prior is None else prior.retrieval_settings()
+    if spec.settings.objective == "composite" and spec.settings.empty_weight:
+        settings = replace(settings, empty_answer=True)
     given = {name: getattr(models, name) for name in MODELS}
     names = {name: None if value is None else str(value) for name, value in given.items()}
     return Bundle(
