@@ -7,9 +7,9 @@ pairs ({"question", "answers", "doc"} a line) in train.jsonl (law, finance: pair
 with dev.jsonl; of law and finance whole documents are held out, of pubmed single abstracts. A question of law is
 about its own web site, one of finance about its own report, so it is asked of that document alone ("where"). Of
 finance those are left out whose answer is computed or counted (their "kind"). OUT gets, a domain,
-DOMAIN-train.jsonl, DOMAIN-look.jsonl (some documents of the training side, for early stopping) and DOMAIN-dev.jsonl
-(for scores, never looked at in training), and of all together train.jsonl and look.jsonl, at most --cap and
---look-cap of a domain.
+DOMAIN-train.jsonl, DOMAIN-look.jsonl (some documents of the training side, for early stopping) and
+DOMAIN-dev.jsonl (for scores, never looked at in training), and of all together train.jsonl and look.jsonl, at most
+--cap and --look-cap of a domain.
 """
 
 from __future__ import annotations
