@@ -202,7 +202,9 @@ def test_a_finished_run_is_not_trained_again_and_another_is_refused_by_its_setti
     again = train(spec(open_rag(), tmp_path / "out", OWN, batch=2, steps=2), recorder)
     assert recorder.losses == [] and any("is finished" in notice for notice in recorder.notices)
     assert (again.state, again.bundle.settings) == (first.state, dict(first.bundle.settings))
-    with pytest.raises(CheckpointError, match=r"another training settings \(rank 8, there 4, empty_weight 1\.0"):
+    with pytest.raises(
+        CheckpointError, match=r"another training settings \(empty_weight 1\.0, there 0\.5, rank 8, there 4\)"
+    ):
         train(spec(open_rag(), tmp_path / "out", OWN, batch=2, steps=2, rank=8, empty_weight=1.0), Recorder())
 
 

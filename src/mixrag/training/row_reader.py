@@ -82,7 +82,7 @@ class RowReader:
         with self.trained.autocast():
             log_probs = packed_log_probs(self.trained.generator, layout)
         shares = (weights[layout.owners] / total).to(log_probs)
-        (-(log_probs * shares).sum()).backward()  # type: ignore[no-untyped-call]
+        (-(log_probs * shares).sum()).backward()
         return _by_branch(layout, log_probs.detach())
 
 
