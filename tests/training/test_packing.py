@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from mixrag.config.training_settings import TrainingSettings
 from mixrag.generator import CausalGenerator, load_generator
-from mixrag.training.generators import TrainableGenerator
+from mixrag.training.generators import TrainableGenerator, undo_compilation
 from mixrag.training.packing import Branch, Tree, branches_of, lay_out, pack, separate, size_of
 from mixrag.training.row_reader import RowReader, packed_log_probs, reads_packed_rows
 
@@ -197,3 +199,22 @@ def test_padding_and_other_rows_change_nothing(tiny_folder: Callable[[str], Path
         together = packed_log_probs(generator, lay_out(rows, LENGTH))  # type: ignore[arg-type]
         one_by_one = [packed_log_probs(generator, lay_out([row], LENGTH + 13)) for row in rows]  # type: ignore[arg-type]
     torch.testing.assert_close(together, torch.cat(one_by_one), **TOLERANCE)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler: install g++")
+def test_compiled_layers_read_the_same_rows(tiny_folder: Callable[[str], Path]) -> None:
+    found = []
+    for compiled in (False, True):
+        options = {"compile": compiled, "objective": "composite", "rows": 2}
+        trained, rows = trainable(tiny_folder("llama"), **options), some_rows()
+        reader = RowReader(trained, LENGTH, rows)
+        layers = trained.generator.model.model.layers
+        assert reader.packed and all((layer._compiled_call_impl is not None) == compiled for layer in layers)
+        found.append((reader.log_likelihoods(rows), reader.backward(rows, 7), gradients(trained)))
+    undo_compilation(trained.generator.model)
+    assert all(layer._compiled_call_impl is None for layer in layers)
+    for plain, other in zip(found[0][:2], found[1][:2], strict=True):
+        torch.testing.assert_close(other, plain, **TOLERANCE)
+    for name, gradient in found[0][2].items():
+        torch.testing.assert_close(found[1][2][name], gradient, **TOLERANCE)
