@@ -16,6 +16,7 @@ from mixrag.answers.stream import Stream
 from mixrag.config.model_config import models_digest
 from mixrag.config.settings import Settings
 from mixrag.errors import QuestionError
+from mixrag.generator.copying import CopyingGenerator
 from mixrag.inference.decoders import decode_all, decoder_for
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.retrieval.retriever import Retrieval, checked_retrieval
@@ -133,6 +134,14 @@ class Pipeline(OpenStore):
             self._known = self.models, models_digest(self.models)  # which reads files: once, not at every question
         return apply_calibration(self.calibration, settings, self._known[1])
 
+    @property
+    def _copying(self) -> CopyingGenerator:
+        """The language model that may only copy; one object, because it reads the whole vocabulary once."""
+        generator = self.generator
+        if self._copier is None or self._copier.generator is not generator:
+            self._copier = CopyingGenerator(generator)
+        return self._copier
+
     def _settings(self, changes: dict[str, Any]) -> Settings:
         return replace(self.settings, **changes)
 
@@ -148,7 +157,7 @@ class Pipeline(OpenStore):
 
     def _condition(self, question: str, retrieval: Retrieval, settings: Settings) -> Mixture:
         return condition(
-            self.generator,
+            self._copying if settings.copy else self.generator,
             question,
             retrieval.passages,
             retrieval.log_prior,

@@ -168,6 +168,16 @@ class Settings:
         shown_first=True,
         metavar="KEY=VALUE",
     )
+    copy: bool = setting(
+        default=False,
+        help="An answer is a stretch of its passage.",
+        more="Each passage gives probability only to texts that occur in it, from word to word, and to the empty "
+        "text; letter case counts, white space in a row is one space. A text that no passage has gets "
+        "probability 0.",
+        commands=ASKING,
+        calibrated=True,
+        trained=True,
+    )
     decoder: AnyDecoder = setting(
         default="greedy",
         help="greedy, sample or beam; thorough, fast.",
