@@ -1,4 +1,4 @@
-"""Answers that are texts of their passage: the constrained distribution, by enumeration and with real tokenizers."""
+"""Answers that are texts of their passage: the constrained distribution, enumerated, and with real tokenizers."""
 
 from __future__ import annotations
 
