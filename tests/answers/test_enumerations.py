@@ -6,7 +6,10 @@ import pytest
 
 from mixrag.answers.enumerations import enumeration
 
-LIST = "The permit needs:\n- a passport photo;\n- proof of address (a bill); and\n- the fee of nine crowns.\nAsk at the desk."
+LIST = (
+    "The permit needs:\n- a passport photo;\n- proof of address (a bill); and\n- the fee of nine crowns.\n"
+    "Ask at the desk."
+)
 NUMBERED = "Steps\n1. Open the valve\n2. Close the drain: slowly\n3. Wait\nDone."
 TABLE = "Boat | Crew: 4 | Port: Skarrow\nYawl | Crew: 2 | Port: Dunmarret\nSkiff | Crew: 1 | Port: Tarravoe"
 
@@ -14,11 +17,23 @@ TABLE = "Boat | Crew: 4 | Port: Skarrow\nYawl | Crew: 2 | Port: Dunmarret\nSkiff
 @pytest.mark.parametrize(
     ("text", "span", "expected"),
     [
-        ("Entry is free for members, guests and staff of the bank.", "guests", ["members", "guests", "staff of the bank"]),
-        ("Entry is free for members, guests and staff of the bank.", "members", ["members", "guests", "staff of the bank"]),
+        (
+            "Entry is free for members, guests and staff of the bank.",
+            "guests",
+            ["members", "guests", "staff of the bank"],
+        ),
+        (
+            "Entry is free for members, guests and staff of the bank.",
+            "members",
+            ["members", "guests", "staff of the bank"],
+        ),
         ("Entry is free for members, guests and staff.", "staff", ["members", "guests", "staff"]),
         ("Entry is free for members, guests, and staff.", "guests, and staff", ["guests", "staff"]),
-        ("The board consists of the mayor, the clerk and two members.", "clerk", ["the mayor", "the clerk", "two members"]),
+        (
+            "The board consists of the mayor, the clerk and two members.",
+            "clerk",
+            ["the mayor", "the clerk", "two members"],
+        ),
         ("Cod, eel and herring are protected.", "eel", ["Cod", "eel", "herring"]),
         ("In 1931, cod, eel and herring were protected.", "eel", ["cod", "eel", "herring"]),
         ("The three gases are argon, neon or xenon in the lamp.", "argon", ["argon", "neon", "xenon"]),

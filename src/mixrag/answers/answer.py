@@ -54,6 +54,9 @@ class Answer(AnswerFields):
         return {
             "question": self.question,
             "answer": self.text,
+            "kind": self.kind,
+            "items": [asdict(item) for item in self.items],
+            "sentences": [asdict(sentence) for sentence in self.sentences],
             "best_guess": self.best_guess,
             **{name: getattr(self, name) for name in names},
             "confidence": self.confidence and confidence_to_dict(self.confidence),

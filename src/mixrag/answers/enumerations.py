@@ -183,7 +183,9 @@ def _first(text: str, parts: Sequence[Offsets], ends: Sequence[bool], own: int, 
     if start != parts[own][0] and article is None:
         return own
     first = own
-    while first > 0 and (first == own or not ends[first - 1]) and _beginning(text, *parts[first]) <= parts[first][0]:
+    while (
+        first > 0 and (first == own or not ends[first - 1]) and _beginning(text, *parts[first]) <= parts[first][0]
+    ):
         first -= 1
         if first == 0 and _BEFORE.match(text, *parts[0]):  # "In 1931, ..."
             return 1

@@ -4,8 +4,8 @@ The probability of a sentence s of passage z is
 
     p(s, z | x) = p(z | x) · exp(d(s)·q(x) / T) / Σ over the sentences s' of z of exp(d(s')·q(x) / T)
 
-with the encoder's inner product and the temperature of the prior, and p(z | x) divided by its sum over the passages
-listed. These numbers add up to one. Sentences of equal text are one, with the sum of their probabilities.
+with the encoder's inner product and the temperature of the prior, and p(z | x) divided by its sum over the
+passages listed. These numbers add up to one. Sentences of equal text are one, with the sum of their probabilities.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mixrag.probability import log_normalise
 from mixrag.retrieval.retriever import Retrieval
 
 MOST_SENTENCES, MOST_PASSAGES, ENOUGH = 4, 2, 0.5
-"""An extract ends with the sentence that brings it half of the probability, or with the fourth; from two passages."""
+"""An extract ends with the sentence that brings it half of the probability, or with the fourth."""
 FEWEST_WORDS = 4
 """A shorter line is a heading or a label; it counts only in a passage that has nothing else."""
 
@@ -75,7 +75,7 @@ def extract(question: str, retrieval: Retrieval, similarity: Similarity) -> Extr
     chosen = _chosen(found, mass)
     shown = {each.text for each in chosen}
     others = tuple(text for text in mass if text not in shown)
-    places = {text: 0 for text in shown} | {text: place for place, text in enumerate(others, 1)}
+    places = dict.fromkeys(shown, 0) | {text: place for place, text in enumerate(others, 1)}
     table = {passage.id: torch.zeros(1 + len(others), dtype=torch.float64) for passage in retrieval.passages}
     for each in found:
         table[each.passage.id][places[each.text]] += np.exp(each.log_share)

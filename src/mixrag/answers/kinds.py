@@ -18,14 +18,18 @@ _WH = r"(?:what|which|who|whom|whose|when|where|why|how)"
 _NUMBER = r"(?:two|three|four|five|six|seven|eight|nine|ten|twelve|several|various|different|main|\d{1,2})"
 _POLITE = re.compile(
     r"(?:(?:please|kindly|so|and|but|also|ok|okay|hi|hello|well)\b[,:]?\s*"
-    r"|(?:can|could|would|will) (?:you|we|someone|anyone) (?:please |kindly )?(?:tell (?:me|us)|let (?:me|us) know)\b,?\s*"
-    r"|(?:can|could|would|will) (?:you|someone) (?:please |kindly )?(?=(?:explain|describe|summari[sz]e|outline|list"
+    r"|(?:can|could|would|will) (?:you|we|someone|anyone) (?:please |kindly )?"
+    r"(?:tell (?:me|us)|let (?:me|us) know)\b,?\s*"
+    r"|(?:can|could|would|will) (?:you|someone) (?:please |kindly )?"
+    r"(?=(?:explain|describe|summari[sz]e|outline|list"
     r"|name|enumerate|give|show|provide|discuss|compare)\b)"
-    r"|(?:i (?:want|need|would like|['’]d like) (?:you )?to (?:know )?|do you know |tell (?:me|us) (?=(?:if|whether|"
+    r"|(?:i (?:want|need|would like|['’]d like) (?:you )?to (?:know )?|do you know "
+    r"|tell (?:me|us) (?=(?:if|whether|"
     rf"{_WH})\b)))"
 )
 _CLAUSE = re.compile(
-    rf"(?:in|on|at|by|under|for|after|before|during|since|from|according to|if|when|where|as|with|within)\b[^?]*?,\s+"
+    r"(?:in|on|at|by|under|for|after|before|during|since|from|according to|if|when|where|as|with|within)\b"
+    r"[^?]*?,\s+"
     rf"(?=(?:{_AUXILIARY}|{_WH})\b)"
 )
 _TAG = re.compile(
@@ -42,8 +46,8 @@ _ALTERNATIVES = re.compile(
 )
 _LIST = re.compile(
     rf"(?:list|enumerate)\b"
-    rf"|(?:name|give|mention|state|identify|cite|provide|show)\s+(?:me\s+|us\s+)?(?:(?:all|every|each|a list|the list|"
-    rf"the names|any {_NUMBER}|some|the (?:\w+ )?{_NUMBER}|{_NUMBER})\b)"
+    r"|(?:name|give|mention|state|identify|cite|provide|show)\s+(?:me\s+|us\s+)?"
+    rf"(?:(?:all|every|each|a list|the list|the names|any {_NUMBER}|some|the (?:\w+ )?{_NUMBER}|{_NUMBER})\b)"
     r"|who (?:all )?(?:are|were)\b(?! (?:you|we)\b)|who all\b"
     rf"|(?:(?:in|on|at|for|of|to|by|under|with|from|into|through) )?(?:what|which) (?:are|were)\b"
     rf" (?:all |some |the |its |his |her |their |our |my |your |those |these |{_NUMBER}\b)"
@@ -55,11 +59,11 @@ _NO_LIST = re.compile(r"(?:what|which) (?:are|were) the (?:odds|chances|dimensio
 _EXTRACT = re.compile(
     r"(?:explain|summari[sz]e|describe|outline|discuss|elaborate|compare|contrast|paraphrase)\b"
     r"|(?:tell (?:me|us) )?(?:more )?about\b|tell (?:me|us)\b"
-    r"|(?:give|write|provide|show) (?:me |us )?(?:a |an |the )?(?:\w+ )?(?:summary|overview|explanation|description"
-    r"|outline|account|synopsis)\b"
+    r"|(?:give|write|provide|show) (?:me |us )?(?:a |an |the )?(?:\w+ )?"
+    r"(?:summary|overview|explanation|description|outline|account|synopsis)\b"
     r"|why\b|how come\b|for what reasons?\b"
-    r"|how(?: exactly| precisely| else)? (?:do|does|did|is|are|was|were|can|could|should|must|would|will|shall|to|may"
-    r"|might|has|have|had|am)\b"
+    r"|how(?: exactly| precisely| else)? (?:do|does|did|is|are|was|were|can|could|should|must|would|will|shall"
+    r"|to|may|might|has|have|had|am)\b"
 )
 _NAMED = re.compile(
     r"how (?:is|are|was|were|do|does|did|can|would|should) .*\b(?:called|named|known as|spelled|spelt|"

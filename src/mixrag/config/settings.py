@@ -26,6 +26,7 @@ from mixrag.config.values import Words, is_plain, one_of
 
 Normaliser = Literal["top-k", "full"]
 Weights = Literal["retriever", "uniform"]
+AskedKind = Literal["auto", "span", "yes-no", "list", "extract"]
 DecoderName = Literal["greedy", "sample", "beam", "thorough", "fast"]
 DECODERS: tuple[DecoderName, ...] = get_args(DecoderName)
 
@@ -176,6 +177,16 @@ class Settings:
         "probability 0.",
         commands=ASKING,
         calibrated=True,
+        trained=True,
+    )
+    kind: AskedKind = setting(
+        default="span",
+        help="auto, span, yes-no, list or extract; packaged reader: auto.",
+        more="What kind of answer is given: a `span` that the language model writes; `yes-no`, of which both are "
+        "scored; a `list`, the span with the other items of its enumeration; an `extract` of the best sentences, "
+        "for which no language model runs. `auto` takes it from the wording of the question. "
+        "Training and evaluation, which compare with short answers, take `auto` as `span`.",
+        commands=("ask",),
         trained=True,
     )
     decoder: AnyDecoder = setting(

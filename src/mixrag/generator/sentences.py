@@ -1,4 +1,4 @@
-"""Sentences of passages as the answers of a mixture: p(s | x, z) over the sentences of z, without a language model.
+"""Sentences of passages as the answers of a mixture: p(s | x, z) over the sentences of z, by no language model.
 
 The sentences that make up an extract are one answer, whose probability is the sum of theirs; every other sentence
 is an answer of its own. So an extract has a posterior, a leave-one-out and an explanation like any other answer.
