@@ -76,7 +76,7 @@ def takes(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
         def wrapper(**values: Any) -> None:
             given = {name: values.pop(name) for name in shared}
-            absent: tuple[Any, ...] = (None, False, [], ())
+            absent: tuple[Any, ...] = (None, [], ())
             options = Options(
                 {name: _parsed(shared[name], value) for name, value in given.items() if value not in absent}
             )
@@ -109,16 +109,18 @@ def _check_store(directory: Path) -> None:
 
 
 def _parsed(setting: Setting, value: Any) -> Any:
-    if value is True:
+    if isinstance(value, bool):
         return value
     return setting.parsed(tuple(value) if setting.declared.repeat else value)
 
 
 def _parameter(setting: Setting) -> inspect.Parameter:
-    """One option for typer: text, which the schema reads and checks."""
+    """One option for typer: text, which the schema reads and checks; a flag that a trained folder may set has a
+    second option that turns it off."""
     declared, flag = setting.declared, setting.kind is bool
+    off = f"/--no-{setting.option.removeprefix('--')}" if flag and declared.trained else ""
     option = typer.Option(
-        *[each for each in (setting.option, declared.short) if each],
+        *[each for each in (setting.option + off, declared.short) if each],
         help=f"{declared.help} ({setting.default_words})" if setting.default_words else declared.help,
         metavar=None if flag else declared.metavar or placeholder(setting.kind, declared.none),
         envvar=declared.env or None,
@@ -126,10 +128,10 @@ def _parameter(setting: Setting) -> inspect.Parameter:
         show_envvar=False,
         rich_help_panel=None if declared.shown_first else declared.panel,
     )
-    annotation: Any = bool if flag else list[str] | None if declared.repeat else str | None
+    annotation: Any = bool | None if flag else list[str] | None if declared.repeat else str | None
     return inspect.Parameter(
         setting.name,
         inspect.Parameter.KEYWORD_ONLY,
-        default=False if flag else None,
+        default=None,
         annotation=Annotated[annotation, option],
     )

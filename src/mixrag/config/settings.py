@@ -181,7 +181,7 @@ class Settings:
     )
     kind: AskedKind = setting(
         default="span",
-        help="auto, span, yes-no, list or extract; packaged reader: auto.",
+        help="auto, span, yes-no, list or extract.",
         more="What kind of answer is given: a `span` that the language model writes; `yes-no`, of which both are "
         "scored; a `list`, the span with the other items of its enumeration; an `extract` of the best sentences, "
         "for which no language model runs. `auto` takes it from the wording of the question. "
