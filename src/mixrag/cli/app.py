@@ -82,7 +82,7 @@ def ask(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Answer a question, with the probability of the answer and the passages it came from."""
+    """Answer a question, with the probability of the answer and its passages."""
     target = html and output.target(html, "why.html")
     with options.open() as rag:
         stream = rag.stream(question)

@@ -116,7 +116,8 @@ def _parsed(setting: Setting, value: Any) -> Any:
 
 def _parameter(setting: Setting) -> inspect.Parameter:
     """One option for typer: text, which the schema reads and checks; a flag that a trained folder may set has a
-    second option that turns it off."""
+    second option that turns it off.
+    """
     declared, flag = setting.declared, setting.kind is bool
     off = f"/--no-{setting.option.removeprefix('--')}" if flag and declared.trained else ""
     option = typer.Option(
