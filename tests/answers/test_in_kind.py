@@ -210,3 +210,14 @@ def test_a_passage_of_short_lines_alone_is_quoted() -> None:
     retrieval = Retrieval((passage("a", "Fees"),), torch.zeros(1), torch.zeros(1))
     found = extract("q", retrieval, lambda texts: torch.zeros(len(texts)))
     assert [each.text for each in found.sentences] == ["Fees"]
+
+
+def test_yes_and_no_are_withheld_where_nothing_is_stated(tmp_path: Path) -> None:
+    silent = {"licence": {"": 0.9, "yes": 0.06, "no": 0.04}, "ferry": {"": 0.8, "yes": 0.2}}
+    with opened(tmp_path, scripted(silent)) as rag:
+        answer = rag.ask("Is the licence free?", empty_answer=True)
+        assert (answer.kind, answer.text, answer.best_guess) == ("yes-no", None, "yes")
+        assert answer.p_empty is not None and 0.5 < answer.p_empty < 0.95
+        assert sum(item.probability or 0 for item in answer.items) == pytest.approx(1.0)
+        extract = rag.ask("Explain the licence.", empty_answer=True)
+        assert extract.p_empty is None and extract.text == extract.best_guess

@@ -162,6 +162,24 @@ def test_beam_finds_the_most_probable_answer() -> None:
     assert result.certified and result.answers[0].log_prob == pytest.approx(best)
 
 
+def test_with_an_empty_answer_the_others_add_up_to_one() -> None:
+    passages = [passage(f"p{i}", text) for i, text in enumerate(TEXTS)]
+    log_prior = torch.tensor(PRIOR, dtype=torch.float64).log()
+    given = condition(COPYING, "q", passages, log_prior, empty_answer=True)
+    tables = [every_answer((text,)) for text in TEXTS]
+    expected = math.fsum(prior * table[END,] for prior, table in zip(PRIOR, tables, strict=True))
+    assert given.log_p_empty == pytest.approx(math.log(expected))
+    total = 0.0
+    for answer in set().union(*tables) - {(END,)}:
+        p = math.fsum(prior * table.get(answer, 0.0) for prior, table in zip(PRIOR, tables, strict=True))
+        found = math.exp(given.score_tokens(answer).log_prob)
+        assert found == pytest.approx(p / (1 - expected))
+        total += found
+    assert total == pytest.approx(1.0)
+    result = next(r for r in Greedy(0.0).decode(given, LENGTH) if isinstance(r, DecoderResult))
+    assert result.answers[0].tokens[0] != END
+
+
 def test_without_passages_nothing_is_constrained() -> None:
     closed = mixture().closed_book()
     answer = (PIECES.index("d"), PIECES.index("a"), END)
