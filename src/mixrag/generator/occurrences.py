@@ -30,14 +30,16 @@ class Vocabulary:
     def __init__(self, bytes_of_tokens: Sequence[bytes | None]) -> None:
         self.bytes = bytes_of_tokens
         ids: dict[bytes, list[int]] = {}
+        self._longest: dict[bytes, int] = {}  # of the tokens that begin with these two bytes
         for token, each in enumerate(bytes_of_tokens):
             if each and len(each) <= LONGEST and _BETWEEN not in each:
                 ids.setdefault(each, []).append(token)
+                self._longest[each[:2]] = max(len(each), self._longest.get(each[:2], 0))
         self.ids: Mapping[bytes, Sequence[int]] = ids
 
-    def beginning(self, text: bytes, least: int = 1) -> Iterator[int]:
-        """The tokens of at least ``least`` bytes that a text begins with."""
-        for length in range(least, min(len(text), LONGEST) + 1):
+    def beginning(self, text: bytes) -> Iterator[int]:
+        """The tokens that a text begins with."""
+        for length in range(1, min(len(text), self._longest.get(text[:2], 1)) + 1):
             yield from self.ids.get(text[:length], ())
 
 
