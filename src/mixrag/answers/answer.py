@@ -55,6 +55,9 @@ class Answer(AnswerFields):
         return {
             "question": self.question,
             "answer": self.text,
+            "kind": self.kind,
+            "items": [asdict(item) for item in self.items],
+            "sentences": [asdict(sentence) for sentence in self.sentences],
             "best_guess": self.best_guess,
             **{name: getattr(self, name) for name in names},
             "p_empty": self.p_empty,

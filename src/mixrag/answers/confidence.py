@@ -89,8 +89,8 @@ class ConfidenceMap:
         if self.models not in ("", models):
             return "models"
         own = conditions(settings)
-        # A file without the setting was fitted where there was no empty answer.
-        fitted = {"empty_answer": False, **self.settings} if self.settings else {}
+        # A file without these settings was fitted where there was no empty answer, and none was copied.
+        fitted = {"empty_answer": False, "copy": False, **self.settings} if self.settings else {}
         return next((name for name, value in fitted.items() if own.get(name) != value), None)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mixrag.answers.confidence import Confidence
+from mixrag.answers.kinds import Kind
 from mixrag.corpus import Scalar
 from mixrag.generator import Shortened
 from mixrag.inference.mixture import ScoredAnswer
@@ -65,6 +66,44 @@ class AnswerToken:
     """For each passage, p(its component wrote this token | question, answer)."""
     null: float
     """The same for the null component."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerItem:
+    """One item of a list, or one of yes and no."""
+
+    text: str
+    probability: float | None
+    """Of a list: Σ p(y | question) over the answers found that are equal to it once normalised; None where it is
+    not among them. Of yes and no: p(y | question), divided by the sum of both."""
+    passage: str | None = None
+    """Id of the passage that it stands in; None for yes and no."""
+    start: int | None = None
+    """Offset of its first character in the document's extracted text."""
+    end: int | None = None
+    """Offset after its last character."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSentence:
+    """One sentence of an extract."""
+
+    text: str
+    """White space in a row is one space."""
+    passage: str
+    """Id of its passage."""
+    document: str
+    page: int | None
+    """Page or slide where its passage begins, from 1; None where there is none."""
+    place: str
+    """The same in words; empty where the document has none."""
+    start: int
+    """Offset of its first character in the document's extracted text."""
+    end: int
+    """Offset after its last character."""
+    probability: float
+    """p(passage | question) times the softmax, over the sentences of the passage, of inner product / T of sentence
+    and question; those of all sentences of the passages listed add up to one (``extract.py``)."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -131,11 +170,24 @@ class AnswerFields:
     ``empty_answer``."""
     empty_threshold: float | None = None
     """Without a confidence, the answer is withheld where ``p_empty`` reaches this; None: it is not."""
+    kind: Kind = "span"
+    """"span": what the language model wrote. "yes-no": the more probable of both. "list": a span that is one item
+    of an enumeration, or the whole. "extract": the best sentences; no language model wrote them, and ``log_prob``
+    is the logarithm of the sum of their probabilities."""
+    items: tuple[AnswerItem, ...] = ()
+    """Of a list, in the order of the text; of "yes-no", the answer and the other one."""
+    sentences: tuple[AnswerSentence, ...] = ()
+    """Of an extract, in reading order."""
 
     @property
     def text(self) -> str | None:
-        """The answer; None where it is withheld (``abstains``). ``best_guess`` has the text in either case."""
-        return None if self.abstains else self.best_guess
+        """The answer; None where it is withheld (``abstains``). ``best_guess`` has the text in either case.
+
+        Of a list all its items; ``best_guess`` and all numbers are then of the span that the language model wrote.
+        """
+        if self.abstains:
+            return None
+        return ", ".join(item.text for item in self.items) if self.kind == "list" else self.best_guess
 
     @property
     def probability(self) -> float:
