@@ -9,6 +9,13 @@ from mixrag.probability.bounds import (
     pruning_tv,
     truncation_tv,
 )
+from mixrag.probability.enumerated import (
+    answer_information,
+    entropy,
+    log_enumerated,
+    log_posterior_of,
+    log_sum_by,
+)
 from mixrag.probability.leaders import leading
 from mixrag.probability.logspace import log_difference, log_normalise, log_sum, log_sum_others
 from mixrag.probability.objective import (
@@ -37,6 +44,7 @@ from mixrag.probability.prior import (
     smallest_k,
     uniform_prior,
 )
+from mixrag.probability.spans import possible_spans, span_scores
 from mixrag.probability.switching import (
     expected_draws,
     log_answer_likelihood,
@@ -53,11 +61,13 @@ from mixrag.probability.unseen import log_cluster_bounds, log_hybrid_bounds
 
 __all__ = [
     "Responsibilities",
+    "answer_information",
     "contributing_branches",
     "distillation_loss",
     "e_step",
     "effective_number",
     "em_loss",
+    "entropy",
     "escape_mass",
     "expected_draws",
     "highest",
@@ -68,6 +78,7 @@ __all__ = [
     "log_backward",
     "log_cluster_bounds",
     "log_difference",
+    "log_enumerated",
     "log_evidence_ratio",
     "log_filter",
     "log_forward",
@@ -77,10 +88,12 @@ __all__ = [
     "log_mix",
     "log_normalise",
     "log_posterior",
+    "log_posterior_of",
     "log_predictive_weights",
     "log_prior_to_lead",
     "log_smoothing",
     "log_sum",
+    "log_sum_by",
     "log_sum_others",
     "log_target",
     "log_transition",
@@ -91,9 +104,11 @@ __all__ = [
     "normalised_prior",
     "passage_scores",
     "poisoning_tv",
+    "possible_spans",
     "pruning_tv",
     "score_gradient",
     "smallest_k",
+    "span_scores",
     "truncation_tv",
     "uniform_prior",
 ]
