@@ -1,9 +1,9 @@
 """A generator whose answers are spans of passages: p(y | x, z) = Σ over spans s of z with text y of p(s | x, z).
 
 A span model (an encoder with a score for each token as first and as last of a span) gives a distribution over
-finitely many texts and the empty answer ∅. As a ``Generator`` it is one over sequences of tokens: of the probability
-of the answers that begin with the tokens so far, p(next token | tokens so far) is the share of those that continue
-so, and exactly zero for all other tokens. The empty answer is the stop token at once.
+finitely many texts and the empty answer ∅. As a ``Generator`` it is one over sequences of tokens: p(next token |
+tokens so far) is, of the probability of the answers that begin with the tokens so far, the share of those that
+continue so, and exactly zero for all other tokens. The empty answer is the stop token at once.
 """
 
 from __future__ import annotations
@@ -29,11 +29,16 @@ from mixrag.generator.span_scores import (
     nothing_to_read,
     span_distribution,
 )
-from mixrag.generator.span_windows import SpanConfig, SpanPrompt, question_length, span_prompt, windows_of
+from mixrag.generator.span_windows import (
+    LEAST_ROOM,
+    SpanConfig,
+    SpanPrompt,
+    question_length,
+    span_prompt,
+    windows_of,
+)
 from mixrag.probability import log_sum, log_sum_by
 
-LEAST_ROOM = 32
-"""Tokens of the text that a window has at least, beside the question."""
 CACHED = 64
 """Texts whose distributions are remembered, for the question asked last."""
 

@@ -1,6 +1,6 @@
 """From a folder or a hub name to an extractive generator.
 
-A folder is that of a transformers model for question answering (``...ForQuestionAnswering`` in its config.json), or
+A folder is that of a transformers model for question answering (``...ForQuestionAnswering`` in config.json), or
 one with a peft adapter of the task QUESTION_ANS, which is added to the encoder that ``extractive.json`` names.
 """
 
@@ -27,10 +27,10 @@ from mixrag.generator.adapter import CONFIG as ADAPTER
 from mixrag.generator.adapter import check_adapter, merged
 from mixrag.generator.answer_tokens import AnswerTokenizer
 from mixrag.generator.devices import AUTO, DTYPES, resolve_dtype
-from mixrag.generator.extractive import LEAST_ROOM, ExtractiveGenerator
+from mixrag.generator.extractive import ExtractiveGenerator
 from mixrag.generator.gguf import converted_gguf
 from mixrag.generator.names import unusable
-from mixrag.generator.span_windows import SpanConfig
+from mixrag.generator.span_windows import LEAST_ROOM, SpanConfig
 from mixrag.generator.tokenizer import loaded_tokenizer
 from mixrag.utils.atomic import write_atomically
 from mixrag.utils.quiet import quiet_libraries
@@ -165,13 +165,10 @@ def read_span_config(folder: Path) -> tuple[SpanConfig, str | None]:
         base = document.pop("base", None)
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ModelError(f"a JSON object in {path}", str(error), remedy) from error
-    known = {each.name: type(each.default) for each in fields(SpanConfig)}
+    known = [each.name for each in fields(SpanConfig)]
     for key, value in document.items():
-        if (
-            key not in known
-            or type(value) is not known[key]
-            or (value is not True and value is not False and value < 1)
-        ):
+        wanted = type(getattr(SpanConfig(), key, None))
+        if key not in known or type(value) is not wanted or (wanted is int and not 1 <= value <= LARGEST):
             raise ModelError(f"{', '.join(known)} and base in {path}", f"{key}: {value!r:.40}", remedy)
     if base is not None and not isinstance(base, str):
         raise ModelError(f"a name as base in {path}", repr(base)[:40], remedy)
@@ -194,7 +191,7 @@ def _is_extractive(architectures: Any) -> bool:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """What a file holds; nothing where there is none, or where it is damaged: whoever loads the model will say so."""
+    """What a file holds; nothing where it is missing or damaged: whoever loads the model will say so."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -20,6 +20,8 @@ from mixrag.utils.turns import turn
 
 BETWEEN = "\n\n"
 """Between two passages of one text."""
+LEAST_ROOM = 32
+"""Tokens of the text that a window has at least, beside the question."""
 NOT_TEXT = -1
 """The region of a token in which no answer is."""
 _RUN = regex.compile(

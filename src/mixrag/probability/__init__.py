@@ -44,6 +44,7 @@ from mixrag.probability.prior import (
     smallest_k,
     uniform_prior,
 )
+from mixrag.probability.span_objective import span_loss
 from mixrag.probability.spans import possible_spans, span_scores
 from mixrag.probability.switching import (
     expected_draws,
@@ -108,6 +109,7 @@ __all__ = [
     "pruning_tv",
     "score_gradient",
     "smallest_k",
+    "span_loss",
     "span_scores",
     "truncation_tv",
     "uniform_prior",
