@@ -167,8 +167,8 @@ def read_span_config(folder: Path) -> tuple[SpanConfig, str | None]:
         raise ModelError(f"a JSON object in {path}", str(error), remedy) from error
     known = [each.name for each in fields(SpanConfig)]
     for key, value in document.items():
-        wanted = type(getattr(SpanConfig(), key, None))
-        if key not in known or type(value) is not wanted or (wanted is int and not 1 <= value <= LARGEST):
+        right = key in known and type(value) is type(getattr(SpanConfig(), key))
+        if not right or not 0 <= int(value) <= LARGEST or (key in ("longest", "window") and not value):
             raise ModelError(f"{', '.join(known)} and base in {path}", f"{key}: {value!r:.40}", remedy)
     if base is not None and not isinstance(base, str):
         raise ModelError(f"a name as base in {path}", repr(base)[:40], remedy)

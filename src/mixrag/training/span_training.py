@@ -171,6 +171,8 @@ class _Run:
     ) -> None:
         self.model, self.examples, self.settings, self.config = model, examples, settings, config
         self.folder, self.run_id, self.report = folder, run_id, report
+        # peft's own model for this task drops the segments of tokens (token_type_ids; peft 0.21).
+        self.reader = model.get_base_model() if settings.rank else model
         self.weights = {name: each for name, each in model.named_parameters() if each.requires_grad}
         self.optimizer = torch.optim.AdamW(
             list(self.weights.values()), lr=settings.rate, weight_decay=settings.weight_decay
@@ -203,9 +205,9 @@ class _Run:
         torch.manual_seed(settings.seed * 1_000_003 + self.step)  # dropout: a resumed run draws the same
         length = -(-max(len(example.ids) for example in examples) // SHAPE) * SHAPE
         length = min(length, self.config.window)
-        padding = self.model.config.pad_token_id or 0
+        padding = self.reader.config.pad_token_id or 0
         inputs, possible, right = span_batch(examples, self.config.longest, length, padding)
-        output = self.model(**inputs)
+        output = self.reader(**inputs)
         losses = span_loss(output.start_logits, output.end_logits, possible, right)
         stated = torch.tensor([bool(example.right) for example in examples])
         weights = torch.where(stated, 1.0, settings.empty_weight)
@@ -213,7 +215,7 @@ class _Run:
         rate = settings.rate * rate_factor(self.step, self.total, settings.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = float(nn.utils.clip_grad_norm_(list(self.weights.values()), settings.clip))
         value = float(loss.detach())
         if not (norm < float("inf") and value < float("inf")):
