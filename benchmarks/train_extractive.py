@@ -10,8 +10,8 @@ sentences as well, which do not state the answer. Half of these passages get the
 that a title is nothing to go by. Another draw is made for each --reading visit.
 
 Passages: for the training pairs of general, medicine, law and finance the first three passages of the retriever.
-One of the pair's own document that holds the answer states it (where none was found, the first that does is added);
-those that do not hold it learn the empty answer; those of other documents that hold it are left out. --groups takes
+Those of the pair's own document that hold the answer state it (where none was found, the first is added); those
+that do not hold it learn the empty answer; those of other documents that hold it are left out. --groups takes
 them from a file of {"set", "title", "context", "text", "items": [[question, [answer, ...]], ...]} a line, which is
 written to OUT.groups.jsonl otherwise. Held-out pairs (``splits.py``) and dev.jsonl are never learnt.
 """
