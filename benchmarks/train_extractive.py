@@ -31,6 +31,9 @@ from typing import Any
 import torch
 
 from mixrag import RAG
+from mixrag.config.bundle import read_bundle
+from mixrag.config.default_models import packaged_reader
+from mixrag.config.settings import TRAINED
 from mixrag.config.span_training import SpanTrainingSettings
 from mixrag.corpus.passage import Passage
 from mixrag.pairs.matching import passage_holds
@@ -63,6 +66,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="questions of reading, for a trial")
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of SpanTrainingSettings")
+    parser.add_argument("--answer", action="append", default=[], metavar="NAME=VALUE", help="of Settings")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if options.threads:
@@ -79,13 +83,22 @@ def main() -> None:
     random.Random(SEED).shuffle(examples)
     print(f"{len(examples)} examples, {sum(not each.answers for each in examples)} of them without an answer")
     settings = SpanTrainingSettings(**{"epochs": 1.0, **given(options.set)})
-    found = train_span_model(examples, options.out, settings, progress=Shown())
+    found = train_span_model(
+        examples, options.out, settings, answering={**as_packaged(), **given(options.answer)}, progress=Shown()
+    )
     print(f"{found.steps} steps, loss {found.loss:.3f}, {found.left_out} examples left out; {found.folder}")
 
 
 def given(texts: Sequence[str]) -> dict[str, Any]:
     """Settings as NAME=VALUE, the value in JSON."""
     return {name: json.loads(value) for name, _, value in (text.partition("=") for text in texts)}
+
+
+def as_packaged() -> dict[str, Any]:
+    """The settings of retrieval that the packaged reader has; and an empty answer means: not stated."""
+    folder = packaged_reader()
+    found = {} if folder is None else dict(read_bundle(folder).settings)
+    return found | ({"empty_answer": True} if "empty_answer" in TRAINED else {})
 
 
 def sentences(folder: Path, titles: Sequence[str], source: random.Random, limit: int | None) -> list[SpanExample]:

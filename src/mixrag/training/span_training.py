@@ -73,6 +73,7 @@ def train_span_model(
     settings: SpanTrainingSettings | None = None,
     *,
     base: str | Path | None = None,
+    answering: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> SpanTrainingResult:
     """Train a span model, and write the folder that ``--model OUT`` and ``--generator OUT/generator`` open.
@@ -82,6 +83,7 @@ def train_span_model(
         out: the folder.
         settings: how and how long.
         base: encoder to start from, a folder or hub name; None is the packaged one.
+        answering: fields of ``Settings`` that belong to the reader, such as a temperature, for ``mixrag.json``.
         progress: called with stages "reading examples" and "training", the latter with values loss, stated
             and empty (mean losses of the two kinds of examples), seconds (a step) and left (seconds to come).
 
@@ -104,7 +106,7 @@ def train_span_model(
     run = _Run(model, read, chosen, config, folder, run_id, report)
     run.learn()
     save_part(folder, "generator", lambda path: _save(path, run, tokenizer, base))
-    bundle = Bundle(folder, generator="generator", adapter="none")
+    bundle = Bundle(folder, generator="generator", adapter="none", settings=answering or {})
     write_bundle(bundle)
     remove(folder / "checkpoints")
     return SpanTrainingResult(folder, run.step, run.loss, len(read), len(every) - len(read))
