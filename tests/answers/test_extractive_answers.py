@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from mixrag import RAG, Settings
+from mixrag.config.bundle import Bundle, write_bundle
+from mixrag.config.model_config import models_digest
 from mixrag.corpus import Store
 from mixrag.errors import MissingPackageError, ModelError
-from mixrag.generator import load_generator
-from tiny_span_model import span_generator
+from mixrag.generator import ExtractiveGenerator, load_generator
+from tiny_models import chat_tokenizer
+from tiny_span_model import encoder_tokenizer, span_bert, span_generator
 from words_encoder import WordsEncoder
 
 TEXTS = {
@@ -76,3 +79,23 @@ def test_a_packaged_reader_that_is_not_there(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_generator_of_its_own_is_not_saved(rag: RAG, tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         rag.save(tmp_path / "bundle")
+
+
+def test_the_packaged_reader_is_a_bundle_that_training_wrote(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    span_bert().save_pretrained(tmp_path / "bundle" / "generator")
+    encoder_tokenizer().save_pretrained(tmp_path / "bundle" / "generator")
+    answering = {"temperature": 0.5, "k": 2}
+    write_bundle(Bundle(tmp_path / "bundle", generator="generator", adapter="none", settings=answering))
+    for module in ("mixrag.generator.span_loading", "mixrag.config.model_config"):
+        monkeypatch.setattr(f"{module}.packaged_span_reader", lambda: tmp_path / "bundle")
+    Store.open(tmp_path / "store", create=True).close()
+    tokenizer = chat_tokenizer()
+    with RAG.open(tmp_path / "store", generator="extractive", tokenizer=tokenizer) as packaged:
+        assert isinstance(packaged.generator, ExtractiveGenerator)
+        assert (packaged.settings.temperature, packaged.settings.k) == (0.5, 2)
+        digest = models_digest(packaged.models)
+    with RAG.open(tmp_path / "store", model=tmp_path / "bundle", tokenizer=tokenizer) as trained:
+        assert isinstance(trained.generator, ExtractiveGenerator)
+        assert models_digest(trained.models) == digest

@@ -57,9 +57,12 @@ def packaged_reader() -> Path | None:
 
 
 def packaged_span_reader() -> Path | None:
-    """Folder of the trained extractive reader that ships with mixrag; None without it or the packaged encoder."""
+    """Folder of the extractive bundle that ships with mixrag; None without it or the packaged encoder.
+
+    It is what ``train_span_model`` wrote; its sub-folder ``generator`` is the reader.
+    """
     folder = Path(__file__).resolve().parents[1] / "span_reader"
-    complete = all((folder / name).is_file() for name in ("adapter_model.safetensors", "mixrag.json"))
+    complete = all((folder / name).is_file() for name in ("generator/adapter_model.safetensors", "mixrag.json"))
     return folder if complete and isinstance(default_encoder(), Path) else None
 
 

