@@ -21,6 +21,7 @@ from mixrag.config.model_config import models_digest
 from mixrag.config.settings import Settings
 from mixrag.errors import QuestionError
 from mixrag.generator.copying import CopyingGenerator
+from mixrag.inference.answer_distribution import AnswerDistribution, answer_distribution
 from mixrag.inference.decoders import decode_all, decoder_for
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.inference.protocol import Decoder
@@ -143,6 +144,15 @@ class Pipeline(OpenStore):
             )
             for question, result, retrieval in zip(questions, results, retrievals, strict=True)
         ]
+
+    def answer_distribution(self, question: str, **changes: Any) -> AnswerDistribution:
+        """The whole distribution p(answer | question), enumerated; of an extractive generator at switch 0.
+
+        Raises:
+            ModelError: a language model, whose answers cannot be enumerated.
+            SettingError: another switch; else as ``condition`` does.
+        """
+        return answer_distribution(self.condition(question, **changes).unconditioned())
 
     def score(self, question: str, answer: str, **changes: Any) -> Answer:
         """The probability of a given answer, and the posterior of the passages. Raises as ``ask`` does.

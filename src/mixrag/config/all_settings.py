@@ -14,6 +14,7 @@ from mixrag.config.model_config import ModelConfig
 from mixrag.config.prompt_template import PromptTemplate
 from mixrag.config.schema import Setting, declared
 from mixrag.config.settings import Settings
+from mixrag.config.span_training import SpanTrainingSettings
 from mixrag.config.training_settings import TrainingSettings
 
 SCHEMAS: tuple[type, ...] = (
@@ -24,6 +25,7 @@ SCHEMAS: tuple[type, ...] = (
     TrainingReportSettings,
     EvaluationSettings,
     TrainingSettings,
+    SpanTrainingSettings,
     ModelConfig,
     PromptTemplate,
     Settings,

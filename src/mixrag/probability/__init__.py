@@ -18,6 +18,13 @@ from mixrag.probability.empty import (
     log_empty_probability,
     split_first_token,
 )
+from mixrag.probability.enumerated import (
+    answer_information,
+    entropy,
+    log_enumerated,
+    log_posterior_of,
+    log_sum_by,
+)
 from mixrag.probability.leaders import leading
 from mixrag.probability.logspace import log_difference, log_normalise, log_sum, log_sum_others
 from mixrag.probability.objective import (
@@ -46,6 +53,8 @@ from mixrag.probability.prior import (
     smallest_k,
     uniform_prior,
 )
+from mixrag.probability.span_objective import span_loss
+from mixrag.probability.spans import possible_spans, span_scores
 from mixrag.probability.switching import (
     expected_draws,
     log_answer_likelihood,
@@ -62,6 +71,7 @@ from mixrag.probability.unseen import log_cluster_bounds, log_hybrid_bounds
 
 __all__ = [
     "Responsibilities",
+    "answer_information",
     "answered_outside",
     "answered_poisoning",
     "contributing_branches",
@@ -69,6 +79,7 @@ __all__ = [
     "e_step",
     "effective_number",
     "em_loss",
+    "entropy",
     "escape_mass",
     "expected_draws",
     "highest",
@@ -83,6 +94,7 @@ __all__ = [
     "log_cluster_bounds",
     "log_difference",
     "log_empty_probability",
+    "log_enumerated",
     "log_evidence_ratio",
     "log_filter",
     "log_forward",
@@ -92,10 +104,12 @@ __all__ = [
     "log_mix",
     "log_normalise",
     "log_posterior",
+    "log_posterior_of",
     "log_predictive_weights",
     "log_prior_to_lead",
     "log_smoothing",
     "log_sum",
+    "log_sum_by",
     "log_sum_others",
     "log_target",
     "log_transition",
@@ -106,9 +120,12 @@ __all__ = [
     "normalised_prior",
     "passage_scores",
     "poisoning_tv",
+    "possible_spans",
     "pruning_tv",
     "score_gradient",
     "smallest_k",
+    "span_loss",
+    "span_scores",
     "split_first_token",
     "truncation_tv",
     "uniform_prior",
