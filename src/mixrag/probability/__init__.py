@@ -37,6 +37,17 @@ from mixrag.probability.prior import (
     smallest_k,
     uniform_prior,
 )
+from mixrag.probability.risk import (
+    best_start,
+    conformal_threshold,
+    fewest_answered,
+    last_accepted,
+    log_binomial_tail,
+    most_coverage,
+    most_wrong,
+    pairs_needed,
+    upper_risk,
+)
 from mixrag.probability.switching import (
     expected_draws,
     log_answer_likelihood,
@@ -53,6 +64,8 @@ from mixrag.probability.unseen import log_cluster_bounds, log_hybrid_bounds
 
 __all__ = [
     "Responsibilities",
+    "best_start",
+    "conformal_threshold",
     "contributing_branches",
     "distillation_loss",
     "e_step",
@@ -60,12 +73,15 @@ __all__ = [
     "em_loss",
     "escape_mass",
     "expected_draws",
+    "fewest_answered",
     "highest",
     "is_certainly_best",
+    "last_accepted",
     "leading",
     "log_answer_likelihood",
     "log_any_marginal",
     "log_backward",
+    "log_binomial_tail",
     "log_cluster_bounds",
     "log_difference",
     "log_evidence_ratio",
@@ -87,8 +103,11 @@ __all__ = [
     "log_truncation_bracket",
     "marginal_loss",
     "mass_outside",
+    "most_coverage",
     "most_prunable",
+    "most_wrong",
     "normalised_prior",
+    "pairs_needed",
     "passage_scores",
     "poisoning_tv",
     "pruning_tv",
@@ -96,4 +115,5 @@ __all__ = [
     "smallest_k",
     "truncation_tv",
     "uniform_prior",
+    "upper_risk",
 ]
