@@ -58,6 +58,7 @@ class Answer(AnswerFields):
             **{name: getattr(self, name) for name in names},
             "confidence": self.confidence and confidence_to_dict(self.confidence),
             "uncalibrated": self.uncalibrated,
+            "guarantee": self.guarantee and asdict(self.guarantee),
             "normaliser": self.normaliser,
             "temperature": self.temperature,
             "switch": self.switch,
@@ -127,6 +128,9 @@ def build_answer(
     signals = Signals(log_mass(scored, found), support)
     null = mixture.null_component
     prior = mixture.log_prior.exp()
+    passages = _passages(retrieval, mixture, scored.posterior)
+    source = max(passages, key=lambda each: each.posterior).metadata if passages else {}
+    confidence = calibration.confidence(signals, source) if calibration and scored.finished else None
     return Answer(
         question=mixture.question,
         best_guess=scored.text,
@@ -134,7 +138,7 @@ def build_answer(
         normaliser=settings.normaliser,
         temperature=retrieval.temperature,
         switch=mixture.switch,
-        passages=_passages(retrieval, mixture, scored.posterior),
+        passages=passages,
         tokens=_tokens(scored, null),
         null_prior=None if null is None else float(prior[null]),
         null_posterior=None if null is None else float(scored.posterior[null]),
@@ -143,7 +147,7 @@ def build_answer(
         finished=scored.finished,
         log_mass=signals.log_mass,
         support=signals.support,
-        confidence=calibration.confidence(signals) if calibration and scored.finished else None,
+        confidence=confidence,
         uncalibrated=calibration.mismatch if calibration else None,
         certified=certified,
         pruned=pruned,
@@ -152,6 +156,7 @@ def build_answer(
         effective_posterior=float(effective_number(scored.posterior.log())),
         scored=scored,
         outside_bounds=retrieval.outside_bounds,
+        guarantee=calibration.coverage(confidence, source) if calibration else None,
     )
 
 

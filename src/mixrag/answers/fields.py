@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mixrag.answers.confidence import Confidence
+from mixrag.answers.guarantee import Coverage
 from mixrag.corpus import Scalar
 from mixrag.generator import Shortened
 from mixrag.inference.mixture import ScoredAnswer
@@ -122,6 +123,8 @@ class AnswerFields:
     """The likelihood table, for further questions."""
     outside_bounds: tuple[float, float] | None = None
     """Bounds on ``outside`` where approximate search leaves it unknown; always valid. None elsewhere."""
+    guarantee: Coverage | None = None
+    """What a guarantee says of answers as sure as this one; None where none covers it."""
 
     @property
     def text(self) -> str | None:

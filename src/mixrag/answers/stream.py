@@ -85,7 +85,7 @@ class Stream(Iterator[StreamedToken]):
     def may_abstain(self) -> bool:
         """True where the answer may yet be withheld, once its confidence is known."""
         calibration = self.calibration
-        return calibration is not None and calibration.mismatch is None and calibration.threshold > 0
+        return calibration is not None and calibration.may_abstain
 
     @property
     def ended(self) -> bool:

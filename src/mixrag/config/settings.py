@@ -207,6 +207,12 @@ class Settings:
         absent="the calibration's",
         commands=WRITING,
     )
+    guaranteed_only: bool = setting(
+        default=False,
+        help="Withhold answers that no guarantee covers.",
+        more="See [guarantee](../how-to/guarantee.md).",
+        commands=WRITING,
+    )
 
 
 CALIBRATED = names_where(Settings, lambda declared: declared.calibrated)

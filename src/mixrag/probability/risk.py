@@ -1,21 +1,23 @@
 """Risk of selective answers: exact binomial tests in a fixed sequence, and conformal risk control.
 
-An answer is given where its confidence is at least a threshold λ. The risk of λ is the probability that an answer
-that is given is wrong. Of n independent questions let n_λ be answered and k_λ of these be wrong; given n_λ, k_λ is
-binomial with the risk as its rate, so that P(Bin(n_λ, α) ≤ k_λ) is a p-value of "the risk exceeds α".
+An answer is given where its confidence is at least a threshold λ. The risk of λ is the probability that an
+answer that is given is wrong. Of n independent questions let n_λ be answered and k_λ of these be wrong; given
+n_λ, k_λ is binomial with the risk as its rate, so that P(Bin(n_λ, α) ≤ k_λ) is a p-value of "the risk exceeds
+α".
 
-Learn then Test (Angelopoulos, Bates, Candès, Jordan & Lei 2021) with fixed-sequence testing (Bauer 1991): thresholds
-that do not depend on these questions are tested from strict to lax, each at level δ, up to the first that fails. A
-threshold above α is accepted with probability at most δ, since the first one in the order would have to be.
+Learn then Test (Angelopoulos, Bates, Candès, Jordan & Lei 2021) with fixed-sequence testing (Bauer 1991):
+thresholds that do not depend on these questions are tested from strict to lax, each at level δ, up to the first
+that fails. A threshold above α is accepted with probability at most δ, since the first one in the order would
+have to be.
 
 Thresholds under which so few are answered that no outcome could pass are left out (``last_accepted`` without
-``start``). How many are answered is data, so this needs a reason: let j be the first threshold whose risk exceeds α,
-and let the risk not fall from there on. Then the answers that each later threshold adds are wrong with a rate of at
-least α as well. Where j is tested, the error is at most δ given n_j. Where j is left out, the first that is tested is
-some J > j, and given the counts k_J is a sum of independent wrong answers, each of rate at least α, so that it exceeds
-Bin(n_J, α) stochastically and P(Bin(n_J, α) ≤ k_J) ≤ δ has probability at most δ. Both cases together: at most δ. With
-a ``start`` that other questions chose nothing is left out, and nothing is assumed but independence ("split
-fixed-sequence testing").
+``start``). How many are answered is data, so this needs a reason: let j be the first threshold whose risk
+exceeds α, and let the risk not fall from there on. Then the answers that each later threshold adds are wrong
+with a rate of at least α as well. Where j is tested, the error is at most δ given n_j. Where j is left out, the
+first that is tested is some J > j, and given the counts k_J is a sum of independent wrong answers, each of rate
+at least α, so that it exceeds Bin(n_J, α) stochastically and P(Bin(n_J, α) ≤ k_J) ≤ δ has probability at most δ.
+Both cases together: at most δ. With a ``start`` that other questions chose nothing is left out, and nothing is
+assumed but independence ("split fixed-sequence testing").
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ def most_wrong(answered: int, risk: float, delta: float) -> int:
 
 
 def fewest_answered(wrong: int, risk: float, delta: float) -> int:
-    """The smallest n with P(Bin(n, risk) ≤ wrong) ≤ delta: so many answers certify the risk with ``wrong`` errors."""
+    """The smallest n with P(Bin(n, risk) ≤ wrong) ≤ delta: so many answers certify the risk with so many wrong."""
     low, high = wrong, wrong + 1  # at n = wrong the tail is 1
     while not _passes(high, wrong, risk, delta):
         low, high = high, 2 * high
@@ -109,7 +111,7 @@ def most_coverage(wrong_share: float, risk: float) -> float:
 
 
 def pairs_needed(coverage: float, wrong_share: float, risk: float, delta: float) -> int | None:
-    """Questions at which a threshold with this coverage, and this share wrong of those answered, is expected to pass.
+    """Questions at which a threshold with this coverage and this share wrong of the answers is expected to pass.
 
     None where the share is not below the risk, or too near it (more than ``MOST_WRONG`` wrong answers).
     """
@@ -127,8 +129,8 @@ def pairs_needed(coverage: float, wrong_share: float, risk: float, delta: float)
 def conformal_threshold(confidences: Tensor, wrong: Tensor, risk: float) -> float | None:
     """Conformal risk control (Angelopoulos, Bates, Fisch, Lei & Schuster 2022) of E[answered and wrong] ≤ risk.
 
-    The loss 1[answered and wrong] does not rise with the threshold and is at most 1, so the smallest threshold with
-    n/(n+1) · mean loss + 1/(n+1) ≤ risk keeps the expected loss of a further exchangeable question within it.
+    The loss 1[answered and wrong] does not rise with the threshold and is at most 1, so the smallest threshold
+    with n/(n+1) · mean loss + 1/(n+1) ≤ risk keeps the expected loss of a further exchangeable question within it.
 
     Args:
         confidences: (n,) in [0, 1].
