@@ -120,9 +120,9 @@ def certify(
 ) -> tuple[CertifiedGroup, ...]:
     """The test on each kind that ``judged`` has, in the order of their names.
 
-    ``other`` are answers of pairs that the confidence was fitted on: they choose the thresholds and where to start,
-    and a kind that misses the target at all of these is not tested. Without them thresholds are even in log-odds,
-    and those that answer too few are left out.
+    ``other`` are answers of pairs that the confidence was fitted on: they choose the thresholds and where to
+    start, and a kind that misses the target at all of these is not tested. Without them thresholds are even in
+    log-odds, and those that answer too few are left out.
 
     Raises:
         PairsError: no document has the key.
