@@ -58,7 +58,7 @@ class Settings:
 
     k: CountOrNone | Literal["all"] = setting(
         default=5,
-        help="Passages to retrieve; all = every passage, 0 = none.",
+        help="Passages to retrieve; all = every one, 0 = none.",
         more="`all` takes the whole corpus as components (exact index only), 0 is the closed-book language model. "
         "`score` reads the components in batches; `ask` needs the key-value states of all of them at once.",
         commands=ASKING,
