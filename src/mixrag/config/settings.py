@@ -115,7 +115,7 @@ class Settings:
     )
     weights: Weights = setting(
         default="retriever",
-        help="Prior of passages: retriever, or uniform.",
+        help="Passages' prior: retriever or uniform.",
         more="`uniform` gives equal prior to what is retrieved; its total stays, under `full` the share of "
         "what is retrieved.",
         commands=ASKING,
@@ -132,7 +132,7 @@ class Settings:
     )
     lexical: Share = setting(
         default=0.0,
-        help="Weight of BM25 in the prior; packaged reader: 0.5.",
+        help="Weight of BM25 in the prior; packaged: 0.5.",
         more="λ of the score (1-λ) inner product / T + λ BM25 / T' of a passage, of which p(z given x) is the "
         "softmax; 0 is dense alone, 1 BM25 alone.",
         commands=ASKING,
@@ -167,6 +167,17 @@ class Settings:
         commands=(*ASKING, "clozes"),
         shown_first=True,
         metavar="KEY=VALUE",
+    )
+    empty_answer: bool = setting(
+        default=False,
+        help="An empty answer of the model means: not stated.",
+        more="For a model that was trained to answer with nothing where a passage does not state it: the "
+        "probability of that is shown, other answers are given that there is one. See "
+        "[the empty answer](../background/mathematics.md#the-empty-answer). `--no-empty-answer` removes that of a "
+        "trained folder.",
+        commands=ASKING,
+        calibrated=True,
+        trained=True,
     )
     decoder: AnyDecoder = setting(
         default="greedy",
