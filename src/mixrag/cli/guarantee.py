@@ -74,6 +74,6 @@ def _line(group: CertifiedGroup, found: Guarantee) -> str:
     )
     return (
         f"{kind}from a confidence of {group.threshold:.3f} on at least {100 * (1 - found.risk):g} % of the "
-        f"answers are right, {sure}{together} ({group.answered} of {group.n} pairs answered, {group.wrong} of them wrong, "
-        f"share wrong at most {group.upper:.3f}){control}"
+        f"answers are right, {sure}{together} ({group.answered} of {group.n} pairs answered, "
+        f"{group.wrong} of them wrong, share wrong at most {group.upper:.3f}){control}"
     )
