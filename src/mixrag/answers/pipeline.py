@@ -174,7 +174,7 @@ class Pipeline(OpenStore):
             return apply_calibration(None, settings, "")
         if self._known is None or self._known[0] is not self.models:
             self._known = self.models, models_digest(self.models)  # which reads files: once, not at every question
-        return apply_calibration(self.calibration, settings, self._known[1])
+        return apply_calibration(self.calibration, settings, self._known[1], self.guarantee)
 
     def _similarity(self, question: str, settings: Settings, texts: Sequence[str]) -> Tensor:
         """(S,) inner products of texts with the question, divided by the temperature of the prior."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mixrag.config.command_settings import (
     ClozeSettings,
     EvaluationSettings,
+    GuaranteeSettings,
     IndexingSettings,
     PrecomputeSettings,
     StoreConfig,
@@ -24,6 +25,7 @@ SCHEMAS: tuple[type, ...] = (
     PrecomputeSettings,
     TrainingReportSettings,
     EvaluationSettings,
+    GuaranteeSettings,
     TrainingSettings,
     SpanTrainingSettings,
     ModelConfig,
