@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from mixrag.answers.confidence import AppliedCalibration, Confidence, Signals, log_mass
+from mixrag.answers.confidence import AppliedCalibration, Confidence
 from mixrag.answers.explanation import Explanation, explain
 from mixrag.answers.explanation_html import explanation_page
 from mixrag.answers.fields import AnswerFields, AnswerPassage, AnswerToken
+from mixrag.answers.signals import signals_of
 from mixrag.config.settings import Settings
 from mixrag.corpus import Passage
 from mixrag.generator import Generator
@@ -79,7 +80,7 @@ class Answer(AnswerFields):
 
 def confidence_to_dict(confidence: Confidence) -> dict[str, Any]:
     """A confidence, as in the JSON contract."""
-    return {**asdict(confidence), "abstains": confidence.abstains}
+    return {**asdict(confidence), "words": confidence.words, "abstains": confidence.abstains}
 
 
 def passage_to_dict(passage: Passage) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def build_answer(
     """
     mixture = scored.mixture
     support = max(retrieval.inner_products.tolist(), default=0.0)
-    signals = Signals(log_mass(scored, found), support)
+    signals = signals_of(scored, found, support, p_empty=0.0)
     null = mixture.null_component
     prior = mixture.log_prior.exp()
     return Answer(
@@ -141,8 +142,7 @@ def build_answer(
         outside=retrieval.outside,
         log_bounds=scored.log_bracket,
         finished=scored.finished,
-        log_mass=signals.log_mass,
-        support=signals.support,
+        signals=signals,
         confidence=calibration.confidence(signals) if calibration and scored.finished else None,
         uncalibrated=calibration.mismatch if calibration else None,
         certified=certified,

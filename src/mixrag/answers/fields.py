@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mixrag.answers.confidence import Confidence
+from mixrag.answers.signals import Signals
 from mixrag.corpus import Scalar
 from mixrag.generator import Shortened
 from mixrag.inference.mixture import ScoredAnswer
@@ -97,11 +98,8 @@ class AnswerFields:
     where ``outside`` is unknown, or where a group was cut short by k."""
     finished: bool
     """False where the answer was cut off at max_tokens."""
-    log_mass: float
-    """log Σ p(y | question) over this answer and the decoder's further answers that are equal to it
-    once normalised; with greedy and sample, ``log_prob``."""
-    support: float
-    """Largest inner product of the question with a passage listed; 0 where there is none."""
+    signals: Signals
+    """What its confidence is computed from."""
     confidence: Confidence | None
     """Calibrated probability that the answer is right; None where no calibration applies, or it is cut off."""
     uncalibrated: str | None
@@ -127,6 +125,18 @@ class AnswerFields:
     def text(self) -> str | None:
         """The answer; None where it is withheld (``abstains``). ``best_guess`` has the text in either case."""
         return None if self.abstains else self.best_guess
+
+    @property
+    def log_mass(self) -> float:
+        """log Σ p(y | question) over this answer and the decoder's further answers that are equal to it
+        once normalised; with greedy and sample, ``log_prob``.
+        """
+        return self.signals.log_mass
+
+    @property
+    def support(self) -> float:
+        """Largest inner product of the question with a passage listed; 0 where there is none."""
+        return self.signals.support
 
     @property
     def probability(self) -> float:

@@ -26,7 +26,7 @@ from mixrag.config.settings import Settings
 from mixrag.config.values import Words, as_tuple, is_plain, one_of
 
 OcrMode = Literal["auto", "never"]
-CalibrationMethod = Literal["none", "temperature", "logistic", "isotonic"]
+CalibrationMethod = Literal["none", "temperature", "isotonic", "logistic", "two-part"]
 
 
 ContextName = Literal["full", "title", "none"]
@@ -200,13 +200,21 @@ class EvaluationSettings:
     )
     calibration: CalibrationMethod | None = _evaluation(
         default=None,
-        help="none, temperature, logistic, isotonic or best.",
-        more="How a probability becomes a confidence; `best` has the best Brier score on held-out pairs.",
+        help="none, temperature, isotonic, logistic, two-part or best.",
+        more="How a probability becomes a confidence; `best` has the least cross-validated log loss among those "
+        "that are not worse than plain p(answer).",
         absent="best",
         none="best",
     )
-    coverage: Annotated[float, Gt(0), Le(1)] = _evaluation(
-        default=0.8, help="Share of questions that the threshold leaves answered."
+    precision: Annotated[float, Gt(0), Le(1)] = _evaluation(
+        default=0.8,
+        help="Share of right answers that the threshold is for.",
+        more="Among the answers given; the lowest threshold that attains it is stored.",
+    )
+    coverage: Annotated[float, Gt(0), Le(1)] | None = _evaluation(
+        default=None,
+        help="Share of questions to answer, instead of --precision.",
+        absent="--precision",
     )
     seed: Seed = same_as(Settings, default=0)
 
