@@ -162,6 +162,7 @@ class Pipeline(OpenStore):
             group=None if settings.group == "all" else settings.group,
             switch=settings.switch,
             reserve=settings.max_tokens,
+            empty_answer=settings.empty_answer,
         )
 
 

@@ -168,6 +168,16 @@ class Settings:
         shown_first=True,
         metavar="KEY=VALUE",
     )
+    empty_answer: bool = setting(
+        default=False,
+        help="An empty answer of the model means: not stated.",
+        more="For a model that was trained to answer with nothing where a passage does not state it: the "
+        "probability of that is shown, other answers are given that there is one. See "
+        "[the empty answer](../background/mathematics.md#the-empty-answer).",
+        commands=ASKING,
+        calibrated=True,
+        trained=True,
+    )
     decoder: AnyDecoder = setting(
         default="greedy",
         help="greedy, sample or beam; thorough, fast.",

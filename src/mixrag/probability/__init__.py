@@ -9,6 +9,15 @@ from mixrag.probability.bounds import (
     pruning_tv,
     truncation_tv,
 )
+from mixrag.probability.empty import (
+    answered_outside,
+    answered_poisoning,
+    log_answered_likelihood,
+    log_answered_prior,
+    log_answered_rows,
+    log_empty_probability,
+    split_first_token,
+)
 from mixrag.probability.leaders import leading
 from mixrag.probability.logspace import log_difference, log_normalise, log_sum, log_sum_others
 from mixrag.probability.objective import (
@@ -53,6 +62,8 @@ from mixrag.probability.unseen import log_cluster_bounds, log_hybrid_bounds
 
 __all__ = [
     "Responsibilities",
+    "answered_outside",
+    "answered_poisoning",
     "contributing_branches",
     "distillation_loss",
     "e_step",
@@ -64,10 +75,14 @@ __all__ = [
     "is_certainly_best",
     "leading",
     "log_answer_likelihood",
+    "log_answered_likelihood",
+    "log_answered_prior",
+    "log_answered_rows",
     "log_any_marginal",
     "log_backward",
     "log_cluster_bounds",
     "log_difference",
+    "log_empty_probability",
     "log_evidence_ratio",
     "log_filter",
     "log_forward",
@@ -94,6 +109,7 @@ __all__ = [
     "pruning_tv",
     "score_gradient",
     "smallest_k",
+    "split_first_token",
     "truncation_tv",
     "uniform_prior",
 ]
