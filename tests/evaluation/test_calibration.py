@@ -106,7 +106,7 @@ TWO_PARTS = Candidate("two-part", ("mass",), ("answered", "support"))
 
 
 def test_the_second_part_tells_questions_without_an_answer_apart() -> None:
-    inside, outside = on_and_off_corpus()
+    inside, outside = on_and_off_corpus(spread=0.0)
     target = Target(coverage=0.8)
     found = cross_fitted(TWO_PARTS, inside, outside, target)
     assert found.off_corpus_answered.mean() < 0.05 and 0.7 < found.answered.mean() < 0.9
