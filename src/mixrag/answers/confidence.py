@@ -104,7 +104,9 @@ class ConfidenceMap:
         if self.models not in ("", models):
             return "models"
         own = conditions(settings)
-        return next((name for name, value in self.settings.items() if not _within(own.get(name), value)), None)
+        # A file without the setting was fitted where there was no empty answer.
+        fitted = {"empty_answer": False, **self.settings} if self.settings else {}
+        return next((name for name, value in fitted.items() if not _within(own.get(name), value)), None)
 
 
 def _logistic(found: Mapping[str, float], weights: Mapping[str, float], offset: float) -> float:
@@ -117,7 +119,9 @@ def _logistic(found: Mapping[str, float], weights: Mapping[str, float], offset: 
 def _within(value: Any, fitted: Any) -> bool:
     if not isinstance(fitted, (list, tuple)):
         return bool(value == fitted)
-    return value in fitted or (isinstance(value, (int, float)) and min(fitted) <= value <= max(fitted))
+    numbers = [each for each in fitted if not isinstance(each, str)]
+    between = bool(numbers) and not isinstance(value, str) and min(numbers) <= value <= max(numbers)
+    return value in fitted or between
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,8 @@ class AnswerPassage:
     """The page in words, or the sheet or section: "page 12", "sheet Fees"; empty where the document has none."""
     context: str = ""
     """Headings above the passage, and the caption of its table, which the models read before it."""
+    p_empty: float | None = None
+    """p(∅ | x, z): the probability that its component states no answer; None without ``empty_answer``."""
 
     def __repr__(self) -> str:
         """Where it is from, its weights, and how it begins."""
@@ -74,7 +76,8 @@ class AnswerFields:
     best_guess: str
     """The text of the answer, whether or not it is withheld; see ``text``."""
     log_prob: float
-    """log p(answer, and its end | question) in nats, under the mixture that ``normaliser`` names."""
+    """log p(answer, and its end | question) in nats, under the mixture that ``normaliser`` names; with
+    ``empty_answer`` given that an answer is stated, as are ``log_bounds``, ``log_mass`` and all posteriors."""
     normaliser: str
     """"top-k": the prior sums to one over the passages listed (and null). "full": over the whole corpus, and
     ``log_prob`` is the part of these passages."""
@@ -120,6 +123,12 @@ class AnswerFields:
     """The likelihood table, for further questions."""
     outside_bounds: tuple[float, float] | None = None
     """Bounds on ``outside`` where approximate search leaves it unknown; always valid. None elsewhere."""
+    p_empty: float | None = None
+    """p(∅ | question): the probability that the passages listed (and null) state no answer; under the full
+    normaliser with k < M their part of it, to which the others add at most ``outside``. None without
+    ``empty_answer``."""
+    empty_threshold: float | None = None
+    """Without a confidence, the answer is withheld where ``p_empty`` reaches this; None: it is not."""
 
     @property
     def text(self) -> str | None:
@@ -145,8 +154,16 @@ class AnswerFields:
 
     @property
     def abstains(self) -> bool:
-        """True where the confidence is below its threshold: ``best_guess`` is a guess then, and no answer."""
-        return self.confidence is not None and self.confidence.abstains
+        """True where ``best_guess`` is a guess, and no answer.
+
+        The confidence is below its threshold, or there is none and the documents do not seem to state an answer.
+        """
+        return self.seems_unstated if self.confidence is None else self.confidence.abstains
+
+    @property
+    def seems_unstated(self) -> bool:
+        """True where ``p_empty`` reaches its threshold."""
+        return None not in (self.p_empty, self.empty_threshold) and self.p_empty >= self.empty_threshold
 
     def __repr__(self) -> str:
         """The text, its probability, its confidence, and the number of passages."""

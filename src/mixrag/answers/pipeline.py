@@ -115,7 +115,10 @@ class Pipeline(OpenStore):
         ]
 
     def score(self, question: str, answer: str, **changes: Any) -> Answer:
-        """The probability of a given answer, and the posterior of the passages. Raises as ``ask`` does."""
+        """The probability of a given answer, and the posterior of the passages. Raises as ``ask`` does.
+
+        With ``empty_answer`` that of the empty text is the probability that none is stated, p(∅ | question).
+        """
         settings = self._settings(changes)
         _check_text(question, "a question")
         tokens = self.generator.answer_tokens(_check_text(answer, "an answer", empty=True))
@@ -124,7 +127,7 @@ class Pipeline(OpenStore):
         retrieval = self._retrieve(question, settings)
         scored = self._condition(question, retrieval, settings).score_tokens(tokens)
         # No confidence: it is fitted on answers that the system itself gave.
-        return build_answer(scored, retrieval, settings)
+        return build_answer(scored, retrieval, settings, given=True)
 
     @property
     def models_digest(self) -> str:

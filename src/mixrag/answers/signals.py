@@ -52,7 +52,7 @@ class Signals:
     entropy: float | None = None
     """Entropy of the posterior over components, in nats."""
     best_prior: float | None = None
-    """Prior of the component with the largest posterior."""
+    """Prior, as retrieved, of the component with the largest posterior."""
     tokens: int | None = None
     """Tokens of the answer, its end included."""
     form: Form = "text"
@@ -140,7 +140,7 @@ def signals_of(scored: ScoredAnswer, found: Sequence[ScoredAnswer], support: flo
         support=support,
         p_empty=p_empty,
         entropy=entropy(posterior.tolist()),
-        best_prior=float(mixture.log_prior[best].exp()),
+        best_prior=float(mixture.unconditioned_log_prior[best].exp()),
         tokens=len(scored.tokens),
         form=form_of(scored.text),
         overlap=overlap(mixture.question, mixture.components[best].passages),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from mixrag.answers.answer import Answer, TextPieces, answer_of
+from mixrag.answers.answer import Answer, TextPieces, answer_of, empty_threshold
 from mixrag.answers.confidence import AppliedCalibration
 from mixrag.config.settings import Settings
 from mixrag.errors import PluginError, StreamClosedError
@@ -83,9 +83,10 @@ class Stream(Iterator[StreamedToken]):
 
     @property
     def may_abstain(self) -> bool:
-        """True where the answer may yet be withheld, once its confidence is known."""
+        """True where the answer may yet be withheld, once its confidence or its ``p_empty`` is known."""
         calibration = self.calibration
-        return calibration is not None and calibration.mismatch is None and calibration.threshold > 0
+        judged = calibration is not None and calibration.mismatch is None and calibration.threshold > 0
+        return judged or empty_threshold(self.settings) is not None
 
     @property
     def ended(self) -> bool:

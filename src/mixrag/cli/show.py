@@ -50,11 +50,13 @@ def streaming(stream: Stream) -> None:
 
 
 def decided(found: Answer) -> None:
-    """The text of a whole answer, or what is shown instead where its confidence is too low."""
+    """The text of a whole answer, or what is shown instead where it is withheld."""
     console, confidence = _console(), found.confidence
-    if confidence is None or not confidence.abstains:
+    if not found.abstains:
         return console.print(_coloured(found), soft_wrap=True)
-    line = f"No answer: the confidence is {confidence.value:.3f}, and {confidence.threshold:.3f} is asked for."
+    line = "No answer: the documents do not seem to state it."
+    if confidence is not None:
+        line = f"No answer: the confidence is {confidence.value:.3f}, and {confidence.threshold:.3f} is asked for."
     console.print(Text(line, style="bold"))
     console.print(Text(printable(f"The best guess would be: {found.best_guess}"), style="dim"), soft_wrap=True)
 
@@ -78,8 +80,13 @@ def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> 
     over = f"over {len(found.passages)} passages" if found.passages else "closed book"
     if found.passages and found.normaliser == "full":
         over += ", of the whole corpus' prior"
+    if found.p_empty is not None and found.scored.mixture.empty_answer:
+        over += ", if one is stated"
     line = f"p(answer) = {found.probability:.4g}   (log {found.log_prob:.3f} nats; {over})"
     console.print(Text(line, style="bold"))
+    if found.p_empty is not None:
+        subject = "the documents state" if found.passages else "without documents the model states"
+        console.print(Text(f"{subject} no answer with probability {found.p_empty:.4g}"), soft_wrap=True)
     for line in _remarks(found):
         console.print(Text(line, style="dim"))
     if found.passages:
@@ -281,7 +288,9 @@ def _remarks(found: Answer) -> list[str]:
 def _passage_table(
     passages: Sequence[AnswerPassage], null_prior: float | None, null_posterior: float | None
 ) -> Table:
-    table = Table("", "prior", "posterior", "source", "text", box=None, pad_edge=False)
+    empty = any(passage.p_empty is not None for passage in passages)
+    states = ["not stated"] if empty else []
+    table = Table("", "prior", *states, "posterior", "source", "text", box=None, pad_edge=False)
     for rank, passage in enumerate(passages):
         source = Text(
             printable_name(citation_of(Path(passage.document).name, passage.place, passage.start, passage.end))
@@ -293,9 +302,11 @@ def _passage_table(
             style="dim",
         )
         number = Text(str(rank + 1), style=_style(rank))
-        table.add_row(number, f"{passage.prior:.4f}", f"{passage.posterior:.4f}", source, text)
+        stated = [f"{passage.p_empty:.4f}"] if passage.p_empty is not None else []
+        table.add_row(number, f"{passage.prior:.4f}", *stated, f"{passage.posterior:.4f}", source, text)
     if null_prior is not None and passages:
-        table.add_row("∅", f"{null_prior:.4f}", f"{null_posterior:.4f}", "no passage", "")
+        cells = [f"{null_prior:.4f}", *([""] if empty else []), f"{null_posterior:.4f}"]
+        table.add_row("∅", *cells, "no passage", "")
     return table
 
 
@@ -341,6 +352,7 @@ def _component_lines(component: ComponentExplanation) -> list[str]:
     lines = [
         f"inner product                  {products}" if products else "",
         f"prior {component.prior:.4f}, posterior {component.posterior:.4f}",
+        "" if component.p_empty is None else f"probability that it states no answer {component.p_empty:.4f}",
         f"log p(answer | this alone)     {component.log_likelihood:.3f}",
         f"log p(answer) without it       {without}",
         f"log evidence ratio             {component.log_evidence_ratio:+.3f}",

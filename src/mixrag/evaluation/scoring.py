@@ -67,8 +67,9 @@ class Record:
     seconds: float
     """From the question to the whole answer, the gold answers' scores not in it; of questions that were asked
     together, an equal share of what all took."""
-    p_empty: float = 0.0
-    """p(∅ | x), the probability of the empty answer."""
+    p_empty: float | None = None
+    """p(∅ | question): that no answer is stated, with ``empty_answer``, under which ``log_prob``, ``log_mass``
+    and ``nll`` are given that one is. None without, and in files written before there was one."""
     entropy: float | None = None
     """Of the posterior over components, in nats; None in records of an earlier version, as the next two."""
     best_prior: float | None = None
@@ -86,7 +87,7 @@ class Record:
         return Signals(
             self.log_mass,
             self.support,
-            self.p_empty,
+            self.p_empty or 0.0,
             self.entropy,
             self.best_prior,
             self.tokens,
@@ -169,7 +170,7 @@ def _record(
         posteriors=tuple(weighted.posterior for weighted in answer.passages),
         relevant=relevant(rag.store, pair, answer.scored.mixture.passages),
         seconds=seconds,
-        p_empty=answer.signals.p_empty,
+        p_empty=answer.p_empty,
         entropy=answer.signals.entropy,
         best_prior=answer.signals.best_prior,
         overlap=answer.signals.overlap,

@@ -101,16 +101,16 @@ class Mixture:
         Its total is one under the top-k normaliser, and one less ``outside`` under the full one. Where all
         components are certain of ∅ it is the prior as retrieved, and the empty answer is the only one.
         """
-        answered = self._answered
+        answered = self.log_answered
         prior = self.unconditioned_log_prior
         return prior if answered is None else log_answered_prior(prior, answered)
 
     @cached_property
     def outside(self) -> float | None:
         """``unconditioned_outside``; with an ``empty_answer`` the bound ε' of that mass given ≠∅."""
-        if self.unconditioned_outside is None or self._answered is None:
+        if self.unconditioned_outside is None or self.log_answered is None:
             return self.unconditioned_outside
-        return float(answered_outside(self.unconditioned_log_prior, self._answered, self.unconditioned_outside))
+        return float(answered_outside(self.unconditioned_log_prior, self.log_answered, self.unconditioned_outside))
 
     @property
     def log_empty(self) -> Tensor | None:
@@ -133,8 +133,8 @@ class Mixture:
         return self._empty
 
     @property
-    def _answered(self) -> Tensor | None:
-        """(K,) log(1 - p(∅ | x, z_j)), where answers are given ≠∅ and that is possible."""
+    def log_answered(self) -> Tensor | None:
+        """(K,) log(1 - p(∅ | x, z_j)); None where answers are not given ≠∅, or all components are certain of ∅."""
         found = self._read if self.empty_answer else None
         possible = found is not None and bool((self.unconditioned_log_prior + found.log_answered).isfinite().any())
         return found.log_answered if found is not None and possible else None
