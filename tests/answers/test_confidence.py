@@ -65,7 +65,8 @@ def test_a_signal_that_is_not_known_is_not_taken_for_a_number() -> None:
 
 
 @pytest.mark.parametrize(
-    "value, words", [(1.0, "very likely"), (0.85, "very likely"), (0.849, "likely"), (0.3, "unsure"), (0.0, "unlikely")]
+    "value, words",
+    [(1.0, "very likely"), (0.85, "very likely"), (0.849, "likely"), (0.3, "unsure"), (0.0, "unlikely")],
 )
 def test_levels_in_words_cover_all_confidences(value: float, words: str) -> None:
     assert level_of(value) == words and words in dict(LEVELS)
@@ -74,7 +75,9 @@ def test_levels_in_words_cover_all_confidences(value: float, words: str) -> None
 def test_a_confidence_says_in_words_how_often_its_like_was_right() -> None:
     sure = Confidence(0.7, 0.3, "p", level_n=80, level_right=0.8125)
     assert sure.sentence == "likely (of 100 answers at this level about 81 were right)"
-    assert replace(sure, level_n=12, level_right=0.75).sentence == "likely (of 12 answers at this level 9 were right)"
+    assert (
+        replace(sure, level_n=12, level_right=0.75).sentence == "likely (of 12 answers at this level 9 were right)"
+    )
     assert Confidence(0.1, 0.3, "p").sentence == "unlikely"
 
 
@@ -150,7 +153,13 @@ def test_a_range_of_k_and_switch_holds_for_what_is_between(tmp_path: Path) -> No
     ranged = replace(FITTED, settings={"k": [3, 8], "switch": [0.0, 0.5], "group": 1})
     write_calibration(ranged, tmp_path / "c.json")
     found = read_calibration(tmp_path / "c.json")
-    for k, switch, mismatch in ((3, 0.0, None), (5, 0.5, None), (9, 0.0, "k"), ("all", 0.0, "k"), (5, 0.6, "switch")):
+    for k, switch, mismatch in (
+        (3, 0.0, None),
+        (5, 0.5, None),
+        (9, 0.0, "k"),
+        ("all", 0.0, "k"),
+        (5, 0.6, "switch"),
+    ):
         assert found.mismatch(Settings(k=k, switch=switch), "") == mismatch
     assert found.mismatch(Settings(k=5, group=2), "") == "group"
     assert replace(found, settings={"k": [3, "all"]}).mismatch(Settings(k="all"), "") is None

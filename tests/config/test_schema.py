@@ -44,6 +44,7 @@ ARGUMENTS = {
     "remove": ["files"],
     "train": ["pairs.jsonl", "--out", "out"],
     "eval": ["pairs.jsonl"],
+    "calibrate": ["answers.jsonl"],
     "clozes": ["--out", "out.jsonl"],
     "info": [],
     "precompute": [],

@@ -144,7 +144,8 @@ def test_answers_that_are_yes_or_no_have_a_mass_of_their_own() -> None:
     """Words: p is right; yes or no: p says nothing, and half are right."""
     source = np.random.default_rng(0)
     either = [
-        Outcome(replace(each.signals, form="yes-no"), float(source.random() < 0.5)) for each in planted(300, 1.0, 3)
+        Outcome(replace(each.signals, form="yes-no"), float(source.random() < 0.5))
+        for each in planted(300, 1.0, 3)
     ]
     found = fit_candidate(Candidate("logistic", ("mass", "mass_yes_no", "yes_no")), [*planted(300, 1.0), *either])
     assert found.right["mass"] == pytest.approx(1.0, abs=0.2)
@@ -193,7 +194,8 @@ def test_what_is_worse_than_plain_p_in_one_group_is_not_chosen() -> None:
     large, small = planted(300, 0.3, seed=1), planted(80, 1.0, seed=2)
     source = np.random.default_rng(0)
     large = [
-        Outcome(replace(each.signals, support=each.right + source.random() / 2), each.right, "large") for each in large
+        Outcome(replace(each.signals, support=each.right + source.random() / 2), each.right, "large")
+        for each in large
     ]
     small = [
         Outcome(replace(each.signals, support=1 - each.right + source.random() / 2), each.right, "small")
@@ -237,7 +239,9 @@ def test_the_choice_has_the_least_loss_of_what_is_allowed() -> None:
 def test_a_map_of_the_mass_alone_orders_as_the_mass_does_within_folds() -> None:
     outcomes = planted(200, 0.5)
     found = select(outcomes, compared=("temperature",)).methods
-    own, plain = (auroc(found[name].confidences, rights(outcomes), found[name].folds) for name in ("temperature", "none"))
+    own, plain = (
+        auroc(found[name].confidences, rights(outcomes), found[name].folds) for name in ("temperature", "none")
+    )
     assert own == plain
 
 

@@ -15,7 +15,7 @@ from mixrag.cli.app import Json, app
 from mixrag.cli.help import Command
 from mixrag.cli.options import Options, takes
 from mixrag.cli.show import error_line, print_json
-from mixrag.config.command_settings import CalibrationSettings
+from mixrag.config.command_settings import CalibrationSettings, StoreConfig
 from mixrag.utils.text import printable
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def calibrate(
 ) -> None:
     """Fit the confidence again on answers that mixrag eval has stored; no model runs.
 
-    Writes confidence.json, which ask takes with --confidence. With --model FOLDER it is valid for the models of this
-    trained folder, and belongs there as FOLDER/confidence.json.
+    Writes confidence.json, which ask takes with --confidence. With --model FOLDER it is valid for the models of
+    this trained folder, and belongs there as FOLDER/confidence.json.
     """
     from mixrag.answers.confidence import write_calibration
     from mixrag.evaluation.refit import read_answers, refit
@@ -52,7 +52,8 @@ def calibrate(
     chosen = options.made(CalibrationSettings)
     groups = [read_answers(each, chosen.system) for each in answers]
     others = [read_answers(each, chosen.system) for each in unanswerable or []]
-    models = None if chosen.of_model is None else _digest(chosen.of_model)
+    folder = options.of(StoreConfig).get("model")
+    models = None if folder is None else digest_of(folder)
     found = refit(groups, chosen, unanswerable=others, models=models, fitted_on=described)
     write_calibration(found.calibration, out)
     if json:
@@ -61,12 +62,12 @@ def calibrate(
     Console().print(Text(printable(f"written: {out}")), soft_wrap=True)
 
 
-def _digest(folder: str | Path) -> str:
+def digest_of(folder: str | Path) -> str:
     """The digest of the models of a trained folder, which are not loaded."""
-    from mixrag.answers.open_store import models_of_bundle
-    from mixrag.config.model_config import models_digest
+    from mixrag.config.bundle import read_bundle
+    from mixrag.config.model_config import ModelConfig, completed, models_digest
 
-    return models_digest(models_of_bundle(folder))
+    return models_digest(completed(ModelConfig(), read_bundle(folder)))
 
 
 def as_dict(found: Refit, out: Path) -> dict[str, Any]:
@@ -97,7 +98,9 @@ def _show(found: Refit) -> None:
         cells = [each.group, str(each.n), f"{each.right:.3f}", *ordered, *errors]
         table.add_row(*(Text(printable(cell)) for cell in cells))
     console.print(table)
-    console.print(Text("From p(answer) to the confidence, each answer by a fit that has not seen it.", style="dim"))
+    console.print(
+        Text("From p(answer) to the confidence, each answer by a fit that has not seen it.", style="dim")
+    )
     for words, (n, right) in own.levels.items():
         if n:
             console.print(f"{words:<12} {right} of {n} right")

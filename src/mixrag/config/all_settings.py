@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mixrag.config.command_settings import (
+    CalibrationSettings,
     ClozeSettings,
     EvaluationSettings,
     IndexingSettings,
@@ -23,6 +24,7 @@ SCHEMAS: tuple[type, ...] = (
     PrecomputeSettings,
     TrainingReportSettings,
     EvaluationSettings,
+    CalibrationSettings,
     TrainingSettings,
     ModelConfig,
     PromptTemplate,

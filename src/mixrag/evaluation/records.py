@@ -23,6 +23,8 @@ from mixrag.retrieval.index import index_name
 from mixrag.utils.progress import Progress, ProgressEvent, guarded
 
 T = TypeVar("T")
+RECORDS = "answers.jsonl"
+"""The file of records in a folder of a report, and of a training run."""
 
 
 def each_pair(

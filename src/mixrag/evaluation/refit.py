@@ -1,7 +1,7 @@
 """A confidence fitted on answers that evaluations have stored: no model runs, and it takes seconds.
 
-Every file of answers (``answers.jsonl`` of ``mixrag eval`` and ``mixrag train``) is a group of its own: one kind of
-documents, which the choice of the map looks at (``selection.py``).
+Every file of answers (``answers.jsonl`` of ``mixrag eval`` and ``mixrag train``) is a group of its own: one kind
+of documents, which the choice of the map looks at (``selection.py``).
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ from mixrag.evaluation.analysis import outcomes
 from mixrag.evaluation.bootstrap import Interval
 from mixrag.evaluation.calibration import Outcome, Target, confidences_of, groups_of, rights
 from mixrag.evaluation.proportions import share
-from mixrag.evaluation.records import stored
+from mixrag.evaluation.records import RECORDS, stored
 from mixrag.evaluation.scoring import Record, record_of
 from mixrag.evaluation.selection import Measured, Selection, fit_selected, select
 from mixrag.evaluation.trust_measures import Threshold, auroc, expected_calibration_error, precision_at
 
-RECORDS = "answers.jsonl"
 OFF_CORPUS = "off-corpus"
 TRUSTED = ("mixture", "sequence", "trained")
 """The system whose answers are taken, the first of these that a file has."""
@@ -70,7 +69,7 @@ class Refit:
     coverage: float
     """Share of the questions at or above the threshold."""
     unanswerable_withheld: Interval | None
-    """Share of the questions without an answer that stay below the threshold, each by a fit that has not seen it."""
+    """Share of the questions without an answer that stay below the threshold, by fits that have not seen them."""
     notices: tuple[str, ...] = field(default=())
 
 

@@ -16,7 +16,7 @@ from mixrag.errors import MixragError, SettingError
 from mixrag.evaluation.analysis import Evaluation, adaptive_k, measured, outcomes
 from mixrag.evaluation.calibration import Target
 from mixrag.evaluation.distractors import DistractorKind, distracted
-from mixrag.evaluation.records import identity
+from mixrag.evaluation.records import RECORDS, identity
 from mixrag.evaluation.report import write_report
 from mixrag.evaluation.scoring import Record, score_pairs
 from mixrag.evaluation.selection import fit_selected
@@ -27,7 +27,6 @@ from mixrag.pairs.pairs import Pair, PairSource, are_given, pairs_from, sample
 from mixrag.utils.extras import require_extra
 from mixrag.utils.progress import Progress, guarded, labelled
 
-RECORDS = "answers.jsonl"
 _logger = logging.getLogger("mixrag.evaluation")
 
 
