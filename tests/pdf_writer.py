@@ -6,8 +6,8 @@ from typing import Any
 
 from fpdf import FPDF
 
-from mixrag.corpus.parsers.ocr import Ocr
-from mixrag.corpus.parsers.pdf import read_pdf
+from mixrag.corpus.parsers.pdf.document import read_pdf
+from mixrag.corpus.parsers.pdf.ocr import Ocr
 from mixrag.corpus.parsers.result import ParseResult
 from mixrag.corpus.passage import Block, Document
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mixrag.corpus.parsers.encoding import decode_text, html_encoding, xml_encoding
-from mixrag.corpus.parsers.html import read_html
+from mixrag.corpus.parsers.html.page import read_html
 from mixrag.corpus.parsers.result import UnreadableError
 
 

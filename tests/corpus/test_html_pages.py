@@ -2,7 +2,7 @@
 
 import pytest
 
-from mixrag.corpus.parsers.html import read_html
+from mixrag.corpus.parsers.html.page import read_html
 from mixrag.corpus.parsers.result import UnreadableError
 
 

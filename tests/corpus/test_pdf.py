@@ -9,10 +9,10 @@ from fpdf import FPDF
 from PIL import Image
 
 from corpus.test_parsers import pdf as raw_pdf
-from mixrag.corpus.parsers import pdf_pages as reading
-from mixrag.corpus.parsers.ocr import Ocr
-from mixrag.corpus.parsers.pdf_glyphs import Fragment, PageText
-from mixrag.corpus.parsers.pdf_hyphens import Joiner
+from mixrag.corpus.parsers.pdf import pages as reading
+from mixrag.corpus.parsers.pdf.glyphs import Fragment, PageText
+from mixrag.corpus.parsers.pdf.hyphens import Joiner
+from mixrag.corpus.parsers.pdf.ocr import Ocr
 from mixrag.corpus.parsers.result import UnreadableError
 from mixrag.errors import SettingError
 from pdf_writer import Pages, blocks, document, notices, read, text
@@ -209,7 +209,7 @@ def test_pictures_are_read_by_the_reader_of_pictures(monkeypatch: pytest.MonkeyP
         fragment = Fragment(60, 200, 100, 10, False, [(60, 200, f"Read from picture {number}")])
         return PageText([fragment], [], 0, 0.0, 792.0)
 
-    monkeypatch.setattr("mixrag.corpus.parsers.pdf.read_picture", words)
+    monkeypatch.setattr("mixrag.corpus.parsers.pdf.document.read_picture", words)
     found = read(pages, Ocr("eng"))
     assert found.documents[0].text == "Read from picture 0"
     assert "pages read by OCR" in {notice.kind for notice in found.notices}

@@ -246,7 +246,7 @@ def test_the_prior_that_was_needed_is_the_one_at_which_the_answers_tie(
         needed = found.weighted.needed + change
         moved = prior * (1 - needed) / (1 - prior[j])
         moved[j] = needed
-        other = replace(mixture, log_prior=moved.log())
+        other = replace(mixture, unconditioned_log_prior=moved.log())
         lead = other.log_prob("nine crowns") - other.log_prob("four crowns")
         assert (
             lead == pytest.approx(0.0, abs=1e-9)

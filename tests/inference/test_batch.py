@@ -29,9 +29,9 @@ def toys() -> list[Mixture]:
     log_prior = torch.tensor([0.1, 0.1, 0.7, 0.1], dtype=torch.float64).log()
     return [
         whole,
-        replace(whole, log_prior=log_prior),
+        replace(whole, unconditioned_log_prior=log_prior),
         replace(whole, switch=1.0),
-        replace(whole, switch=0.2, log_prior=log_prior),
+        replace(whole, switch=0.2, unconditioned_log_prior=log_prior),
         whole.alone(1),
     ]
 

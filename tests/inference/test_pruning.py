@@ -58,7 +58,7 @@ def test_the_distribution_of_answers_moves_by_at_most_the_budget(
 ) -> None:
     """Also where the prior is that over the whole corpus, of which ``share`` is retrieved."""
     mixture = toy_mixture(toy, switch)
-    mixture = replace(mixture, log_prior=mixture.log_prior + math.log(share))
+    mixture = replace(mixture, unconditioned_log_prior=mixture.log_prior + math.log(share))
     pruned, exact = (outcomes(mixture, each, toy.vocabulary) for each in (budget, 0.0))
     assert math.fsum(probability for probability, _ in pruned.values()) == pytest.approx(1.0)
     worst = max(spent for _, spent in pruned.values())
@@ -71,7 +71,7 @@ def test_the_distribution_of_answers_moves_by_at_most_the_budget(
 def test_a_prior_of_which_little_is_retrieved() -> None:
     """Weights whose total is small are compared as between themselves."""
     mixture = toy_mixture(PEAKED, 1.0)
-    mixture = replace(mixture, log_prior=mixture.log_prior + math.log(0.01))
+    mixture = replace(mixture, unconditioned_log_prior=mixture.log_prior + math.log(0.01))
     pruned, exact = (outcomes(mixture, each, PEAKED.vocabulary) for each in (0.2, 0.0))
     distance = math.fsum(abs(pruned[answer][0] - exact[answer][0]) for answer in exact) / 2
     assert 0.0 < distance <= 0.2

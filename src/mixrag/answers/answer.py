@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -54,8 +55,12 @@ class Answer(AnswerFields):
         return {
             "question": self.question,
             "answer": self.text,
+            "kind": self.kind,
+            "items": [asdict(item) for item in self.items],
+            "sentences": [asdict(sentence) for sentence in self.sentences],
             "best_guess": self.best_guess,
             **{name: getattr(self, name) for name in names},
+            "p_empty": self.p_empty,
             "confidence": self.confidence and confidence_to_dict(self.confidence),
             "uncalibrated": self.uncalibrated,
             "normaliser": self.normaliser,
@@ -85,10 +90,13 @@ def confidence_to_dict(confidence: Confidence) -> dict[str, Any]:
 def passage_to_dict(passage: Passage) -> dict[str, Any]:
     """A passage without weights, as in the JSON contract."""
     weighted = asdict(answer_passage(passage, prior=0.0, posterior=0.0, inner_product=0.0))
-    return {name: value for name, value in weighted.items() if name not in ("prior", "posterior", "inner_product")}
+    weights = ("prior", "posterior", "inner_product", "p_empty")
+    return {name: value for name, value in weighted.items() if name not in weights}
 
 
-def answer_passage(passage: Passage, *, prior: float, posterior: float, inner_product: float) -> AnswerPassage:
+def answer_passage(
+    passage: Passage, *, prior: float, posterior: float, inner_product: float, p_empty: float | None = None
+) -> AnswerPassage:
     """A passage with its weights."""
     return AnswerPassage(
         id=passage.id,
@@ -104,7 +112,17 @@ def answer_passage(passage: Passage, *, prior: float, posterior: float, inner_pr
         prior=prior,
         posterior=posterior,
         inner_product=inner_product,
+        p_empty=p_empty,
     )
+
+
+EMPTY_THRESHOLD = 0.5
+"""Without a calibration, an answer is withheld where it is as probable that none is stated."""
+
+
+def empty_threshold(settings: Settings) -> float | None:
+    """The p(∅ | x) from which answers without a confidence are withheld; None where none is."""
+    return EMPTY_THRESHOLD if settings.empty_answer and settings.abstain_below != 0.0 else None
 
 
 def build_answer(
@@ -116,17 +134,20 @@ def build_answer(
     found: Sequence[ScoredAnswer] = (),
     calibration: AppliedCalibration | None = None,
     pruned: float = 0.0,
+    given: bool = False,
 ) -> Answer:
     """All fields of a scored answer.
 
     ``found`` are the further answers that were found, ``calibration`` makes a confidence of their probability,
-    ``pruned`` is what was spent of the budget of total variation.
+    ``pruned`` is what was spent of the budget of total variation. An answer that was ``given`` is not withheld.
     """
     mixture = scored.mixture
     support = max(retrieval.inner_products.tolist(), default=0.0)
-    signals = Signals(log_mass(scored, found), support)
+    log_p_empty = mixture.log_p_empty
+    p_empty = None if log_p_empty is None else math.exp(log_p_empty)
+    signals = Signals(log_mass(scored, found), support, p_empty or 0.0)
     null = mixture.null_component
-    prior = mixture.log_prior.exp()
+    prior = mixture.unconditioned_log_prior.exp()
     return Answer(
         question=mixture.question,
         best_guess=scored.text,
@@ -148,10 +169,12 @@ def build_answer(
         certified=certified,
         pruned=pruned,
         shortened=tuple(s for component in mixture.components for s in component.prompt.shortened),
-        effective_prior=float(effective_number(mixture.log_prior)),
+        effective_prior=float(effective_number(mixture.unconditioned_log_prior)),
         effective_posterior=float(effective_number(scored.posterior.log())),
         scored=scored,
         outside_bounds=retrieval.outside_bounds,
+        p_empty=p_empty,
+        empty_threshold=None if given else empty_threshold(settings),
     )
 
 
@@ -190,8 +213,15 @@ class TextPieces:
 
 def _passages(retrieval: Retrieval, mixture: Mixture, posterior: Tensor) -> tuple[AnswerPassage, ...]:
     prior, products = retrieval.log_prior.exp().tolist(), retrieval.inner_products.tolist()
+    empty = None if mixture.log_empty is None else mixture.log_empty.exp().tolist()
     return tuple(
-        answer_passage(passage, prior=prior[i], posterior=float(posterior[j]), inner_product=products[i])
+        answer_passage(
+            passage,
+            prior=prior[i],
+            posterior=float(posterior[j]),
+            inner_product=products[i],
+            p_empty=empty and empty[j],
+        )
         for i, (passage, j) in enumerate(zip(retrieval.passages, mixture.component_of_passage, strict=True))
     )
 

@@ -49,6 +49,8 @@ class Signals:
     """log Σ p(y | x) over the answers found that are equal once normalised, in nats."""
     support: float
     """Largest inner product of the question with a retrieved passage; 0 where none was retrieved."""
+    p_empty: float = 0.0
+    """p(∅ | x): that the passages state no answer; 0 without an empty answer."""
 
 
 @schema
@@ -87,7 +89,9 @@ class ConfidenceMap:
         if self.models not in ("", models):
             return "models"
         own = conditions(settings)
-        return next((name for name, value in self.settings.items() if own.get(name) != value), None)
+        # A file without these settings was fitted where there was no empty answer, and none was copied.
+        fitted = {"empty_answer": False, "copy": False, **self.settings} if self.settings else {}
+        return next((name for name, value in fitted.items() if own.get(name) != value), None)
 
 
 @dataclass(frozen=True, slots=True)

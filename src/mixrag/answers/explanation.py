@@ -8,7 +8,7 @@ from typing import Any
 from mixrag.answers.fields import AnswerFields
 from mixrag.generator.prefix_cache import PrefixCache
 from mixrag.inference.stepwise import each_alone
-from mixrag.probability import log_evidence_ratio, poisoning_tv
+from mixrag.probability import answered_poisoning, log_evidence_ratio, poisoning_tv
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,9 @@ class ComponentExplanation:
     """What the model answers, greedily, from this component alone."""
     alone_log_prob: float
     """log p(that answer | question, component)."""
+    p_empty: float | None = None
+    """p(∅ | question, component): that it states no answer. None without ``empty_answer``, with which all
+    probabilities of answers here are given that one is stated, and the prior is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +74,12 @@ def explain(answer: AnswerFields) -> Explanation:
     counts = (cache.hits, cache.misses) if isinstance(cache, PrefixCache) else None
     null = mixture.closed_book().score_tokens(scored.tokens)
     ratio = log_evidence_ratio(scored.log_likelihood, null.log_likelihood[0])
-    prior = mixture.log_prior.exp()
-    poisoning = poisoning_tv(prior.clamp(max=1.0), mixture.switch, len(scored.tokens))
+    prior, remaining = mixture.unconditioned_log_prior.exp(), mixture.log_prior.exp()
+    answered = mixture.log_answered
+    # A passage's text decides how much of its prior it gives away.
+    most = prior if answered is None else answered_poisoning(mixture.unconditioned_log_prior, answered)
+    poisoning = poisoning_tv(most.clamp(max=1.0), mixture.switch, len(scored.tokens))
+    empty = None if mixture.log_empty is None else mixture.log_empty.exp().tolist()
     products = {passage.id: passage.inner_product for passage in answer.passages}
     components = tuple(
         ComponentExplanation(
@@ -83,11 +90,12 @@ def explain(answer: AnswerFields) -> Explanation:
             posterior=float(scored.posterior[j]),
             log_likelihood=float(scored.log_component[j]),
             inner_products=tuple(products[passage.id] for passage in component.passages),
-            log_without=float(scored.log_leave_one_out[j]) if prior[j] < 1.0 else None,
+            log_without=float(scored.log_leave_one_out[j]) if remaining[j] < 1.0 else None,
             log_evidence_ratio=float(ratio[j]),
             poisoning=float(poisoning[j]) if component.passages else None,
             alone=alone.text,
             alone_log_prob=alone.log_prob,
+            p_empty=empty and empty[j],
         )
         for j, (component, alone) in enumerate(
             zip(mixture.components, each_alone(mixture, mixture.reserve), strict=True)

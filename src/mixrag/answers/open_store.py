@@ -38,6 +38,7 @@ from mixrag.corpus import (
 )
 from mixrag.errors import EncoderMismatchError, SourceError
 from mixrag.generator import Generator, load_generator
+from mixrag.generator.copying import CopyingGenerator
 from mixrag.generator.devices import one_dtype
 from mixrag.generator.precompute import FOLDER as PRECOMPUTED
 from mixrag.generator.precompute import Precomputed, attach, files_and_bytes, precompute
@@ -102,6 +103,7 @@ class OpenStore:
         self._known: tuple[ModelConfig, str] | None = None
         self._encoder = encoder
         self._generator = generator
+        self._copier: CopyingGenerator | None = None
         self._given: dict[str, Any] = {"encoder": encoder, "generator": generator}
         self._given_retriever = None if retriever is None else check_plugin(retriever, Retriever, "retriever")
         self._snapshots = SnapshotRetriever(store, lambda: self.encoder, lambda: self.index_kind)

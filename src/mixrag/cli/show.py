@@ -50,13 +50,34 @@ def streaming(stream: Stream) -> None:
 
 
 def decided(found: Answer) -> None:
-    """The text of a whole answer, or what is shown instead where its confidence is too low."""
+    """The text of a whole answer, or what is shown instead where it is withheld."""
     console, confidence = _console(), found.confidence
-    if confidence is None or not confidence.abstains:
-        return console.print(_coloured(found), soft_wrap=True)
-    line = f"No answer: the confidence is {confidence.value:.3f}, and {confidence.threshold:.3f} is asked for."
+    if not found.abstains:
+        return _in_kind(console, found)
+    line = "No answer: the documents do not seem to state it."
+    if confidence is not None:
+        line = f"No answer: the confidence is {confidence.value:.3f}, and {confidence.threshold:.3f} is asked for."
     console.print(Text(line, style="bold"))
     console.print(Text(printable(f"The best guess would be: {found.best_guess}"), style="dim"), soft_wrap=True)
+
+
+def _in_kind(console: Console, found: Answer) -> None:
+    """The text of an answer by its kind: one line, the items of a list, or the sentences of an extract."""
+    if found.kind == "extract":
+        console.print(Text("Extract: these sentences are the documents' own, chosen by similarity.", style="bold"))
+        ranks = {passage.id: rank for rank, passage in enumerate(found.passages)}
+        for sentence in found.sentences:
+            line = Text(printable(sentence.text), style=_style(ranks[sentence.passage]))
+            name = Path(sentence.document).name
+            where = citation_of(name, sentence.place, sentence.start, sentence.end)
+            note = printable_name(f"  [{where}; p = {sentence.probability:.3f}]")
+            console.print(line.append(note, style="dim"), soft_wrap=True)
+    elif found.kind == "list":
+        for item in found.items:
+            known = "" if item.probability is None else f"  [p = {item.probability:.3f}]"
+            console.print(Text(printable(f"- {item.text}")).append(known, style="dim"), soft_wrap=True)
+    else:
+        console.print(_coloured(found), soft_wrap=True)
 
 
 def uncalibrated(setting: str) -> None:
@@ -78,13 +99,22 @@ def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> 
     over = f"over {len(found.passages)} passages" if found.passages else "closed book"
     if found.passages and found.normaliser == "full":
         over += ", of the whole corpus' prior"
-    line = f"p(answer) = {found.probability:.4g}   (log {found.log_prob:.3f} nats; {over})"
+    if found.p_empty is not None and found.scored.mixture.empty_answer:
+        over += ", if one is stated"
+    line = f"{_what(found)} = {found.probability:.4g}   (log {found.log_prob:.3f} nats; {over})"
     console.print(Text(line, style="bold"))
+    if found.kind == "yes-no":
+        shares = ", ".join(f"p({item.text}) = {item.probability:.3f}" for item in found.items)
+        console.print(Text(printable(f"of yes and no alone: {shares}"), style="bold"))
+    if found.p_empty is not None:
+        subject = "the documents state" if found.passages else "without documents the model states"
+        console.print(Text(f"{subject} no answer with probability {found.p_empty:.4g}"), soft_wrap=True)
     for line in _remarks(found):
         console.print(Text(line, style="dim"))
     if found.passages:
         console.print(_passage_table(found.passages, found.null_prior, found.null_posterior))
-        console.print(Text("Written by: ").append_text(_coloured(found)), soft_wrap=True)
+        if found.kind != "extract":
+            console.print(Text("Written by: ").append_text(_coloured(found)), soft_wrap=True)
     if explanation:
         _why(console, explanation)
 
@@ -263,6 +293,13 @@ def _scores(scores: Mapping[str, Summary]) -> Table:
     return table
 
 
+def _what(found: Answer) -> str:
+    """What the probability shown is of."""
+    if found.kind == "list":
+        return f"p({printable(found.best_guess)!r})"
+    return "p(these sentences)" if found.kind == "extract" else "p(answer)"
+
+
 def _remarks(found: Answer) -> list[str]:
     remarks = []
     if found.passages and found.outside == 0.0:
@@ -281,7 +318,9 @@ def _remarks(found: Answer) -> list[str]:
 def _passage_table(
     passages: Sequence[AnswerPassage], null_prior: float | None, null_posterior: float | None
 ) -> Table:
-    table = Table("", "prior", "posterior", "source", "text", box=None, pad_edge=False)
+    empty = any(passage.p_empty is not None for passage in passages)
+    states = ["not stated"] if empty else []
+    table = Table("", "prior", *states, "posterior", "source", "text", box=None, pad_edge=False)
     for rank, passage in enumerate(passages):
         source = Text(
             printable_name(citation_of(Path(passage.document).name, passage.place, passage.start, passage.end))
@@ -293,9 +332,11 @@ def _passage_table(
             style="dim",
         )
         number = Text(str(rank + 1), style=_style(rank))
-        table.add_row(number, f"{passage.prior:.4f}", f"{passage.posterior:.4f}", source, text)
+        stated = [f"{passage.p_empty:.4f}"] if passage.p_empty is not None else []
+        table.add_row(number, f"{passage.prior:.4f}", *stated, f"{passage.posterior:.4f}", source, text)
     if null_prior is not None and passages:
-        table.add_row("∅", f"{null_prior:.4f}", f"{null_posterior:.4f}", "no passage", "")
+        cells = [f"{null_prior:.4f}", *([""] if empty else []), f"{null_posterior:.4f}"]
+        table.add_row("∅", *cells, "no passage", "")
     return table
 
 
@@ -341,6 +382,7 @@ def _component_lines(component: ComponentExplanation) -> list[str]:
     lines = [
         f"inner product                  {products}" if products else "",
         f"prior {component.prior:.4f}, posterior {component.posterior:.4f}",
+        "" if component.p_empty is None else f"probability that it states no answer {component.p_empty:.4f}",
         f"log p(answer | this alone)     {component.log_likelihood:.3f}",
         f"log p(answer) without it       {without}",
         f"log evidence ratio             {component.log_evidence_ratio:+.3f}",

@@ -146,7 +146,10 @@ def measured(
 def outcomes(records: Sequence[Record], right: float | None = None) -> list[Outcome]:
     """What a calibration is fitted on; ``right`` says what the answers are, where the records do not know."""
     return [
-        Outcome(Signals(record.log_mass, record.support), record.exact if right is None else right)
+        Outcome(
+            Signals(record.log_mass, record.support, record.p_empty or 0.0),
+            record.exact if right is None else right,
+        )
         for record in records
     ]
 

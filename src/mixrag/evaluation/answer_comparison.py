@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from mixrag.config.settings import Settings
@@ -190,10 +190,7 @@ def _alone(mixture: Mixture, components: Sequence[int], settings: Settings) -> l
         return [_beam(mixture.alone(j), settings) for j in components]
     if not components:
         return []
-    chosen = tuple(mixture.components[j] for j in components)
-    return each_alone(
-        replace(mixture, components=chosen, log_prior=mixture.log_prior[components]), settings.max_tokens
-    )
+    return each_alone(mixture.part(components), settings.max_tokens)
 
 
 def _beam(mixture: Mixture, settings: Settings) -> ScoredAnswer:

@@ -163,6 +163,7 @@ def _without(answer: Answer, component: int) -> Mixture | None:
         group=max(1, len(mixture.components[0].passages)),
         switch=mixture.switch,
         reserve=mixture.reserve,
+        empty_answer=mixture.empty_answer,
     )
 
 

@@ -65,6 +65,9 @@ class Record:
     seconds: float
     """From the question to the whole answer, the gold answers' scores not in it; of questions that were asked
     together, an equal share of what all took."""
+    p_empty: float | None = None
+    """p(∅ | question): that no answer is stated, with ``empty_answer``, under which ``log_prob``, ``log_mass``
+    and ``nll`` are given that one is. None without, and in files written before there was one."""
 
 
 def score_pair(rag: Pipeline, pair: Pair, changes: Mapping[str, Any], recall_k: int = 20) -> Record:
@@ -141,6 +144,7 @@ def _record(
         posteriors=tuple(weighted.posterior for weighted in answer.passages),
         relevant=relevant(rag.store, pair, answer.scored.mixture.passages),
         seconds=seconds,
+        p_empty=answer.p_empty,
     )
 
 
@@ -203,6 +207,7 @@ def record_of(row: Mapping[str, Any]) -> Record:
     Raises:
         KeyError, TypeError: the line is no such record.
     """
-    values = {field.name: row[field.name] for field in fields(Record)}
+    values = {"p_empty": None, **row}
+    values = {field.name: values[field.name] for field in fields(Record)}
     listed = {name: tuple(values[name]) for name in ("priors", "posteriors", "relevant")}
     return Record(**{**values, **listed})

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mixrag.generator.protocol import Branches
 from mixrag.inference.decoding_state import DecodingState
-from mixrag.inference.mixture import Mixture, ScoredAnswer
+from mixrag.inference.mixture import Mixture, ScoredAnswer, start_together
 from mixrag.inference.protocol import DecodedToken
 from mixrag.inference.pruning import Pruning
 from mixrag.inference.stepwise import most_probable, next_step, scored
@@ -54,8 +54,7 @@ def greedy_together(mixtures: Sequence[Mixture], max_tokens: int, budget: float 
         budget: of ``Pruning``, for each answer.
     """
     found = [Written(mixture, [], Pruning(budget)) for mixture in mixtures]
-    prompts = [component.prompt for mixture in mixtures for component in mixture.components]
-    branches = mixtures[0].generator.start(prompts)
+    branches = start_together(mixtures)
     places = torch.arange(len(branches.log_probs), device=branches.log_probs.device)
     rows = places.split([len(mixture.components) for mixture in mixtures])
     log_priors = [mixture.log_prior.to(places.device) for mixture in mixtures]

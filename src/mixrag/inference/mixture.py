@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,12 +11,16 @@ import torch
 from torch import Tensor
 
 from mixrag.corpus.passage import Passage
-from mixrag.generator.protocol import Generator, Prompt
+from mixrag.generator.protocol import Branches, Generator, Prompt
 from mixrag.inference.decoding_state import DecodingState
+from mixrag.inference.empty_answer import EmptyAnswers, answered_branches, log_answered_table, read_prompts
 from mixrag.inference.missing_generator import MissingGenerator
 from mixrag.probability import (
+    answered_outside,
     is_certainly_best,
     log_answer_likelihood,
+    log_answered_prior,
+    log_empty_probability,
     log_leave_one_out,
     log_marginal,
     log_normalise,
@@ -38,19 +42,28 @@ class Component:
 
 @dataclass(frozen=True)
 class Mixture:
-    """p(y | x) = Σ_j π_j p(y | x, z_j), with a switch; shapes are K components, T tokens, V vocabulary."""
+    """p(y | x) = Σ_j π_j p(y | x, z_j), with a switch; shapes are K components, T tokens, V vocabulary.
+
+    With an ``empty_answer`` it is p(y | x, ≠∅), the distribution of answers given that one is stated, which is a
+    mixture again (``probability.empty``): ``log_prior``, ``outside`` and all likelihoods of answers are given ≠∅.
+    The first two need the model, which reads the prompts for them where it has not yet.
+    """
 
     generator: Generator
     question: str
     components: tuple[Component, ...]
-    log_prior: Tensor
-    """(K,) float64. Its total is one under the top-k normaliser, and 1-ε under the full one."""
+    unconditioned_log_prior: Tensor
+    """(K,) float64, π as retrieved. Its total is one under the top-k normaliser, and 1-ε under the full one."""
     switch: float
-    outside: float | None
+    unconditioned_outside: float | None
     """ε: prior mass, under the full normaliser, of the components left out; None where it is unknown, or where
     a component here is none of the full mixture's (a group cut short by k)."""
     reserve: int = 64
     """Tokens of the context that the prompts leave to an answer."""
+    empty_answer: bool = False
+    """A stop token as the first one means that nothing is stated."""
+    _empty: EmptyAnswers | None = field(default=None, init=False, repr=False, compare=False)
+    """What was found when the prompts were read."""
 
     def __copy__(self) -> Mixture:
         """Itself, since it does not change; a pickle is not a copy of it."""
@@ -63,7 +76,8 @@ class Mixture:
     def __getstate__(self) -> dict[str, Any]:
         """All but the language model: a pickle has a ``MissingGenerator`` in its place."""
         without = MissingGenerator(self.generator.name, self.generator.stop_tokens)
-        return {**self.__dict__, "generator": without, "log_prior": self.log_prior.clone()}
+        own = {name: value for name, value in self.__dict__.items() if name not in ("log_prior", "outside")}
+        return {**own, "generator": without, "unconditioned_log_prior": self.unconditioned_log_prior.clone()}
 
     @property
     def passages(self) -> tuple[Passage, ...]:
@@ -80,20 +94,90 @@ class Mixture:
         """The component without passages; None where there is none."""
         return next((j for j, component in enumerate(self.components) if not component.passages), None)
 
+    @cached_property
+    def log_prior(self) -> Tensor:
+        """(K,) float64 log p(z_j | x); with an ``empty_answer`` log p(z_j | x, ≠∅).
+
+        Its total is one under the top-k normaliser, and one less ``outside`` under the full one. Where all
+        components are certain of ∅ it is the prior as retrieved, and the empty answer is the only one.
+        """
+        answered = self.log_answered
+        prior = self.unconditioned_log_prior
+        return prior if answered is None else log_answered_prior(prior, answered)
+
+    @cached_property
+    def outside(self) -> float | None:
+        """``unconditioned_outside``; with an ``empty_answer`` the bound ε' of that mass given ≠∅."""
+        if self.unconditioned_outside is None or self.log_answered is None:
+            return self.unconditioned_outside
+        return float(answered_outside(self.unconditioned_log_prior, self.log_answered, self.unconditioned_outside))
+
+    @property
+    def log_empty(self) -> Tensor | None:
+        """(K,) float64 log p(∅ | x, z_j): that it states no answer; None without an ``empty_answer``."""
+        return None if self._read is None else self._read.log_empty
+
+    @property
+    def log_p_empty(self) -> float | None:
+        """log p(∅ | x) in nats; of a truncated prior the part of these components. None as ``log_empty``."""
+        found = self._read
+        if found is None:
+            return None
+        return min(0.0, float(log_empty_probability(self.unconditioned_log_prior, found.log_empty)))
+
+    @property
+    def _read(self) -> EmptyAnswers | None:
+        """What the prompts give to ∅; the model reads them where it has not yet."""
+        if self.empty_answer and self._empty is None:
+            self._note(read_prompts(self.generator, self._prompts)[0])
+        return self._empty
+
+    @property
+    def log_answered(self) -> Tensor | None:
+        """(K,) log(1 - p(∅ | x, z_j)); None where answers are not given ≠∅, or all components are certain of ∅."""
+        found = self._read if self.empty_answer else None
+        possible = found is not None and bool((self.unconditioned_log_prior + found.log_answered).isfinite().any())
+        return found.log_answered if found is not None and possible else None
+
+    @property
+    def _prompts(self) -> list[Prompt]:
+        return [component.prompt for component in self.components]
+
+    def _note(self, found: EmptyAnswers) -> None:
+        """Remember what was found when the prompts were read: it is a function of them."""
+        object.__setattr__(self, "_empty", EmptyAnswers(found.log_empty.clone(), found.log_answered.clone()))
+
     def start(self) -> DecodingState:
-        """One empty answer; the model reads all prompts as one batch."""
-        branches = self.generator.start([component.prompt for component in self.components])
+        """One answer that has not begun; the model reads all prompts as one batch."""
+        branches = start_together([self])
         log_prior = self.log_prior.to(branches.log_probs.device)
         return DecodingState(branches, log_prior[None], log_prior, self.switch)
 
     def score(self, answer: str) -> ScoredAnswer:
-        """Likelihoods of a given answer and its end, in one pass over all components."""
+        """Likelihoods of a given answer and its end, in one pass over all components.
+
+        With an ``empty_answer`` that of the empty text is p(∅ | x), and of others given ≠∅.
+        """
         return self.score_tokens(self.generator.answer_tokens(answer))
 
     def score_tokens(self, tokens: Sequence[int]) -> ScoredAnswer:
         """As ``score``, for answer token ids (T,)."""
-        prompts = [component.prompt for component in self.components]
-        return ScoredAnswer(self, tuple(tokens), self.generator.log_likelihood(prompts, tokens).double().cpu())
+        tokens = tuple(tokens)
+        if not self.empty_answer:
+            table = self.generator.log_likelihood(self._prompts, tokens).double().cpu()
+            return ScoredAnswer(self, tokens, table)
+        stops = torch.tensor(sorted(self.generator.stop_tokens), dtype=torch.long)
+        if self._empty is not None:
+            table = self.generator.log_likelihood(self._prompts, tokens).double().cpu()
+            return self._scored(tokens, table, self._empty, stops)
+        found, table = read_prompts(self.generator, self._prompts, tokens)
+        self._note(found)
+        return self._scored(tokens, table, found, stops)
+
+    def _scored(self, tokens: tuple[int, ...], table: Tensor, found: EmptyAnswers, stops: Tensor) -> ScoredAnswer:
+        if len(tokens) == 1 and tokens[0] in self.generator.stop_tokens:
+            return ScoredAnswer(self.unconditioned(), tokens, found.log_empty[:, None])
+        return ScoredAnswer(self, tokens, log_answered_table(table, tokens, found.log_answered, stops))
 
     def log_prob(self, answer: str) -> float:
         """log p(answer | question), in nats, the end of the answer included."""
@@ -117,16 +201,47 @@ class Mixture:
         Raises:
             QuestionError: the question does not fit into the context.
         """
-        return condition(self.generator, self.question, (), self.log_prior[:0], reserve=self.reserve)
+        nothing, reserve, empty = self.unconditioned_log_prior[:0], self.reserve, self.empty_answer
+        return condition(self.generator, self.question, (), nothing, reserve=reserve, empty_answer=empty)
+
+    def unconditioned(self) -> Mixture:
+        """The mixture over all answers and ∅, which is its empty text."""
+        everything = replace(self, empty_answer=False)
+        if self._empty is not None:
+            everything._note(self._empty)
+        return everything
+
+    def part(self, components: Sequence[int]) -> Mixture:
+        """The mixture of some components, with their prior as it is; what is outside is not known."""
+        return self._part(components, self.unconditioned_log_prior[[*components]])
 
     def alone(self, component: int) -> Mixture:
         """The mixture of one component, with prior one: what this passage by itself would answer."""
-        return replace(
-            self,
-            components=(self.components[component],),
-            log_prior=torch.zeros(1, dtype=self.log_prior.dtype),
-            outside=None,
-        )
+        return self._part([component], torch.zeros(1, dtype=self.unconditioned_log_prior.dtype))
+
+    def _part(self, components: Sequence[int], log_prior: Tensor) -> Mixture:
+        chosen = tuple(self.components[j] for j in components)
+        some = replace(self, components=chosen, unconditioned_log_prior=log_prior, unconditioned_outside=None)
+        if self._empty is not None:
+            some._note(self._empty.part(components))
+        return some
+
+
+def start_together(mixtures: Sequence[Mixture]) -> Branches:
+    """The rows of several mixtures of one generator before the first token, as one batch of the model."""
+    generator = mixtures[0].generator
+    branches = generator.start([prompt for mixture in mixtures for prompt in mixture._prompts])
+    if not any(mixture.empty_answer for mixture in mixtures):
+        return branches
+    conditional = [mixture.empty_answer for mixture in mixtures for _ in mixture.components]
+    answered, found = answered_branches(branches, generator.stop_tokens, conditional)
+    first = 0
+    for mixture in mixtures:
+        places = range(first, first + len(mixture.components))
+        if mixture.empty_answer:
+            mixture._note(found.part(places))
+        first = places.stop
+    return answered
 
 
 class ScoredAnswer:
@@ -138,7 +253,7 @@ class ScoredAnswer:
     Attributes:
         mixture: the mixture that it was scored under.
         tokens: the T tokens scored; the last ends the answer, unless it was cut off.
-        log_likelihood: (K, T) log p(y_t | x, z_j, y_<t).
+        log_likelihood: (K, T) log p(y_t | x, z_j, y_<t); with an ``empty_answer`` the first token's given ≠∅.
     """
 
     def __init__(self, mixture: Mixture, tokens: tuple[int, ...], log_likelihood: Tensor) -> None:
@@ -171,7 +286,10 @@ class ScoredAnswer:
 
     @cached_property
     def log_prob(self) -> float:
-        """log p(y | x) in nats; under the full normaliser with k < M, its part over these components."""
+        """log p(y | x) in nats, given ≠∅ where there is an ``empty_answer``.
+
+        Under the full normaliser with k < M it is the part of these components: a lower bound of the whole.
+        """
         return float(log_marginal(self.mixture.log_prior, self.log_likelihood, self.mixture.switch))
 
     @cached_property
@@ -240,6 +358,7 @@ def condition(
     group: int | None = 1,
     switch: float = 0.0,
     reserve: int = 64,
+    empty_answer: bool = False,
 ) -> Mixture:
     """Build the mixture over passages (K,) and their log prior (K,), best first.
 
@@ -253,6 +372,7 @@ def condition(
         group: passages in one component, whose prior is the sum of its members'; None puts all into one.
         switch: ρ.
         reserve: tokens of the context left to the answer.
+        empty_answer: answers are given that they are not empty, which means that nothing is stated.
 
     Raises:
         QuestionError: the question does not fit into the context.
@@ -266,7 +386,7 @@ def condition(
     # With 0 < ε, a last group that k cut short (or one group of all k) would be larger in the full mixture.
     complete = outside == 0.0 or (group is not None and len(passages) % size == 0)
     known = outside if complete else None
-    return Mixture(generator, question, components, priors, switch, known, reserve)
+    return Mixture(generator, question, components, priors, switch, known, reserve, empty_answer)
 
 
 def component_log_prior(log_prior: Tensor, log_null: float | Tensor | None, group: int | None) -> Tensor:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 
 from mixrag.inference.decoding_state import DecodingState
-from mixrag.inference.mixture import Mixture, ScoredAnswer
+from mixrag.inference.mixture import Mixture, ScoredAnswer, start_together
 from mixrag.inference.protocol import DecodedToken
 from mixrag.inference.pruning import Pruning
 from mixrag.probability import log_sum
@@ -86,7 +86,7 @@ def scored(mixture: Mixture, steps: Iterable[DecodedToken], pruning: Pruning | N
 
 def each_alone(mixture: Mixture, max_tokens: int) -> list[ScoredAnswer]:
     """What every component by itself would answer, greedily; all in one batch."""
-    branches = mixture.generator.start([component.prompt for component in mixture.components])
+    branches = start_together([mixture])
     rows = torch.arange(len(mixture.components), device=branches.log_probs.device)
     tokens, columns = [], []
     stops = torch.tensor(sorted(mixture.generator.stop_tokens), dtype=torch.long, device=rows.device)

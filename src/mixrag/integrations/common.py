@@ -54,7 +54,8 @@ def cited(answer: Answer) -> list[tuple[str, dict[str, Any]]]:
 def described(answer: Answer) -> dict[str, Any]:
     """What is known of an answer besides its text, as values that JSON can hold.
 
-    ``best_guess`` is the text even where the answer is withheld because its confidence is below the threshold.
+    ``best_guess`` is the text even where the answer is withheld: its confidence is below the threshold, or there
+    is none and the documents do not seem to state it.
     """
     confidence = answer.confidence
     return {
@@ -64,14 +65,17 @@ def described(answer: Answer) -> dict[str, Any]:
         "withheld": answer.abstains,
         "best_guess": answer.best_guess,
         "finished": answer.finished,
+        "p_empty": answer.p_empty,
     }
 
 
 def stated(answer: Answer) -> str:
     """The text of an answer; where it is withheld, a sentence that says so, for frameworks that need a string."""
     confidence = answer.confidence
-    if answer.text is not None or confidence is None:
+    if answer.text is not None:
         return answer.best_guess
+    if confidence is None:
+        return f"No answer: the documents do not seem to state it (probability {answer.p_empty:.2f})."
     return f"No answer: the confidence {confidence.value:.2f} is below the threshold {confidence.threshold:.2f}."
 
 

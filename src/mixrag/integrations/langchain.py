@@ -62,7 +62,7 @@ class LangChainAnswer(TypedDict):
 
     question: str
     text: str | None
-    """None where the answer is withheld because its confidence is below the threshold."""
+    """None where the answer is withheld (``Answer.abstains``)."""
     probability: float
     """p(answer | question)."""
     passages: list[Document]

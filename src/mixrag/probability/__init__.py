@@ -9,6 +9,15 @@ from mixrag.probability.bounds import (
     pruning_tv,
     truncation_tv,
 )
+from mixrag.probability.empty import (
+    answered_outside,
+    answered_poisoning,
+    log_answered_likelihood,
+    log_answered_prior,
+    log_answered_rows,
+    log_empty_probability,
+    split_first_token,
+)
 from mixrag.probability.enumerated import (
     answer_information,
     entropy,
@@ -63,6 +72,8 @@ from mixrag.probability.unseen import log_cluster_bounds, log_hybrid_bounds
 __all__ = [
     "Responsibilities",
     "answer_information",
+    "answered_outside",
+    "answered_poisoning",
     "contributing_branches",
     "distillation_loss",
     "e_step",
@@ -75,10 +86,14 @@ __all__ = [
     "is_certainly_best",
     "leading",
     "log_answer_likelihood",
+    "log_answered_likelihood",
+    "log_answered_prior",
+    "log_answered_rows",
     "log_any_marginal",
     "log_backward",
     "log_cluster_bounds",
     "log_difference",
+    "log_empty_probability",
     "log_enumerated",
     "log_evidence_ratio",
     "log_filter",
@@ -111,6 +126,7 @@ __all__ = [
     "smallest_k",
     "span_loss",
     "span_scores",
+    "split_first_token",
     "truncation_tv",
     "uniform_prior",
 ]

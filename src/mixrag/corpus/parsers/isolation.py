@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mixrag.corpus.parsers import wire
-from mixrag.corpus.parsers.ocr import Ocr
+from mixrag.corpus.parsers.pdf.ocr import Ocr
 from mixrag.corpus.parsers.result import ParseResult, UnreadableError
 from mixrag.corpus.parsers.worker_process import EndedError, TooMuchMemoryError, TooSlowError, WorkerProcess
 from mixrag.corpus.passage import Document

@@ -8,8 +8,8 @@ from typing import Any
 
 from mixrag.corpus.parsers.builder import DocumentBuilder
 from mixrag.corpus.parsers.encoding import decode_text
-from mixrag.corpus.parsers.html import read_page
-from mixrag.corpus.parsers.html_walk import PageReader
+from mixrag.corpus.parsers.html.page import read_page
+from mixrag.corpus.parsers.html.walk import PageReader
 from mixrag.corpus.parsers.result import Notice, ParseResult, UnreadableError
 from mixrag.corpus.parsers.titles import useful_title
 from mixrag.corpus.passage import Scalar

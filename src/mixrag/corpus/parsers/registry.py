@@ -12,15 +12,15 @@ from typing import Any
 
 from mixrag.corpus.documents import checked
 from mixrag.corpus.parsers.contents import real_suffix
-from mixrag.corpus.parsers.html import read_html
+from mixrag.corpus.parsers.html.page import read_html
 from mixrag.corpus.parsers.isolation import DEFAULT_LIMITS, ParseLimits, borrowed_worker
 from mixrag.corpus.parsers.json_file import read_json
 from mixrag.corpus.parsers.latex import read_latex
 from mixrag.corpus.parsers.markdown import read_markdown
 from mixrag.corpus.parsers.notebook import read_notebook
-from mixrag.corpus.parsers.ocr import Ocr
 from mixrag.corpus.parsers.office.dispatch import read_office
-from mixrag.corpus.parsers.pdf import read_pdf
+from mixrag.corpus.parsers.pdf.document import read_pdf
+from mixrag.corpus.parsers.pdf.ocr import Ocr
 from mixrag.corpus.parsers.plain import CODE_SUFFIXES, read_code, read_text
 from mixrag.corpus.parsers.protocol import Parser
 from mixrag.corpus.parsers.records import read_csv, read_jsonl

@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mixrag.corpus.parsers.ocr import Ocr
+from mixrag.corpus.parsers.pdf.ocr import Ocr
 from mixrag.corpus.parsers.registry import ParserRegistry
 from mixrag.corpus.parsers.result import ParseResult, UnreadableError
 from mixrag.corpus.parsers.wire import LENGTH, framed, messages, unframed

@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 
 from mixrag.corpus.parsers.builder import DocumentBuilder
 from mixrag.corpus.parsers.encoding import decode_text, xml_encoding
-from mixrag.corpus.parsers.html import read_html, read_page
+from mixrag.corpus.parsers.html.page import read_html, read_page
 from mixrag.corpus.parsers.raised import subscript, superscript
 from mixrag.corpus.parsers.result import OTHER_FORMAT, Notice, ParseResult, UnreadableError
 from mixrag.corpus.parsers.safe_xml import xml_parser

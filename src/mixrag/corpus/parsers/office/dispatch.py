@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from mixrag.corpus.parsers.builder import DocumentBuilder
 from mixrag.corpus.parsers.encoding import decode_text
-from mixrag.corpus.parsers.html import read_html
+from mixrag.corpus.parsers.html.page import read_html
 from mixrag.corpus.parsers.office.docx import read_docx
 from mixrag.corpus.parsers.office.epub import read_epub
 from mixrag.corpus.parsers.office.legacy import MAGIC, has_stream, read_legacy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mixrag.corpus.parsers.builder import DocumentBuilder
 from mixrag.corpus.parsers.encoding import decode_text
-from mixrag.corpus.parsers.html import read_page
+from mixrag.corpus.parsers.html.page import read_page
 from mixrag.corpus.parsers.office.tally import Tally
 from mixrag.corpus.parsers.result import UnreadableError
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from mixrag.corpus.parsers.ocr import Ocr, PictureReader
-from mixrag.corpus.parsers.pdf_assembly import assemble, goes_on
-from mixrag.corpus.parsers.pdf_blocks import Piece, pieces
-from mixrag.corpus.parsers.pdf_columns import Column
-from mixrag.corpus.parsers.pdf_glyphs import PageText, rows_of
-from mixrag.corpus.parsers.pdf_layout import regions
-from mixrag.corpus.parsers.pdf_pages import Found, read_page, read_picture
-from mixrag.corpus.parsers.pdf_repeats import RunningHeads
+from mixrag.corpus.parsers.pdf.assembly import assemble, goes_on
+from mixrag.corpus.parsers.pdf.blocks import Piece, pieces
+from mixrag.corpus.parsers.pdf.columns import Column
+from mixrag.corpus.parsers.pdf.glyphs import PageText, rows_of
+from mixrag.corpus.parsers.pdf.layout import regions
+from mixrag.corpus.parsers.pdf.ocr import Ocr, PictureReader
+from mixrag.corpus.parsers.pdf.pages import Found, read_page, read_picture
+from mixrag.corpus.parsers.pdf.repeats import RunningHeads
 from mixrag.corpus.parsers.result import Notice, ParseResult, UnreadableError
 from mixrag.corpus.parsers.titles import useful_title
 from mixrag.utils.extras import require

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from mixrag.corpus.parsers.html_blocks import HtmlBlock
+from mixrag.corpus.parsers.html.blocks import HtmlBlock
 
 _LONGEST_CELL = 2_000
 _REPEATED = 200

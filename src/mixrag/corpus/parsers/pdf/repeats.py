@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mixrag.corpus.parsers.pdf_glyphs import Fragment, PageText, rows_of
+from mixrag.corpus.parsers.pdf.glyphs import Fragment, PageText, rows_of
 
 _EDGE = 0.15
 """Share of a page's height, at its top and at its bottom, where running heads stand."""

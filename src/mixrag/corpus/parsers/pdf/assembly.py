@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from mixrag.corpus.parsers.builder import DocumentBuilder
-from mixrag.corpus.parsers.pdf_blocks import Piece
-from mixrag.corpus.parsers.pdf_hyphens import Joiner
+from mixrag.corpus.parsers.pdf.blocks import Piece
+from mixrag.corpus.parsers.pdf.hyphens import Joiner
 from mixrag.corpus.parsers.titles import useful_title
 from mixrag.corpus.passage import Document
 

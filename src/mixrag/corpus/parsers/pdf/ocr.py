@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from statistics import median
 from typing import Any
 
-from mixrag.corpus.parsers.pdf_glyphs import CELL_GAP, Fragment, Word
+from mixrag.corpus.parsers.pdf.glyphs import CELL_GAP, Fragment, Word
 from mixrag.errors import SettingError
 from mixrag.utils.extras import require
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mixrag.corpus.parsers.pdf_glyphs import Fragment, Word
+from mixrag.corpus.parsers.pdf.glyphs import Fragment, Word
 
 _MARKS = r"(?:\s?[⁰¹²³⁴⁵⁶⁷⁸⁹⁽⁾,]+|\^\(?\w{1,2}\)?|\s?\((?:\d|[a-z])\)|[*†‡§]+)*"
 _UNIT = r"\s?(?:%|x|bps|bp|pts?|pp|ppt|m|bn|k|mn|million|billion|¢|pence|p)?"

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mixrag.corpus.parsers.pdf_cells import Cell, Row
-from mixrag.corpus.parsers.pdf_columns import (
+from mixrag.corpus.parsers.pdf.cells import Cell, Row
+from mixrag.corpus.parsers.pdf.columns import (
     LABELS_BETWEEN,
     Column,
     assign,
@@ -21,7 +21,7 @@ from mixrag.corpus.parsers.pdf_columns import (
     place,
     values,
 )
-from mixrag.corpus.parsers.pdf_rows import label_columns, table_rows
+from mixrag.corpus.parsers.pdf.rows import label_columns, table_rows
 
 _FILLED = 0.6
 

@@ -9,10 +9,10 @@ from itertools import pairwise
 from statistics import median
 from typing import Literal
 
-from mixrag.corpus.parsers.pdf_cells import Row, row_of
-from mixrag.corpus.parsers.pdf_columns import Column
-from mixrag.corpus.parsers.pdf_glyphs import Fragment, rows_of
-from mixrag.corpus.parsers.pdf_tables import Table, tables
+from mixrag.corpus.parsers.pdf.cells import Row, row_of
+from mixrag.corpus.parsers.pdf.columns import Column
+from mixrag.corpus.parsers.pdf.glyphs import Fragment, rows_of
+from mixrag.corpus.parsers.pdf.tables import Table, tables
 
 _BULLET = re.compile(r"[•▪◦○‣∙·➢✓❖■●]\s*\S|[-–—]\s+\S")
 _NUMBERED = re.compile(r"(?:\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,5})[.)]|\(\d{1,3}\))\s+\S")

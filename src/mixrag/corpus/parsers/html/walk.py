@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from mixrag.corpus.parsers.builder import DocumentBuilder
-from mixrag.corpus.parsers.html_blocks import Frame, write_blocks
-from mixrag.corpus.parsers.html_table import Table
+from mixrag.corpus.parsers.html.blocks import Frame, write_blocks
+from mixrag.corpus.parsers.html.table import Table
 from mixrag.corpus.parsers.raised import note_mark, subscript, superscript
 from mixrag.corpus.parsers.result import Notice
 from mixrag.corpus.parsers.titles import useful_title

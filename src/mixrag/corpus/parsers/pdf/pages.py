@@ -6,9 +6,9 @@ import ctypes
 from dataclasses import dataclass, field
 from typing import Any
 
-from mixrag.corpus.parsers.ocr import PictureReader
-from mixrag.corpus.parsers.pdf_glyphs import PageText, page_text
-from mixrag.corpus.parsers.pdf_grids import lines_of, put_grids
+from mixrag.corpus.parsers.pdf.glyphs import PageText, page_text
+from mixrag.corpus.parsers.pdf.grids import lines_of, put_grids
+from mixrag.corpus.parsers.pdf.ocr import PictureReader
 from mixrag.utils.extras import require
 
 _STAMP = 80

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
-from mixrag.corpus.parsers.pdf_cells import Cell, Row
-from mixrag.corpus.parsers.pdf_columns import Column, has_number, place
+from mixrag.corpus.parsers.pdf.cells import Cell, Row
+from mixrag.corpus.parsers.pdf.columns import Column, has_number, place
 
 _TIGHT = 0.92
 """A smaller distance of two lines, in units of the usual one of two rows, is that of two lines of one row."""

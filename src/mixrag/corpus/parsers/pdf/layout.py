@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from mixrag.corpus.parsers.pdf_glyphs import Fragment, rows_of
+from mixrag.corpus.parsers.pdf.glyphs import Fragment, rows_of
 
 _DEPTH = 8
 _CANDIDATES = 6

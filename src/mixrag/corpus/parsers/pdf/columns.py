@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from mixrag.corpus.parsers.pdf_cells import Cell, Row
+from mixrag.corpus.parsers.pdf.cells import Cell, Row
 
 _HEADER_ROWS = 8
 LABELS_BETWEEN = 5

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mixrag.corpus.parsers.pdf_glyphs import Fragment, PageText, Word, rows_of, turned
+from mixrag.corpus.parsers.pdf.glyphs import Fragment, PageText, Word, rows_of, turned
 
 _PATHS = 4_000
 _SEGMENTS = 400

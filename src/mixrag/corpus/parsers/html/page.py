@@ -10,7 +10,7 @@ import re
 
 from mixrag.corpus.parsers.builder import DocumentBuilder
 from mixrag.corpus.parsers.encoding import decode_text, html_encoding
-from mixrag.corpus.parsers.html_walk import PageReader
+from mixrag.corpus.parsers.html.walk import PageReader
 from mixrag.corpus.parsers.result import ParseResult, UnreadableError
 from mixrag.corpus.parsers.titles import useful_title
 from mixrag.utils.extras import require

@@ -1,0 +1,1 @@
+"""PDF: glyphs with their places, grouped into rows, columns, tables and paragraphs."""
