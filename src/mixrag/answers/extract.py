@@ -29,8 +29,8 @@ from mixrag.retrieval.retriever import Retrieval
 MOST_SENTENCES, MOST_PASSAGES, ENOUGH = 4, 2, 0.5
 """An extract ends with the sentence that brings it half of the probability, or with the fourth."""
 FEWEST_WORDS, FEWEST_UNENDED = 4, 9
-"""Of a sentence, and of one without the mark of an end. A shorter line is a heading or a label; it counts only in a
-passage that has nothing else."""
+"""Of a sentence, and of one without the mark of an end. A shorter line is a heading or a label; it counts only in
+a passage that has nothing else."""
 
 Similarity = Callable[[Sequence[str]], Tensor]
 """S texts -> (S,) their inner product with the question, divided by T."""
