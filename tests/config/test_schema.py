@@ -44,6 +44,7 @@ ARGUMENTS = {
     "remove": ["files"],
     "train": ["pairs.jsonl", "--out", "out"],
     "eval": ["pairs.jsonl"],
+    "guarantee": ["pairs.jsonl"],
     "clozes": ["--out", "out.jsonl"],
     "info": [],
     "precompute": [],
@@ -165,7 +166,7 @@ def test_a_value_of_another_type_is_refused_as_an_option(one: Setting, tmp_path:
 @named([settings_of(Settings)[name] for name in TRAINED])
 @pytest.mark.parametrize("wrong", ["text", True, None, [], {}, 10**400])
 def test_a_value_of_another_type_is_refused_in_a_bundle(one: Setting, wrong: Any, tmp_path: Path) -> None:
-    wrong = 1 if wrong is True and one.kind is bool else wrong
+    wrong = 1 if one.kind is bool and wrong is True else wrong
     (tmp_path / CONFIG).write_text(json.dumps({"format": 1, "settings": {one.name: wrong}}))
     assert str(tmp_path / CONFIG) in one_line(SettingError, one.name, read_bundle, tmp_path)
 

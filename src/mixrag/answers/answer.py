@@ -63,6 +63,7 @@ class Answer(AnswerFields):
             "p_empty": self.p_empty,
             "confidence": self.confidence and confidence_to_dict(self.confidence),
             "uncalibrated": self.uncalibrated,
+            "guarantee": self.guarantee and asdict(self.guarantee),
             "normaliser": self.normaliser,
             "temperature": self.temperature,
             "switch": self.switch,
@@ -148,6 +149,9 @@ def build_answer(
     signals = Signals(log_mass(scored, found), support, p_empty or 0.0)
     null = mixture.null_component
     prior = mixture.unconditioned_log_prior.exp()
+    passages = _passages(retrieval, mixture, scored.posterior)
+    source = max(passages, key=lambda each: each.posterior).metadata if passages else {}
+    confidence = calibration.confidence(signals, source) if calibration and scored.finished else None
     return Answer(
         question=mixture.question,
         best_guess=scored.text,
@@ -155,7 +159,7 @@ def build_answer(
         normaliser=settings.normaliser,
         temperature=retrieval.temperature,
         switch=mixture.switch,
-        passages=_passages(retrieval, mixture, scored.posterior),
+        passages=passages,
         tokens=_tokens(scored, null),
         null_prior=None if null is None else float(prior[null]),
         null_posterior=None if null is None else float(scored.posterior[null]),
@@ -164,7 +168,7 @@ def build_answer(
         finished=scored.finished,
         log_mass=signals.log_mass,
         support=signals.support,
-        confidence=calibration.confidence(signals) if calibration and scored.finished else None,
+        confidence=confidence,
         uncalibrated=calibration.mismatch if calibration else None,
         certified=certified,
         pruned=pruned,
@@ -173,6 +177,7 @@ def build_answer(
         effective_posterior=float(effective_number(scored.posterior.log())),
         scored=scored,
         outside_bounds=retrieval.outside_bounds,
+        guarantee=calibration.coverage(confidence, source) if calibration else None,
         p_empty=p_empty,
         empty_threshold=None if given else empty_threshold(settings),
     )

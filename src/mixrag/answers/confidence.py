@@ -23,6 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from mixrag.answers.guarantee import FILE as GUARANTEE_FILE
+from mixrag.answers.guarantee import Coverage, Guarantee, calibration_digest, read_guarantee
 from mixrag.config.bundle import Bundle
 from mixrag.config.command_settings import CalibrationMethod
 from mixrag.config.model_config import ModelConfig, same_encoders
@@ -37,6 +39,8 @@ from mixrag.utils.atomic import write_atomically
 FILE = "confidence.json"
 """Its name in a trained folder."""
 FORMAT = 1
+ABOVE_ALL = math.nextafter(1.0, 2.0)
+"""A threshold that no confidence reaches."""
 LARGEST_LOG_ODDS = 30.0
 """Probabilities nearer to 0 or 1 than e^-30 count as that."""
 
@@ -128,33 +132,67 @@ class AppliedCalibration:
     """What has changed since it was fitted: "models", or a setting; None: nothing."""
     abstain_below: float | None = None
     """The threshold; None: the calibration's own."""
+    guarantee: Guarantee | None = None
+    """The guarantee that applies."""
+    guaranteed_only: bool = False
+    """Whether answers that it does not cover are withheld."""
 
     @property
     def threshold(self) -> float:
         """Confidence below which an answer is withheld."""
         return self.calibration.threshold if self.abstain_below is None else self.abstain_below
 
-    def confidence(self, signals: Signals) -> Confidence | None:
-        """The confidence of a finished answer; None where the calibration does not apply."""
+    @property
+    def may_abstain(self) -> bool:
+        """Whether an answer may be withheld."""
+        return self.mismatch is None and (self.threshold > 0 or self.guaranteed_only)
+
+    def confidence(self, signals: Signals, metadata: Mapping[str, Any] | None = None) -> Confidence | None:
+        """The confidence of a finished answer; None where the calibration does not apply.
+
+        ``metadata`` are those of the document that most probably wrote the answer.
+        """
         if self.mismatch:
             return None
-        return Confidence(self.calibration.confidence(signals), self.threshold, self.calibration.fitted_on)
+        threshold = self.threshold
+        if self.guaranteed_only and self.guarantee is not None:
+            least = self.guarantee.threshold(metadata or {})
+            threshold = max(threshold, ABOVE_ALL if least is None else least)
+        return Confidence(self.calibration.confidence(signals), threshold, self.calibration.fitted_on)
+
+    def coverage(self, confidence: Confidence | None, metadata: Mapping[str, Any]) -> Coverage | None:
+        """What the guarantee says of an answer; None where it does not cover it."""
+        if confidence is None or self.guarantee is None:
+            return None
+        return self.guarantee.covering(confidence.value, metadata)
 
 
 def apply_calibration(
-    calibration: ConfidenceMap | None, settings: Settings, models: str
+    calibration: ConfidenceMap | None, settings: Settings, models: str, guarantee: Guarantee | None = None
 ) -> AppliedCalibration | None:
     """The calibration for answers under these settings and models (their digest); None where there is none.
 
     Raises:
-        SettingError: answers are to be withheld (``abstain_below``), and no calibration applies.
+        SettingError: answers are to be withheld (``abstain_below``, ``guaranteed_only``), and no calibration, or
+            no guarantee, applies.
     """
     mismatch = None if calibration is None else calibration.mismatch(settings, models)
     if settings.abstain_below and (calibration is None or mismatch):
         found = "none" if calibration is None else f"one made with another {mismatch}"
         remedy = "make one with mixrag eval, and name its confidence.json as --confidence"
         raise SettingError("a calibration that applies, to withhold answers (abstain_below)", found, remedy)
-    return None if calibration is None else AppliedCalibration(calibration, mismatch, settings.abstain_below)
+    if calibration is None or mismatch or guarantee is None:
+        applied = None
+    else:
+        applies = guarantee.applies(conditions(settings), models, calibration_digest(calibration))
+        applied = guarantee if applies else None
+    if settings.guaranteed_only and applied is None:
+        found = "none" if guarantee is None else "one made with other settings, models or confidence"
+        remedy = "make one with mixrag guarantee, and name the confidence.json beside it as --confidence"
+        raise SettingError("a guarantee that applies, to withhold all else (guaranteed_only)", found, remedy)
+    if calibration is None:
+        return None
+    return AppliedCalibration(calibration, mismatch, settings.abstain_below, applied, settings.guaranteed_only)
 
 
 def conditions(settings: Settings) -> dict[str, Any]:
@@ -251,3 +289,16 @@ def calibration_for(
         return None
     path = trained.folder / FILE
     return read_calibration(path) if path.is_file() else None
+
+
+def guarantee_for(given: ModelConfig, trained: Bundle | None, confidence: str | Path | None) -> Guarantee | None:
+    """The guarantee beside the calibration that ``calibration_for`` reads; None where there is none.
+
+    Raises:
+        ModelError: the file cannot be used.
+    """
+    if calibration_for(given, trained, confidence) is None:
+        return None
+    folder = Path(confidence).parent if confidence is not None else None if trained is None else trained.folder
+    path = None if folder is None else folder / GUARANTEE_FILE
+    return read_guarantee(path) if path is not None and path.is_file() else None

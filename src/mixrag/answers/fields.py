@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mixrag.answers.confidence import Confidence
+from mixrag.answers.guarantee import Coverage
 from mixrag.answers.kinds import Kind
 from mixrag.corpus import Scalar
 from mixrag.generator import Shortened
@@ -164,6 +165,8 @@ class AnswerFields:
     """The likelihood table, for further questions."""
     outside_bounds: tuple[float, float] | None = None
     """Bounds on ``outside`` where approximate search leaves it unknown; always valid. None elsewhere."""
+    guarantee: Coverage | None = None
+    """What a guarantee says of answers as sure as this one; None where none covers it."""
     p_empty: float | None = None
     """p(∅ | question): the probability that the passages listed (and null) state no answer; under the full
     normaliser with k < M their part of it, to which the others add at most ``outside``. None without
@@ -205,7 +208,8 @@ class AnswerFields:
     @property
     def seems_unstated(self) -> bool:
         """True where ``p_empty`` reaches its threshold."""
-        return None not in (self.p_empty, self.empty_threshold) and self.p_empty >= self.empty_threshold
+        empty, threshold = self.p_empty, self.empty_threshold
+        return empty is not None and threshold is not None and empty >= threshold
 
     def __repr__(self) -> str:
         """The text, its probability, its confidence, and the number of passages."""

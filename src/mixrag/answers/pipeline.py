@@ -21,6 +21,7 @@ from mixrag.config.model_config import models_digest
 from mixrag.config.settings import Settings
 from mixrag.errors import QuestionError
 from mixrag.generator.copying import CopyingGenerator
+from mixrag.inference.answer_distribution import AnswerDistribution, answer_distribution
 from mixrag.inference.decoders import decode_all, decoder_for
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.inference.protocol import Decoder
@@ -144,6 +145,15 @@ class Pipeline(OpenStore):
             for question, result, retrieval in zip(questions, results, retrievals, strict=True)
         ]
 
+    def answer_distribution(self, question: str, **changes: Any) -> AnswerDistribution:
+        """The whole distribution p(answer | question), enumerated; of an extractive generator at switch 0.
+
+        Raises:
+            ModelError: a language model, whose answers cannot be enumerated.
+            SettingError: another switch; else as ``condition`` does.
+        """
+        return answer_distribution(self.condition(question, **changes).unconditioned())
+
     def score(self, question: str, answer: str, **changes: Any) -> Answer:
         """The probability of a given answer, and the posterior of the passages. Raises as ``ask`` does.
 
@@ -164,7 +174,7 @@ class Pipeline(OpenStore):
             return apply_calibration(None, settings, "")
         if self._known is None or self._known[0] is not self.models:
             self._known = self.models, models_digest(self.models)  # which reads files: once, not at every question
-        return apply_calibration(self.calibration, settings, self._known[1])
+        return apply_calibration(self.calibration, settings, self._known[1], self.guarantee)
 
     def _similarity(self, question: str, settings: Settings, texts: Sequence[str]) -> Tensor:
         """(S,) inner products of texts with the question, divided by the temperature of the prior."""

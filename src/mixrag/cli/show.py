@@ -96,6 +96,8 @@ def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> 
         sure = found.confidence
         line = f"confidence = {sure.value:.3f}   (that it is right; calibrated on {sure.fitted_on})"
         console.print(Text(printable(line), style="bold"), soft_wrap=True)
+    if found.guarantee:
+        console.print(Text(printable(found.guarantee.words), style="bold"), soft_wrap=True)
     over = f"over {len(found.passages)} passages" if found.passages else "closed book"
     if found.passages and found.normaliser == "full":
         over += ", of the whole corpus' prior"

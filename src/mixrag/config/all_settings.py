@@ -5,6 +5,7 @@ from __future__ import annotations
 from mixrag.config.command_settings import (
     ClozeSettings,
     EvaluationSettings,
+    GuaranteeSettings,
     IndexingSettings,
     PrecomputeSettings,
     StoreConfig,
@@ -14,6 +15,7 @@ from mixrag.config.model_config import ModelConfig
 from mixrag.config.prompt_template import PromptTemplate
 from mixrag.config.schema import Setting, declared
 from mixrag.config.settings import Settings
+from mixrag.config.span_training import SpanTrainingSettings
 from mixrag.config.training_settings import TrainingSettings
 
 SCHEMAS: tuple[type, ...] = (
@@ -23,7 +25,9 @@ SCHEMAS: tuple[type, ...] = (
     PrecomputeSettings,
     TrainingReportSettings,
     EvaluationSettings,
+    GuaranteeSettings,
     TrainingSettings,
+    SpanTrainingSettings,
     ModelConfig,
     PromptTemplate,
     Settings,

@@ -59,7 +59,7 @@ class Settings:
 
     k: CountOrNone | Literal["all"] = setting(
         default=5,
-        help="Passages to retrieve; all = every passage, 0 = none.",
+        help="Passages to retrieve; all = every one, 0 = none.",
         more="`all` takes the whole corpus as components (exact index only), 0 is the closed-book language model. "
         "`score` reads the components in batches; `ask` needs the key-value states of all of them at once.",
         commands=ASKING,
@@ -184,7 +184,8 @@ class Settings:
         help="An empty answer of the model means: not stated.",
         more="For a model that was trained to answer with nothing where a passage does not state it: the "
         "probability of that is shown, other answers are given that there is one. See "
-        "[the empty answer](../background/mathematics.md#the-empty-answer).",
+        "[the empty answer](../background/mathematics.md#the-empty-answer). `--no-empty-answer` removes that of a "
+        "trained folder.",
         commands=ASKING,
         calibrated=True,
         trained=True,
@@ -236,6 +237,12 @@ class Settings:
         default=None,
         help="Least confidence of an answer; 0 = answer always.",
         absent="the calibration's",
+        commands=WRITING,
+    )
+    guaranteed_only: bool = setting(
+        default=False,
+        help="Withhold answers that no guarantee covers.",
+        more="See [guarantee](../how-to/guarantee.md).",
         commands=WRITING,
     )
 
