@@ -111,12 +111,12 @@ def sentences(folder: Path, titles: Sequence[str], source: random.Random, limit:
         around = [*others(names, pair.document, count, source), pair.document]
         found.append(SpanExample(pair.question, joined(texts, around, titles, source), pair.answers))
         if source.random() < UNANSWERABLE:
-            around = others(names, pair.document, count + 1, source)
-            found.append(SpanExample(pair.question, joined(texts, around, titles, source)))
+            apart = others(names, pair.document, count + 1, source)
+            found.append(SpanExample(pair.question, joined(texts, apart, titles, source)))
     return found
 
 
-def others(names: Sequence[str], own: str | None, count: int, source: random.Random) -> list[str | None]:
+def others(names: Sequence[str], own: str | None, count: int, source: random.Random) -> list[str]:
     """Names of other sentences."""
     return [name for name in source.sample(names, count + 1) if name != own][:count]
 
