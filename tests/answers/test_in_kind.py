@@ -191,7 +191,7 @@ def passage(name: str, text: str, start: int = 0) -> Passage:
 def test_equal_sentences_add_up_and_at_most_two_passages_are_quoted() -> None:
     same = "The boat is old and red."
     passages = [
-        passage("a1", f"Fees\n\n{same} It was built long ago."),
+        passage("a1", f"Fees of the old boats\n\n{same} It was built long ago."),
         passage("b1", f"{same} Nobody knows its name at all."),
         passage("c1", "Another sentence about the boat here."),
     ]

@@ -44,6 +44,8 @@ ARGUMENTS = {
     "remove": ["files"],
     "train": ["pairs.jsonl", "--out", "out"],
     "eval": ["pairs.jsonl"],
+    "guarantee": ["pairs.jsonl"],
+    "calibrate": ["answers.jsonl"],
     "clozes": ["--out", "out.jsonl"],
     "info": [],
     "precompute": [],

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mixrag.answers.fields import AnswerSentence
 from mixrag.corpus.passage import Passage
-from mixrag.corpus.splitters.sentences import sentences
+from mixrag.corpus.splitters.sentences import ends_sentence, sentences
 from mixrag.corpus.splitters.words import count_words
 from mixrag.generator.sentences import SentenceGenerator
 from mixrag.inference.mixture import Mixture, condition
@@ -28,8 +28,9 @@ from mixrag.retrieval.retriever import Retrieval
 
 MOST_SENTENCES, MOST_PASSAGES, ENOUGH = 4, 2, 0.5
 """An extract ends with the sentence that brings it half of the probability, or with the fourth."""
-FEWEST_WORDS = 4
-"""A shorter line is a heading or a label; it counts only in a passage that has nothing else."""
+FEWEST_WORDS, FEWEST_UNENDED = 4, 9
+"""Of a sentence, and of one without the mark of an end. A shorter line is a heading or a label; it counts only in
+a passage that has nothing else."""
 
 Similarity = Callable[[Sequence[str]], Tensor]
 """S texts -> (S,) their inner product with the question, divided by T."""
@@ -98,8 +99,11 @@ def _sentences(passages: Sequence[Passage], log_prior: Tensor, similarity: Simil
 
 def _spans(text: str) -> list[tuple[int, int]]:
     every = [*sentences(text, 0, len(text))] or [(0, len(text))]
-    long = [(a, b) for a, b in every if count_words(text[a:b]) >= FEWEST_WORDS]
-    return long or every
+    return [(a, b) for a, b in every if _is_sentence(text[a:b])] or every
+
+
+def _is_sentence(text: str) -> bool:
+    return count_words(text) >= (FEWEST_WORDS if ends_sentence(text) else FEWEST_UNENDED)
 
 
 def _chosen(found: Iterable[_Sentence], mass: dict[str, float]) -> list[_Sentence]:

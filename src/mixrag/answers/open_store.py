@@ -11,7 +11,8 @@ from threading import RLock
 from types import TracebackType
 from typing import Any, Self
 
-from mixrag.answers.confidence import ConfidenceMap, calibration_for
+from mixrag.answers.confidence import ConfidenceMap, calibration_for, guarantee_for
+from mixrag.answers.guarantee import Guarantee
 from mixrag.config.command_settings import StoreConfig
 from mixrag.config.model_config import ModelConfig, bundle_for, completed, defaults
 from mixrag.config.schema import made
@@ -91,6 +92,7 @@ class OpenStore:
         model: Path | None = None,
         retriever: Retriever | None = None,
         calibration: ConfidenceMap | None = None,
+        guarantee: Guarantee | None = None,
         parsers: Sequence[Parser] = (),
         splitter: Splitter | None = None,
     ) -> None:
@@ -100,6 +102,7 @@ class OpenStore:
         self.model = model
         self.index_kind = check_index_choice(index)
         self.calibration = calibration
+        self.guarantee = guarantee
         self._known: tuple[ModelConfig, str] | None = None
         self._encoder = encoder
         self._generator = generator
@@ -189,6 +192,7 @@ class OpenStore:
         trained = bundle_for(given, model)
         chosen, default = completed(given, trained), defaults(given, trained, settings)
         calibration = calibration_for(given, trained, confidence)
+        guarantee = guarantee_for(given, trained, confidence)
         store = Store.open(Path(directory), create=create)
         folder = None if model is None else Path(model)
         return cls(
@@ -199,6 +203,7 @@ class OpenStore:
             model=folder,
             retriever=retriever,
             calibration=calibration,
+            guarantee=guarantee,
             parsers=parsers,
             splitter=splitter,
         )

@@ -88,7 +88,7 @@ class Stream(Iterator[StreamedToken]):
     def may_abstain(self) -> bool:
         """True where the answer may yet be withheld, once its confidence or its ``p_empty`` is known."""
         calibration = self.calibration
-        judged = calibration is not None and calibration.mismatch is None and calibration.threshold > 0
+        judged = calibration is not None and calibration.may_abstain
         return judged or empty_threshold(self.settings) is not None
 
     @property

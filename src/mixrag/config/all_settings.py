@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from mixrag.config.command_settings import (
+    CalibrationSettings,
     ClozeSettings,
     EvaluationSettings,
+    GuaranteeSettings,
     IndexingSettings,
     PrecomputeSettings,
     StoreConfig,
@@ -24,6 +26,8 @@ SCHEMAS: tuple[type, ...] = (
     PrecomputeSettings,
     TrainingReportSettings,
     EvaluationSettings,
+    GuaranteeSettings,
+    CalibrationSettings,
     TrainingSettings,
     SpanTrainingSettings,
     ModelConfig,

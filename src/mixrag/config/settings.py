@@ -59,7 +59,7 @@ class Settings:
 
     k: CountOrNone | Literal["all"] = setting(
         default=5,
-        help="Passages to retrieve; all = every passage, 0 = none.",
+        help="Passages to retrieve; all = every one, 0 = none.",
         more="`all` takes the whole corpus as components (exact index only), 0 is the closed-book language model. "
         "`score` reads the components in batches; `ask` needs the key-value states of all of them at once.",
         commands=ASKING,
@@ -215,7 +215,7 @@ class Settings:
         default=0,
         help="Seed of all random choices.",
         more="Of `sample`, and of training and evaluation.",
-        commands=(*ASKING, "clozes"),
+        commands=(*ASKING, "clozes", "calibrate"),
     )
     samples: CountOrNone = setting(
         default=0,
@@ -237,6 +237,12 @@ class Settings:
         default=None,
         help="Least confidence of an answer; 0 = answer always.",
         absent="the calibration's",
+        commands=WRITING,
+    )
+    guaranteed_only: bool = setting(
+        default=False,
+        help="Withhold answers that no guarantee covers.",
+        more="See [guarantee](../how-to/guarantee.md).",
         commands=WRITING,
     )
 

@@ -53,6 +53,17 @@ from mixrag.probability.prior import (
     smallest_k,
     uniform_prior,
 )
+from mixrag.probability.risk import (
+    best_start,
+    conformal_threshold,
+    fewest_answered,
+    last_accepted,
+    log_binomial_tail,
+    most_coverage,
+    most_wrong,
+    pairs_needed,
+    upper_risk,
+)
 from mixrag.probability.span_objective import span_loss
 from mixrag.probability.spans import possible_spans, span_scores
 from mixrag.probability.switching import (
@@ -74,6 +85,8 @@ __all__ = [
     "answer_information",
     "answered_outside",
     "answered_poisoning",
+    "best_start",
+    "conformal_threshold",
     "contributing_branches",
     "distillation_loss",
     "e_step",
@@ -82,8 +95,10 @@ __all__ = [
     "entropy",
     "escape_mass",
     "expected_draws",
+    "fewest_answered",
     "highest",
     "is_certainly_best",
+    "last_accepted",
     "leading",
     "log_answer_likelihood",
     "log_answered_likelihood",
@@ -91,6 +106,7 @@ __all__ = [
     "log_answered_rows",
     "log_any_marginal",
     "log_backward",
+    "log_binomial_tail",
     "log_cluster_bounds",
     "log_difference",
     "log_empty_probability",
@@ -116,8 +132,11 @@ __all__ = [
     "log_truncation_bracket",
     "marginal_loss",
     "mass_outside",
+    "most_coverage",
     "most_prunable",
+    "most_wrong",
     "normalised_prior",
+    "pairs_needed",
     "passage_scores",
     "poisoning_tv",
     "possible_spans",
@@ -129,4 +148,5 @@ __all__ = [
     "split_first_token",
     "truncation_tv",
     "uniform_prior",
+    "upper_risk",
 ]
