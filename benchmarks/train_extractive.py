@@ -111,8 +111,8 @@ def sentences(folder: Path, titles: Sequence[str], source: random.Random, limit:
         around = [*others(names, pair.document, count, source), str(pair.document)]
         found.append(SpanExample(pair.question, joined(texts, around, titles, source), pair.answers))
         if source.random() < UNANSWERABLE:
-            around = others(names, pair.document, count + 1, source)
-            found.append(SpanExample(pair.question, joined(texts, around, titles, source)))
+            apart = others(names, pair.document, count + 1, source)
+            found.append(SpanExample(pair.question, joined(texts, apart, titles, source)))
     return found
 
 

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForQuestionAnswering, PreTrainedTokenizerFast
 
 from mixrag.corpus.passage import Passage
@@ -17,19 +17,19 @@ from mixrag.generator.span_windows import SpanConfig
 from tiny_models import chat_tokenizer
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-TEXT = (
-    "The ferry to Skarv costs nine crowns in May, and ten crowns in June.",
-    "Who pays nine crowns? The harbour master, Åse Ødegård, pays the fee of 1,250 crowns.",
-)
+WORDS = "the ferry to costs nine crowns in and ten june who pays harbour master fee of 50 12 ase ødegard"
+"""Words that are one token; all others are several."""
 
 
 @cache
 def encoder_tokenizer() -> PreTrainedTokenizerFast:
-    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789øß"
+    marks = ".,;:?!()[]<>|_$%-'"
+    parts = [*letters, *(f"##{letter}" for letter in letters), *marks, "##ing", "##er", "##s"]
+    vocabulary = {token: number for number, token in enumerate(dict.fromkeys([*SPECIAL, *WORDS.split(), *parts]))}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     backend.normalizer = normalizers.BertNormalizer(lowercase=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=120, special_tokens=SPECIAL, show_progress=False)
-    backend.train_from_iterator(TEXT, trainer)
     pair = [(token, backend.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     backend.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=pair
