@@ -108,7 +108,7 @@ def sentences(folder: Path, titles: Sequence[str], source: random.Random, limit:
     names, found = list(texts), []
     for pair in list(read_pairs([folder / "train.jsonl"]).pairs)[:limit]:
         count = source.randint(0, AROUND)
-        around = [*others(names, pair.document, count, source), pair.document]
+        around = [*others(names, pair.document, count, source), str(pair.document)]
         found.append(SpanExample(pair.question, joined(texts, around, titles, source), pair.answers))
         if source.random() < UNANSWERABLE:
             around = others(names, pair.document, count + 1, source)

@@ -10,65 +10,75 @@ from typing import Any
 
 import pytest
 
-from enumeration import Toy
 from mixrag import Settings
 from mixrag.answers.confidence import (
-    LARGEST_LOG_ODDS,
+    LEVELS,
     Confidence,
     ConfidenceMap,
-    Signals,
     apply_calibration,
     conditions,
-    log_mass,
-    log_odds,
+    level_of,
     read_calibration,
-    sigmoid,
     write_calibration,
 )
+from mixrag.answers.signals import Signals, features
 from mixrag.errors import ModelError, SettingError
-from mixrag.inference.beam_search import beam
-from tables import toy_mixture
 
 FITTED = ConfidenceMap(
-    "logistic", 0.5, 2.0, -1.0, ((0.0, 0.1), (0.5, 0.4), (1.0, 0.9)), 0.3, "p", {"k": 5, "switch": 0.0}
+    "two-part",
+    right={"mass": 0.5, "number": -1.0},
+    right_offset=1.0,
+    answerable={"support": 2.0, "answered": 1.0},
+    answerable_offset=-1.0,
+    knots=((0.0, 0.1), (0.5, 0.4), (1.0, 0.9)),
+    levels={"unsure": (80, 33)},
+    threshold=0.3,
+    precision=0.8,
+    fitted_on="p",
+    settings={"k": 5, "switch": 0.0},
 )
-
-
-@pytest.mark.parametrize("p", [1e-9, 0.01, 0.3, 0.5, 0.9, 1 - 1e-9])
-def test_log_odds_are_those_of_the_probability_and_sigmoid_undoes_them(p: float) -> None:
-    assert log_odds(math.log(p)) == pytest.approx(math.log(p / (1 - p)), rel=1e-6)
-    assert sigmoid(log_odds(math.log(p))) == pytest.approx(p, rel=1e-6)
-
-
-@pytest.mark.parametrize("log_p, odds", [(0.0, LARGEST_LOG_ODDS), (-1e4, -LARGEST_LOG_ODDS), (-math.inf, -30.0)])
-def test_log_odds_stay_finite(log_p: float, odds: float) -> None:
-    assert log_odds(log_p) == odds
-    assert sigmoid(-1e4) == 0.0 and sigmoid(1e4) == 1.0
+SIGNALS = Signals(math.log(0.2), 0.7, p_empty=0.3)
 
 
 def test_the_map_is_that_of_its_definition() -> None:
-    p, support = 0.2, 0.7
-    inner = 0.5 * math.log(p / (1 - p)) + 2.0 * support - 1.0
-    x = 1 / (1 + math.exp(-inner))
+    right = 1 / (1 + math.exp(-(0.5 * math.log(0.2 / 0.8) + 1.0)))
+    answerable = 1 / (1 + math.exp(-(2.0 * 0.7 + math.log(0.7 / 0.3) - 1.0)))
+    x = right * answerable
     y = 0.1 + x * 0.6 if x <= 0.5 else 0.4 + (x - 0.5)
-    assert FITTED.confidence(Signals(math.log(p), support)) == pytest.approx(y)
-    assert ConfidenceMap().confidence(Signals(math.log(p), support)) == pytest.approx(p)
+    assert FITTED.confidence(SIGNALS) == pytest.approx(y)
+    assert FITTED.answerable_of(features(SIGNALS)) == pytest.approx(answerable)
 
 
-@pytest.mark.parametrize("switch", [0.0, 0.5, 1.0])
-def test_wordings_that_say_the_same_are_added_up(switch: float) -> None:
-    """Words "the" and "w1": answers are equal once articles are gone, and the chances of all are enumerated."""
-    toy = Toy(prior=[0.7, 0.3], seed=3, vocabulary=3, length=3)
-    mixture = toy_mixture(toy, switch)
-    mixture = replace(mixture, generator=replace(mixture.generator, words=("the", "w1", "<end>")))
-    found = beam(mixture, 50, 3).answers
-    said = {(1, 2), (0, 1, 2), (1, 0, 2)}  # "w1", "the w1", "w1 the"
-    best = next(answer for answer in found if answer.tokens == (1, 2))
-    expected = sum(toy.probability(tokens, switch) for tokens in said)
-    assert {a.tokens for a in found} >= said
-    assert math.exp(log_mass(best, found)) == pytest.approx(expected, rel=1e-6)
-    assert log_mass(best, ()) == pytest.approx(best.log_prob)
-    assert log_mass(best, [*found, *found]) == pytest.approx(log_mass(best, found))
+def test_without_a_fit_the_confidence_is_the_probability_of_the_answer() -> None:
+    """Given that something is answered 0.2, and that has the chance 0.7."""
+    assert ConfidenceMap().confidence(SIGNALS) == pytest.approx(0.2 * 0.7)
+    assert ConfidenceMap().confidence(replace(SIGNALS, p_empty=0.0)) == pytest.approx(0.2)
+    assert ConfidenceMap().answerable_of(features(SIGNALS)) == 1.0
+
+
+def test_a_signal_that_is_not_known_is_not_taken_for_a_number() -> None:
+    needy = replace(FITTED, right={"overlap": 1.0})
+    assert FITTED.can_judge(SIGNALS) and not needy.can_judge(SIGNALS)
+    assert needy.can_judge(replace(SIGNALS, overlap=0.5))
+    with pytest.raises(ModelError, match="overlap"):
+        needy.confidence(SIGNALS)
+
+
+@pytest.mark.parametrize(
+    "value, words",
+    [(1.0, "very likely"), (0.85, "very likely"), (0.849, "likely"), (0.3, "unsure"), (0.0, "unlikely")],
+)
+def test_levels_in_words_cover_all_confidences(value: float, words: str) -> None:
+    assert level_of(value) == words and words in dict(LEVELS)
+
+
+def test_a_confidence_says_in_words_how_often_its_like_was_right() -> None:
+    sure = Confidence(0.7, 0.3, "p", level_n=80, level_right=0.8125)
+    assert sure.sentence == "likely (of 100 answers at this level about 81 were right)"
+    assert (
+        replace(sure, level_n=12, level_right=0.75).sentence == "likely (of 12 answers at this level 9 were right)"
+    )
+    assert Confidence(0.1, 0.3, "p").sentence == "unlikely"
 
 
 def test_a_calibration_survives_its_file(tmp_path: Path) -> None:
@@ -79,10 +89,17 @@ def test_a_calibration_survives_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"format": 2},
-        {"scale": "1"},
-        {"scale": True},
-        {"offset": math.nan},
+        {"format": 3},
+        {"right": {"mass": "1"}},
+        {"right": {"mass": True}},
+        {"right": {"mood": 1.0}},
+        {"right": []},
+        {"answerable": {"mood": 1.0}},
+        {"right_offset": math.nan},
+        {"levels": {"sure": [1, 1]}},
+        {"levels": {"unsure": [1, 2]}},
+        {"levels": {"unsure": [1]}},
+        {"precision": 2.0},
         {"knots": [[0.5, 0.1], [0.2, 0.3]]},
         {"knots": [[0.1, 0.9], [0.2, 0.3]]},
         {"knots": [[0.1, 1.5]]},
@@ -91,6 +108,9 @@ def test_a_calibration_survives_its_file(tmp_path: Path) -> None:
         {"fitted_on": 3},
         {"settings": {"seed": 1}},
         {"settings": {"k": -1}},
+        {"settings": {"k": [5, -1]}},
+        {"settings": {"k": []}},
+        {"settings": {"temperature": [0.1, 0.2]}},
         {"settings": []},
         {"threshold": None},
         {"threshold": 1.5},
@@ -107,6 +127,44 @@ def test_a_file_that_is_no_calibration_is_refused_in_one_line(tmp_path: Path, ch
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_of_version_0_1_gives_the_confidence_that_it_gave(tmp_path: Path) -> None:
+    old = {
+        "format": 1,
+        "method": "logistic",
+        "scale": 0.6,
+        "slope": 3.0,
+        "offset": -2.5,
+        "knots": [],
+        "threshold": 0.04,
+        "fitted_on": "questions",
+        "settings": {"k": 5},
+        "models": "m",
+    }
+    (tmp_path / "c.json").write_text(json.dumps(old))
+    found = read_calibration(tmp_path / "c.json")
+    inner = 0.6 * math.log(0.2 / 0.8) + 3.0 * 0.7 - 2.5
+    assert found.confidence(Signals(math.log(0.2), 0.7)) == pytest.approx(1 / (1 + math.exp(-inner)))
+    assert (found.threshold, found.levels, found.models, found.settings) == (0.04, {}, "m", {"k": 5})
+    write_calibration(found, tmp_path / "new.json")
+    assert read_calibration(tmp_path / "new.json") == found
+
+
+def test_a_range_of_k_and_switch_holds_for_what_is_between(tmp_path: Path) -> None:
+    ranged = replace(FITTED, settings={"k": [3, 8], "switch": [0.0, 0.5], "group": 1})
+    write_calibration(ranged, tmp_path / "c.json")
+    found = read_calibration(tmp_path / "c.json")
+    for k, switch, mismatch in (
+        (3, 0.0, None),
+        (5, 0.5, None),
+        (9, 0.0, "k"),
+        ("all", 0.0, "k"),
+        (5, 0.6, "switch"),
+    ):
+        assert found.mismatch(Settings(k=k, switch=switch), "") == mismatch
+    assert found.mismatch(Settings(k=5, group=2), "") == "group"
+    assert replace(found, settings={"k": [3, "all"]}).mismatch(Settings(k="all"), "") is None
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{", "[" * 100_000, '{"format": 1}'])
 def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "c.json").write_text(content)
@@ -116,14 +174,12 @@ def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
         read_calibration(tmp_path / "none.json")
 
 
-SIGNALS = Signals(math.log(0.2), 0.7)
-
-
 def test_a_confidence_holds_for_the_settings_it_was_fitted_with() -> None:
     own = Settings(k=5)
     found = apply_calibration(FITTED, own, "m")
     assert found is not None and found.mismatch is None
-    assert found.confidence(SIGNALS) == Confidence(FITTED.confidence(SIGNALS), 0.3, "p")
+    value, answerable = FITTED.confidence(SIGNALS), FITTED.answerable_of(features(SIGNALS))
+    assert found.confidence(SIGNALS) == Confidence(value, 0.3, "p", answerable, 80, 33 / 80)
     for name, other in (("k", replace(own, k=6)), ("switch", replace(own, switch=1.0))):
         refused = apply_calibration(FITTED, other, "m")
         assert refused is not None and refused.mismatch == name and refused.confidence(SIGNALS) is None

@@ -99,3 +99,26 @@ def test_the_packaged_reader_is_a_bundle_that_training_wrote(
     with RAG.open(tmp_path / "store", model=tmp_path / "bundle", tokenizer=tokenizer) as trained:
         assert isinstance(trained.generator, ExtractiveGenerator)
         assert models_digest(trained.models) == digest
+
+
+@pytest.mark.parametrize("decoder", ["greedy", "beam"])
+def test_what_is_answered_is_given_that_something_is(rag: RAG, decoder: str) -> None:
+    found = rag.answer_distribution(QUESTION)
+    answer = rag.ask(QUESTION, empty_answer=True, decoder=decoder, beams=40, abstain_below=0)
+    plain = rag.score(QUESTION, answer.text).probability
+    assert answer.text
+    assert answer.p_empty == pytest.approx(found.p_empty)
+    assert answer.probability == pytest.approx(plain / (1 - found.p_empty))
+    assert rag.answer_distribution(QUESTION, empty_answer=True).p_empty == found.p_empty
+    if decoder == "beam":
+        assert answer.certified
+
+
+@pytest.mark.parametrize("empty_answer", [False, True])
+@pytest.mark.parametrize(
+    "question", ["Is the ferry free?", "List all the fees.", "Explain the fee.", "Which months are due?"]
+)
+def test_other_kinds_of_questions(rag: RAG, question: str, empty_answer: bool) -> None:
+    answer = rag.ask(question, empty_answer=empty_answer, null=0.0)
+    assert not math.isnan(answer.log_prob)
+    assert 0 <= answer.probability <= 1

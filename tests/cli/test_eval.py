@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cli.test_commands import QUESTION, TEXTS, Shell, encoder, indexed  # noqa: F401 - fixtures
-from mixrag.answers.confidence import ConfidenceMap, write_calibration
+from mixrag.answers.confidence import LEVELS, ConfidenceMap, level_of, write_calibration
 
 
 @pytest.fixture
@@ -23,7 +23,17 @@ def shell(indexed: Shell, tmp_path: Path) -> Shell:  # noqa: F811
 
 def calibrated(path: Path, **changes: Any) -> Path:
     write_calibration(
-        replace(ConfidenceMap("temperature", 0.5, threshold=0.9, fitted_on="sixty pairs"), **changes), path
+        replace(
+            ConfidenceMap(
+                "temperature",
+                right={"plain": 0.5},
+                levels={words: (60, 15) for words, _ in LEVELS},
+                threshold=0.9,
+                fitted_on="sixty pairs",
+            ),
+            **changes,
+        ),
+        path,
     )
     return path
 
@@ -33,7 +43,7 @@ def test_the_contract_of_eval(shell: Shell, tmp_path: Path) -> None:
     found = shell.json("eval", tmp_path / "pairs.jsonl", *options)
     assert set(found["systems"]) == {"closed-book", "sequence"}
     for system in found["systems"].values():
-        assert {"exact_match", "f1", "contained", "nll", "ece", "n"} <= set(system) and system["n"] == 3
+        assert {"exact_match", "f1", "contained", "nll", "ece", "auroc", "n"} <= set(system) and system["n"] == 3
     assert "recall@1" in found["retrieval"] and found["pairs"] == ["pairs.jsonl"]
     assert any("40 pairs or more" in notice for notice in found["notices"])
     assert shell.errors == "" and found == json.loads((tmp_path / "out" / "report.json").read_text())
@@ -67,10 +77,13 @@ def test_what_cannot_be_asked_for_is_one_line(
 def test_an_answer_that_is_not_sure_enough_is_withheld(shell: Shell, tmp_path: Path) -> None:
     path = calibrated(tmp_path / "c.json")
     shown = shell("ask", QUESTION, "--confidence", path)
-    assert shown.startswith("No answer: the confidence is ") and "0.900 is asked for" in shown
+    assert shown.startswith("No answer: ") and "0.900 is asked for" in shown
+    assert "(of 100 answers at this level about 25 were right); the confidence is " in shown
     assert "The best guess would be: " in shown and "prior" in shown
     assert "calibrated on sixty pairs" in " ".join(shown.split())
     found = shell.json("ask", QUESTION, "--confidence", path)
+    assert found["confidence"]["words"] == level_of(found["confidence"]["value"])
+    assert (found["confidence"]["level_right"], found["confidence"]["level_n"]) == (0.25, 60)
     assert found["confidence"]["abstains"] is True and found["answer"] is None and found["best_guess"]
     assert 0 <= found["confidence"]["value"] < found["confidence"]["threshold"] == 0.9
 
@@ -78,7 +91,8 @@ def test_an_answer_that_is_not_sure_enough_is_withheld(shell: Shell, tmp_path: P
 def test_the_threshold_can_be_set_or_left_out(shell: Shell, tmp_path: Path) -> None:
     path = calibrated(tmp_path / "c.json")
     sure = shell("ask", QUESTION, "--confidence", path, "--abstain-below", "0")
-    assert "No answer" not in sure and "confidence = " in sure
+    assert "No answer" not in sure
+    assert sure.index("at this level about 25 were right") < sure.index("confidence = ")
     found = shell.json("ask", QUESTION, "--confidence", path, "--abstain-below", "0")
     assert found["confidence"]["abstains"] is False and found["confidence"]["threshold"] == 0.0
     assert shell.json("ask", QUESTION)["confidence"] is None

@@ -45,6 +45,7 @@ ARGUMENTS = {
     "train": ["pairs.jsonl", "--out", "out"],
     "eval": ["pairs.jsonl"],
     "guarantee": ["pairs.jsonl"],
+    "calibrate": ["answers.jsonl"],
     "clozes": ["--out", "out.jsonl"],
     "info": [],
     "precompute": [],

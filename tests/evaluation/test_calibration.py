@@ -9,24 +9,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mixrag.answers.confidence import Signals, log_odds, sigmoid
+from mixrag.answers.confidence import ConfidenceMap, level_of
+from mixrag.answers.signals import Form, Signals, log_odds, sigmoid
 from mixrag.errors import PairsError
 from mixrag.evaluation.calibration import (
+    CANDIDATES,
     METHODS,
+    Candidate,
     Outcome,
-    accuracy_at,
-    brier_score,
-    chance_error,
+    Target,
     check_enough,
     confidences_of,
-    cross_fitted,
-    expected_calibration_error,
-    fit,
-    halves,
-    reliability,
+    fit_candidate,
     rights,
-    risk_coverage,
-    threshold_for,
+)
+from mixrag.evaluation.selection import Measured, cross_fitted, fit, folds_of, not_worse, select
+from mixrag.evaluation.trust_measures import (
+    auroc,
+    brier_score,
+    expected_calibration_error,
 )
 
 
@@ -40,61 +41,57 @@ def planted(n: int, scale: float, seed: int = 0, support: float = 0.5) -> list[O
     return found
 
 
-def by_hand(confidences: list[float], right: list[float], bins: int = 10) -> float:
-    """ECE as a loop over bins and answers."""
-    total = 0.0
-    for b in range(bins):
-        inside = [
-            i for i, c in enumerate(confidences) if b / bins <= c < (b + 1) / bins or (c == 1 and b == bins - 1)
-        ]
-        if inside:
-            accuracy = sum(right[i] for i in inside) / len(inside)
-            confidence = sum(confidences[i] for i in inside) / len(inside)
-            total += len(inside) / len(confidences) * abs(accuracy - confidence)
-    return total
-
-
-def test_the_expected_calibration_error_is_that_of_a_loop() -> None:
-    source = np.random.default_rng(1)
-    confidences = np.concatenate([source.random(200), [0.0, 1.0, 1.0]])
-    right = (source.random(203) < 0.4).astype(float)
-    expected = by_hand(confidences.tolist(), right.tolist())
-    assert expected_calibration_error(confidences, right) == pytest.approx(expected)
-    assert sum(each.n for each in reliability(confidences, right)) == 203
-    with pytest.raises(ValueError, match="one answer or more"):
-        expected_calibration_error(np.array([]), np.array([]))
-
-
-def test_perfect_and_worst_confidences_have_the_errors_of_their_definitions() -> None:
-    right = np.array([1.0, 0.0, 1.0, 0.0])
-    assert expected_calibration_error(right, right) == 0.0 and brier_score(right, right) == 0.0
-    assert expected_calibration_error(1 - right, right) == 1.0 and brier_score(1 - right, right) == 1.0
-
-
 @pytest.mark.parametrize("scale", [0.25, 1.0, 3.0])
 def test_temperature_finds_the_planted_one(scale: float) -> None:
-    found = fit("temperature", planted(4000, scale))
-    assert found.scale == pytest.approx(scale, rel=0.1)
+    found = fit_candidate(Candidate("temperature"), planted(4000, scale))
+    assert found.right["plain"] == pytest.approx(scale, rel=0.1)
 
 
 @pytest.mark.parametrize("method", ["temperature", "logistic", "isotonic"])
 def test_every_method_mends_overconfidence_on_answers_it_has_not_seen(method: str) -> None:
     seen, unseen = planted(1000, 0.3), planted(1000, 0.3, seed=9)
-    raw = confidences_of(fit("none", seen), unseen)
-    mended = confidences_of(fit(method, seen), unseen)
+    raw = confidences_of(ConfidenceMap(), unseen)
+    mended = confidences_of(fit_candidate(Candidate(method), seen), unseen)  # type: ignore[arg-type]
     before, after = (expected_calibration_error(each, rights(unseen)) for each in (raw, mended))
     assert before > 0.15 and after < 0.05
     assert brier_score(mended, rights(unseen)) < brier_score(raw, rights(unseen))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_confidence_never_falls_as_probability_rises(method: str) -> None:
-    found = fit(method, planted(300, 0.5))
-    confidences = [found.confidence(Signals(log_p, 0.5)) for log_p in np.linspace(-40.0, 0.0, 200)]
-    assert all(0 <= low <= high <= 1 for low, high in itertools.pairwise(confidences))
+def noisy(n: int, seed: int, answerable: bool = True) -> list[Outcome]:
+    """Outcomes of chance with all signals, some of which rise where answers are wrong."""
+    source, forms = np.random.default_rng(seed), ("text", "number", "yes-no")
+    found = []
+    for _ in range(n):
+        right = float(answerable and source.random() < 0.5)
+        signals = Signals(
+            math.log(sigmoid(source.normal(1 - 2 * right, 2.0))),
+            source.random(),
+            float(sigmoid(source.normal(2 * right - 1, 2.0))),
+            float(source.exponential()),
+            source.random(),
+            int(source.integers(1, 9)),
+            forms[int(source.integers(3))],  # type: ignore[arg-type]
+            source.random(),
+        )
+        found.append(Outcome(signals, right))
+    return found
 
 
-def on_and_off_corpus(spread: float = 0.0) -> tuple[list[Outcome], list[Outcome]]:
+@pytest.mark.parametrize("candidate", CANDIDATES, ids=str)
+def test_more_mass_never_lowers_and_more_of_the_empty_answer_never_raises(candidate: Candidate) -> None:
+    """Fitted where the less probable answers are right and the empty answer is likely: still of the right sign."""
+    found = fit_candidate(candidate, noisy(200, 1), noisy(60, 2, answerable=False))
+    start = noisy(1, 3)[0].signals
+    forms: tuple[Form, ...] = ("text", "yes-no", "number")
+    for form in forms:
+        signals = replace(start, form=form)
+        by_mass = [found.confidence(replace(signals, log_mass=x)) for x in np.linspace(-40.0, 0.0, 100)]
+        by_empty = [found.confidence(replace(signals, p_empty=p)) for p in np.linspace(1.0, 0.0, 100)]
+        for rising in (by_mass, by_empty):
+            assert all(0 <= low <= high <= 1 for low, high in itertools.pairwise(rising))
+
+
+def on_and_off_corpus(spread: float = 0.1) -> tuple[list[Outcome], list[Outcome]]:
     """300 of each: equally probable answers, to questions that are near to the passages or far from them."""
     source = np.random.default_rng(2)
     inside, outside = planted(300, 1.0), planted(300, 1.0, seed=5)
@@ -105,78 +102,164 @@ def on_and_off_corpus(spread: float = 0.0) -> tuple[list[Outcome], list[Outcome]
     )
 
 
-def test_support_tells_questions_off_the_corpus_apart() -> None:
-    inside, outside = on_and_off_corpus()
-    found = cross_fitted("logistic", inside, outside)
+TWO_PARTS = Candidate("two-part", ("mass",), ("answered", "support"))
+
+
+def test_the_second_part_tells_questions_without_an_answer_apart() -> None:
+    inside, outside = on_and_off_corpus(spread=0.0)
+    target = Target(coverage=0.8)
+    found = cross_fitted(TWO_PARTS, inside, outside, target)
     assert found.off_corpus_answered.mean() < 0.05 and 0.7 < found.answered.mean() < 0.9
-    blind = cross_fitted("temperature", inside, outside)
+    blind = cross_fitted(Candidate("logistic", ("mass",)), inside, outside, target)
     assert blind.off_corpus_answered.mean() > 0.5
 
 
 @pytest.mark.parametrize("times", [1, 10])
-def test_confidence_is_that_of_questions_of_the_corpus_however_many_others_are_asked(times: int) -> None:
-    inside, outside = on_and_off_corpus(spread=0.1)
-    found = fit("logistic", inside, outside * times)
+def test_confidence_is_that_of_questions_with_an_answer_however_many_others_are_asked(times: int) -> None:
+    inside, outside = on_and_off_corpus()
+    found = fit_candidate(TWO_PARTS, inside, outside * times)
     accuracy = rights(inside).mean()
     assert confidences_of(found, inside).mean() == pytest.approx(accuracy, abs=0.01)
     assert confidences_of(found, outside).mean() < accuracy / 2
+    factor = np.mean([found.answerable_of({"support": each.signals.support, "answered": 7.0}) for each in outside])
+    assert factor < 0.1
 
 
-def test_the_order_is_kept_where_it_says_nothing_among_questions_of_the_corpus() -> None:
-    """The less probable answers are right here: confidence must not prefer what is far from all passages."""
-    inside, outside = on_and_off_corpus()
-    inside = [replace(each, right=float(each.signals.log_mass < math.log(0.5))) for each in inside]
-    found = fit("logistic", inside, outside)
-    assert found.slope > 0
-    assert confidences_of(found, inside).mean() == pytest.approx(rights(inside).mean(), abs=0.02)
-    assert confidences_of(found, outside).mean() < confidences_of(found, inside).mean()
+def test_the_empty_answer_is_learnt_as_a_sign_of_no_answer() -> None:
+    inside, outside = planted(200, 1.0), planted(100, 1.0, seed=4)
+    inside = [replace(each, signals=replace(each.signals, p_empty=0.1)) for each in inside]
+    outside = [Outcome(replace(each.signals, p_empty=0.8), 0.0) for each in outside]
+    found = fit_candidate(TWO_PARTS, inside, outside)
+    assert found.answerable is not None and found.answerable["answered"] > 0
+    assert confidences_of(found, outside).max() < 0.2
 
 
-def test_a_calibration_is_measured_on_answers_it_has_not_seen() -> None:
-    """Isotonic regression on answers of equal probability gives each half the other's rate, not its own."""
-    signals = Signals(math.log(0.4), 0.0)
-    found = [Outcome(signals, float(i < 30)) for i in range(80)]
-    first, second = halves(found)
-    confidences = cross_fitted("isotonic", found).confidences
-    for mine, other in ((first, second), (second, first)):
-        assert confidences[mine] == pytest.approx(rights(found)[other].mean())
+def test_a_fit_has_no_weight_for_what_is_not_known_or_never_varies() -> None:
+    every = ("mass", "mass_yes_no", "yes_no", "number", "length", "spread", "support", "overlap", "answered")
+    found = fit_candidate(Candidate("logistic", every), planted(100, 1.0))
+    assert set(found.right) == {"mass"}
 
 
-def test_halves_are_disjoint_and_share_right_and_wrong() -> None:
-    found = planted(101, 1.0)
-    first, second = halves(found, seed=3)
-    assert sorted([*first, *second]) == list(range(101))
-    counts = [rights(found)[half].sum() for half in (first, second)]
-    assert abs(counts[0] - counts[1]) <= 1 and abs(len(first) - len(second)) <= 2
-    assert halves(found, seed=3) == (first, second) != halves(found, seed=4)
+def test_answers_that_are_yes_or_no_have_a_mass_of_their_own() -> None:
+    """Words: p is right; yes or no: p says nothing, and half are right."""
+    source = np.random.default_rng(0)
+    either = [
+        Outcome(replace(each.signals, form="yes-no"), float(source.random() < 0.5))
+        for each in planted(300, 1.0, 3)
+    ]
+    found = fit_candidate(Candidate("logistic", ("mass", "mass_yes_no", "yes_no")), [*planted(300, 1.0), *either])
+    assert found.right["mass"] == pytest.approx(1.0, abs=0.2)
+    assert found.right.get("mass_yes_no", 0.0) < 0.15
 
 
-def test_the_threshold_leaves_the_share_that_is_asked_for() -> None:
-    values = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
-    for coverage, threshold in ((1.0, 0.1), (0.8, 0.2), (0.61, 0.2), (0.6, 0.3), (0.01, 0.5)):
-        assert threshold_for(values, coverage) == threshold
-    assert threshold_for(np.array([0.5, 0.5, 0.1]), 0.4) == 0.5
+def test_folds_are_disjoint_and_share_right_and_wrong_of_each_group() -> None:
+    outcomes = [replace(each, group="ab"[i % 2]) for i, each in enumerate(planted(100, 1.0))]
+    folds, right = folds_of(outcomes, seed=3), rights(outcomes)
+    assert set(folds.tolist()) == set(range(5))
+    for group in "ab":
+        own = np.array([each.group == group for each in outcomes])
+        for value in (0.0, 1.0):
+            counts = np.bincount(folds[own & (right == value)], minlength=5)
+            assert counts.max() - counts.min() <= 1
+    assert folds.tolist() == folds_of(outcomes, seed=3).tolist() != folds_of(outcomes, seed=4).tolist()
 
 
-def test_risk_and_coverage_are_those_of_a_loop_with_ties_shared() -> None:
-    confidences = np.array([0.9, 0.5, 0.5, 0.5, 0.1])
-    right = np.array([1.0, 1.0, 0.0, 0.0, 0.0])
-    coverage, accuracy = risk_coverage(confidences, right)
-    assert coverage.tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
-    assert accuracy.tolist() == pytest.approx([1.0, (1 + 1 / 3) / 2, (1 + 2 / 3) / 3, 2 / 4, 2 / 5])
-    assert accuracy_at(confidences, right, 0.2) == 1.0
-    assert accuracy_at(confidences, right, 1.0) == pytest.approx(0.4)
+def test_a_confidence_is_measured_on_answers_it_has_not_seen() -> None:
+    """Isotonic regression on answers of equal probability gives each fold the rate of the others, not its own."""
+    found = [Outcome(Signals(math.log(0.4), 0.0), float(i < 31)) for i in range(80)]
+    measured, right = cross_fitted(Candidate("isotonic"), found), rights(found)
+    for fold in range(5):
+        own = measured.folds == fold
+        assert measured.confidences[own] == pytest.approx(right[~own].mean())
 
 
-def test_chance_alone_makes_an_error_that_falls_with_the_number_of_answers() -> None:
-    few, many = (np.random.default_rng(0).random(n) for n in (50, 5000))
-    assert chance_error(few) > 0.06 > 0.02 > chance_error(many) > 0
+def test_all_pairs_are_used_and_the_levels_count_confidences_of_fits_that_have_not_seen_them() -> None:
+    outcomes = planted(300, 0.5)
+    measured = cross_fitted(Candidate("temperature"), outcomes)
+    found, words = fit("temperature", outcomes), [level_of(each) for each in measured.confidences.tolist()]
+    assert sum(n for n, _ in found.levels.values()) == 300
+    for level, (n, right) in found.levels.items():
+        own = [each for each, word in zip(outcomes, words, strict=True) if word == level]
+        assert (n, right) == (len(own), sum(each.right for each in own))
+
+
+def with_confidences(outcomes: list[Outcome], confidences: np.ndarray) -> Measured:
+    nothing = np.zeros(0)
+    answered = np.ones(len(outcomes), bool)
+    return Measured(CANDIDATES[0], confidences, folds_of(outcomes), answered, nothing, nothing.astype(bool))
+
+
+def test_what_is_worse_than_plain_p_in_one_group_is_not_chosen() -> None:
+    """Support orders the answers of the large group perfectly, and those of the small one the wrong way round."""
+    large, small = planted(300, 0.3, seed=1), planted(80, 1.0, seed=2)
+    source = np.random.default_rng(0)
+    large = [
+        Outcome(replace(each.signals, support=each.right + source.random() / 2), each.right, "large")
+        for each in large
+    ]
+    small = [
+        Outcome(replace(each.signals, support=1 - each.right + source.random() / 2), each.right, "small")
+        for each in small
+    ]
+    outcomes = [*large, *small]
+    tempting = Candidate("logistic", ("mass", "support"))
+    found, plain = cross_fitted(tempting, outcomes), cross_fitted(CANDIDATES[0], outcomes)
+    assert found.loss(rights(outcomes)) < plain.loss(rights(outcomes)) - 0.1
+    own = np.arange(300, 380)
+    assert auroc(found.confidences[own], rights(small)) < auroc(plain.confidences[own], rights(small))  # type: ignore[operator]
+    assert not_worse(found, plain, outcomes) is False
+    assert not_worse(cross_fitted(tempting, large), cross_fitted(CANDIDATES[0], large), large)
+    chosen = select(outcomes)
+    best = chosen.methods[chosen.chosen]
+    assert not_worse(best, chosen.methods["none"], outcomes)
+    assert chosen.chosen != "logistic" or "support" not in best.candidate.right
+
+
+def test_the_rule_looks_at_order_and_at_error() -> None:
+    outcomes = [replace(each, group="one") for each in planted(400, 1.0)]
+    plain = with_confidences(outcomes, confidences_of(ConfidenceMap(), outcomes))
+    assert not_worse(plain, plain, outcomes)
+    turned = with_confidences(outcomes, 1 - plain.confidences)
+    squeezed = with_confidences(outcomes, 0.2 + plain.confidences / 10)
+    assert not not_worse(turned, plain, outcomes), "the wrong order"
+    assert not not_worse(squeezed, plain, outcomes), "the same order, but another error"
+    assert not_worse(plain, squeezed, outcomes)
+
+
+def test_the_choice_has_the_least_loss_of_what_is_allowed() -> None:
+    outcomes = planted(400, 0.3)
+    found = select(outcomes)
+    right = rights(outcomes)
+    allowed = [each for each in found.methods.values() if not_worse(each, found.methods["none"], outcomes)]
+    assert found.chosen == min(allowed, key=lambda each: each.loss(right)).candidate.method != "none"
+    assert select(outcomes, method="isotonic").chosen == "isotonic"
+    assert "two-part" not in found.methods
+
+
+def test_a_map_of_the_mass_alone_orders_as_the_mass_does_within_folds() -> None:
+    outcomes = planted(200, 0.5)
+    found = select(outcomes, compared=("temperature",)).methods
+    own, plain = (
+        auroc(found[name].confidences, rights(outcomes), found[name].folds) for name in ("temperature", "none")
+    )
+    assert own == plain
 
 
 @pytest.mark.parametrize("n, right, message", [(39, 20, "40 pairs"), (40, 5, "6 right"), (60, 55, "6 right")])
 def test_too_few_pairs_are_refused_with_the_number_that_is_needed(n: int, right: int, message: str) -> None:
     found = [Outcome(Signals(math.log(0.5), 0.0), float(i < right)) for i in range(n)]
-    for call in (lambda: check_enough(found), lambda: fit("isotonic", found), lambda: cross_fitted("none", found)):
+    for call in (
+        lambda: check_enough(found),
+        lambda: fit("isotonic", found),
+        lambda: cross_fitted(CANDIDATES[0], found),
+    ):
         with pytest.raises(PairsError, match=message):
             call()
     assert log_odds(math.log(0.5)) == pytest.approx(0.0)
+
+
+def test_two_parts_need_questions_without_an_answer() -> None:
+    with pytest.raises(PairsError, match="20 questions"):
+        fit("two-part", planted(100, 1.0), planted(19, 1.0))
+    assert fit("two-part", *on_and_off_corpus()).method == "two-part"
+    assert set(select(*on_and_off_corpus()).methods) == set(METHODS)

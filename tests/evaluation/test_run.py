@@ -19,12 +19,15 @@ from lxml import html
 
 from evaluation.test_scoring import WORDS, Counting, distribution
 from mixrag import RAG, Settings
-from mixrag.answers.confidence import read_calibration
+from mixrag.answers.confidence import ConfidenceMap, read_calibration
 from mixrag.config.command_settings import EvaluationSettings
 from mixrag.corpus import Store
 from mixrag.errors import MixragError, PairsError, SettingError
-from mixrag.evaluation.analysis import Evaluation
+from mixrag.evaluation.analysis import Evaluation, outcomes
+from mixrag.evaluation.calibration import confidences_of, rights
+from mixrag.evaluation.proportions import wilson
 from mixrag.evaluation.run import EvaluationRequest, evaluate
+from mixrag.evaluation.trust_measures import auroc, expected_calibration_error
 from mixrag.generator import TableGenerator
 from words_encoder import WordsEncoder
 
@@ -118,6 +121,9 @@ def test_every_mean_is_that_of_the_records(rag: Counting, tmp_path: Path) -> Non
             system["intervals"]["exact_match"][0] <= system["exact_match"] <= system["intervals"]["exact_match"][1]
         )
         assert 0 <= system["ece"] <= 1 and 0 <= system["ece_raw"] <= 1
+        assert all(system[name] is None or 0 <= system[name] <= 1 for name in ("auroc", "auroc_raw"))
+        interval = wilson(sum(row["exact"] for row in own), ITEMS)
+        assert system["intervals"]["exact_match"] == [interval.low, interval.high]
     assert 0 < written["systems"]["sequence"]["exact_match"] < 1
     own = [row for row in rows if row["system"].split()[0] == "sequence"]
     assert written["retrieval"]["recall@1"] == pytest.approx(statistics.fmean(row["rank"] == 1 for row in own))
@@ -208,16 +214,69 @@ def test_the_confidence_that_is_written_is_the_one_that_ask_shows(rag: Counting,
     assert asking.score("What does the licence for item7 cost?", "four crowns").confidence is None
 
 
+def in_use(rag: Counting, **changes: Any) -> tuple[Counting, ConfidenceMap]:
+    """The same store with a confidence that it had before."""
+    own = ConfidenceMap("temperature", right={"plain": 0.5}, threshold=0.5, fitted_on="others", **changes)
+    asking = Counting(
+        rag.store, encoder=rag.encoder, generator=rag.generator, settings=rag.settings, calibration=own
+    )
+    return asking, own
+
+
+def test_the_confidence_in_use_is_judged_from_twenty_pairs_on_without_fitting(
+    rag: Counting, tmp_path: Path
+) -> None:
+    asking, own = in_use(rag)
+    found, notices = run(asking, tmp_path / "run", systems=("sequence",), questions=20)
+    judged = report(tmp_path / "run")["confidence"]["in_use"]
+    answered = outcomes(found.records["sequence"])
+    confidences, right = confidences_of(own, answered), rights(answered)
+    assert judged["n"] == 20 and judged["fitted_on"] == "others" and judged["threshold"] == 0.5
+    assert judged["ece"] == pytest.approx(expected_calibration_error(confidences, right))
+    assert judged["auroc"] == auroc(confidences, right) == judged["auroc_raw"]
+    assert judged["intervals"]["ece"][0] <= judged["ece"] <= judged["intervals"]["ece"][1]
+    assert set(judged["accuracy_at"]) == {"1", "0.9", "0.8", "0.7", "0.6", "0.5"}
+    assert any("40 pairs or more" in notice for notice in notices), "a new one is not fitted on so few"
+    assert not (tmp_path / "run" / "out" / "confidence.json").exists()
+    page = html.fromstring((tmp_path / "run" / "out" / "report.html").read_text())
+    assert "The confidence in use" in page.text_content()
+
+
+@pytest.mark.parametrize(
+    "changes, questions, told",
+    [({}, 19, "20 pairs or more"), ({"settings": {"k": 9}}, 25, "other k"), ({"models": "x"}, 25, "other models")],
+)
+def test_a_confidence_in_use_that_cannot_be_judged_says_why(
+    rag: Counting, tmp_path: Path, changes: dict[str, Any], questions: int, told: str
+) -> None:
+    asking, _ = in_use(rag, **changes)
+    found, notices = run(asking, tmp_path / "run", systems=("sequence",), questions=questions)
+    assert found.in_use is None and report(tmp_path / "run")["confidence"]["in_use"] is None
+    assert any("confidence in use is not judged" in notice and told in notice for notice in notices)
+
+
+def test_the_threshold_is_for_a_precision_unless_a_coverage_is_asked_for(rag: Counting, tmp_path: Path) -> None:
+    for changes in ({"precision": 0.6}, {"coverage": 0.5}):
+        found, _ = run(rag, tmp_path / "run", systems=("sequence",), calibration="none", **changes)
+        answered = outcomes(found.records["sequence"])
+        assert found.calibration is not None
+        given = confidences_of(found.calibration, answered) >= found.calibration.threshold
+        if "coverage" in changes:
+            assert found.calibration.precision is None and given.mean() >= 0.5
+        else:
+            assert found.calibration.precision == 0.6 and rights(answered)[given].mean() >= 0.6
+
+
 def test_questions_off_the_corpus_are_withheld(rag: Counting, tmp_path: Path) -> None:
     off = tmp_path / "off.jsonl"
     lines = [{"question": f"Whose hens are {i} years old?", "answers": ["ours"], "doc": "x"} for i in range(40)]
     off.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    run(rag, tmp_path / "run", systems=("sequence",), off_corpus=(off,), calibration="logistic")
+    run(rag, tmp_path / "run", systems=("sequence",), off_corpus=(off,), calibration="two-part", coverage=0.8)
     written = report(tmp_path / "run")
     assert written["off_corpus"]["n"] == 40
-    assert written["confidence"]["methods"]["logistic"]["off_corpus_withheld"] > 0.9
-    assert written["confidence"]["methods"]["logistic"]["coverage"] > 0.6
-    assert read_calibration(tmp_path / "run" / "out" / "confidence.json").method == "logistic"
+    assert written["confidence"]["methods"]["two-part"]["off_corpus_withheld"] > 0.9
+    assert written["confidence"]["methods"]["two-part"]["coverage"] > 0.6
+    assert read_calibration(tmp_path / "run" / "out" / "confidence.json").method == "two-part"
 
 
 def test_distractors_are_added_for_every_system_that_reads_passages(rag: Counting, tmp_path: Path) -> None:
@@ -284,6 +343,11 @@ def test_the_report_measures_the_method_that_is_written(rag: Counting, tmp_path:
         assert written["confidence"]["method"] == method == calibration.method
         assert written["confidence"]["threshold"] == calibration.threshold
         assert written["systems"]["sequence"]["ece"] == written["confidence"]["methods"][method]["ece"]
+        assert written["systems"]["sequence"]["auroc"] == written["confidence"]["methods"][method]["auroc"]
+        assert written["confidence"]["precision"] == calibration.precision == 0.8
+        counts = {words: (each["n"], each["right"]) for words, each in written["confidence"]["levels"].items()}
+        assert sum(n for n, _ in counts.values()) == ITEMS == sum(n for n, _ in calibration.levels.values())
+        assert sum(n * (share or 0.0) for n, share in counts.values()) == pytest.approx(40)
 
 
 def test_what_an_earlier_run_left_does_not_stay_beside_another_report(rag: Counting, tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
-from mixrag.answers.confidence import AppliedCalibration, Confidence, Signals, log_mass
+from mixrag.answers.confidence import AppliedCalibration, Confidence
 from mixrag.answers.explanation import Explanation, explain
 from mixrag.answers.explanation_html import explanation_page
 from mixrag.answers.fields import AnswerFields, AnswerPassage, AnswerToken
+from mixrag.answers.signals import signals_of
 from mixrag.config.settings import Settings
 from mixrag.corpus import Passage
 from mixrag.generator import Generator
@@ -85,7 +86,7 @@ class Answer(AnswerFields):
 
 def confidence_to_dict(confidence: Confidence) -> dict[str, Any]:
     """A confidence, as in the JSON contract."""
-    return {**asdict(confidence), "abstains": confidence.abstains}
+    return {**asdict(confidence), "words": confidence.words, "abstains": confidence.abstains}
 
 
 def passage_to_dict(passage: Passage) -> dict[str, Any]:
@@ -146,7 +147,7 @@ def build_answer(
     support = max(retrieval.inner_products.tolist(), default=0.0)
     log_p_empty = mixture.log_p_empty
     p_empty = None if log_p_empty is None else math.exp(log_p_empty)
-    signals = Signals(log_mass(scored, found), support, p_empty or 0.0)
+    signals = signals_of(scored, found, support, p_empty or 0.0)
     null = mixture.null_component
     prior = mixture.unconditioned_log_prior.exp()
     passages = _passages(retrieval, mixture, scored.posterior)
@@ -166,8 +167,7 @@ def build_answer(
         outside=retrieval.outside,
         log_bounds=scored.log_bracket,
         finished=scored.finished,
-        log_mass=signals.log_mass,
-        support=signals.support,
+        signals=signals,
         confidence=confidence,
         uncalibrated=calibration.mismatch if calibration else None,
         certified=certified,
@@ -218,14 +218,14 @@ class TextPieces:
 
 def _passages(retrieval: Retrieval, mixture: Mixture, posterior: Tensor) -> tuple[AnswerPassage, ...]:
     prior, products = retrieval.log_prior.exp().tolist(), retrieval.inner_products.tolist()
-    empty = None if mixture.log_empty is None else mixture.log_empty.exp().tolist()
+    empty: list[float] | None = None if mixture.log_empty is None else mixture.log_empty.exp().tolist()
     return tuple(
         answer_passage(
             passage,
             prior=prior[i],
             posterior=float(posterior[j]),
             inner_product=products[i],
-            p_empty=empty and empty[j],
+            p_empty=None if empty is None else empty[j],
         )
         for i, (passage, j) in enumerate(zip(retrieval.passages, mixture.component_of_passage, strict=True))
     )

@@ -1,14 +1,16 @@
 """Confidence: the probability that an answer is right, fitted on pairs of which the right answers are known.
 
 The probability of an answer is not that: it is split between wordings of one answer, falls with length, and a
-language model can be sure of what it invents. So wordings that are equal once normalised are added up, and the
-sum is mapped to a confidence by a function with few parameters:
+language model can be sure of what it invents. So wordings that are equal once normalised are added up, and a
+function with few parameters maps that sum and other signals (``signals.py``) to a confidence of two parts:
 
-    confidence = knots(sigmoid(scale · logit(mass) + slope · support + offset))
+    p(right) = knots(p(right | answerable) · p(answerable))
+    p(right | answerable) = sigmoid(right · features + right_offset)
+    p(answerable)         = sigmoid(answerable · features + answerable_offset), or 1
 
-``mass`` is Σ p(y | x) over the answers found that say the same, ``support`` the largest inner product of the
-question with a passage (how near it is to anything in the store), ``knots`` a monotone piecewise linear function.
-``mixrag eval`` fits it (``evaluation/calibration.py``).
+The first part goes by mass and form of the answer, the second by the empty answer, by the support of the passages,
+and by the words that question and passage share. ``mixrag eval`` and ``mixrag calibrate`` fit it
+(``evaluation/calibration.py``).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -25,36 +27,27 @@ import numpy as np
 
 from mixrag.answers.guarantee import FILE as GUARANTEE_FILE
 from mixrag.answers.guarantee import Coverage, Guarantee, calibration_digest, read_guarantee
+from mixrag.answers.signals import FEATURES, Signals, features, sigmoid
 from mixrag.config.bundle import Bundle
 from mixrag.config.command_settings import CalibrationMethod
 from mixrag.config.model_config import ModelConfig, same_encoders
-from mixrag.config.schema import Share, schema, unknown
+from mixrag.config.schema import CountOrNone, Share, schema, unknown
 from mixrag.config.settings import CALIBRATED, Settings
 from mixrag.errors import ModelError, SettingError
 from mixrag.inference.decoders import decoder_for, decoder_name
-from mixrag.inference.mixture import ScoredAnswer
-from mixrag.pairs.matching import normalise
 from mixrag.utils.atomic import write_atomically
 
 FILE = "confidence.json"
 """Its name in a trained folder."""
-FORMAT = 1
+FORMAT = 2
+RANGED = ("k", "switch")
+"""Settings of which a calibration may hold for a range: [5, 10] in the file means all from 5 to 10."""
+LEVELS = (("very likely", 0.85), ("likely", 0.6), ("unsure", 0.3), ("unlikely", 0.0))
+"""Confidence in words, and the least value of each."""
+MANY = 30
+"""Answers of a level from which their share is given per hundred."""
 ABOVE_ALL = math.nextafter(1.0, 2.0)
 """A threshold that no confidence reaches."""
-LARGEST_LOG_ODDS = 30.0
-"""Probabilities nearer to 0 or 1 than e^-30 count as that."""
-
-
-@dataclass(frozen=True, slots=True)
-class Signals:
-    """What a confidence is computed from."""
-
-    log_mass: float
-    """log Σ p(y | x) over the answers found that are equal once normalised, in nats."""
-    support: float
-    """Largest inner product of the question with a retrieved passage; 0 where none was retrieved."""
-    p_empty: float = 0.0
-    """p(∅ | x): that the passages state no answer; 0 without an empty answer."""
 
 
 @schema
@@ -62,24 +55,43 @@ class ConfidenceMap:
     """The fitted map from signals to the probability that the answer is an exact match."""
 
     method: CalibrationMethod = "none"
-    scale: float = 1.0
-    slope: float = 0.0
-    offset: float = 0.0
+    right: Mapping[str, float] = field(default_factory=lambda: {"plain": 1.0})
+    """Weights of p(right | answerable), by feature."""
+    right_offset: float = 0.0
+    answerable: Mapping[str, float] | None = None
+    """Weights of p(answerable), by feature; None: the factor is 1."""
+    answerable_offset: float = 0.0
     knots: tuple[tuple[Share, Share], ...] = ()
-    """(x, y) of the monotone function, x rising; none: the identity."""
+    """(x, y) of a monotone function, x rising; none: the identity."""
+    levels: Mapping[str, tuple[CountOrNone, CountOrNone]] = field(default_factory=dict)
+    """By level in words: answers of it among those that it was fitted on, and how many of them were right. Each
+    had a confidence of a fit that had not seen it."""
     threshold: Share = 0.0
     """An answer of less confidence is withheld."""
+    precision: Share | None = None
+    """The share of right answers that the threshold is for; None: it is for a share of answered questions."""
     fitted_on: str = ""
     """Which pairs, in words."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Those of ``CALIBRATED`` in force when it was fitted; empty: any."""
+    """Those of ``CALIBRATED`` in force when it was fitted, [least, most] of ``RANGED`` ones; empty: any."""
     models: str = ""
     """Digest of the models whose answers it was fitted on; empty: any."""
 
     def confidence(self, signals: Signals) -> float:
-        """The probability, estimated from the pairs, that an answer with these signals is an exact match."""
-        inner = self.scale * log_odds(signals.log_mass) + self.slope * signals.support + self.offset
-        return self.through_knots(sigmoid(inner))
+        """The probability, estimated from the pairs, that an answer with these signals is an exact match.
+
+        Raises:
+            ModelError: a signal that has a weight is not known.
+        """
+        found = features(signals)
+        probability = _logistic(found, self.right, self.right_offset)
+        return self.through_knots(probability * self.answerable_of(found))
+
+    def answerable_of(self, found: Mapping[str, float]) -> float:
+        """p(answerable) of these features; 1 where the map has no such part."""
+        if self.answerable is None:
+            return 1.0
+        return _logistic(found, self.answerable, self.answerable_offset)
 
     def through_knots(self, probability: float) -> float:
         """The last step of the map."""
@@ -88,6 +100,10 @@ class ConfidenceMap:
         xs, ys = zip(*self.knots, strict=True)
         return float(np.interp(probability, xs, ys))
 
+    def can_judge(self, signals: Signals) -> bool:
+        """Whether every signal that has a weight is known."""
+        return {*self.right, *(self.answerable or {})} <= features(signals).keys()
+
     def mismatch(self, settings: Settings, models: str) -> str | None:
         """What is not as it was when this was fitted: "models", or the first such setting; None where all is."""
         if self.models not in ("", models):
@@ -95,7 +111,22 @@ class ConfidenceMap:
         own = conditions(settings)
         # A file without these settings was fitted where there was no empty answer, and none was copied.
         fitted = {"empty_answer": False, "copy": False, **self.settings} if self.settings else {}
-        return next((name for name, value in fitted.items() if own.get(name) != value), None)
+        return next((name for name, value in fitted.items() if not _within(own.get(name), value)), None)
+
+
+def _logistic(found: Mapping[str, float], weights: Mapping[str, float], offset: float) -> float:
+    missing = next((name for name in weights if name not in found), None)
+    if missing is not None:
+        raise ModelError(f"the signal {missing!r}", "an answer without it", "ask the question again")
+    return sigmoid(sum(weight * found[name] for name, weight in weights.items()) + offset)
+
+
+def _within(value: Any, fitted: Any) -> bool:
+    if not isinstance(fitted, (list, tuple)):
+        return bool(value == fitted)
+    numbers = [each for each in fitted if not isinstance(each, str)]
+    between = bool(numbers) and not isinstance(value, str) and min(numbers) <= value <= max(numbers)
+    return value in fitted or between
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +139,27 @@ class Confidence:
     """Below it the answer is withheld."""
     fitted_on: str
     """The pairs that it was calibrated on."""
+    answerable: float | None = None
+    """Its second factor, the probability that the documents answer the question; None where it has none."""
+    level_n: int = 0
+    """Answers in the calibration's pairs whose confidence has the same ``words``."""
+    level_right: float | None = None
+    """Share of them that was right; None where there were none."""
+
+    @property
+    def words(self) -> str:
+        """The level of ``value``: "very likely", "likely", "unsure" or "unlikely" (to be right)."""
+        return level_of(self.value)
+
+    @property
+    def sentence(self) -> str:
+        """The level, with how often answers of it were right where that is known."""
+        if self.level_right is None:
+            return self.words
+        if self.level_n >= MANY:
+            return f"{self.words} (of 100 answers at this level about {100 * self.level_right:.0f} were right)"
+        right = round(self.level_right * self.level_n)
+        return f"{self.words} (of {self.level_n} answers at this level {right} were right)"
 
     @property
     def abstains(self) -> bool:
@@ -115,12 +167,13 @@ class Confidence:
         return self.value < self.threshold
 
 
-def log_mass(answer: ScoredAnswer, found: Sequence[ScoredAnswer]) -> float:
-    """log Σ p(y | x) over ``answer`` and the distinct answers found that are equal to it once normalised."""
-    text = normalise(answer.text)
-    same = {each.tokens: each.log_prob for each in found if normalise(each.text) == text}
-    logs = [*{**same, answer.tokens: answer.log_prob}.values()]
-    return min(0.0, float(np.logaddexp.reduce(logs)))
+def level_of(confidence: float) -> str:
+    """A confidence in words.
+
+    >>> level_of(0.9), level_of(0.4)
+    ('very likely', 'unsure')
+    """
+    return next(words for words, least in LEVELS if confidence >= least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +205,23 @@ class AppliedCalibration:
 
         ``metadata`` are those of the document that most probably wrote the answer.
         """
+        own = self.calibration
         if self.mismatch:
             return None
         threshold = self.threshold
         if self.guaranteed_only and self.guarantee is not None:
             least = self.guarantee.threshold(metadata or {})
             threshold = max(threshold, ABOVE_ALL if least is None else least)
-        return Confidence(self.calibration.confidence(signals), threshold, self.calibration.fitted_on)
+        value = own.confidence(signals)
+        n, right = own.levels.get(level_of(value), (0, 0))
+        return Confidence(
+            value,
+            threshold,
+            own.fitted_on,
+            answerable=None if own.answerable is None else own.answerable_of(features(signals)),
+            level_n=n,
+            level_right=right / n if n else None,
+        )
 
     def coverage(self, confidence: Confidence | None, metadata: Mapping[str, Any]) -> Coverage | None:
         """What the guarantee says of an answer; None where it does not cover it."""
@@ -179,7 +242,7 @@ def apply_calibration(
     mismatch = None if calibration is None else calibration.mismatch(settings, models)
     if settings.abstain_below and (calibration is None or mismatch):
         found = "none" if calibration is None else f"one made with another {mismatch}"
-        remedy = "make one with mixrag eval, and name its confidence.json as --confidence"
+        remedy = "make one with mixrag eval or mixrag calibrate, and name it as --confidence"
         raise SettingError("a calibration that applies, to withhold answers (abstain_below)", found, remedy)
     if calibration is None or mismatch or guarantee is None:
         applied = None
@@ -200,19 +263,6 @@ def conditions(settings: Settings) -> dict[str, Any]:
     own = {name: getattr(settings, name) for name in CALIBRATED}
     del own["beams" if decoder_for(settings).streams else "samples"]
     return {**own, "decoder": decoder_name(settings.decoder)}
-
-
-def log_odds(log_probability: float) -> float:
-    """log p / (1 - p), from log p; within ±``LARGEST_LOG_ODDS``."""
-    if log_probability >= 0.0:
-        return LARGEST_LOG_ODDS
-    odds = log_probability - math.log(-math.expm1(log_probability))
-    return max(-LARGEST_LOG_ODDS, min(LARGEST_LOG_ODDS, odds))
-
-
-def sigmoid(x: float) -> float:
-    """1 / (1 + e^-x), without overflow."""
-    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
 def write_calibration(calibration: ConfidenceMap, path: Path) -> None:
@@ -242,31 +292,62 @@ def read_calibration(path: Path) -> ConfidenceMap:
     except OSError as error:
         found = error.strerror or str(error)
         raise ModelError(
-            f"a confidence file at {path}", found, "check the path, or write it: mixrag eval"
+            f"a confidence file at {path}", found, "check the path, or write it: mixrag eval, mixrag calibrate"
         ) from error
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError, SettingError) as error:
         found = str(error) or type(error).__name__
         raise ModelError(
-            f"a confidence file, format {FORMAT}, in {path}", found, "write it again: mixrag eval"
+            f"a confidence file, format {FORMAT}, in {path}",
+            found,
+            "write it again: mixrag eval, mixrag calibrate",
         ) from error
 
 
 def _calibration(document: Any) -> ConfidenceMap:
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
+    if not isinstance(document, dict) or document.get("format") not in (1, FORMAT):
         raise ValueError("another format")
-    content = {each.name: document[each.name] for each in fields(ConfidenceMap)}
-    found = ConfidenceMap(**{**content, "knots": tuple(map(tuple, content["knots"]))})
+    content = _of_format_1(document) if document["format"] == 1 else document
+    content = {each.name: content[each.name] for each in fields(ConfidenceMap)}
+    levels = {name: tuple(counts) for name, counts in content["levels"].items()}
+    found = ConfidenceMap(**{**content, "knots": tuple(map(tuple, content["knots"])), "levels": levels})
     for axis in zip(*found.knots, strict=True):
         if list(axis) != sorted(axis):
             raise ValueError("knots that do not rise from 0 to 1")
-    for name in found.settings:
+    _check_names(found)
+    _check_settings(found.settings)
+    return found
+
+
+def _of_format_1(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of version 0.1: one logistic function of log-odds and support."""
+    weights = {"plain": document["scale"], "support": document["slope"]}
+    made = {"right": weights, "right_offset": document["offset"], "answerable": None, "answerable_offset": 0.0}
+    return {**document, **made, "levels": {}, "precision": None}
+
+
+def _check_names(found: ConfidenceMap) -> None:
+    for name in (*found.right, *(found.answerable or {})):
+        if name not in FEATURES:
+            raise unknown(name, FEATURES)
+    for name, (n, right) in found.levels.items():
+        if name not in dict(LEVELS) or right > n:
+            raise ValueError(f"level {name}: {right} right of {n}")
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    for name in settings:
         if name not in CALIBRATED:
             raise unknown(name, CALIBRATED)
-    own = dict(found.settings)
+    own = dict(settings)
     if _names_an_object(own.get("decoder")):
         del own["decoder"]
+    ranged = {name: own.pop(name) for name in RANGED if isinstance(own.get(name), list)}
     Settings(**own)
-    return found
+    for name, values in ranged.items():
+        if not values:
+            raise ValueError(f"an empty range of {name}")
+        for value in values:
+            Settings(**{name: value})
 
 
 def _names_an_object(decoder: Any) -> bool:

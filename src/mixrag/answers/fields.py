@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from mixrag.answers.confidence import Confidence
 from mixrag.answers.guarantee import Coverage
 from mixrag.answers.kinds import Kind
+from mixrag.answers.signals import Signals
 from mixrag.corpus import Scalar
 from mixrag.generator import Shortened
 from mixrag.inference.mixture import ScoredAnswer
@@ -141,11 +142,8 @@ class AnswerFields:
     where ``outside`` is unknown, or where a group was cut short by k."""
     finished: bool
     """False where the answer was cut off at max_tokens."""
-    log_mass: float
-    """log Σ p(y | question) over this answer and the decoder's further answers that are equal to it
-    once normalised; with greedy and sample, ``log_prob``."""
-    support: float
-    """Largest inner product of the question with a passage listed; 0 where there is none."""
+    signals: Signals
+    """What its confidence is computed from."""
     confidence: Confidence | None
     """Calibrated probability that the answer is right; None where no calibration applies, or it is cut off."""
     uncalibrated: str | None
@@ -192,6 +190,18 @@ class AnswerFields:
         if self.abstains:
             return None
         return ", ".join(item.text for item in self.items) if self.kind == "list" else self.best_guess
+
+    @property
+    def log_mass(self) -> float:
+        """log Σ p(y | question) over this answer and the decoder's further answers that are equal to it
+        once normalised; with greedy and sample, ``log_prob``.
+        """
+        return self.signals.log_mass
+
+    @property
+    def support(self) -> float:
+        """Largest inner product of the question with a passage listed; 0 where there is none."""
+        return self.signals.support
 
     @property
     def probability(self) -> float:

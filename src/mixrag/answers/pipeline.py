@@ -170,12 +170,17 @@ class Pipeline(OpenStore):
         # No confidence: it is fitted on answers that the system itself gave.
         return build_answer(scored, retrieval, settings, given=True)
 
+    @property
+    def models_digest(self) -> str:
+        """A digest of the models and the prompt in use, to which a calibration belongs."""
+        if self._known is None or self._known[0] is not self.models:
+            self._known = self.models, models_digest(self.models)  # which reads files: once, not at every question
+        return self._known[1]
+
     def _applied_calibration(self, settings: Settings) -> AppliedCalibration | None:
         if self.calibration is None:
             return apply_calibration(None, settings, "")
-        if self._known is None or self._known[0] is not self.models:
-            self._known = self.models, models_digest(self.models)  # which reads files: once, not at every question
-        return apply_calibration(self.calibration, settings, self._known[1], self.guarantee)
+        return apply_calibration(self.calibration, settings, self.models_digest, self.guarantee)
 
     def _similarity(self, question: str, settings: Settings, texts: Sequence[str]) -> Tensor:
         """(S,) inner products of texts with the question, divided by the temperature of the prior."""

@@ -56,8 +56,9 @@ def decided(found: Answer) -> None:
         return _in_kind(console, found)
     line = "No answer: the documents do not seem to state it."
     if confidence is not None:
-        line = f"No answer: the confidence is {confidence.value:.3f}, and {confidence.threshold:.3f} is asked for."
-    console.print(Text(line, style="bold"))
+        line = f"No answer: {confidence.sentence}; the confidence is {confidence.value:.3f}, "
+        line += f"and {confidence.threshold:.3f} is asked for."
+    console.print(Text(line, style="bold"), soft_wrap=True)
     console.print(Text(printable(f"The best guess would be: {found.best_guess}"), style="dim"), soft_wrap=True)
 
 
@@ -82,7 +83,10 @@ def _in_kind(console: Console, found: Answer) -> None:
 
 def uncalibrated(setting: str) -> None:
     """Explain why there is no confidence."""
-    line = f"no confidence: it was calibrated with other {setting} (--confidence FILE names another calibration)"
+    line = f"no confidence: it was calibrated with other {setting}"
+    if setting in ("k", "switch"):
+        line += f"; p(answer) is that of this {setting}, and says nothing of how often such answers are right"
+    line += " (--confidence FILE names another; mixrag calibrate fits one)"
     _console().print(Text(line, style="dim"), soft_wrap=True)
 
 
@@ -94,6 +98,7 @@ def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> 
     console = _console()
     if found.confidence:
         sure = found.confidence
+        console.print(Text(sure.sentence, style="bold"), soft_wrap=True)
         line = f"confidence = {sure.value:.3f}   (that it is right; calibrated on {sure.fitted_on})"
         console.print(Text(printable(line), style="bold"), soft_wrap=True)
     if found.guarantee:

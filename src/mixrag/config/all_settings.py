@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mixrag.config.command_settings import (
+    CalibrationSettings,
     ClozeSettings,
     EvaluationSettings,
     GuaranteeSettings,
@@ -26,6 +27,7 @@ SCHEMAS: tuple[type, ...] = (
     TrainingReportSettings,
     EvaluationSettings,
     GuaranteeSettings,
+    CalibrationSettings,
     TrainingSettings,
     SpanTrainingSettings,
     ModelConfig,

@@ -26,7 +26,7 @@ from mixrag.config.settings import Settings
 from mixrag.config.values import Words, as_tuple, is_plain, one_of
 
 OcrMode = Literal["auto", "never"]
-CalibrationMethod = Literal["none", "temperature", "logistic", "isotonic"]
+CalibrationMethod = Literal["none", "temperature", "isotonic", "logistic", "two-part"]
 
 
 ContextName = Literal["full", "title", "none"]
@@ -70,7 +70,7 @@ class StoreConfig:
         help="Folder that mixrag train wrote.",
         more="Other options replace its values.",
         absent="none",
-        commands=ALL,
+        commands=(*ALL, "calibrate"),
         shown_first=True,
         metavar="DIR",
         env="MIXRAG_MODEL",
@@ -84,7 +84,7 @@ class StoreConfig:
     )
     confidence: Path | str | None = setting(
         default=None,
-        help="Calibration that mixrag eval wrote; none = none.",
+        help="Confidence that eval or calibrate wrote; none = none.",
         absent="the model's",
         commands=WRITING,
         metavar="FILE",
@@ -171,6 +171,41 @@ class PrecomputeSettings:
     )
 
 
+_calibration = partial(setting, commands=("eval", "calibrate"), shown_first=True)
+
+
+@schema
+class CalibrationSettings:
+    """How a confidence is fitted, and what its threshold is for."""
+
+    calibration: CalibrationMethod | None = _calibration(
+        default=None,
+        help="none, temperature, isotonic, logistic, two-part or best.",
+        more="How a probability becomes a confidence; `best` has the least cross-validated log loss among those "
+        "that are not worse than plain p(answer).",
+        absent="best",
+        none="best",
+    )
+    precision: Annotated[float, Gt(0), Le(1)] = _calibration(
+        default=0.8,
+        help="Share of right answers that the threshold is for.",
+        more="Among the answers given; the lowest threshold that attains it is stored.",
+    )
+    coverage: Annotated[float, Gt(0), Le(1)] | None = _calibration(
+        default=None,
+        help="Share of questions to answer, instead of --precision.",
+        absent="--precision",
+    )
+    system: str | None = setting(
+        default=None,
+        help="Whose stored answers are taken.",
+        absent="mixture, sequence or trained",
+        commands=("calibrate",),
+        shown_first=True,
+    )
+    seed: Seed = same_as(Settings, default=0)
+
+
 _evaluation = partial(setting, commands=("eval",), shown_first=True)
 
 
@@ -198,16 +233,9 @@ class EvaluationSettings:
         help="Irrelevant passages to add, such as 5,20.",
         absent="none",
     )
-    calibration: CalibrationMethod | None = _evaluation(
-        default=None,
-        help="none, temperature, logistic, isotonic or best.",
-        more="How a probability becomes a confidence; `best` has the best Brier score on held-out pairs.",
-        absent="best",
-        none="best",
-    )
-    coverage: Annotated[float, Gt(0), Le(1)] = _evaluation(
-        default=0.8, help="Share of questions that the threshold leaves answered."
-    )
+    calibration: CalibrationMethod | None = same_as(CalibrationSettings, default=None)
+    precision: Annotated[float, Gt(0), Le(1)] = same_as(CalibrationSettings, default=0.8)
+    coverage: Annotated[float, Gt(0), Le(1)] | None = same_as(CalibrationSettings, default=None)
     seed: Seed = same_as(Settings, default=0)
 
 

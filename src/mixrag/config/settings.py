@@ -215,7 +215,7 @@ class Settings:
         default=0,
         help="Seed of all random choices.",
         more="Of `sample`, and of training and evaluation.",
-        commands=(*ASKING, "clozes"),
+        commands=(*ASKING, "clozes", "calibrate"),
     )
     samples: CountOrNone = setting(
         default=0,

@@ -15,6 +15,7 @@ from mixrag.config.schema import (
     setting,
 )
 from mixrag.config.settings import Settings
+from mixrag.config.training_settings import TrainingSettings
 
 
 @schema
@@ -25,30 +26,22 @@ class SpanTrainingSettings:
         SettingError: a value of another type or outside its range.
     """
 
-    rank: CountOrNone = setting(
-        default=32,
-        help="Rank of the LoRA adapter; 0 = all weights.",
-        more="An adapter of rank 32 of the packaged encoder has 2.7 MB.",
-    )
-    epochs: Positive = setting(default=2.0, help="Passes over the examples.")
-    steps: Count | None = setting(default=None, help="Steps in all.", absent="by epochs")
-    batch: Count = setting(default=24, help="Examples in one step.")
-    learning_rate: Positive | None = setting(
-        default=None, help="Peak rate.", absent="1e-3 for an adapter, 1.5e-4 for all weights"
-    )
-    warmup: Share = setting(
-        default=0.06,
-        help="Share of the steps in which the rate rises.",
-        more="It then falls to a tenth along a cosine.",
-    )
-    weight_decay: ShareBelowOne = setting(default=0.01, help="AdamW's.")
-    clip: Positive = setting(default=1.0, help="Largest gradient norm.")
+    rank: CountOrNone = same_as(TrainingSettings, default=32)
+    """Of the LoRA adapter; 0: all weights."""
+    epochs: Positive = same_as(TrainingSettings, default=2.0)
+    steps: Count | None = same_as(TrainingSettings, default=None)
+    batch: Count = same_as(TrainingSettings, default=24)
+    """Examples in one step."""
+    learning_rate: Positive | None = same_as(TrainingSettings, default=None)
+    """Peak rate; None: 1e-3 for an adapter, 1.5e-4 for all weights."""
+    warmup: Share = same_as(TrainingSettings, default=0.06)
+    weight_decay: ShareBelowOne = same_as(TrainingSettings, default=0.01)
+    clip: Positive = same_as(TrainingSettings, default=1.0)
+    empty_weight: NotNegative = same_as(TrainingSettings, default=0.5)
+    """λ, of examples whose text does not state the answer."""
+    checkpoint_every: Count = same_as(TrainingSettings, default=200)
+    seed: Seed = same_as(Settings, default=0)
     dropout: ShareBelowOne = setting(default=0.1, help="Dropout of the encoder.")
-    empty_weight: NotNegative = setting(
-        default=0.5,
-        help="Weight of examples whose text does not state the answer.",
-        more="λ of the composite likelihood.",
-    )
     longest: Count = setting(default=30, help="Tokens of the encoder in the longest answer.")
     window: Count = setting(default=320, help="Tokens that the encoder reads at once in training.")
     whole_words: bool = setting(
@@ -56,8 +49,6 @@ class SpanTrainingSettings:
         help="No answer starts or ends inside a word.",
         more="Between two letters or two digits; not so in scripts without spaces.",
     )
-    checkpoint_every: Count = setting(default=200, help="Steps between two checkpoints.")
-    seed: Seed = same_as(Settings, default=0)
 
     @property
     def rate(self) -> float:

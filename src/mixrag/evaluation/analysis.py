@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from mixrag.answers.confidence import ConfidenceMap, Signals
+from mixrag.answers.confidence import ConfidenceMap
 from mixrag.answers.pipeline import Pipeline
 from mixrag.config.command_settings import CalibrationMethod
 from mixrag.errors import PairsError, SettingError
 from mixrag.evaluation.bootstrap import Interval, paired_difference
-from mixrag.evaluation.calibration import (
-    METHODS,
-    Measured,
-    Outcome,
-    accuracy_at,
-    brier_score,
-    chance_error,
-    check_enough,
-    cross_fitted,
-    expected_calibration_error,
-    rights,
-)
+from mixrag.evaluation.calibration import Outcome, Target, confidences_of, rights
 from mixrag.evaluation.scoring import Record
+from mixrag.evaluation.selection import Selection, select
 from mixrag.evaluation.summary import Summary, summarise
 from mixrag.evaluation.systems import GAINS, Gain
+from mixrag.evaluation.trust import InUse, Trust, trust_of_measured
+from mixrag.evaluation.trust_measures import auroc, expected_calibration_error
 from mixrag.pairs.pairs import Pair
 from mixrag.probability import smallest_k
-from mixrag.utils.arrays import Floats
 
-COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 SMALL_MASSES = (0.1, 0.01, 0.001)
 """Prior mass that adaptive k may leave outside, from a coarse to a fine choice."""
 
@@ -49,25 +36,13 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
-    """How far confidences can be trusted; on the answers of one system."""
+class Discrimination:
+    """How probabilities of being right compare with the outcomes."""
 
     ece: float
-    """Expected calibration error, in [0, 1]."""
-    chance: float
-    """The error that perfect confidences of this number would show on average, by chance."""
-    brier: float
-    """Mean squared difference from the outcome, in [0, 1]."""
-    accuracy_at: Mapping[float, float]
-    """Accuracy of the surest answers, by the share of questions answered."""
-    coverage: float
-    """Share of the questions whose confidence reaches the threshold of the other half."""
-    off_corpus_withheld: float | None
-    """Share of the off-corpus questions that stay below it; None where none were asked."""
-    confidences: Floats
-    """(n,) each from a calibration that has not seen its answer."""
-    outcomes: Floats
-    """(n,) 1.0 where right."""
+    """Expected calibration error."""
+    auroc: float | None
+    """P(a right answer has the larger one), ties ½; None where all answers are right, or all wrong."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +51,10 @@ class Evaluation:
 
     records: Mapping[str, Sequence[Record]]
     summaries: Mapping[str, Summary]
-    raw_errors: Mapping[str, float]
-    """ECE of the probability itself, by system."""
-    errors: Mapping[str, float]
-    """ECE of the confidence after calibration on the other half, by system; missing where pairs are too few."""
+    raw: Mapping[str, Discrimination]
+    """ECE and AUROC of the probability itself, by system."""
+    calibrated: Mapping[str, Discrimination]
+    """Those of the confidence, cross-fitted, by system; missing where pairs are too few."""
     gains: tuple[tuple[Gain, Difference], ...]
     differences: Mapping[str, Difference]
     """Every further system compared with the first."""
@@ -88,7 +63,9 @@ class Evaluation:
     methods: Mapping[CalibrationMethod, Trust]
     """By calibration method; empty where the pairs are too few."""
     method: CalibrationMethod | None
-    """The one that was asked for, else the one with the least squared error; None where the pairs are too few."""
+    """The one that was asked for, else the one that ``select`` chose; None where the pairs are too few."""
+    selection: Selection | None
+    """What was compared to choose it."""
     off_corpus: Sequence[Record]
     notices: tuple[str, ...]
     sources: tuple[str, ...] = ()
@@ -100,6 +77,9 @@ class Evaluation:
     """Of the system whose confidence is analysed."""
     calibration: ConfidenceMap | None = None
     """Fitted on all the pairs."""
+    in_use: InUse | None = None
+    """The confidence that the system has already, judged on these pairs; None where it has none, or pairs are too
+    few."""
     command: str = ""
 
     @property
@@ -112,23 +92,27 @@ def measured(
     records: Mapping[str, Sequence[Record]],
     off_corpus: Sequence[Record],
     trusted: str,
-    coverage: float,
+    target: Target | None = None,
     seed: int = 0,
     method: CalibrationMethod | None = None,
 ) -> Evaluation:
     """Everything that follows from the records alone; ``method`` is the calibration asked for."""
     first, *others = records
-    methods, notices = _methods(records[trusted], off_corpus, coverage, seed)
-    best = min(methods, key=lambda name: _loss(methods[name]), default=None)
-    chosen = method if method is not None and methods else best
-    errors = _errors(records, chosen, seed)
-    if chosen is not None:
-        errors[trusted] = methods[chosen][0].ece  # with the off-corpus questions, as its calibration is fitted
+    inside, outside = outcomes(records[trusted]), outcomes(off_corpus, right=0.0)
+    selection, notices = _selected(inside, outside, target, seed, method)
+    methods: dict[CalibrationMethod, Trust] = {}
+    calibrated: dict[str, Discrimination | None] = {}
+    if selection is not None:
+        methods = {name: trust_of_measured(each, rights(inside)) for name, each in selection.methods.items()}
+        chosen = methods[selection.chosen]
+        for name, some in records.items():
+            own = Discrimination(chosen.ece, chosen.auroc) if name == trusted else None
+            calibrated[name] = own or _calibrated(outcomes(some), seed, selection.chosen)
     return Evaluation(
         records=records,
         summaries={name: summarise(some) for name, some in records.items()},
-        raw_errors={name: _raw_error(outcomes(some)) for name, some in records.items()},
-        errors=errors,
+        raw={name: _raw(outcomes(some)) for name, some in records.items()},
+        calibrated={name: each for name, each in calibrated.items() if each is not None},
         gains=tuple(
             (gain, difference(records[gain.better], records[gain.worse]))
             for gain in GAINS
@@ -136,22 +120,17 @@ def measured(
         ),
         differences={name: difference(records[name], records[first]) for name in others},
         trusted=trusted,
-        methods={name: trust for name, (trust, _) in methods.items()},
-        method=chosen,
+        methods=methods,
+        method=None if selection is None else selection.chosen,
+        selection=selection,
         off_corpus=off_corpus,
         notices=notices,
     )
 
 
-def outcomes(records: Sequence[Record], right: float | None = None) -> list[Outcome]:
+def outcomes(records: Sequence[Record], right: float | None = None, group: str = "") -> list[Outcome]:
     """What a calibration is fitted on; ``right`` says what the answers are, where the records do not know."""
-    return [
-        Outcome(
-            Signals(record.log_mass, record.support, record.p_empty or 0.0),
-            record.exact if right is None else right,
-        )
-        for record in records
-    ]
+    return [Outcome(record.signals, record.exact if right is None else right, group) for record in records]
 
 
 def difference(records: Sequence[Record], others: Sequence[Record]) -> Difference:
@@ -191,56 +170,39 @@ def adaptive_k(rag: Pipeline, pairs: Sequence[Pair]) -> dict[float, list[int]]:
     return ks
 
 
-def _methods(
-    records: Sequence[Record], off_corpus: Sequence[Record], coverage: float, seed: int
-) -> tuple[dict[CalibrationMethod, tuple[Trust, Measured]], tuple[str, ...]]:
-    inside, outside = outcomes(records), outcomes(off_corpus, right=0.0)
+def _selected(
+    inside: Sequence[Outcome],
+    outside: Sequence[Outcome],
+    target: Target | None,
+    seed: int,
+    method: CalibrationMethod | None,
+) -> tuple[Selection | None, tuple[str, ...]]:
     try:
-        check_enough(inside)
+        found = select(inside, outside, target, seed, method)
     except PairsError as error:
-        return {}, (f"no calibrated confidence: {error}",)
-    found: dict[CalibrationMethod, tuple[Trust, Measured]] = {}
-    for method in METHODS:
-        each = cross_fitted(method, inside, outside, coverage=coverage, seed=seed)
-        found[method] = _trust(each, rights(inside)), each
-    return found, ()
+        return None, (f"no calibrated confidence: {error}",)
+    refused = ", ".join(found.refused)
+    worse = f"{refused}: smaller cross-validated loss, but worse than plain p(answer) in AUROC or ECE: not chosen"
+    return found, (worse,) if refused and method is None else ()
 
 
-def _trust(found: Measured, right: Floats) -> Trust:
-    withheld = None if not len(found.off_corpus) else 1.0 - float(found.off_corpus_answered.mean())
-    return Trust(
-        ece=expected_calibration_error(found.confidences, right),
-        chance=chance_error(found.confidences),
-        brier=brier_score(found.confidences, right),
-        accuracy_at={coverage: accuracy_at(found.confidences, right, coverage) for coverage in COVERAGES},
-        coverage=float(found.answered.mean()),
-        off_corpus_withheld=withheld,
-        confidences=found.confidences,
-        outcomes=right,
+def _raw(found: Sequence[Outcome]) -> Discrimination:
+    """Of the probability itself."""
+    probabilities = confidences_of(ConfidenceMap(), found)
+    return Discrimination(
+        expected_calibration_error(probabilities, rights(found)), auroc(probabilities, rights(found))
     )
 
 
-def _loss(measured_so: tuple[Trust, Measured]) -> float:
-    """Squared error over all questions, those off the corpus included, whose answers are wrong."""
-    trust, found = measured_so
-    return trust.brier * len(trust.outcomes) + float((found.off_corpus**2).sum())
-
-
-def _raw_error(found: Sequence[Outcome]) -> float:
-    """ECE of the probability itself."""
-    probabilities = np.array([math.exp(outcome.signals.log_mass) for outcome in found])
-    return expected_calibration_error(probabilities, rights(found))
-
-
-def _errors(
-    records: Mapping[str, Sequence[Record]], method: CalibrationMethod | None, seed: int
-) -> dict[str, float]:
-    errors = {}
-    for name, some in records.items():
-        found = outcomes(some)
-        try:
-            confidences = cross_fitted(method or "none", found, seed=seed).confidences
-        except PairsError:
-            continue
-        errors[name] = expected_calibration_error(confidences, rights(found))
-    return errors
+def _calibrated(found: Sequence[Outcome], seed: int, method: CalibrationMethod) -> Discrimination | None:
+    """Of a cross-fitted confidence; None where these answers are too few of a kind."""
+    # Only the trusted system has been asked what the documents do not answer.
+    own: CalibrationMethod = "logistic" if method == "two-part" else method
+    try:
+        measured = select(found, seed=seed, method=own, compared=(own,)).methods[own]
+    except PairsError:
+        return None
+    return Discrimination(
+        expected_calibration_error(measured.confidences, rights(found)),
+        auroc(measured.confidences, rights(found), measured.folds),
+    )

@@ -24,13 +24,14 @@ from mixrag.answers.confidence import (
 from mixrag.answers.guarantee import FILE as GUARANTEE_FILE
 from mixrag.answers.guarantee import CertifiedGroup, Guarantee, calibration_digest, write_guarantee
 from mixrag.answers.pipeline import Pipeline
-from mixrag.config.command_settings import GuaranteeSettings
+from mixrag.config.command_settings import CalibrationMethod, GuaranteeSettings
 from mixrag.config.model_config import models_digest
 from mixrag.errors import MixragError, PairsError, SettingError
 from mixrag.evaluation.analysis import outcomes
-from mixrag.evaluation.calibration import confidences_of, fit
+from mixrag.evaluation.calibration import confidences_of
 from mixrag.evaluation.records import fingerprint, identity, resume, with_filter
 from mixrag.evaluation.scoring import Record, record_of, score_pairs
+from mixrag.evaluation.selection import fit
 from mixrag.evaluation.systems import OWN
 from mixrag.pairs.pairs import Pair, PairSource, pairs_from, sample
 from mixrag.probability import (
@@ -49,7 +50,7 @@ STEPS = 100
 """Thresholds that are tested."""
 FARTHEST = 7.0
 """Log-odds of the strictest, where no other pairs say where confidences lie; minus it, of the laxest but 0."""
-METHOD = "logistic"
+METHOD: CalibrationMethod = "logistic"
 """What ``split`` fits: of few parameters, so that half of the pairs will do."""
 
 
@@ -87,8 +88,8 @@ def guarantee(rag: Pipeline, request: GuaranteeRequest, progress: Progress | Non
     _check_number(len(read.pairs), chosen)
     given = None if chosen.split else _applied(rag)
     if given is not None and (both := [name for name in read.sources if name in given.fitted_on]):
-        found = f"{both[0]}, which the confidence was fitted on"
-        raise PairsError("pairs that the confidence was not fitted on", found, "give others, or use --split")
+        seen = f"{both[0]}, which the confidence was fitted on"
+        raise PairsError("pairs that the confidence was not fitted on", seen, "give others, or use --split")
     first = set(sample(range(len(read.pairs)), len(read.pairs) // 2, chosen.seed)) if chosen.split else set()
     records = answered(rag, read.pairs, chosen.answers, progress)
     words = f"{', '.join(read.sources)} ({len(read.pairs) - len(first)} questions)"
@@ -178,7 +179,8 @@ def even_thresholds() -> Floats:
 def _quantiles(other: Sequence[Judged]) -> Floats:
     """(m,) distinct confidences of other pairs, from strict to lax, and 0."""
     values = np.unique([max(0.0, each.confidence) for each in other] + [0.0])
-    return values[np.unique(np.linspace(0, len(values) - 1, STEPS).astype(int))][::-1].copy()
+    chosen: Floats = values[np.unique(np.linspace(0, len(values) - 1, STEPS).astype(int))][::-1].copy()
+    return chosen
 
 
 def _counts(judged: Sequence[Judged], thresholds: Floats) -> tuple[Tensor, Tensor]:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mixrag.evaluation.analysis import Evaluation, Trust
-from mixrag.evaluation.bootstrap import bootstrap
-from mixrag.evaluation.calibration import reliability, risk_coverage
+from mixrag.evaluation.analysis import Evaluation
+from mixrag.evaluation.proportions import share
 from mixrag.evaluation.scoring import Record
+from mixrag.evaluation.trust import Trust
+from mixrag.evaluation.trust_measures import reliability, risk_coverage
 from mixrag.utils.arrays import Floats
 from mixrag.utils.extras import require
 
@@ -157,7 +158,7 @@ def _degradation(
     axis: Axes, by_count: Mapping[int, Sequence[Record]], name: str, style: tuple[str, str, str]
 ) -> None:
     colour, line, marker = style
-    means = [bootstrap([record.exact for record in records]) for records in by_count.values()]
+    means = [share([record.exact for record in records]) for records in by_count.values()]
     centre = [mean.mean for mean in means]
     spread = [[m.mean - m.low for m in means], [m.high - m.mean for m in means]]
     axis.errorbar([*by_count], centre, spread, color=colour, linestyle=line, marker=marker, capsize=3, label=name)

@@ -23,6 +23,8 @@ from mixrag.retrieval.index import index_name
 from mixrag.utils.progress import Progress, ProgressEvent, guarded
 
 T = TypeVar("T")
+RECORDS = "answers.jsonl"
+"""The file of records in a folder of a report, and of a training run."""
 
 
 def each_pair(
@@ -119,16 +121,31 @@ def resume(out: Path, record: Callable[[dict[str, Any]], T]) -> dict[tuple[str, 
     """
     if not out.exists():
         return {}
-    if not out.is_file():
-        raise _foreign(out, "no file")
-    *lines, torn = out.read_bytes().split(b"\n")
-    done = dict(_parse(out, number, line, record) for number, line in enumerate(lines, 1))
+    done, whole, torn = _read(out, record)
     if torn:
-        if torn[: len(_FIRST)] != _FIRST[: len(torn)]:
-            raise _foreign(out, f"something else on line {len(lines) + 1}")
         with out.open("r+b") as stream:
-            stream.truncate(sum(len(line) + 1 for line in lines))
+            stream.truncate(whole)
     return done
+
+
+def stored(path: Path, record: Callable[[dict[str, Any]], T]) -> dict[tuple[str, str], T]:
+    """Records of a file by system and fingerprint; the file stays as it is.
+
+    Raises:
+        MixragError: there is no such file, it is of another kind, or ``record`` makes nothing of a line.
+    """
+    return _read(path, record)[0]
+
+
+def _read(path: Path, record: Callable[[dict[str, Any]], T]) -> tuple[dict[tuple[str, str], T], int, bool]:
+    """The records, the bytes of whole lines, and whether a line without its end follows them."""
+    if not path.is_file():
+        raise _foreign(path, "no file")
+    *lines, torn = path.read_bytes().split(b"\n")
+    done = dict(_parse(path, number, line, record) for number, line in enumerate(lines, 1))
+    if torn[: len(_FIRST)] != _FIRST[: len(torn)]:
+        raise _foreign(path, f"something else on line {len(lines) + 1}")
+    return done, sum(len(line) + 1 for line in lines), bool(torn)
 
 
 def _parse(

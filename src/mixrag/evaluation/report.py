@@ -5,16 +5,18 @@ from __future__ import annotations
 import base64
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mixrag.errors import MixragError
-from mixrag.evaluation.analysis import COVERAGES, Difference, Evaluation, Trust
-from mixrag.evaluation.bootstrap import Interval, bootstrap
+from mixrag.evaluation.analysis import Difference, Evaluation
+from mixrag.evaluation.bootstrap import Interval
 from mixrag.evaluation.plots import PICTURES, Picture, pictures
+from mixrag.evaluation.proportions import share, wilson
 from mixrag.evaluation.summary import RECALL_AT
+from mixrag.evaluation.trust import COVERAGES, InUse, Trust
 from mixrag.utils.atomic import write_atomically
 from mixrag.utils.html import page
 from mixrag.utils.text import markdown_cell, strict_json
@@ -73,14 +75,15 @@ def as_dict(found: Evaluation) -> dict[str, Any]:
             "system": found.trusted,
             "method": found.method,
             "threshold": found.calibration and found.calibration.threshold,
+            "precision": found.calibration and found.calibration.precision,
+            "levels": {} if found.calibration is None else _levels(found.calibration.levels),
+            "in_use": found.in_use and _in_use(found.in_use),
             "methods": {method: _trust(trust) for method, trust in found.methods.items()},
         },
         "off_corpus": {"n": len(found.off_corpus)},
         "distractors": {
             kind: {
-                name: {
-                    str(count): _interval(bootstrap([r.exact for r in some])) for count, some in by_count.items()
-                }
+                name: {str(count): _interval(share([r.exact for r in some])) for count, some in by_count.items()}
                 for name, by_count in systems.items()
             }
             for kind, systems in found.distractors.items()
@@ -118,20 +121,27 @@ def html(found: Evaluation, drawn: Sequence[Picture]) -> str:
 def tables(found: Evaluation) -> list[Table]:
     """Every table of the report that has something to show."""
     made = [_scores(found), _retrieval_table(found), _gain_table(found), _difference_table(found)]
-    made += [_confidence_table(found), _coverage_table(found), _distractor_table(found), _k_table(found)]
+    made += [
+        _confidence_table(found),
+        _in_use_table(found),
+        _level_table(found),
+        _coverage_table(found),
+        _distractor_table(found),
+        _k_table(found),
+    ]
     made.append(_setting_table(found))
     return [table for table in made if table[2]]
 
 
 def _scores(found: Evaluation) -> Table:
-    head = ["system", "EM", "F1", "contained", "NLL/answer", "NLL/token", "ECE", "s/question", "tokens/s"]
+    head = ["system", "EM", "F1", "contained", "NLL/answer", "NLL/token", "ECE", "AUROC", "s/question", "tokens/s"]
     rows = [
         [
             name,
             *(f"{each:.3f}" for each in (summary.exact_match, summary.f1, summary.contained)),
             f"{summary.nll:.2f}",
             f"{summary.nll_per_token:.2f}",
-            _number(found.errors.get(name), ".3f"),
+            *_discrimination_cells(found, name),
             f"{summary.seconds:.2f}",
             f"{summary.tokens_per_second:.1f}",
         ]
@@ -139,10 +149,11 @@ def _scores(found: Evaluation) -> Table:
     ]
     count = next(iter(found.summaries.values())).n
     note = (
-        f"{count} questions; means with bootstrap 95 % intervals. EM, F1: as SQuAD defines them; contained: the "
-        "answer contains a gold answer. NLL: -log p(gold answer), in nats; per token: of the likeliest gold "
-        "answer. ECE: expected calibration error of the confidence, calibrated on one half and measured on the "
-        "other, both ways. Seconds: median per answer, where sixteen "
+        f"{count} questions; means with 95 % intervals (shares: Wilson; others: bootstrap). EM, F1: as SQuAD "
+        "defines them; contained: the answer contains a gold answer. NLL: -log p(gold answer), in nats; per "
+        "token: of the likeliest gold answer. ECE: expected calibration error of the confidence, cross-fitted. "
+        "AUROC: chance that a right answer has more confidence than a wrong one (in brackets: p(answer) "
+        "itself). Seconds: median per answer, where sixteen "
         "questions are asked together and share their time. Tokens/s: all tokens written over all that time."
     )
     return "Scores", head, rows, note
@@ -174,24 +185,85 @@ def _difference_table(found: Evaluation) -> Table:
 
 
 def _confidence_table(found: Evaluation) -> Table:
-    head = ["calibration", "ECE", "of which chance", "Brier", "answered", "off-corpus withheld"]
+    head = ["calibration", "ECE", "of which chance", "AUROC", "Brier", "answered", "right of them"]
+    head += ["off-corpus withheld"]
     rows = [
         [
             f"{method} (chosen)" if method == found.method else method,
-            *(f"{value:.3f}" for value in (trust.ece, trust.chance, trust.brier, trust.coverage)),
-            _number(trust.off_corpus_withheld, ".3f"),
+            *_trust_cells(trust),
         ]
         for method, trust in found.methods.items()
     ]
     note = (
-        f"Of {found.trusted}; fitted on one half, measured on the other, both ways. Of which chance: the ECE that "
+        f"Of {found.trusted}; each answer by a fit that has not seen it; AUROC within folds. Of which chance: the "
+        "ECE that "
         "perfect confidences of this number would show. Brier: mean squared difference from the outcome. "
-        "Answered: share of the questions at or above the threshold. Off-corpus: "
+        "Answered: share of the questions at or above the threshold. Brackets: Wilson 95 % intervals. Off-corpus: "
         f"{len(found.off_corpus)} questions of another corpus."
     )
     if found.calibration is not None:
         note += f" confidence.json is fitted on all questions; its threshold is {found.calibration.threshold:.3f}."
     return "Confidence", head, rows, note
+
+
+def _trust_cells(trust: Trust) -> list[str]:
+    numbers = (trust.ece, trust.chance, trust.auroc, trust.brier, trust.coverage)
+    shares = (trust.precision, trust.off_corpus_withheld)
+    return [_number(each, ".3f") for each in (*numbers, *shares)]
+
+
+def _in_use_table(found: Evaluation) -> Table:
+    """The confidence that answers had before this evaluation."""
+    judged = found.in_use
+    head = [
+        "confidence",
+        "n",
+        "ECE",
+        "of which chance",
+        "AUROC",
+        "answered",
+        "right of them",
+        "off-corpus withheld",
+    ]
+    if judged is None:
+        return "The confidence in use", head, [], ""
+    trust = judged.trust
+    rows = [
+        [
+            "in use",
+            str(len(trust.outcomes)),
+            _with_interval(trust.ece, judged.ece_interval),
+            f"{trust.chance:.3f}",
+            _with_interval(trust.auroc, judged.auroc_interval),
+            *(_number(each, ".3f") for each in (trust.coverage, trust.precision, trust.off_corpus_withheld)),
+        ],
+        ["p(answer)", str(len(trust.outcomes)), f"{judged.ece_plain:.3f}", "–", _number(judged.auroc_plain, ".3f")]
+        + ["–"] * 3,
+    ]
+    note = (
+        f"Of {found.trusted}, on these pairs, nothing fitted; the confidence was fitted on {judged.fitted_on}. "
+        f"Threshold {judged.threshold:.3f}. 95 % intervals: bootstrap of ECE and AUROC, Wilson of shares."
+    )
+    return "The confidence in use", head, rows, note
+
+
+def _level_table(found: Evaluation) -> Table:
+    levels = {} if found.calibration is None else found.calibration.levels
+    rows = [[words, str(n), f"{wilson(right, n):.3f}"] for words, (n, right) in levels.items() if n]
+    note = "Confidence in words, of cross-fitted confidences: answers at each level, and the share of them right."
+    return "Levels", ["level", "n", "right"], rows, note
+
+
+def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
+    shown = _number(value, ".3f")
+    return shown if interval is None or value is None else f"{shown} [{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def _discrimination_cells(found: Evaluation, name: str) -> list[str]:
+    own, raw = found.calibrated.get(name), found.raw[name]
+    ece = "–" if own is None else f"{own.ece:.3f}"
+    ordered = "–" if own is None else _number(own.auroc, ".3f")
+    return [ece, f"{ordered} ({_number(raw.auroc, '.3f')})"]
 
 
 def _coverage_table(found: Evaluation) -> Table:
@@ -205,7 +277,7 @@ def _coverage_table(found: Evaluation) -> Table:
 
 def _distractor_table(found: Evaluation) -> Table:
     rows = [
-        [kind, name, str(count), f"{bootstrap([record.exact for record in some]):.3f}"]
+        [kind, name, str(count), f"{share([record.exact for record in some]):.3f}"]
         for kind, systems in found.distractors.items()
         for name, by_count in systems.items()
         for count, some in by_count.items()
@@ -240,11 +312,14 @@ def _distribution(ks: Sequence[int]) -> dict[str, float]:
 def _system(found: Evaluation, name: str) -> dict[str, Any]:
     summary = found.summaries[name]
     means = ("exact_match", "f1", "contained", "nll", "nll_per_token")
-    raw = found.raw_errors[name]
+    raw = found.raw[name]
+    own = found.calibrated.get(name, raw)
     return {
         **{each: getattr(summary, each).mean for each in means},
-        "ece": found.errors.get(name, raw),
-        "ece_raw": raw,
+        "ece": own.ece,
+        "ece_raw": raw.ece,
+        "auroc": own.auroc,
+        "auroc_raw": raw.auroc,
         "n": summary.n,
         "seconds": summary.seconds,
         "tokens_per_second": summary.tokens_per_second,
@@ -265,9 +340,34 @@ def _interval(found: Interval) -> dict[str, Any]:
 
 
 def _trust(trust: Trust) -> dict[str, Any]:
-    names = ("ece", "chance", "brier", "coverage", "off_corpus_withheld")
+    names = ("ece", "chance", "auroc", "brier", "coverage")
     accuracies = {f"{coverage:g}": value for coverage, value in trust.accuracy_at.items()}
-    return {**{name: getattr(trust, name) for name in names}, "accuracy_at": accuracies}
+    withheld = trust.off_corpus_withheld
+    return {
+        **{name: getattr(trust, name) for name in names},
+        "precision": trust.precision and _interval(trust.precision),
+        "off_corpus_withheld": withheld and withheld.mean,
+        "accuracy_at": accuracies,
+    }
+
+
+def _in_use(judged: InUse) -> dict[str, Any]:
+    return {
+        "n": len(judged.trust.outcomes),
+        **_trust(judged.trust),
+        "intervals": {
+            "ece": judged.ece_interval and list(judged.ece_interval),
+            "auroc": judged.auroc_interval and list(judged.auroc_interval),
+        },
+        "ece_raw": judged.ece_plain,
+        "auroc_raw": judged.auroc_plain,
+        "threshold": judged.threshold,
+        "fitted_on": judged.fitted_on,
+    }
+
+
+def _levels(levels: Mapping[str, tuple[int, int]]) -> dict[str, dict[str, float | None]]:
+    return {words: {"n": n, "right": right / n if n else None} for words, (n, right) in levels.items()}
 
 
 def _number(value: Interval | float | None, spec: str) -> str:

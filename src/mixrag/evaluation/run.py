@@ -8,25 +8,25 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mixrag.answers.confidence import FILE, ConfidenceMap, write_calibration
+from mixrag.answers.confidence import FILE, ConfidenceMap, apply_calibration, write_calibration
 from mixrag.answers.pipeline import Pipeline
 from mixrag.config.command_settings import EvaluationSettings
-from mixrag.config.model_config import models_digest
 from mixrag.config.settings import Settings
 from mixrag.errors import MixragError, SettingError
 from mixrag.evaluation.analysis import Evaluation, adaptive_k, measured, outcomes
-from mixrag.evaluation.calibration import fit
+from mixrag.evaluation.calibration import Target
 from mixrag.evaluation.distractors import DistractorKind, distracted
-from mixrag.evaluation.records import identity
+from mixrag.evaluation.records import RECORDS, identity
 from mixrag.evaluation.report import write_report
 from mixrag.evaluation.scoring import Record, score_pairs
+from mixrag.evaluation.selection import fit_selected
 from mixrag.evaluation.systems import OWN, System, named_systems
+from mixrag.evaluation.trust import ENOUGH_TO_JUDGE, judge
 from mixrag.inference.decoders import recorded
 from mixrag.pairs.pairs import Pair, PairSource, are_given, pairs_from, sample
 from mixrag.utils.extras import require_extra
 from mixrag.utils.progress import Progress, guarded, labelled
 
-RECORDS = "answers.jsonl"
 _logger = logging.getLogger("mixrag.evaluation")
 
 
@@ -71,9 +71,8 @@ def evaluate(rag: Pipeline, request: EvaluationRequest, progress: Progress | Non
     trusted = trusted_system(systems)
     asked = replace(rag.settings, **systems[trusted].changes)
     outside = asking.records("off-corpus", systems[trusted], off_corpus) if off_corpus else []
-    found = measured(
-        records, outside, trusted, request.settings.coverage, request.settings.seed, request.settings.calibration
-    )
+    target = Target(request.settings.precision, request.settings.coverage)
+    found = measured(records, outside, trusted, target, request.settings.seed, request.settings.calibration)
     found = replace(
         found,
         sources=sources,
@@ -82,7 +81,8 @@ def evaluate(rag: Pipeline, request: EvaluationRequest, progress: Progress | Non
         settings=recorded(asked),
         command=request.command,
     )
-    found = replace(found, calibration=_calibration(found, records[trusted], outside, request, rag, asked))
+    found = replace(found, calibration=_calibration(found, records[trusted], outside, target, rag, asked))
+    found = _with_confidence_in_use(found, records[trusted], outside, rag, asked)
     for notice in found.notices:
         _logger.info(notice)
     if request.out is not None:
@@ -179,23 +179,47 @@ def _calibration(
     found: Evaluation,
     records: Sequence[Record],
     off_corpus: Sequence[Record],
-    request: EvaluationRequest,
+    target: Target,
     rag: Pipeline,
     settings: Settings,
 ) -> ConfidenceMap | None:
     """What ``ask --confidence`` takes, fitted on all the pairs; None where they are too few."""
-    if found.method is None:
+    if found.selection is None:
         return None
     right = sum(record.exact for record in records)
-    calibration = fit(
-        found.method,
+    calibration = fit_selected(
+        found.selection,
         outcomes(records),
         outcomes(off_corpus, right=0.0),
         settings=settings,
         fitted_on=f"{', '.join(found.sources)} ({len(records)} questions, {right:.0f} right)",
-        coverage=request.settings.coverage,
+        target=target,
     )
-    return replace(calibration, models=models_digest(rag.models))
+    return replace(calibration, models=rag.models_digest)
+
+
+def _with_confidence_in_use(
+    found: Evaluation, records: Sequence[Record], off_corpus: Sequence[Record], rag: Pipeline, settings: Settings
+) -> Evaluation:
+    """The evaluation with what it says of the confidence that ``rag`` has already."""
+    if rag.calibration is None:
+        return found
+    applied = apply_calibration(rag.calibration, replace(settings, abstain_below=None), rag.models_digest)
+    if applied is None or applied.mismatch:
+        other = applied and applied.mismatch
+        return _noticed(found, f"the confidence in use is not judged: it was calibrated with other {other}")
+    if len(records) < ENOUGH_TO_JUDGE:
+        needed = f"it takes {ENOUGH_TO_JUDGE} pairs or more, and there are {len(records)}"
+        return _noticed(found, f"the confidence in use is not judged: {needed}")
+    judged = judge(applied, outcomes(records), outcomes(off_corpus, right=0.0))
+    if judged is None:
+        stale = "answers.jsonl has answers of an earlier version: evaluate into a new folder"
+        return _noticed(found, f"the confidence in use is not judged: {stale}")
+    return replace(found, in_use=judged)
+
+
+def _noticed(found: Evaluation, notice: str) -> Evaluation:
+    return replace(found, notices=(*found.notices, notice))
 
 
 def _write_confidence(found: Evaluation, path: Path) -> None:

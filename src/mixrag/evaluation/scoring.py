@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mixrag.answers.answer import Answer
+from mixrag.answers.confidence import conditions
 from mixrag.answers.pipeline import Pipeline
+from mixrag.answers.signals import Signals, form_of
 from mixrag.errors import PairsError, QuestionError
 from mixrag.evaluation.records import each_pair, with_filter
 from mixrag.evaluation.relevance import first_relevant, relevant
@@ -68,6 +70,30 @@ class Record:
     p_empty: float | None = None
     """p(∅ | question): that no answer is stated, with ``empty_answer``, under which ``log_prob``, ``log_mass``
     and ``nll`` are given that one is. None without, and in files written before there was one."""
+    entropy: float | None = None
+    """Of the posterior over components, in nats; None in records of an earlier version, as the next two."""
+    best_prior: float | None = None
+    """Prior of the component with the largest posterior."""
+    overlap: float | None = None
+    """Share of the question's content words in the passages of that component."""
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Those that a calibration depends on."""
+    models: str = ""
+    """Digest of the models."""
+
+    @property
+    def signals(self) -> Signals:
+        """What the confidence of the answer is computed from."""
+        return Signals(
+            self.log_mass,
+            self.support,
+            self.p_empty or 0.0,
+            self.entropy,
+            self.best_prior,
+            self.tokens,
+            form_of(self.answer),
+            self.overlap,
+        )
 
 
 def score_pair(rag: Pipeline, pair: Pair, changes: Mapping[str, Any], recall_k: int = 20) -> Record:
@@ -145,6 +171,11 @@ def _record(
         relevant=relevant(rag.store, pair, answer.scored.mixture.passages),
         seconds=seconds,
         p_empty=answer.p_empty,
+        entropy=answer.signals.entropy,
+        best_prior=answer.signals.best_prior,
+        overlap=answer.signals.overlap,
+        settings=conditions(replace(rag.settings, **changes)),
+        models=rag.models_digest,
     )
 
 
@@ -201,13 +232,18 @@ def with_room(rag: Pipeline, mixture: Mixture, tokens: int, changes: Mapping[str
     return rag.condition(mixture.question, **{**changes, "max_tokens": tokens})
 
 
+_ALWAYS_STORED = frozenset(each.name for each in fields(Record) if each.default is each.default_factory is MISSING)
+"""What a line of a file of scores must have."""
+
+
 def record_of(row: Mapping[str, Any]) -> Record:
     """The record that ``score_pairs`` wrote as this line of its file; other keys are passed over.
 
     Raises:
         KeyError, TypeError: the line is no such record.
     """
-    values = {"p_empty": None, **row}
-    values = {field.name: values[field.name] for field in fields(Record)}
+    values = {
+        each.name: row[each.name] for each in fields(Record) if each.name in row or each.name in _ALWAYS_STORED
+    }
     listed = {name: tuple(values[name]) for name in ("priors", "posteriors", "relevant")}
     return Record(**{**values, **listed})

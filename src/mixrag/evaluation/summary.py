@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mixrag.evaluation.bootstrap import Interval, bootstrap
+from mixrag.evaluation.proportions import share
 from mixrag.evaluation.scoring import Record
 from mixrag.utils.text import markdown_cell
 
@@ -15,7 +16,7 @@ RECALL_AT = (1, 5, 20)
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Means over questions, with 95 % bootstrap intervals."""
+    """Means over questions, with 95 % intervals: Wilson's of shares, the bootstrap of other means."""
 
     n: int
     """Questions."""
@@ -45,9 +46,9 @@ def summarise(records: Sequence[Record]) -> Summary:
     ranked = [record for record in records if record.recall_k]
     return Summary(
         n=len(records),
-        exact_match=bootstrap([record.exact for record in records]),
+        exact_match=share([record.exact for record in records]),
         f1=bootstrap([record.f1 for record in records]),
-        contained=bootstrap([float(record.contained) for record in records]),
+        contained=share([record.contained for record in records]),
         nll=bootstrap([record.nll for record in records]),
         nll_per_token=bootstrap([record.nll / record.nll_tokens for record in records]),
         recall_at={k: _recall(records, k) for k in RECALL_AT},
@@ -70,4 +71,4 @@ def markdown_table(rows: Mapping[str, Summary]) -> str:
 
 def _recall(records: Sequence[Record], k: int) -> Interval | None:
     measured = [record.rank is not None and record.rank <= k for record in records if record.recall_k >= k]
-    return bootstrap([float(found) for found in measured]) if measured else None
+    return share(measured) if measured else None

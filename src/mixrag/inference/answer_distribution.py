@@ -119,6 +119,7 @@ def answer_distribution(mixture: Mixture) -> AnswerDistribution:
         )
     if mixture.switch != 0.0:
         raise SettingError("switch 0 to enumerate answers", f"{mixture.switch}", "set switch to 0")
+    mixture = mixture.unconditioned()  # the empty answer is one of them
     found: list[FiniteAnswers] = finite_answers([component.prompt for component in mixture.components])
     log_prior = mixture.log_prior
     text_of, numbers = _numbered(text for each in found for text in each.texts)

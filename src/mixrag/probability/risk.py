@@ -40,9 +40,9 @@ def log_binomial_tail(count: Tensor | int, most: Tensor | int, rate: float) -> T
     """
     if not 0.0 <= rate <= 1.0:
         raise ValueError(f"expected a rate in [0, 1]; found {rate}")
-    count, most = torch.broadcast_tensors(torch.as_tensor(count), torch.as_tensor(most))
-    terms = _log_terms(count.double()[..., None], int(most.max().clamp(min=0)), rate)
-    within = torch.arange(terms.shape[-1]) <= most[..., None]
+    counts, limits = torch.broadcast_tensors(torch.as_tensor(count), torch.as_tensor(most))
+    terms = _log_terms(counts.double()[..., None], int(limits.max().clamp(min=0)), rate)
+    within = torch.arange(terms.shape[-1]) <= limits[..., None]
     return terms.masked_fill(~within, -math.inf).logsumexp(-1).clamp(max=0.0)
 
 
@@ -161,4 +161,5 @@ def _log_terms(count: Tensor, most: int, rate: float) -> Tensor:
     chances = torch.special.xlogy(i, torch.tensor(rate, dtype=torch.float64)) + torch.special.xlog1py(
         rest, torch.tensor(-rate, dtype=torch.float64)
     )
-    return (ways + chances).masked_fill(i > count, -math.inf)
+    terms: Tensor = (ways + chances).masked_fill(i > count, -math.inf)
+    return terms

@@ -18,7 +18,7 @@ from mixrag.pairs.pairs import Pair, PairSource, are_given, pairs_from, sample, 
 from mixrag.training.baselines import BASELINES, baseline_of, named_baselines
 from mixrag.training.curves import draw_curves
 from mixrag.training.metrics import read_metrics
-from mixrag.training.report import card, check_scorable, score_result, score_start
+from mixrag.training.report import card, check_scorable, score_result, score_start, write_confidence
 from mixrag.training.run import RunResult, check_named_models, train
 from mixrag.training.run_spec import RunSpec
 from mixrag.utils.extras import require_extra
@@ -106,6 +106,7 @@ def run_training(rag: Pipeline, request: TrainingRequest, progress: Progress | N
             card(baseline, sources, len(dev), found, request.command)
     if scored:
         scores["trained"] = score_result(spec, scored, labelled(report, "trained"))
+        _logger.info(write_confidence(spec))
     if result.main:
         card(spec, sources, len(dev), scores, request.command)
     return TrainingReport(request.out, result, scores)

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from mixrag.answers.confidence import FILE, write_calibration
 from mixrag.answers.pipeline import Pipeline
+from mixrag.errors import PairsError
 from mixrag.evaluation import Summary, markdown_table, score_pairs, summarise
-from mixrag.evaluation.run import RECORDS
+from mixrag.evaluation.records import RECORDS
+from mixrag.evaluation.refit import read_answers, refit
 from mixrag.inference.decoders import recorded
 from mixrag.pairs.pairs import Pair, digest
 from mixrag.retrieval.index import ExactIndex
@@ -69,6 +72,21 @@ def score_result(spec: RunSpec, pairs: Sequence[Pair], progress: Progress) -> Su
             retriever=retriever,
         )
         return _scored(scored, spec, "trained", pairs, progress)
+
+
+def write_confidence(spec: RunSpec) -> str:
+    """Fit a confidence on the answers that ``score_result`` stored, beside the weights; what was done, in words.
+
+    Some of these pairs may have chosen when training stopped: their answers are slightly better than new ones.
+    """
+    name = f"{spec.folder.name}, held-out pairs"
+    try:
+        found = refit([read_answers(f"{name}={spec.folder / RECORDS}", "trained")])
+    except PairsError as error:
+        (spec.folder / FILE).unlink(missing_ok=True)  # of an earlier run
+        return f"no confidence: {error}"
+    write_calibration(found.calibration, spec.folder / FILE)
+    return f"{FILE}: {found.calibration.method}, fitted on {found.calibration.fitted_on}"
 
 
 def _scored(rag: Pipeline, spec: RunSpec, system: str, pairs: Sequence[Pair], progress: Progress) -> Summary:

@@ -36,7 +36,7 @@ class Scored:
         return found
 
     def best(self, n: int) -> Rows:
-        """The n rows with the highest scores, highest first, equal ones in their order; only such as share a word."""
+        """The n rows with the highest scores above 0, highest first; equal ones in their order."""
         least = 0.0
         if 0 < n <= len(self._highest):
             # Of so many blocks the highest scores are at least this.

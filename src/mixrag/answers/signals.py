@@ -1,0 +1,165 @@
+"""What a confidence is computed from: signals of an answer, and the features that a fitted map weighs.
+
+Every feature has a sign (``FEATURES``): a fit may give it only weights of that sign, so that more probability of
+the answer never lowers a confidence and more probability of the empty answer never raises one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mixrag.corpus import Passage
+from mixrag.corpus.words import asked_words, words
+from mixrag.inference.mixture import ScoredAnswer
+from mixrag.pairs.matching import normalise
+
+Form = Literal["yes-no", "number", "text"]
+LARGEST_LOG_ODDS = 30.0
+"""Probabilities nearer to 0 or 1 than e^-30 count as that."""
+LARGEST_EMPTY_ODDS = 7.0
+"""p(∅ | x) nearer to 0 or 1 than one in a thousand counts as that: a fit should not reach for its tail."""
+FUNCTION_WORDS = frozenset(
+    word
+    for text in (
+        "a an the this that these those it its he his she her they their them we our you your i my me",
+        "who whom whose what which when where why how much many any some each other there then than",
+        "is are was were be been being am do does did done has have had having can could may might must",
+        "shall should will would of in on at to from by for with without about as into through during",
+        "before after between under over and or but not no nor if so such only also too very",
+        "name list give tell explain describe please called kind",
+    )
+    for word in words(text)
+)
+"""Stems of English words that a question has whatever it is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What a confidence is computed from. None: not known, as in records of an earlier version."""
+
+    log_mass: float
+    """log Σ p(y | x) over the answers found that are equal once normalised, in nats, given that something is
+    answered."""
+    support: float
+    """Largest inner product of the question with a retrieved passage; 0 where none was retrieved."""
+    p_empty: float = 0.0
+    """p(∅ | x), the probability of the empty answer; 0 where the reader has none."""
+    entropy: float | None = None
+    """Entropy of the posterior over components, in nats."""
+    best_prior: float | None = None
+    """Prior, as retrieved, of the component with the largest posterior."""
+    tokens: int | None = None
+    """Tokens of the answer, its end included."""
+    form: Form = "text"
+    """What kind of text the answer is."""
+    overlap: float | None = None
+    """Share of the question's content words that the passages of the component with the largest posterior have."""
+
+
+FEATURES: Mapping[str, int] = {
+    "plain": 1,
+    "mass": 1,
+    "mass_yes_no": 1,
+    "yes_no": 0,
+    "number": 0,
+    "length": 0,
+    "spread": -1,
+    "best_prior": 1,
+    "answered": 1,
+    "support": 1,
+    "overlap": 1,
+}
+"""By name the sign that a weight may have; 0: either.
+
+plain: log-odds of p(y | x) = mass · (1 - p(∅ | x)); mass: log-odds of the mass, mass_yes_no the same of answers
+that are yes or no, whose mass has only two answers to be split between; yes_no, number: 1 for answers of that
+form; length: log of the tokens; spread: the entropy; answered: log-odds of 1 - p(∅ | x)."""
+
+
+def features(signals: Signals) -> dict[str, float]:
+    """The features by name; those of signals that are not known are left out."""
+    odds, yes_no = log_odds(signals.log_mass), signals.form == "yes-no"
+    log_answered = math.log1p(-signals.p_empty) if signals.p_empty < 1.0 else -math.inf
+    answered = max(-LARGEST_EMPTY_ODDS, min(LARGEST_EMPTY_ODDS, log_odds(log_answered)))
+    found: dict[str, float | None] = {
+        "plain": log_odds(signals.log_mass + log_answered),
+        "mass": 0.0 if yes_no else odds,
+        "mass_yes_no": odds if yes_no else 0.0,
+        "yes_no": float(yes_no),
+        "number": float(signals.form == "number"),
+        "length": None if signals.tokens is None else math.log(max(1, signals.tokens)),
+        "spread": signals.entropy,
+        "best_prior": signals.best_prior,
+        "answered": answered,
+        "support": signals.support,
+        "overlap": signals.overlap,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def form_of(text: str) -> Form:
+    """Yes or no, a text with a digit, or another text.
+
+    >>> form_of("Yes."), form_of("48 hours"), form_of("the harbour office")
+    ('yes-no', 'number', 'text')
+    """
+    if normalise(text) in ("yes", "no"):
+        return "yes-no"
+    return "number" if any(character.isdigit() for character in text) else "text"
+
+
+def overlap(question: str, passages: Sequence[Passage]) -> float:
+    """Share of the question's content words, by their weights, that the passages have; 1 where it has none."""
+    wanted = {word: weight for word, weight in asked_words(question).items() if word not in FUNCTION_WORDS}
+    if not wanted:
+        return 1.0
+    there = {word for each in passages for word in words(f"{each.title} {each.context} {each.text}")}
+    return sum(weight for word, weight in wanted.items() if word in there) / sum(wanted.values())
+
+
+def log_mass(answer: ScoredAnswer, found: Sequence[ScoredAnswer]) -> float:
+    """log Σ p(y | x) over ``answer`` and the distinct answers found that are equal to it once normalised."""
+    text = normalise(answer.text)
+    same = {each.tokens: each.log_prob for each in found if normalise(each.text) == text}
+    logs = [*{**same, answer.tokens: answer.log_prob}.values()]
+    return min(0.0, float(np.logaddexp.reduce(logs)))
+
+
+def signals_of(scored: ScoredAnswer, found: Sequence[ScoredAnswer], support: float, p_empty: float) -> Signals:
+    """The signals of an answer; ``found`` are the decoder's further answers."""
+    mixture = scored.mixture
+    posterior = scored.posterior
+    best = int(posterior.argmax())
+    return Signals(
+        log_mass=log_mass(scored, found),
+        support=support,
+        p_empty=p_empty,
+        entropy=entropy(posterior.tolist()),
+        best_prior=float(mixture.unconditioned_log_prior[best].exp()),
+        tokens=len(scored.tokens),
+        form=form_of(scored.text),
+        overlap=overlap(mixture.question, mixture.components[best].passages),
+    )
+
+
+def entropy(probabilities: Sequence[float]) -> float:
+    """-Σ p log p, in nats; 0 of none."""
+    return -sum(p * math.log(p) for p in probabilities if p > 0.0) + 0.0
+
+
+def log_odds(log_probability: float) -> float:
+    """log p / (1 - p), from log p; within ±``LARGEST_LOG_ODDS``."""
+    if log_probability >= 0.0:
+        return LARGEST_LOG_ODDS
+    odds = log_probability - math.log(-math.expm1(log_probability))
+    return max(-LARGEST_LOG_ODDS, min(LARGEST_LOG_ODDS, odds))
+
+
+def sigmoid(x: float) -> float:
+    """1 / (1 + e^-x), without overflow."""
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))

@@ -1,0 +1,191 @@
+"""A confidence fitted on stored answers: groups, ranges of settings, what is refused; and the command."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mixrag import Settings
+from mixrag.answers.confidence import conditions, read_calibration
+from mixrag.answers.signals import sigmoid
+from mixrag.cli import main
+from mixrag.config.command_settings import CalibrationSettings
+from mixrag.errors import MixragError, PairsError
+from mixrag.evaluation.refit import StoredAnswers, read_answers, refit
+from mixrag.evaluation.scoring import Record
+
+SETTINGS = conditions(Settings(k=5))
+
+
+def records(n: int, seed: int, scale: float = 0.3, **changes: Any) -> list[Record]:
+    """Answers right with probability sigmoid(scale · logit(p))."""
+    source = np.random.default_rng(seed)
+    found = []
+    for i, odds in enumerate(source.normal(0.0, 2.0, n)):
+        log_p = math.log(sigmoid(odds))
+        record = Record(
+            question=f"q{i}",
+            document=None,
+            answer="four crowns",
+            exact=float(source.random() < sigmoid(scale * odds)),
+            f1=0.5,
+            contained=False,
+            log_prob=log_p,
+            nll=1.0,
+            nll_tokens=2,
+            rank=1,
+            recall_k=20,
+            log_mass=log_p,
+            support=0.7,
+            tokens=3,
+            priors=(0.6, 0.4),
+            posteriors=(0.9, 0.1),
+            relevant=(True, False),
+            seconds=0.1,
+            p_empty=0.1,
+            entropy=0.3,
+            best_prior=0.6,
+            overlap=0.9,
+            settings=SETTINGS,
+            models="m",
+        )
+        found.append(replace(record, **changes))
+    return found
+
+
+def written(path: Path, by_system: dict[str, Sequence[Record]], old: bool = False) -> Path:
+    """A file of answers as an evaluation writes it; ``old``: as version 0.1 did."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    later = ("p_empty", "entropy", "best_prior", "overlap", "settings", "models")
+    lines = []
+    for system, some in by_system.items():
+        for number, record in enumerate(some):
+            row = {"system": system, "pair": f"{system}{number}", **asdict(record)}
+            lines.append(json.dumps({name: row[name] for name in row if not (old and name in later)}))
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def test_a_file_gives_the_trusted_system_and_its_off_corpus_questions(tmp_path: Path) -> None:
+    both = {"concat 1a": records(3, 1), "sequence 1a": records(4, 2), "off-corpus 1a": records(5, 3)}
+    path = written(tmp_path / "report-law" / "answers.jsonl", both)
+    for given, name in ((str(path), "report-law"), (str(path.parent), "report-law"), (f"law={path}", "law")):
+        found = read_answers(given)
+        assert (found.name, len(found.records), len(found.unanswerable)) == (name, 4, 5)
+    assert len(read_answers(str(path), "concat").records) == 3
+    before = path.read_bytes()
+    path.write_bytes(before + b'{"system": "se')
+    assert len(read_answers(str(path)).records) == 4 and path.read_bytes() == before + b'{"system": "se'
+    with pytest.raises(PairsError, match="found concat, sequence"):
+        read_answers(str(path), "token")
+    with pytest.raises(MixragError, match="no file"):
+        read_answers(str(tmp_path / "none.jsonl"))
+    two = written(tmp_path / "two.jsonl", {"sequence 1a": records(2, 1), "sequence 2b": records(2, 1)})
+    with pytest.raises(PairsError, match="one store and model"):
+        read_answers(str(two))
+
+
+def test_several_files_are_groups_and_the_table_has_each_and_all() -> None:
+    groups = [StoredAnswers("a", records(120, 1)), StoredAnswers("b", records(80, 2), records(30, 3, p_empty=0.9))]
+    found = refit(groups, CalibrationSettings(calibration="temperature"), fitted_on="questions")
+    assert [(each.group, each.n) for each in found.groups] == [("a", 120), ("b", 80), ("all", 200)]
+    for each in found.groups:
+        assert each.ece_after < each.ece_before and each.auroc_after == each.auroc_before
+    own = found.calibration
+    assert own.fitted_on.startswith("questions (200 questions, ") and own.models == "m"
+    assert own.settings == SETTINGS and own.mismatch(Settings(k=5), "m") is None
+    assert found.unanswerable_withheld is not None and found.unanswerable_withheld.n == 30
+
+
+def test_unanswerable_questions_fit_the_second_part() -> None:
+    outside = [StoredAnswers("planted", records(40, 3, p_empty=0.9, support=0.5))]
+    chosen = CalibrationSettings(calibration="two-part")
+    found = refit([StoredAnswers("a", records(150, 1))], chosen, unanswerable=outside)
+    assert found.calibration.method == "two-part" and found.calibration.answerable
+    assert found.unanswerable_withheld is not None and found.unanswerable_withheld.mean > 0.9
+    with pytest.raises(PairsError, match="20 questions"):
+        refit([StoredAnswers("a", records(150, 1))], chosen)
+
+
+def test_the_range_of_k_and_switch_is_that_of_the_answers() -> None:
+    other = conditions(Settings(k=8, switch=0.5))
+    both = [StoredAnswers("a", records(60, 1)), StoredAnswers("b", records(60, 2, settings=other))]
+    own = refit(both, CalibrationSettings(calibration="temperature")).calibration
+    assert own.settings["k"] == [5, 8] and own.settings["switch"] == [0.0, 0.5]
+    for settings, mismatch in (
+        (Settings(k=6, switch=0.2), None),
+        (Settings(k=9), "k"),
+        (Settings(group=2), "group"),
+    ):
+        assert own.mismatch(settings, "m") == mismatch
+    unlike = records(60, 2, settings=conditions(Settings(group=2)))
+    with pytest.raises(PairsError, match="same group"):
+        refit([both[0], StoredAnswers("b", unlike)])
+    with pytest.raises(PairsError, match="same models"):
+        refit([both[0], StoredAnswers("b", records(60, 2, models="n"))])
+
+
+def test_answers_of_an_earlier_version_are_fitted_on_what_they_have(tmp_path: Path) -> None:
+    path = written(tmp_path / "answers.jsonl", {"sequence 1a": records(100, 1)}, old=True)
+    found = refit([read_answers(str(path))])
+    assert any("under which settings" in notice for notice in found.notices)
+    assert found.calibration.settings == {} and found.calibration.models == ""
+    assert not {"overlap", "spread", "best_prior"} & set(found.calibration.right)
+
+
+def test_a_precision_that_no_threshold_attains_is_said() -> None:
+    poor = [replace(record, exact=float(i % 8 == 0)) for i, record in enumerate(records(100, 1))]
+    found = refit([StoredAnswers("a", poor)], CalibrationSettings(precision=0.99))
+    assert not found.threshold.reached and any("0.99" in notice for notice in found.notices)
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["mixrag", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+def test_the_command_writes_a_confidence_and_shows_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = written(tmp_path / "a" / "answers.jsonl", {"sequence 1a": records(120, 1)})
+    second = written(tmp_path / "b" / "answers.jsonl", {"sequence 1a": records(80, 2)})
+    planted = written(tmp_path / "planted.jsonl", {"sequence 1a": records(30, 3, p_empty=0.9)})
+    out = tmp_path / "confidence.json"
+    common = ("calibrate", first, f"law={second}", "--unanswerable", planted, "--out", out)
+    assert command(monkeypatch, *common, "--calibration", "two-part", "--precision", "0.7") == 0
+    shown = capsys.readouterr().out
+    assert "law" in shown and "all" in shown and "ECE" in shown and "valid for k = 5" in shown
+    own = read_calibration(out)
+    assert own.method == "two-part" and own.precision == 0.7 and own.models == "m"
+    assert command(monkeypatch, *common, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [each["group"] for each in found["groups"]] == ["a", "law", "all"]
+    assert {"auroc_before", "auroc_after", "ece_before", "ece_after", "n"} <= set(found["groups"][0])
+    assert found["unanswerable_withheld"]["n"] == 30 and found["file"] == str(out)
+
+
+def test_the_command_refuses_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = written(tmp_path / "a" / "answers.jsonl", {"sequence 1a": records(10, 1)})
+    for arguments, told in (((few,), "40 pairs or more"), ((tmp_path / "no.jsonl",), "no file")):
+        assert command(monkeypatch, "calibrate", *arguments, "--out", tmp_path / "c.json") == 1
+        error = capsys.readouterr().err
+        assert told in error and error.count("\n") == 1
+    assert not (tmp_path / "c.json").exists()
+
+
+def test_no_model_library_is_needed() -> None:
+    code = "import sys, mixrag.evaluation.refit; sys.exit('sentence_transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
