@@ -6,6 +6,7 @@ import json
 import math
 import pickle
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,15 @@ import torch
 
 from mixrag import RAG, Settings
 from mixrag.answers.extract import extract
+from mixrag.answers.in_kind import in_kind
 from mixrag.cli import show
 from mixrag.corpus import Passage, Store
 from mixrag.generator import Generator
 from mixrag.inference.decoders import Beam
+from mixrag.inference.protocol import DecoderResult
 from mixrag.retrieval.retriever import Retrieval
 from scripted import scripted
+from tiny_span_model import span_generator
 from words_encoder import WordsEncoder
 
 FEES = "The licence costs nine crowns. It is sold to members, guests and visitors. The office is closed on Sunday."
@@ -221,3 +225,26 @@ def test_yes_and_no_are_withheld_where_nothing_is_stated(tmp_path: Path) -> None
         assert sum(item.probability or 0 for item in answer.items) == pytest.approx(1.0)
         extract = rag.ask("Explain the licence.", empty_answer=True)
         assert extract.p_empty is None and extract.text == extract.best_guess
+
+
+def test_an_extractive_reader_says_neither_yes_nor_no(tmp_path: Path) -> None:
+    with opened(tmp_path, span_generator()) as rag:
+        answer = rag.ask("Is the licence free?")
+        assert answer.kind == "extract" and answer.sentences
+        assert rag.ask("Is the licence free?", k=0).kind == "span"
+        plain, copied = (rag.ask("Who buys the licence?", copy=copy) for copy in (False, True))
+        assert plain.best_guess == copied.best_guess and plain.log_prob == copied.log_prob
+        many = rag.ask_many(["Is the licence free?", "Who buys the licence?"])
+        assert [each.kind for each in many] == ["extract", "span"]
+
+
+def test_items_of_an_extractive_reader_have_their_probability(tmp_path: Path) -> None:
+    with opened(tmp_path, span_generator()) as rag:
+        mixture = rag.condition("Who are the people that the licence is sold to?")
+        scored = mixture.score("guests")
+        answer = rag.ask("Who are the people that the licence is sold to?")
+        span = replace(answer, best_guess="guests", scored=scored)
+        listed = in_kind("list", Beam(1)).complete(span, DecoderResult((scored,)))
+        assert [item.text for item in listed.items] == ["members", "guests", "visitors"]
+        for item in listed.items:
+            assert item.probability == pytest.approx(math.exp(mixture.log_prob(item.text)))

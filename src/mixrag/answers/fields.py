@@ -77,7 +77,8 @@ class AnswerItem:
     text: str
     probability: float | None
     """Of a list: Σ p(y | question) over the answers found that are equal to it once normalised; None where it is
-    not among them. Of yes and no: p(y | question), divided by the sum of both."""
+    not among them (an extractive reader knows all of them). Of yes and no: p(y | question), divided by the sum of
+    both."""
     passage: str | None = None
     """Id of the passage that it stands in; None for yes and no."""
     start: int | None = None

@@ -102,9 +102,20 @@ def _list(answer: Answer, result: DecoderResult) -> Answer:
             items = enumeration(passage.text, *span)
             if not items:
                 return answer
-            listed = tuple(_item(passage, start, end, result.answers) for start, end in items)
+            found = _known(passage, items, result.answers)
+            listed = tuple(_item(passage, start, end, found) for start, end in items)
             return replace(answer, kind="list", items=listed)
     return answer
+
+
+def _known(
+    passage: AnswerPassage, items: Sequence[tuple[int, int]], found: Sequence[ScoredAnswer]
+) -> list[ScoredAnswer]:
+    """The answers found; with a generator of finitely many answers, which has read them all, the items too."""
+    mixture = found[0].mixture
+    if not hasattr(mixture.generator, "finite_answers"):
+        return [*found]
+    return [*found, *(mixture.score(passage.text[start:end]) for start, end in items)]
 
 
 def _item(passage: AnswerPassage, start: int, end: int, found: Sequence[ScoredAnswer]) -> AnswerItem:

@@ -15,6 +15,7 @@ from mixrag.answers.async_stream import AsyncStream
 from mixrag.answers.confidence import AppliedCalibration, apply_calibration
 from mixrag.answers.extract import extract
 from mixrag.answers.in_kind import asked_kind, in_kind
+from mixrag.answers.kinds import Kind
 from mixrag.answers.open_store import OpenStore, naming_the_bundle
 from mixrag.answers.stream import Stream
 from mixrag.config.model_config import models_digest
@@ -87,7 +88,7 @@ class Pipeline(OpenStore):
         decoder = decoder_for(settings)
         calibration = self._applied_calibration(settings)
         retrieval = self._retrieve(question, settings)
-        kind = asked_kind(question, settings)
+        kind = self._kind(question, settings)
         if kind == "extract" and retrieval.passages:
             extracted = extract(question, retrieval, partial(self._similarity, question, settings))
             mixture, chosen = extracted.mixture, in_kind(kind, decoder, extracted)
@@ -119,7 +120,7 @@ class Pipeline(OpenStore):
         decoder = decoder_for(settings)
         if not decoder.batches:
             return [self.ask(question, **changes) for question in questions]
-        kinds = [asked_kind(_check_text(question, "a question"), settings) for question in questions]
+        kinds = [self._kind(_check_text(question, "a question"), settings) for question in questions]
         written = [question for question, kind in zip(questions, kinds, strict=True) if kind in ("span", "list")]
         batch = iter(self._ask_batch(written, settings, decoder))
         return [
@@ -189,6 +190,18 @@ class Pipeline(OpenStore):
             vectors = torch.as_tensor(encoder.encode_passages(texts), dtype=torch.float64)
         return vectors @ asked / (settings.temperature or encoder.temperature)
 
+    def _kind(self, question: str, settings: Settings) -> Kind:
+        """The kind of answer to be given: of a reader that writes no "yes", sentences that tell."""
+        kind = asked_kind(question, settings)
+        if kind == "yes-no" and self._extractive:
+            return "span" if settings.k == 0 else "extract"
+        return kind
+
+    @property
+    def _extractive(self) -> bool:
+        """Whether the generator gives stretches of its passages in any case."""
+        return hasattr(self.generator, "finite_answers")
+
     @property
     def _copying(self) -> CopyingGenerator:
         """The language model that may only copy; one object, because it reads the whole vocabulary once."""
@@ -212,7 +225,7 @@ class Pipeline(OpenStore):
 
     def _condition(self, question: str, retrieval: Retrieval, settings: Settings) -> Mixture:
         return condition(
-            self._copying if settings.copy else self.generator,
+            self._copying if settings.copy and not self._extractive else self.generator,
             question,
             retrieval.passages,
             retrieval.log_prior,
