@@ -109,9 +109,7 @@ def main() -> None:
     }
     (READER / "mixrag.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     (READER / FILE).unlink(missing_ok=True)
-    print(
-        f"{FILE} must be fitted anew to this reader: mixrag eval, mixrag calibrate, then copy it to {READER}"
-    )
+    print(f"{FILE} must be fitted anew to this reader: mixrag eval, mixrag calibrate, then copy it to {READER}")
     size = (READER / "adapter_model.safetensors").stat().st_size
     print(f"{READER}: {size / 1e6:.1f} MB")
 

@@ -121,7 +121,11 @@ def test_the_range_of_k_and_switch_is_that_of_the_answers() -> None:
     both = [StoredAnswers("a", records(60, 1)), StoredAnswers("b", records(60, 2, settings=other))]
     own = refit(both, CalibrationSettings(calibration="temperature")).calibration
     assert own.settings["k"] == [5, 8] and own.settings["switch"] == [0.0, 0.5]
-    for settings, mismatch in ((Settings(k=6, switch=0.2), None), (Settings(k=9), "k"), (Settings(group=2), "group")):
+    for settings, mismatch in (
+        (Settings(k=6, switch=0.2), None),
+        (Settings(k=9), "k"),
+        (Settings(group=2), "group"),
+    ):
         assert own.mismatch(settings, "m") == mismatch
     unlike = records(60, 2, settings=conditions(Settings(group=2)))
     with pytest.raises(PairsError, match="same group"):

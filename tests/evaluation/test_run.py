@@ -23,9 +23,8 @@ from mixrag.answers.confidence import ConfidenceMap, read_calibration
 from mixrag.config.command_settings import EvaluationSettings
 from mixrag.corpus import Store
 from mixrag.errors import MixragError, PairsError, SettingError
-from mixrag.evaluation.analysis import Evaluation
+from mixrag.evaluation.analysis import Evaluation, outcomes
 from mixrag.evaluation.calibration import confidences_of, rights
-from mixrag.evaluation.analysis import outcomes
 from mixrag.evaluation.proportions import wilson
 from mixrag.evaluation.run import EvaluationRequest, evaluate
 from mixrag.evaluation.trust_measures import auroc, expected_calibration_error
@@ -224,7 +223,9 @@ def in_use(rag: Counting, **changes: Any) -> tuple[Counting, ConfidenceMap]:
     return asking, own
 
 
-def test_the_confidence_in_use_is_judged_from_twenty_pairs_on_without_fitting(rag: Counting, tmp_path: Path) -> None:
+def test_the_confidence_in_use_is_judged_from_twenty_pairs_on_without_fitting(
+    rag: Counting, tmp_path: Path
+) -> None:
     asking, own = in_use(rag)
     found, notices = run(asking, tmp_path / "run", systems=("sequence",), questions=20)
     judged = report(tmp_path / "run")["confidence"]["in_use"]

@@ -1,4 +1,4 @@
-"""A trained folder has a confidence, fitted on the answers to its held-out pairs, that holds where it is opened."""
+"""A trained folder has a confidence, fitted on the answers to held-out pairs, that holds where it is opened."""
 
 from __future__ import annotations
 
