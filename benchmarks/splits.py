@@ -1,18 +1,21 @@
-"""Training and held-out pairs of four domains, each in its own file, from a folder of documents and pairs.
+"""Training and held-out pairs of five domains, each in its own file, from a folder of documents and pairs.
 
     python benchmarks/splits.py DATA OUT
 
-DATA holds general/, medicine/, law/ and pubmed/, each with documents in docs/ (pubmed: docs.jsonl) and pairs
-({"question", "answers", "doc"} a line) in train.jsonl (law: pairs.jsonl). general and medicine come with
-dev.jsonl; of law whole documents are held out, of pubmed single abstracts. A question of law is about its own web
-site, so it is asked of that document alone ("where"). OUT gets, a domain, DOMAIN-train.jsonl, DOMAIN-look.jsonl
-(some documents of the training side, for early stopping) and DOMAIN-dev.jsonl (for scores, never looked at in
-training), and of all together train.jsonl and look.jsonl, at most --cap and --look-cap of a domain.
+DATA holds general/, medicine/, law/, pubmed/ and finance/, each with documents in docs/ (pubmed: docs.jsonl) and
+pairs ({"question", "answers", "doc"} a line) in train.jsonl (law, finance: pairs.jsonl). general and medicine come
+with dev.jsonl; of law and finance whole documents are held out, of pubmed single abstracts. A question of law is
+about its own web site, one of finance about its own report, so it is asked of that document alone ("where"). Of
+finance those are left out whose answer is computed or counted (their "kind"). OUT gets, a domain,
+DOMAIN-train.jsonl, DOMAIN-look.jsonl (some documents of the training side, for early stopping) and
+DOMAIN-dev.jsonl (for scores, never looked at in training), and of all together train.jsonl and look.jsonl, at most
+--cap and --look-cap of a domain.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -51,10 +54,22 @@ def splits(data: Path) -> dict[str, tuple[list[Pair], list[Pair]]]:
     found = {}
     for domain in ("general", "medicine"):
         found[domain] = (pairs(data / domain / "train.jsonl"), pairs(data / domain / "dev.jsonl"))
-    for domain, name in (("law", "pairs.jsonl"), ("pubmed", "train.jsonl")):
-        train, dev = split_pairs(pairs(data / domain / name), HELD_OUT, SEED)
+    others = {
+        "law": pairs(data / "law" / "pairs.jsonl"),
+        "pubmed": pairs(data / "pubmed" / "train.jsonl"),
+        "finance": extracts(data / "finance" / "pairs.jsonl"),
+    }
+    for domain, every in others.items():
+        train, dev = split_pairs(every, HELD_OUT, SEED)
         found[domain] = (list(train), list(dev))
     return found
+
+
+def extracts(path: Path) -> list[Pair]:
+    """Pairs whose answer stands in the document: of kind span or multi-span."""
+    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    wanted = {(row["question"], row["doc"]) for row in rows if row["kind"] in ("span", "multi-span")}
+    return [pair for pair in pairs(path) if (pair.question, pair.document) in wanted]
 
 
 def pairs(path: Path) -> list[Pair]:
@@ -68,9 +83,9 @@ def write(path: Path, some: Sequence[Pair]) -> None:
 
 
 def asked_of_own_site(pair: Pair) -> Pair:
-    """A question of law names the document that it is asked of."""
-    is_law = pair.document is not None and pair.document.endswith(".html")
-    return replace(pair, where={"document": str(pair.document)}) if is_law else pair
+    """A question of law or finance names the document that it is asked of."""
+    asked_of_one = pair.document is not None and pair.document.endswith(".html")
+    return replace(pair, where={"document": str(pair.document)}) if asked_of_one else pair
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Train the reader that ships with mixrag, and put it into the package: train_reader.sh DATA OUT
-# DATA as benchmarks/splits.py describes it; OUT is a new folder, or that of a run that was interrupted.
+# DATA as benchmarks/splits.py and benchmarks/reading_pairs.py describe it; OUT is a new folder, or that of a run that
+# was interrupted.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 data=$1
@@ -8,23 +9,18 @@ out=$2
 # glibc returns large blocks to the system at once and takes them anew at the next layer: kept, a step is faster.
 export MALLOC_MMAP_THRESHOLD_=1000000000 MALLOC_TRIM_THRESHOLD_=10000000000 MALLOC_TOP_PAD_=500000000
 python "$here/splits.py" "$data" "$out/splits"
-mixrag index "$data/general/docs" "$data/medicine/docs" "$data/law/docs" "$data/pubmed/docs.jsonl" --store "$out/store"
-# Clozes first, more of them of the documents in plain prose.
-for domain in general law; do
-    mixrag index "$data/$domain/docs" --store "$out/store-$domain"
+[ -e "$out/reading.jsonl" ] || python "$here/reading_pairs.py" "$data" "$out/reading.jsonl"
+mixrag index "$data/general/docs" "$data/medicine/docs" "$data/law/docs" "$data/pubmed/docs.jsonl" \
+    "$data/finance/docs" --store "$out/store"
+set --
+for domain in general medicine law pubmed finance; do
+    set -- "$@" "$out/splits/$domain-train.jsonl"
 done
-clozes() {
-    [ -e "$2" ] || mixrag clozes --store "$1" --out "$2" --number "$3"
-}
-clozes "$out/store-general" "$out/clozes-general.jsonl" 1600
-clozes "$out/store-law" "$out/clozes-law.jsonl" 800
-clozes "$out/store" "$out/clozes-all.jsonl" 2400
-cat "$out/clozes-general.jsonl" "$out/clozes-law.jsonl" "$out/clozes-all.jsonl" > "$out/clozes.jsonl"
-mixrag train "$out/clozes.jsonl" --dev "$out/splits/look.jsonl" --store "$out/store" --out "$out/clozed" \
-    --adapter none --prompt "$here/reader.toml" --parts generator --rank 16 --learning-rate 1e-3 --epochs 1 \
-    -k 1 --lexical 0.5 --max-answer-tokens 48 --evaluate 0 --evaluate-every 300 --keep last --dtype bfloat16 --compile
-mixrag train "$out/splits/train.jsonl" --dev "$out/splits/look.jsonl" --store "$out/store" --out "$out/reader" \
-    --model "$out/clozed" --parts generator,temperature --learning-rate 1e-3 -k 3 --lexical 0.5 \
-    --objective em --e-step-every 3 --epochs 3 --skip 0.2 --max-answer-tokens 48 --evaluate-every 133 --evaluate 0 \
-    --keep last --dtype bfloat16 --compile
+# Every passage once: the questions on sentences, the pairs with the passages that hold their answers, and the empty
+# answer of those that are retrieved and hold none.
+mixrag train "$out/reading.jsonl" "$@" --dev "$out/splits/look.jsonl" \
+    --store "$out/store" --out "$out/reader" --adapter none --prompt "$here/reader.toml" \
+    --objective composite --empty-weight 0.5 --parts generator,temperature -k 3 --lexical 0.5 --rank 16 \
+    --learning-rate 1e-3 --weight-decay 0 --epochs 1 --batch 32 --rows 2 --row-tokens 640 --max-answer-tokens 48 \
+    --evaluate 0 --evaluate-every 200 --checkpoint-every 100 --keep last --compile
 python "$here/package_reader.py" "$out/reader"

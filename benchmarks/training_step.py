@@ -69,7 +69,7 @@ def case(generator: ModelGenerator) -> Case:
 def naive(trained: TrainableGenerator, given: Case) -> float:
     """All rows in one graph, all logits, the marginal on top."""
     ids = torch.tensor([[*prompt.tokens, *given.answer] for prompt in given.prompts])
-    with trained._autocast():
+    with trained.autocast():
         logits = trained.generator.model(input_ids=ids, use_cache=False).logits
     log_probs = logits.float().log_softmax(-1)[:, :-1]
     picked = log_probs.gather(-1, ids[:, 1:, None])[..., 0][:, -len(given.answer) :]

@@ -16,6 +16,7 @@ from mixrag.utils.arguments import path_given
 from mixrag.utils.progress import Progress
 
 if TYPE_CHECKING:  # what training and evaluation import is not needed to ask
+    from mixrag.answers.guarantee import Guarantee
     from mixrag.config.training_settings import TrainingSettings
     from mixrag.evaluation.analysis import Evaluation
     from mixrag.pairs.pairs import PairSource
@@ -114,6 +115,31 @@ class RAG(Pipeline):
         target = None if out is None else path_given(out, "out")
         request = EvaluationRequest(pairs, target, EvaluationSettings(**settings), off_corpus)
         return evaluate(self, request, progress)
+
+    def guarantee_on(
+        self, pairs: PairSource, out: str | Path | None = None, progress: Progress | None = None, **settings: Any
+    ) -> Guarantee:
+        """Find the confidence above which answers are right as often as asked, as ``mixrag guarantee`` does.
+
+        >>> found = rag.guarantee_on("pairs.jsonl", "guaranteed", risk=0.1)  # doctest: +SKIP
+        >>> RAG.open("store", confidence="guaranteed/confidence.json").ask("...").guarantee  # doctest: +SKIP
+
+        Args:
+            pairs: as in ``train``; not those that the confidence was fitted on.
+            out: folder for ``guarantee.json`` and its ``confidence.json``; None: nothing is written.
+            progress: called with stage "answering".
+            settings: as in ``GuaranteeSettings``.
+
+        Raises:
+            SettingError: no calibration applies, or a number outside its range.
+            PairsError: pairs that cannot be read, are too few, or on which the target is not met.
+            MixragError: the folder cannot be written to, or as ``ask``.
+        """
+        from mixrag.config.command_settings import GuaranteeSettings
+        from mixrag.evaluation.guarantee import GuaranteeRequest, guarantee
+
+        target = None if out is None else path_given(out, "out")
+        return guarantee(self, GuaranteeRequest(pairs, target, GuaranteeSettings(**settings)), progress)
 
     def save(self, folder: str | Path) -> Path:
         """Write a bundle of models, settings, prompt and confidence, which ``RAG.load`` opens with equal numbers.

@@ -47,6 +47,13 @@ class Lessons(Shell):
         self.dev.write_text("\n".join(lines[:2]))
         self("index", self.files)
 
+    def refused(self, command: str, *arguments: object) -> str:
+        """The one line of an error, after what was said of the steps before it."""
+        assert self(command, *arguments, code=1) == ""
+        *said, line = self.errors.strip().split("\n")
+        assert line.startswith("mixrag: expected ") and not [each for each in said if "expected" in each]
+        return line
+
     @property
     def command(self) -> list[object]:
         """Arguments of a run of two steps."""
@@ -148,7 +155,7 @@ def test_the_same_command_again_trains_nothing_and_says_the_same(shell: Lessons)
     assert {name: (shell.out / name).read_bytes() for name in files} == files
     assert (shell.out / "adapter" / "adapter_model.safetensors").read_bytes() == weights
     shell("train", *shell.command)
-    assert "resumed at step 2" in shell.errors and "step 1/2" not in shell.errors
+    assert "is finished: nothing is trained" in shell.errors and "step 1/2" not in shell.errors
 
 
 @pytest.mark.parametrize("changed", [["--seed", "1"], ["--rank", "3"], ["-k", "3"], ["--dtype", "bfloat16"]])
@@ -227,3 +234,24 @@ def test_the_folder_of_a_store_that_is_missing_is_one_line(shell: Lessons) -> No
     shell.store = shell.folder / "none"
     shell.refused("train", *shell.command)
     assert not shell.out.exists() and not shell.store.exists()
+
+
+def test_pairs_with_passages_of_their_own_need_no_store(shell: Lessons) -> None:
+    lines = [
+        {"question": "who came?", "answers": ["Ada"], "passage": "Ada came by boat."},
+        {"question": "when did she go?", "answers": [], "passage": "Ada came by boat."},
+        {"question": "what is it made of?", "answers": ["tin"], "passage": "It is made of tin."},
+    ]
+    own, store = shell.folder / "own.jsonl", shell.store
+    own.write_text("\n".join(map(json.dumps, lines)))
+    shell.store = shell.folder / "none"
+    options = ["--dev", own, "--out", shell.out, "--objective", "composite", "--parts", "generator", *QUICK]
+    shell("train", own, *options)
+    first, *_ = shell.errors.splitlines()
+    assert first == "mixrag: opening store and models" and not shell.store.exists()
+    assert "2 passages with 2 questions that they answer and 1 that they do not; 2 steps" in shell.errors
+    assert "tokens/s, about 0 min left" in shell.errors and "nothing where nothing is stated" in shell.errors
+    shell.store, shell.models["ask"] = store, ["--max-tokens", "4"]
+    assert shell.json("ask", QUESTION, "--model", shell.out)["question"] == QUESTION
+    shell.store = shell.folder / "none"
+    assert "--store" in shell.refused("train", shell.pairs, *options) or "store" in shell.errors

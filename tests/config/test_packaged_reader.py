@@ -44,7 +44,7 @@ def test_it_brings_prompt_and_retrieval_settings(reader: Path) -> None:
     trained = read_bundle(reader)
     template = PromptTemplate.from_file(DEMO.parent.parent / "benchmarks" / "reader.toml")
     assert trained.prompt == template.fields()
-    assert set(trained.settings) == {"temperature", "lexical", "lexical_temperature"}
+    assert set(trained.settings) == {"temperature", "lexical", "lexical_temperature", "kind"}
 
 
 def test_its_confidence_is_that_of_the_default(reader: Path) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 import pytest
 import torch
 
-
 from enumeration import Toy
 from mixrag.errors import ModelError
 from mixrag.inference.batch import greedy_together
@@ -27,7 +26,7 @@ LENGTH = 3
 
 
 def answers() -> list[tuple[int, ...]]:
-    """Every answer but ∅ that ends within ``LENGTH`` tokens or is cut off there; their probabilities sum to one."""
+    """Every answer but ∅ that ends within ``LENGTH`` tokens or is cut off there; these exhaust all answers."""
     words = range(STOP)
     ended = [(*w, STOP) for n in range(1, LENGTH) for w in itertools.product(words, repeat=n)]
     cut = [(*w, t) for w in itertools.product(words, repeat=LENGTH - 1) for t in range(STOP + 1)]
@@ -127,7 +126,7 @@ def test_without_a_passage_the_rest_is_given_that_it_states_something(switch: fl
 @pytest.mark.parametrize("switch", SWITCHES)
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_passage_left_out_of_a_truncated_prior(switch: float, size: int) -> None:
-    """The others, and what the truncation leaves out, have their prior divided by 1 - π_j: a prior to begin with."""
+    """The others, and what the truncation leaves out, have their prior divided by 1 - π_j."""
     passages, outside = toy_passages(TOY)[:size], sum(TOY.prior[size:])
     whole = condition(
         table_generator(TOY),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mixrag.errors import PairsError
-from mixrag.pairs.pairs import Pair, Pairs, digest, pairs_from, read_pairs, split_pairs
+from mixrag.pairs.pairs import Pair, Pairs, as_lines, digest, pairs_from, read_pairs, split_pairs
 
 
 def written(tmp_path: Path, *rows: object, name: str = "pairs.jsonl") -> Path:
@@ -311,3 +311,50 @@ def test_what_in_memory_is_no_pair_is_one_line(items: Any, said: str) -> None:
     with pytest.raises(PairsError, match=said) as caught:
         pairs_from(items)
     assert "\n" not in str(caught.value)
+
+
+OWN = {"question": "Who?", "answers": [], "passage": " Ann wrote it. ", "title": "Letters"}
+
+
+def test_a_line_may_have_a_passage_of_its_own_and_then_no_answer(tmp_path: Path) -> None:
+    path = written(
+        tmp_path, OWN, {**OWN, "title": ""}, {**OWN, "answers": ["Ann"]}, {"question": "q", "answer": "a"}
+    )
+    found = read_pairs([path], passages=True)
+    assert [(p.answers, p.passage, p.title) for p in found.pairs] == [
+        (("Ann",), "Ann wrote it.", "Letters"),  # the first and the third, merged
+        ((), "Ann wrote it.", ""),
+        (("a",), None, ""),
+    ]
+    again = written(tmp_path, *as_lines(found.pairs).splitlines(), name="again.jsonl")
+    assert read_pairs([again], passages=True).pairs == found.pairs == pairs_from(found.pairs, passages=True).pairs
+    assert digest(found.pairs[:1]) != digest([replace(found.pairs[0], passage=None)])
+
+
+def test_where_passages_are_not_asked_for_the_key_is_ignored(tmp_path: Path) -> None:
+    (pair,) = read(tmp_path, {**OWN, "answers": ["Ann"], "passage": 7}).pairs
+    assert pair.passage is None
+    with pytest.raises(PairsError, match='an answer under "answers"'):
+        read(tmp_path, OWN)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"passage": 7}, 'strings under "passage"'),
+        ({"passage": "  "}, 'text under "passage"'),
+        ({"title": ["a"]}, 'strings under "title"'),
+        ({"passage": None}, 'an answer under "answers"'),
+    ],
+)
+def test_a_passage_is_text(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(PairsError, match=said):
+        pairs_from([{**OWN, **changes}], passages=True)
+
+
+def test_pairs_with_passages_are_held_out_by_passage() -> None:
+    own = [Pair(f"q{i}", (), passage=f"text {i % 4}") for i in range(40)]
+    train, dev = split_pairs([*own, *many()], 0.3, 0)
+    assert not {p.passage for p in train} & {p.passage for p in dev} - {None}
+    assert not {p.document for p in train} & {p.document for p in dev} - {None}
+    assert any(p.passage for p in dev) or any(p.document for p in dev)

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixrag.retrieval.index import ExactIndex, IVFIndex, build_faiss, build_ivf, clusters_for
+from mixrag.retrieval.index import (
+    DamagedIndexError,
+    ExactIndex,
+    Hits,
+    IVFIndex,
+    build_faiss,
+    build_ivf,
+    clusters_for,
+)
 from mixrag.retrieval.index.ivf import calibrated, extended
 
 RANDOM = np.random.default_rng(5)
@@ -147,6 +155,21 @@ def test_the_bounds_on_the_normaliser_always_hold(ivf: IVFIndex, temperature: fl
         assert low <= value + 1e-5 and value <= high + 1e-5
         assert value - low < 3.0  # no trivial bound: clusters are small here
         assert exact.log_normaliser_bounds(question, temperature) == (value, value)
+
+
+def test_the_bounds_close_in_on_what_is_known(ivf: IVFIndex) -> None:
+    random = np.random.default_rng(3)
+    for question in ASKED[:10]:
+        value, widths = log_z(ExactIndex(MANY_ROWS, MANY), question, 1.0), []
+        for share in (0.0, 0.1, 0.9, 1.0):
+            some = random.permutation(len(MANY_ROWS))[: int(share * len(MANY_ROWS))]
+            low, high = ivf.log_normaliser_bounds(question, 1.0, Hits(MANY_ROWS[some], MANY[some] @ question))
+            assert low <= value + 1e-5 and value <= high + 1e-5
+            widths.append(high - low)
+        assert widths == sorted(widths, reverse=True) and widths[0] > 0.1
+        assert widths[-1] == 0.0
+    with pytest.raises(DamagedIndexError):
+        ivf.log_normaliser_bounds(ASKED[0], 1.0, Hits(MANY_ROWS[:2], np.array([0.5, np.nan])))
 
 
 def test_passages_come_and_go_without_training(ivf: IVFIndex) -> None:

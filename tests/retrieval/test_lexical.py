@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixrag.errors import StoreError
-from mixrag.retrieval.lexical import LexicalIndex, Postings, inverted
+from mixrag.retrieval.lexical import LexicalIndex, Postings, Scored, inverted
 from mixrag.retrieval.lexical import index as module
+from mixrag.retrieval.lexical import scored as scored_module
 from mixrag.retrieval.lexical.selection import best
 from mixrag.utils.arrays import Floats
 
@@ -174,3 +175,26 @@ def test_selection_by_blocks() -> None:
     scores = np.random.default_rng(0).normal(size=50_000).round(2)
     for n in (1, 7, 48, 1000):
         assert best(scores, n).tolist() == np.argsort(-scores, kind="stable")[:n].tolist()
+
+
+@pytest.mark.parametrize("block", [1, 3, 128])
+@given(
+    scores=st.lists(st.sampled_from([0.0, 0.0, 1.0, 2.0, 3.5]), max_size=60),
+    gap=st.integers(0, 3),
+    n=st.integers(0, 9),
+    least=st.sampled_from([-1.0, 0.0, 0.5, 1.0, 2.0, 4.0]),
+)
+def test_the_high_ones_of_all_scores(block: int, scores: list[float], gap: int, n: int, least: float) -> None:
+    rows = np.arange(len(scores)) * (1 + gap % 2) + gap
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scored_module, "_BLOCK", block)
+        found = Scored(rows, np.array(scores, np.float64))
+        assert found.any == any(scores)
+        order = sorted((place for place, score in enumerate(scores) if score), key=lambda place: -scores[place])
+        assert found.best(n).tolist() == rows[order[:n]].tolist()
+        places = found.places_from(least)
+        assert places.tolist() == [place for place in sorted(order) if scores[place] >= least]
+        chosen, last = found.highest(places, n)
+        assert chosen.tolist() == rows[[place for place in order if scores[place] >= least][:n]].tolist()
+        assert last == (found.of(chosen[-1:]).item() if len(chosen) else 0.0)
+    assert found.of(rows[::-1]).tolist() == scores[::-1]

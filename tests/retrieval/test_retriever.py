@@ -253,6 +253,9 @@ class OneSeen(IVFIndex):
     def _near(self, question, wanted):
         return self.rows[:0] + 0 if wanted == 0 else super()._near(question, 1)
 
+    def log_normaliser_bounds(self, question, temperature, known=None):
+        return super().log_normaliser_bounds(question, temperature)
+
 
 def few_seen(store: Store) -> StoreRetriever:
     rows, vectors = store.vectors()

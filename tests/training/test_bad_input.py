@@ -300,6 +300,7 @@ def test_a_disk_that_is_full_at_the_end_keeps_what_an_earlier_call_wrote(
 ) -> None:
     train(run_spec(open_rag(), tmp_path / "out", steps=1), Recorder())
     before = (tmp_path / "out" / ADAPTER).read_bytes()
+    (tmp_path / "out" / "finished.json").unlink()
     real = run.write
 
     def on_a_full_disk(*arguments: Any) -> Any:

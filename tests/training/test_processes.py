@@ -35,6 +35,10 @@ CASES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "temperature and generator": ({"parts": ("generator", "temperature")}, {"null": 0.2}),
     "both encoders": ({"parts": ("encoder", "null"), "refresh_every": 2}, {}),
     "closed book": ({"parts": ("generator",)}, {"k": 0}),
+    "composite": (
+        {"parts": ("generator",), "objective": "composite", "batch": 8, "row_tokens": 160, "epochs": 4.0},
+        {},
+    ),
     "cached responsibilities": (
         {"parts": ("generator", "temperature"), "objective": "em", "e_step_every": 3, "epochs": 5.0},
         {},

@@ -56,11 +56,15 @@ class Answer(AnswerFields):
         return {
             "question": self.question,
             "answer": self.text,
+            "kind": self.kind,
+            "items": [asdict(item) for item in self.items],
+            "sentences": [asdict(sentence) for sentence in self.sentences],
             "best_guess": self.best_guess,
             **{name: getattr(self, name) for name in names},
             "p_empty": self.p_empty,
             "confidence": self.confidence and confidence_to_dict(self.confidence),
             "uncalibrated": self.uncalibrated,
+            "guarantee": self.guarantee and asdict(self.guarantee),
             "normaliser": self.normaliser,
             "temperature": self.temperature,
             "switch": self.switch,
@@ -146,6 +150,9 @@ def build_answer(
     signals = signals_of(scored, found, support, p_empty or 0.0)
     null = mixture.null_component
     prior = mixture.unconditioned_log_prior.exp()
+    passages = _passages(retrieval, mixture, scored.posterior)
+    source = max(passages, key=lambda each: each.posterior).metadata if passages else {}
+    confidence = calibration.confidence(signals, source) if calibration and scored.finished else None
     return Answer(
         question=mixture.question,
         best_guess=scored.text,
@@ -153,7 +160,7 @@ def build_answer(
         normaliser=settings.normaliser,
         temperature=retrieval.temperature,
         switch=mixture.switch,
-        passages=_passages(retrieval, mixture, scored.posterior),
+        passages=passages,
         tokens=_tokens(scored, null),
         null_prior=None if null is None else float(prior[null]),
         null_posterior=None if null is None else float(scored.posterior[null]),
@@ -161,7 +168,7 @@ def build_answer(
         log_bounds=scored.log_bracket,
         finished=scored.finished,
         signals=signals,
-        confidence=calibration.confidence(signals) if calibration and scored.finished else None,
+        confidence=confidence,
         uncalibrated=calibration.mismatch if calibration else None,
         certified=certified,
         pruned=pruned,
@@ -170,6 +177,7 @@ def build_answer(
         effective_posterior=float(effective_number(scored.posterior.log())),
         scored=scored,
         outside_bounds=retrieval.outside_bounds,
+        guarantee=calibration.coverage(confidence, source) if calibration else None,
         p_empty=p_empty,
         empty_threshold=None if given else empty_threshold(settings),
     )
@@ -210,14 +218,14 @@ class TextPieces:
 
 def _passages(retrieval: Retrieval, mixture: Mixture, posterior: Tensor) -> tuple[AnswerPassage, ...]:
     prior, products = retrieval.log_prior.exp().tolist(), retrieval.inner_products.tolist()
-    empty = None if mixture.log_empty is None else mixture.log_empty.exp().tolist()
+    empty: list[float] | None = None if mixture.log_empty is None else mixture.log_empty.exp().tolist()
     return tuple(
         answer_passage(
             passage,
             prior=prior[i],
             posterior=float(posterior[j]),
             inner_product=products[i],
-            p_empty=empty and empty[j],
+            p_empty=None if empty is None else empty[j],
         )
         for i, (passage, j) in enumerate(zip(retrieval.passages, mixture.component_of_passage, strict=True))
     )

@@ -95,7 +95,7 @@ def explain(answer: AnswerFields) -> Explanation:
             poisoning=float(poisoning[j]) if component.passages else None,
             alone=alone.text,
             alone_log_prob=alone.log_prob,
-            p_empty=empty and empty[j],
+            p_empty=None if empty is None else empty[j],
         )
         for j, (component, alone) in enumerate(
             zip(mixture.components, each_alone(mixture, mixture.reserve), strict=True)

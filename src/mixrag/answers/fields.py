@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mixrag.answers.confidence import Confidence
+from mixrag.answers.guarantee import Coverage
+from mixrag.answers.kinds import Kind
 from mixrag.answers.signals import Signals
 from mixrag.corpus import Scalar
 from mixrag.generator import Shortened
@@ -68,6 +70,44 @@ class AnswerToken:
     """The same for the null component."""
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerItem:
+    """One item of a list, or one of yes and no."""
+
+    text: str
+    probability: float | None
+    """Of a list: Σ p(y | question) over the answers found that are equal to it once normalised; None where it is
+    not among them. Of yes and no: p(y | question), divided by the sum of both."""
+    passage: str | None = None
+    """Id of the passage that it stands in; None for yes and no."""
+    start: int | None = None
+    """Offset of its first character in the document's extracted text."""
+    end: int | None = None
+    """Offset after its last character."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSentence:
+    """One sentence of an extract."""
+
+    text: str
+    """White space in a row is one space."""
+    passage: str
+    """Id of its passage."""
+    document: str
+    page: int | None
+    """Page or slide where its passage begins, from 1; None where there is none."""
+    place: str
+    """The same in words; empty where the document has none."""
+    start: int
+    """Offset of its first character in the document's extracted text."""
+    end: int
+    """Offset after its last character."""
+    probability: float
+    """p(passage | question) times the softmax, over the sentences of the passage, of inner product / T of sentence
+    and question; those of all sentences of the passages listed add up to one (``extract.py``)."""
+
+
 @dataclass(frozen=True, repr=False)
 class AnswerFields:
     """An answer, its probability, and the passages behind it."""
@@ -123,17 +163,32 @@ class AnswerFields:
     """The likelihood table, for further questions."""
     outside_bounds: tuple[float, float] | None = None
     """Bounds on ``outside`` where approximate search leaves it unknown; always valid. None elsewhere."""
+    guarantee: Coverage | None = None
+    """What a guarantee says of answers as sure as this one; None where none covers it."""
     p_empty: float | None = None
     """p(∅ | question): the probability that the passages listed (and null) state no answer; under the full
     normaliser with k < M their part of it, to which the others add at most ``outside``. None without
     ``empty_answer``."""
     empty_threshold: float | None = None
     """Without a confidence, the answer is withheld where ``p_empty`` reaches this; None: it is not."""
+    kind: Kind = "span"
+    """"span": what the language model wrote. "yes-no": the more probable of both. "list": a span that is one item
+    of an enumeration, or the whole. "extract": the best sentences; no language model wrote them, and ``log_prob``
+    is the logarithm of the sum of their probabilities."""
+    items: tuple[AnswerItem, ...] = ()
+    """Of a list, in the order of the text; of "yes-no", the answer and the other one."""
+    sentences: tuple[AnswerSentence, ...] = ()
+    """Of an extract, in reading order."""
 
     @property
     def text(self) -> str | None:
-        """The answer; None where it is withheld (``abstains``). ``best_guess`` has the text in either case."""
-        return None if self.abstains else self.best_guess
+        """The answer; None where it is withheld (``abstains``). ``best_guess`` has the text in either case.
+
+        Of a list all its items; ``best_guess`` and all numbers are then of the span that the language model wrote.
+        """
+        if self.abstains:
+            return None
+        return ", ".join(item.text for item in self.items) if self.kind == "list" else self.best_guess
 
     @property
     def log_mass(self) -> float:
@@ -163,7 +218,8 @@ class AnswerFields:
     @property
     def seems_unstated(self) -> bool:
         """True where ``p_empty`` reaches its threshold."""
-        return None not in (self.p_empty, self.empty_threshold) and self.p_empty >= self.empty_threshold
+        empty, threshold = self.p_empty, self.empty_threshold
+        return empty is not None and threshold is not None and empty >= threshold
 
     def __repr__(self) -> str:
         """The text, its probability, its confidence, and the number of passages."""

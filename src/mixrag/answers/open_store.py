@@ -11,7 +11,8 @@ from threading import RLock
 from types import TracebackType
 from typing import Any, Self
 
-from mixrag.answers.confidence import ConfidenceMap, calibration_for
+from mixrag.answers.confidence import ConfidenceMap, calibration_for, guarantee_for
+from mixrag.answers.guarantee import Guarantee
 from mixrag.config.command_settings import StoreConfig
 from mixrag.config.model_config import ModelConfig, bundle_for, completed, defaults
 from mixrag.config.schema import made
@@ -38,6 +39,7 @@ from mixrag.corpus import (
 )
 from mixrag.errors import EncoderMismatchError, SourceError
 from mixrag.generator import Generator, load_generator
+from mixrag.generator.copying import CopyingGenerator
 from mixrag.generator.devices import one_dtype
 from mixrag.generator.precompute import FOLDER as PRECOMPUTED
 from mixrag.generator.precompute import Precomputed, attach, files_and_bytes, precompute
@@ -90,6 +92,7 @@ class OpenStore:
         model: Path | None = None,
         retriever: Retriever | None = None,
         calibration: ConfidenceMap | None = None,
+        guarantee: Guarantee | None = None,
         parsers: Sequence[Parser] = (),
         splitter: Splitter | None = None,
     ) -> None:
@@ -99,9 +102,11 @@ class OpenStore:
         self.model = model
         self.index_kind = check_index_choice(index)
         self.calibration = calibration
+        self.guarantee = guarantee
         self._known: tuple[ModelConfig, str] | None = None
         self._encoder = encoder
         self._generator = generator
+        self._copier: CopyingGenerator | None = None
         self._given: dict[str, Any] = {"encoder": encoder, "generator": generator}
         self._given_retriever = None if retriever is None else check_plugin(retriever, Retriever, "retriever")
         self._snapshots = SnapshotRetriever(store, lambda: self.encoder, lambda: self.index_kind)
@@ -187,6 +192,7 @@ class OpenStore:
         trained = bundle_for(given, model)
         chosen, default = completed(given, trained), defaults(given, trained, settings)
         calibration = calibration_for(given, trained, confidence)
+        guarantee = guarantee_for(given, trained, confidence)
         store = Store.open(Path(directory), create=create)
         folder = None if model is None else Path(model)
         return cls(
@@ -197,6 +203,7 @@ class OpenStore:
             model=folder,
             retriever=retriever,
             calibration=calibration,
+            guarantee=guarantee,
             parsers=parsers,
             splitter=splitter,
         )

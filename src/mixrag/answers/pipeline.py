@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mixrag.answers.answer import Answer, answer_of, build_answer
 from mixrag.answers.async_stream import AsyncStream
 from mixrag.answers.confidence import AppliedCalibration, apply_calibration
+from mixrag.answers.extract import extract
+from mixrag.answers.in_kind import asked_kind, in_kind
 from mixrag.answers.open_store import OpenStore, naming_the_bundle
 from mixrag.answers.stream import Stream
 from mixrag.config.model_config import models_digest
 from mixrag.config.settings import Settings
 from mixrag.errors import QuestionError
+from mixrag.generator.copying import CopyingGenerator
+from mixrag.inference.answer_distribution import AnswerDistribution, answer_distribution
 from mixrag.inference.decoders import decode_all, decoder_for
 from mixrag.inference.mixture import Mixture, condition
+from mixrag.inference.protocol import Decoder
 from mixrag.retrieval.retriever import Retrieval, checked_retrieval
 from mixrag.utils.arguments import list_given
 from mixrag.utils.text import is_unicode
+from mixrag.utils.turns import turn
 
 
 class Pipeline(OpenStore):
@@ -79,7 +87,16 @@ class Pipeline(OpenStore):
         decoder = decoder_for(settings)
         calibration = self._applied_calibration(settings)
         retrieval = self._retrieve(question, settings)
-        return Stream(self._condition(question, retrieval, settings), retrieval, settings, decoder, calibration)
+        kind = asked_kind(question, settings)
+        if kind == "extract" and retrieval.passages:
+            extracted = extract(question, retrieval, partial(self._similarity, question, settings))
+            mixture, chosen = extracted.mixture, in_kind(kind, decoder, extracted)
+        else:
+            # Neither "yes" nor "no" need be a word of the passage.
+            settings = replace(settings, copy=False) if kind == "yes-no" else settings
+            mixture, chosen = self._condition(question, retrieval, settings), in_kind(kind, decoder)
+        applied = calibration if chosen.calibrated else None
+        return Stream(mixture, retrieval, settings, chosen.decoder, applied, chosen.complete)
 
     async def aask(self, question: str, **changes: Any) -> Answer:
         """As ``ask``, in a worker thread: ``await rag.aask(question)``.
@@ -102,6 +119,18 @@ class Pipeline(OpenStore):
         decoder = decoder_for(settings)
         if not decoder.batches:
             return [self.ask(question, **changes) for question in questions]
+        kinds = [asked_kind(_check_text(question, "a question"), settings) for question in questions]
+        written = [question for question, kind in zip(questions, kinds, strict=True) if kind in ("span", "list")]
+        batch = iter(self._ask_batch(written, settings, decoder))
+        return [
+            next(batch) if kind in ("span", "list") else self.ask(question, **changes)
+            for question, kind in zip(questions, kinds, strict=True)
+        ]
+
+    def _ask_batch(self, questions: Sequence[str], settings: Settings, decoder: Decoder) -> list[Answer]:
+        """Answers that the language model writes side by side."""
+        if not questions:
+            return []
         calibration = self._applied_calibration(settings)
         retrievals = [self._retrieve(question, settings) for question in questions]
         mixtures = [
@@ -110,9 +139,20 @@ class Pipeline(OpenStore):
         ]
         results = decode_all(decoder, mixtures, settings.max_tokens)
         return [
-            answer_of(result, retrieval, settings, calibration)
-            for result, retrieval in zip(results, retrievals, strict=True)
+            in_kind(asked_kind(question, settings), decoder).complete(
+                answer_of(result, retrieval, settings, calibration), result
+            )
+            for question, result, retrieval in zip(questions, results, retrievals, strict=True)
         ]
+
+    def answer_distribution(self, question: str, **changes: Any) -> AnswerDistribution:
+        """The whole distribution p(answer | question), enumerated; of an extractive generator at switch 0.
+
+        Raises:
+            ModelError: a language model, whose answers cannot be enumerated.
+            SettingError: another switch; else as ``condition`` does.
+        """
+        return answer_distribution(self.condition(question, **changes).unconditioned())
 
     def score(self, question: str, answer: str, **changes: Any) -> Answer:
         """The probability of a given answer, and the posterior of the passages. Raises as ``ask`` does.
@@ -139,7 +179,23 @@ class Pipeline(OpenStore):
     def _applied_calibration(self, settings: Settings) -> AppliedCalibration | None:
         if self.calibration is None:
             return apply_calibration(None, settings, "")
-        return apply_calibration(self.calibration, settings, self.models_digest)
+        return apply_calibration(self.calibration, settings, self.models_digest, self.guarantee)
+
+    def _similarity(self, question: str, settings: Settings, texts: Sequence[str]) -> Tensor:
+        """(S,) inner products of texts with the question, divided by the temperature of the prior."""
+        encoder = self.encoder
+        with turn(encoder):
+            asked = torch.as_tensor(encoder.encode_questions([question])[0], dtype=torch.float64)
+            vectors = torch.as_tensor(encoder.encode_passages(texts), dtype=torch.float64)
+        return vectors @ asked / (settings.temperature or encoder.temperature)
+
+    @property
+    def _copying(self) -> CopyingGenerator:
+        """The language model that may only copy; one object, because it reads the whole vocabulary once."""
+        generator = self.generator
+        if self._copier is None or self._copier.generator is not generator:
+            self._copier = CopyingGenerator(generator)
+        return self._copier
 
     def _settings(self, changes: dict[str, Any]) -> Settings:
         return replace(self.settings, **changes)
@@ -156,7 +212,7 @@ class Pipeline(OpenStore):
 
     def _condition(self, question: str, retrieval: Retrieval, settings: Settings) -> Mixture:
         return condition(
-            self.generator,
+            self._copying if settings.copy else self.generator,
             question,
             retrieval.passages,
             retrieval.log_prior,

@@ -16,6 +16,8 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from mixrag.answers.confidence import FILE, write_calibration
+from mixrag.answers.guarantee import FILE as GUARANTEE_FILE
+from mixrag.answers.guarantee import write_guarantee
 from mixrag.answers.pipeline import Pipeline
 from mixrag.config.bundle import CONFIG, NO_ADAPTER, Bundle, read_bundle, write_bundle
 from mixrag.config.model_config import completed, models_digest
@@ -61,7 +63,7 @@ def save_pipeline(rag: Pipeline, folder: str | Path, title: str | None = None) -
     """
     target = path_given(folder, "folder").expanduser()
     try:
-        own = {CONFIG, FILE, CARD, *FOLDERS.values()}
+        own = {CONFIG, FILE, GUARANTEE_FILE, CARD, *FOLDERS.values()}
         others = [path.name for path in target.iterdir() if path.name not in own] if target.exists() else []
         if others:
             raise OutputError(
@@ -168,6 +170,10 @@ def _fill(rag: Pipeline, folder: Path, title: str) -> None:
         nothing: dict[str, Any] = dict.fromkeys((*FOLDERS, "tokenizer"))
         here = models_digest(completed(replace(models, **nothing), read_bundle(folder)))
         write_calibration(replace(calibration, models=here if calibration.models else ""), folder / FILE)
+        guarantee = rag.guarantee
+        if guarantee is not None and guarantee.models in ("", models_digest(models)):
+            moved = replace(guarantee, models=here if guarantee.models else "")
+            write_guarantee(moved, folder / GUARANTEE_FILE)
     (folder / CARD).write_text(_card(rag, bundle, title), encoding="utf-8")
     other = ["revision"] if models.revision is not None else []
     left_out = [name for name in settings_of(Settings) if name not in bundle.settings]

@@ -10,6 +10,7 @@ from typing import Self
 
 from mixrag.answers.answer import Answer, TextPieces, answer_of, empty_threshold
 from mixrag.answers.confidence import AppliedCalibration
+from mixrag.answers.in_kind import Complete
 from mixrag.config.settings import Settings
 from mixrag.errors import PluginError, StreamClosedError
 from mixrag.inference.mixture import Mixture
@@ -43,12 +44,14 @@ class Stream(Iterator[StreamedToken]):
         settings: Settings,
         decoder: Decoder,
         calibration: AppliedCalibration | None = None,
+        complete: Complete | None = None,
     ) -> None:
         self.mixture = mixture
         self.retrieval = retrieval
         self.settings = settings
         self.decoder = decoder
         self.calibration = calibration
+        self._complete = complete
         self._answer: Answer | None = None
         self._error: BaseException | None = None
         self._closed = False
@@ -85,7 +88,7 @@ class Stream(Iterator[StreamedToken]):
     def may_abstain(self) -> bool:
         """True where the answer may yet be withheld, once its confidence or its ``p_empty`` is known."""
         calibration = self.calibration
-        judged = calibration is not None and calibration.mismatch is None and calibration.threshold > 0
+        judged = calibration is not None and calibration.may_abstain
         return judged or empty_threshold(self.settings) is not None
 
     @property
@@ -150,6 +153,8 @@ class Stream(Iterator[StreamedToken]):
             expected = f"a DecoderResult as the last item of {type(decoder).__name__}.decode"
             raise PluginError(expected, "none", "see the how-to on Decoder in the documentation")
         answer = answer_of(result, self.retrieval, self.settings, self.calibration)
+        if self._complete is not None:
+            answer = self._complete(answer, result)
         if not decoder.streams:
             for token in answer.tokens:
                 yield StreamedToken(token.text, token.log_prob, token.responsibility)

@@ -82,14 +82,15 @@ def ask(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Answer a question, with the probability of the answer and the passages it came from."""
+    """Answer a question, with the probability of the answer and its passages."""
     target = html and output.target(html, "why.html")
     with options.open() as rag:
         stream = rag.stream(question)
-        if not json and not stream.may_abstain:
+        at_once = stream.decoder.streams and not stream.may_abstain
+        if not json and at_once:
             show.streaming(stream)
         answer = stream.answer
-        if not json and stream.may_abstain:
+        if not json and not at_once:
             show.decided(answer)
         explanation = answer.explain() if why or target else None
     if target and explanation:

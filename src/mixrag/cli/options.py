@@ -76,9 +76,8 @@ def takes(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
         def wrapper(**values: Any) -> None:
             given = {name: values.pop(name) for name in shared}
-            absent: tuple[Any, ...] = (None, False, [], ())
             options = Options(
-                {name: _parsed(shared[name], value) for name, value in given.items() if value not in absent}
+                {name: _parsed(shared[name], v) for name, v in given.items() if _is_given(shared[name], v)}
             )
             try:
                 run(options, **values)
@@ -108,17 +107,28 @@ def _check_store(directory: Path) -> None:
         open_database(directory, create=False, timeout=0.0).close()
 
 
+def _is_given(setting: Setting, value: Any) -> bool:
+    absent: tuple[Any, ...] = (None, [], ()) if _has_two_ways(setting) else (None, False, [], ())
+    return value not in absent
+
+
+def _has_two_ways(setting: Setting) -> bool:
+    """True for a flag that a trained folder may set: the command line can also take it back."""
+    return setting.kind is bool and setting.declared.trained
+
+
 def _parsed(setting: Setting, value: Any) -> Any:
-    if value is True:
+    if isinstance(value, bool):
         return value
     return setting.parsed(tuple(value) if setting.declared.repeat else value)
 
 
 def _parameter(setting: Setting) -> inspect.Parameter:
     """One option for typer: text, which the schema reads and checks."""
-    declared, flag = setting.declared, setting.kind is bool
+    declared, flag, two_ways = setting.declared, setting.kind is bool, _has_two_ways(setting)
+    name = f"{setting.option}/--no-{setting.option.removeprefix('--')}" if two_ways else setting.option
     option = typer.Option(
-        *[each for each in (setting.option, declared.short) if each],
+        *[each for each in (name, declared.short) if each],
         help=f"{declared.help} ({setting.default_words})" if setting.default_words else declared.help,
         metavar=None if flag else declared.metavar or placeholder(setting.kind, declared.none),
         envvar=declared.env or None,
@@ -126,10 +136,11 @@ def _parameter(setting: Setting) -> inspect.Parameter:
         show_envvar=False,
         rich_help_panel=None if declared.shown_first else declared.panel,
     )
-    annotation: Any = bool if flag else list[str] | None if declared.repeat else str | None
+    single: Any = bool | None if two_ways else bool if flag else str | None
+    annotation = list[str] | None if declared.repeat else single
     return inspect.Parameter(
         setting.name,
         inspect.Parameter.KEYWORD_ONLY,
-        default=False if flag else None,
+        default=False if flag and not two_ways else None,
         annotation=Annotated[annotation, option],
     )

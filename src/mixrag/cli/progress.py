@@ -19,7 +19,7 @@ from mixrag.utils.progress import Progress, ProgressEvent, no_progress
 from mixrag.utils.text import printable_name
 
 SECONDS_BETWEEN_LINES = 5.0
-UNITS = {"answering": "questions", "reading passages": "passages"}
+UNITS = {"answering": "questions", "reading passages": "passages", "finding passages": "pairs"}
 """What is counted, by stage."""
 FILES, EMBEDDING, DEV = "reading files", "embedding", "dev pairs"
 
@@ -140,7 +140,7 @@ class Bars:
             name = event.detail or event.stage
             text = f"{event.done}/{event.total}"
             if event.values:
-                text += f"  loss {event.values['loss']:.3f}"
+                text += f"  loss {event.values['loss']:.3f}{speed(event)}"
             self._update(name, event.done, event.total, text, printable_name(name))
 
     def _update(self, key: str, done: int, total: int | None, text: str, description: str) -> None:
@@ -161,12 +161,26 @@ def step_line(event: ProgressEvent) -> str:
     if values.get("rows_backward"):
         # Neither is part of the other: pairs whose responsibilities are cached are not scored.
         shown.append(f"branches: {values['rows']:.0f} scored, {values['rows_backward']:.0f} backward")
-    return ", ".join(shown)
+    return ", ".join(shown) + speed(event)
+
+
+def speed(event: ProgressEvent) -> str:
+    """Tokens in a second, after a comma; empty where the step does not count them."""
+    tokens, seconds = (event.values.get(name) for name in ("tokens", "seconds"))
+    return f", {tokens / max(1e-9, seconds):.0f} tokens/s" if tokens and seconds else ""
 
 
 def dev_line(event: ProgressEvent) -> str:
     """What an evaluation on the dev pairs measured."""
-    nll, best = event.values["nll"], event.values["best"]
+    values = event.values
+    nll, best = values["nll"], values["best"]
+    if "nll_answer" in values or "nll_empty" in values:
+        named = {
+            "gold answer": values.get("nll_answer"),
+            "nothing where nothing is stated": values.get("nll_empty"),
+        }
+        parts = (f"-log p({name}) {value:.3f}" for name, value in named.items() if value is not None)
+        return f"step {event.done}: dev {', '.join(parts)} nats; objective {nll:.3f} (best {best:.3f})"
     return f"step {event.done}: dev -log p(gold answer) {nll:.3f} nats per answer (best {best:.3f})"
 
 

@@ -53,13 +53,32 @@ def decided(found: Answer) -> None:
     """The text of a whole answer, or what is shown instead where it is withheld."""
     console, confidence = _console(), found.confidence
     if not found.abstains:
-        return console.print(_coloured(found), soft_wrap=True)
+        return _in_kind(console, found)
     line = "No answer: the documents do not seem to state it."
     if confidence is not None:
         line = f"No answer: {confidence.sentence}; the confidence is {confidence.value:.3f}, "
         line += f"and {confidence.threshold:.3f} is asked for."
     console.print(Text(line, style="bold"), soft_wrap=True)
     console.print(Text(printable(f"The best guess would be: {found.best_guess}"), style="dim"), soft_wrap=True)
+
+
+def _in_kind(console: Console, found: Answer) -> None:
+    """The text of an answer by its kind: one line, the items of a list, or the sentences of an extract."""
+    if found.kind == "extract":
+        console.print(Text("Extract: these sentences are the documents' own, chosen by similarity.", style="bold"))
+        ranks = {passage.id: rank for rank, passage in enumerate(found.passages)}
+        for sentence in found.sentences:
+            line = Text(printable(sentence.text), style=_style(ranks[sentence.passage]))
+            name = Path(sentence.document).name
+            where = citation_of(name, sentence.place, sentence.start, sentence.end)
+            note = printable_name(f"  [{where}; p = {sentence.probability:.3f}]")
+            console.print(line.append(note, style="dim"), soft_wrap=True)
+    elif found.kind == "list":
+        for item in found.items:
+            known = "" if item.probability is None else f"  [p = {item.probability:.3f}]"
+            console.print(Text(printable(f"- {item.text}")).append(known, style="dim"), soft_wrap=True)
+    else:
+        console.print(_coloured(found), soft_wrap=True)
 
 
 def uncalibrated(setting: str) -> None:
@@ -82,13 +101,18 @@ def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> 
         console.print(Text(sure.sentence, style="bold"), soft_wrap=True)
         line = f"confidence = {sure.value:.3f}   (that it is right; calibrated on {sure.fitted_on})"
         console.print(Text(printable(line), style="bold"), soft_wrap=True)
+    if found.guarantee:
+        console.print(Text(printable(found.guarantee.words), style="bold"), soft_wrap=True)
     over = f"over {len(found.passages)} passages" if found.passages else "closed book"
     if found.passages and found.normaliser == "full":
         over += ", of the whole corpus' prior"
     if found.p_empty is not None and found.scored.mixture.empty_answer:
         over += ", if one is stated"
-    line = f"p(answer) = {found.probability:.4g}   (log {found.log_prob:.3f} nats; {over})"
+    line = f"{_what(found)} = {found.probability:.4g}   (log {found.log_prob:.3f} nats; {over})"
     console.print(Text(line, style="bold"))
+    if found.kind == "yes-no":
+        shares = ", ".join(f"p({item.text}) = {item.probability:.3f}" for item in found.items)
+        console.print(Text(printable(f"of yes and no alone: {shares}"), style="bold"))
     if found.p_empty is not None:
         subject = "the documents state" if found.passages else "without documents the model states"
         console.print(Text(f"{subject} no answer with probability {found.p_empty:.4g}"), soft_wrap=True)
@@ -96,7 +120,8 @@ def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> 
         console.print(Text(line, style="dim"))
     if found.passages:
         console.print(_passage_table(found.passages, found.null_prior, found.null_posterior))
-        console.print(Text("Written by: ").append_text(_coloured(found)), soft_wrap=True)
+        if found.kind != "extract":
+            console.print(Text("Written by: ").append_text(_coloured(found)), soft_wrap=True)
     if explanation:
         _why(console, explanation)
 
@@ -273,6 +298,13 @@ def _scores(scores: Mapping[str, Summary]) -> Table:
         shown = ("-" if c is None else f"{c.mean:.3f} [{c.low:.3f}, {c.high:.3f}]" for c in cells)
         table.add_row(Text(printable(name)), *shown)
     return table
+
+
+def _what(found: Answer) -> str:
+    """What the probability shown is of."""
+    if found.kind == "list":
+        return f"p({printable(found.best_guess)!r})"
+    return "p(these sentences)" if found.kind == "extract" else "p(answer)"
 
 
 def _remarks(found: Answer) -> list[str]:

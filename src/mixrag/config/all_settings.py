@@ -6,6 +6,7 @@ from mixrag.config.command_settings import (
     CalibrationSettings,
     ClozeSettings,
     EvaluationSettings,
+    GuaranteeSettings,
     IndexingSettings,
     PrecomputeSettings,
     StoreConfig,
@@ -15,6 +16,7 @@ from mixrag.config.model_config import ModelConfig
 from mixrag.config.prompt_template import PromptTemplate
 from mixrag.config.schema import Setting, declared
 from mixrag.config.settings import Settings
+from mixrag.config.span_training import SpanTrainingSettings
 from mixrag.config.training_settings import TrainingSettings
 
 SCHEMAS: tuple[type, ...] = (
@@ -24,8 +26,10 @@ SCHEMAS: tuple[type, ...] = (
     PrecomputeSettings,
     TrainingReportSettings,
     EvaluationSettings,
+    GuaranteeSettings,
     CalibrationSettings,
     TrainingSettings,
+    SpanTrainingSettings,
     ModelConfig,
     PromptTemplate,
     Settings,

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BeforeValidator
 
 from mixrag.config.schema import (
@@ -236,6 +236,42 @@ class EvaluationSettings:
     calibration: CalibrationMethod | None = same_as(CalibrationSettings, default=None)
     precision: Annotated[float, Gt(0), Le(1)] = same_as(CalibrationSettings, default=0.8)
     coverage: Annotated[float, Gt(0), Le(1)] | None = same_as(CalibrationSettings, default=None)
+    seed: Seed = same_as(Settings, default=0)
+
+
+_guarantee = partial(setting, commands=("guarantee",), shown_first=True)
+Level = Annotated[float, Gt(0), Lt(1)]
+
+
+@schema
+class GuaranteeSettings:
+    """What is guaranteed, and how it is tested."""
+
+    risk: Level = _guarantee(default=0.1, help="Largest share wrong of the answers that are given.")
+    delta: Level = _guarantee(default=0.05, help="Chance, over the pairs, that the guarantee does not hold.")
+    split: bool = _guarantee(
+        default=False,
+        help="Fit a confidence on half of the pairs.",
+        more="The guarantee is tested on the other half; --seed draws the halves.",
+    )
+    by: str | None = _guarantee(
+        default=None,
+        help="Key of the metadata: a test for each kind.",
+        absent="one test for all",
+        metavar="KEY",
+    )
+    simultaneous: bool = _guarantee(
+        default=False,
+        help="All kinds hold together: each is tested at delta / kinds.",
+        more="Without it each kind holds with probability 1 - delta on its own.",
+    )
+    answers: Path | None = _guarantee(
+        default=None,
+        help="File of answers, as eval writes: read, and added to.",
+        more="What it has for these models, this store and these settings is not asked again.",
+        absent="every question is asked",
+        metavar="FILE",
+    )
     seed: Seed = same_as(Settings, default=0)
 
 

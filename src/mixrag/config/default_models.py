@@ -14,6 +14,8 @@ from mixrag.errors import MissingPackageError
 
 ENCODER = "all-MiniLM-L6-v2"
 GENERATOR = "SmolLM2-135M-Instruct"
+EXTRACTIVE = "extractive"
+"""As a language model: the packaged extractive reader."""
 HUB_ENCODER = f"sentence-transformers/{ENCODER}"
 HUB_GENERATOR = f"HuggingFaceTB/{GENERATOR}"
 INSTALL = {
@@ -52,6 +54,16 @@ def packaged_reader() -> Path | None:
     needed = ("adapter_config.json", "adapter_model.safetensors", "mixrag.json")
     complete = all((folder / name).is_file() for name in needed)
     return folder if complete and isinstance(default_generator(), Path) else None
+
+
+def packaged_span_reader() -> Path | None:
+    """Folder of the extractive bundle that ships with mixrag; None without it or the packaged encoder.
+
+    It is what ``train_span_model`` wrote; its sub-folder ``generator`` is the reader.
+    """
+    folder = Path(__file__).resolve().parents[1] / "span_reader"
+    complete = all((folder / name).is_file() for name in ("generator/adapter_model.safetensors", "mixrag.json"))
+    return folder if complete and isinstance(default_encoder(), Path) else None
 
 
 def unavailable(name: str, error: Exception) -> MissingPackageError:

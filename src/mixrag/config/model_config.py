@@ -13,7 +13,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from mixrag.config.bundle import CONFIG, NO_ADAPTER, Bundle, absolute, read_bundle
-from mixrag.config.default_models import default_encoder, default_generator, packaged_reader
+from mixrag.config.default_models import (
+    EXTRACTIVE,
+    default_encoder,
+    default_generator,
+    packaged_reader,
+    packaged_span_reader,
+)
 from mixrag.config.prompt_template import Argument, PromptTemplate
 from mixrag.config.schema import ALL, ASKING, CountOrNone, from_mapping, same_as, schema, setting, settings_of
 from mixrag.config.settings import Settings
@@ -64,7 +70,8 @@ class ModelConfig:
     generator: Model | None = setting(
         default=None,
         help="Language model: folder, GGUF file or hub name.",
-        more="In Python also a transformers model or an object with the methods of `Generator`.",
+        more="`extractive` is the packaged reader of spans; a model for extractive question answering is "
+        "one too. In Python also a transformers model or an object with the methods of `Generator`.",
         absent="the packaged one",
         commands=ASKING,
         shown_first=True,
@@ -178,13 +185,15 @@ PREFIX_CACHE_MIB: int = settings_of(ModelConfig)["prefix_cache"].default
 
 
 def bundle_for(given: ModelConfig, folder: str | Path | None) -> Bundle | None:
-    """The trained RAG asked for; else, for the packaged language model, the one that ships with mixrag.
+    """The trained RAG asked for; else, for a packaged reader, the one that ships with mixrag.
 
     Raises:
         ModelError, SettingError: the folder cannot be used; see ``read_bundle``.
     """
     if folder is None and given.generator is None and given.adapter is None:
         folder = packaged_reader()
+    elif folder is None and given.generator == EXTRACTIVE:
+        folder = packaged_span_reader()
     return None if folder is None else read_bundle(folder)
 
 
@@ -258,6 +267,8 @@ def models_digest(models: ModelConfig) -> str:
 
 
 def _known_by(model: Any) -> str:
+    if model == EXTRACTIVE and (packaged := packaged_span_reader()) is not None:
+        model = packaged / "generator"
     if model is None or isinstance(model, (str, Path)):
         return model_digest(model)
     name = next(

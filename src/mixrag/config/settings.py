@@ -26,6 +26,7 @@ from mixrag.config.values import Words, is_plain, one_of
 
 Normaliser = Literal["top-k", "full"]
 Weights = Literal["retriever", "uniform"]
+AskedKind = Literal["auto", "span", "yes-no", "list", "extract"]
 DecoderName = Literal["greedy", "sample", "beam", "thorough", "fast"]
 DECODERS: tuple[DecoderName, ...] = get_args(DecoderName)
 
@@ -58,7 +59,7 @@ class Settings:
 
     k: CountOrNone | Literal["all"] = setting(
         default=5,
-        help="Passages to retrieve; all = every passage, 0 = none.",
+        help="Passages to retrieve; all = every one, 0 = none.",
         more="`all` takes the whole corpus as components (exact index only), 0 is the closed-book language model. "
         "`score` reads the components in batches; `ask` needs the key-value states of all of them at once.",
         commands=ASKING,
@@ -108,14 +109,14 @@ class Settings:
     )
     normaliser: Normaliser = setting(
         default="top-k",
-        help="Prior sums to one over: top-k, or full (all).",
+        help="Prior sums to one over top-k, or full.",
         more="`full` is over all M passages of the store and needs exact search.",
         commands=ASKING,
         calibrated=True,
     )
     weights: Weights = setting(
         default="retriever",
-        help="Prior of passages: retriever, or uniform.",
+        help="Prior: retriever, or uniform.",
         more="`uniform` gives equal prior to what is retrieved; its total stays, under `full` the share of "
         "what is retrieved.",
         commands=ASKING,
@@ -132,7 +133,7 @@ class Settings:
     )
     lexical: Share = setting(
         default=0.0,
-        help="Weight of BM25 in the prior; packaged reader: 0.5.",
+        help="Weight of BM25 in the prior; packaged: 0.5.",
         more="λ of the score (1-λ) inner product / T + λ BM25 / T' of a passage, of which p(z given x) is the "
         "softmax; 0 is dense alone, 1 BM25 alone.",
         commands=ASKING,
@@ -168,14 +169,35 @@ class Settings:
         shown_first=True,
         metavar="KEY=VALUE",
     )
+    copy: bool = setting(
+        default=False,
+        help="An answer is a stretch of its passage.",
+        more="Each passage gives probability only to texts that occur in it, from word to word, and to the empty "
+        "text; letter case counts, white space in a row is one space. A text that no passage has gets "
+        "probability 0.",
+        commands=ASKING,
+        calibrated=True,
+        trained=True,
+    )
     empty_answer: bool = setting(
         default=False,
         help="An empty answer of the model means: not stated.",
         more="For a model that was trained to answer with nothing where a passage does not state it: the "
         "probability of that is shown, other answers are given that there is one. See "
-        "[the empty answer](../background/mathematics.md#the-empty-answer).",
+        "[the empty answer](../background/mathematics.md#the-empty-answer). `--no-empty-answer` removes that of a "
+        "trained folder.",
         commands=ASKING,
         calibrated=True,
+        trained=True,
+    )
+    kind: AskedKind = setting(
+        default="span",
+        help="auto, span, yes-no, list or extract.",
+        more="What kind of answer is given: a `span` that the language model writes; `yes-no`, of which both are "
+        "scored; a `list`, the span with the other items of its enumeration; an `extract` of the best sentences, "
+        "for which no language model runs. `auto` takes it from the wording of the question. "
+        "Training and evaluation, which compare with short answers, take `auto` as `span`.",
+        commands=("ask",),
         trained=True,
     )
     decoder: AnyDecoder = setting(
@@ -215,6 +237,12 @@ class Settings:
         default=None,
         help="Least confidence of an answer; 0 = answer always.",
         absent="the calibration's",
+        commands=WRITING,
+    )
+    guaranteed_only: bool = setting(
+        default=False,
+        help="Withhold answers that no guarantee covers.",
+        more="See [guarantee](../how-to/guarantee.md).",
         commands=WRITING,
     )
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Literal, get_args
 
-from annotated_types import Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BeforeValidator
 
 from mixrag.config.model_config import ModelConfig
 from mixrag.config.schema import (
+    LARGEST,
     Count,
     NotNegative,
     Positive,
@@ -28,11 +29,13 @@ from mixrag.errors import SettingError
 Part = Literal["generator", "question-encoder", "encoder", "temperature", "null"]
 PARTS: tuple[Part, ...] = get_args(Part)
 SCALARS: frozenset[Part] = frozenset({"temperature", "null"})
-Objective = Literal["marginal", "em", "distill"]
+Objective = Literal["marginal", "em", "distill", "composite"]
+Targets = Literal["matching", "posterior"]
 OBJECTIVES: Mapping[Objective, str] = {
     "marginal": "the marginal likelihood of the mixture",
     "em": "the marginal likelihood of the mixture, by expectation-maximisation",
     "distill": "the retriever follows the language model's likelihoods (distillation)",
+    "composite": "each passage's own likelihood, of the answer where it states it, else of the empty answer",
 }
 TuningMethod = Literal["lora", "full"]
 Keep = Literal["best", "last"]
@@ -57,11 +60,26 @@ class TrainingSettings:
     )
     objective: Objective = _training(
         default="marginal",
-        help="marginal, em or distill.",
+        help="marginal, em, distill or composite.",
         more="`marginal`: -log p(y given x); `em`: its EM surrogate, of equal gradient; `distill`: "
-        "the prior follows "
-        "π^a ℓ^(1/τ). See [objectives](../background/training.md#objectives).",
+        "the prior follows π^a ℓ^(1/τ); `composite`: the generator learns the answer of passages that state it, "
+        "and the empty answer of the others. See [objectives](../background/training.md#objectives).",
         shown_first=True,
+    )
+    empty_weight: NotNegative = _training(
+        default=0.5,
+        help="composite: weight of the empty answer.",
+        more="λ in Π_j p(y given x, z_j)^c_j · p(∅ given x, z_j)^(λ(1-c_j)); 0: the empty answer is not learnt.",
+    )
+    targets: Targets = _training(
+        default="matching",
+        help="composite: what says whether a passage states the answer, matching or posterior.",
+        more="`matching`: an answer occurs in it, and it is from the pair's `doc`; `posterior`: p(z given x, y) "
+        "of the models that training starts from.",
+    )
+    row_tokens: Annotated[int, Ge(64), Le(LARGEST)] = _training(
+        default=640,
+        help="composite: tokens of a row, in which passages are read once for all their questions.",
     )
     e_step_every: Count = _training(
         default=1,
@@ -85,7 +103,11 @@ class TrainingSettings:
         default=3.0, help="Times that every pair is visited.", more="May be a fraction.", shown_first=True
     )
     steps: Count | None = _training(default=None, help="Optimizer steps, in place of epochs.", absent="by epochs")
-    batch: Count = _training(default=8, help="Questions in one step, over all processes.")
+    batch: Count = _training(
+        default=8,
+        help="Questions in one step, over all processes.",
+        more="composite: questions of passages, at least so many; a step ends with a row.",
+    )
     rows: Count = _training(
         default=4, help="Rows in one backward pass.", more="Pairs (component, answer): memory, not the result."
     )
@@ -147,6 +169,8 @@ class TrainingSettings:
         _require(not both, "encoder (both sides) or question-encoder", "both")
         reused = self.e_step_every > 1 and self.objective != "em"
         _require(not reused, "objective em to reuse responsibilities (e_step_every > 1)", self.objective)
+        composite = self.objective == "composite"
+        _require(not composite or "generator" in self.parts, "generator among the parts for composite", "none")
         _require(not self.reverse or self.objective == "distill", "objective distill for reverse", self.objective)
 
     @property

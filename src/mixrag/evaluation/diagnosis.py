@@ -136,6 +136,7 @@ def diagnose(
     """
     pair = _pair(question, expected, document)
     settings = replace(rag.settings, **changes)
+    changes = {**changes, "kind": "span" if settings.kind == "auto" else settings.kind}
     try:
         answer = rag.ask(question, **changes)
     except StoreEmptyError:

@@ -78,9 +78,13 @@ def identity(rag: Pipeline) -> str:
 
 
 def with_filter(rag: Pipeline, pair: Pair, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The changes to the settings with the filter of a pair added to theirs."""
+    """The changes to the settings with the filter of a pair added to theirs, and answers of the kind of its own.
+
+    Gold answers are short: what an extract says is not compared with them.
+    """
     where = {**changes.get("where", rag.settings.where), **pair.where}
-    return {**changes, "where": where}
+    kind = changes.get("kind", rag.settings.kind)
+    return {**changes, "where": where, "kind": "span" if kind == "auto" else kind}
 
 
 def fingerprint(rag: Pipeline, pair: Pair, changes: Mapping[str, Any]) -> str:

@@ -31,7 +31,7 @@ def relevant(store: Store, pair: Pair, passages: Sequence[Passage]) -> tuple[boo
     holding = tuple(
         mine and passage_holds(passage.text, pair.answers) for mine, passage in zip(own, passages, strict=True)
     )
-    if any(holding) and not _is_verdict(pair):
+    if any(holding) and not is_verdict(pair):
         return holding
     return own if any(own) and not _is_span(store, pair) else (False,) * len(own)
 
@@ -47,7 +47,8 @@ def in_document(document: str, pair: Pair) -> bool:
     return any(path == named or path.endswith(f"/{named}") for path in (document, document.rpartition("#")[0]))
 
 
-def _is_verdict(pair: Pair) -> bool:
+def is_verdict(pair: Pair) -> bool:
+    """True where the answers are verdicts on a document, not spans of it."""
     return pair.document is not None and all(normalise(answer) in VERDICTS for answer in pair.answers)
 
 
@@ -55,7 +56,7 @@ def _is_span(store: Store, pair: Pair) -> bool:
     """True where a relevant passage must hold the answer, not just be from the document."""
     if pair.document is None:
         return True
-    if _is_verdict(pair):
+    if is_verdict(pair):
         return False
     paths = [record.path for record in store.documents() if in_document(record.path, pair)]
     passages = (passage for path in paths for passage in store.passages(store.rows_where({"document": path})))

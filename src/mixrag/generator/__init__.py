@@ -3,8 +3,16 @@
 from mixrag.config.prompt_template import PromptTemplate
 from mixrag.generator.base import BaseGenerator
 from mixrag.generator.causal import CausalGenerator
+from mixrag.generator.extractive import ExtractiveGenerator
 from mixrag.generator.loading import load_generator
-from mixrag.generator.protocol import Branches, Generator, Prompt, Shortened
+from mixrag.generator.protocol import (
+    Branches,
+    FiniteAnswers,
+    FiniteGenerator,
+    Generator,
+    Prompt,
+    Shortened,
+)
 from mixrag.generator.seq2seq import Seq2SeqGenerator
 from mixrag.generator.table import TableGenerator
 
@@ -12,6 +20,9 @@ __all__ = [
     "BaseGenerator",
     "Branches",
     "CausalGenerator",
+    "ExtractiveGenerator",
+    "FiniteAnswers",
+    "FiniteGenerator",
     "Generator",
     "Prompt",
     "PromptTemplate",

@@ -11,6 +11,7 @@ import torch
 
 from mixrag.config.bundle import NO_ADAPTER, read_bundle
 from mixrag.config.default_models import (
+    EXTRACTIVE,
     GENERATOR,
     HUB_GENERATOR,
     default_generator,
@@ -32,6 +33,7 @@ from mixrag.generator.names import downloaded_adapter, expanded, path_or_hub_nam
 from mixrag.generator.protocol import Generator
 from mixrag.generator.self_check import with_prefix_cache, with_shared_cross_attention
 from mixrag.generator.seq2seq import Seq2SeqGenerator
+from mixrag.generator.span_loading import extractive_source, load_extractive
 from mixrag.generator.tokenizer import loaded_tokenizer
 from mixrag.utils.plugins import check_plugin
 from mixrag.utils.quiet import quiet_libraries
@@ -54,7 +56,7 @@ def load_generator(
     adapter: str | Path | None = None,
     prefix_cache: int = PREFIX_CACHE_MIB,
 ) -> Generator:
-    """A causal or seq2seq language model as a generator.
+    """A causal or seq2seq language model, or an extractive model, as a generator.
 
     A model loaded by name also gets the faster kernels of ``mixrag.generator.kernels``. A model **object** is
     never changed: it stays on its device, in its dtype, with its own attention and layers, and an adapter is
@@ -63,7 +65,9 @@ def load_generator(
 
     Args:
         model: folder with a Hugging Face model, a GGUF file, or a hub name; a causal or seq2seq model object of
-            transformers, or peft's model around one; or an object with the members of ``Generator``. None is
+            transformers, or peft's model around one; or an object with the members of ``Generator``. A folder or
+            name of a model for extractive question answering, and "extractive" (the packaged one), become an
+            ``ExtractiveGenerator``. None is
             SmolLM2-135M-Instruct, packaged or from the hub. A GGUF file is converted once, into the cache folder
             (``MIXRAG_CACHE``).
         tokenizer: a tokenizer object of transformers, its folder or hub name; None is the model's own. That of a
@@ -96,6 +100,13 @@ def load_generator(
     named = model is None or isinstance(model, (str, Path))
     if not named and (hasattr(model, "log_likelihood") or not isinstance(model, torch.nn.Module)):
         return check_plugin(model, Generator, "generator")
+    extractive = _extractive(model, adapter, hub) if named and model is not None else None
+    if extractive is not None:
+        own = (template or PromptTemplate()).with_arguments(template_args or {})
+        where = _one_device(device, device_map)
+        return load_extractive(
+            str(model), extractive, tokenizer=tokenizer, template=own, dtype=dtype, device=where, hub=hub
+        )
     folder = _adapter_folder(model if named else "", adapter)
     if folder is not None:
         folder = downloaded_adapter(folder, hub)
@@ -111,6 +122,20 @@ def load_generator(
         found = _of_name(model, *placement(device, device_map), **options)
     logger.debug("language model %s on %s in %s", found.name, found.device, found.model.dtype)
     return with_prefix_cache(found, prefix_cache) if isinstance(found, CausalGenerator) else found
+
+
+def _extractive(model: Any, adapter: str | Path | None, hub: Mapping[str, Any]) -> Path | str | None:
+    """The folder or name of an extractive model; None where a language model is meant."""
+    found = extractive_source(EXTRACTIVE if model == EXTRACTIVE else path_or_hub_name(model), hub)
+    if found is not None and adapter is not None and str(adapter) != NO_ADAPTER:
+        raise SettingError("no adapter with an extractive model", f"{adapter}", "leave it out")
+    return found
+
+
+def _one_device(device: str | torch.device | None, device_map: DeviceMap | None) -> str:
+    if device_map is not None:
+        raise SettingError("one device for an extractive model", f"device_map {device_map}", "give device")
+    return placement(device, None)[0]
 
 
 def default_prompt(name: Any, adapter: str | Path | None) -> PromptTemplate:

@@ -64,13 +64,21 @@ class PromptTokenizer:
 
     def answer_tokens(self, answer: str, stop: int) -> tuple[int, ...]:
         """An answer's ids with the stop token; in plain (not chat) text a space separates it from the prompt."""
-        return (*self._plain(self._separator + answer), stop)
+        return (*self._plain(self.separator + answer), stop)
 
     def text(self, tokens: Sequence[int], stop_tokens: Set[int]) -> str:
         """The text of answer ids without special tokens and without the space before it."""
         written = [token for token in tokens if token not in stop_tokens]
         text: str = self.tokenizer.decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return text.removeprefix(self._separator)
+        return text.removeprefix(self.separator)
+
+    def plain(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """The ids of each of several texts by itself, without special tokens: they are data."""
+        if self._inside_marker is not None or not texts:
+            return [tuple(self._plain(text)) for text in texts]
+        with turn(self.tokenizer):
+            read = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)
+        return [tuple(ids) for ids in read.input_ids]
 
     def turn_end(self, stop_tokens: Set[int]) -> int | None:
         """The token that the chat format writes after an assistant's message; None if it has none.
@@ -89,7 +97,7 @@ class PromptTokenizer:
         return self.template.chat and bool(getattr(self.tokenizer, "chat_template", None))
 
     @cached_property
-    def _separator(self) -> str:
+    def separator(self) -> str:
         """What separates an answer from the prompt in plain text: a space or nothing."""
         separated = self._in_chat or self.keep_suffix or self.template.question[-1:].isspace()
         first = self.tokenizer.convert_ids_to_tokens(self._trusted("a"))[0]

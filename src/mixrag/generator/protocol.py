@@ -75,6 +75,16 @@ class Branches(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class FiniteAnswers:
+    """A distribution over finitely many answers: n texts, some of which may be equal."""
+
+    texts: tuple[str, ...]
+    """The empty text is the empty answer: "not stated here"."""
+    log_probs: Tensor
+    """(n,) float64; their total is one."""
+
+
 class Generator(Protocol):
     """A language model as a conditional distribution over answers."""
 
@@ -124,4 +134,12 @@ class Generator(Protocol):
 
     def start(self, prompts: Sequence[Prompt]) -> Branches:
         """Read K prompts as one batch; the rows are in the order of the prompts."""
+        ...
+
+
+class FiniteGenerator(Protocol):
+    """A generator whose answers can be enumerated: ``answer_distribution`` computes with all of them."""
+
+    def finite_answers(self, prompts: Sequence[Prompt]) -> list[FiniteAnswers]:
+        """Every answer that has a probability above zero, under each prompt."""
         ...

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,11 +20,15 @@ NextToken = Callable[[tuple[int, ...], tuple[int, ...]], Tensor]
 """(prompt's passage tokens, answer so far) -> (V,) probabilities of the next token."""
 
 
+class _Table(Protocol):
+    def next_token(self, passage: tuple[int, ...], answer: tuple[int, ...], /) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class TableBranches:
-    """Rows of a ``TableGenerator``."""
+    """Rows of a ``TableGenerator``, or of another one with its ``next_token``."""
 
-    generator: TableGenerator
+    generator: _Table
     prompts: tuple[Prompt, ...]
     answers: tuple[tuple[int, ...], ...]
 

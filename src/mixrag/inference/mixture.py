@@ -201,9 +201,8 @@ class Mixture:
         Raises:
             QuestionError: the question does not fit into the context.
         """
-        nothing = self.unconditioned_log_prior[:0]
-        options = {"reserve": self.reserve, "empty_answer": self.empty_answer}
-        return condition(self.generator, self.question, (), nothing, **options)
+        nothing, reserve, empty = self.unconditioned_log_prior[:0], self.reserve, self.empty_answer
+        return condition(self.generator, self.question, (), nothing, reserve=reserve, empty_answer=empty)
 
     def unconditioned(self) -> Mixture:
         """The mixture over all answers and ∅, which is its empty text."""

@@ -3,6 +3,9 @@
 A file holds one JSON object a line: ``{"question", "answers": [...], "doc", "where": {...}}``. A string or a list
 under "answer" (as in NQ-open) does as well as a list under "answers"; "doc" and "where" may be missing, and other
 keys are ignored. A file of one JSON object with "data" is read as SQuAD's (``squad.py``).
+
+Where passages are asked for, as training by the composite likelihood does, a line may have its own: the text under
+"passage" with its "title". Its list of answers may be empty, which means that the passage does not state one.
 """
 
 from __future__ import annotations
@@ -33,13 +36,18 @@ class Pair:
 
     question: str
     answers: tuple[str, ...]
-    """Distinct gold answers in the order of the file, at least one."""
+    """Distinct gold answers in the order of the file, at least one unless there is a ``passage``."""
     document: str | None = None
     """File or record that holds the answer ("doc" in the file); None where it is not known."""
     where: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Only passages whose document has these metadata can answer; empty: any."""
     source: str = field(default="", compare=False)
     """"FILE:LINE", for messages."""
+    passage: str | None = None
+    """The text that it is asked about ("passage" in the file); None: whatever is retrieved. With it ``answers``
+    may be empty: the text does not state one."""
+    title: str = ""
+    """Of the passage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,7 @@ def are_given(source: PairSource | None) -> TypeGuard[PairSource]:
     return not (source is None or (isinstance(source, tuple) and not source))
 
 
-def pairs_from(source: PairSource) -> Pairs:
+def pairs_from(source: PairSource, *, passages: bool = False) -> Pairs:
     """The pairs of files or of memory, as ``read_pairs`` gives them.
 
     >>> pairs_from([{"question": "Who is it?", "answers": ["Ada", "ada"]}]).pairs[0].answers
@@ -73,7 +81,7 @@ def pairs_from(source: PairSource) -> Pairs:
         PairsError: a file cannot be read, an item is not a pair, or there is no pair at all.
     """
     if isinstance(source, (str, Path)):
-        return read_pairs([Path(source)])
+        return read_pairs([Path(source)], passages=passages)
     if isinstance(source, Mapping) or not isinstance(source, Iterable):
         single = f"a single {type(source).__name__}"
         raise PairsError("a path, paths, or question-answer pairs", single, "give a list of pairs")
@@ -82,26 +90,27 @@ def pairs_from(source: PairSource) -> Pairs:
     )  # a DataFrame's rows
     paths = [Path(item) for item in items if isinstance(item, (str, Path))]
     if paths and len(paths) == len(items):
-        return read_pairs(paths)
-    found = [_from_memory(item, f"pairs[{number}]") for number, item in enumerate(items)]
+        return read_pairs(paths, passages=passages)
+    found = [_from_memory(item, f"pairs[{number}]", passages) for number, item in enumerate(items)]
     return _collected(found, [], (IN_MEMORY,))
 
 
-def read_pairs(paths: Sequence[Path]) -> Pairs:
+def read_pairs(paths: Sequence[Path], *, passages: bool = False) -> Pairs:
     """Read JSONL files of pairs (UTF-8; blank lines are ignored).
 
-    Pairs of one question, document and filter become one with the answers of all.
+    Pairs of one question, document and filter become one with the answers of all. ``passages``: pairs may have
+    a passage of their own; else that key is ignored like any other.
 
     Raises:
         PairsError: a file cannot be read, a line is not a pair, or there is no pair at all.
     """
-    files = [_read_file(path) for path in paths]
+    files = [_read_file(path, passages) for path in paths]
     read = [pair for pairs, _ in files for pair in pairs]
     notices = [notice for _, some in files for notice in some]
     return _collected(read, notices, tuple(printable_name(path.name) for path in paths), paths)
 
 
-def _from_memory(item: Any, source: str) -> Pair:
+def _from_memory(item: Any, source: str, passages: bool) -> Pair:
     if isinstance(item, Pair):
         source = item.source or source
         # Checked as a line is: an object is made without checks.
@@ -110,13 +119,15 @@ def _from_memory(item: Any, source: str) -> Pair:
             "answers": list(item.answers),
             "doc": item.document,
             "where": item.where,
+            "passage": item.passage,
+            "title": item.title,
         }
     if not isinstance(item, Mapping):
         raise PairsError("a Pair, or a mapping with question and answers", f"{source}: {_kind(item)}", _FIX)
     row = {**item, "where": dict(item["where"]) if isinstance(item.get("where"), Mapping) else item.get("where")}
     if isinstance(row.get("answers"), tuple):
         row["answers"] = list(row["answers"])
-    return _Line(source).pair_of(row)
+    return _Line(source, passages).pair_of(row)
 
 
 def _collected(
@@ -127,7 +138,8 @@ def _collected(
         raise PairsError("at least one question-answer pair", found, f"write {_FORM}")
     groups: dict[tuple[Any, ...], list[Pair]] = defaultdict(list)
     for pair in read:
-        groups[_spaced(pair.question), pair.document, tuple(sorted(pair.where.items()))].append(pair)
+        asked_of = (pair.document, tuple(sorted(pair.where.items())), pair.passage, pair.title)
+        groups[_spaced(pair.question), *asked_of].append(pair)
     merged = [
         replace(same[0], answers=_distinct([answer for pair in same for answer in pair.answers]))
         for same in groups.values()
@@ -141,17 +153,19 @@ def split_pairs(pairs: Sequence[Pair], share: float, seed: int) -> tuple[tuple[P
     """Hold out about ``share`` of the pairs: (train, dev), neither of them empty.
 
     Where every pair names its document, whole documents are held out, else whole questions: nothing that the
-    dev pairs ask about is on both sides. The result is a function of the set of pairs and the seed.
+    dev pairs ask about is on both sides. Pairs with a passage of their own are held out by passage. The result is
+    a function of the set of pairs and the seed.
 
     Raises:
         PairsError: ``share`` is not between 0 and 1, or there is but one document (or question) to split.
     """
     if not 0 < share < 1:
         raise PairsError("a held-out share between 0 and 1", f"{share}", "hold out 0.2, say")
-    by_document = all(pair.document is not None for pair in pairs)
+    by_document = all(pair.document is not None for pair in pairs if pair.passage is None)
     groups: dict[str, list[Pair]] = defaultdict(list)
     for pair in sorted(pairs, key=_content):
-        groups[(by_document and pair.document) or _spaced(pair.question)].append(pair)
+        asked = (by_document and pair.document) or _spaced(pair.question)
+        groups[asked if pair.passage is None else f"{pair.title}\n{pair.passage}"].append(pair)
     if len(groups) < 2:
         noun = "documents" if by_document else "questions"
         remedy = "add pairs, or give held-out pairs in a file of their own"
@@ -181,15 +195,18 @@ def as_lines(pairs: Sequence[Pair]) -> str:
             "answers": list(pair.answers),
             "doc": pair.document,
             "where": dict(pair.where),
+            "passage": pair.passage,
+            "title": pair.title,
         }
-        present = {key: value for key, value in row.items() if value}
+        present = {key: value for key, value in row.items() if value or key == "answers"}
         lines.append(json.dumps(present, ensure_ascii=False) + "\n")
     return "".join(lines)
 
 
 def _content(pair: Pair) -> str:
-    where = sorted(pair.where.items())
-    return json.dumps([pair.document, pair.question, where, pair.answers], ensure_ascii=False)
+    content = [pair.document, pair.question, sorted(pair.where.items()), pair.answers]
+    own = [] if pair.passage is None else [pair.passage, pair.title]
+    return json.dumps([*content, *own], ensure_ascii=False)
 
 
 def _held_out(sizes: Mapping[str, int], wanted: float, seed: int) -> set[str]:
@@ -216,14 +233,14 @@ def _spaced(text: str) -> str:
     return " ".join(text.split())
 
 
-def _read_file(path: Path) -> tuple[list[Pair], list[str]]:
+def _read_file(path: Path, passages: bool) -> tuple[list[Pair], list[str]]:
     """Pairs and notices of a file."""
     text = _text(path)
     data = _squad(text)
     if data is None:
         # Not splitlines: a JSON string may hold U+2028 and the like as they are.
         lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-        return [_Line(f"{printable_name(path)}:{number}").pair(line) for number, line in lines], []
+        return [_Line(f"{printable_name(path)}:{number}", passages).pair(line) for number, line in lines], []
     rows, unanswerable = squad_rows(data, printable_name(path))
     notice = f"{unanswerable} questions of {printable_name(path)} have no answer and were left out"
     return [_Line(source).pair_of(row) for source, row in rows], [notice] if unanswerable else []
@@ -257,6 +274,8 @@ class _Line:
     """One line of a file, which every message names."""
 
     source: str
+    passages: bool = False
+    """Whether it may have a passage of its own."""
 
     def pair(self, line: str) -> Pair:
         return self.pair_of(self._row(line))
@@ -265,7 +284,8 @@ class _Line:
         question = self._string("question", row.get("question")).strip()
         if not question:
             raise self._error('a "question"', "an empty one")
-        answers = self._answers(row)
+        passage, title = self._passage(row)
+        answers = self._answers(row, none=passage is not None)
         document = None if row.get("doc") is None else self._string("doc", row["doc"]).strip() or None
         where = {} if row.get("where") is None else row["where"]
         if not isinstance(where, dict):
@@ -276,7 +296,15 @@ class _Line:
             raise self._error(error.expected, error.found) from error
         for each in where.values():
             self._string("where", each)
-        return Pair(question, answers, document, where, self.source)
+        return Pair(question, answers, document, where, self.source, passage, title)
+
+    def _passage(self, row: Mapping[str, Any]) -> tuple[str | None, str]:
+        if not self.passages or row.get("passage") is None:
+            return None, ""
+        passage = self._string("passage", row["passage"]).strip()
+        if not passage:
+            raise self._error('text under "passage"', "an empty one")
+        return passage, "" if row.get("title") is None else self._string("title", row["title"]).strip()
 
     def _row(self, line: str) -> dict[str, Any]:
         try:
@@ -289,7 +317,7 @@ class _Line:
             raise self._error(f"a JSON object, {_FORM}", _kind(row))
         return row
 
-    def _answers(self, row: Mapping[str, Any]) -> tuple[str, ...]:
+    def _answers(self, row: Mapping[str, Any], none: bool = False) -> tuple[str, ...]:
         listed = row.get("answers")
         if listed is not None and not isinstance(listed, list):
             raise self._error('"answers" to be a list of strings', _kind(listed))
@@ -297,7 +325,7 @@ class _Line:
         single = also if isinstance(also, list) else [] if also is None else [also]
         single = [self._string("answer", each) for each in single]
         distinct = _distinct([*single, *(self._string("answers", each) for each in listed or [])])
-        if not distinct:
+        if not distinct and not none:
             raise self._error('an answer under "answers"', "none")
         return distinct
 

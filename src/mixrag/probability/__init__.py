@@ -18,6 +18,13 @@ from mixrag.probability.empty import (
     log_empty_probability,
     split_first_token,
 )
+from mixrag.probability.enumerated import (
+    answer_information,
+    entropy,
+    log_enumerated,
+    log_posterior_of,
+    log_sum_by,
+)
 from mixrag.probability.leaders import leading
 from mixrag.probability.logspace import log_difference, log_normalise, log_sum, log_sum_others
 from mixrag.probability.objective import (
@@ -46,6 +53,19 @@ from mixrag.probability.prior import (
     smallest_k,
     uniform_prior,
 )
+from mixrag.probability.risk import (
+    best_start,
+    conformal_threshold,
+    fewest_answered,
+    last_accepted,
+    log_binomial_tail,
+    most_coverage,
+    most_wrong,
+    pairs_needed,
+    upper_risk,
+)
+from mixrag.probability.span_objective import span_loss
+from mixrag.probability.spans import possible_spans, span_scores
 from mixrag.probability.switching import (
     expected_draws,
     log_answer_likelihood,
@@ -62,17 +82,23 @@ from mixrag.probability.unseen import log_cluster_bounds, log_hybrid_bounds
 
 __all__ = [
     "Responsibilities",
+    "answer_information",
     "answered_outside",
     "answered_poisoning",
+    "best_start",
+    "conformal_threshold",
     "contributing_branches",
     "distillation_loss",
     "e_step",
     "effective_number",
     "em_loss",
+    "entropy",
     "escape_mass",
     "expected_draws",
+    "fewest_answered",
     "highest",
     "is_certainly_best",
+    "last_accepted",
     "leading",
     "log_answer_likelihood",
     "log_answered_likelihood",
@@ -80,9 +106,11 @@ __all__ = [
     "log_answered_rows",
     "log_any_marginal",
     "log_backward",
+    "log_binomial_tail",
     "log_cluster_bounds",
     "log_difference",
     "log_empty_probability",
+    "log_enumerated",
     "log_evidence_ratio",
     "log_filter",
     "log_forward",
@@ -92,24 +120,33 @@ __all__ = [
     "log_mix",
     "log_normalise",
     "log_posterior",
+    "log_posterior_of",
     "log_predictive_weights",
     "log_prior_to_lead",
     "log_smoothing",
     "log_sum",
+    "log_sum_by",
     "log_sum_others",
     "log_target",
     "log_transition",
     "log_truncation_bracket",
     "marginal_loss",
     "mass_outside",
+    "most_coverage",
     "most_prunable",
+    "most_wrong",
     "normalised_prior",
+    "pairs_needed",
     "passage_scores",
     "poisoning_tv",
+    "possible_spans",
     "pruning_tv",
     "score_gradient",
     "smallest_k",
+    "span_loss",
+    "span_scores",
     "split_first_token",
     "truncation_tv",
     "uniform_prior",
+    "upper_risk",
 ]

@@ -1,60 +1,47 @@
 """Which passages may be components, with all that their prior depends on: inner products and BM25 scores.
 
-Where the index computes all inner products, all passages are candidates. Elsewhere they are the n best of the
-dense search and the n best of the lexical search, each with both scores. No other passage has a larger inner
-product than the last of the one, d_n, or a larger BM25 than the last of the other, b_n; so the k best candidates
-are the k best of all once (1-λ) d_n / T + λ b_n / T' is not above the k-th of them (threshold algorithm: Fagin,
-Lotem and Naor 2003). Until then n grows. A dense search that misses passages can still miss a component; the
-scores of those that are found do not depend on it, nor on n.
+Where the index computes all inner products, all passages are candidates. Elsewhere BM25 is known of all passages
+and the inner product of the n best of the dense search alone; no other passage has a larger one than the last of
+them, d_n. So another passage can be among the k best only if (1-λ) d_n / T + λ BM25 / T' is not below the k-th
+best score so far. Those for which it is not are looked up as well, and the k best of all these are the k best of
+all (threshold algorithm with random access: Fagin, Lotem and Naor 2003). A dense search that misses passages can
+still miss a component; the scores of those that are found do not depend on it, nor on n.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mixrag.probability import passage_scores
-from mixrag.retrieval.index import CompleteIndex, Hits
-from mixrag.utils.arrays import Floats, Rows, Vectors
+from mixrag.retrieval.index import CompleteIndex
+from mixrag.retrieval.lexical import Scored
+from mixrag.utils.arrays import Rows, Vectors
 
-LEAST = 32
-"""Passages that each search is asked for at first, or twice k where that is more."""
+LEAST = 128
+"""Passages that the dense search is asked for at first, or twice k where that is more; and the best by BM25."""
 GROWTH = 4
-"""What n is multiplied by where the k best are not certain."""
+"""What n is multiplied by where too many passages are above the bound, which is lower with a larger n."""
+PATIENCE = 40
+"""Too many are more than this times n; to search for GROWTH times as many takes about so many inner products."""
 MOST = 4096
-"""Passages that each search is asked for at most, or twice k where that is more."""
-
-
-class LexicalSearch(Protocol):
-    """BM25 of a store's passages; the frequencies of words are those of the whole store, whatever the filter."""
-
-    def scores(self, question: str, allowed: Rows | None = None) -> tuple[Rows, Floats]:
-        """Row ids, ascending, and scores of all passages, or of all ``allowed``; 0 where no word is shared."""
-        ...
-
-    def top(self, question: str, n: int, allowed: Rows | None = None) -> tuple[Rows, Floats]:
-        """Row ids and scores of the n best passages that share a word with the question, best first."""
-        ...
-
-    def scores_of(self, question: str, rows: Rows) -> Floats:
-        """Scores of these rows, in their order; 0 where no word is shared."""
-        ...
-
-    def tolerant(self) -> LexicalSearch:
-        """The same search, where a word that no passage has stands for the nearest one."""
-        ...
+"""Passages that the dense search is asked for at most, or twice k where that is more."""
+MOST_ABOVE = 16_384
+"""Passages above the bound that are looked up at most."""
+_MARGIN = 1e-9
+"""Relative; more than rounding may lower a bound."""
+_BLOCK = 128
+"""Vectors that are converted at a time: they stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
 class Query:
     """A question, encoded, with what the settings ask of the search."""
 
-    question: str
     vector: Vectors
     """(D,)"""
     k: int
@@ -62,9 +49,16 @@ class Query:
     """M, or the number of passages that the filter lets through."""
     allowed: Rows | None
     temperature: float
-    lexical: float
-    """λ; 0 where no passage that the filter lets through shares a word with the question."""
+    bm25: Scored | None
+    """Of all passages that the filter lets through; None where λ = 0 or none of them shares a word."""
+    share: float
+    """λ in the settings."""
     lexical_temperature: float
+
+    @property
+    def lexical(self) -> float:
+        """λ; 0 where no passage that the filter lets through shares a word with the question."""
+        return 0.0 if self.bm25 is None else self.share
 
     def scores(self, inner_products: Tensor, bm25: Tensor | None) -> Tensor:
         """(C,) s_j."""
@@ -123,62 +117,66 @@ class Candidates:
         bm25 = None if self.bm25 is None else self.bm25[chosen]
         return replace(self, rows=self.rows[places], inner_products=self.inner_products[chosen], bm25=bm25)
 
+    def joined(self, others: Candidates) -> Candidates:
+        """With others, which come behind."""
+        bm25 = None if self.bm25 is None or others.bm25 is None else torch.cat([self.bm25, others.bm25])
+        products = torch.cat([self.inner_products, others.inner_products])
+        return replace(self, rows=np.concatenate([self.rows, others.rows]), inner_products=products, bm25=bm25)
+
     def refined(self, places: Rows, vectors: Vectors) -> Candidates:
         """With the inner products at some places computed in float64, from their vectors (N, D)."""
         at = (torch.from_numpy(places),)
         return replace(self, inner_products=self.inner_products.index_put(at, _products(vectors, self.query)))
 
 
-def find_candidates(
-    index: CompleteIndex, lexical: LexicalSearch | None, query: Query, *, exact: bool
-) -> Candidates | None:
-    """The candidates for a question; with ``exact``, None where the index does not compute all inner products.
-
-    ``lexical`` is needed where λ > 0.
-    """
+def find_candidates(index: CompleteIndex, query: Query, *, exact: bool) -> Candidates | None:
+    """The candidates for a question; with ``exact``, None where the index does not compute all inner products."""
     found = index.products(query.vector, query.allowed)
     if found is not None:
-        return _all(found, lexical, query)
+        bm25 = None if query.bm25 is None else torch.from_numpy(query.bm25.of(found.rows))
+        return Candidates(query, found.rows, torch.from_numpy(found.inner_products).double(), bm25, True)
     if exact:
         return None
-    if lexical is None or query.lexical == 0.0:
-        rows = index.search(query.vector, query.k, query.allowed).rows
-        return _scored(index, query, rows, None)
+    if query.bm25 is None:
+        return _scored(index, query, index.search(query.vector, query.k, query.allowed).rows)
+    return _of_both(index, query, query.bm25)
+
+
+def _of_both(index: CompleteIndex, query: Query, bm25: Scored) -> Candidates:
     n, most = max(LEAST, 2 * query.k), max(MOST, 2 * query.k)
+    matched = bm25.best(n)
     while True:
-        some, bound = _best_of_both(index, lexical, query, n)
-        if len(some.rows) in (0, query.count) or n >= most or some.kth(query.k) >= bound:
-            return some
+        dense = index.search(query.vector, n, query.allowed)
+        if len(dense.rows) == 0:
+            return _scored(index, query, dense.rows)
+        some = _scored(index, query, np.union1d(dense.rows, matched))
+        least = _least_bm25(query, some.kth(query.k), float(dense.inner_products[-1]))
+        above = bm25.places_from(least)
+        if len(above) <= PATIENCE * n or n >= most or len(dense.rows) < n:
+            break
         n = min(GROWTH * n, most)
+    rows, largest = bm25.highest(above, MOST_ABOVE) if len(above) > MOST_ABOVE else (bm25.rows[above], least)
+    others = _scored(index, query, np.setdiff1d(rows, some.rows, assume_unique=True))
+    return replace(some.joined(others), largest_bm25=max(0.0, largest))
 
 
-def _all(found: Hits, lexical: LexicalSearch | None, query: Query) -> Candidates:
-    bm25 = None
-    if lexical is not None and query.lexical > 0.0:
-        rows, scores = lexical.scores(query.question, query.allowed)
-        bm25 = torch.from_numpy(scores[np.searchsorted(rows, found.rows)])
-    return Candidates(query, found.rows, torch.from_numpy(found.inner_products).double(), bm25, True)
+def _least_bm25(query: Query, score: float, product: float) -> float:
+    """The least BM25 with which a passage has this score, if its inner product is at most ``product``."""
+    dense = (1.0 - query.lexical) * (product / query.temperature)
+    least = (score - dense) * query.lexical_temperature / query.lexical
+    return least - _MARGIN * max(abs(score), abs(dense), 1.0) * query.lexical_temperature / query.lexical
 
 
-def _best_of_both(index: CompleteIndex, lexical: LexicalSearch, query: Query, n: int) -> tuple[Candidates, float]:
-    """The n best of each search, and a bound on the score of every other passage."""
-    dense = index.search(query.vector, n, query.allowed)
-    if len(dense.rows) == 0:
-        return _scored(index, query, dense.rows, torch.empty(0, dtype=torch.float64)), np.inf
-    matched, weights = lexical.top(query.question, n, query.allowed)
-    rows = np.union1d(dense.rows, matched)
-    bm25 = torch.from_numpy(lexical.scores_of(query.question, rows))
-    last_weight = float(weights[-1]) if len(matched) == n else 0.0
-    last = (torch.tensor([each], dtype=torch.float64) for each in (dense.inner_products[-1], last_weight))
-    found = replace(_scored(index, query, rows, bm25), largest_bm25=last_weight)
-    return found, float(query.scores(*last))
-
-
-def _scored(index: CompleteIndex, query: Query, rows: Rows, bm25: Tensor | None) -> Candidates:
+def _scored(index: CompleteIndex, query: Query, rows: Rows) -> Candidates:
     products = _products(index.vectors_of(rows), query)
+    bm25 = None if query.bm25 is None else torch.from_numpy(query.bm25.of(rows))
     return Candidates(query, rows, products, bm25)
 
 
 def _products(vectors: Vectors, query: Query) -> Tensor:
     """(N,) inner products in float64: in float32 the last digits depend on how an index goes about it."""
-    return torch.from_numpy(vectors.astype(np.float64) @ query.vector.astype(np.float64))
+    question, products = query.vector.astype(np.float64), np.empty(len(vectors), np.float64)
+    for start in range(0, len(vectors), _BLOCK):
+        block = vectors[start : start + _BLOCK]
+        products[start : start + _BLOCK] = block.astype(np.float64) @ question
+    return torch.from_numpy(products)

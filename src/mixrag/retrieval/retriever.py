@@ -20,11 +20,11 @@ from mixrag.config.settings import Settings
 from mixrag.corpus import Passage, Store
 from mixrag.errors import MixragError, PluginError, SettingError, StoreEmptyError
 from mixrag.probability import log_hybrid_bounds, mass_outside, normalised_prior, passage_scores, smallest_k
-from mixrag.retrieval.candidates import Candidates, LexicalSearch, Query, find_candidates
+from mixrag.retrieval.candidates import Candidates, Query, find_candidates
 from mixrag.retrieval.encoders import CompleteEncoder
-from mixrag.retrieval.index import CompleteIndex
-from mixrag.retrieval.lexical import LexicalIndex, open_lexical
-from mixrag.utils.arrays import Floats, Vectors
+from mixrag.retrieval.index import CompleteIndex, Hits
+from mixrag.retrieval.lexical import LexicalIndex, Scored, open_lexical
+from mixrag.utils.arrays import Floats, Rows, Vectors
 
 
 @dataclass(frozen=True)
@@ -114,10 +114,9 @@ class StoreRetriever:
             StoreEmptyError: no passage, or none that the filter lets through.
             SettingError: the full normaliser, k = "all" or adaptive k asked of an approximate index.
         """
-        lexical = self._lexical(settings) if settings.lexical > 0.0 else None
-        query = self._query(question, settings, vector, lexical)
+        query = self._query(question, settings, vector)
         exact = settings.normaliser == "full" or settings.k == "all" or settings.max_outside is not None
-        found = find_candidates(self.index, lexical, query, exact=exact)
+        found = find_candidates(self.index, query, exact=exact)
         if found is None:
             needed = "exact search for the full normaliser, k = 'all' or max_outside"
             raise SettingError(needed, f"an index without it ({self.index.description})", "choose index 'exact'")
@@ -149,13 +148,16 @@ class StoreRetriever:
             outside_bounds=self._outside_bounds(found, components, null) if bounded else None,
         )
 
-    def _lexical(self, settings: Settings) -> LexicalSearch:
+    def _bm25(self, question: str, settings: Settings, allowed: Rows | None) -> Scored | None:
+        """Where no word is shared, the dense scores are all there is to go by."""
+        if settings.lexical == 0.0:
+            return None
         found = open_lexical(self.store) if self.lexical is None else self.lexical()
-        return found.tolerant() if settings.typos else found
+        search = found.tolerant() if settings.typos else found
+        scored = Scored(*search.scores(question, allowed))
+        return scored if scored.any else None
 
-    def _query(
-        self, question: str, settings: Settings, vector: Vectors | None, lexical: LexicalSearch | None
-    ) -> Query:
+    def _query(self, question: str, settings: Settings, vector: Vectors | None) -> Query:
         allowed = self.store.rows_where(settings.where) if settings.where else None
         count = len(self.index) if allowed is None else len(allowed)
         if count == 0:
@@ -164,16 +166,14 @@ class StoreRetriever:
                 "loosen the filter" if settings.where else "index documents first: mixrag index PATH --store DIR"
             )
             raise StoreEmptyError("passages in the store", found, remedy)
-        # Where no word is shared, the dense scores are all there is to go by.
-        shared = lexical is not None and len(lexical.top(question, 1, allowed)[0])
         return Query(
-            question=question,
             vector=self.encoder.encode_questions([question])[0] if vector is None else vector,
             k=count if settings.k == "all" else min(settings.k, count),
             count=count,
             allowed=allowed,
             temperature=settings.temperature or self.encoder.temperature,
-            lexical=settings.lexical if shared else 0.0,
+            bm25=self._bm25(question, settings, allowed),
+            share=settings.lexical,
             lexical_temperature=settings.lexical_temperature,
         )
 
@@ -194,7 +194,9 @@ class StoreRetriever:
         if dense == 0.0:
             bounds: tuple[float, float] | None = (math.log(query.count),) * 2
         else:
-            bounds = self.index.log_normaliser_bounds(query.vector, query.temperature / dense)
+            # Of a dense search alone little is known; the index itself looks at more.
+            known = Hits(found.rows, found.inner_products.numpy()) if query.lexical > 0.0 else None
+            bounds = self.index.log_normaliser_bounds(query.vector, query.temperature / dense, known)
         if bounds is None:
             return None
         log_dense = torch.tensor(bounds, dtype=torch.float64)

@@ -79,8 +79,11 @@ def run_training(rag: Pipeline, request: TrainingRequest, progress: Progress | N
     if request.evaluate < 0:
         raise SettingError("--evaluate >= 0", str(request.evaluate), "choose a value in this range")
     check_named_models(rag)
+    parts = ", ".join(request.settings.parts)
+    _logger.info(f"training {parts} by {request.settings.objective}: reading the pairs")
     pairs, dev, sources = _pairs(request)
-    scored = sample(dev, request.evaluate, request.settings.seed)
+    # What is asked of a passage of its own is learnt, not asked of the documents.
+    scored = sample([pair for pair in dev if pair.passage is None], request.evaluate, request.settings.seed)
     check_scorable(rag, scored)
     while_training = tuple(sample(dev, DEV_SCORED, request.settings.seed))
     # Training changes weights in place: it loads the models of the same store again.
@@ -119,8 +122,9 @@ def _train(spec: RunSpec, progress: Progress, stage: str) -> RunResult:
 
 def _pairs(request: TrainingRequest) -> tuple[tuple[Pair, ...], Sequence[Pair], Sequence[str]]:
     """Training pairs, dev pairs, and what the former are called."""
-    read = pairs_from(request.pairs)
-    held_out = pairs_from(request.dev) if are_given(request.dev) else None
+    own = request.settings.objective == "composite"
+    read = pairs_from(request.pairs, passages=own)
+    held_out = pairs_from(request.dev, passages=own) if are_given(request.dev) else None
     for notice in (*read.notices, *(held_out.notices if held_out else ())):
         _logger.info(notice)
     if held_out is not None:

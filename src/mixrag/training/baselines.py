@@ -53,10 +53,14 @@ def baseline_of(spec: RunSpec, name: str) -> RunSpec:
         index=rag.index_kind,
         settings=replace(rag.settings, **baseline.changes),
     )
-    # Distillation is a loss of the retriever; the generator learns by the marginal likelihood there as well.
-    objective = "marginal" if spec.settings.objective == "distill" else spec.settings.objective
+    # Distillation is a loss of the retriever, and the empty answer is of passages: these learn by the likelihood.
+    objective = spec.settings.objective
+    objective = "marginal" if objective in ("distill", "composite") else objective
+    pairs, dev = (tuple(pair for pair in some if pair.passage is None) for some in (spec.pairs, spec.dev))
     return replace(
         spec,
+        pairs=pairs,
+        dev=dev,
         rag=changed,
         settings=replace(spec.settings, parts=("generator",), objective=objective),
         folder=spec.folder / "baselines" / name,

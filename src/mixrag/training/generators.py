@@ -58,8 +58,8 @@ class TrainableGenerator:
             model.set_attn_implementation("eager")
         if settings.checkpointing:
             _checkpoint_activations(model)
-        if settings.compile:
-            _compile_layers(model)
+        if settings.compile and settings.objective != "composite":  # there it depends on how rows are read
+            compile_layers(model)
 
     def weights(self) -> dict[str, Tensor]:
         """The trained weights, by name."""
@@ -67,7 +67,7 @@ class TrainableGenerator:
 
     def log_likelihoods(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
         """(R, T) without gradient, zero after each answer's end."""
-        with self._autocast():
+        with self.autocast():
             return self.generator.log_likelihoods(prompts, answers).clone()
 
     def backward(self, rows: ScoredRows) -> Tensor:
@@ -81,7 +81,7 @@ class TrainableGenerator:
         order = sorted(range(len(rows.prompts)), key=lambda i: len(rows.prompts[i].tokens) + len(rows.answers[i]))
         for start in range(0, len(order), self.settings.rows):
             some = order[start : start + self.settings.rows]
-            with self._autocast():
+            with self.autocast():
                 scored = self.generator.token_log_probs(
                     [rows.prompts[i] for i in some], [rows.answers[i] for i in some]
                 )
@@ -93,7 +93,8 @@ class TrainableGenerator:
         return values
 
     @contextmanager
-    def _autocast(self) -> Iterator[None]:
+    def autocast(self) -> Iterator[None]:
+        """Matrix products in bfloat16, where the settings say so."""
         if self.settings.dtype != "bfloat16":
             yield
             return
@@ -147,18 +148,33 @@ def linear_layers(model: Any) -> list[str]:
     return names
 
 
-def _compile_layers(model: Any) -> None:
-    """The layers alone: one is compiled for all, as their code is the same, and names of weights do not change."""
+def compile_layers(model: Any, *, dynamic: bool = True) -> None:
+    """The layers alone: one is compiled for all, as their code is the same, and names of weights do not change.
+
+    ``dynamic``: lengths differ from batch to batch, and must not be compiled in.
+
+    Raises:
+        ModelError: there is no compiler, or the model does not name its layers.
+    """
     compiler = os.environ.get("CXX", "g++")
     if model.device.type == "cpu" and shutil.which(compiler) is None:
         raise ModelError(f"a C++ compiler for --compile ({compiler})", "none", "install one, or leave it out")
-    names = set(model._no_split_modules or ())
-    layers = [module for module in model.modules() if type(module).__name__ in names]
+    layers = _layers(model)
     if not layers:
         raise ModelError("a model that names its layers, for --compile", type(model).__name__, "leave it out")
     for layer in layers:
-        # Lengths differ from batch to batch; they must not be compiled in.
-        layer.compile(dynamic=True)
+        layer.compile(dynamic=dynamic)
+
+
+def undo_compilation(model: Any) -> None:
+    """Run the layers as they are written: what follows has other lengths than those that were compiled in."""
+    for layer in _layers(model):
+        layer._compiled_call_impl = None
+
+
+def _layers(model: Any) -> list[Any]:
+    names = set(model._no_split_modules or ())
+    return [module for module in model.modules() if type(module).__name__ in names]
 
 
 def _checkpoint_activations(model: Any) -> None:

@@ -58,8 +58,9 @@ class Loop:
 
     step: TrainingStep
     parts: list[ParameterGroup]
-    train: Sequence[Example]
-    dev: Sequence[Example]
+    train: Sequence[Any]
+    """Examples; where the steps are made of something else, that."""
+    dev: Sequence[Any]
     settings: TrainingSettings
     folder: Path
     fingerprint: Mapping[str, str]
@@ -70,20 +71,24 @@ class Loop:
     state: LoopState = field(default_factory=LoopState)
 
     def __post_init__(self) -> None:
-        size = self.settings.batch
-        if len(self.train) < size:
-            found = f"{len(self.train)} usable ones"
-            raise PairsError(
-                f"at least {size} pairs, one batch", found, f"lower --batch to {len(self.train)} or less"
-            )
-        self.epoch = steps_in_epoch(len(self.train), size)
-        self.total = self.settings.steps or max(1, round(self.settings.epochs * self.epoch))
+        self.epoch, self.total = self._planned()
         self.evaluation_interval = self.settings.evaluate_every or max(1, self.epoch // 4)
         self.resumed = False
         self.optimizer = adamw(self.parts)
         self.window = UsageWindow()
         self.best_before = 0
         """The best step at the last checkpoint."""
+
+    def _planned(self) -> tuple[int, int]:
+        """Steps in an epoch, and in all."""
+        size = self.settings.batch
+        if len(self.train) < size:
+            found = f"{len(self.train)} usable ones"
+            raise PairsError(
+                f"at least {size} pairs, one batch", found, f"lower --batch to {len(self.train)} or less"
+            )
+        epoch = steps_in_epoch(len(self.train), size)
+        return epoch, self.settings.steps or max(1, round(self.settings.epochs * epoch))
 
     def run(self) -> LoopState:
         """Train to the end, and leave the best or the last weights in the models.
@@ -116,12 +121,7 @@ class Loop:
 
     def _one(self, log: MetricsLog | None) -> None:
         start, number = time.perf_counter(), self.state.step
-        lengths = [example.length for example in self.train]
-        batches = epoch_batches(lengths, self.settings.batch, self.settings.seed, number // self.epoch)
-        batch = [self._with_some_answers(self.train[i], number) for i in batches[number % self.epoch]]
-        e_step = (number // self.epoch) % self.settings.e_step_every == 0
-        output = self.step.learn(self._share(batch), len(batch), e_step=e_step)
-        metrics = self._update(number, output, len(batch))
+        metrics = self._update(number, self._learnt(number))
         self.state.step += 1
         metrics["seconds"] = time.perf_counter() - start
         self._report(log, metrics)
@@ -132,6 +132,15 @@ class Loop:
             self._evaluate(log)
         if evaluated or last or self.state.step % self.settings.checkpoint_every == 0:
             self._save()
+
+    def _learnt(self, number: int) -> dict[str, float]:
+        """Add the gradient of a step to the weights; what it measured, its "loss" among it."""
+        lengths = [example.length for example in self.train]
+        batches = epoch_batches(lengths, self.settings.batch, self.settings.seed, number // self.epoch)
+        batch = [self._with_some_answers(self.train[i], number) for i in batches[number % self.epoch]]
+        e_step = (number // self.epoch) % self.settings.e_step_every == 0
+        output = self.step.learn(self._share(batch), len(batch), e_step=e_step)
+        return self._measure(output, len(batch))
 
     def _share(self, batch: list[Example]) -> list[Example]:
         """This process' part of a batch."""
@@ -148,13 +157,13 @@ class Loop:
         source = random.Random(f"{self.settings.seed}/{step}/{example.number}")
         return replace(example, answers=tuple(source.sample(example.answers, limit)))
 
-    def _update(self, number: int, output: StepOutput, size: int) -> dict[str, float]:
+    def _update(self, number: int, metrics: dict[str, float]) -> dict[str, float]:
+        """Make the step; its measurements, and those of the optimizer."""
         add_up(self.parts, self.accelerator)
         factor = rate_factor(number, self.total, self.settings.warmup)
         for group, part in zip(self.optimizer.param_groups, self.parts, strict=True):
             group["lr"] = part.rate * factor
         norms = clip(self.parts, self.settings.clip)
-        metrics = self._measure(output, size)
         if not all_finite({"loss": metrics["loss"], **norms}):
             raise TrainingError(
                 "a finite loss and gradient",
@@ -240,18 +249,23 @@ class Loop:
         """-log p(gold) of the dev pairs; remember the best, count how long ago it was."""
         if not self.dev:
             return
-        nll, state = self.dev_nll(), self.state
+        measured, state = self._dev_values(), self.state
+        nll = measured["nll"]
         if nll < state.best_nll:
             state.best_nll, state.best_step, state.worse = nll, state.step, 0
         else:
             state.worse += 1
             state.stopped = self.settings.keep == "best" and state.worse >= self.settings.patience
-        values = {"nll": nll, "best": state.best_nll}
+        values = {**measured, "best": state.best_nll}
         self.progress(ProgressEvent(DEV, state.step, self.total, values=values))
         if log is not None:
-            log.write(state.step, "dev", {"nll": nll})
+            log.write(state.step, "dev", measured)
         if state.stopped:
             _logger.info(f"stopped early: no better than at step {state.best_step} {state.worse} times")
+
+    def _dev_values(self) -> dict[str, float]:
+        """What the dev pairs measure; "nll" decides which weights are the best."""
+        return {"nll": self.dev_nll()}
 
     def dev_nll(self) -> float:
         """Mean -log p(any gold answer) over the dev pairs, in nats."""

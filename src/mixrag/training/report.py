@@ -52,7 +52,9 @@ def score_result(spec: RunSpec, pairs: Sequence[Pair], progress: Progress) -> Su
     named = ("generator", "adapter", "encoder", "question_encoder", "prompt", "titles")
     nothing: dict[str, Any] = dict.fromkeys(named)
     with Pipeline.open(rag.store.directory, model=spec.folder, models=replace(models, **nothing)) as opened:
-        fitted: dict[str, Any] = {"temperature": opened.settings.temperature, "null": opened.settings.null}
+        fitted: dict[str, Any] = {
+            name: getattr(opened.settings, name) for name in ("temperature", "null", "empty_answer")
+        }
         settings = replace(rag.settings, **fitted)
         retriever = None
         if spec.settings.trains_passages:

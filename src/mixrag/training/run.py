@@ -24,7 +24,9 @@ from mixrag.generator.huggingface import ModelGenerator
 from mixrag.retrieval.encoders import SentenceEncoder
 from mixrag.training.calibrate import FittedScalars, calibrate
 from mixrag.training.checkpoint import has_checkpoint
+from mixrag.training.composite_run import CompositeRun
 from mixrag.training.examples import Example, examples_from, passage_examples
+from mixrag.training.finished import Finished, clear, finish, finished
 from mixrag.training.generators import TrainableGenerator
 from mixrag.training.loop import Loop, LoopState
 from mixrag.training.optimiser import parts
@@ -66,34 +68,70 @@ def train(spec: RunSpec, progress: Progress | None = None, stage: str = "trainin
     _check(spec)
     run_id = fingerprint(spec)
     accelerator = _accelerator(spec.rag.models.device)
+    main = bool(accelerator.is_main_process)
     refuse_other(spec.folder, run_id)
+    done = finished(spec.folder, run_id)
     accelerator.wait_for_everyone()
+    if done is not None:
+        _logger.info(f"{spec.folder} is finished: nothing is trained")
+        if main:
+            clear(spec.folder)
+        return RunResult(done.bundle, done.state, done.calibration, done.notices, main)
     torch.manual_seed(spec.settings.seed)
+    _logger.info("loading the models")
     trained = _trainable_generator(spec) if "generator" in spec.settings.parts else None
-    generator = trained.generator if trained else _frozen_generator(spec.rag)
     prior = _trainable_prior(spec)
+    notices: list[str] = []
+    state: LoopState | None = None
+    if spec.settings.objective == "composite":
+        assert trained is not None
+        state, calibration = CompositeRun(
+            spec,
+            trained,
+            prior,
+            run_id,
+            accelerator,
+            report,
+            stage,
+            lambda: claim(spec.folder, run_id, accelerator),
+        ).learn()
+    else:
+        state, calibration, notices = _learn(spec, trained, prior, run_id, accelerator, report, stage)
+    written = None
+    if main:
+        written = write(spec, trained, prior)
+        finish(spec.folder, run_id, Finished(written, state, calibration, tuple(notices)))
+    accelerator.wait_for_everyone()
+    bundle = written or describe(spec, {}, prior)
+    return RunResult(bundle, state, calibration, tuple(notices), main)
+
+
+def _learn(
+    spec: RunSpec,
+    trained: TrainableGenerator | None,
+    prior: TrainablePrior | None,
+    run_id: Mapping[str, str],
+    accelerator: Any,
+    report: Progress,
+    stage: str,
+) -> tuple[LoopState | None, FittedScalars | None, list[str]]:
+    """By an objective of the mixture: all parts at once, or a calibration; with notices about the pairs."""
+    generator = trained.generator if trained else _frozen_generator(spec.rag)
     examples, dev, notices = _examples(spec, generator)
     if prior is not None:
         prior.place_null(examples)
     step = TrainingStep(prior, generator, trained, spec.settings, spec.rag.settings)
     for notice in notices:
         _logger.info(notice)
-    state = calibration = None
     if set(spec.settings.parts) <= SCALARS:
         claim(spec.folder, run_id, accelerator)
-        calibration = calibrate(step, examples)
-    else:
-        loop = _loop(spec, step, examples, dev, spec.folder, run_id, accelerator, report, stage)
-        claim(spec.folder, run_id, accelerator)
-        if spec.passages_first:
-            _learn_passages(spec, step, run_id, accelerator, report, len(examples) + len(dev))
-        state = loop.run()
-    written = None
-    if accelerator.is_main_process:
-        written = write(spec, trained, prior)
-    accelerator.wait_for_everyone()
-    bundle = written or describe(spec, {}, prior)
-    return RunResult(bundle, state, calibration, tuple(notices), bool(accelerator.is_main_process))
+        return None, calibrate(step, examples), notices
+    loop = _loop(spec, step, examples, dev, spec.folder, run_id, accelerator, report, stage)
+    _logger.info(f"{len(examples)} pairs, {loop.total} steps of {spec.settings.batch}")
+    claim(spec.folder, run_id, accelerator)
+    if spec.passages_first:
+        _learn_passages(spec, step, run_id, accelerator, report, len(examples) + len(dev))
+    return loop.run(), None, notices
 
 
 def write(spec: RunSpec, trained: TrainableGenerator | None, prior: TrainablePrior | None) -> Bundle:
@@ -116,6 +154,8 @@ def describe(spec: RunSpec, saved: Mapping[str, str], prior: TrainablePrior | No
     """The config of the folder: what is in it, and what is still taken from elsewhere."""
     models = spec.rag.models
     settings = spec.rag.settings if prior is None else prior.retrieval_settings()
+    if spec.settings.objective == "composite" and spec.settings.empty_weight:
+        settings = replace(settings, empty_answer=True)
     given = {name: getattr(models, name) for name in MODELS}
     names = {name: None if value is None else str(value) for name, value in given.items()}
     return Bundle(
@@ -153,6 +193,9 @@ def _check(spec: RunSpec) -> None:
         raise SettingError(
             "--parts generator where no passage is retrieved (k = 0)", str(settings.parts), "set it"
         )
+    if settings.objective == "composite" and (mixture.k == 0 or mixture.group != 1):
+        found = f"k {mixture.k}, group {mixture.group}"
+        raise SettingError("-k 1 or more and --group 1 for the composite objective", found, "set them")
     alone = mixture.group == "all" or (mixture.k != "all" and mixture.group >= mixture.k)
     certain = alone and mixture.null is None and mixture.normaliser == "top-k"
     if certain and settings.trains_retriever:
@@ -197,13 +240,19 @@ def _trainable_generator(spec: RunSpec) -> TrainableGenerator:
 
 def _trainable_prior(spec: RunSpec) -> TrainablePrior | None:
     rag = spec.rag
-    if rag.settings.k == 0:
+    if rag.settings.k == 0 or not _retrieves(spec):
         return None
     if not isinstance(rag.encoder, SentenceEncoder):
         raise ModelError("a sentence-transformers encoder", type(rag.encoder).__name__, "train with one")
     check_encoder(rag.store, rag.encoder.name, rag.encoder.fingerprint)
     retriever_parts = frozenset(spec.settings.parts) - {"generator"}
     return TrainablePrior(rag.store, rag.encoder, rag.settings, retriever_parts)
+
+
+def _retrieves(spec: RunSpec) -> bool:
+    """False where every pair has a passage of its own and the retriever is not trained: no store is needed."""
+    retriever = spec.settings.trains_retriever
+    return retriever or any(pair.passage is None for pair in (*spec.pairs, *spec.dev))
 
 
 def _examples(spec: RunSpec, generator: ModelGenerator) -> tuple[list[Example], list[Example], list[str]]:

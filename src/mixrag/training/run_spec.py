@@ -25,6 +25,8 @@ from mixrag.utils.hashing import model_digest
 
 RECORD = "run.json"
 """What the folder's run was made of; see ``fingerprint``."""
+LONGEST_VALUE = 40
+"""Characters of a setting's value in a message."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,33 @@ def refuse_other(folder: Path, wanted: Mapping[str, str]) -> None:
         found = _recorded(record)
         differs = [name for name in wanted if found.get(name) != wanted[name]]
         if differs:
-            raise CheckpointError(
-                f"the run that {folder} was made for", f"another {', '.join(differs)}", "give another --out"
-            )
+            what = "; ".join(_difference(name, str(found.get(name)), wanted[name]) for name in differs)
+            raise CheckpointError(f"the run that {folder} was made for", what, "give another --out")
     elif _in_use(folder):
         raise CheckpointError("an empty or new folder", f"files in {folder}", "give another --out")
+
+
+def _difference(name: str, found: str, wanted: str) -> str:
+    """What of two runs differs, by the names of settings where the record has them."""
+    there, here = (_settings(text) for text in (found, wanted))
+    if there is None or here is None:
+        return f"another {name}"
+    changed = [key for key in {**there, **here} if there.get(key) != here.get(key)]
+    shown = ", ".join(f"{key} {_value(here.get(key))}, there {_value(there.get(key))}" for key in changed)
+    return f"another {name} ({shown})"
+
+
+def _settings(text: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _value(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
 
 
 def claim(folder: Path, wanted: Mapping[str, str], accelerator: Any) -> None:

@@ -10,3 +10,12 @@ Vectors = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 """(K,) row ids of passages in a store, which are never given twice."""
 Floats = npt.NDArray[np.float64]
+
+
+def places_in(ascending: Rows, wanted: Rows) -> Rows:
+    """(N,) places of rows (N,) among ascending ones (M,), all different; any up to M for one that is not there."""
+    if len(ascending) and int(ascending[-1]) - int(ascending[0]) == len(ascending) - 1:
+        found: Rows = (wanted - ascending[0]).clip(0, len(ascending))  # no row is missing between them
+    else:
+        found = np.searchsorted(ascending, wanted)
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -46,26 +47,36 @@ class ClusterStats:
         counts, sums = _sums(vectors, cluster, len(self.counts))
         return ClusterStats(self.counts - counts, self.sums - sums, self.centres, self.radii)
 
-    def log_bounds(self, question: Vectors, temperature: float, scored: Vectors, cluster: Clusters) -> Floats:
+    def log_bounds(self, question: Vectors, temperature: float, products: Floats, cluster: Clusters) -> Floats:
         """(2,) bounds on log Σ e^{z·q/T} over all passages but those scored (probability/unseen.py).
 
         Args:
             question: (D,).
             temperature: T.
-            scored: (N, D) vectors of the passages that are left out of the sum.
+            products: (N,) z·q of the passages that are left out of the sum.
             cluster: (N,) their clusters.
         """
         asked = question.astype(np.float64) / temperature
-        counts, totals = self.counts.copy(), self.sums @ asked
+        counts, of_centres = self.counts.copy(), self.centres @ asked
+        moved, sums = self._moved
+        totals = counts * of_centres
+        totals[moved] = sums @ asked
         np.subtract.at(counts, cluster, 1)
-        np.subtract.at(totals, cluster, scored @ asked)
+        np.subtract.at(totals, cluster, products / temperature)
         parts = (
             counts,
             totals / np.maximum(counts, 1),
-            self.centres @ asked,
+            of_centres,
             np.linalg.norm(asked) * self.radii,
         )
         return log_cluster_bounds(*map(torch.from_numpy, parts)).numpy()
+
+    @cached_property
+    def _moved(self) -> tuple[npt.NDArray[np.int64], Floats]:
+        """Clusters whose mean is no longer their centre, and their sums (N, D)."""
+        means = self.sums / np.maximum(self.counts, 1)[:, None]
+        moved = np.flatnonzero((means != self.centres).any(axis=1))
+        return moved, self.sums[moved]
 
     def _grown(self, vectors: Vectors, cluster: Clusters) -> ClusterStats:
         radii = self.radii.copy()

@@ -41,7 +41,9 @@ class ExactIndex:
         order = self._order
         return self.vectors[order[np.searchsorted(self.rows, rows, sorter=order)]]
 
-    def log_normaliser_bounds(self, question: Vectors, temperature: float) -> tuple[float, float]:
+    def log_normaliser_bounds(
+        self, question: Vectors, temperature: float, known: Hits | None = None
+    ) -> tuple[float, float]:
         """See ``CompleteIndex.log_normaliser_bounds``; both are the value. -inf without passages."""
         logits = self.products(question).inner_products.astype(np.float64) / temperature
         value = float(np.logaddexp.reduce(logits, initial=-np.inf))

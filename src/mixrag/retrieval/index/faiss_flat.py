@@ -54,7 +54,7 @@ class FaissIndex:
         found: Vectors = self.index.reconstruct_batch(rows)
         return found
 
-    def log_normaliser_bounds(self, question: Vectors, temperature: float) -> None:
+    def log_normaliser_bounds(self, question: Vectors, temperature: float, known: Hits | None = None) -> None:
         """Not computed either."""
         return None
 

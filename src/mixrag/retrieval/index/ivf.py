@@ -18,7 +18,7 @@ import numpy as np
 from mixrag.retrieval.index.cluster_stats import Clusters, ClusterStats
 from mixrag.retrieval.index.exact import best_of
 from mixrag.retrieval.index.protocol import Hits
-from mixrag.utils.arrays import Rows, Vectors
+from mixrag.utils.arrays import Rows, Vectors, places_in
 
 RECALL_GOAL = 0.95
 """Recall at ten that calibration asks for."""
@@ -92,15 +92,22 @@ class IVFIndex:
             raise DamagedIndexError
         return found
 
-    def log_normaliser_bounds(self, question: Vectors, temperature: float) -> tuple[float, float]:
+    def log_normaliser_bounds(
+        self, question: Vectors, temperature: float, known: Hits | None = None
+    ) -> tuple[float, float]:
         """See ``CompleteIndex.log_normaliser_bounds``.
 
-        The candidates are summed exactly, the rest of each cluster is bounded by its statistics.
+        What is known is summed exactly, the rest of each cluster is bounded by its statistics.
         """
-        lines = self._near(question, LEAST_CANDIDATES)
-        vectors = self.vectors[lines]
-        seen = np.logaddexp.reduce(self._products(lines, question).astype(np.float64) / temperature)
-        low, high = self.stats.log_bounds(question, temperature, vectors, self.cluster[lines])
+        if known is None:
+            lines = self._near(question, LEAST_CANDIDATES)
+            products = self.vectors[lines].astype(np.float64) @ question.astype(np.float64)
+        else:
+            lines, products = self._lines_of(known.rows), known.inner_products.astype(np.float64)
+        if len(lines) != len(products) or not np.isfinite(products).all():
+            raise DamagedIndexError
+        seen = np.logaddexp.reduce(products / temperature)
+        low, high = self.stats.log_bounds(question, temperature, products, self.cluster[lines])
         return float(np.logaddexp(seen, low)), float(np.logaddexp(seen, high))
 
     def with_probes(self, probes: int) -> IVFIndex:
@@ -131,7 +138,7 @@ class IVFIndex:
     def _lines_of(self, rows: Rows) -> Rows:
         """The lines of these rows, in their order; rows that are not there are left out."""
         lines, present = self._present
-        places = np.searchsorted(present, rows)
+        places = places_in(present, np.asarray(rows))
         found = places < len(present)
         found[found] = present[places[found]] == rows[found]
         return lines[places[found]]

@@ -65,7 +65,9 @@ class PluginIndex:
         """See ``CompleteIndex.vectors_of``; they are read from the store."""
         return self.read(rows)
 
-    def log_normaliser_bounds(self, question: Vectors, temperature: float) -> tuple[float, float] | None:
+    def log_normaliser_bounds(
+        self, question: Vectors, temperature: float, known: Hits | None = None
+    ) -> tuple[float, float] | None:
         """See ``CompleteIndex.log_normaliser_bounds``; None where the index has none."""
         compute = getattr(self.given, "log_normaliser_bounds", None)
         found = None if compute is None else compute(question, temperature)

@@ -51,6 +51,11 @@ class CompleteIndex(Index, Protocol):
         """(K, D) vectors of these rows (K,), in their order."""
         ...
 
-    def log_normaliser_bounds(self, question: Vectors, temperature: float) -> tuple[float, float] | None:
-        """Lower and upper bound on log Σ_j exp(d(z_j)·q / T) over all M passages, up to rounding; or None."""
+    def log_normaliser_bounds(
+        self, question: Vectors, temperature: float, known: Hits | None = None
+    ) -> tuple[float, float] | None:
+        """Lower and upper bound on log Σ_j exp(d(z_j)·q / T) over all M passages, up to rounding; or None.
+
+        ``known``: inner products that have been computed; the more they are, the closer the bounds can be.
+        """
         ...

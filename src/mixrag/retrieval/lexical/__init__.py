@@ -3,5 +3,6 @@
 from mixrag.retrieval.lexical.index import LexicalIndex
 from mixrag.retrieval.lexical.opening import open_lexical
 from mixrag.retrieval.lexical.postings import Postings, inverted
+from mixrag.retrieval.lexical.scored import Scored
 
-__all__ = ["LexicalIndex", "Postings", "inverted", "open_lexical"]
+__all__ = ["LexicalIndex", "Postings", "Scored", "inverted", "open_lexical"]

@@ -180,8 +180,7 @@ class LexicalIndex:
     def _totals(self, asked: _Asked) -> Floats:
         """(P,) scores at all places."""
         total = self._of_rare(asked)
-        for term, weight in asked.frequent.items():
-            self._add_frequent(term, weight, total)
+        self._add_frequent(asked.frequent, total)
         return total
 
     def _of_rare(self, asked: _Asked) -> Floats:
@@ -191,23 +190,31 @@ class LexicalIndex:
             self._scatter(term, weight, total)
         return total
 
-    def _add_frequent(self, term: int, weight: float, total: Floats) -> None:
-        """Add what a frequent word adds to each passage."""
-        if weight != 1.0:
-            self._scatter(term, weight, total)
-            return
-        with self._lock:
-            found = self._remembered.get(term)
-            if found is not None:
-                self._remembered.move_to_end(term)
-        if found is None:
-            found = np.zeros(len(self._rows), np.float64)
-            self._scatter(term, 1.0, found)
+    def _add_frequent(self, terms: Mapping[int, float], total: Floats) -> None:
+        """Add what frequent words add to all passages (P,) to their scores (P,)."""
+        added = [self._of_frequent(term, weight) for term, weight in terms.items()]
+        for start in range(0, len(total), _BLOCK):
+            block = total[start : start + _BLOCK]
+            for each in added:
+                block += each[start : start + _BLOCK]
+
+    def _of_frequent(self, term: int, weight: float) -> Floats:
+        """(P,) what a frequent word adds to the score of each passage."""
+        remembers = weight == 1.0
+        if remembers:
+            with self._lock:
+                found = self._remembered.get(term)
+                if found is not None:
+                    self._remembered.move_to_end(term)
+                    return found
+        found = np.zeros(len(self._rows), np.float64)
+        self._scatter(term, weight, found)
+        if remembers:
             with self._lock:
                 self._remembered[term] = found
                 if len(self._remembered) > self._most_remembered:
                     self._remembered.popitem(last=False)
-        np.add(total, found, out=total)
+        return found
 
     def _scatter(self, term: int, weight: float, total: Floats) -> None:
         idf = weight * self._idf(term)
@@ -258,8 +265,7 @@ class LexicalIndex:
             scores = total[places]
             self._look_up(asked.frequent, places, scores)
             return self._rows[places], scores
-        for term, weight in asked.frequent.items():
-            self._add_frequent(term, weight, total)
+        self._add_frequent(asked.frequent, total)
         return self.rows, total if self._places is None else total[self._places]
 
     def _most(self, terms: Mapping[int, float]) -> list[float]:

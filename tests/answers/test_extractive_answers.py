@@ -1,0 +1,124 @@
+"""Questions to a store with an extractive reader, through the facade."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mixrag import RAG, Settings
+from mixrag.config.bundle import Bundle, write_bundle
+from mixrag.config.model_config import models_digest
+from mixrag.corpus import Store
+from mixrag.errors import MissingPackageError, ModelError
+from mixrag.generator import ExtractiveGenerator, load_generator
+from tiny_models import chat_tokenizer
+from tiny_span_model import encoder_tokenizer, span_bert, span_generator
+from words_encoder import WordsEncoder
+
+TEXTS = {
+    "ferry.txt": "The ferry to Skarv costs nine crowns in May.",
+    "fee.txt": "Åse Ødegård pays the fee of ten crowns.",
+    "master.txt": "The harbour master pays in June.",
+}
+QUESTION = "Who pays the fee?"
+
+
+@pytest.fixture
+def rag(tmp_path: Path) -> Iterator[RAG]:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for name, text in TEXTS.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    store = Store.open(tmp_path / "store", create=True)
+    with RAG(store, encoder=WordsEncoder(), generator=span_generator(), settings=Settings(k=3)) as rag:
+        rag.index([folder])
+        yield rag
+
+
+def test_an_answer_is_a_span_or_nothing(rag: RAG) -> None:
+    for decoder in ("greedy", "beam", "sample"):
+        answer = rag.ask(QUESTION, decoder=decoder)
+        assert answer.text == "" or any(answer.text in text for text in TEXTS.values())
+        assert answer.probability == pytest.approx(rag.score(QUESTION, answer.text).probability, rel=1e-9)
+
+
+def test_questions_together_and_alone_are_equal(rag: RAG) -> None:
+    questions = [QUESTION, "What is the fee?", "When?"]
+    assert [each.probability for each in rag.ask_many(questions)] == [rag.ask(q).probability for q in questions]
+
+
+def test_the_distribution_and_the_score_agree(rag: RAG) -> None:
+    found = rag.answer_distribution(QUESTION)
+    assert float(found.probabilities.sum()) == pytest.approx(1)
+    assert found.probability("harbour master") >= rag.score(QUESTION, "harbour master").probability
+    assert found.p_empty == pytest.approx(rag.score(QUESTION, "").probability)
+    assert rag.score(QUESTION, "eleven").probability == 0
+
+
+def test_group_null_and_closed_book(rag: RAG) -> None:
+    assert rag.answer_distribution(QUESTION, k=0).p_empty == 1
+    with_null = rag.answer_distribution(QUESTION, null=0.0)
+    retrieval = rag.passages(QUESTION, null=0.0)
+    without = rag.answer_distribution(QUESTION)
+    null = math.exp(retrieval.log_null)
+    assert 0 < null < 1
+    assert with_null.p_empty == pytest.approx(null + (1 - null) * without.p_empty)
+    assert len(rag.condition(QUESTION, group="all").components) == 1
+    assert rag.answer_distribution(QUESTION, group="all").best is not None
+
+
+def test_a_packaged_reader_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mixrag.generator.span_loading.packaged_span_reader", lambda: None)
+    with pytest.raises(MissingPackageError, match="extractive reader"):
+        load_generator("extractive")
+
+
+def test_a_generator_of_its_own_is_not_saved(rag: RAG, tmp_path: Path) -> None:
+    with pytest.raises(ModelError):
+        rag.save(tmp_path / "bundle")
+
+
+def test_the_packaged_reader_is_a_bundle_that_training_wrote(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    span_bert().save_pretrained(tmp_path / "bundle" / "generator")
+    encoder_tokenizer().save_pretrained(tmp_path / "bundle" / "generator")
+    answering = {"temperature": 0.5, "k": 2}
+    write_bundle(Bundle(tmp_path / "bundle", generator="generator", adapter="none", settings=answering))
+    for module in ("mixrag.generator.span_loading", "mixrag.config.model_config"):
+        monkeypatch.setattr(f"{module}.packaged_span_reader", lambda: tmp_path / "bundle")
+    Store.open(tmp_path / "store", create=True).close()
+    tokenizer = chat_tokenizer()
+    with RAG.open(tmp_path / "store", generator="extractive", tokenizer=tokenizer) as packaged:
+        assert isinstance(packaged.generator, ExtractiveGenerator)
+        assert (packaged.settings.temperature, packaged.settings.k) == (0.5, 2)
+        digest = models_digest(packaged.models)
+    with RAG.open(tmp_path / "store", model=tmp_path / "bundle", tokenizer=tokenizer) as trained:
+        assert isinstance(trained.generator, ExtractiveGenerator)
+        assert models_digest(trained.models) == digest
+
+
+@pytest.mark.parametrize("decoder", ["greedy", "beam"])
+def test_what_is_answered_is_given_that_something_is(rag: RAG, decoder: str) -> None:
+    found = rag.answer_distribution(QUESTION)
+    answer = rag.ask(QUESTION, empty_answer=True, decoder=decoder, beams=40, abstain_below=0)
+    plain = rag.score(QUESTION, answer.text).probability
+    assert answer.text
+    assert answer.p_empty == pytest.approx(found.p_empty)
+    assert answer.probability == pytest.approx(plain / (1 - found.p_empty))
+    assert rag.answer_distribution(QUESTION, empty_answer=True).p_empty == found.p_empty
+    if decoder == "beam":
+        assert answer.certified
+
+
+@pytest.mark.parametrize("empty_answer", [False, True])
+@pytest.mark.parametrize(
+    "question", ["Is the ferry free?", "List all the fees.", "Explain the fee.", "Which months are due?"]
+)
+def test_other_kinds_of_questions(rag: RAG, question: str, empty_answer: bool) -> None:
+    answer = rag.ask(question, empty_answer=empty_answer, null=0.0)
+    assert not math.isnan(answer.log_prob)
+    assert 0 <= answer.probability <= 1
