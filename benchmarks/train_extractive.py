@@ -116,7 +116,7 @@ def sentences(folder: Path, titles: Sequence[str], source: random.Random, limit:
     return found
 
 
-def others(names: Sequence[str], own: str | None, count: int, source: random.Random) -> list[str | None]:
+def others(names: Sequence[str], own: str | None, count: int, source: random.Random) -> list[str]:
     """Names of other sentences."""
     return [name for name in source.sample(names, count + 1) if name != own][:count]
 
