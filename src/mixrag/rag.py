@@ -102,7 +102,7 @@ class RAG(Pipeline):
             off_corpus: pairs that these documents cannot answer, to see their answers withheld.
             progress: called with stage "answering", the system as detail.
             settings: what is compared, as in ``EvaluationSettings``: ``systems``, ``questions``, ``distractors``,
-                ``calibration``, ``coverage``, ``seed``.
+                ``calibration``, ``precision``, ``coverage``, ``seed``.
 
         Raises:
             SettingError: a system that does not exist, or a number outside its range.

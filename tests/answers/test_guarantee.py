@@ -27,7 +27,7 @@ from mixrag.answers.guarantee import (
 )
 from mixrag.errors import ModelError, SettingError
 
-MAP = ConfidenceMap("temperature", 0.5, fitted_on="sixty pairs")
+MAP = ConfidenceMap("temperature", right={"plain": 0.5}, fitted_on="sixty pairs")
 FOUND = Guarantee(
     risk=0.1,
     delta=0.05,
@@ -120,7 +120,7 @@ def test_it_applies_to_its_own_settings_models_and_confidence() -> None:
     assert applied(FOUND, Settings(k=7)).guarantee is None
     assert applied(replace(FOUND, calibration="other")).guarantee is None
     moved = replace(MAP, threshold=0.4, models="x", fitted_on="other words")
-    assert calibration_digest(moved) == calibration_digest(MAP) != calibration_digest(replace(MAP, scale=0.6))
+    assert calibration_digest(moved) == calibration_digest(MAP) != calibration_digest(replace(MAP, right={"plain": 0.6}))
 
 
 def test_it_is_shown_and_not_enforced_unless_asked() -> None:

@@ -130,7 +130,7 @@ def test_objects_of_the_callers_own_are_refused_in_one_line(home: Path, tmp_path
 
 def test_the_confidence_goes_along_and_holds(rag: RAG, home: Path, tmp_path: Path) -> None:
     rag.calibration = ConfidenceMap(
-        "temperature", scale=0.7, fitted_on="30 pairs", models=models_digest(rag.models)
+        "temperature", right={"plain": 0.7}, fitted_on="30 pairs", models=models_digest(rag.models)
     )
     rag.save(tmp_path / "bundle")
     with loaded(tmp_path / "bundle", home) as found:

@@ -66,7 +66,7 @@ def withholding(rag: RAG) -> RAG:
     """The same, with a calibration under which no answer is sure enough."""
     from mixrag.answers.confidence import ConfidenceMap
 
-    rag.calibration = ConfidenceMap("logistic", scale=0.0, offset=-2.0, threshold=0.5)
+    rag.calibration = ConfidenceMap("logistic", right={}, right_offset=-2.0, threshold=0.5)
     rag.settings = Settings(max_tokens=60)
     return rag
 

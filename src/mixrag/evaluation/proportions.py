@@ -35,6 +35,8 @@ def share(values: Sequence[float | bool], level: float = 0.95) -> Interval:
     Raises:
         ValueError: there is none, or one that is neither 0 nor 1.
     """
+    if not len(values):
+        raise ValueError("expected one number or more; found none")
     if any(value not in (0, 1) for value in values):
         raise ValueError("expected outcomes of 0 or 1; found another number")
     return wilson(float(sum(values)), len(values), level)
