@@ -120,7 +120,8 @@ def test_it_applies_to_its_own_settings_models_and_confidence() -> None:
     assert applied(FOUND, Settings(k=7)).guarantee is None
     assert applied(replace(FOUND, calibration="other")).guarantee is None
     moved = replace(MAP, threshold=0.4, models="x", fitted_on="other words")
-    assert calibration_digest(moved) == calibration_digest(MAP) != calibration_digest(replace(MAP, right={"plain": 0.6}))
+    other = replace(MAP, right={"plain": 0.6})
+    assert calibration_digest(moved) == calibration_digest(MAP) != calibration_digest(other)
 
 
 def test_it_is_shown_and_not_enforced_unless_asked() -> None:

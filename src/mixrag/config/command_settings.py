@@ -84,7 +84,7 @@ class StoreConfig:
     )
     confidence: Path | str | None = setting(
         default=None,
-        help="Confidence that eval or calibrate wrote; none = none.",
+        help="Confidence of eval or calibrate; none = none.",
         absent="the model's",
         commands=WRITING,
         metavar="FILE",
