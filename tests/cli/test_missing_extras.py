@@ -75,8 +75,10 @@ def test_train_asks_for_its_extra_before_the_first_step(shell: Shell, hide: Hide
     hide(package)
     pairs = shell.folder / "pairs.jsonl"
     pairs.write_text(json.dumps({"question": QUESTION, "answers": ["nine crowns"]}))
-    told = shell.refused("train", pairs, "--out", shell.folder / "trained", "--steps", "1")
-    assert f"the package {package} for training" in told and 'run: pip install "mixrag[train]"' in told
+    assert shell("train", pairs, "--out", shell.folder / "trained", "--steps", "1", code=1) == ""
+    line = shell.errors.strip().split("\n")[-1]  # after what is being loaded
+    assert line.startswith("mixrag: expected ")
+    assert f"the package {package} for training" in line and 'run: pip install "mixrag[train]"' in line
     assert not (shell.folder / "trained").exists()
 
 
