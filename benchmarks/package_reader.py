@@ -43,7 +43,7 @@ it out.
 
 Questions on single sentences have other sentences around them (`benchmarks/reading_pairs.py`), and one in six
 is about a sentence that is not there. Pairs read the passages that the retriever finds, and one that holds the
-answer. Every question was read once. Answers of more than 48 tokens were left out. The weights are those of the
+answer. Every question was read twice. Answers of more than 48 tokens were left out. The weights are those of the
 last step. No held-out pair took part.
 
 | pairs | documents | licence |
@@ -106,7 +106,11 @@ def main() -> None:
         "format": 1,
         "generator": None,
         "adapter": {"folder": "."},
-        "settings": {name: value for name, value in trained.settings.items() if name in COPIED},
+        # The reader only extracts: what else is asked for is answered in its kind.
+        "settings": {
+            **{name: trained.settings[name] for name in COPIED if name in trained.settings},
+            "kind": "auto",
+        },
         "prompt": None if trained.prompt is None else dict(trained.prompt),
     }
     (READER / "mixrag.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")

@@ -16,11 +16,11 @@ set --
 for domain in general medicine law pubmed finance; do
     set -- "$@" "$out/splits/$domain-train.jsonl"
 done
-# Every passage once: the questions on sentences, the pairs with the passages that hold their answers, and the empty
+# Every passage twice: the questions on sentences, the pairs with the passages that hold their answers, and the empty
 # answer of those that are retrieved and hold none.
 mixrag train "$out/reading.jsonl" "$@" --dev "$out/splits/look.jsonl" \
     --store "$out/store" --out "$out/reader" --adapter none --prompt "$here/reader.toml" \
     --objective composite --empty-weight 0.5 --parts generator,temperature -k 3 --lexical 0.5 --rank 16 \
-    --learning-rate 1e-3 --weight-decay 0 --epochs 1 --batch 32 --rows 2 --row-tokens 640 --max-answer-tokens 48 \
+    --learning-rate 1e-3 --weight-decay 0 --epochs 2 --batch 32 --rows 2 --row-tokens 640 --max-answer-tokens 48 \
     --evaluate 0 --evaluate-every 200 --checkpoint-every 100 --keep last --compile
 python "$here/package_reader.py" "$out/reader"
