@@ -41,10 +41,10 @@ it out.
 
 {data}
 
-Questions on single sentences have other sentences around them (`benchmarks/reading_pairs.py`), and one in six
-is about a sentence that is not there. Pairs read the passages that the retriever finds, and one that holds the
-answer. Every question was read twice. Answers of more than 48 tokens were left out. The weights are those of the
-last step. No held-out pair took part.
+Questions on single sentences have other sentences around them (`benchmarks/reading_pairs.py`); for six of them
+there is one about a sentence that is not there. Pairs read the passages that the retriever finds, and one that
+holds the answer. Every question was read twice. Answers of more than 48 tokens were left out. The weights are
+those of the last step. No held-out pair took part.
 
 | pairs | documents | licence |
 | --- | --- | --- |

@@ -5,9 +5,10 @@
 DATA holds reading/docs.jsonl, {"id", "text"} a line with one sentence each, and reading/train.jsonl,
 {"question", "answers", "doc"} a line. OUT gets {"question", "answers", "passage", "title"} a line, as
 ``mixrag train --objective composite`` reads them. The questions of a sentence are divided between two passages. A
-passage has one to six sentences that are asked about and up to two that are not, in a random order. One question
-in six is about a sentence that is not there: its list of answers is empty. Half of the passages get a title, of a
-document of DATA/general, so that a title is nothing to go by. Another seed draws other passages.
+passage has one to six sentences that are asked about and up to two that are not, in a random order. For six
+questions that a passage answers there is one about a sentence that is not there: its list of answers is empty.
+Half of the passages get a title, of a document of DATA/general, so that a title is nothing to go by. Another seed
+draws other passages.
 """
 
 from __future__ import annotations

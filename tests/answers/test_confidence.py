@@ -174,6 +174,18 @@ def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
         read_calibration(tmp_path / "none.json")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"levels": []}, {"levels": None}, {"right": {"plain": 1e308, "mass": -1e308}}, {"right_offset": 1e9}],
+)
+def test_figures_that_make_no_confidence_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    write_calibration(FITTED, tmp_path / "c.json")
+    content = json.loads((tmp_path / "c.json").read_text())
+    (tmp_path / "c.json").write_text(json.dumps({**content, **change}))
+    with pytest.raises(ModelError, match="confidence file"):
+        read_calibration(tmp_path / "c.json")
+
+
 def test_a_confidence_holds_for_the_settings_it_was_fitted_with() -> None:
     own = Settings(k=5)
     found = apply_calibration(FITTED, own, "m")

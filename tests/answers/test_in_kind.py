@@ -248,3 +248,17 @@ def test_items_of_an_extractive_reader_have_their_probability(tmp_path: Path) ->
         assert [item.text for item in listed.items] == ["members", "guests", "visitors"]
         for item in listed.items:
             assert item.probability == pytest.approx(math.exp(mixture.log_prob(item.text)))
+
+
+def test_only_answers_that_a_guarantee_covers_are_given_where_that_is_asked(rag: RAG) -> None:
+    settings = Settings(guaranteed_only=True)
+    for question in ("Is the ferry running in summer?", "Why does the ferry run?", "Who may buy the licence?"):
+        answer = rag.ask(question)
+        assert answer.text is not None and answer.guarantee is None
+        withheld = replace(answer, guaranteed_only=settings.guaranteed_only)
+        assert withheld.abstains and withheld.text is None and withheld.best_guess == answer.best_guess
+
+
+def test_of_a_list_the_text_is_shown_whole(rag: RAG) -> None:
+    answer = rag.ask("Who are the licence's buyers?", kind="list")
+    assert answer.kind == "list" and repr(answer.text) in repr(answer)

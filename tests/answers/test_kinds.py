@@ -94,6 +94,10 @@ Compare the two plans.
 According to the report, why did the dam fail?
 """
 SPAN = """
+About how many people live in Skarv?
+About what time does the ferry leave?
+Tell me the fee for a licence.
+List price of the boat?
 Who issues the fishing licence?
 What does the licence cost?
 When was the bridge built?

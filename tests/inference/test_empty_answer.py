@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 from enumeration import Toy
 from mixrag.errors import ModelError
 from mixrag.inference.batch import greedy_together
-from mixrag.inference.beam_search import beam, fast, thorough
+from mixrag.inference.beam_search import SearchResult, beam, fast, thorough
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.inference.pruning import Pruning
 from mixrag.inference.stepwise import each_alone, greedy, sample, scored
@@ -313,6 +314,14 @@ def test_a_passage_that_is_certain_of_nothing_gives_all_its_weight_away() -> Non
     )
     nothing = each_alone(found, LENGTH)[0]
     assert nothing.text == "" and nothing.log_prob == 0.0
+
+
+@pytest.mark.parametrize("search", [thorough, fast])
+def test_a_search_for_each_passage_does_not_answer_with_nothing(search: Callable[..., SearchResult]) -> None:
+    toy = Certain([0.9, 0.06, 0.04], seed=3, vocabulary=3, length=3, certain=(0,))
+    law = Conditional({1: 0.6, 2: 0.4}, 0.0, toy)
+    best = search(mixture(0.0, toy), 40, LENGTH).answers[0]
+    assert best.log_prob == pytest.approx(math.log(max(map(law.probability, answers()))))
 
 
 def test_where_all_are_certain_of_nothing_the_empty_answer_is_the_only_one() -> None:

@@ -180,6 +180,7 @@ def build_answer(
         guarantee=calibration.coverage(confidence, source) if calibration else None,
         p_empty=p_empty,
         empty_threshold=None if given else empty_threshold(settings),
+        guaranteed_only=settings.guaranteed_only and not given,
     )
 
 

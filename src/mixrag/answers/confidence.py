@@ -44,6 +44,8 @@ RANGED = ("k", "switch")
 """Settings of which a calibration may hold for a range: [5, 10] in the file means all from 5 to 10."""
 LEVELS = (("very likely", 0.85), ("likely", 0.6), ("unsure", 0.3), ("unlikely", 0.0))
 """Confidence in words, and the least value of each."""
+LARGEST_WEIGHT = 1e6
+"""Of a feature, and of an offset, in a file."""
 MANY = 30
 """Answers of a level from which their share is given per hundred."""
 ABOVE_ALL = math.nextafter(1.0, 2.0)
@@ -294,7 +296,7 @@ def read_calibration(path: Path) -> ConfidenceMap:
         raise ModelError(
             f"a confidence file at {path}", found, "check the path, or write it: mixrag eval, mixrag calibrate"
         ) from error
-    except (ValueError, TypeError, KeyError, RecursionError, OverflowError, SettingError) as error:
+    except (AttributeError, ValueError, TypeError, KeyError, RecursionError, OverflowError, SettingError) as error:
         found = str(error) or type(error).__name__
         raise ModelError(
             f"a confidence file, format {FORMAT}, in {path}",
@@ -326,9 +328,12 @@ def _of_format_1(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_names(found: ConfidenceMap) -> None:
-    for name in (*found.right, *(found.answerable or {})):
-        if name not in FEATURES:
+    weights = [*found.right.items(), *(found.answerable or {}).items()]
+    for name, weight in (*weights, ("offset", found.right_offset), ("offset", found.answerable_offset)):
+        if name not in (*FEATURES, "offset"):
             raise unknown(name, FEATURES)
+        if not abs(weight) <= LARGEST_WEIGHT:  # of larger ones, which may cancel, a confidence can be no number
+            raise ValueError(f"weights within ±{LARGEST_WEIGHT:g}; {name} is {weight}")
     for name, (n, right) in found.levels.items():
         if name not in dict(LEVELS) or right > n:
             raise ValueError(f"level {name}: {right} right of {n}")

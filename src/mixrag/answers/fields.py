@@ -172,6 +172,8 @@ class AnswerFields:
     ``empty_answer``."""
     empty_threshold: float | None = None
     """Without a confidence, the answer is withheld where ``p_empty`` reaches this; None: it is not."""
+    guaranteed_only: bool = False
+    """Withheld unless a guarantee covers it."""
     kind: Kind = "span"
     """"span": what the language model wrote. "yes-no": the more probable of both. "list": a span that is one item
     of an enumeration, or the whole. "extract": the best sentences; no language model wrote them, and ``log_prob``
@@ -212,8 +214,11 @@ class AnswerFields:
     def abstains(self) -> bool:
         """True where ``best_guess`` is a guess, and no answer.
 
-        The confidence is below its threshold, or there is none and the documents do not seem to state an answer.
+        The confidence is below its threshold, or there is none and the documents do not seem to state an answer;
+        or only answers that a guarantee covers are wanted, and none covers this one.
         """
+        if self.guaranteed_only and self.guarantee is None:
+            return True
         return self.seems_unstated if self.confidence is None else self.confidence.abstains
 
     @property
@@ -224,6 +229,6 @@ class AnswerFields:
 
     def __repr__(self) -> str:
         """The text, its probability, its confidence, and the number of passages."""
-        text = f"withheld, best_guess={self.best_guess!r}" if self.abstains else repr(self.best_guess)
+        text = f"withheld, best_guess={self.best_guess!r}" if self.abstains else repr(self.text)
         sure = "" if self.confidence is None else f", confidence={self.confidence.value:.4g}"
         return f"Answer({text}, probability={self.probability:.4g}{sure}, {len(self.passages)} passages)"

@@ -104,7 +104,8 @@ def _list(answer: Answer, result: DecoderResult) -> Answer:
                 return answer
             found = _known(passage, items, result.answers)
             listed = tuple(_item(passage, start, end, found) for start, end in items)
-            return replace(answer, kind="list", items=listed)
+            # A guarantee is tested on spans, and says nothing of a list.
+            return replace(answer, kind="list", items=listed, guarantee=None)
     return answer
 
 

@@ -45,7 +45,7 @@ _ALTERNATIVES = re.compile(
     r"|otherwise|longer|shorter|better|similar)\b)"
 )
 _LIST = re.compile(
-    rf"(?:list|enumerate)\b"
+    r"(?:list|enumerate)\b(?! prices?\b)"
     r"|(?:name|give|mention|state|identify|cite|provide|show)\s+(?:me\s+|us\s+)?"
     rf"(?:(?:all|every|each|a list|the list|the names|any {_NUMBER}|some|the (?:\w+ )?{_NUMBER}|{_NUMBER})\b)"
     r"|who (?:all )?(?:are|were)\b(?! (?:you|we)\b)|who all\b"
@@ -58,7 +58,8 @@ _LIST = re.compile(
 _NO_LIST = re.compile(r"(?:what|which) (?:are|were) the (?:odds|chances|dimensions|dates?|hours|costs?|figures)\b")
 _EXTRACT = re.compile(
     r"(?:explain|summari[sz]e|describe|outline|discuss|elaborate|compare|contrast|paraphrase)\b"
-    r"|(?:tell (?:me|us) )?(?:more )?about\b|tell (?:me|us)\b"
+    r"|(?:tell (?:me|us) )?(?:more )?about\b(?! (?:how|what|which|when|where|who|whose)\b)"
+    r"|tell (?:me|us) (?:why|how)\b"
     r"|(?:give|write|provide|show) (?:me |us )?(?:a |an |the )?(?:\w+ )?"
     r"(?:summary|overview|explanation|description|outline|account|synopsis)\b"
     r"|why\b|how come\b|for what reasons?\b"

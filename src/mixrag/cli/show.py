@@ -55,7 +55,9 @@ def decided(found: Answer) -> None:
     if not found.abstains:
         return _in_kind(console, found)
     line = "No answer: the documents do not seem to state it."
-    if confidence is not None:
+    if found.guaranteed_only and (confidence is None or not confidence.abstains):
+        line = "No answer: no guarantee covers it."
+    elif confidence is not None:
         line = f"No answer: {confidence.sentence}; the confidence is {confidence.value:.3f}, "
         line += f"and {confidence.threshold:.3f} is asked for."
     console.print(Text(line, style="bold"), soft_wrap=True)

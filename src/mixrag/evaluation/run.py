@@ -204,7 +204,9 @@ def _with_confidence_in_use(
     """The evaluation with what it says of the confidence that ``rag`` has already."""
     if rag.calibration is None:
         return found
-    applied = apply_calibration(rag.calibration, replace(settings, abstain_below=None), rag.models_digest)
+    applied = apply_calibration(
+        rag.calibration, replace(settings, abstain_below=None, guaranteed_only=False), rag.models_digest
+    )
     if applied is None or applied.mismatch:
         other = applied and applied.mismatch
         return _noticed(found, f"the confidence in use is not judged: it was calibrated with other {other}")

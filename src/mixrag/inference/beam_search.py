@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -105,7 +106,7 @@ def thorough(mixture: Mixture, width: int, max_tokens: int) -> SearchResult:
     candidates = {
         answer.tokens for found in _per_component(mixture, width, max_tokens) for answer in found.answers
     }
-    answers = [mixture.score_tokens(tokens) for tokens in sorted(candidates)]
+    answers = [mixture.score_tokens(tokens) for tokens in sorted(_stated(mixture, candidates))]
     return SearchResult(tuple(sorted(answers, key=lambda a: -a.log_prob)), False, math.inf)
 
 
@@ -125,9 +126,18 @@ def fast(mixture: Mixture, width: int, max_tokens: int) -> SearchResult:
         for answer in found.answers:
             parts.setdefault(answer.tokens, []).append(float(mixture.log_prior[j]) + answer.log_prob)
     best = max(
-        sorted(parts), key=lambda tokens: float(torch.tensor(parts[tokens], dtype=torch.float64).logsumexp(0))
+        sorted(_stated(mixture, parts)),
+        key=lambda tokens: float(torch.tensor(parts[tokens], dtype=torch.float64).logsumexp(0)),
     )
     return SearchResult((mixture.score_tokens(best),), False, math.inf)
+
+
+def _stated(mixture: Mixture, candidates: Collection[tuple[int, ...]]) -> Collection[tuple[int, ...]]:
+    """Without the empty answer that a component certain of ∅ gives, unless there is no other."""
+    if not mixture.empty_answer:
+        return candidates
+    stops = mixture.generator.stop_tokens
+    return [each for each in candidates if each and each[0] not in stops] or candidates
 
 
 def _per_component(mixture: Mixture, width: int, max_tokens: int) -> list[SearchResult]:

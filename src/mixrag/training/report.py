@@ -81,7 +81,7 @@ def write_confidence(spec: RunSpec) -> str:
     """
     name = f"{spec.folder.name}, held-out pairs"
     try:
-        found = refit([read_answers(f"{name}={spec.folder / RECORDS}", "trained")])
+        found = refit([replace(read_answers(str(spec.folder / RECORDS), "trained"), name=name)])
     except PairsError as error:
         (spec.folder / FILE).unlink(missing_ok=True)  # of an earlier run
         return f"no confidence: {error}"
