@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from mixrag.corpus import Document, StructureSplitter
@@ -74,10 +74,29 @@ def test_spans_are_disjoint_bounded_and_leave_out_nothing_but_whitespace(documen
         assert passage and passage == passage.strip() and tokens.counts([passage]) <= [size]
 
 
-@settings(max_examples=300, deadline=None)
+def fit_together(document: Document, size: int) -> bool:
+    """Whether headings in a row, and the longest line that follows them, are within ``size``."""
+    headings = 0
+    for block in document.blocks:
+        content = document.text[block.start : block.end]
+        if block.kind == "heading":
+            headings += ESTIMATED.counts([content])[0]
+            fits = headings <= size
+        else:
+            lines = [] if block.kind == "text" else content.split("\n")
+            fits = headings + max(ESTIMATED.counts(lines), default=0) <= size
+            headings = 0
+        if not fits:
+            return False
+    return True
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(documents)
 def test_rows_items_and_headings_are_whole_and_a_heading_is_not_alone(document):
     text, size = document.text, 60
+    # Headings that fill a passage leave no room for what they are about: something has to be divided.
+    assume(fit_together(document, size - 10))
     spans = StructureSplitter(size, ESTIMATED).split_document(document)
     starts, ends = {start for start, _ in spans}, {end for _, end in spans}
     last = max((end for _, end in spans), default=0)
