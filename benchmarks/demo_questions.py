@@ -23,9 +23,10 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 from mixrag import RAG, ModelConfig
+from mixrag.evaluation import trust_measures
+from mixrag.evaluation.proportions import share
 from mixrag.pairs.matching import exact_match, f1, normalise
 
 DEMO = Path(__file__).parent.parent / "demo"
@@ -178,15 +179,15 @@ def threshold_keeping(values: Sequence[float], share: float = KEPT) -> float:
 
 def auroc(above: Sequence[float], below: Sequence[float]) -> float | None:
     """P(a > b) + P(a = b) / 2 for a of the first values and b of the second; None where there are none of one."""
-    a, b = np.asarray(above, dtype=float)[:, None], np.asarray(below, dtype=float)[None, :]
-    return float(((a > b) + 0.5 * (a == b)).mean()) if a.size and b.size else None
+    right = np.repeat([1.0, 0.0], [len(above), len(below)])
+    return trust_measures.auroc(np.array([*above, *below], np.float64), right)
 
 
 def share_of(flags: Sequence[Any]) -> dict[str, Any]:
     """A proportion with its 95 % interval (Wilson, 1927)."""
-    hits, n = sum(map(bool, flags)), len(flags)
-    low, high = binomtest(hits, n).proportion_ci(method="wilson")
-    return {"share": hits / n, "n": n, "hits": hits, "interval": [float(low), float(high)]}
+    found = share([bool(flag) for flag in flags])
+    hits = sum(map(bool, flags))
+    return {"share": found.mean, "n": found.n, "hits": hits, "interval": [found.low, found.high]}
 
 
 def signal_report(name: str, answerable: Sequence[Row], unanswerable: Sequence[Row]) -> dict[str, Any] | None:

@@ -121,29 +121,28 @@ class Pipeline(OpenStore):
         if not decoder.batches:
             return [self.ask(question, **changes) for question in questions]
         kinds = [self._kind(_check_text(question, "a question"), settings) for question in questions]
-        written = [question for question, kind in zip(questions, kinds, strict=True) if kind in ("span", "list")]
+        asked = zip(questions, kinds, strict=True)
+        written = [(question, kind) for question, kind in asked if kind in ("span", "list")]
         batch = iter(self._ask_batch(written, settings, decoder))
         return [
             next(batch) if kind in ("span", "list") else self.ask(question, **changes)
             for question, kind in zip(questions, kinds, strict=True)
         ]
 
-    def _ask_batch(self, questions: Sequence[str], settings: Settings, decoder: Decoder) -> list[Answer]:
+    def _ask_batch(self, asked: Sequence[tuple[str, Kind]], settings: Settings, decoder: Decoder) -> list[Answer]:
         """Answers that the language model writes side by side."""
-        if not questions:
+        if not asked:
             return []
         calibration = self._applied_calibration(settings)
-        retrievals = [self._retrieve(question, settings) for question in questions]
+        retrievals = [self._retrieve(question, settings) for question, _ in asked]
         mixtures = [
             self._condition(question, retrieval, settings)
-            for question, retrieval in zip(questions, retrievals, strict=True)
+            for (question, _), retrieval in zip(asked, retrievals, strict=True)
         ]
         results = decode_all(decoder, mixtures, settings.max_tokens)
         return [
-            in_kind(asked_kind(question, settings), decoder).complete(
-                answer_of(result, retrieval, settings, calibration), result
-            )
-            for question, result, retrieval in zip(questions, results, retrievals, strict=True)
+            in_kind(kind, decoder).complete(answer_of(result, retrieval, settings, calibration), result)
+            for (_, kind), result, retrieval in zip(asked, results, retrievals, strict=True)
         ]
 
     def answer_distribution(self, question: str, **changes: Any) -> AnswerDistribution:

@@ -25,7 +25,6 @@ from mixrag.answers.guarantee import FILE as GUARANTEE_FILE
 from mixrag.answers.guarantee import CertifiedGroup, Guarantee, calibration_digest, write_guarantee
 from mixrag.answers.pipeline import Pipeline
 from mixrag.config.command_settings import CalibrationMethod, GuaranteeSettings
-from mixrag.config.model_config import models_digest
 from mixrag.errors import MixragError, PairsError, SettingError
 from mixrag.evaluation.analysis import outcomes
 from mixrag.evaluation.calibration import confidences_of
@@ -106,7 +105,7 @@ def guarantee(rag: Pipeline, request: GuaranteeRequest, progress: Progress | Non
         pairs=words,
         fitted_on=calibration.fitted_on,
         settings=conditions(rag.settings),
-        models=models_digest(rag.models),
+        models=rag.models_digest,
         calibration=calibration_digest(calibration),
     )
     if all(each.threshold is None for each in found.groups):
@@ -232,7 +231,7 @@ def _check_number(count: int, chosen: GuaranteeSettings) -> None:
 
 def _applied(rag: Pipeline) -> ConfidenceMap:
     settings = replace(rag.settings, guaranteed_only=False, abstain_below=None)
-    applied = apply_calibration(rag.calibration, settings, models_digest(rag.models))
+    applied = apply_calibration(rag.calibration, settings, rag.models_digest)
     if applied is None or applied.mismatch:
         found = "none" if applied is None else f"one made with another {applied.mismatch}"
         remedy = "name one as --confidence, or fit it on half of the pairs: --split"
@@ -243,7 +242,7 @@ def _applied(rag: Pipeline) -> ConfidenceMap:
 def _fitted(records: Sequence[Record], rag: Pipeline, sources: Sequence[str]) -> ConfidenceMap:
     words = f"half of {', '.join(sources)} ({len(records)} questions)"
     found = fit(METHOD, outcomes(records), settings=rag.settings, fitted_on=words)
-    return replace(found, models=models_digest(rag.models), threshold=0.0)
+    return replace(found, models=rag.models_digest, threshold=0.0)
 
 
 def answered(

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mixrag.answers.pipeline import Pipeline
-from mixrag.config.model_config import models_digest
 from mixrag.errors import MixragError
 from mixrag.generator.devices import resolve_dtype
 from mixrag.inference.decoders import recorded
@@ -71,7 +70,7 @@ def _batches(pairs: Mapping[tuple[str, str], Pair], size: int) -> Iterator[list[
 def identity(rag: Pipeline) -> str:
     """A digest of models, store and index: answers of others are not taken for those of this system."""
     encoder = rag.store.encoder
-    content = [models_digest(rag.models), resolve_dtype(rag.models.dtype, rag.models.device)]
+    content = [rag.models_digest, resolve_dtype(rag.models.dtype, rag.models.device)]
     content += [index_name(rag.index_kind), rag.store.digest()]
     content.append(encoder.fingerprint if encoder else "none")
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
