@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from mixrag.answers.signals import signals_of
 from mixrag.config.settings import Settings
 from mixrag.corpus import Passage
 from mixrag.generator import Generator
+from mixrag.inference.contributions import Contribution, contributions
 from mixrag.inference.mixture import Mixture, ScoredAnswer
 from mixrag.inference.protocol import DecoderResult
 from mixrag.probability import effective_number
@@ -81,7 +82,12 @@ class Answer(AnswerFields):
             "shortened": [
                 {"passage": s.passage, "kept_tokens": s.kept, "tokens": s.total} for s in self.shortened
             ],
+            **({} if self.generators is None else {"generators": _generators_to_dict(self.generators)}),
         }
+
+
+def _generators_to_dict(generators: Mapping[str, Contribution]) -> dict[str, Any]:
+    return {name: {"probability": each.probability, "share": each.share} for name, each in generators.items()}
 
 
 def confidence_to_dict(confidence: Confidence) -> dict[str, Any]:
@@ -179,6 +185,7 @@ def build_answer(
         outside_bounds=retrieval.outside_bounds,
         guarantee=calibration.coverage(confidence, source) if calibration else None,
         p_empty=p_empty,
+        generators=contributions(scored),
         empty_threshold=None if given else empty_threshold(settings),
         guaranteed_only=settings.guaranteed_only and not given,
     )

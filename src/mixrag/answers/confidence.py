@@ -30,6 +30,7 @@ from mixrag.answers.guarantee import Coverage, Guarantee, calibration_digest, re
 from mixrag.answers.signals import FEATURES, Signals, features, sigmoid
 from mixrag.config.bundle import Bundle
 from mixrag.config.command_settings import CalibrationMethod
+from mixrag.config.default_models import names_parts
 from mixrag.config.model_config import ModelConfig, same_encoders
 from mixrag.config.schema import CountOrNone, Share, schema, unknown
 from mixrag.config.settings import CALIBRATED, Settings
@@ -370,7 +371,8 @@ def calibration_for(
     """
     if confidence is not None:
         return None if str(confidence) == "none" else read_calibration(Path(confidence))
-    replaced = given.generator is not None or given.adapter is not None or given.prompt is not None
+    other = given.generator is not None and not names_parts(given.generator)
+    replaced = other or given.adapter is not None or given.prompt is not None
     if trained is None or replaced or not same_encoders(given, trained):
         return None
     path = trained.folder / FILE

@@ -15,6 +15,7 @@ from mixrag.answers.kinds import Kind
 from mixrag.answers.signals import Signals
 from mixrag.corpus import Scalar
 from mixrag.generator import Shortened
+from mixrag.inference.contributions import Contribution
 from mixrag.inference.mixture import ScoredAnswer
 
 
@@ -182,6 +183,9 @@ class AnswerFields:
     """Of a list, in the order of the text; of "yes-no", the answer and the other one."""
     sentences: tuple[AnswerSentence, ...] = ()
     """Of an extract, in reading order."""
+    generators: Mapping[str, Contribution] | None = field(default=None, hash=False)
+    """What the language model and the extractive reader each contribute to ``best_guess`` (to the span of a list),
+    where the generator is a mixture of both; None where there is but one."""
 
     @property
     def text(self) -> str | None:

@@ -39,8 +39,8 @@ from mixrag.corpus import (
 )
 from mixrag.errors import EncoderMismatchError, SourceError
 from mixrag.generator import Generator, load_generator
-from mixrag.generator.copying import CopyingGenerator
 from mixrag.generator.devices import one_dtype
+from mixrag.generator.mixed import language_model_of
 from mixrag.generator.precompute import FOLDER as PRECOMPUTED
 from mixrag.generator.precompute import Precomputed, attach, files_and_bytes, precompute
 from mixrag.retrieval.encoders import CompleteEncoder, load_encoder
@@ -106,7 +106,7 @@ class OpenStore:
         self._known: tuple[ModelConfig, str] | None = None
         self._encoder = encoder
         self._generator = generator
-        self._copier: CopyingGenerator | None = None
+        self._copying: tuple[Generator, Generator] | None = None
         self._given: dict[str, Any] = {"encoder": encoder, "generator": generator}
         self._given_retriever = None if retriever is None else check_plugin(retriever, Retriever, "retriever")
         self._snapshots = SnapshotRetriever(store, lambda: self.encoder, lambda: self.index_kind)
@@ -273,6 +273,8 @@ class OpenStore:
                 token=models.token,
                 adapter=models.adapter,
                 prefix_cache=models.prefix_cache,
+                span_reader=models.span_reader,
+                language_model_weight=self.settings.language_model_weight,
             )
             attach(generator, self.store.directory)
             self._generator = generator
@@ -430,7 +432,7 @@ class OpenStore:
             ModelError: the model keeps no passages (seq2seq, or ``prefix_cache`` 0).
             OutputError: a file cannot be written.
         """
-        limit, generator = bytes_given(max_bytes, "max_bytes"), self.generator
+        limit, generator = bytes_given(max_bytes, "max_bytes"), language_model_of(self.generator)
         with self.store.snapshot():
             return precompute(self.store, generator, limit, progress)
 

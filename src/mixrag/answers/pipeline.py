@@ -21,7 +21,8 @@ from mixrag.answers.stream import Stream
 from mixrag.config.model_config import models_digest
 from mixrag.config.settings import Settings
 from mixrag.errors import QuestionError
-from mixrag.generator.copying import CopyingGenerator
+from mixrag.generator import Generator
+from mixrag.generator.mixed import MixedGenerator, copying
 from mixrag.inference.answer_distribution import AnswerDistribution, answer_distribution
 from mixrag.inference.decoders import decode_all, decoder_for
 from mixrag.inference.mixture import Mixture, condition
@@ -201,13 +202,17 @@ class Pipeline(OpenStore):
         """Whether the generator gives stretches of its passages in any case."""
         return hasattr(self.generator, "finite_answers")
 
-    @property
-    def _copying(self) -> CopyingGenerator:
-        """The language model that may only copy; one object, because it reads the whole vocabulary once."""
+    def _generator_for(self, settings: Settings) -> Generator:
+        """The generator as the settings have it: whether it may only copy, and the weight of a language model."""
         generator = self.generator
-        if self._copier is None or self._copier.generator is not generator:
-            self._copier = CopyingGenerator(generator)
-        return self._copier
+        if settings.copy and not self._extractive:
+            # One object, because it reads the whole vocabulary once.
+            if self._copying is None or self._copying[0] is not generator:
+                self._copying = generator, copying(generator)
+            generator = self._copying[1]
+        if isinstance(generator, MixedGenerator):
+            return generator.weighted(settings.language_model_weight)
+        return generator
 
     def _settings(self, changes: dict[str, Any]) -> Settings:
         return replace(self.settings, **changes)
@@ -224,7 +229,7 @@ class Pipeline(OpenStore):
 
     def _condition(self, question: str, retrieval: Retrieval, settings: Settings) -> Mixture:
         return condition(
-            self._copying if settings.copy and not self._extractive else self.generator,
+            self._generator_for(settings),
             question,
             retrieval.passages,
             retrieval.log_prior,

@@ -20,6 +20,7 @@ from mixrag.answers.guarantee import FILE as GUARANTEE_FILE
 from mixrag.answers.guarantee import write_guarantee
 from mixrag.answers.pipeline import Pipeline
 from mixrag.config.bundle import CONFIG, NO_ADAPTER, Bundle, read_bundle, write_bundle
+from mixrag.config.default_models import EXTRACTIVE, span_model_folder
 from mixrag.config.model_config import completed, models_digest
 from mixrag.config.schema import settings_of
 from mixrag.config.settings import Settings, trained_settings
@@ -29,6 +30,7 @@ from mixrag.generator.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from mixrag.generator.gguf import converted_gguf
 from mixrag.generator.huggingface import ModelGenerator
 from mixrag.generator.loading import default_prompt
+from mixrag.generator.mixed import MixedGenerator, language_model_of
 from mixrag.retrieval.encoders.sentence import SentenceEncoder
 from mixrag.utils.arguments import path_given
 from mixrag.utils.atomic import replace_atomically
@@ -42,6 +44,7 @@ FOLDERS = {
     "adapter": "adapter",
     "encoder": "encoder",
     "question_encoder": "question-encoder",
+    "span_reader": "span_reader",
 }
 """Sub-folder of each model."""
 COPIED = (*MODEL_FILES, "*.jinja")
@@ -151,8 +154,8 @@ def _fill(rag: Pipeline, folder: Path, title: str) -> None:
     prompt = models.prompt
     if prompt is None and isinstance(given, (str, Path, type(None))):
         prompt = default_prompt(given, models.adapter)
-    elif prompt is None and isinstance(rag.generator, ModelGenerator):
-        prompt = rag.generator.tokens.template
+    elif prompt is None and isinstance(model := language_model_of(rag.generator), ModelGenerator):
+        prompt = model.tokens.template
     bundle = Bundle(
         folder=folder,
         generator=generator,
@@ -161,6 +164,7 @@ def _fill(rag: Pipeline, folder: Path, title: str) -> None:
         question_encoder=_save_encoder(rag, folder, "question_encoder"),
         settings=trained_settings(rag.settings),
         prompt=None if prompt is None else prompt.with_arguments(models.template_args).fields(),
+        span_reader=_save_span_reader(rag, folder),
         titles=models.titles,
     )
     write_bundle(bundle)
@@ -184,6 +188,8 @@ def _fill(rag: Pipeline, folder: Path, title: str) -> None:
 
 def _save_generator(rag: Pipeline, folder: Path) -> str | None:
     given, name = rag.given("generator"), FOLDERS["generator"]
+    if isinstance(given, MixedGenerator):
+        raise _unsaved("generator", given)
     own_tokenizer = rag.models.tokenizer is not None
     if given is None or _is_hub_name(given):
         if own_tokenizer:
@@ -193,7 +199,7 @@ def _save_generator(rag: Pipeline, folder: Path) -> str | None:
     path = Path(given).expanduser() if isinstance(given, (str, Path)) else None
     if path is not None:
         _copy_model(converted_gguf(path) if path.is_file() else path, folder / name)
-    generator = rag.generator if path is None or own_tokenizer else None
+    generator = language_model_of(rag.generator) if path is None or own_tokenizer else None
     if generator is not None:
         if not isinstance(generator, ModelGenerator):
             raise _unsaved("generator", generator)
@@ -215,6 +221,17 @@ def _save_adapter(rag: Pipeline, folder: Path) -> str | None:
     for file in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         shutil.copyfile(source / file, folder / name / file)
     _without_paths(folder / name)
+    return name
+
+
+def _save_span_reader(rag: Pipeline, folder: Path) -> str | None:
+    reader = rag.models.span_reader
+    if reader is None or str(reader) == NO_ADAPTER:
+        return None
+    source, name = span_model_folder(reader), FOLDERS["span_reader"]
+    if source == EXTRACTIVE or _is_hub_name(source):
+        return str(reader)
+    _copy_model(Path(source).expanduser(), folder / name)
     return name
 
 
@@ -307,6 +324,7 @@ def _card(rag: Pipeline, bundle: Bundle, title: str) -> str:
         "adapter": bundle.adapter or "the default of the language model",
         "encoder": bundle.encoder or "the packaged one",
         "question encoder": bundle.question_encoder or "the encoder",
+        "extractive reader": bundle.span_reader or "none",
     }
     calibration = rag.calibration
     lines = [

@@ -3,11 +3,12 @@
     {"format": 1,
      "generator": null, "adapter": {"folder": "adapter"},
      "encoder": null, "question_encoder": {"folder": "question-encoder"}, "titles": false,
+     "span_reader": null,
      "settings": {"k": 5, "temperature": 0.03}, "prompt": null}
 
 A model is ``{"folder": …}``, a sub-folder that goes along wherever the folder is copied, or ``{"name": …}``, a
-path or hub name from elsewhere, or null, the packaged model. The file is data, and may come from strangers: a
-sub-folder cannot be outside the folder.
+path or hub name from elsewhere, or null, the packaged model (of ``span_reader``: none). The file is data, and may
+come from strangers: a sub-folder cannot be outside the folder.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ CONFIG = "mixrag.json"
 FORMAT = 1
 NO_ADAPTER = "none"
 """In the place of an adapter: none, not even the packaged one."""
-MODELS = ("generator", "adapter", "encoder", "question_encoder")
+MODELS = ("generator", "adapter", "encoder", "question_encoder", "span_reader")
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """What a folder of a trained RAG holds.
 
-    The four models are strings: the relative path of a sub-folder of ``folder`` where there is one of this name,
+    The models are strings: the relative path of a sub-folder of ``folder`` where there is one of this name,
     else a name as ``load_generator`` and ``load_encoder`` take it (a path elsewhere, a hub name); None is the
     packaged model.
     """
@@ -52,6 +53,9 @@ class Bundle:
     """The passages' encoder, and the questions' unless they have their own."""
     question_encoder: str | None = None
     """The questions' encoder; None: the passages'."""
+    span_reader: str | None = None
+    """An extractive model beside the language model: the generator is the mixture of both. "extractive" is the
+    packaged one; None: there is none."""
     settings: Mapping[str, int | float | str] = field(default_factory=dict)
     """Fields of ``Settings`` that were fitted, or that were in force in training."""
     prompt: Mapping[str, Any] | None = None
@@ -212,6 +216,7 @@ class BundleDocument:
     adapter: ModelEntry = None
     encoder: ModelEntry = None
     question_encoder: ModelEntry = None
+    span_reader: ModelEntry = None
     titles: bool | None = None
     settings: Mapping[str, Any] | None = None
     prompt: Mapping[str, Any] | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 from mixrag.errors import MissingPackageError
 
@@ -16,6 +17,10 @@ ENCODER = "all-MiniLM-L6-v2"
 GENERATOR = "SmolLM2-135M-Instruct"
 EXTRACTIVE = "extractive"
 """As a language model: the packaged extractive reader."""
+LANGUAGE_MODEL = "language-model"
+"""Of a bundle that has an extractive reader beside its language model: the language model alone."""
+BOTH = "both"
+"""The mixture of both."""
 HUB_ENCODER = f"sentence-transformers/{ENCODER}"
 HUB_GENERATOR = f"HuggingFaceTB/{GENERATOR}"
 INSTALL = {
@@ -64,6 +69,22 @@ def packaged_span_reader() -> Path | None:
     folder = Path(__file__).resolve().parents[1] / "span_reader"
     complete = all((folder / name).is_file() for name in ("generator/adapter_model.safetensors", "mixrag.json"))
     return folder if complete and isinstance(default_encoder(), Path) else None
+
+
+def names_parts(generator: Any) -> bool:
+    """Whether it is a word for the language model, the extractive reader, or both."""
+    return isinstance(generator, str) and generator in (LANGUAGE_MODEL, EXTRACTIVE, BOTH)
+
+
+def span_model_folder(reader: Path | str) -> Path | str:
+    """Where the model of an extractive reader is: in the reader's folder, or in ``generator`` inside a bundle.
+
+    "extractive" is the packaged one; a name of the hub stays as it is, and so does what is not there.
+    """
+    if reader == EXTRACTIVE:
+        packaged = packaged_span_reader()
+        return EXTRACTIVE if packaged is None else packaged / "generator"
+    return Path(reader) / "generator" if (Path(reader) / "mixrag.json").is_file() else reader
 
 
 def unavailable(name: str, error: Exception) -> MissingPackageError:

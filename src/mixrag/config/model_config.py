@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,11 +15,15 @@ from pydantic import BeforeValidator
 
 from mixrag.config.bundle import CONFIG, NO_ADAPTER, Bundle, absolute, read_bundle
 from mixrag.config.default_models import (
+    BOTH,
     EXTRACTIVE,
+    LANGUAGE_MODEL,
     default_encoder,
     default_generator,
+    names_parts,
     packaged_reader,
     packaged_span_reader,
+    span_model_folder,
 )
 from mixrag.config.prompt_template import Argument, PromptTemplate
 from mixrag.config.schema import ALL, ASKING, CountOrNone, from_mapping, same_as, schema, setting, settings_of
@@ -27,6 +32,7 @@ from mixrag.config.values import Words, is_plain, one_of
 from mixrag.errors import SettingError
 from mixrag.utils.hashing import model_digest
 
+logger = logging.getLogger("mixrag.config")
 DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 EncoderDtype = Literal["auto", "float32", "bfloat16"]
 
@@ -70,8 +76,10 @@ class ModelConfig:
     generator: Model | None = setting(
         default=None,
         help="Language model: folder, GGUF file or hub name.",
-        more="`extractive` is the packaged reader of spans; a model for extractive question answering is "
-        "one too. In Python also a transformers model or an object with the methods of `Generator`.",
+        more="`extractive` is the reader of spans, `language-model` the language model, `both` the mixture of the "
+        "two, each of the trained folder or packaged; any other model is used alone. A model for extractive "
+        "question answering is a reader of spans too. In Python also a transformers model or an object with the "
+        "methods of `Generator`.",
         absent="the packaged one",
         commands=ASKING,
         shown_first=True,
@@ -136,6 +144,13 @@ class ModelConfig:
         absent="that of the environment",
         secret=True,
     )
+    span_reader: str | Path | None = setting(
+        default=None,
+        help="Extractive model that is mixed with the language model.",
+        more="A field of `ModelConfig` and of a trained folder only: a folder or hub name, `extractive` (the "
+        "packaged one) or `none`. Its answers are in the language model's tokens.",
+        absent="none",
+    )
     device: Annotated[str | None, BeforeValidator(_torch_name)] = setting(
         default=None,
         help="torch device: cpu, cuda, cuda:1, mps.",
@@ -190,7 +205,7 @@ def bundle_for(given: ModelConfig, folder: str | Path | None) -> Bundle | None:
     Raises:
         ModelError, SettingError: the folder cannot be used; see ``read_bundle``.
     """
-    if folder is None and given.generator is None and given.adapter is None:
+    if folder is None and given.generator in (None, BOTH, LANGUAGE_MODEL) and given.adapter is None:
         folder = packaged_reader()
     elif folder is None and given.generator == EXTRACTIVE:
         folder = packaged_span_reader()
@@ -203,17 +218,33 @@ def completed(given: ModelConfig, trained: Bundle | None) -> ModelConfig:
     Raises:
         SettingError: the folder's prompt lacks a field.
     """
+    given, asked = _of_parts(given, trained), given
     if trained is None:
         return _with_defaults(given)
     found: dict[str, Any] = {**trained.models(), "titles": trained.titles}
     if not same_encoders(given, trained):
-        found = {role: found[role] for role in ("generator", "adapter") if role in found}
+        found = {role: found[role] for role in ("generator", "adapter", "span_reader") if role in found}
     if trained.prompt is not None:
         with _found_in(trained):
             found["prompt"] = PromptTemplate(**dict[str, Any](trained.prompt))
-    return _with_defaults(
-        replace(given, **{name: value for name, value in found.items() if getattr(given, name) is None})
-    )
+    chosen = replace(given, **{name: value for name, value in found.items() if getattr(given, name) is None})
+    if chosen.span_reader == EXTRACTIVE and asked.generator is None and packaged_span_reader() is None:
+        logger.info("the language model answers alone: the packaged extractive reader is not installed")
+        chosen = replace(chosen, span_reader=None)
+    return _with_defaults(chosen)
+
+
+def _of_parts(given: ModelConfig, trained: Bundle | None) -> ModelConfig:
+    """The models that the words for parts of a trained folder mean; any other generator is used alone."""
+    own = None if trained is None else trained.models().get("span_reader")
+    if not names_parts(given.generator):
+        alone = given.generator is not None and own is not None and given.span_reader is None
+        return replace(given, span_reader=NO_ADAPTER) if alone else given
+    if given.generator == BOTH:
+        return replace(given, generator=None, span_reader=given.span_reader or own or EXTRACTIVE)
+    if given.generator == LANGUAGE_MODEL:
+        return replace(given, generator=None, span_reader=NO_ADAPTER)
+    return given if own is None else replace(given, generator=own, adapter=NO_ADAPTER, span_reader=NO_ADAPTER)
 
 
 def defaults(
@@ -260,6 +291,8 @@ def models_digest(models: ModelConfig) -> str:
     chosen = [
         f"{name} {_known_by(value)}" for name in ("tokenizer", "revision") if (value := getattr(models, name))
     ]
+    if models.span_reader is not None and str(models.span_reader) != NO_ADAPTER:
+        chosen.append(f"span_reader {_known_by(span_model_folder(models.span_reader))}")
     if models.template_args:
         chosen.append(f"template_args {json.dumps(dict(models.template_args), sort_keys=True)}")
     content = json.dumps([*map(_known_by, named), prompt, models.titles, *rounded, *chosen], sort_keys=True)
@@ -267,8 +300,8 @@ def models_digest(models: ModelConfig) -> str:
 
 
 def _known_by(model: Any) -> str:
-    if model == EXTRACTIVE and (packaged := packaged_span_reader()) is not None:
-        model = packaged / "generator"
+    if model == EXTRACTIVE:
+        model = span_model_folder(model)
     if model is None or isinstance(model, (str, Path)):
         return model_digest(model)
     name = next(

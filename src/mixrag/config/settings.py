@@ -13,6 +13,7 @@ from mixrag.config.schema import (
     WRITING,
     Count,
     CountOrNone,
+    InnerShare,
     Score,
     Seed,
     Share,
@@ -187,6 +188,16 @@ class Settings:
         "[the empty answer](../background/mathematics.md#the-empty-answer). `--no-empty-answer` removes that of a "
         "trained folder.",
         commands=ASKING,
+        calibrated=True,
+        trained=True,
+    )
+    language_model_weight: InnerShare = setting(
+        default=0.5,
+        help="Weight of the language model beside spans.",
+        more="w of p(y given x, z) = w p_LM(y given x, z) + (1-w) p_ext(y given x, z), where an extractive reader "
+        "is mixed with the language model (`--generator both`); a trained folder has it fitted. See "
+        "[two generators](../background/mathematics.md#two-generators).",
+        commands=("score", "eval", "guarantee"),
         calibrated=True,
         trained=True,
     )

@@ -5,6 +5,7 @@ from mixrag.generator.base import BaseGenerator
 from mixrag.generator.causal import CausalGenerator
 from mixrag.generator.extractive import ExtractiveGenerator
 from mixrag.generator.loading import load_generator
+from mixrag.generator.mixed import MixedGenerator
 from mixrag.generator.protocol import (
     Branches,
     FiniteAnswers,
@@ -24,6 +25,7 @@ __all__ = [
     "FiniteAnswers",
     "FiniteGenerator",
     "Generator",
+    "MixedGenerator",
     "Prompt",
     "PromptTemplate",
     "Seq2SeqGenerator",

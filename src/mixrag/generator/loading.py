@@ -33,7 +33,7 @@ from mixrag.generator.names import downloaded_adapter, expanded, path_or_hub_nam
 from mixrag.generator.protocol import Generator
 from mixrag.generator.self_check import with_prefix_cache, with_shared_cross_attention
 from mixrag.generator.seq2seq import Seq2SeqGenerator
-from mixrag.generator.span_loading import extractive_source, load_extractive
+from mixrag.generator.span_loading import extractive_source, load_extractive, with_span_reader
 from mixrag.generator.tokenizer import loaded_tokenizer
 from mixrag.utils.plugins import check_plugin
 from mixrag.utils.quiet import quiet_libraries
@@ -55,8 +55,10 @@ def load_generator(
     token: str | bool | None = None,
     adapter: str | Path | None = None,
     prefix_cache: int = PREFIX_CACHE_MIB,
+    span_reader: str | Path | None = None,
+    language_model_weight: float = 0.5,
 ) -> Generator:
-    """A causal or seq2seq language model, or an extractive model, as a generator.
+    """A causal or seq2seq language model, an extractive model, or a mixture of both, as a generator.
 
     A model loaded by name also gets the faster kernels of ``mixrag.generator.kernels``. A model **object** is
     never changed: it stays on its device, in its dtype, with its own attention and layers, and an adapter is
@@ -86,6 +88,9 @@ def load_generator(
             added into the weights in float32. "none" for none. None is the packaged reader for the packaged
             model, and none for others.
         prefix_cache: MiB of memory for the states of passages that were read before (causal models); 0 is none.
+        span_reader: folder or hub name of an extractive model, "extractive" for the packaged one: the generator is
+            the mixture of it and the language model. "none" and None are none.
+        language_model_weight: of the language model in that mixture, between 0 and 1.
 
     Raises:
         ModelError: no usable model or tokenizer there, or the adapter does not fit it.
@@ -97,6 +102,12 @@ def load_generator(
         raise SettingError("prefix_cache of 0 MiB or more", f"{prefix_cache}", "choose 0 for no cache")
     dtype = one_dtype(dtype, torch_dtype)
     hub = {key: value for key, value in (("revision", revision), ("token", token)) if value is not None}
+    if span_reader is not None and str(span_reader) != NO_ADAPTER:
+        options: dict[str, Any] = {"tokenizer": tokenizer, "template": template, "template_args": template_args}
+        options |= {"dtype": dtype, "device": device, "device_map": device_map, "adapter": adapter}
+        found = load_generator(model, **options, revision=revision, token=token, prefix_cache=prefix_cache)
+        where = str(getattr(found, "device", "cpu"))
+        return with_span_reader(found, span_reader, language_model_weight, where, hub)
     named = model is None or isinstance(model, (str, Path))
     if not named and (hasattr(model, "log_likelihood") or not isinstance(model, torch.nn.Module)):
         return check_plugin(model, Generator, "generator")
@@ -111,7 +122,7 @@ def load_generator(
     if folder is not None:
         folder = downloaded_adapter(folder, hub)
         check_adapter(folder)
-    options: dict[str, Any] = {
+    options = {
         "tokenizer": tokenizer,
         "template": (template or _prompt_of(folder)).with_arguments(template_args or {}),
     }

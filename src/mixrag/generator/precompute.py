@@ -19,6 +19,7 @@ import torch
 from mixrag.corpus import Store
 from mixrag.errors import ModelError, OutputError
 from mixrag.generator import CausalGenerator, Generator
+from mixrag.generator.mixed import language_model_of
 from mixrag.generator.prefix_cache import DiskPrefixCache
 from mixrag.utils.arrays import Rows
 from mixrag.utils.progress import Progress, ProgressEvent, guarded
@@ -65,6 +66,7 @@ def attach(generator: Generator, directory: Path) -> None:
     """Let a generator with a prefix cache use the files next to a store, if there are any."""
     if not (directory / FOLDER).is_dir():
         return
+    generator = language_model_of(generator)
     if isinstance(generator, CausalGenerator) and generator.prefix_cache is not None:
         with suppress(ModelError):  # offloaded weights: no files can be theirs
             folder = folder_of(directory, generator)

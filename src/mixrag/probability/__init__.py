@@ -25,6 +25,7 @@ from mixrag.probability.enumerated import (
     log_posterior_of,
     log_sum_by,
 )
+from mixrag.probability.generators import fitted_weights, log_mixed_tokens, log_other_tokens
 from mixrag.probability.leaders import leading
 from mixrag.probability.logspace import log_difference, log_normalise, log_sum, log_sum_others
 from mixrag.probability.objective import (
@@ -96,6 +97,7 @@ __all__ = [
     "escape_mass",
     "expected_draws",
     "fewest_answered",
+    "fitted_weights",
     "highest",
     "is_certainly_best",
     "last_accepted",
@@ -118,7 +120,9 @@ __all__ = [
     "log_leave_one_out",
     "log_marginal",
     "log_mix",
+    "log_mixed_tokens",
     "log_normalise",
+    "log_other_tokens",
     "log_posterior",
     "log_posterior_of",
     "log_predictive_weights",

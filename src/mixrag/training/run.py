@@ -21,6 +21,7 @@ from mixrag.errors import ModelError, SettingError
 from mixrag.generator import CausalGenerator, load_generator
 from mixrag.generator.adapter import CONFIG, WEIGHTS
 from mixrag.generator.huggingface import ModelGenerator
+from mixrag.generator.mixed import language_model_of
 from mixrag.retrieval.encoders import SentenceEncoder
 from mixrag.training.calibrate import FittedScalars, calibrate
 from mixrag.training.checkpoint import has_checkpoint
@@ -164,6 +165,7 @@ def describe(spec: RunSpec, saved: Mapping[str, str], prior: TrainablePrior | No
         adapter=saved.get("adapter", "none" if "generator" in saved else names["adapter"]),
         encoder=saved.get("encoder", names["encoder"]),
         question_encoder=saved.get("question_encoder", names["question_encoder"]),
+        span_reader=names["span_reader"],
         settings=trained_settings(settings),
         prompt=starting_prompt(models).fields(),
         titles=models.titles if prior is None else prior.encoder.titles,
@@ -212,12 +214,13 @@ def _accelerator(device: str | None) -> Any:
 
 
 def _frozen_generator(rag: Pipeline) -> ModelGenerator:
-    if not isinstance(rag.generator, ModelGenerator):
-        raise ModelError("a causal or seq2seq model", type(rag.generator).__name__, "train with a model")
-    if isinstance(rag.generator, CausalGenerator):
+    generator = language_model_of(rag.generator)
+    if not isinstance(generator, ModelGenerator):
+        raise ModelError("a causal or seq2seq model", type(generator).__name__, "train with a model")
+    if isinstance(generator, CausalGenerator):
         # The last bits of cached states depend on the batch they were read in: a resumed run would differ.
-        return replace(rag.generator, prefix_cache_bytes=None)
-    return rag.generator
+        return replace(generator, prefix_cache_bytes=None)
+    return generator
 
 
 def _trainable_generator(spec: RunSpec) -> TrainableGenerator:
