@@ -199,13 +199,15 @@ def test_the_words_without_a_bundle_mean_the_packaged_models(
     write_bundle(Bundle(packaged, generator="generator", adapter="none"))
     document = json.loads((bundle / "mixrag.json").read_text())
     (bundle / "mixrag.json").write_text(json.dumps({**document, "span_reader": {"name": "extractive"}}))
-    for module in ("model_config", "default_models"):
-        monkeypatch.setattr(f"mixrag.config.{module}.packaged_span_reader", lambda: packaged)
+    for module in ("config.model_config", "generator.span_loading"):
+        monkeypatch.setattr(f"mixrag.{module}.packaged_span_reader", lambda: packaged)
     monkeypatch.setattr("mixrag.config.model_config.packaged_reader", lambda: bundle)
     for word, kind in ((None, MixedGenerator), ("both", MixedGenerator), ("language-model", CausalGenerator)):
         with RAG.open(store, encoder=WordsEncoder(), generator=word) as rag:
             assert type(rag.generator) is kind
-    with RAG.open(store, encoder=WordsEncoder(), generator="extractive", tokenizer=document["generator"]["name"]) as rag:
+    with RAG.open(
+        store, encoder=WordsEncoder(), generator="extractive", tokenizer=document["generator"]["name"]
+    ) as rag:
         assert isinstance(rag.generator, ExtractiveGenerator)
     monkeypatch.setattr("mixrag.config.model_config.packaged_span_reader", lambda: None)
     with RAG.open(store, encoder=WordsEncoder()) as rag:  # the encoder's package is not installed

