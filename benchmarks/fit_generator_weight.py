@@ -3,7 +3,7 @@
     python benchmarks/fit_generator_weight.py PAIRS.jsonl [PAIRS.jsonl ...] --store DIR [--model DIR] [--write]
 
 For each pair log p_g(y | x) of both generators, y any of the gold answers, over the passages that the retriever
-finds; then EM for the one number w of p(y | x) = w p_LM(y | x) + (1 - w) p_ext(y | x), and the mean of -log p(y | x)
+finds; then EM for the one number w of p(y | x) = w p_LM(y | x) + (1 - w) p_ext(y | x), and the mean of -log p(y|x)
 in nats at it, at equal weights, and of each generator alone. Pairs that neither can answer from these passages are
 left out. --write puts ``language_model_weight`` into ``mixrag.json`` of --model.
 """
