@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 
 from mixrag.errors import PairsError
-from mixrag.pairs.pairs import Pair, Pairs, as_lines, digest, pairs_from, read_pairs, split_pairs
+from mixrag.pairs.pairs import (
+    Pair,
+    Pairs,
+    as_lines,
+    digest,
+    pairs_from,
+    question_digest,
+    read_pairs,
+    split_pairs,
+)
 
 
 def written(tmp_path: Path, *rows: object, name: str = "pairs.jsonl") -> Path:
@@ -358,3 +367,12 @@ def test_pairs_with_passages_are_held_out_by_passage() -> None:
     assert not {p.passage for p in train} & {p.passage for p in dev} - {None}
     assert not {p.document for p in train} & {p.document for p in dev} - {None}
     assert any(p.passage for p in dev) or any(p.document for p in dev)
+
+
+def test_questions_that_differ_in_form_alone_have_one_digest() -> None:
+    same = {
+        question_digest(each)
+        for each in ("Who issues the licence?", "  who issues LICENCE", "Who issues a licence")
+    }
+    assert len(same) == 1 and question_digest("Who issues the permit?") not in same
+    assert question_digest("?") != question_digest("!") and len(question_digest("")) == 16

@@ -78,6 +78,8 @@ class ConfidenceMap:
     """Those of ``CALIBRATED`` in force when it was fitted, [least, most] of ``RANGED`` ones; empty: any."""
     models: str = ""
     """Digest of the models whose answers it was fitted on; empty: any."""
+    fitted_on_questions: tuple[str, ...] = ()
+    """``question_digest`` of each question that it was fitted on, sorted; empty: not known."""
 
     def confidence(self, signals: Signals) -> float:
         """The probability, estimated from the pairs, that an answer with these signals is an exact match.
@@ -309,7 +311,9 @@ def _calibration(document: Any) -> ConfidenceMap:
     if not isinstance(document, dict) or document.get("format") not in (1, FORMAT):
         raise ValueError("another format")
     content = _of_format_1(document) if document["format"] == 1 else document
+    content = {"fitted_on_questions": [], **content}
     content = {each.name: content[each.name] for each in fields(ConfidenceMap)}
+    content["fitted_on_questions"] = tuple(content["fitted_on_questions"])
     levels = {name: tuple(counts) for name, counts in content["levels"].items()}
     found = ConfidenceMap(**{**content, "knots": tuple(map(tuple, content["knots"])), "levels": levels})
     for axis in zip(*found.knots, strict=True):
@@ -317,6 +321,8 @@ def _calibration(document: Any) -> ConfidenceMap:
             raise ValueError("knots that do not rise from 0 to 1")
     _check_names(found)
     _check_settings(found.settings)
+    if not all(re.fullmatch("[0-9a-f]{16}", each) for each in found.fitted_on_questions):
+        raise ValueError("fitted_on_questions that are no digests")
     return found
 
 

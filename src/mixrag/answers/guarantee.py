@@ -135,8 +135,9 @@ class Coverage:
 
 
 def calibration_digest(calibration: Any) -> str:
-    """Digest of what maps signals to a confidence: a dataclass, without threshold, models and words."""
-    content = {k: v for k, v in asdict(calibration).items() if k not in ("threshold", "models", "fitted_on")}
+    """Digest of what maps signals to a confidence: a dataclass, without threshold, models and pairs."""
+    others = ("threshold", "models", "fitted_on", "fitted_on_questions")
+    content = {k: v for k, v in asdict(calibration).items() if k not in others}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

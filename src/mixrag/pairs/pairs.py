@@ -21,6 +21,7 @@ from typing import Any, TypeGuard, TypeVar
 
 from mixrag.config.filters import filter_text
 from mixrag.errors import PairsError, SettingError
+from mixrag.pairs.matching import normalise
 from mixrag.pairs.squad import squad_rows
 from mixrag.utils.text import printable_name
 
@@ -184,6 +185,15 @@ def sample(items: Sequence[T], count: int, seed: int) -> list[T]:
 def digest(pairs: Sequence[Pair]) -> str:
     """SHA-256 (hexadecimal) of the pairs and their order, wherever they were read: equal pairs, equal digest."""
     return hashlib.sha256("\n".join(map(_content, pairs)).encode()).hexdigest()
+
+
+def question_digest(question: str) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of a question, normalised as answers are.
+
+    >>> question_digest("Who issues  the licence?") == question_digest("who issues licence")
+    True
+    """
+    return hashlib.sha256(normalise(question).encode()).hexdigest()[:16]
 
 
 def as_lines(pairs: Sequence[Pair]) -> str:
