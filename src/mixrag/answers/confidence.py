@@ -74,7 +74,8 @@ class ConfidenceMap:
     threshold: Share = 0.0
     """An answer of less confidence is withheld."""
     precision: Share | None = None
-    """The share of right answers that the threshold is for; None: it is for a share of answered questions."""
+    """The share of right answers that the threshold is for; at threshold 0, where nothing is withheld, the share
+    that was right. None: it is for a share of answered questions."""
     fitted_on: str = ""
     """Which pairs, in words."""
     settings: Mapping[str, Any] = field(default_factory=dict)

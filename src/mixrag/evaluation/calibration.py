@@ -161,11 +161,18 @@ def finished(
     return replace(
         calibration,
         threshold=threshold.value,
-        precision=target.precision if target.coverage is None else None,
+        precision=_precision(target, threshold),
         levels=levels_of(cross_fitted, rights(outcomes)),
         fitted_on=fitted_on,
         settings={} if settings is None else conditions(settings),
     )
+
+
+def _precision(target: Target, threshold: Threshold) -> float | None:
+    """What the threshold is for; at 0, where nothing is withheld, the share of right answers that it has."""
+    if threshold.value == 0.0 and threshold.precision is not None:
+        return threshold.precision.mean
+    return target.precision if target.coverage is None else None
 
 
 def levels_of(confidences: Floats, right: Floats) -> dict[str, tuple[int, int]]:
