@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mixrag import RAG, Settings
+from mixrag.cli import show
 from mixrag.config.bundle import Bundle, write_bundle
 from mixrag.config.model_config import models_digest
 from mixrag.corpus import Store
@@ -68,6 +70,29 @@ def test_group_null_and_closed_book(rag: RAG) -> None:
     assert with_null.p_empty == pytest.approx(null + (1 - null) * without.p_empty)
     assert len(rag.condition(QUESTION, group="all").components) == 1
     assert rag.answer_distribution(QUESTION, group="all").best is not None
+
+
+def test_an_evidence_ratio_that_is_not_defined_is_shown_so(
+    rag: RAG, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a passage the reader answers nothing, and what no passage has is impossible."""
+    possible = max(rag.answer_distribution(QUESTION), key=lambda each: (each.text != "", each.probability)).text
+    for text, null in ((possible, None), (possible, 0.0), ("eleven", None), ("eleven", 0.0)):
+        answer = rag.score(QUESTION, text, null=null)
+        found = answer.explain()
+        for component in found.components:
+            assert component.log_evidence_ratio is None
+            assert math.isfinite(component.log_likelihood) or component.log_likelihood == -math.inf
+        document = {**answer.to_dict(), "why": found.to_dict()}
+        assert json.loads(json.dumps(document, allow_nan=False)) == document
+        page = answer.to_html()
+        assert "<dd>not defined</dd>" in page and "undefined" not in page and "nan" not in page.lower()
+        show.answer(answer, found, as_json=False)
+        out = capsys.readouterr().out
+        assert "log evidence ratio             not defined" in out and "nan" not in out.lower().split()
+    empty = rag.score(QUESTION, "").explain()
+    assert all(math.isfinite(each.log_evidence_ratio or 0.0) for each in empty.components)
+    assert empty.log_null_likelihood == 0.0
 
 
 def test_a_packaged_reader_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,8 +111,7 @@ def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> 
         shares = ", ".join(f"p({item.text}) = {item.probability:.3f}" for item in found.items)
         console.print(Text(printable(f"of yes and no alone: {shares}"), style="bold"))
     if found.p_empty is not None:
-        subject = "the documents state" if found.passages else "without documents the model states"
-        console.print(Text(f"{subject} no answer with probability {found.p_empty:.4g}"), soft_wrap=True)
+        console.print(Text(_unstated(found)), soft_wrap=True)
     for line in _remarks(found):
         console.print(Text(line, style="dim"))
     if found.passages:
@@ -169,6 +168,16 @@ def _what(found: Answer) -> str:
     if found.kind == "list":
         return f"p({printable(found.best_guess)!r})"
     return "p(these sentences)" if found.kind == "extract" else "p(answer)"
+
+
+def _unstated(found: Answer) -> str:
+    """p(∅ | x); under the full normaliser its bounds, and what the passages read give it."""
+    subject = "the documents state" if found.passages else "without documents the model states"
+    if found.normaliser != "full" or not found.outside or found.p_empty_within is None:
+        return f"{subject} no answer with probability {found.p_empty:.4g}"
+    low, high = found.empty_bounds or (found.p_empty or 0.0, 1.0)
+    within = f"if one of the passages below is right, with probability {found.p_empty_within:.4g}"
+    return f"{subject} no answer with probability between {low:.4g} and {high:.4g}; {within}"
 
 
 def _remarks(found: Answer) -> list[str]:
@@ -250,13 +259,14 @@ def _why(console: Console, explanation: Explanation) -> None:
 def _component_lines(component: ComponentExplanation) -> list[str]:
     products = ", ".join(f"{product:.4f}" for product in component.inner_products)
     without = "nothing would be left" if component.log_without is None else f"{component.log_without:.3f}"
+    ratio = "not defined" if component.log_evidence_ratio is None else f"{component.log_evidence_ratio:+.3f}"
     lines = [
         f"inner product                  {products}" if products else "",
         f"prior {component.prior:.4f}, posterior {component.posterior:.4f}",
         "" if component.p_empty is None else f"probability that it states no answer {component.p_empty:.4f}",
         f"log p(answer | this alone)     {component.log_likelihood:.3f}",
         f"log p(answer) without it       {without}",
-        f"log evidence ratio             {component.log_evidence_ratio:+.3f}",
+        f"log evidence ratio             {ratio}",
         f"alone it answers               {component.alone!r} (log p {component.alone_log_prob:.3f})",
     ]
     if component.poisoning is not None:
