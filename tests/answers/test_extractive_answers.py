@@ -95,6 +95,11 @@ def test_an_evidence_ratio_that_is_not_defined_is_shown_so(
     assert empty.log_null_likelihood == 0.0
 
 
+def test_an_explanation_counts_what_the_encoder_reads(rag: RAG) -> None:
+    for component in rag.ask(QUESTION).explain().components:
+        assert component.prompt_tokens > len(component.prompt.split())
+
+
 def test_a_packaged_reader_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mixrag.generator.span_loading.packaged_span_reader", lambda: None)
     with pytest.raises(MissingPackageError, match="extractive reader"):

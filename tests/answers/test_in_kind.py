@@ -129,6 +129,7 @@ def test_an_extract_is_the_best_sentences(rag: RAG) -> None:
 def test_an_extract_is_explained_shown_and_pickled(rag: RAG, capsys: pytest.CaptureFixture[str]) -> None:
     answer = rag.ask("Explain the ferry.")
     explanation = answer.explain()
+    assert [each.prompt_tokens for each in explanation.components] == [0] * len(explanation.components)
     assert len(explanation.components) == 2 and math.isfinite(explanation.log_null_likelihood)
     page = answer.to_html()
     assert page.count(answer.sentences[0].text) >= 2 and "Extract: sentences" in page

@@ -8,6 +8,7 @@ from typing import Any
 
 from mixrag.answers.fields import AnswerFields
 from mixrag.generator.prefix_cache import PrefixCache
+from mixrag.generator.protocol import prompt_length
 from mixrag.inference.stepwise import each_alone
 from mixrag.probability import answered_poisoning, log_evidence_ratio, poisoning_tv
 from mixrag.utils.text import finite
@@ -22,6 +23,7 @@ class ComponentExplanation:
     prompt: str
     """What the model read, to the letter."""
     prompt_tokens: int
+    """Tokens that the model reads of it; an extractive reader reads a long text in windows, which overlap."""
     prior: float
     """p(component | question)."""
     posterior: float
@@ -93,7 +95,7 @@ def explain(answer: AnswerFields) -> Explanation:
         ComponentExplanation(
             passages=tuple(passage.id for passage in component.passages),
             prompt=mixture.generator.prompt_text(component.prompt),
-            prompt_tokens=len(component.prompt.tokens),
+            prompt_tokens=prompt_length(mixture.generator, component.prompt),
             prior=float(prior[j]),
             posterior=float(scored.posterior[j]),
             log_likelihood=float(scored.log_component[j]),

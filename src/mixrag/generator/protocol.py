@@ -137,6 +137,20 @@ class Generator(Protocol):
         ...
 
 
+class MeasuringGenerator(Protocol):
+    """A generator whose model reads something else than the ``tokens`` of a prompt: it says how much."""
+
+    def prompt_length(self, prompt: Prompt) -> int:
+        """Tokens that the model reads of a prompt."""
+        ...
+
+
+def prompt_length(generator: Generator, prompt: Prompt) -> int:
+    """Tokens that the model of a generator reads of a prompt."""
+    own = getattr(generator, "prompt_length", None)
+    return len(prompt.tokens) if own is None else int(own(prompt))
+
+
 class FiniteGenerator(Protocol):
     """A generator whose answers can be enumerated: ``answer_distribution`` computes with all of them."""
 
