@@ -28,6 +28,8 @@ class Shortened:
     """Tokens of the passage that the model reads."""
     total: int
     """Tokens of the whole passage."""
+    characters: int | None = None
+    """Characters of the passage's text that the model reads, the beginning; None where the tokenizer does not say."""
 
 
 @dataclass(frozen=True, slots=True)
