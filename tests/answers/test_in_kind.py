@@ -16,6 +16,7 @@ import torch
 from mixrag import RAG, Settings
 from mixrag.answers.extract import extract
 from mixrag.answers.in_kind import in_kind
+from mixrag.answers.stream import Stream
 from mixrag.cli import show
 from mixrag.corpus import Passage, Store
 from mixrag.generator import Generator
@@ -258,6 +259,14 @@ def test_only_answers_that_a_guarantee_covers_are_given_where_that_is_asked(rag:
         assert answer.text is not None and answer.guarantee is None
         withheld = replace(answer, guaranteed_only=settings.guaranteed_only)
         assert withheld.abstains and withheld.text is None and withheld.best_guess == answer.best_guess
+
+
+def test_what_a_guarantee_has_to_cover_is_not_shown_before_it_is_known(rag: RAG) -> None:
+    stream = rag.stream("Who may buy the licence?")
+    assert not stream.may_abstain
+    settings = replace(stream.settings, guaranteed_only=True)
+    asked = Stream(stream.mixture, stream.retrieval, settings, stream.decoder)
+    assert asked.may_abstain and asked.answer.abstains
 
 
 def test_of_a_list_the_text_is_shown_whole(rag: RAG) -> None:
