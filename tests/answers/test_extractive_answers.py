@@ -75,9 +75,7 @@ def test_group_null_and_closed_book(rag: RAG) -> None:
     assert rag.answer_distribution(QUESTION, group="all").best is not None
 
 
-def test_an_evidence_ratio_that_is_not_defined_is_shown_so(
-    rag: RAG, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_evidence_ratio_that_is_not_defined_is_shown_so(rag: RAG, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a passage the reader answers nothing, and what no passage has is impossible."""
     possible = max(rag.answer_distribution(QUESTION), key=lambda each: (each.text != "", each.probability)).text
     for text, null in ((possible, None), (possible, 0.0), ("eleven", None), ("eleven", 0.0)):

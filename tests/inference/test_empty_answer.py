@@ -417,7 +417,12 @@ def test_what_the_prior_is_made_of_stays_when_the_prompts_are_read_again() -> No
     first, prior, p_empty = found.log_empty.clone(), found.log_prior.clone(), found.log_p_empty
     written = found.score_tokens((0, STOP))
     before = written.log_prob, written.posterior.tolist()
-    for read_again in (found.start, lambda: found.score("w1"), lambda: each_alone(found, LENGTH), found.predictive):
+    for read_again in (
+        found.start,
+        lambda: found.score("w1"),
+        lambda: each_alone(found, LENGTH),
+        found.predictive,
+    ):
         read_again()
         assert found.log_empty.tolist() == first.tolist() and found.log_p_empty == p_empty
         expected = log_answered_prior(found.unconditioned_log_prior, found.log_answered)

@@ -105,6 +105,8 @@ def test_no_order_is_lost_to_what_the_index_rounds(monkeypatch: pytest.MonkeyPat
         bm25 = 5.0 + random.normal(size=100) * products.std() / 0.05
         index = Watched()
         index.flat = build_faiss(rows, vectors)
-        found = find_candidates(index, Query(vector, 1, 100, None, 0.05, Scored(rows, bm25), 0.5, 1.0), exact=False)
+        found = find_candidates(
+            index, Query(vector, 1, 100, None, 0.05, Scored(rows, bm25), 0.5, 1.0), exact=False
+        )
         scores = 0.5 * products / 0.05 + 0.5 * bm25
         assert found.rows[found.best(1)].tolist() == [scores.argmax()]

@@ -264,7 +264,6 @@ class ExtractiveGenerator:
         windows = self._windows(prompt)
         return span_distribution(prompt, windows, end_scores(self.model, windows), self.config)
 
-
     def _windows(self, prompt: SpanPrompt) -> list[Window]:
         return windows_of(self.tokenizer, prompt, self.config)
 
