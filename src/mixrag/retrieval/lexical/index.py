@@ -4,8 +4,9 @@ Postings are in two parts: those that were read from files, and those of passage
 both; passages that were removed since stay in the first part and are left out of results and frequencies, so every
 score is that of a fresh index over the same passages, to the last bit.
 
-A question's frequent words, the stop words, are most of its postings: what they add to every passage is remembered.
-There is no search for the best passages alone: the prior needs the scores of all of them, and these take no longer.
+A question's frequent words, the stop words, are most of its postings: what they add to every passage is
+remembered. There is no search for the best passages alone: the prior needs the scores of all of them, and these
+take no longer.
 """
 
 from __future__ import annotations
