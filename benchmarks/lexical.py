@@ -6,8 +6,8 @@
 Each counts all passages, answers questions of ten words with the ten best passages, takes one passage more and
 loses one. Times of questions are processor time, one after the other. tantivy and bm25s are no dependencies: where
 one is not installed, its row is left out. "all scores" is the time in which an engine gives the scores of all
-passages; "-" where it gives those of the best only. Ours finds the best among the scores of all, as the prior needs
-them. "postings" is ours without a store.
+passages; "-" where it gives those of the best only. Ours finds the best among the scores of all, which
+the prior needs. "postings" is ours without a store.
 """
 
 from __future__ import annotations

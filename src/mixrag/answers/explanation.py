@@ -35,8 +35,8 @@ class ComponentExplanation:
     log_without: float | None
     """log p(answer | question) had this component never been retrieved; None where nothing would be left."""
     log_evidence_ratio: float | None
-    """log p(answer | question, component) / p(answer | question, no passage): above 0 it supports the answer. None,
-    not defined, where one of the two is zero: an extractive reader has no answer without a passage."""
+    """log p(answer | question, component) / p(answer | question, no passage): above 0 it supports the answer.
+    None, not defined, where one of the two is zero: an extractive reader has no answer without a passage."""
     poisoning: float | None
     """Largest change, in total variation, that rewriting its text could make to the distribution of answers so
     long; None where it has no text."""

@@ -145,11 +145,11 @@ class AnswerFields:
     signals: Signals
     """What its confidence is computed from."""
     confidence: Confidence | None
-    """Calibrated probability that the answer is right; of a list, its span. None where no calibration applies, where
-    the answer is cut off, and for yes or no and extracts: a calibration is fitted on what a language model writes."""
+    """Calibrated probability that the answer is right; of a list, its span. None where no calibration applies,
+    where the answer is cut off, and for yes or no and extracts: it is fitted on what a language model writes."""
     uncalibrated: str | None
-    """What has changed since the calibration was fitted, which is why there is no confidence. None where nothing has,
-    where there is no calibration, and for yes or no and extracts, to which none applies in any case."""
+    """What has changed since the calibration was fitted, which is why there is no confidence. None where nothing
+    has, where there is no calibration, and for yes or no and extracts, to which none applies in any case."""
     certified: bool | None
     """Beam search: True if no answer is more probable. None for decoders that do not determine it."""
     pruned: float

@@ -8,8 +8,8 @@ texts: each token is divided by what is possible at its own place.
     p'(y_t | x, z, y_<t) = p(y_t | x, z, y_<t) / Σ over allowed v of p(v | x, z, y_<t)
 
 A component without passages is not constrained. A component of several passages may copy from each of them. Of a
-passage that was shortened to fit into the prompt only what the model reads may be copied, to its last whole word. With
-a switch above 0, a passage in which the answer so far does not occur writes nothing more, so that the
+passage that was shortened to fit into the prompt only what the model reads may be copied, to its last whole word.
+With a switch above 0, a passage in which the answer so far does not occur writes nothing more, so that the
 probabilities of all answers add up to less than one.
 """
 

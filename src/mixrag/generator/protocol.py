@@ -29,7 +29,7 @@ class Shortened:
     total: int
     """Tokens of the whole passage."""
     characters: int | None = None
-    """Characters of the passage's text that the model reads, the beginning; None where the tokenizer does not say."""
+    """Characters of the passage's text, from its beginning, that the model reads; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
