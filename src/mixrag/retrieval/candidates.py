@@ -4,9 +4,9 @@ Where the index computes all inner products, all passages are candidates. Elsewh
 and the inner product of the n best of the dense search alone; no other passage has a larger one than the last of
 them, d_n, but for what the index rounds in float32, which is added to d_n. So another passage can be among the k
 best only if (1-λ) d_n / T + λ BM25 / T' is not below the k-th best score so far. Those for which it is not are
-looked up as well, and the k best of all these are the k best of all (threshold algorithm with random access: Fagin,
-Lotem and Naor 2003). A dense search that misses passages can still miss a component; the scores of those that are
-found do not depend on it, nor on n.
+looked up as well, and the k best of all these are the k best of all (threshold algorithm with random access:
+Fagin, Lotem and Naor 2003). A dense search that misses passages can still miss a component; the scores of those
+that are found do not depend on it, nor on n.
 """
 
 from __future__ import annotations
