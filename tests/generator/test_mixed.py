@@ -206,6 +206,19 @@ def test_decoding_with_tokenizers_and_a_cache_of_passages(empty: bool, tiny_gene
     assert together[0].scored().tokens == scored(mixture, greedy(mixture, 12)).tokens
 
 
+def test_a_passage_that_is_shortened_for_the_language_model_is_read_whole_by_the_other(
+    tiny_generator: Loaded,
+) -> None:
+    both = MixedGenerator(tiny_generator("llama-chat"), span_generator(), 0.5)
+    text = "The fee is due. " * 30 + "Åse pays ten crowns."
+    prompt = both.prompt("Who pays?", [passage(text)], 8)
+    assert prompt.shortened and prompt.tokens == both.language_model.prompt("Who pays?", [passage(text)], 8).tokens
+    answer = both.answer_tokens("ten crowns")
+    spans = both.extractive.log_likelihood([both.extractive.prompt("Who pays?", [passage(text)], 8)], answer)
+    found = both.log_likelihood([prompt], answer).sum()
+    assert spans.sum() > -math.inf and found > math.log(0.5) + spans.sum() - 1e-9
+
+
 def test_a_language_model_that_may_only_copy(tiny_generator: Loaded) -> None:
     both = copying(MixedGenerator(tiny_generator("llama-chat"), span_generator(), 0.5))
     prior = torch.tensor([0.6, 0.4], dtype=torch.float64).log()
