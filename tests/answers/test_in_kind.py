@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -192,6 +192,10 @@ def passage(name: str, text: str, start: int = 0) -> Passage:
     return Passage(name, text, f"/{name[0]}.txt", name, start, start + len(text))
 
 
+def equal_scores(passages: Sequence[Passage], spans: Sequence[Sequence[tuple[int, int]]]) -> list[torch.Tensor]:
+    return [torch.zeros(len(own)) for own in spans]
+
+
 def test_equal_sentences_add_up_and_at_most_two_passages_are_quoted() -> None:
     same = "The boat is old and red."
     passages = [
@@ -201,7 +205,7 @@ def test_equal_sentences_add_up_and_at_most_two_passages_are_quoted() -> None:
     ]
     log_prior = torch.tensor([0.4, 0.35, 0.25]).double().log()
     retrieval = Retrieval(tuple(passages), log_prior, torch.zeros(3))
-    found = extract("q", retrieval, lambda texts: torch.zeros(len(texts)))
+    found = extract("q", retrieval, equal_scores)
     assert found.sentences[0].text == same
     assert found.sentences[0].probability == pytest.approx(0.2 + 0.175)
     assert len({each.passage for each in found.sentences}) <= 2
@@ -212,7 +216,7 @@ def test_equal_sentences_add_up_and_at_most_two_passages_are_quoted() -> None:
 
 def test_a_passage_of_short_lines_alone_is_quoted() -> None:
     retrieval = Retrieval((passage("a", "Fees"),), torch.zeros(1), torch.zeros(1))
-    found = extract("q", retrieval, lambda texts: torch.zeros(len(texts)))
+    found = extract("q", retrieval, equal_scores)
     assert [each.text for each in found.sentences] == ["Fees"]
 
 

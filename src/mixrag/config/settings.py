@@ -197,7 +197,7 @@ class Settings:
         "scored; a `list`, the span with the other items of its enumeration; an `extract` of the best sentences, "
         "for which no language model runs. `auto` takes it from the wording of the question. "
         "Training and evaluation, which compare with short answers, take `auto` as `span`.",
-        commands=("ask",),
+        commands=("ask", "score"),
         trained=True,
     )
     decoder: AnyDecoder = setting(
