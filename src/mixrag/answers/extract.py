@@ -12,12 +12,15 @@ from dataclasses import dataclass
 
 from mixrag.answers.fields import AnswerSentence
 from mixrag.answers.read_sentences import ReadSentences, Scores, Sentence, read_sentences
+from mixrag.corpus.words import words
 from mixrag.generator.sentences import EXTRACT, SentenceGenerator, sentence_key
 from mixrag.inference.mixture import Mixture, ScoredAnswer, condition
 from mixrag.retrieval.retriever import Retrieval
 
-MOST_SENTENCES, MOST_PASSAGES, ENOUGH = 4, 2, 0.5
-"""An extract ends with the sentence that brings it half of the probability, or with the fourth."""
+MOST_SENTENCES, MOST_PASSAGES, ENOUGH = 4, 2, 0.7
+"""An extract ends with the sentence that brings it so much of the probability, or with the fourth."""
+REPEATED = 0.8
+"""A sentence with this share of its words in one that was chosen before says nothing new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +61,25 @@ def extract_of(text: str, question: str, retrieval: Retrieval, scores: Scores) -
 
 
 def chosen(read: ReadSentences) -> list[Sentence]:
-    """The most probable sentences until they have half of the mass."""
+    """The most probable sentences, none of which repeats another, until they have ``ENOUGH`` of the mass."""
     mass = read.mass
     ranked = sorted(read.sentences, key=lambda each: (-mass[each.key], -each.probability))
-    found: dict[str, Sentence] = {}
+    found: list[Sentence] = []
     total = 0.0
     for each in ranked:
-        used = {one.passage.text for one in found.values()} | {each.passage.text}
-        if each.key in found or len(used) > MOST_PASSAGES:
+        used = {one.passage.text for one in found} | {each.passage.text}
+        if len(used) > MOST_PASSAGES or any(_repeats(each, one) for one in found):
             continue
-        found[each.key] = each
+        found.append(each)
         total += mass[each.key]
         if len(found) == MOST_SENTENCES or total >= ENOUGH:
             break
-    return [*found.values()]
+    return found
+
+
+def _repeats(sentence: Sentence, other: Sentence) -> bool:
+    own = {*words(sentence.text)}
+    return sentence.key == other.key or (bool(own) and len(own & {*words(other.text)}) >= REPEATED * len(own))
 
 
 def parts_of(text: str, keys: Iterable[str]) -> list[str] | None:
@@ -82,11 +90,11 @@ def parts_of(text: str, keys: Iterable[str]) -> list[str] | None:
     """
     known: dict[str, list[list[str]]] = {}
     for key in keys:
-        words = key.split()
-        known.setdefault(words[0], []).append(words)
+        if parts := key.split():
+            known.setdefault(parts[0], []).append(parts)
     left, found = sentence_key(text).split(), dict[str, None]()
     while left:
-        fitting = [words for words in known.get(left[0], ()) if words == left[: len(words)]]
+        fitting = [parts for parts in known.get(left[0], ()) if parts == left[: len(parts)]]
         if not fitting:
             return None
         longest = max(fitting, key=len)

@@ -1,14 +1,16 @@
 """The sentences of the passages retrieved, with their probabilities: p(s, z | x) = p(z | x) p(s | x, z).
 
-    p(s | x, z) = exp(t(s, x)) / Σ over the sentences s' of z of exp(t(s', x))
+    p(s | x, z) ∝ a(s) + ¼ a(the sentence before) + ¼ a(the one after),    a = softmax over the sentences of z of t
 
-with the scores t of ``sentence_scores.py``, and p(z | x) given that one of the passages read is right: divided by
-its sum over them, whatever the normaliser, and without the null component. Then these numbers add up to one.
-Sentences that are equal once normalised are one answer, with the sum of their probabilities.
+with the scores t of ``sentence_scores.py``; what explains one thing stands together. p(z | x) is given that one of
+the passages read is right: divided by its sum over them, whatever the normaliser, and without the null component.
+Then these numbers add up to one. Sentences that are equal once normalised are one answer, with the sum of their
+probabilities.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,9 +26,13 @@ from mixrag.generator.sentences import sentence_key
 from mixrag.probability import log_normalise
 from mixrag.retrieval.retriever import Retrieval
 
-FEWEST_WORDS, FEWEST_UNENDED = 4, 9
-"""Of a sentence, and of one without the mark of an end. A shorter line is a heading or a label; it counts only in
-a passage that has nothing else."""
+FEWEST_WORDS, FEWEST_UNENDED = 5, 9
+"""Of a sentence, and of a list, a table or a line without the mark of an end. A shorter sentence ("How to take it.")
+is part of the next one; other lines are headings or labels, which count only in a passage without sentences."""
+_ITEM = re.compile(r"^[ \t]*(?:[-*•–·]|\w{1,2}[.)]|\(\w{1,3}\))[ \t]|\|", re.MULTILINE)
+_PARAGRAPH = re.compile(r"\n[^\S\n]*\n")
+NEIGHBOURS = 0.25
+"""Part of a sentence's weight that the one before it and the one after it have beside their own."""
 READ = 500
 """Passages are read in order of rank until they have so many sentences: all are encoded, which takes time."""
 
@@ -96,9 +102,18 @@ def read_sentences(retrieval: Retrieval, scores: Scores) -> ReadSentences:
     listed = [
         Sentence(passage, start, end, share, weights[passage.text] * share)
         for (passage, own), some in zip(first.values(), found, strict=True)
-        for (start, end), share in zip(own, some.double().softmax(0).tolist(), strict=True)
+        for (start, end), share in zip(own, _shares(some).tolist(), strict=True)
     ]
     return ReadSentences(given, tuple(listed))
+
+
+def _shares(scores: Tensor) -> Tensor:
+    """(S,) p(s | x, z) of the sentences of a passage, from their scores t (S,)."""
+    alone = scores.double().softmax(0)
+    found = alone.clone()
+    found[1:] += NEIGHBOURS * alone[:-1]
+    found[:-1] += NEIGHBOURS * alone[1:]
+    return found / found.sum()
 
 
 def given_a_passage(retrieval: Retrieval, count: int) -> Retrieval:
@@ -143,9 +158,25 @@ def _spans_read(passages: Sequence[Passage]) -> list[Sequence[Offsets]]:
 
 
 def _spans(text: str) -> Sequence[Offsets]:
+    """The sentences of a text; a short one is part of the next in its paragraph, else of the one before."""
     every = [*sentences(text, 0, len(text))] or [(0, len(text))]
-    return [(a, b) for a, b in every if _is_sentence(text[a:b])] or every
+    found: list[Offsets] = []
+    begin: int | None = None
+    for (start, end), after in zip(every, [*(a for a, _ in every[1:]), len(text)], strict=True):
+        start, begin = start if begin is None else begin, None
+        if _is_sentence(text[start:end]):
+            found.append((start, end))
+        elif ends_sentence(text[start:end]):
+            if end < after < len(text) and not _PARAGRAPH.search(text, end, after):
+                begin = start
+            elif found and not _PARAGRAPH.search(text, found[-1][1], start):
+                found[-1] = (found[-1][0], end)
+    return found or every
 
 
 def _is_sentence(text: str) -> bool:
-    return count_words(text) >= (FEWEST_WORDS if ends_sentence(text) else FEWEST_UNENDED)
+    if ends_sentence(text):
+        return count_words(text) >= FEWEST_WORDS
+    if _ITEM.search(text):
+        return count_words(text) >= FEWEST_UNENDED
+    return max(map(count_words, text.splitlines()), default=0) >= FEWEST_UNENDED
