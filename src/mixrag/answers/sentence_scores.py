@@ -28,8 +28,8 @@ from mixrag.utils.arrays import Floats
 from mixrag.utils.turns import turn
 
 SHARPNESS = 0.5
-"""c: a single sentence says less of its subject than a passage does. Of 1/4, 1/2, 3/4 and 1 this one gave the
-sentences with the answer most probability, on questions about medical papers and privacy policies."""
+"""c: a single sentence says less of its subject than a passage does. Of 1/4, 1/2, 3/4 and 1 it gives the sentences
+with the answer most probability (``benchmarks/extracts.py``)."""
 
 
 def sentence_scores(question: str, encoder: CompleteEncoder, temperature: float, settings: Settings) -> Scores:
