@@ -3,11 +3,11 @@
     mixrag index DOCUMENTS --store STORE
     python benchmarks/extracts.py STORE PAIRS [--questions 40] [--all] [--sharpness 0.25 0.5 0.75 1]
 
-Asked are the questions of PAIRS that ask for an explanation (``--all``: all of them) and have an answer of at least
-six words. A sentence has the answer where it is in the document of the pair and holds the answer, or is a part of
-it of four words or more. For each sharpness c of the scores (``answers/sentence_scores.py``): the mean over questions of
-log Σ p(s | x) of these sentences, of the share of them that the extract has, and of the share of the extract that
-they are. Questions without such a sentence in the passages retrieved are left out.
+Asked are the questions of PAIRS that ask for an explanation and have an answer of at least six words (``--all``:
+all of them). A sentence has the answer where it is in the document of the pair and holds the answer, or is a part
+of it of four words or more. For each sharpness c of the scores (``answers/sentence_scores.py``): the mean over
+questions of log Σ p(s | x) of these sentences, of the share of them that the extract has, and of the share of the
+extract that they are. Questions without such a sentence in the passages retrieved are left out.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
+from torch import Tensor
+
 from mixrag import RAG
 from mixrag.answers.extract import chosen
 from mixrag.answers.kinds import kind_of
 from mixrag.answers.read_sentences import ReadSentences, Scores, Sentence, read_sentences
 from mixrag.answers.sentence_scores import SHARPNESS, sentence_scores
+from mixrag.corpus import Passage
+from mixrag.corpus.splitters.protocol import Offsets
 from mixrag.corpus.splitters.sentences import sentences
 from mixrag.pairs.matching import normalise
 from mixrag.pairs.pairs import Pair, read_pairs
@@ -65,12 +69,12 @@ def scores_of(rag: RAG, pair: Pair) -> Scores:
     """The scores that ``ask`` uses, computed once."""
     settings = rag.settings
     given = sentence_scores(pair.question, rag.encoder, settings.temperature or rag.encoder.temperature, settings)
-    known: dict[int, Sequence[object]] = {}
+    known: list[Sequence[Tensor]] = []
 
-    def scores(passages, spans):  # type: ignore[no-untyped-def]
-        if len(passages) not in known:
-            known[len(passages)] = given(passages, spans)
-        return known[len(passages)]
+    def scores(passages: Sequence[Passage], spans: Sequence[Sequence[Offsets]]) -> Sequence[Tensor]:
+        if not known:  # they are the same at every call
+            known.append(given(passages, spans))
+        return known[0]
 
     return scores
 

@@ -27,8 +27,8 @@ from mixrag.probability import log_normalise
 from mixrag.retrieval.retriever import Retrieval
 
 FEWEST_WORDS, FEWEST_UNENDED = 5, 9
-"""Of a sentence, and of a list, table or line without the mark of an end. A shorter sentence ("How to take it.") is
-part of the next one; other lines are headings or labels, which count only in a passage without sentences."""
+"""Of a sentence, and of a list, table or line without the mark of an end. A shorter sentence ("How to take it.")
+is part of the next one; other lines are headings or labels, which count only in a passage without sentences."""
 _ITEM = re.compile(r"^[ \t]*(?:[-*•–·]|\w{1,2}[.)]|\(\w{1,3}\))[ \t]|\|", re.MULTILINE)
 _PARAGRAPH = re.compile(r"\n[^\S\n]*\n")
 NEIGHBOURS = 0.25

@@ -67,7 +67,7 @@ def decided(found: Answer) -> None:
 def _in_kind(console: Console, found: Answer) -> None:
     """The text of an answer by its kind: one line, the items of a list, or the sentences of an extract."""
     if found.kind == "extract":
-        said = "Extract: the documents' own sentences, nearest to the question; unjudged whether they answer it."
+        said = "Extract: the documents' own sentences nearest to the question, which need not answer it."
         console.print(Text(said, style="bold"), soft_wrap=True)
         ranks = {passage.id: rank for rank, passage in enumerate(found.passages)}
         for sentence in found.sentences:
