@@ -153,12 +153,9 @@ def test_sentences_are_scored_by_the_encoder_whatever_the_retriever(tmp_path: Pa
     assert (plain.temperature, other.temperature) == (1.0, 7.0)  # of the engine's scores
     assert plain.sentences == other.sentences
     found = {each.text: each.probability for each in plain.sentences}
-    a = math.exp(
-        float(WordsEncoder().encode_questions([WHY])[0] @ WordsEncoder().encode_passages([FERRY[:54]])[0]) * 5
-    )
-    b = math.exp(
-        float(WordsEncoder().encode_questions([WHY])[0] @ WordsEncoder().encode_passages([FERRY[55:]])[0]) * 5
-    )
+    encoder = WordsEncoder()
+    products = encoder.encode_passages([FERRY[:54], FERRY[55:]]) @ encoder.encode_questions([WHY])[0]
+    a, b = (math.exp(float(each) / encoder.temperature) for each in products)
     assert found[FERRY[:54]] == pytest.approx((a + b / 4) / (1.25 * (a + b)), rel=1e-5)
 
 

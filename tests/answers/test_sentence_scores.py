@@ -1,4 +1,4 @@
-"""The score of a sentence: that of the prior, behind title and headings, at half its sharpness."""
+"""The score of a sentence: that of the prior, behind title and headings."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Noting(WordsEncoder):
 
 
 @pytest.mark.parametrize("lexical", [0.0, 0.25, 1.0])
-def test_a_sentence_has_half_the_score_of_the_prior(lexical: float) -> None:
+def test_a_sentence_has_the_score_of_the_prior(lexical: float) -> None:
     encoder, question = Noting(), "What is the fee of the harbour?"
     settings = Settings(lexical=lexical, lexical_temperature=2.0)
     (found,) = sentence_scores(question, encoder, 0.2, settings)([PASSAGE], [SPANS])
@@ -39,7 +39,7 @@ def test_a_sentence_has_half_the_score_of_the_prior(lexical: float) -> None:
     assert encoder.read == read
     dense = WordsEncoder().encode_passages(read) @ WordsEncoder().encode_questions([question])[0] / 0.2
     words = bm25(question, [TEXT[a:b] for a, b in SPANS]) / 2.0
-    assert found.tolist() == pytest.approx((0.5 * ((1 - lexical) * dense + lexical * words)).tolist(), rel=1e-6)
+    assert found.tolist() == pytest.approx(((1 - lexical) * dense + lexical * words).tolist(), rel=1e-6)
 
 
 def test_where_no_word_is_shared_the_encoder_alone_counts() -> None:

@@ -17,7 +17,7 @@ from mixrag.generator.sentences import EXTRACT, SentenceGenerator, sentence_key
 from mixrag.inference.mixture import Mixture, ScoredAnswer, condition
 from mixrag.retrieval.retriever import Retrieval
 
-MOST_SENTENCES, MOST_PASSAGES, ENOUGH = 4, 2, 0.7
+MOST_SENTENCES, MOST_PASSAGES, ENOUGH = 4, 2, 0.8
 """An extract ends with the sentence that brings it so much of the probability, or with the fourth."""
 REPEATED = 0.8
 """A sentence with this share of its words in one that was chosen before says nothing new."""

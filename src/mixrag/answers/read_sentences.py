@@ -32,7 +32,8 @@ is part of the next one; other lines are headings or labels, which count only in
 _ITEM = re.compile(r"^[ \t]*(?:[-*•–·]|\w{1,2}[.)]|\(\w{1,3}\))[ \t]|\|", re.MULTILINE)
 _PARAGRAPH = re.compile(r"\n[^\S\n]*\n")
 NEIGHBOURS = 0.25
-"""Part of a sentence's weight that the one before it and the one after it have beside their own."""
+"""Part of a sentence's weight that the one before it and the one after it have besides their own
+(``benchmarks/extracts.py``)."""
 READ = 500
 """Passages are read in order of rank until they have so many sentences: all are encoded, which takes time."""
 
@@ -89,7 +90,7 @@ class ReadSentences:
         return found
 
 
-def read_sentences(retrieval: Retrieval, scores: Scores) -> ReadSentences:
+def read_sentences(retrieval: Retrieval, scores: Scores, neighbours: float = NEIGHBOURS) -> ReadSentences:
     """Read the passages of a retrieval, of which at least one has a prior above zero."""
     spans = _spans_read(retrieval.passages)
     given = given_a_passage(retrieval, len(spans))
@@ -102,17 +103,17 @@ def read_sentences(retrieval: Retrieval, scores: Scores) -> ReadSentences:
     listed = [
         Sentence(passage, start, end, share, weights[passage.text] * share)
         for (passage, own), some in zip(first.values(), found, strict=True)
-        for (start, end), share in zip(own, _shares(some).tolist(), strict=True)
+        for (start, end), share in zip(own, _shares(some, neighbours).tolist(), strict=True)
     ]
     return ReadSentences(given, tuple(listed))
 
 
-def _shares(scores: Tensor) -> Tensor:
+def _shares(scores: Tensor, neighbours: float) -> Tensor:
     """(S,) p(s | x, z) of the sentences of a passage, from their scores t (S,)."""
     alone = scores.double().softmax(0)
     found = alone.clone()
-    found[1:] += NEIGHBOURS * alone[:-1]
-    found[:-1] += NEIGHBOURS * alone[1:]
+    found[1:] += neighbours * alone[:-1]
+    found[:-1] += neighbours * alone[1:]
     return found / found.sum()
 
 

@@ -1,6 +1,6 @@
 """How near the sentences of passages are to a question: the score of the prior, of sentences instead of passages.
 
-    t(s, x) = c [(1-λ) d(s)·q(x) / T + λ BM25(x, s) / T']
+    t(s, x) = (1-λ) d(s)·q(x) / T + λ BM25(x, s) / T'
 
 with λ, T and T' of the prior (``probability/prior.py``). The encoder reads a sentence behind the title and the
 headings of its passage, as it reads the passage. BM25 is that among the sentences read: a word that all of them
@@ -27,10 +27,6 @@ from mixrag.retrieval.lexical.bm25 import inverse_frequency, length_norms, satur
 from mixrag.utils.arrays import Floats
 from mixrag.utils.turns import turn
 
-SHARPNESS = 0.5
-"""c: a single sentence says less of its subject than a passage does. Of 1/4, 1/2, 3/4 and 1 it gives the sentences
-with the answer most probability (``benchmarks/extracts.py``)."""
-
 
 def sentence_scores(question: str, encoder: CompleteEncoder, temperature: float, settings: Settings) -> Scores:
     """The scores of sentences with a question.
@@ -45,7 +41,7 @@ def sentence_scores(question: str, encoder: CompleteEncoder, temperature: float,
     def scores(passages: Sequence[Passage], spans: Sequence[Sequence[Offsets]]) -> Sequence[Tensor]:
         places = [(passage, a, b) for passage, own in zip(passages, spans, strict=True) for a, b in own]
         lexical = bm25(question, [passage.text[a:b] for passage, a, b in places])
-        found = SHARPNESS * passage_scores(
+        found = passage_scores(
             _inner_products(encoder, question, [_embedded(encoder, *place) for place in places]),
             temperature,
             bm25=torch.from_numpy(lexical) if lexical.any() else None,
