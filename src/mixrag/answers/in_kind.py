@@ -17,6 +17,7 @@ from mixrag.answers.extract import Extract
 from mixrag.answers.fields import AnswerItem, AnswerPassage
 from mixrag.answers.kinds import Kind, kind_of
 from mixrag.config.settings import Settings
+from mixrag.generator.sentences import EXTRACT
 from mixrag.inference.mixture import Mixture, ScoredAnswer
 from mixrag.inference.protocol import DecodedToken, Decoder, DecoderResult
 from mixrag.inference.yes_no import YesNo, share_of_first
@@ -64,7 +65,7 @@ class OneAnswer:
 
     def decode(self, mixture: Mixture, max_tokens: int) -> Iterator[DecodedToken | DecoderResult]:
         """See ``Decoder.decode``."""
-        yield DecoderResult((mixture.score_tokens((0,)),))
+        yield DecoderResult((mixture.score_tokens((EXTRACT,)),))
 
 
 def asked_kind(question: str, settings: Settings) -> Kind:
