@@ -195,7 +195,14 @@ def test_yes_and_no_are_withheld_where_nothing_is_stated(tmp_path: Path) -> None
         assert answer.p_empty is not None and 0.5 < answer.p_empty < 0.95
         assert sum(item.probability or 0 for item in answer.items) == pytest.approx(1.0)
         extract = rag.ask("Explain the licence.", empty_answer=True)
-        assert extract.p_empty is None and extract.text == extract.best_guess
+        mixture = rag.condition("Explain the licence.", empty_answer=True)
+        assert extract.kind == "extract" and extract.p_empty == pytest.approx(math.exp(mixture.log_p_empty))
+        assert [each.p_empty for each in extract.passages] == pytest.approx(mixture.log_empty.exp().tolist())
+        assert extract.p_empty > 0.5 and extract.text == extract.best_guess
+        scored = rag.score("Explain the licence.", extract.best_guess, empty_answer=True)
+        assert (scored.p_empty, scored.log_prob) == (extract.p_empty, extract.log_prob)
+        plain = rag.ask("Explain the licence.")
+        assert plain.p_empty is None and plain.log_prob == extract.log_prob
 
 
 def test_an_extractive_reader_says_neither_yes_nor_no(tmp_path: Path) -> None:

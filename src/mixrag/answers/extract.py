@@ -1,8 +1,9 @@
 """The best sentences of the passages, where an explanation is asked for and no model is to write one.
 
 An extract is an event of the mixture over sentences (``read_sentences.py``): its probability is the sum of those
-of its sentences, given that one of the passages read is right. There is no empty answer: the encoder says how near
-sentences are to the question, not whether they answer it.
+of its sentences, given that one of the passages read is right. The encoder says how near sentences are to the
+question, not whether they answer it: the empty answer is not one of this mixture. Where the language model gives
+one (``Settings.empty_answer``), its p(∅ | x) over the same passages is given besides.
 """
 
 from __future__ import annotations

@@ -169,7 +169,8 @@ class AnswerFields:
     p_empty: float | None = None
     """p(∅ | question): the probability that the passages listed (and null) state no answer; under the full
     normaliser with k < M their part of it, to which the others add at most ``outside``. None without
-    ``empty_answer``, and for extracts, which have none."""
+    ``empty_answer``. Of an extract it is what the language model says of the same passages: nothing is given ≠∅,
+    and nothing withheld for it."""
     empty_threshold: float | None = None
     """Without a confidence, the answer is withheld where ``p_empty`` reaches this; None: it is not."""
     guaranteed_only: bool = False
@@ -178,7 +179,7 @@ class AnswerFields:
     """"span": what the language model wrote. "yes-no": the more probable of both. "list": a span that is one item
     of an enumeration, or the whole. "extract": the best sentences; no language model wrote them, and ``log_prob``
     is the logarithm of the sum of their probabilities, given that one of the passages listed is right
-    (``normaliser`` "top-k", no null component). There is no empty answer and no confidence for it."""
+    (``normaliser`` "top-k", no null component). It has no confidence."""
     items: tuple[AnswerItem, ...] = ()
     """Of a list, in the order of the text; of "yes-no", the answer and the other one."""
     sentences: tuple[AnswerSentence, ...] = ()

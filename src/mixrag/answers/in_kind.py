@@ -23,6 +23,9 @@ from mixrag.inference.protocol import DecodedToken, Decoder, DecoderResult
 from mixrag.inference.yes_no import YesNo, share_of_first
 from mixrag.pairs.matching import normalise
 
+EmptyOf = Callable[[], Sequence[float]]
+"""(K,) p(∅ | x, z) of the passages of an extract: a language model reads them when it is called."""
+
 Complete = Callable[[Answer, DecoderResult], Answer]
 """What an answer becomes, given what the decoder found besides it."""
 
@@ -74,14 +77,16 @@ def asked_kind(question: str, settings: Settings) -> Kind:
     return "span" if kind == "extract" and settings.k == 0 else kind
 
 
-def in_kind(kind: Kind, decoder: Decoder, extracted: Extract | None = None) -> InKind:
+def in_kind(
+    kind: Kind, decoder: Decoder, extracted: Extract | None = None, empty_of: EmptyOf | None = None
+) -> InKind:
     """How an answer of this kind is decided, where ``decoder`` decides what a language model writes."""
     if kind == "yes-no":
         return InKind(YesNo(), _yes_no, False)
     if kind == "list":
         return InKind(Whole(decoder), _list, True)
     if extracted is not None:
-        return InKind(OneAnswer(), partial(_extract, extracted), False)
+        return InKind(OneAnswer(), partial(_extract, extracted, empty_of), False)
     return InKind(decoder, _unchanged, True)
 
 
@@ -127,5 +132,15 @@ def _item(passage: AnswerPassage, start: int, end: int, found: Sequence[ScoredAn
     return AnswerItem(text, mass, passage.id, passage.start + start, passage.start + end)
 
 
-def _extract(extracted: Extract, answer: Answer, result: DecoderResult) -> Answer:
-    return replace(answer, kind="extract", sentences=extracted.sentences)
+def _extract(extracted: Extract, empty_of: EmptyOf | None, answer: Answer, result: DecoderResult) -> Answer:
+    return extract_answer(extracted, answer, empty_of)
+
+
+def extract_answer(extracted: Extract, answer: Answer, empty_of: EmptyOf | None) -> Answer:
+    """An answer with the sentences of its extract, and with the p(∅ | x) of a language model that gives one."""
+    found = replace(answer, kind="extract", sentences=extracted.sentences)
+    if empty_of is None:
+        return found
+    passages = zip(found.passages, empty_of(), strict=True)
+    read = tuple(replace(passage, p_empty=empty) for passage, empty in passages)
+    return replace(found, passages=read, p_empty=min(1.0, math.fsum(p.prior * (p.p_empty or 0.0) for p in read)))

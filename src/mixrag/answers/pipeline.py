@@ -11,8 +11,8 @@ import torch
 from mixrag.answers.answer import Answer, answer_of, build_answer
 from mixrag.answers.async_stream import AsyncStream
 from mixrag.answers.confidence import AppliedCalibration, apply_calibration
-from mixrag.answers.extract import extract, extract_of
-from mixrag.answers.in_kind import asked_kind, in_kind
+from mixrag.answers.extract import Extract, extract, extract_of
+from mixrag.answers.in_kind import EmptyOf, asked_kind, extract_answer, in_kind
 from mixrag.answers.kinds import Kind
 from mixrag.answers.open_store import OpenStore, naming_the_bundle
 from mixrag.answers.read_sentences import Scores
@@ -90,8 +90,8 @@ class Pipeline(OpenStore):
         kind = self._kind(question, settings)
         if kind == "extract" and _has_sentences(retrieval):
             extracted = extract(question, retrieval, self._sentence_scores(question, settings))
+            chosen = in_kind(kind, decoder, extracted, self._empty_of(question, extracted, settings))
             mixture, retrieval, settings = extracted.mixture, extracted.retrieval, _of_sentences(settings)
-            chosen = in_kind(kind, decoder, extracted)
         else:
             settings = _of_kind(kind, settings)
             mixture, chosen = self._condition(question, retrieval, settings), in_kind(kind, decoder)
@@ -183,7 +183,7 @@ class Pipeline(OpenStore):
             shown = repr(answer if len(answer) <= 60 else f"{answer[:59]}…")
             raise QuestionError(expected, shown, "score it as a span (kind='span', --kind span)")
         scored = build_answer(found.scored, found.retrieval, _of_sentences(settings), given=True)
-        return replace(scored, kind="extract", sentences=found.sentences)
+        return extract_answer(found, scored, self._empty_of(question, found, settings))
 
     @property
     def models_digest(self) -> str:
@@ -201,6 +201,18 @@ class Pipeline(OpenStore):
         """Of the pipeline's own encoder; the temperature that is set is that of a retriever that was given."""
         own = settings.temperature if self._given_retriever is None else None
         return sentence_scores(question, self.encoder, own or self.encoder.temperature, settings)
+
+    def _empty_of(self, question: str, extracted: Extract, settings: Settings) -> EmptyOf | None:
+        """What the language model gives to the empty answer on the passages of an extract; None: it has none."""
+        if not settings.empty_answer:
+            return None
+        settings = replace(settings, group=1, switch=0.0, copy=False)
+
+        def empty_of() -> Sequence[float]:
+            log_empty = self._condition(question, extracted.retrieval, settings).log_empty
+            return [] if log_empty is None else log_empty.exp().tolist()
+
+        return empty_of
 
     def _kind(self, question: str, settings: Settings) -> Kind:
         """The kind of answer to be given: of a reader that writes no "yes", sentences that tell."""
