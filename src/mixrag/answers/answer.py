@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from mixrag.answers.confidence import AppliedCalibration, Confidence
+from mixrag.answers.applied_calibration import AppliedCalibration
+from mixrag.answers.confidence import Confidence
 from mixrag.answers.explanation import Explanation, explain
 from mixrag.answers.explanation_html import explanation_page
 from mixrag.answers.fields import AnswerFields, AnswerPassage, AnswerToken
@@ -65,6 +66,7 @@ class Answer(AnswerFields):
             "confidence": self.confidence and confidence_to_dict(self.confidence),
             "uncalibrated": self.uncalibrated,
             "guarantee": self.guarantee and asdict(self.guarantee),
+            "not_covered": self.not_covered,
             "normaliser": self.normaliser,
             "temperature": self.temperature,
             "switch": self.switch,
@@ -169,7 +171,7 @@ def build_answer(
         finished=scored.finished,
         signals=signals,
         confidence=confidence,
-        uncalibrated=calibration.mismatch if calibration else None,
+        uncalibrated=calibration.uncalibrated if calibration else None,
         certified=certified,
         pruned=pruned,
         shortened=tuple(s for component in mixture.components for s in component.prompt.shortened),
@@ -178,6 +180,7 @@ def build_answer(
         scored=scored,
         outside_bounds=retrieval.outside_bounds,
         guarantee=calibration.coverage(confidence, source) if calibration else None,
+        not_covered=calibration.not_covered(confidence, source) if calibration else None,
         p_empty=p_empty,
         empty_threshold=None if given else empty_threshold(settings),
         guaranteed_only=settings.guaranteed_only and not given,
