@@ -14,6 +14,7 @@ import pytest
 
 from mixrag import RAG, Settings
 from mixrag.answers.in_kind import in_kind
+from mixrag.answers.stream import Stream
 from mixrag.cli import show
 from mixrag.corpus import Store
 from mixrag.generator import Generator
@@ -128,6 +129,7 @@ def test_an_extract_is_the_best_sentences(rag: RAG) -> None:
 def test_an_extract_is_explained_shown_and_pickled(rag: RAG, capsys: pytest.CaptureFixture[str]) -> None:
     answer = rag.ask("Explain the ferry.")
     explanation = answer.explain()
+    assert [each.prompt_tokens for each in explanation.components] == [0] * len(explanation.components)
     assert len(explanation.components) == 2 and math.isfinite(explanation.log_null_likelihood)
     page = answer.to_html()
     assert page.count(answer.sentences[0].text) >= 2 and "Extract: sentences" in page
@@ -198,6 +200,7 @@ def test_yes_and_no_are_withheld_where_nothing_is_stated(tmp_path: Path) -> None
         mixture = rag.condition("Explain the licence.", empty_answer=True)
         assert extract.kind == "extract" and extract.p_empty == pytest.approx(math.exp(mixture.log_p_empty))
         assert [each.p_empty for each in extract.passages] == pytest.approx(mixture.log_empty.exp().tolist())
+        assert extract.p_empty_within == extract.p_empty and extract.empty_bounds == (extract.p_empty,) * 2
         assert extract.p_empty > 0.5 and extract.text == extract.best_guess
         scored = rag.score("Explain the licence.", extract.best_guess, empty_answer=True)
         assert (scored.p_empty, scored.log_prob) == (extract.p_empty, extract.log_prob)
@@ -235,6 +238,14 @@ def test_only_answers_that_a_guarantee_covers_are_given_where_that_is_asked(rag:
         assert answer.text is not None and answer.guarantee is None
         withheld = replace(answer, guaranteed_only=settings.guaranteed_only)
         assert withheld.abstains and withheld.text is None and withheld.best_guess == answer.best_guess
+
+
+def test_what_a_guarantee_has_to_cover_is_not_shown_before_it_is_known(rag: RAG) -> None:
+    stream = rag.stream("Who may buy the licence?")
+    assert not stream.may_abstain
+    settings = replace(stream.settings, guaranteed_only=True)
+    asked = Stream(stream.mixture, stream.retrieval, settings, stream.decoder)
+    assert asked.may_abstain and asked.answer.abstains
 
 
 def test_of_a_list_the_text_is_shown_whole(rag: RAG) -> None:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from mixrag.answers.answer import Answer
+from mixrag.answers.answer import Answer, unstated_by
 from mixrag.answers.citation import cited_span
 from mixrag.answers.enumerations import enumeration
 from mixrag.answers.extract import Extract
@@ -23,8 +23,8 @@ from mixrag.inference.protocol import DecodedToken, Decoder, DecoderResult
 from mixrag.inference.yes_no import YesNo, share_of_first
 from mixrag.pairs.matching import normalise
 
-EmptyOf = Callable[[], Sequence[float]]
-"""(K,) p(∅ | x, z) of the passages of an extract: a language model reads them when it is called."""
+Reader = Callable[[], Mixture]
+"""The language model's mixture over the passages of an extract, with an empty answer."""
 
 Complete = Callable[[Answer, DecoderResult], Answer]
 """What an answer becomes, given what the decoder found besides it."""
@@ -78,7 +78,7 @@ def asked_kind(question: str, settings: Settings) -> Kind:
 
 
 def in_kind(
-    kind: Kind, decoder: Decoder, extracted: Extract | None = None, empty_of: EmptyOf | None = None
+    kind: Kind, decoder: Decoder, extracted: Extract | None = None, reader: Reader | None = None
 ) -> InKind:
     """How an answer of this kind is decided, where ``decoder`` decides what a language model writes."""
     if kind == "yes-no":
@@ -86,7 +86,7 @@ def in_kind(
     if kind == "list":
         return InKind(Whole(decoder), _list, True)
     if extracted is not None:
-        return InKind(OneAnswer(), partial(_extract, extracted, empty_of), False)
+        return InKind(OneAnswer(), partial(_extract, extracted, reader), False)
     return InKind(decoder, _unchanged, True)
 
 
@@ -132,15 +132,17 @@ def _item(passage: AnswerPassage, start: int, end: int, found: Sequence[ScoredAn
     return AnswerItem(text, mass, passage.id, passage.start + start, passage.start + end)
 
 
-def _extract(extracted: Extract, empty_of: EmptyOf | None, answer: Answer, result: DecoderResult) -> Answer:
-    return extract_answer(extracted, answer, empty_of)
+def _extract(extracted: Extract, reader: Reader | None, answer: Answer, result: DecoderResult) -> Answer:
+    return extract_answer(extracted, answer, reader)
 
 
-def extract_answer(extracted: Extract, answer: Answer, empty_of: EmptyOf | None) -> Answer:
+def extract_answer(extracted: Extract, answer: Answer, reader: Reader | None) -> Answer:
     """An answer with the sentences of its extract, and with the p(∅ | x) of a language model that gives one."""
     found = replace(answer, kind="extract", sentences=extracted.sentences)
-    if empty_of is None:
+    if reader is None:
         return found
-    passages = zip(found.passages, empty_of(), strict=True)
-    read = tuple(replace(passage, p_empty=empty) for passage, empty in passages)
-    return replace(found, passages=read, p_empty=min(1.0, math.fsum(p.prior * (p.p_empty or 0.0) for p in read)))
+    mixture = reader()
+    p_empty, within, bounds = unstated_by(mixture)
+    each = [] if mixture.log_empty is None else mixture.log_empty.exp().tolist()
+    passages = tuple(replace(one, p_empty=empty) for one, empty in zip(found.passages, each, strict=True))
+    return replace(found, passages=passages, p_empty=p_empty, p_empty_within=within, empty_bounds=bounds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from mixrag.answers.answer import Answer, answer_of, build_answer
 from mixrag.answers.applied_calibration import AppliedCalibration, apply_calibration
 from mixrag.answers.async_stream import AsyncStream
 from mixrag.answers.extract import Extract, extract, extract_of
-from mixrag.answers.in_kind import EmptyOf, asked_kind, extract_answer, in_kind
+from mixrag.answers.in_kind import Reader, asked_kind, extract_answer, in_kind
 from mixrag.answers.kinds import Kind
 from mixrag.answers.open_store import OpenStore, naming_the_bundle
 from mixrag.answers.read_sentences import Scores
@@ -90,7 +91,7 @@ class Pipeline(OpenStore):
         kind = self._kind(question, settings)
         if kind == "extract" and _has_sentences(retrieval):
             extracted = extract(question, retrieval, self._sentence_scores(question, settings))
-            chosen = in_kind(kind, decoder, extracted, self._empty_of(question, extracted, settings))
+            chosen = in_kind(kind, decoder, extracted, self._reader(question, extracted, settings))
             mixture, retrieval, settings = extracted.mixture, extracted.retrieval, _of_sentences(settings)
         else:
             settings = _of_kind(kind, settings)
@@ -185,7 +186,7 @@ class Pipeline(OpenStore):
             shown = repr(answer if len(answer) <= 60 else f"{answer[:59]}…")
             raise QuestionError(expected, shown, "score it as a span (kind='span', --kind span)")
         scored = build_answer(found.scored, found.retrieval, _of_sentences(settings), given=True)
-        return extract_answer(found, scored, self._empty_of(question, found, settings))
+        return extract_answer(found, scored, self._reader(question, found, settings))
 
     @property
     def models_digest(self) -> str:
@@ -220,17 +221,12 @@ class Pipeline(OpenStore):
         own = settings.temperature if self._given_retriever is None else None
         return sentence_scores(question, self.encoder, own or self.encoder.temperature, settings)
 
-    def _empty_of(self, question: str, extracted: Extract, settings: Settings) -> EmptyOf | None:
-        """What the language model gives to the empty answer on the passages of an extract; None: it has none."""
+    def _reader(self, question: str, extracted: Extract, settings: Settings) -> Reader | None:
+        """What reads the passages of an extract for the empty answer; None where the language model has none."""
         if not settings.empty_answer:
             return None
         settings = replace(settings, group=1, switch=0.0, copy=False)
-
-        def empty_of() -> Sequence[float]:
-            log_empty = self._condition(question, extracted.retrieval, settings).log_empty
-            return [] if log_empty is None else log_empty.exp().tolist()
-
-        return empty_of
+        return partial(self._condition, question, extracted.retrieval, settings)
 
     def _kind(self, question: str, settings: Settings) -> Kind:
         """The kind of answer to be given: of a reader that writes no "yes", sentences that tell."""

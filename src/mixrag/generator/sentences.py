@@ -81,6 +81,10 @@ class SentenceGenerator:
         """No model reads anything."""
         return ""
 
+    def prompt_length(self, prompt: Prompt) -> int:
+        """0: no model reads anything."""
+        return 0
+
     def answer_tokens(self, answer: str) -> tuple[int, ...]:
         """The extract, or the sentence of this text; else the last token, which is impossible.
 
