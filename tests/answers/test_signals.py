@@ -13,6 +13,7 @@ from mixrag.answers.signals import (
     FEATURES,
     LARGEST_LOG_ODDS,
     Signals,
+    agreement,
     entropy,
     features,
     form_of,
@@ -103,6 +104,28 @@ def test_features_never_fall_with_mass_and_never_rise_with_the_empty_answer(form
 def test_what_is_not_known_is_no_feature() -> None:
     assert set(features(Signals(-1.0, 0.5))) == set(FEATURES) - {"spread", "best_prior", "length", "overlap"}
     assert all(map(math.isfinite, features(Signals(-math.inf, 0.0, 1.0)).values()))
+
+
+@pytest.mark.parametrize(
+    "probabilities, ratio",
+    [((0.6, 0.3), 0.5), ((0.3, 0.6), 0.5), ((0.2, 0.2), 1.0), ((0.8, 0.4, 0.2), 0.25), ((0.5, 0.0), 0.0)],
+)
+def test_agreement_is_the_smaller_probability_beside_the_larger(
+    probabilities: tuple[float, ...], ratio: float
+) -> None:
+    logs = [math.log(p) if p else -math.inf for p in probabilities]
+    assert agreement(logs) == pytest.approx(ratio)
+
+
+def test_agreement_takes_two_generators_of_which_one_can_write_the_answer() -> None:
+    assert agreement([]) == agreement([-0.5]) == agreement([-math.inf, -math.inf]) == 0.0
+
+
+def test_agreement_is_a_signal_of_the_answer() -> None:
+    scored = toy_mixture(Toy(prior=[0.7, 0.3], seed=3, vocabulary=3, length=3), 0.0).score_tokens((1, 2))
+    assert signals_of(scored, (), 0.4, 0.1).agreement == 0.0
+    found = signals_of(scored, (), 0.4, 0.1, [math.log(0.4), math.log(0.1)])
+    assert features(found)["agreement"] == found.agreement == pytest.approx(0.25)
 
 
 def test_entropy_in_nats() -> None:

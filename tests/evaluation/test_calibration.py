@@ -152,6 +152,22 @@ def test_answers_that_are_yes_or_no_have_a_mass_of_their_own() -> None:
     assert found.right.get("mass_yes_no", 0.0) < 0.15
 
 
+def test_agreement_of_generators_is_learnt_where_it_tells_right_from_wrong() -> None:
+    """Answers of equal probability, on which the generators agree where they are right."""
+    source = np.random.default_rng(0)
+    outcomes = [
+        replace(each, signals=replace(each.signals, agreement=float(source.random() ** (1 if each.right else 4))))
+        for each in planted(300, 1.0)
+    ]
+    found = fit("logistic", outcomes)
+    assert found.right["agreement"] > 0
+    alone = cross_fitted(Candidate("logistic"), outcomes)
+    best = select(outcomes).methods["logistic"]
+    assert (
+        "agreement" in best.candidate.right and best.loss(rights(outcomes)) < alone.loss(rights(outcomes)) - 0.02
+    )
+
+
 def test_folds_are_disjoint_and_share_right_and_wrong_of_each_group() -> None:
     outcomes = [replace(each, group="ab"[i % 2]) for i, each in enumerate(planted(100, 1.0))]
     folds, right = folds_of(outcomes, seed=3), rights(outcomes)

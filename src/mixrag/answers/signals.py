@@ -59,6 +59,10 @@ class Signals:
     """What kind of text the answer is."""
     overlap: float | None = None
     """Share of the question's content words that the passages of the component with the largest posterior have."""
+    agreement: float = 0.0
+    """A = min_g m_g / max_g m_g over the generators g of a mixture of several, m_g being the ``log_mass`` of the
+    answer by the components of g alone: 1 where all give it the same probability, 0 where one gives it none, or
+    there is but one generator."""
 
 
 FEATURES: Mapping[str, int] = {
@@ -73,12 +77,14 @@ FEATURES: Mapping[str, int] = {
     "answered": 1,
     "support": 1,
     "overlap": 1,
+    "agreement": 1,
 }
 """By name the sign that a weight may have; 0: either.
 
 plain: log-odds of p(y | x) = mass · (1 - p(∅ | x)); mass: log-odds of the mass, mass_yes_no the same of answers
 that are yes or no, whose mass has only two answers to be split between; yes_no, number: 1 for answers of that
-form; length: log of the tokens; spread: the entropy; answered: log-odds of 1 - p(∅ | x)."""
+form; length: log of the tokens; spread: the entropy; answered: log-odds of 1 - p(∅ | x); agreement: A itself, not
+its logarithm, which has no least value where one generator cannot write the answer at all."""
 
 
 def features(signals: Signals) -> dict[str, float]:
@@ -98,6 +104,7 @@ def features(signals: Signals) -> dict[str, float]:
         "answered": answered,
         "support": signals.support,
         "overlap": signals.overlap,
+        "agreement": signals.agreement,
     }
     return {name: value for name, value in found.items() if value is not None}
 
@@ -122,6 +129,19 @@ def overlap(question: str, passages: Sequence[Passage]) -> float:
     return sum(weight for word, weight in wanted.items() if word in there) / sum(wanted.values())
 
 
+def agreement(log_masses: Sequence[float]) -> float:
+    """min / max of the probabilities that several generators give to an answer (G,), from their logs in nats.
+
+    0 of fewer than two generators, and where none gives it any.
+
+    >>> round(agreement([math.log(0.6), math.log(0.3)]), 6), agreement([-1.0])
+    (0.5, 0.0)
+    """
+    if len(log_masses) < 2 or max(log_masses) == -math.inf:
+        return 0.0
+    return math.exp(min(log_masses) - max(log_masses))
+
+
 def log_mass(answer: ScoredAnswer, found: Sequence[ScoredAnswer]) -> float:
     """log Σ p(y | x) over ``answer`` and the distinct answers found that are equal to it once normalised."""
     text = normalise(answer.text)
@@ -130,8 +150,18 @@ def log_mass(answer: ScoredAnswer, found: Sequence[ScoredAnswer]) -> float:
     return min(0.0, float(np.logaddexp.reduce(logs)))
 
 
-def signals_of(scored: ScoredAnswer, found: Sequence[ScoredAnswer], support: float, p_empty: float) -> Signals:
-    """The signals of an answer; ``found`` are the decoder's further answers."""
+def signals_of(
+    scored: ScoredAnswer,
+    found: Sequence[ScoredAnswer],
+    support: float,
+    p_empty: float,
+    log_masses: Sequence[float] = (),
+) -> Signals:
+    """The signals of an answer.
+
+    ``found`` are the decoder's further answers; ``log_masses`` (G,) the answer's ``log_mass`` by each generator of
+    a mixture of several.
+    """
     mixture = scored.mixture
     posterior = scored.posterior
     best = int(posterior.argmax())
@@ -144,6 +174,7 @@ def signals_of(scored: ScoredAnswer, found: Sequence[ScoredAnswer], support: flo
         tokens=len(scored.tokens),
         form=form_of(scored.text),
         overlap=overlap(mixture.question, mixture.components[best].passages),
+        agreement=agreement(log_masses),
     )
 
 

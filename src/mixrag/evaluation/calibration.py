@@ -87,13 +87,16 @@ CANDIDATES = (
     Candidate("temperature"),
     Candidate("isotonic"),
     Candidate("logistic"),
+    Candidate("logistic", ("plain", "agreement")),
     Candidate("logistic", (*_MASS, "answered")),
     Candidate("logistic", (*_FORM, "answered")),
-    Candidate("logistic", (*_FORM, "answered", "spread", "best_prior", "support", "overlap")),
+    Candidate("logistic", (*_FORM, "answered", "agreement")),
+    Candidate("logistic", (*_FORM, "answered", "agreement", "spread", "best_prior", "support", "overlap")),
     Candidate("two-part", _MASS, ("answered",)),
     Candidate("two-part", _MASS, _ANSWERABLE),
     Candidate("two-part", _FORM, _ANSWERABLE),
-    Candidate("two-part", (*_FORM, "spread", "best_prior"), _ANSWERABLE),
+    Candidate("two-part", (*_FORM, "agreement"), _ANSWERABLE),
+    Candidate("two-part", (*_FORM, "agreement", "spread", "best_prior"), _ANSWERABLE),
 )
 """What is compared, from the plain probability to the most flexible map."""
 METHODS: tuple[CalibrationMethod, ...] = tuple(dict.fromkeys(each.method for each in CANDIDATES))

@@ -76,6 +76,8 @@ class Record:
     """Prior of the component with the largest posterior."""
     overlap: float | None = None
     """Share of the question's content words in the passages of that component."""
+    agreement: float = 0.0
+    """How far the generators of a mixture of several agree on the answer; 0 of one."""
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Those that a calibration depends on."""
     models: str = ""
@@ -93,6 +95,7 @@ class Record:
             self.tokens,
             form_of(self.answer),
             self.overlap,
+            self.agreement,
         )
 
 
@@ -174,6 +177,7 @@ def _record(
         entropy=answer.signals.entropy,
         best_prior=answer.signals.best_prior,
         overlap=answer.signals.overlap,
+        agreement=answer.signals.agreement,
         settings=conditions(replace(rag.settings, **changes)),
         models=rag.models_digest,
     )
