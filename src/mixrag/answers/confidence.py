@@ -16,17 +16,19 @@ and by the words that question and passage share. ``mixrag eval`` and ``mixrag c
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mixrag.answers.guarantee import FILE as GUARANTEE_FILE
-from mixrag.answers.guarantee import Coverage, Guarantee, calibration_digest, read_guarantee
+from mixrag.answers.guarantee import KIND, Coverage, Guarantee, calibration_digest, other
+from mixrag.answers.guarantee_file import FILE as GUARANTEE_FILE
+from mixrag.answers.guarantee_file import conditions_with, read_guarantee
 from mixrag.answers.signals import FEATURES, Signals, features, sigmoid
 from mixrag.config.bundle import Bundle
 from mixrag.config.command_settings import CalibrationMethod
@@ -50,6 +52,7 @@ MANY = 30
 """Answers of a level from which their share is given per hundred."""
 ABOVE_ALL = math.nextafter(1.0, 2.0)
 """A threshold that no confidence reaches."""
+_logger = logging.getLogger("mixrag.answers")
 
 
 @schema
@@ -78,6 +81,8 @@ class ConfidenceMap:
     """Those of ``CALIBRATED`` in force when it was fitted, [least, most] of ``RANGED`` ones; empty: any."""
     models: str = ""
     """Digest of the models whose answers it was fitted on; empty: any."""
+    fitted_on_questions: tuple[str, ...] = ()
+    """``question_digest`` of each question that it was fitted on, sorted; empty: not known."""
 
     def confidence(self, signals: Signals) -> float:
         """The probability, estimated from the pairs, that an answer with these signals is an exact match.
@@ -191,6 +196,12 @@ class AppliedCalibration:
     """The guarantee that applies."""
     guaranteed_only: bool = False
     """Whether answers that it does not cover are withheld."""
+    unapplied: str | None = None
+    """Why the guarantee that there is does not apply, in words; None where it does, or there is none."""
+    kind: str = KIND
+    """The kind of answer that the question is asked for."""
+    judges: bool = True
+    """Whether an answer of this kind has a confidence."""
 
     @property
     def threshold(self) -> float:
@@ -200,7 +211,12 @@ class AppliedCalibration:
     @property
     def may_abstain(self) -> bool:
         """Whether an answer may be withheld."""
-        return self.mismatch is None and (self.threshold > 0 or self.guaranteed_only)
+        return self.guaranteed_only or (self.judges and self.mismatch is None and self.threshold > 0)
+
+    @property
+    def uncalibrated(self) -> str | None:
+        """``mismatch``, of an answer that would have a confidence without it."""
+        return self.mismatch if self.judges else None
 
     def confidence(self, signals: Signals, metadata: Mapping[str, Any] | None = None) -> Confidence | None:
         """The confidence of a finished answer; None where the calibration does not apply.
@@ -208,7 +224,7 @@ class AppliedCalibration:
         ``metadata`` are those of the document that most probably wrote the answer.
         """
         own = self.calibration
-        if self.mismatch:
+        if self.mismatch or not self.judges:
             return None
         threshold = self.threshold
         if self.guaranteed_only and self.guarantee is not None:
@@ -225,17 +241,31 @@ class AppliedCalibration:
             level_right=right / n if n else None,
         )
 
+    def of_kind(self, kind: str, judges: bool) -> AppliedCalibration:
+        """The same for a question that is asked for this kind of answer; ``judges``: it has a confidence."""
+        return replace(self, kind=kind, judges=judges)
+
     def coverage(self, confidence: Confidence | None, metadata: Mapping[str, Any]) -> Coverage | None:
         """What the guarantee says of an answer; None where it does not cover it."""
-        if confidence is None or self.guarantee is None:
-            return None
-        return self.guarantee.covering(confidence.value, metadata)
+        value = None if confidence is None else confidence.value
+        return None if self.guarantee is None else self.guarantee.covering(value, metadata, self.kind)
+
+    def not_covered(self, confidence: Confidence | None, metadata: Mapping[str, Any]) -> str | None:
+        """Why the guarantee that there is does not cover an answer; None where it does, or there is none."""
+        value = None if confidence is None else confidence.value
+        return self.guarantee.uncovered(value, metadata, self.kind) if self.guarantee else self.unapplied
 
 
 def apply_calibration(
-    calibration: ConfidenceMap | None, settings: Settings, models: str, guarantee: Guarantee | None = None
+    calibration: ConfidenceMap | None,
+    settings: Settings,
+    models: str,
+    guarantee: Guarantee | None = None,
+    documents: str = "",
 ) -> AppliedCalibration | None:
     """The calibration for answers under these settings and models (their digest); None where there is none.
+
+    ``documents`` is their digest, which a guarantee holds for.
 
     Raises:
         SettingError: answers are to be withheld (``abstain_below``, ``guaranteed_only``), and no calibration, or
@@ -246,18 +276,25 @@ def apply_calibration(
         found = "none" if calibration is None else f"one made with another {mismatch}"
         remedy = "make one with mixrag eval or mixrag calibrate, and name it as --confidence"
         raise SettingError("a calibration that applies, to withhold answers (abstain_below)", found, remedy)
-    if calibration is None or mismatch or guarantee is None:
-        applied = None
-    else:
-        applies = guarantee.applies(conditions(settings), models, calibration_digest(calibration))
-        applied = guarantee if applies else None
+    changed = None
+    if calibration is not None and guarantee is not None:
+        own = guaranteed_conditions(settings)
+        changed = guarantee.mismatch(own, models, calibration_digest(calibration), documents) or mismatch
+    applied = None if calibration is None or changed else guarantee
     if settings.guaranteed_only and applied is None:
-        found = "none" if guarantee is None else "one made with other settings, models or confidence"
+        found = f"one tested with {other(changed)}" if changed else "none"
         remedy = "make one with mixrag guarantee, and name the confidence.json beside it as --confidence"
         raise SettingError("a guarantee that applies, to withhold all else (guaranteed_only)", found, remedy)
     if calibration is None:
         return None
-    return AppliedCalibration(calibration, mismatch, settings.abstain_below, applied, settings.guaranteed_only)
+    return AppliedCalibration(
+        calibration,
+        mismatch,
+        settings.abstain_below,
+        applied,
+        settings.guaranteed_only,
+        f"it was tested with {other(changed)}" if changed else None,
+    )
 
 
 def conditions(settings: Settings) -> dict[str, Any]:
@@ -265,6 +302,11 @@ def conditions(settings: Settings) -> dict[str, Any]:
     own = {name: getattr(settings, name) for name in CALIBRATED}
     del own["beams" if decoder_for(settings).streams else "samples"]
     return {**own, "decoder": decoder_name(settings.decoder)}
+
+
+def guaranteed_conditions(settings: Settings) -> dict[str, Any]:
+    """The settings that a guarantee holds for: those of its confidence, and those that decide what is covered."""
+    return conditions_with(settings, conditions(settings))
 
 
 def write_calibration(calibration: ConfidenceMap, path: Path) -> None:
@@ -309,7 +351,9 @@ def _calibration(document: Any) -> ConfidenceMap:
     if not isinstance(document, dict) or document.get("format") not in (1, FORMAT):
         raise ValueError("another format")
     content = _of_format_1(document) if document["format"] == 1 else document
+    content = {"fitted_on_questions": [], **content}
     content = {each.name: content[each.name] for each in fields(ConfidenceMap)}
+    content["fitted_on_questions"] = tuple(content["fitted_on_questions"])
     levels = {name: tuple(counts) for name, counts in content["levels"].items()}
     found = ConfidenceMap(**{**content, "knots": tuple(map(tuple, content["knots"])), "levels": levels})
     for axis in zip(*found.knots, strict=True):
@@ -317,6 +361,8 @@ def _calibration(document: Any) -> ConfidenceMap:
             raise ValueError("knots that do not rise from 0 to 1")
     _check_names(found)
     _check_settings(found.settings)
+    if not all(re.fullmatch("[0-9a-f]{16}", each) for each in found.fitted_on_questions):
+        raise ValueError("fitted_on_questions that are no digests")
     return found
 
 
@@ -380,11 +426,19 @@ def calibration_for(
 def guarantee_for(given: ModelConfig, trained: Bundle | None, confidence: str | Path | None) -> Guarantee | None:
     """The guarantee beside the calibration that ``calibration_for`` reads; None where there is none.
 
+    A file that cannot be used is none, and a warning says so.
+
     Raises:
-        ModelError: the file cannot be used.
+        ModelError: the calibration cannot be used.
     """
     if calibration_for(given, trained, confidence) is None:
         return None
     folder = Path(confidence).parent if confidence is not None else None if trained is None else trained.folder
     path = None if folder is None else folder / GUARANTEE_FILE
-    return read_guarantee(path) if path is not None and path.is_file() else None
+    if path is None or not path.is_file():
+        return None
+    try:
+        return read_guarantee(path)
+    except ModelError as error:
+        _logger.warning(f"no answer is covered: {error}")
+        return None

@@ -104,6 +104,7 @@ class OpenStore:
         self.calibration = calibration
         self.guarantee = guarantee
         self._known: tuple[ModelConfig, str] | None = None
+        self._documents: tuple[int, str] | None = None
         self._encoder = encoder
         self._generator = generator
         self._copier: CopyingGenerator | None = None

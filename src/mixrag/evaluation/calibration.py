@@ -25,6 +25,7 @@ from mixrag.config.command_settings import CalibrationMethod
 from mixrag.config.settings import Settings
 from mixrag.errors import PairsError
 from mixrag.evaluation.trust_measures import Threshold, precision_at, threshold_for, threshold_for_precision
+from mixrag.pairs.pairs import question_digest
 from mixrag.utils.arrays import Floats
 from mixrag.utils.extras import require
 
@@ -54,6 +55,8 @@ class Outcome:
     """1.0 where it is an exact match, else 0.0."""
     group: str = ""
     """The kind of documents that it is about, for measures by group; no map sees it."""
+    question: str = ""
+    """Whose answer it is; no map sees it. Empty: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +185,13 @@ def confidences_of(calibration: ConfidenceMap, outcomes: Sequence[Outcome]) -> F
 def rights(outcomes: Sequence[Outcome]) -> Floats:
     """(n,) 1.0 where right."""
     return np.array([outcome.right for outcome in outcomes], np.float64)
+
+
+def questions_of(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    """The distinct digests of their questions, sorted; empty where one of them does not know its question."""
+    if not all(outcome.question for outcome in outcomes):
+        return ()
+    return tuple(sorted({question_digest(outcome.question) for outcome in outcomes}))
 
 
 def groups_of(outcomes: Sequence[Outcome]) -> dict[str, list[int]]:
