@@ -79,6 +79,11 @@ class Record:
     """Share of the question's content words in the passages of that component."""
     agreement: float = 0.0
     """How far the generators of a mixture of several agree on the answer; 0 of one."""
+    sentence: float | None = None
+    """Share of the question's content words in the sentence that has the answer; None in records of an earlier
+    version, as the next."""
+    best_sentence: float | None = None
+    """The largest share of any sentence of that component."""
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Those that a calibration depends on."""
     models: str = ""
@@ -99,6 +104,8 @@ class Record:
             form_of(self.answer),
             self.overlap,
             self.agreement,
+            self.sentence,
+            self.best_sentence,
         )
 
 
@@ -181,6 +188,8 @@ def _record(
         best_prior=answer.signals.best_prior,
         overlap=answer.signals.overlap,
         agreement=answer.signals.agreement,
+        sentence=answer.signals.sentence,
+        best_sentence=answer.signals.best_sentence,
         settings=conditions(replace(rag.settings, **changes)),
         models=rag.models_digest,
         finished=answer.finished,
