@@ -92,6 +92,11 @@ class Record:
     """False where the answer was cut off at max_tokens; None in records of an earlier version."""
 
     @property
+    def answerable(self) -> bool:
+        """Whether the pair has a gold answer; where it has none, whatever is written is wrong."""
+        return self.nll_tokens > 0
+
+    @property
     def signals(self) -> Signals:
         """What the confidence of the answer is computed from."""
         return Signals(
