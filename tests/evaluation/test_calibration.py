@@ -192,7 +192,7 @@ def test_folds_are_disjoint_and_share_right_and_wrong_of_each_group() -> None:
 
 
 def test_all_answers_to_one_question_are_in_one_fold() -> None:
-    """The same question in other words of its normalised text, right and wrong, in several groups and off the corpus."""
+    """Questions equal once normalised: answered right and wrong, in several groups, and off the corpus."""
     asked = [replace(each, question=f"Which is number {i}?", group="a") for i, each in enumerate(planted(60, 1.0))]
     again = [
         replace(each, question=f"which is  the number {i}", group="bc"[i % 2], right=1 - each.right)
@@ -330,7 +330,7 @@ def test_the_rule_looks_at_order_and_at_error() -> None:
 
 
 def test_an_error_that_perfect_confidences_show_by_chance_is_none() -> None:
-    """The true chances of being right, on answers where they look worse than usual, beside the same tuned to them."""
+    """The true chances of being right, on answers where they look worse than usual, beside the same, tuned."""
     outcomes = planted(80, 1.0, seed=7)
     right, true = rights(outcomes), confidences_of(ConfidenceMap(), outcomes)
     odds = np.log(true / (1 - true))

@@ -156,7 +156,7 @@ def test_answers_of_an_earlier_version_are_fitted_on_what_they_have(tmp_path: Pa
 
 
 def test_answers_of_an_earlier_version_were_given_without_the_settings_of_later_ones(tmp_path: Path) -> None:
-    """No empty answer, nothing copied, no misspelt words: a confidence of them holds for these alone, and any k."""
+    """No empty answer, nothing copied, no misspelt words: a confidence of them holds for these, and any k."""
     path = written(tmp_path / "answers.jsonl", {"sequence 1a": records(100, 1)}, old=True)
     own = refit([read_answers(str(path))]).calibration
     write_calibration(own, tmp_path / "c.json")
@@ -207,7 +207,7 @@ def test_questions_without_an_answer_are_of_the_same_models_and_settings(
 
 
 def test_answers_of_other_models_than_those_it_is_for_are_refused() -> None:
-    with pytest.raises(PairsError, match="models of --model, n.*m"):
+    with pytest.raises(PairsError, match=r"models of --model, n.*m"):
         refit([StoredAnswers("a", records(100, 1))], models="n")
     assert refit([StoredAnswers("a", records(100, 1))], models="m").calibration.models == "m"
     assert refit([StoredAnswers("a", records(100, 1, models=""))], models="n").calibration.models == "n"

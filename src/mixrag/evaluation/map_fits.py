@@ -51,7 +51,7 @@ class _Sample:
 def fit_candidate(
     candidate: Candidate, outcomes: Sequence[Outcome], unanswerable: Sequence[Outcome] = ()
 ) -> ConfidenceMap:
-    """The map of maximum likelihood; ``unanswerable`` are answers to questions that the documents do not answer."""
+    """The map of maximum likelihood; ``unanswerable`` are answers to questions which the documents do not."""
     ones, zeros = np.ones(len(outcomes)), np.zeros(len(unanswerable))
     answerable, right, count = with_unanswerable(ones, rights(outcomes), zeros)
     return _FITS[candidate.method](candidate, _Sample([*outcomes, *unanswerable], right, count, answerable))

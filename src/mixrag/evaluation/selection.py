@@ -2,8 +2,9 @@
 
 Each answer gets a confidence of a fit that has not seen its question (K-fold cross-validation, Stone 1974), so
 that all pairs are used for fitting and for measuring. The candidate with the least cross-validated log loss is
-chosen among those that are not worse than plain p(answer) in any group of the pairs (``not_worse``). The threshold,
-and the share right at each level in words, are of these confidences too; the map itself is fitted on all pairs.
+chosen among those that are not worse than plain p(answer) in any group of the pairs (``not_worse``). The
+threshold and the share right at each level in words are of these confidences too; the map itself is then fitted
+on all pairs.
 """
 
 from __future__ import annotations
