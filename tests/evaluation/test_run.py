@@ -289,7 +289,8 @@ def test_pairs_without_an_answer_are_asked_as_questions_that_the_documents_do_no
     with given.open("a") as file:
         file.writelines(json.dumps(line) + "\n" for line in lines[:20])
     off.write_text("".join(json.dumps(line) + "\n" for line in lines[20:]))
-    found, _ = run(rag, tmp_path / "run", pairs=(given,), systems=("sequence",), off_corpus=(off,))
+    found, notices = run(rag, tmp_path / "run", pairs=(given,), systems=("sequence",), off_corpus=(off,))
+    assert any("20 of 80 pairs have no answer" in line for line in notices)
     assert found.summaries["sequence"].n == ITEMS and len(found.off_corpus) == 24
     assert not any(record.answerable or record.exact for record in found.off_corpus)
     stored = read_answers(str(tmp_path / "run" / "out"))

@@ -100,7 +100,7 @@ def _show(found: Refit) -> None:
         table.add_row(*(Text(printable(cell)) for cell in cells))
     console.print(table)
     console.print(
-        Text("From p(answer) to the confidence, each answer by a fit that has not seen it.", style="dim")
+        Text("From p(answer) to the confidence, each answer by a fit that has not seen its question.", style="dim")
     )
     for words, (n, right) in own.levels.items():
         if n:

@@ -173,6 +173,8 @@ def _with_answers(pairs: Sequence[Pair]) -> list[Pair]:
     found = [pair for pair in pairs if pair.answers]
     if not found:
         raise PairsError("pairs with an answer to score", f"none among {len(pairs)}", "give them as --off-corpus")
+    if without := len(pairs) - len(found):
+        _logger.info(f"{without} of {len(pairs)} pairs have no answer: they are asked, and not scored")
     return found
 
 
