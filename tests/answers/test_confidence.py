@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from mixrag import Settings
+from mixrag.answers.applied_calibration import apply_calibration
 from mixrag.answers.confidence import (
     LEVELS,
     Confidence,
     ConfidenceMap,
-    apply_calibration,
     conditions,
     level_of,
     read_calibration,

@@ -11,17 +11,16 @@ from typing import Any
 import pytest
 
 from mixrag import Settings
-from mixrag.answers.confidence import (
+from mixrag.answers.applied_calibration import (
     AppliedCalibration,
-    ConfidenceMap,
-    Signals,
     apply_calibration,
     guarantee_for,
     guaranteed_conditions,
-    write_calibration,
 )
+from mixrag.answers.confidence import ConfidenceMap, write_calibration
 from mixrag.answers.guarantee import CertifiedGroup, Guarantee, calibration_digest, percent
 from mixrag.answers.guarantee_file import MOST_PAIRS, read_guarantee, write_guarantee
+from mixrag.answers.signals import Signals
 from mixrag.config.model_config import ModelConfig
 from mixrag.errors import ModelError, SettingError
 from mixrag.probability import upper_risk

@@ -11,7 +11,8 @@ from cli.test_commands import QUESTION, Shell, encoder, indexed  # noqa: F401 - 
 from cli.test_eval import calibrated
 from evaluation.test_guarantee_run import record
 from mixrag import RAG
-from mixrag.answers.confidence import guaranteed_conditions, read_calibration
+from mixrag.answers.applied_calibration import guaranteed_conditions
+from mixrag.answers.confidence import read_calibration
 from mixrag.answers.guarantee import CertifiedGroup, Guarantee, calibration_digest
 from mixrag.answers.guarantee_file import write_guarantee
 from mixrag.cli.guarantee import _shown

@@ -25,7 +25,7 @@ from mixrag.evaluation.calibration import (
     with_unanswerable,
 )
 from mixrag.evaluation.map_fits import fit_candidate
-from mixrag.evaluation.selection import Measured, cross_fitted, fit, folds_of, not_worse, select
+from mixrag.evaluation.selection import Measured, cross_fitted, fit, fit_selected, folds_of, not_worse, select
 from mixrag.evaluation.trust_measures import (
     auroc,
     brier_score,
@@ -385,3 +385,16 @@ def test_two_parts_need_questions_without_an_answer() -> None:
         fit("two-part", planted(100, 1.0), planted(19, 1.0))
     assert fit("two-part", *on_and_off_corpus()).method == "two-part"
     assert set(select(*on_and_off_corpus()).methods) == set(METHODS)
+
+
+@pytest.mark.parametrize("target", [Target(0.8), Target(0.99), Target(coverage=0.5)], ids=str)
+def test_at_threshold_0_the_share_that_is_right_is_stored_and_not_the_target(target: Target) -> None:
+    known = planted(200, 1.0)
+    selection = select(known, target=target, method="none")
+    plain = selection.methods["none"]
+    nothing = target.threshold(np.zeros(200), rights(known))
+    withheld_never = replace(selection, methods={"none": replace(plain, threshold=nothing)})
+    found = fit_selected(withheld_never, known, (), target=target)
+    assert found.threshold == 0.0 and found.precision == pytest.approx(rights(known).mean())
+    some = fit_selected(selection, known, (), target=target)
+    assert some.threshold > 0.0 and some.precision == (None if target.coverage else target.precision)

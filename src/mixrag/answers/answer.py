@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from mixrag.answers.confidence import AppliedCalibration, Confidence
+from mixrag.answers.applied_calibration import AppliedCalibration
+from mixrag.answers.confidence import Confidence
 from mixrag.answers.explanation import Explanation, explain
 from mixrag.answers.explanation_html import explanation_page
 from mixrag.answers.fields import AnswerFields, AnswerPassage, AnswerToken

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -127,8 +126,3 @@ def _check_conditions(found: Guarantee) -> None:
 
 def _is_hexadecimal(text: str, digits: int = 16) -> bool:
     return re.fullmatch(f"[0-9a-f]{{{digits}}}", text) is not None
-
-
-def conditions_with(settings: Any, conditions: Mapping[str, Any]) -> dict[str, Any]:
-    """The conditions of a confidence with the settings of ``ALSO``: those that a guarantee holds for."""
-    return {**conditions, **{name: getattr(settings, name) for name in ALSO}}

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from mixrag.answers.answer import Answer, answer_of, build_answer
+from mixrag.answers.applied_calibration import AppliedCalibration, apply_calibration
 from mixrag.answers.async_stream import AsyncStream
-from mixrag.answers.confidence import AppliedCalibration, apply_calibration
 from mixrag.answers.extract import extract
 from mixrag.answers.in_kind import asked_kind, in_kind
 from mixrag.answers.kinds import Kind

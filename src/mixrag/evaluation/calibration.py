@@ -74,6 +74,12 @@ class Target:
         value = threshold_for(confidences, self.coverage)
         return Threshold(value, precision_at(every, correct, value, count), reached=True)
 
+    def stated(self, threshold: Threshold) -> float | None:
+        """What the threshold is for; at 0, where nothing is withheld, the share of right answers that it has."""
+        if threshold.value == 0.0 and threshold.precision is not None:
+            return threshold.precision.mean
+        return self.precision if self.coverage is None else None
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:

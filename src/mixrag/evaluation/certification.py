@@ -128,8 +128,8 @@ def refusal(judged: Sequence[Judged], found: Guarantee) -> PairsError:
         remedy = f"about {needed} pairs, if the confidence is right, or a larger --risk"
     return PairsError(
         f"answers of which {share} are right, with probability {percent(1 - found.delta)} %",
-        f"none such on {len(judged)} pairs: {percent(wrong, 0)} % of all answers are wrong, so that even a "
-        f"perfect confidence answers {percent(most, 0)} % at most",
+        f"none such on {len(judged)} pairs: {percent(wrong, 2)} % of all answers are wrong, so that even a "
+        f"perfect confidence answers {percent(most, 2)} % at most",
         f"it takes {remedy}",
     )
 

@@ -12,13 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mixrag.answers.confidence import (
-    FILE,
-    ConfidenceMap,
-    apply_calibration,
-    guaranteed_conditions,
-    write_calibration,
-)
+from mixrag.answers.applied_calibration import apply_calibration, guaranteed_conditions
+from mixrag.answers.confidence import FILE, ConfidenceMap, write_calibration
 from mixrag.answers.guarantee import KIND, Guarantee, calibration_digest
 from mixrag.answers.guarantee_file import FILE as GUARANTEE_FILE
 from mixrag.answers.guarantee_file import write_guarantee

@@ -258,7 +258,7 @@ def fit_selected(
     return replace(
         fit_candidate(measured.candidate, outcomes, off_corpus),
         threshold=measured.threshold.value,
-        precision=aim.precision if aim.coverage is None else None,
+        precision=aim.stated(measured.threshold),
         levels=levels_of(measured.confidences, rights(outcomes), measured.off_corpus),
         fitted_on=fitted_on,
         fitted_on_questions=questions_of([*outcomes, *off_corpus]),
