@@ -144,8 +144,13 @@ class Mixture:
         return [component.prompt for component in self.components]
 
     def _note(self, found: EmptyAnswers) -> None:
-        """Remember what was found when the prompts were read: it is a function of them."""
-        object.__setattr__(self, "_empty", EmptyAnswers(found.log_empty.clone(), found.log_answered.clone()))
+        """Remember what was found when the prompts were first read: ``log_prior`` and ``outside`` are made of it.
+
+        In bfloat16 a later reading, in another batch, finds a little more or less. Its likelihoods are divided by
+        what it has found itself, so that they stay distributions; the weights stay those of the first one.
+        """
+        if self._empty is None:
+            object.__setattr__(self, "_empty", EmptyAnswers(found.log_empty.clone(), found.log_answered.clone()))
 
     def start(self) -> DecodingState:
         """One answer that has not begun; the model reads all prompts as one batch."""
@@ -166,17 +171,11 @@ class Mixture:
         if not self.empty_answer:
             table = self.generator.log_likelihood(self._prompts, tokens).double().cpu()
             return ScoredAnswer(self, tokens, table)
-        stops = torch.tensor(sorted(self.generator.stop_tokens), dtype=torch.long)
-        if self._empty is not None:
-            table = self.generator.log_likelihood(self._prompts, tokens).double().cpu()
-            return self._scored(tokens, table, self._empty, stops)
+        if len(tokens) == 1 and tokens[0] in self.generator.stop_tokens and self._read is not None:
+            return ScoredAnswer(self.unconditioned(), tokens, self._read.log_empty[:, None])
         found, table = read_prompts(self.generator, self._prompts, tokens)
         self._note(found)
-        return self._scored(tokens, table, found, stops)
-
-    def _scored(self, tokens: tuple[int, ...], table: Tensor, found: EmptyAnswers, stops: Tensor) -> ScoredAnswer:
-        if len(tokens) == 1 and tokens[0] in self.generator.stop_tokens:
-            return ScoredAnswer(self.unconditioned(), tokens, found.log_empty[:, None])
+        stops = torch.tensor(sorted(self.generator.stop_tokens), dtype=torch.long)
         return ScoredAnswer(self, tokens, log_answered_table(table, tokens, found.log_answered, stops))
 
     def log_prob(self, answer: str) -> float:
