@@ -97,6 +97,15 @@ def test_the_probability_is_the_weighted_sum_of_both(rag: RAG) -> None:
         assert found["language-model"].share == pytest.approx(part, abs=1e-9)
 
 
+def test_agreement_is_the_smaller_probability_of_the_answer_by_the_larger(rag: RAG) -> None:
+    for text in ("nine crowns", "the fee", "Skarv", "seven"):
+        answer = rag.score(QUESTION, text)
+        assert answer.generators is not None
+        smaller, larger = sorted(each.probability for each in answer.generators.values())
+        assert answer.signals.agreement == pytest.approx(smaller / larger, rel=1e-9)
+        assert (answer.signals.agreement == 0.0) == (text == "seven")
+
+
 def test_questions_together_and_alone_are_equal(rag: RAG) -> None:
     questions = [QUESTION, "What is the fee?", "When?"]
     alone = [rag.ask(question) for question in questions]

@@ -162,7 +162,9 @@ def build_answer(
     mixture = scored.mixture
     support = max(retrieval.inner_products.tolist(), default=0.0)
     p_empty, p_empty_within, unstated = unstated_by(mixture)
-    signals = signals_of(scored, found, support, p_empty or 0.0)
+    generators = contributions(scored)
+    by_generator = [each.log_prob for each in (generators or {}).values()]
+    signals = signals_of(scored, found, support, p_empty or 0.0, by_generator)
     null = mixture.null_component
     prior = mixture.unconditioned_log_prior.exp()
     passages = _passages(retrieval, mixture, scored.posterior)
@@ -197,7 +199,7 @@ def build_answer(
         p_empty=p_empty,
         p_empty_within=p_empty_within,
         empty_bounds=unstated,
-        generators=contributions(scored),
+        generators=generators,
         empty_threshold=None if given else empty_threshold(settings),
         guaranteed_only=settings.guaranteed_only and not given,
     )
