@@ -11,7 +11,7 @@ import torch
 
 from mixed_toy import MIXED, MODEL, SPANS, STOP, WEIGHT, mixed_generator, mixed_mixture, product
 from mixrag.errors import ModelError, SettingError
-from mixrag.generator import CausalGenerator, Generator, MixedGenerator, TableGenerator
+from mixrag.generator import CausalGenerator, Generator, MixedGenerator, Prompt, TableGenerator
 from mixrag.generator.mixed import copying, language_model_of
 from mixrag.inference.batch import greedy_together
 from mixrag.inference.beam_search import beam, thorough
@@ -159,6 +159,20 @@ def test_questions_together_are_as_alone() -> None:
         alone = scored(mixture, greedy(mixture, 3, pruning := Pruning(0.01)), pruning)
         assert written.scored().tokens == alone.tokens
         assert written.scored().log_prob == pytest.approx(alone.log_prob, abs=1e-12)
+
+
+def test_the_question_is_read_by_the_language_model() -> None:
+    class Reader(TableGenerator):
+        def question_log_likelihood(self, prompts: list[Prompt]) -> torch.Tensor:
+            return torch.tensor([-float(len(prompt.passages)) for prompt in prompts])
+
+    tables = mixed_generator()
+    assert not hasattr(tables, "question_log_likelihood")
+    model = tables.language_model
+    assert isinstance(model, TableGenerator)
+    both = replace(tables, language_model=Reader(model.words, model.next_token))
+    prompts = [both.prompt("q", [each], 0) for each in toy_passages(MIXED)]
+    assert both.question_log_likelihood(prompts).tolist() == [-1.0, -2.0, -3.0]
 
 
 def test_a_weight_between_0_and_1_and_the_same_tokens() -> None:

@@ -12,9 +12,10 @@ The empty answer is a stop token as the first one in both, and mixes by the same
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -172,6 +173,12 @@ class MixedGenerator:
         each = zip(self.generators, prompts_of(prompts), strict=True)
         tables = [generator.log_likelihood(own, answer).double().cpu() for generator, own in each]
         return log_mixed_tokens(self.log_weights.expand(len(prompts), -1), torch.stack(tables, 1))
+
+    @property
+    def question_log_likelihood(self) -> Callable[[Sequence[Prompt]], Tensor]:
+        """(K,) log p(x | z_j) by the language model; there is no such attribute where it has none."""
+        found: Callable[[Sequence[Prompt]], Tensor] = cast(Any, self.language_model).question_log_likelihood
+        return lambda prompts: found(prompts_of(prompts)[0])
 
     def start(self, prompts: Sequence[Prompt]) -> MixedBranches:
         """See ``Generator.start``."""
