@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,59 +11,35 @@ import torch
 from torch import Tensor
 
 from mixrag.corpus.passage import Passage
-from mixrag.generator.protocol import Branches, Generator, Prompt
+from mixrag.generator.protocol import Branches, Generator
+from mixrag.inference.components import Component, WeightedComponents
 from mixrag.inference.decoding_state import DecodingState
 from mixrag.inference.empty_answer import EmptyAnswers, answered_branches, log_answered_table, read_prompts
 from mixrag.inference.missing_generator import MissingGenerator
 from mixrag.probability import (
-    answered_outside,
     is_certainly_best,
     log_answer_likelihood,
-    log_answered_prior,
-    log_empty_probability,
     log_leave_one_out,
     log_marginal,
     log_normalise,
     log_posterior,
     log_predictive_weights,
+    log_shifted,
     log_smoothing,
     log_sum,
     log_truncation_bracket,
+    shifted_answered_prior,
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Component:
-    """One prompt of the mixture and the passages it holds; none in the null component."""
-
-    passages: tuple[Passage, ...]
-    prompt: Prompt
-
-
 @dataclass(frozen=True)
-class Mixture:
+class Mixture(WeightedComponents):
     """p(y | x) = Σ_j π_j p(y | x, z_j), with a switch; shapes are K components, T tokens, V vocabulary.
 
     With an ``empty_answer`` it is p(y | x, ≠∅), the distribution of answers given that one is stated, which is a
     mixture again (``probability.empty``): ``log_prior``, ``outside`` and all likelihoods of answers are given ≠∅.
     The first two need the model, which reads the prompts for them where it has not yet.
     """
-
-    generator: Generator
-    question: str
-    components: tuple[Component, ...]
-    unconditioned_log_prior: Tensor
-    """(K,) float64, π as retrieved. Its total is one under the top-k normaliser, and 1-ε under the full one."""
-    switch: float
-    unconditioned_outside: float | None
-    """ε: prior mass, under the full normaliser, of the components left out; None where it is unknown, or where
-    a component here is none of the full mixture's (a group cut short by k)."""
-    reserve: int = 64
-    """Tokens of the context that the prompts leave to an answer."""
-    empty_answer: bool = False
-    """A stop token as the first one means that nothing is stated."""
-    _empty: EmptyAnswers | None = field(default=None, init=False, repr=False, compare=False)
-    """What was found when the prompts were read."""
 
     def __copy__(self) -> Mixture:
         """Itself, since it does not change; a pickle is not a copy of it."""
@@ -75,77 +51,9 @@ class Mixture:
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the language model: a pickle has a ``MissingGenerator`` in its place."""
-        without = MissingGenerator(self.generator.name, self.generator.stop_tokens)
+        without = MissingGenerator(self.generator.name, self.generator.stop_tokens, self.rounding)
         own = {name: value for name, value in self.__dict__.items() if name not in ("log_prior", "outside")}
         return {**own, "generator": without, "unconditioned_log_prior": self.unconditioned_log_prior.clone()}
-
-    @property
-    def passages(self) -> tuple[Passage, ...]:
-        """The passages of all components, in order of rank."""
-        return tuple(passage for component in self.components for passage in component.passages)
-
-    @property
-    def component_of_passage(self) -> list[int]:
-        """For each of ``passages``, the component that it is part of."""
-        return [j for j, component in enumerate(self.components) for _ in component.passages]
-
-    @property
-    def null_component(self) -> int | None:
-        """The component without passages; None where there is none."""
-        return next((j for j, component in enumerate(self.components) if not component.passages), None)
-
-    @cached_property
-    def log_prior(self) -> Tensor:
-        """(K,) float64 log p(z_j | x); with an ``empty_answer`` log p(z_j | x, ≠∅).
-
-        Its total is one under the top-k normaliser, and one less ``outside`` under the full one. Where all
-        components are certain of ∅ it is the prior as retrieved, and the empty answer is the only one.
-        """
-        answered = self.log_answered
-        prior = self.unconditioned_log_prior
-        return prior if answered is None else log_answered_prior(prior, answered)
-
-    @cached_property
-    def outside(self) -> float | None:
-        """``unconditioned_outside``; with an ``empty_answer`` the bound ε' of that mass given ≠∅."""
-        if self.unconditioned_outside is None or self.log_answered is None:
-            return self.unconditioned_outside
-        return float(answered_outside(self.unconditioned_log_prior, self.log_answered, self.unconditioned_outside))
-
-    @property
-    def log_empty(self) -> Tensor | None:
-        """(K,) float64 log p(∅ | x, z_j): that it states no answer; None without an ``empty_answer``."""
-        return None if self._read is None else self._read.log_empty
-
-    @property
-    def log_p_empty(self) -> float | None:
-        """log p(∅ | x) in nats; of a truncated prior the part of these components. None as ``log_empty``."""
-        found = self._read
-        if found is None:
-            return None
-        return min(0.0, float(log_empty_probability(self.unconditioned_log_prior, found.log_empty)))
-
-    @property
-    def _read(self) -> EmptyAnswers | None:
-        """What the prompts give to ∅; the model reads them where it has not yet."""
-        if self.empty_answer and self._empty is None:
-            self._note(read_prompts(self.generator, self._prompts)[0])
-        return self._empty
-
-    @property
-    def log_answered(self) -> Tensor | None:
-        """(K,) log(1 - p(∅ | x, z_j)); None where answers are not given ≠∅, or all components are certain of ∅."""
-        found = self._read if self.empty_answer else None
-        possible = found is not None and bool((self.unconditioned_log_prior + found.log_answered).isfinite().any())
-        return found.log_answered if found is not None and possible else None
-
-    @property
-    def _prompts(self) -> list[Prompt]:
-        return [component.prompt for component in self.components]
-
-    def _note(self, found: EmptyAnswers) -> None:
-        """Remember what was found when the prompts were read: it is a function of them."""
-        object.__setattr__(self, "_empty", EmptyAnswers(found.log_empty.clone(), found.log_answered.clone()))
 
     def start(self) -> DecodingState:
         """One answer that has not begun; the model reads all prompts as one batch."""
@@ -293,6 +201,16 @@ class ScoredAnswer:
         return float(log_marginal(self.mixture.log_prior, self.log_likelihood, self.mixture.switch))
 
     @cached_property
+    def log_interval(self) -> tuple[float, float]:
+        """Between what ``log_prob`` lies without rounding: both are ``log_prob`` where there is none."""
+        h = self.mixture.rounding
+        return (self._shifted(-h), self._shifted(h)) if h else (self.log_prob, self.log_prob)
+
+    def _shifted(self, log_odds: float) -> float:
+        log_prior, table = self.mixture.shifted_log_prior(log_odds), log_shifted(self.log_likelihood, log_odds)
+        return min(0.0, float(log_marginal(log_prior, table, self.mixture.switch)))
+
+    @cached_property
     def token_log_probs(self) -> Tensor:
         """(T,) log p(y_t | x, y_<t); they add up to ``log_prob``."""
         weights = log_predictive_weights(self.mixture.log_prior, self.log_likelihood, self.mixture.switch)
@@ -320,31 +238,39 @@ class ScoredAnswer:
 
     @cached_property
     def log_bracket(self) -> tuple[float, float] | None:
-        """Bounds on the full mixture's log p(y | x) over all M passages; None where ε is unknown.
+        """Bounds on the full mixture's log p(y | x) over all M passages, without rounding; None if ε is unknown.
 
         The part of these passages under the full prior, and that part plus all that the others could add.
         """
-        outside = self.mixture.outside
+        h = self.mixture.rounding
+        outside = self.mixture.shifted_outside(-h)
         if outside is None:
             return None
-        lower, upper = log_truncation_bracket(self._log_part, outside, self.mixture.switch, len(self.tokens))
-        return float(lower), float(upper)
+        switch, length = self.mixture.switch, len(self.tokens)
+        lower = log_truncation_bracket(self._log_part(-h), outside, switch, length)[0]
+        return float(lower), float(log_truncation_bracket(self._log_part(h), outside, switch, length)[1])
 
     def certainly_beats(self, other: ScoredAnswer) -> bool:
-        """True where this answer is more probable than ``other`` also in the full mixture (bounds.py)."""
-        outside = self.mixture.outside
+        """True where this answer is more probable than ``other`` also in the full mixture, without rounding."""
+        h = self.mixture.rounding
+        outside = self.mixture.shifted_outside(-h)
         if outside is None:
             return False
         length = max(len(self.tokens), len(other.tokens))
-        lead = is_certainly_best(self._log_part, other._log_part, outside, self.mixture.switch, length)
-        return bool(lead)
+        own, others = self._log_part(-h), other._log_part(h)
+        return bool(is_certainly_best(own, others, outside, self.mixture.switch, length))
 
-    @cached_property
-    def _log_part(self) -> Tensor:
-        """Log marginal under the components' share of the full prior, whichever normaliser is shown."""
-        log_share = torch.tensor(1.0 - (self.mixture.outside or 0.0), dtype=torch.float64).log()
-        log_prior = log_normalise(self.mixture.log_prior, -1) + log_share
-        return log_marginal(log_prior, self.log_likelihood, self.mixture.switch)
+    def _log_part(self, log_odds: float) -> Tensor:
+        """Log marginal under the components' share of the full prior, whichever normaliser is shown.
+
+        All likelihoods are shifted: an end of its interval.
+        """
+        mixture, outside = self.mixture, self.mixture.unconditioned_outside or 0.0
+        log_share = torch.tensor(1.0 - outside, dtype=torch.float64).log()
+        log_prior = log_normalise(mixture.unconditioned_log_prior, -1) + log_share
+        if mixture.log_answered is not None:
+            log_prior = shifted_answered_prior(log_prior, mixture.log_answered, log_odds)
+        return log_marginal(log_prior, log_shifted(self.log_likelihood, log_odds), mixture.switch)
 
 
 def condition(

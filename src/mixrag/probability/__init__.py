@@ -64,6 +64,7 @@ from mixrag.probability.risk import (
     pairs_needed,
     upper_risk,
 )
+from mixrag.probability.rounding import log_shifted, shifted_answered_prior
 from mixrag.probability.span_objective import span_loss
 from mixrag.probability.spans import possible_spans, span_scores
 from mixrag.probability.switching import (
@@ -123,6 +124,7 @@ __all__ = [
     "log_posterior_of",
     "log_predictive_weights",
     "log_prior_to_lead",
+    "log_shifted",
     "log_smoothing",
     "log_sum",
     "log_sum_by",
@@ -142,6 +144,7 @@ __all__ = [
     "possible_spans",
     "pruning_tv",
     "score_gradient",
+    "shifted_answered_prior",
     "smallest_k",
     "span_loss",
     "span_scores",
