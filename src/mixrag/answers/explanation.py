@@ -8,7 +8,7 @@ from typing import Any
 from mixrag.answers.fields import AnswerFields
 from mixrag.generator.prefix_cache import PrefixCache
 from mixrag.inference.stepwise import each_alone
-from mixrag.probability import answered_poisoning, log_evidence_ratio, poisoning_tv
+from mixrag.probability import answered_poisoning, log_evidence_ratio, log_shifted, poisoning_tv
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,11 @@ def explain(answer: AnswerFields) -> Explanation:
     prior, remaining = mixture.unconditioned_log_prior.exp(), mixture.log_prior.exp()
     answered = mixture.log_answered
     # A passage's text decides how much of its prior it gives away.
-    most = prior if answered is None else answered_poisoning(mixture.unconditioned_log_prior, answered)
+    if answered is None:
+        most = prior
+    else:
+        least = log_shifted(answered, -mixture.rounding)
+        most = answered_poisoning(mixture.unconditioned_log_prior, least)
     poisoning = poisoning_tv(most.clamp(max=1.0), mixture.switch, len(scored.tokens))
     empty = None if mixture.log_empty is None else mixture.log_empty.exp().tolist()
     products = {passage.id: passage.inner_product for passage in answer.passages}
