@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from mixrag import RAG, Answer, Generator, Settings
+from mixrag.cli import show
 from mixrag.corpus import Store
 from mixrag.generator import load_generator
 from mixrag.generator.copying import CopyingGenerator
@@ -96,6 +97,23 @@ def test_every_kind_is_there(tmp_path: Path, tiny_generator: Loaded) -> None:
     with opened(tmp_path, tiny_generator("llama-chat")) as rag:
         asked = [rag._kind(question, rag.settings) for question in QUESTIONS]
         assert sorted(asked) == sorted(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("certified", "rounding", "line"),
+    [
+        (True, 0.0, "certified: no answer is more probable\n"),
+        (True, 0.5, "certified: no answer is more probable, rounding included\n"),
+        (False, 0.0, "not certified as the best\n"),
+        (False, 0.5, "not certified as the best; --dtype float32 has no rounding to allow for\n"),
+    ],
+)
+def test_the_line_on_the_certificate_says_whether_there_is_rounding(
+    certified: bool, rounding: float, line: str, rag: RAG, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = replace(rag.ask(QUESTIONS[0], kind="span"), certified=certified, rounding=rounding)
+    show.answer(answer, None, as_json=False)
+    assert line in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("changes", SETTINGS, ids=str)
