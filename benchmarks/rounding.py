@@ -3,9 +3,9 @@
     python benchmarks/rounding.py STORE QUESTIONS.jsonl [--questions N] [--dtypes bfloat16,float32]
 
 The answers that beam search finds in float32 are read again in every number format, in batches of several shapes:
-a row alone, one question, ten questions. For each next token that has a probability of at least 0.001, under every
-component: the difference of its log-odds from those in float32, one question at a time. Then: log p(answer | x)
-between shapes, and how many answers of the beam are certified.
+a component alone, one question, ten questions. For each next token with a probability between 0.001 and 0.999,
+under every component: the difference of its log-odds from those in float32, one question at a time. The same of
+the answers' own tokens, read in one pass, and of log p(answer | x), in nats. Last, how many are certified.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixrag import RAG
+from mixrag import RAG, Answer
 from mixrag.config.model_config import ModelConfig
-from mixrag.inference import Mixture
+from mixrag.inference import Mixture, ScoredAnswer
 from mixrag.inference.mixture import start_together
 from mixrag.pairs.pairs import read_pairs, sample
 
 LEAST = 1e-3
-SHAPES = {"row": 0, "question": 1, "ten questions": 10}
+REFERENCE = "one question"
+SHAPES = {REFERENCE: 1, "ten questions": 10, "one component": 0}
 
 
 @dataclass(frozen=True)
@@ -35,38 +36,33 @@ class Read:
 
     rows: dict[str, list[Tensor]]
     r"""By shape, for each question (K, T, V\) log p(next token) along its answer."""
-    scored: list[Tensor]
-    """(K, T) log p of the answer's tokens, in one pass."""
+    scored: list[ScoredAnswer]
+    """The answers in one pass."""
 
 
 def main() -> None:
-    """Ask in every format and shape, compare, print Markdown tables."""
+    """Ask in every format and shape, compare, print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path)
     parser.add_argument("pairs", type=Path)
     parser.add_argument("--questions", type=int, default=20)
     parser.add_argument("--dtypes", default="bfloat16")
-    parser.add_argument("--beams", type=int, default=4)
     options = parser.parse_args()
     questions = [pair.question for pair in sample(read_pairs([options.pairs]).pairs, options.questions, 0)]
     with opened(options.store, "float32") as rag:
-        found = [rag.ask(question, decoder="beam", beams=options.beams, kind="span") for question in questions]
+        found = [search(rag, question) for question in questions]
         answers = [each.scored.tokens for each in found]
-        print(f"float32: {sum(bool(each.certified) for each in found)} of {len(found)} answers certified")
-        exact = read(rag, questions, answers)
-    print(
-        "| numbers, rows read together | tokens | log-odds off: mean | 99 % | 99.9 % | largest | log p(answer) off: mean | largest |"
-    )
-    print("|" + " --- |" * 8)
-    report("float32", exact, exact)
+        exact = read(rag, questions, answers, [REFERENCE])
+    print("| numbers, read together | tokens | log-odds off: mean | 99 % | 99.9 % | largest |\n|" + " --- |" * 6)
+    searched = {"float32": found}
     for dtype in options.dtypes.split(","):
         with opened(options.store, dtype) as rag:
-            report(dtype, read(rag, questions, answers), exact)
-            again = [rag.ask(q, decoder="beam", beams=options.beams, kind="span") for q in questions]
-            alike = sum(one.scored.tokens == other.scored.tokens for one, other in zip(again, found, strict=True))
-            print(
-                f"{dtype}: {sum(bool(each.certified) for each in again)} of {len(again)} certified; {alike} as in float32"
-            )
+            report(dtype, read(rag, questions, answers, [*SHAPES]), exact)
+            searched[dtype] = [search(rag, question) for question in questions]
+    for dtype, some in searched.items():
+        alike = sum(one.scored.tokens == other for one, other in zip(some, answers, strict=True))
+        sure = sum(bool(each.certified) for each in some)
+        print(f"{dtype}: {sure} of {len(some)} answers certified, {alike} of all are those of float32")
 
 
 def opened(store: Path, dtype: str) -> RAG:
@@ -74,15 +70,19 @@ def opened(store: Path, dtype: str) -> RAG:
     return RAG.open(store, models=ModelConfig(dtype=dtype, device="cpu"))
 
 
-def read(rag: RAG, questions: Sequence[str], answers: Sequence[tuple[int, ...]]) -> Read:
+def search(rag: RAG, question: str) -> Answer:
+    """The answer of a beam."""
+    return rag.ask(question, decoder="beam", kind="span", max_tokens=16)
+
+
+def read(rag: RAG, questions: Sequence[str], answers: Sequence[tuple[int, ...]], shapes: Sequence[str]) -> Read:
     """Every answer in every shape."""
-    rows = {}
-    for shape, count in SHAPES.items():
-        rows[shape] = list(distributions([rag.condition(question) for question in questions], answers, count, rag))
+    mixtures = [rag.condition(question).unconditioned() for question in questions]
+    rows = {shape: [*distributions(mixtures, answers, SHAPES[shape], rag)] for shape in shapes}
     scored = []
-    for question, tokens in zip(questions, answers, strict=True):
+    for mixture, tokens in zip(mixtures, answers, strict=True):
         forget(rag.generator)
-        scored.append(rag.condition(question).unconditioned().score_tokens(tokens).log_likelihood)
+        scored.append(mixture.score_tokens(tokens))
     return Read(rows, scored)
 
 
@@ -105,7 +105,7 @@ def distributions(
 
 def together(mixtures: Sequence[Mixture], answers: Sequence[tuple[int, ...]]) -> list[Tensor]:
     """Several questions as one batch; an answer that has ended repeats its last token until all have."""
-    branches: Any = start_together([mixture.unconditioned() for mixture in mixtures])
+    branches: Any = start_together(mixtures)
     sizes = [len(mixture.components) for mixture in mixtures]
     columns = [branches.log_probs]
     for position in range(max(map(len, answers)) - 1):
@@ -125,27 +125,24 @@ def forget(generator: Any) -> None:
 
 def report(dtype: str, found: Read, exact: Read) -> None:
     """A line for each shape."""
-    reference = exact.rows["question"]
     for shape, tables in found.rows.items():
-        off = torch.cat([odds_off(one, other) for one, other in zip(tables, reference, strict=True)])
-        print(f"| {dtype}, {shape} | {len(off)} | {numbers(off)} |")
-    off = torch.cat(
-        [
-            (log_odds(one) - log_odds(other)).abs()[other.exp() >= LEAST]
-            for one, other in zip(found.scored, exact.scored, strict=True)
-        ]
-    )
-    print(f"| {dtype}, answer in one pass | {len(off)} | {numbers(off)} |")
+        off = torch.cat([odds_off(*both) for both in zip(tables, exact.rows[REFERENCE], strict=True)])
+        print(f"| {dtype}, {shape} | {len(off)} | {numbers(off)} |", flush=True)
+    scored = [*zip(found.scored, exact.scored, strict=True)]
+    off = torch.cat([odds_off(one.log_likelihood, other.log_likelihood) for one, other in scored])
+    print(f"| {dtype}, the answer in one pass | {len(off)} | {numbers(off)} |")
+    off = torch.tensor([abs(one.log_prob - other.log_prob) for one, other in scored], dtype=torch.float64)
+    print(f"| {dtype}, log p(answer), nats | {len(off)} | {numbers(off)} |", flush=True)
 
 
 def odds_off(found: Tensor, exact: Tensor) -> Tensor:
     """(N,) differences of log-odds of the tokens that count."""
-    counts = (found >= torch.tensor(LEAST).log()) | (exact >= torch.tensor(LEAST).log())
+    counts = (torch.maximum(found, exact).exp() >= LEAST) & (torch.minimum(found, exact).exp() <= 1 - LEAST)
     return (log_odds(found[counts]) - log_odds(exact[counts])).abs()
 
 
 def log_odds(log_prob: Tensor) -> Tensor:
-    """log p/(1-p), in float64; a p of one, up to float32's rounding, has those of 1 - 1e-7."""
+    """log p/(1-p), in float64."""
     log_prob = log_prob.double().clamp(max=-1e-7)
     return log_prob - torch.log(-torch.expm1(log_prob))
 

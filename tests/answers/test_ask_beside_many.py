@@ -1,4 +1,4 @@
-"""``ask``, ``ask_many``, ``stream`` and ``score`` give one answer and one probability, up to the model's rounding."""
+"""ask, ask_many, stream and score give one answer and one probability, up to the rounding of the model."""
 
 from __future__ import annotations
 

@@ -42,9 +42,7 @@ def test_the_log_odds_of_every_set_of_tokens_within_every_larger_one_are_within_
         found = rounded(exact, seed)
         for larger, smaller in itertools.product(sets, sets):
             if set(smaller) < set(larger):
-                true, seen = (
-                    each[smaller].logsumexp(0) - each[larger].logsumexp(0) for each in (exact, found)
-                )
+                true, seen = (each[smaller].logsumexp(0) - each[larger].logsumexp(0) for each in (exact, found))
                 low, high = float(log_shifted(seen, -H)), float(log_shifted(seen, H))
                 assert low - 1e-12 <= float(true) <= high + 1e-12
                 attained = max(attained, (float(true) - float(seen)) / (high - float(seen)))
