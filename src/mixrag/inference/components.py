@@ -128,5 +128,10 @@ class WeightedComponents:
         return [component.prompt for component in self.components]
 
     def _note(self, found: EmptyAnswers) -> None:
-        """Remember what was found when the prompts were read: it is a function of them."""
-        object.__setattr__(self, "_empty", EmptyAnswers(found.log_empty.clone(), found.log_answered.clone()))
+        """Remember what was found when the prompts were first read: ``log_prior`` and ``outside`` are made of it.
+
+        In bfloat16 a later reading, in another batch, finds a little more or less. Its likelihoods are divided by
+        what it has found itself, so that they stay distributions; the weights stay those of the first one.
+        """
+        if self._empty is None:
+            object.__setattr__(self, "_empty", EmptyAnswers(found.log_empty.clone(), found.log_answered.clone()))
