@@ -51,7 +51,11 @@ class Answer(AnswerFields):
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract of ``mixrag ask --json`` (docs/reference/json.md)."""
-        null = {"prior": self.null_prior, "posterior": self.null_posterior}
+        null = {
+            "prior": self.null_prior,
+            "posterior": self.null_posterior,
+            "reweighted_prior": self.null_reweighted_prior,
+        }
         names = ("log_prob", "probability", "log_mass", "support")
         return {
             "question": self.question,
@@ -68,6 +72,7 @@ class Answer(AnswerFields):
             "normaliser": self.normaliser,
             "temperature": self.temperature,
             "switch": self.switch,
+            "question_likelihood": self.question_likelihood,
             "passages": [asdict(passage) for passage in self.passages],
             "null": None if self.null_prior is None else null,
             "tokens": [{**asdict(token), "responsibility": list(token.responsibility)} for token in self.tokens],
@@ -92,12 +97,26 @@ def confidence_to_dict(confidence: Confidence) -> dict[str, Any]:
 def passage_to_dict(passage: Passage) -> dict[str, Any]:
     """A passage without weights, as in the JSON contract."""
     weighted = asdict(answer_passage(passage, prior=0.0, posterior=0.0, inner_product=0.0))
-    weights = ("prior", "posterior", "inner_product", "p_empty")
+    weights = (
+        "prior",
+        "posterior",
+        "inner_product",
+        "p_empty",
+        "reweighted_prior",
+        "log_question_likelihood",
+    )
     return {name: value for name, value in weighted.items() if name not in weights}
 
 
 def answer_passage(
-    passage: Passage, *, prior: float, posterior: float, inner_product: float, p_empty: float | None = None
+    passage: Passage,
+    *,
+    prior: float,
+    posterior: float,
+    inner_product: float,
+    p_empty: float | None = None,
+    reweighted_prior: float | None = None,
+    log_question_likelihood: float | None = None,
 ) -> AnswerPassage:
     """A passage with its weights."""
     return AnswerPassage(
@@ -115,6 +134,8 @@ def answer_passage(
         posterior=posterior,
         inner_product=inner_product,
         p_empty=p_empty,
+        reweighted_prior=reweighted_prior,
+        log_question_likelihood=log_question_likelihood,
     )
 
 
@@ -148,7 +169,7 @@ def build_answer(
     log_p_empty = mixture.log_p_empty
     p_empty = None if log_p_empty is None else math.exp(log_p_empty)
     signals = signals_of(scored, found, support, p_empty or 0.0)
-    null = mixture.null_component
+    null, second = mixture.null_component, mixture.log_question_likelihood is not None
     prior = mixture.unconditioned_log_prior.exp()
     passages = _passages(retrieval, mixture, scored.posterior)
     source = max(passages, key=lambda each: each.posterior).metadata if passages else {}
@@ -179,6 +200,10 @@ def build_answer(
         outside_bounds=retrieval.outside_bounds,
         guarantee=calibration.coverage(confidence, source) if calibration else None,
         p_empty=p_empty,
+        question_likelihood=mixture.question_likelihood,
+        null_reweighted_prior=float(mixture.reweighted_log_prior[null].exp())
+        if second and null is not None
+        else None,
         empty_threshold=None if given else empty_threshold(settings),
         guaranteed_only=settings.guaranteed_only and not given,
     )
@@ -220,6 +245,10 @@ class TextPieces:
 def _passages(retrieval: Retrieval, mixture: Mixture, posterior: Tensor) -> tuple[AnswerPassage, ...]:
     prior, products = retrieval.log_prior.exp().tolist(), retrieval.inner_products.tolist()
     empty: list[float] | None = None if mixture.log_empty is None else mixture.log_empty.exp().tolist()
+    question = mixture.log_question_likelihood
+    log_question: list[float] | None = None if question is None else question.tolist()
+    # Passages of one component share its factor.
+    factor = (mixture.reweighted_log_prior - mixture.unconditioned_log_prior).nan_to_num(nan=0.0).exp().tolist()
     return tuple(
         answer_passage(
             passage,
@@ -227,6 +256,8 @@ def _passages(retrieval: Retrieval, mixture: Mixture, posterior: Tensor) -> tupl
             posterior=float(posterior[j]),
             inner_product=products[i],
             p_empty=None if empty is None else empty[j],
+            reweighted_prior=None if log_question is None else prior[i] * factor[j],
+            log_question_likelihood=None if log_question is None else log_question[j],
         )
         for i, (passage, j) in enumerate(zip(retrieval.passages, mixture.component_of_passage, strict=True))
     )

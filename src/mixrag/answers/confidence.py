@@ -111,8 +111,9 @@ class ConfidenceMap:
         if self.models not in ("", models):
             return "models"
         own = conditions(settings)
-        # A file without these settings was fitted where there was no empty answer, and none was copied.
-        fitted = {"empty_answer": False, "copy": False, **self.settings} if self.settings else {}
+        # A file without these settings was fitted where they did not exist.
+        later = {"empty_answer": False, "copy": False, "question_likelihood": 0.0}
+        fitted = {**later, **self.settings} if self.settings else {}
         return next((name for name, value in fitted.items() if not _within(own.get(name), value)), None)
 
 

@@ -234,6 +234,7 @@ class Pipeline(OpenStore):
             switch=settings.switch,
             reserve=settings.max_tokens,
             empty_answer=settings.empty_answer,
+            question_likelihood=settings.question_likelihood,
         )
 
 

@@ -13,6 +13,7 @@ from mixrag.config.schema import (
     WRITING,
     Count,
     CountOrNone,
+    NotNegative,
     Score,
     Seed,
     Share,
@@ -187,6 +188,18 @@ class Settings:
         "[the empty answer](../background/mathematics.md#the-empty-answer). `--no-empty-answer` removes that of a "
         "trained folder.",
         commands=ASKING,
+        calibrated=True,
+        trained=True,
+    )
+    question_likelihood: NotNegative = setting(
+        default=0.0,
+        help="Power β of p(question | passage) in the prior.",
+        more="The prior becomes p(z given x) · p(x given z)^β, divided so that its total stays. Causal language models "
+        "alone, which read the question after the passage, have p(x given z). 0 leaves the retriever's prior. See "
+        "[the second look at the prior](../background/mathematics.md#the-second-look-at-the-prior) and "
+        "[how it is fitted](../how-to/train.md#the-second-look-at-the-prior). Training of other parts leaves it out.",
+        commands=(*WRITING, "score"),
+        in_help=False,
         calibrated=True,
         trained=True,
     )
