@@ -50,8 +50,8 @@ class AnswerPassage:
     p_empty: float | None = None
     """p(∅ | x, z): the probability that its component states no answer; None without ``empty_answer``."""
     reweighted_prior: float | None = None
-    """The prior times p(x | z)^β of its component, divided so that the total stays; None where ``question_likelihood``
-    is 0 or there is one component."""
+    """The prior times p(x | z)^β of its component, divided so that the total stays; None where β is 0
+    (``question_likelihood``) or there is one component."""
     log_question_likelihood: float | None = None
     """log p(x | z), in nats: the whole question after its component's passages; None as ``reweighted_prior``."""
 

@@ -194,10 +194,11 @@ class Settings:
     question_likelihood: NotNegative = setting(
         default=0.0,
         help="Power β of p(question | passage) in the prior.",
-        more="The prior becomes p(z given x) · p(x given z)^β, divided so that its total stays. Causal language models "
-        "alone, which read the question after the passage, have p(x given z). 0 leaves the retriever's prior. See "
-        "[the second look at the prior](../background/mathematics.md#the-second-look-at-the-prior) and "
-        "[how it is fitted](../how-to/train.md#the-second-look-at-the-prior). Training of other parts leaves it out.",
+        more="The prior becomes p(z given x) · p(x given z)^β, divided so that its total stays; 0 leaves that of "
+        "the retriever. Causal language models alone have p(x given z): they read the question after the passage. "
+        "Training leaves it out. See "
+        "[the second look at the prior](../background/mathematics.md#the-second-look-at-the-prior), also for how "
+        "it is fitted.",
         commands=(*WRITING, "score"),
         in_help=False,
         calibrated=True,

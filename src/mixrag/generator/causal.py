@@ -118,13 +118,13 @@ class CausalGenerator(ModelGenerator):
     def start_with_question(self, prompts: Sequence[Prompt]) -> tuple[CausalBranches, Tensor]:
         """``start`` and ``question_log_likelihood`` in one pass; in two where its output would be too large."""
         # How far from the end of a row the question's own tokens begin; the token before predicts the first.
-        back = [len(prompt.question) - (prompt.asked or (0, 0))[0] for prompt in prompts]
-        keep = max(back) + 1
+        back = [len(prompt.question) - (prompt.own_question or (0, 0))[0] for prompt in prompts]
+        asked, keep = [*map(own_tokens, prompts)], max(back) + 1
         read = all(back[row] < len(prompt.question) for row, prompt in enumerate(prompts))
-        if not read or keep * len(prompts) > DISTRIBUTIONS_AT_ONCE:
+        if not read or not any(asked) or keep * len(prompts) > DISTRIBUTIONS_AT_ONCE:
             return self.start(prompts), self.question_log_likelihood(prompts)
         branches, logits = self._start(prompts, keep)
-        asked, starts = [*map(own_tokens, prompts)], [logits.shape[1] - 1 - each for each in back]
+        starts = [logits.shape[1] - 1 - each for each in back]
         with torch.inference_mode():
             return branches, log_probs_of(logits, asked, starts).double().sum(-1).cpu()
 

@@ -57,9 +57,8 @@ class PromptTokenizer:
             )
         parts, shortened = self._fit(passages, available)
         own = self._own(asked, question)
-        return Prompt(
-            tuple(header), tuple(token for part in parts for token in part), tuple(asked), shortened, own
-        )
+        passage = tuple(token for part in parts for token in part)
+        return Prompt(tuple(header), passage, tuple(asked), shortened, own_question=own)
 
     def prompt_text(self, prompt: Prompt) -> str:
         """The text of a prompt, special tokens spelled out."""
@@ -183,7 +182,7 @@ class PromptTokenizer:
         return full[: starts[0]], suffix if self.keep_suffix else []
 
     def _own(self, asked: Sequence[int], question: str) -> tuple[int, int]:
-        """From and to: the tokens ``asked`` that have a letter of the question, at its first place in the template."""
+        """Where among ``asked`` the tokens are that have a letter of the question, at its first place."""
         _, after = self.template.around_question(question)
         first = _common_start(asked, self._before_question)
         rest = asked[first:]

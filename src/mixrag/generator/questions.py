@@ -1,8 +1,8 @@
 """p(x | z): how probable a passage makes the question, from the model that reads the question after it.
 
-What counts are the question's own tokens (``Prompt.asked``), each given header, passages, what the template has before
-the question, and the question so far. The words of the template are the same under every component and say
-nothing of the passage; the few that follow the question would only be predicted from it.
+What counts are the question's own tokens (``Prompt.own_question``), each given header, passages, what the template
+has before the question, and the question so far. Not the words of the template, which are the same for every
+question, and so say nothing of how this one fits the passage.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def own_tokens(prompt: Prompt) -> tuple[int, ...]:
     """The question's own tokens."""
-    first, end = prompt.asked or (0, len(prompt.question))
+    first, end = prompt.own_question or (0, len(prompt.question))
     return prompt.question[first:end]
 
 
@@ -71,7 +71,7 @@ def check_reads_questions(generator: Generator) -> None:
 
 def _before(prompt: Prompt) -> Prompt:
     """All that is read before the question's first own token."""
-    first, _ = prompt.asked or (0, 0)
+    first, _ = prompt.own_question or (0, 0)
     found = Prompt(prompt.header, prompt.passages, prompt.question[:first])
     if not found.tokens:
         remedy = "put a word before {question}, or into header_without_passage"

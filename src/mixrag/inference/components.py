@@ -1,4 +1,4 @@
-"""The components of a mixture and their prior: as retrieved, reweighted by the question, given that one answers."""
+"""Components of a mixture and their prior: as retrieved, reweighted by the question, given that one answers."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Component:
 class WeightedComponents:
     """K prompts of one question and their weights, some of which only the language model knows.
 
-    Where π is the prior as retrieved, π'_j ∝ π_j p(x | z_j)^β weighs it again (``probability.reweighted``), and the
-    prior given ≠∅, π'_j (1 - p(∅ | x, z_j)) / (1 - p(∅ | x)), starts from π' (``probability.empty``).
+    Where π is the prior as retrieved, π'_j ∝ π_j p(x | z_j)^β weighs it again (``probability.reweighted``). The
+    prior given ≠∅ starts from π': it is π'_j (1 - p(∅ | x, z_j)) / (1 - p(∅ | x)) (``probability.empty``).
     """
 
     generator: Generator
@@ -128,7 +128,7 @@ class WeightedComponents:
 
     @property
     def log_question_likelihood(self) -> Tensor | None:
-        """(K,) float64 log p(x | z_j), the question's; None where ``question_likelihood`` is 0 or changes nothing."""
+        """(K,) float64 log p(x | z_j); None where ``question_likelihood`` is 0, or there is one component."""
         if not self._weighs_question:
             return None
         if self._log_question is None:

@@ -56,6 +56,7 @@ class Mixture(WeightedComponents):
     def score_tokens(self, tokens: Sequence[int]) -> ScoredAnswer:
         """As ``score``, for answer token ids (T,)."""
         tokens = tuple(tokens)
+        _ = self.reweighted_log_prior  # what is derived from the table later must need no model
         if not self.empty_answer:
             table = self.generator.log_likelihood(self._prompts, tokens).double().cpu()
             return ScoredAnswer(self, tokens, table)

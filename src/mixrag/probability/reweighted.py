@@ -7,19 +7,19 @@ A language model that reads the question after a passage gives it a probability 
 over the components of a mixture, the null component among them. It is a logarithmic pool of the retriever's
 p(z | x) and the query likelihood p(x | z) (Ponte and Croft 1998, "A Language Modeling Approach to Information
 Retrieval"; of language models: Sachan et al. 2022, "Improving Passage Retrieval with Zero-Shot Question
-Generation"). β = 0 is the prior as retrieved, and the limit of a large β the one component that predicts x best.
+Generation"). β = 0 is the prior as retrieved; as β grows, the component that predicts x best takes all.
 
-The total stays. What a truncated prior leaves out, ε = 1 - Σ π_j, keeps the mass that the retriever gives it, so that
-the whole is a distribution over all passages, in which the mass outside is ε as before, and every statement of
-``bounds`` holds with π' in place of π. Likewise every function of ``switching``, ``posterior`` and ``empty``.
+The total stays. What a truncated prior leaves out, ε = 1 - Σ π_j, has the mass that the retriever gives it: the
+whole is a distribution over all passages whose mass outside is ε as before, and every statement of ``bounds``
+holds with π' in place of π. Likewise every function of ``switching``, ``posterior`` and ``empty``.
 
 The maximum-likelihood β has no closed form. With ℓ_j = p(y | x, z_j) and r the posterior under π',
 
     d log p(y | x) / dβ = Σ_j (r_j - π'_j) log p(x | z_j)
 
-where p(y | x) = Σ π'_j ℓ_j: β rises while the passages that explain the answer also predict the question better than
-the others. The second derivative is a difference of two variances of log p(x | z_j), under r and π', so that the
-likelihood is in general not concave in β.
+where p(y | x) = Σ π'_j ℓ_j: β rises while the passages that explain the answer also predict the question better
+than the others. The second derivative is a difference of two variances of log p(x | z_j), under r and π', so that
+the likelihood is in general not concave in β.
 
 Shapes as in ``switching``: any leading dimensions *B, K components; in nats, float64.
 """
@@ -63,9 +63,9 @@ def reweighted_poisoning(
 ) -> Tensor:
     """(*B, K) the largest π'_j that passage j can have whatever its text: with a text that makes x certain.
 
-    (Σ_i π_i) π_j / (π_j + Σ_{i≠j} w_i). ``bounds.poisoning_tv`` of this mass bounds what rewriting the passage does to
-    the distribution of answers. With ``log_answered``, log(1 - p(∅ | x, z_j)), the largest that it can have given
-    ≠∅: π_j / (π_j + Σ_{i≠j} w_i a_i), as in ``empty.answered_poisoning``.
+    (Σ_i π_i) π_j / (π_j + Σ_{i≠j} w_i). ``bounds.poisoning_tv`` of this mass bounds what rewriting the passage
+    does to the distribution of answers. With ``log_answered``, log a_j = log(1 - p(∅ | x, z_j)), the largest that it
+    can have given ≠∅: π_j / (π_j + Σ_{i≠j} w_i a_i), as in ``empty.answered_poisoning``.
     """
     joint = _log_weights(log_prior, log_question, weight)
     log_total = log_sum(log_prior, -1).unsqueeze(-1)
@@ -106,10 +106,9 @@ def best_question_weight(
 ) -> float:
     """The β in [0, ``largest``] that maximises Σ_b log p(y | x) of B pairs; arguments (B, K) as above.
 
-    Since the sum need not be concave, it is computed at points of the whole range, closer together near 0, and then
-    between the neighbours of the best one, again and again. Of equal ones the smallest wins, so that it is 0
-    where no component explains an answer. Pairs that no component explains count as nothing: their log p is -inf
-    for every β.
+    Since the sum need not be concave, it is computed at points of the whole range, closer together near 0, and
+    then between the neighbours of the best one, again and again. Of equal ones the smallest wins: 0 where β
+    changes nothing. Pairs that no component explains count as nothing; their log p is -inf for every β.
     """
     low, high = 0.0, largest
     points = torch.linspace(0.0, 1.0, _POINTS, dtype=torch.float64).square() * largest
