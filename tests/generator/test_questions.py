@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from test_prefix_cache import CONFIGS, TOLERANCE, built, plain, prompts_of
+from test_prompts import TOKENIZERS
 from torch import Tensor
 
 import tiny_models
@@ -19,8 +21,6 @@ from mixrag.generator.copying import CopyingGenerator
 from mixrag.generator.prompt_tokenizer import PromptTokenizer
 from mixrag.generator.questions import check_reads_questions, own_tokens, start_with_question
 from mixrag.generator.uncached import UncachedGenerator
-from test_prefix_cache import CONFIGS, TOLERANCE, built, plain, prompts_of
-from test_prompts import TOKENIZERS
 
 QUESTION = "Who wrote it, and when?"
 OTHER = "And where does the river go from there?"
@@ -53,7 +53,9 @@ def test_behind_cached_passages_it_is_that_of_a_plain_forward_pass(kind: str) ->
         torch.testing.assert_close(together, expected, **TOLERANCE)
         torch.testing.assert_close(branches.log_probs, first, **TOLERANCE)
         torch.testing.assert_close(generator.question_log_likelihood(prompts), expected, **TOLERANCE)
-    for row, prompt in enumerate(prompts):  # each alone: some models' own attention makes NaN of padding in float64
+    for row, prompt in enumerate(
+        prompts
+    ):  # each alone: some models' own attention makes NaN of padding in float64
         found = torch.cat([whole.start_with_question([prompt])[1], whole.question_log_likelihood([prompt])])
         torch.testing.assert_close(found, expected[row].expand(2), **TOLERANCE)
     assert together.dtype == torch.float64 and together.device.type == "cpu"

@@ -101,7 +101,7 @@ def test_all_that_follows_from_a_score_is_under_the_reweighted_prior(switch: flo
 
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_without_a_passage_the_others_are_weighed_among_themselves(switch: float) -> None:
-    """Under the top-k normaliser it is what retrieval without that passage would give, the second look included."""
+    """Under the top-k normaliser it is what retrieval without that passage would give, second look included."""
     for answer in TOY.answers():
         written = mixture(switch).score_tokens(answer)
         for j in range(3):
@@ -152,7 +152,9 @@ def test_the_null_component_predicts_the_question_in_its_own_way(switch: float) 
 def test_a_group_predicts_the_question_as_one_prompt() -> None:
     """Passages 0 and 1 together have three words, as passage 2 has alone: only the null component differs."""
     generator = reading(questions={2: 1e-8, -1: 1e-6})
-    found = mixture(0.0, group=2, generator=generator, log_prior=TOY.log_prior + math.log(0.9), log_null=math.log(0.1))
+    found = mixture(
+        0.0, group=2, generator=generator, log_prior=TOY.log_prior + math.log(0.9), log_null=math.log(0.1)
+    )
     expected = [0.9 * 0.8, 0.9 * 0.2, 0.1 * 100.0**WEIGHT]
     assert found.log_prior.exp().tolist() == pytest.approx([each / math.fsum(expected) for each in expected])
 
@@ -210,7 +212,12 @@ def test_whatever_decodes_decodes_the_reweighted_mixture(switch: float, empty: b
 
 
 def test_several_questions_in_one_batch_have_each_its_own_weight() -> None:
-    several = [mixture(0.0), mixture(0.3, weight=0.0), mixture(0.0, 2, weight=0.5), mixture(1.0, empty_answer=True)]
+    several = [
+        mixture(0.0),
+        mixture(0.3, weight=0.0),
+        mixture(0.0, 2, weight=0.5),
+        mixture(1.0, empty_answer=True),
+    ]
     alone = [scored(each, greedy(each, LENGTH)) for each in map(replace, several)]
     for written, expected in zip(greedy_together(several, LENGTH), alone, strict=True):
         assert written.scored().log_prob == pytest.approx(expected.log_prob, rel=1e-12)
@@ -235,7 +242,7 @@ def test_the_question_is_read_once_and_only_where_it_matters() -> None:
     ):
         generator = reading()
         found = mixture(0.0, generator=generator, empty_answer=True)
-        found.log_prior  # noqa: B018
+        found.log_prior
         use(found)
         use(found.unconditioned())
         assert generator.read == [3]

@@ -1,4 +1,4 @@
-"""The prior weighed by the likelihood of the question, in probability space; whole mixtures are in tests/inference."""
+"""The prior weighed by the likelihood of the question, in probability space; mixtures are in tests/inference."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def some_answer(toy: Toy) -> tuple[int, ...]:
 
 @settings(deadline=None)
 @given(toys(), switches, weights)
-def test_every_function_of_the_mixture_is_that_of_the_reweighted_prior(toy: Toy, switch: float, weight: float) -> None:
+def test_every_function_of_the_mixture_is_that_of_the_reweighted_prior(
+    toy: Toy, switch: float, weight: float
+) -> None:
     """Marginal, posterior and leave-one-out against sums over hidden paths."""
     expected = Toy(reweighted(toy.prior, questions(toy), weight), toy.seed, toy.vocabulary, toy.length)
     prior = log_reweighted_prior(toy.log_prior, logs(questions(toy)), weight)
@@ -79,7 +81,10 @@ def test_the_bounds_of_a_truncated_prior_stand_as_they_are(
     if math.fsum(inside) == 0.0:
         return
     whole = Toy(
-        [*reweighted(inside, questions(toy)[:kept], weight), *toy.prior[kept:]], toy.seed, toy.vocabulary, toy.length
+        [*reweighted(inside, questions(toy)[:kept], weight), *toy.prior[kept:]],
+        toy.seed,
+        toy.vocabulary,
+        toy.length,
     )
     prior = log_reweighted_prior(logs(inside), logs(questions(toy)[:kept]), weight)
     assert math.fsum(prior.exp().tolist()) == pytest.approx(1 - outside, **NEAR)
@@ -138,14 +143,16 @@ def test_the_poisoned_prior_is_the_largest_that_a_text_can_reach(outside: float,
 
 
 def tables(gain: float, count: int = 200, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """log π, log p(x | z), log p(y | x, z) of questions whose true passage makes the question e^gain more probable."""
+    """log π, log p(x | z), log p(y | x, z): the true passage makes the question e^gain times as probable."""
     source = torch.Generator().manual_seed(seed)
     prior = torch.randn(count, 5, generator=source, dtype=torch.float64).log_softmax(-1)
     question = -40 + 5 * torch.randn(count, 5, generator=source, dtype=torch.float64)
     uniform = torch.rand(count, 1, generator=source, dtype=torch.float64)
     right = (prior.exp().cumsum(-1) < uniform).sum(-1).clamp(max=4)
     question[torch.arange(count), right] += gain
-    likelihood = torch.full_like(prior, 0.01).index_put((torch.arange(count), right), torch.tensor(0.8).double()).log()
+    likelihood = (
+        torch.full_like(prior, 0.01).index_put((torch.arange(count), right), torch.tensor(0.8).double()).log()
+    )
     return prior, question, likelihood
 
 

@@ -143,8 +143,8 @@ class Generator(Protocol):
 class QuestionReader(Protocol):
     """A generator that reads the question after the passages, and so gives it a probability.
 
-    Where it also has a method ``start_with_question(prompts) -> (Branches, Tensor)``, which does this and ``start``
-    in one pass, that is used (questions.py).
+    Where it also has a method ``start_with_question(prompts) -> (Branches, Tensor)``, which does this and
+    ``start`` in one pass, that is used (questions.py).
     """
 
     def question_log_likelihood(self, prompts: Sequence[Prompt]) -> Tensor:

@@ -64,8 +64,8 @@ def reweighted_poisoning(
     """(*B, K) the largest π'_j that passage j can have whatever its text: with a text that makes x certain.
 
     (Σ_i π_i) π_j / (π_j + Σ_{i≠j} w_i). ``bounds.poisoning_tv`` of this mass bounds what rewriting the passage
-    does to the distribution of answers. With ``log_answered``, log a_j = log(1 - p(∅ | x, z_j)), the largest that it
-    can have given ≠∅: π_j / (π_j + Σ_{i≠j} w_i a_i), as in ``empty.answered_poisoning``.
+    does to the distribution of answers. With ``log_answered``, log a_j = log(1 - p(∅ | x, z_j)), the largest that
+    it can have given ≠∅: π_j / (π_j + Σ_{i≠j} w_i a_i), as in ``empty.answered_poisoning``.
     """
     joint = _log_weights(log_prior, log_question, weight)
     log_total = log_sum(log_prior, -1).unsqueeze(-1)
