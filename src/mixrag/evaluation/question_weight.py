@@ -24,6 +24,8 @@ from mixrag.generator.questions import check_reads_questions
 from mixrag.pairs.pairs import Pair
 from mixrag.probability import best_question_weight, log_reweighted_marginal, log_reweighted_prior, log_sum
 
+Columns = tuple[Tensor, Tensor, Tensor, Tensor]
+"""log π, log p(x | z), log p(y | x, z), log(1 - p(∅ | x, z)), each (B, K)."""
 FOLDS = 5
 FEWEST_PAIRS = 2 * FOLDS
 
@@ -125,8 +127,8 @@ def fit_question_likelihood(tables: Sequence[QuestionTable], folds: int = FOLDS,
     fold = torch.empty_like(order).index_put((order,), torch.arange(len(tables)) % folds)
     gains, by_fold = torch.zeros(len(tables), dtype=torch.float64), []
     for each in range(folds):
-        by_fold.append(best_question_weight(*(column[fold != each] for column in columns)))
-        gains[fold == each] = _gains([column[fold == each] for column in columns], by_fold[-1])
+        by_fold.append(best_question_weight(*_rows(columns, fold != each)))
+        gains[fold == each] = _gains(_rows(columns, fold == each), by_fold[-1])
     gain = bootstrap(gains.tolist(), seed=seed)
     fitted = best_question_weight(*columns)
     of_question = tuple(by_fold[each] for each in fold.tolist())
@@ -138,17 +140,22 @@ def log_likelihoods(tables: Sequence[QuestionTable], weight: float) -> list[floa
     return _marginal(_padded(tables), weight).tolist()
 
 
-def _gains(columns: Sequence[Tensor], weight: float) -> Tensor:
+def _rows(columns: Columns, chosen: Tensor) -> Columns:
+    log_prior, log_question, log_likelihood, log_answered = columns
+    return log_prior[chosen], log_question[chosen], log_likelihood[chosen], log_answered[chosen]
+
+
+def _gains(columns: Columns, weight: float) -> Tensor:
     """(B,) over β = 0; none where no component explains the answer."""
     return (_marginal(columns, weight) - _marginal(columns, 0.0)).nan_to_num(nan=0.0)
 
 
-def _marginal(columns: Sequence[Tensor], weight: float) -> Tensor:
+def _marginal(columns: Columns, weight: float) -> Tensor:
     log_prior, log_question, log_likelihood, log_answered = columns
     return log_reweighted_marginal(log_prior, log_question, log_likelihood, weight, log_answered)
 
 
-def _padded(tables: Sequence[QuestionTable]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _padded(tables: Sequence[QuestionTable]) -> Columns:
     """(B, K) of each; a component that is not there has no prior."""
     size = max(len(table.log_prior) for table in tables)
 
