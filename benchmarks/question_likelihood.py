@@ -4,10 +4,10 @@
 
 For each of N questions, drawn by --seed, the language model gives log p(x | z_j) of the question, log
 p(y | x, z_j) of its right answers, and with an empty answer log p(∅ | x, z_j), beside the retriever's log π_j, for
-k passages. All else follows from these numbers. Printed are, for some β, the mean of log p(right answer | question)
-and of the log of the prior on relevant passages (over questions that have any), and recall@1: the share of
-questions whose passage of highest prior is relevant by matching (``mixrag.evaluation.relevance``). Then the β of
-highest likelihood, what it gains on pairs it was not fitted on (five folds; 95 % interval by paired bootstrap), and
+k passages. All else follows from these numbers. Printed are, for some β, the mean of log p(right answer | x) and
+of the log of the prior on relevant passages (over questions that have any), and recall@1: the share of questions
+whose passage of highest prior is relevant by matching (``mixrag.evaluation.relevance``). Then the β of highest
+likelihood, what it gains on pairs it was not fitted on (five folds; 95 % interval by paired bootstrap), and
 recall@1 without and with it, each question with the β that was fitted without it. The last line is what to set
 ``question_likelihood`` to: 0 where the gain is not significant.
 """

@@ -109,7 +109,10 @@ def test_without_the_setting_there_are_no_such_numbers(rag: RAG) -> None:
     assert answer.passages[0].reweighted_prior is None and answer.passages[0].log_question_likelihood is None
     alone = rag.ask(COD, k=1, null=None)
     assert alone.passages[0].reweighted_prior is None, "one component has all the prior"
-    assert not {"reweighted_prior", "log_question_likelihood"} & passage_to_dict(alone.scored.mixture.passages[0]).keys()
+    assert (
+        not {"reweighted_prior", "log_question_likelihood"}
+        & passage_to_dict(alone.scored.mixture.passages[0]).keys()
+    )
 
 
 def test_many_one_by_one_in_a_stream_and_scored_are_alike(rag: RAG) -> None:
@@ -124,7 +127,9 @@ def test_the_empty_answer_is_weighed_by_the_second_prior(rag: RAG) -> None:
     answer, expected = rag.ask(COD, empty_answer=True), weighed(rag)
     empty = [0.05, 0.85, 0.85]
     assert answer.p_empty == pytest.approx(math.fsum(p * e for p, e in zip(expected, empty, strict=True)))
-    assert [*(p.reweighted_prior for p in answer.passages), answer.null_reweighted_prior] == pytest.approx(expected)
+    assert [*(p.reweighted_prior for p in answer.passages), answer.null_reweighted_prior] == pytest.approx(
+        expected
+    )
 
 
 def test_an_explanation_has_both_and_bounds_what_a_rewritten_text_can_do(rag: RAG) -> None:
@@ -206,7 +211,7 @@ def test_a_calibration_holds_for_one_power_and_a_bundle_records_it(tmp_path: Pat
 
 
 @pytest.mark.parametrize("command", ["ask", "score", "eval"])
-def test_the_command_line_has_it_and_the_help_of_ask_leaves_it_to_the_documentation(command: str) -> None:
+def test_the_command_line_has_it(command: str) -> None:
     seen, app = [], typer.Typer()
 
     @app.command()
@@ -217,4 +222,3 @@ def test_the_command_line_has_it_and_the_help_of_ask_leaves_it_to_the_documentat
     result = CliRunner().invoke(app, ["--question-likelihood", "0.05"])
     assert result.exit_code == 0, result.output
     assert seen == [{"question_likelihood": 0.05}]
-    assert "question-likelihood" not in CliRunner().invoke(app, ["--help"]).output

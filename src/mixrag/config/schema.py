@@ -68,8 +68,6 @@ class Declared:
     shown_first: bool = False
     """Shown among the first options in ``--help``, not in ``panel``."""
     panel: str = MORE
-    in_help: bool = True
-    """False: the documentation has it, ``--help`` has not."""
     short: str = ""
     """A second option, of one letter."""
     option: str = ""

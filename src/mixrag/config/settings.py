@@ -125,7 +125,7 @@ class Settings:
     )
     max_outside: ShareBelowOne | None = setting(
         default=None,
-        help="Adaptive k: most prior mass left to other passages.",
+        help="Adaptive k: most prior mass left to others.",
         more="The fewest passages that leave at most this prior mass to all others, and at most `k`; "
         "exact index only.",
         absent="fixed k",
@@ -200,7 +200,6 @@ class Settings:
         "[the second look at the prior](../background/mathematics.md#the-second-look-at-the-prior), also for how "
         "it is fitted.",
         commands=(*WRITING, "score"),
-        in_help=False,
         calibrated=True,
         trained=True,
     )
@@ -241,7 +240,7 @@ class Settings:
     )
     prune: ShareBelowOne = setting(
         default=1e-3,
-        help="Total variation spent on dropping passages.",
+        help="Total variation for dropping passages.",
         more="0 drops none. `greedy` and `sample` drop passages whose posterior has become negligible, and read "
         "them once at the "
         "end: the probability is that of the whole mixture.",

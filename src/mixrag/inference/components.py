@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Self, cast
+from typing import cast
 
 from torch import Tensor
 
 from mixrag.corpus.passage import Passage
 from mixrag.generator.protocol import Generator, Prompt, QuestionReader
 from mixrag.inference.empty_answer import EmptyAnswers, read_prompts
-from mixrag.inference.missing_generator import MissingGenerator
 from mixrag.probability import answered_outside, log_answered_prior, log_empty_probability, log_reweighted_prior
 
 
@@ -50,21 +49,6 @@ class WeightedComponents:
     """What the first token's distribution says, once the prompts were read."""
     _log_question: Tensor | None = field(default=None, init=False, repr=False, compare=False)
     """(K,) log p(x | z_j), once the prompts were read for it."""
-
-    def __copy__(self) -> Self:
-        """Itself, since it does not change; a pickle is not a copy of it."""
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Itself, since it does not change: no model is copied."""
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        """All but the language model: a pickle has a ``MissingGenerator`` in its place."""
-        without = MissingGenerator(self.generator.name, self.generator.stop_tokens)
-        derived = ("reweighted_log_prior", "log_prior", "outside")
-        own = {name: value for name, value in self.__dict__.items() if name not in derived}
-        return {**own, "generator": without, "unconditioned_log_prior": self.unconditioned_log_prior.clone()}
 
     @property
     def passages(self) -> tuple[Passage, ...]:

@@ -16,6 +16,7 @@ from mixrag.generator.questions import check_reads_questions, start_with_questio
 from mixrag.inference.components import Component, WeightedComponents
 from mixrag.inference.decoding_state import DecodingState
 from mixrag.inference.empty_answer import EmptyAnswers, answered_branches, log_answered_table, read_prompts
+from mixrag.inference.missing_generator import MissingGenerator
 from mixrag.probability import (
     is_certainly_best,
     log_answer_likelihood,
@@ -39,6 +40,21 @@ class Mixture(WeightedComponents):
     With a ``question_likelihood`` the prior is weighed again by how well each component predicts the question
     (``probability.reweighted``). Both need the model, which reads the prompts for them where it has not yet.
     """
+
+    def __copy__(self) -> Mixture:
+        """Itself, since it does not change; a pickle is not a copy of it."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Mixture:
+        """Itself, since it does not change: no model is copied."""
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the language model: a pickle has a ``MissingGenerator`` in its place."""
+        without = MissingGenerator(self.generator.name, self.generator.stop_tokens)
+        derived = ("reweighted_log_prior", "log_prior", "outside")
+        own = {name: value for name, value in self.__dict__.items() if name not in derived}
+        return {**own, "generator": without, "unconditioned_log_prior": self.unconditioned_log_prior.clone()}
 
     def start(self) -> DecodingState:
         """One answer that has not begun; the model reads all prompts as one batch."""
