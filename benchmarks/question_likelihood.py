@@ -24,11 +24,11 @@ from statistics import fmean
 from mixrag import RAG
 from mixrag.evaluation.bootstrap import paired_difference
 from mixrag.evaluation.question_weight import (
-    QuestionTable,
+    PairTable,
     QuestionWeight,
     fit_question_likelihood,
     log_likelihoods,
-    question_table,
+    pair_table,
 )
 from mixrag.pairs.pairs import read_pairs
 
@@ -52,14 +52,14 @@ def main() -> None:
     with RAG.open(options.store, model=options.model) as rag:
         start = time.perf_counter()
         for number, pair in enumerate(pairs, 1):
-            tables.append(question_table(rag, pair, k=options.k))
+            tables.append(pair_table(rag, pair, k=options.k))
             print(f"\r{number} of {len(pairs)} questions", end="", flush=True)
         print(f", {(time.perf_counter() - start) / len(pairs):.2f} s each")
     show(tables)
     fitted(tables, fit_question_likelihood(tables, seed=options.seed))
 
 
-def show(tables: Sequence[QuestionTable]) -> None:
+def show(tables: Sequence[PairTable]) -> None:
     """A line for each β of ``SHOWN``."""
     having = [table for table in tables if any(table.relevant)]
     print(f"{len(having)} of {len(tables)} questions have a relevant passage")
@@ -71,7 +71,7 @@ def show(tables: Sequence[QuestionTable]) -> None:
         print(f"{weight:<8g} {likelihood:13.4f} {mass:29.4f} {first:11.3f}")
 
 
-def fitted(tables: Sequence[QuestionTable], found: QuestionWeight) -> None:
+def fitted(tables: Sequence[PairTable], found: QuestionWeight) -> None:
     """The fit, and recall@1 before and after."""
     folds = ", ".join(f"{each:.4f}" for each in found.by_fold)
     print(f"fitted β = {found.fitted:.4f} (by fold: {folds})")

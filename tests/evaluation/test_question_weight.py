@@ -16,17 +16,17 @@ from mixrag.corpus import Store
 from mixrag.errors import ModelError, PairsError, SettingError
 from mixrag.evaluation.question_weight import (
     FEWEST_PAIRS,
-    QuestionTable,
+    PairTable,
     fit_question_likelihood,
     log_likelihoods,
-    question_table,
+    pair_table,
 )
 from mixrag.generator import Prompt, TableGenerator
 from mixrag.pairs.pairs import Pair
 from words_encoder import WordsEncoder
 
 
-def table(source: torch.Generator, gain: float, size: int = 5) -> QuestionTable:
+def table(source: torch.Generator, gain: float, size: int = 5) -> PairTable:
     """A pair whose answer is in the passage that makes the question e^gain times as probable."""
     prior = torch.randn(size, generator=source, dtype=torch.float64).log_softmax(0)
     question = -40 + 5 * torch.randn(size, generator=source, dtype=torch.float64)
@@ -35,10 +35,10 @@ def table(source: torch.Generator, gain: float, size: int = 5) -> QuestionTable:
     likelihood = torch.full((size,), 0.01, dtype=torch.float64)
     likelihood[right] = 0.8
     answered = torch.rand(size, generator=source, dtype=torch.float64).clamp(min=0.81)
-    return QuestionTable(prior, question, likelihood.log(), answered.log(), tuple(j == right for j in range(size)))
+    return PairTable(prior, question, likelihood.log(), answered.log(), tuple(j == right for j in range(size)))
 
 
-def tables(seed: int, gain: float, count: int = 60) -> list[QuestionTable]:
+def tables(seed: int, gain: float, count: int = 60) -> list[PairTable]:
     source = torch.Generator().manual_seed(seed)
     return [table(source, gain, 4 + i % 2) for i in range(count)]
 
@@ -121,7 +121,7 @@ def rag(tmp_path: Path) -> Iterator[RAG]:
 
 
 def test_the_table_of_a_pair_is_what_the_mixture_has(rag: RAG) -> None:
-    found = question_table(rag, PAIR)
+    found = pair_table(rag, PAIR)
     assert found.relevant == (True, False, False), "the null component is none"
     assert math.fsum(found.log_prior.exp().tolist()) == pytest.approx(1.0)
     assert found.log_question.tolist() == [-28.0, -26.0, -20.0]
@@ -132,16 +132,16 @@ def test_the_table_of_a_pair_is_what_the_mixture_has(rag: RAG) -> None:
         mixture = rag.condition(PAIR.question, question_likelihood=weight)
         whole = math.fsum(math.exp(mixture.log_prob(answer)) for answer in PAIR.answers)
         assert math.exp(log_likelihoods([found], weight)[0]) == pytest.approx(whole)
-    plain = question_table(rag, PAIR, empty_answer=False)
+    plain = pair_table(rag, PAIR, empty_answer=False)
     assert plain.log_answered.tolist() == [0.0] * 3
     assert plain.log_likelihood.tolist() == found.log_likelihood.tolist()
 
 
 def test_what_cannot_be_fitted_is_refused(rag: RAG) -> None:
     with pytest.raises(SettingError, match="switch 0 to fit question_likelihood"):
-        question_table(rag, PAIR, switch=0.5)
+        pair_table(rag, PAIR, switch=0.5)
     with (
         RAG(rag.store, encoder=rag.encoder, generator=TableGenerator(WORDS, distribution)) as other,
         pytest.raises(ModelError, match="for question_likelihood"),
     ):
-        question_table(other, PAIR)
+        pair_table(other, PAIR)

@@ -31,7 +31,7 @@ FEWEST_PAIRS = 2 * FOLDS
 
 
 @dataclass(frozen=True, slots=True)
-class QuestionTable:
+class PairTable:
     """What a pair says of β; K components, float64."""
 
     log_prior: Tensor
@@ -72,7 +72,7 @@ class QuestionWeight:
     """For each pair, the β that was fitted without it."""
 
 
-def question_table(rag: Pipeline, pair: Pair, **changes: Any) -> QuestionTable:
+def pair_table(rag: Pipeline, pair: Pair, **changes: Any) -> PairTable:
     """The table of one pair; takes two or three passes of the language model over its prompts.
 
     Args:
@@ -98,7 +98,7 @@ def question_table(rag: Pipeline, pair: Pair, **changes: Any) -> QuestionTable:
     answered = mixture.log_answered
     found = relevant(rag.store, pair, mixture.passages)
     holders = {j for j, flag in zip(mixture.component_of_passage, found, strict=True) if flag}
-    return QuestionTable(
+    return PairTable(
         log_prior=mixture.unconditioned_log_prior,
         log_question=cast(QuestionReader, mixture.generator).question_log_likelihood(prompts),
         log_likelihood=log_sum(answers, 0),
@@ -107,7 +107,7 @@ def question_table(rag: Pipeline, pair: Pair, **changes: Any) -> QuestionTable:
     )
 
 
-def fit_question_likelihood(tables: Sequence[QuestionTable], folds: int = FOLDS, seed: int = 0) -> QuestionWeight:
+def fit_question_likelihood(tables: Sequence[PairTable], folds: int = FOLDS, seed: int = 0) -> QuestionWeight:
     """The β for these pairs, 0 where what it gains on pairs it was not fitted on may be nothing.
 
     Args:
@@ -135,7 +135,7 @@ def fit_question_likelihood(tables: Sequence[QuestionTable], folds: int = FOLDS,
     return QuestionWeight(fitted if gain.low > 0.0 else 0.0, fitted, gain, tuple(by_fold), of_question)
 
 
-def log_likelihoods(tables: Sequence[QuestionTable], weight: float) -> list[float]:
+def log_likelihoods(tables: Sequence[PairTable], weight: float) -> list[float]:
     """log p(any right answer | question) of each pair, given ≠∅ where there is an empty answer, under this β."""
     return _marginal(_padded(tables), weight).tolist()
 
@@ -155,11 +155,11 @@ def _marginal(columns: Columns, weight: float) -> Tensor:
     return log_reweighted_marginal(log_prior, log_question, log_likelihood, weight, log_answered)
 
 
-def _padded(tables: Sequence[QuestionTable]) -> Columns:
+def _padded(tables: Sequence[PairTable]) -> Columns:
     """(B, K) of each; a component that is not there has no prior."""
     size = max(len(table.log_prior) for table in tables)
 
-    def column(of: Callable[[QuestionTable], Tensor], fill: float) -> Tensor:
+    def column(of: Callable[[PairTable], Tensor], fill: float) -> Tensor:
         rows = (torch.nn.functional.pad(of(table), (0, size - len(of(table))), value=fill) for table in tables)
         return torch.stack([*rows])
 
