@@ -125,7 +125,8 @@ class RAG(Pipeline):
         >>> RAG.open("store", confidence="guaranteed/confidence.json").ask("...").guarantee  # doctest: +SKIP
 
         Args:
-            pairs: as in ``train``; not those that the confidence was fitted on.
+            pairs: as in ``train``, also such without an answer, to which every answer is wrong. Those whose
+                questions the confidence was fitted on are left out.
             out: folder for ``guarantee.json`` and its ``confidence.json``; None: nothing is written.
             progress: called with stage "answering".
             settings: as in ``GuaranteeSettings``.

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from mixrag import Settings
+from mixrag.answers.applied_calibration import apply_calibration
 from mixrag.answers.confidence import (
     LEVELS,
     Confidence,
     ConfidenceMap,
-    apply_calibration,
     conditions,
     level_of,
     read_calibration,
@@ -36,6 +36,7 @@ FITTED = ConfidenceMap(
     precision=0.8,
     fitted_on="p",
     settings={"k": 5, "switch": 0.0},
+    fitted_on_questions=("0123456789abcdef",),
 )
 SIGNALS = Signals(math.log(0.2), 0.7, p_empty=0.3)
 
@@ -84,6 +85,10 @@ def test_a_confidence_says_in_words_how_often_its_like_was_right() -> None:
 def test_a_calibration_survives_its_file(tmp_path: Path) -> None:
     write_calibration(FITTED, tmp_path / "c.json")
     assert read_calibration(tmp_path / "c.json") == FITTED
+    content = json.loads((tmp_path / "c.json").read_text())
+    del content["fitted_on_questions"]
+    (tmp_path / "c.json").write_text(json.dumps(content))
+    assert read_calibration(tmp_path / "c.json") == replace(FITTED, fitted_on_questions=())
 
 
 @pytest.mark.parametrize(
@@ -106,6 +111,8 @@ def test_a_calibration_survives_its_file(tmp_path: Path) -> None:
         {"knots": [[0.1]]},
         {"method": "guess"},
         {"fitted_on": 3},
+        {"fitted_on_questions": ["Who?"]},
+        {"fitted_on_questions": [3]},
         {"settings": {"seed": 1}},
         {"settings": {"k": -1}},
         {"settings": {"k": [5, -1]}},

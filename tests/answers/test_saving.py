@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from mixrag import RAG, ModelConfig, Settings
-from mixrag.answers.confidence import ConfidenceMap, apply_calibration
+from mixrag.answers.applied_calibration import apply_calibration
+from mixrag.answers.confidence import ConfidenceMap
 from mixrag.config.model_config import models_digest
 from mixrag.corpus import Store
 from mixrag.errors import MixragError, ModelError, OutputError

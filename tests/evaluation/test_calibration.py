@@ -20,6 +20,7 @@ from mixrag.evaluation.calibration import (
     Target,
     check_enough,
     confidences_of,
+    finished,
     fit_candidate,
     rights,
 )
@@ -263,3 +264,12 @@ def test_two_parts_need_questions_without_an_answer() -> None:
         fit("two-part", planted(100, 1.0), planted(19, 1.0))
     assert fit("two-part", *on_and_off_corpus()).method == "two-part"
     assert set(select(*on_and_off_corpus()).methods) == set(METHODS)
+
+
+@pytest.mark.parametrize("target", [Target(0.8), Target(0.99), Target(coverage=0.5)], ids=str)
+def test_at_threshold_0_the_share_that_is_right_is_stored_and_not_the_target(target: Target) -> None:
+    known, withheld_never = planted(200, 1.0), ConfidenceMap("isotonic", knots=((0.0, 0.0), (1.0, 0.0)))
+    found = finished(withheld_never, known, np.zeros(200), target)
+    assert found.threshold == 0.0 and found.precision == pytest.approx(rights(known).mean())
+    some = finished(ConfidenceMap(), known, np.zeros(200), target)
+    assert some.threshold > 0.0 and some.precision == (None if target.coverage else target.precision)

@@ -22,6 +22,7 @@ from mixrag.config.command_settings import CalibrationSettings
 from mixrag.errors import MixragError, PairsError
 from mixrag.evaluation.refit import StoredAnswers, read_answers, refit
 from mixrag.evaluation.scoring import Record
+from mixrag.pairs.pairs import question_digest
 
 SETTINGS = conditions(Settings(k=5))
 
@@ -104,6 +105,16 @@ def test_several_files_are_groups_and_the_table_has_each_and_all() -> None:
     assert own.fitted_on.startswith("questions (200 questions, ") and own.models == "m"
     assert own.settings == SETTINGS and own.mismatch(Settings(k=5), "m") is None
     assert found.unanswerable_withheld is not None and found.unanswerable_withheld.n == 30
+
+
+def test_a_confidence_names_the_questions_that_it_was_fitted_on() -> None:
+    outside = [replace(each, question=f"Off? {i}") for i, each in enumerate(records(30, 3, p_empty=0.9))]
+    group = StoredAnswers("a", records(60, 1), outside[:10])
+    found = refit([group], CalibrationSettings(), unanswerable=[StoredAnswers("b", outside[10:])])
+    asked = {*(f"q{i}" for i in range(60)), *(f"Off? {i}" for i in range(30))}
+    assert found.calibration.fitted_on_questions == tuple(sorted(map(question_digest, asked)))
+    unnamed = StoredAnswers("a", [replace(each, question="") for each in records(60, 1)])
+    assert refit([unnamed]).calibration.fitted_on_questions == ()
 
 
 def test_unanswerable_questions_fit_the_second_part() -> None:

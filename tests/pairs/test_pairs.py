@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Iterator
@@ -12,7 +13,16 @@ from typing import Any
 import pytest
 
 from mixrag.errors import PairsError
-from mixrag.pairs.pairs import Pair, Pairs, as_lines, digest, pairs_from, read_pairs, split_pairs
+from mixrag.pairs.pairs import (
+    Pair,
+    Pairs,
+    as_lines,
+    digest,
+    pairs_from,
+    question_digest,
+    read_pairs,
+    split_pairs,
+)
 
 
 def written(tmp_path: Path, *rows: object, name: str = "pairs.jsonl") -> Path:
@@ -358,3 +368,26 @@ def test_pairs_with_passages_are_held_out_by_passage() -> None:
     assert not {p.passage for p in train} & {p.passage for p in dev} - {None}
     assert not {p.document for p in train} & {p.document for p in dev} - {None}
     assert any(p.passage for p in dev) or any(p.document for p in dev)
+
+
+def test_questions_that_differ_in_form_alone_have_one_digest() -> None:
+    same = {
+        question_digest(each)
+        for each in ("Who issues the licence?", "  who issues LICENCE", "Who issues a licence")
+    }
+    assert len(same) == 1 and question_digest("Who issues the permit?") not in same
+    assert question_digest("?") != question_digest("!") and len(question_digest("")) == 16
+
+
+def test_questions_without_an_answer_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
+    rows = [{"question": "Who?", "answers": []}, {"question": "Where?", "answer": " "}, {"question": "When?"}]
+    path = written(tmp_path, *rows)
+    for found in (pairs_from(path, unanswerable=True), pairs_from(rows, unanswerable=True)):
+        assert [(pair.question, pair.answers) for pair in found.pairs] == [(row["question"], ()) for row in rows]
+    assert pairs_from([path], unanswerable=True).digests == (hashlib.sha256(path.read_bytes()).hexdigest(),)
+    with pytest.raises(PairsError, match='an answer under "answers"'):
+        pairs_from(path)
+    qas = [{"question": "Who?", "answers": []}, {"question": "When?", "answers": [{"text": "now"}]}]
+    squad = written(tmp_path, {"data": [{"paragraphs": [{"qas": qas}]}]}, name="squad.json")
+    assert [pair.answers for pair in pairs_from(squad, unanswerable=True).pairs] == [(), ("now",)]
+    assert not pairs_from(squad, unanswerable=True).notices and len(pairs_from(squad).notices) == 1

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from mixrag.answers.confidence import AppliedCalibration, Confidence
+from mixrag.answers.applied_calibration import AppliedCalibration
+from mixrag.answers.confidence import Confidence
 from mixrag.answers.explanation import Explanation, explain
 from mixrag.answers.explanation_html import explanation_page
 from mixrag.answers.fields import AnswerFields, AnswerPassage, AnswerToken
@@ -69,6 +70,7 @@ class Answer(AnswerFields):
             "confidence": self.confidence and confidence_to_dict(self.confidence),
             "uncalibrated": self.uncalibrated,
             "guarantee": self.guarantee and asdict(self.guarantee),
+            "not_covered": self.not_covered,
             "normaliser": self.normaliser,
             "temperature": self.temperature,
             "switch": self.switch,
@@ -190,7 +192,7 @@ def build_answer(
         finished=scored.finished,
         signals=signals,
         confidence=confidence,
-        uncalibrated=calibration.mismatch if calibration else None,
+        uncalibrated=calibration.uncalibrated if calibration else None,
         certified=certified,
         pruned=pruned,
         shortened=tuple(s for component in mixture.components for s in component.prompt.shortened),
@@ -199,6 +201,7 @@ def build_answer(
         scored=scored,
         outside_bounds=retrieval.outside_bounds,
         guarantee=calibration.coverage(confidence, source) if calibration else None,
+        not_covered=calibration.not_covered(confidence, source) if calibration else None,
         p_empty=p_empty,
         question_likelihood=mixture.question_likelihood,
         null_reweighted_prior=float(mixture.reweighted_log_prior[null].exp())

@@ -16,7 +16,6 @@ and by the words that question and passage share. ``mixrag eval`` and ``mixrag c
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -25,8 +24,6 @@ from typing import Any
 
 import numpy as np
 
-from mixrag.answers.guarantee import FILE as GUARANTEE_FILE
-from mixrag.answers.guarantee import Coverage, Guarantee, calibration_digest, read_guarantee
 from mixrag.answers.signals import FEATURES, Signals, features, sigmoid
 from mixrag.config.bundle import Bundle
 from mixrag.config.command_settings import CalibrationMethod
@@ -48,8 +45,6 @@ LARGEST_WEIGHT = 1e6
 """Of a feature, and of an offset, in a file."""
 MANY = 30
 """Answers of a level from which their share is given per hundred."""
-ABOVE_ALL = math.nextafter(1.0, 2.0)
-"""A threshold that no confidence reaches."""
 
 
 @schema
@@ -71,13 +66,16 @@ class ConfidenceMap:
     threshold: Share = 0.0
     """An answer of less confidence is withheld."""
     precision: Share | None = None
-    """The share of right answers that the threshold is for; None: it is for a share of answered questions."""
+    """The share of right answers that the threshold is for; at threshold 0, where nothing is withheld, the share
+    that was right. None: it is for a share of answered questions."""
     fitted_on: str = ""
     """Which pairs, in words."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Those of ``CALIBRATED`` in force when it was fitted, [least, most] of ``RANGED`` ones; empty: any."""
     models: str = ""
     """Digest of the models whose answers it was fitted on; empty: any."""
+    fitted_on_questions: tuple[str, ...] = ()
+    """``question_digest`` of each question that it was fitted on, sorted; empty: not known."""
 
     def confidence(self, signals: Signals) -> float:
         """The probability, estimated from the pairs, that an answer with these signals is an exact match.
@@ -179,88 +177,6 @@ def level_of(confidence: float) -> str:
     return next(words for words, least in LEVELS if confidence >= least)
 
 
-@dataclass(frozen=True, slots=True)
-class AppliedCalibration:
-    """A calibration, and whether it applies to the settings and models in use."""
-
-    calibration: ConfidenceMap
-    mismatch: str | None = None
-    """What has changed since it was fitted: "models", or a setting; None: nothing."""
-    abstain_below: float | None = None
-    """The threshold; None: the calibration's own."""
-    guarantee: Guarantee | None = None
-    """The guarantee that applies."""
-    guaranteed_only: bool = False
-    """Whether answers that it does not cover are withheld."""
-
-    @property
-    def threshold(self) -> float:
-        """Confidence below which an answer is withheld."""
-        return self.calibration.threshold if self.abstain_below is None else self.abstain_below
-
-    @property
-    def may_abstain(self) -> bool:
-        """Whether an answer may be withheld."""
-        return self.mismatch is None and (self.threshold > 0 or self.guaranteed_only)
-
-    def confidence(self, signals: Signals, metadata: Mapping[str, Any] | None = None) -> Confidence | None:
-        """The confidence of a finished answer; None where the calibration does not apply.
-
-        ``metadata`` are those of the document that most probably wrote the answer.
-        """
-        own = self.calibration
-        if self.mismatch:
-            return None
-        threshold = self.threshold
-        if self.guaranteed_only and self.guarantee is not None:
-            least = self.guarantee.threshold(metadata or {})
-            threshold = max(threshold, ABOVE_ALL if least is None else least)
-        value = own.confidence(signals)
-        n, right = own.levels.get(level_of(value), (0, 0))
-        return Confidence(
-            value,
-            threshold,
-            own.fitted_on,
-            answerable=None if own.answerable is None else own.answerable_of(features(signals)),
-            level_n=n,
-            level_right=right / n if n else None,
-        )
-
-    def coverage(self, confidence: Confidence | None, metadata: Mapping[str, Any]) -> Coverage | None:
-        """What the guarantee says of an answer; None where it does not cover it."""
-        if confidence is None or self.guarantee is None:
-            return None
-        return self.guarantee.covering(confidence.value, metadata)
-
-
-def apply_calibration(
-    calibration: ConfidenceMap | None, settings: Settings, models: str, guarantee: Guarantee | None = None
-) -> AppliedCalibration | None:
-    """The calibration for answers under these settings and models (their digest); None where there is none.
-
-    Raises:
-        SettingError: answers are to be withheld (``abstain_below``, ``guaranteed_only``), and no calibration, or
-            no guarantee, applies.
-    """
-    mismatch = None if calibration is None else calibration.mismatch(settings, models)
-    if settings.abstain_below and (calibration is None or mismatch):
-        found = "none" if calibration is None else f"one made with another {mismatch}"
-        remedy = "make one with mixrag eval or mixrag calibrate, and name it as --confidence"
-        raise SettingError("a calibration that applies, to withhold answers (abstain_below)", found, remedy)
-    if calibration is None or mismatch or guarantee is None:
-        applied = None
-    else:
-        applies = guarantee.applies(conditions(settings), models, calibration_digest(calibration))
-        applied = guarantee if applies else None
-    if settings.guaranteed_only and applied is None:
-        found = "none" if guarantee is None else "one made with other settings, models or confidence"
-        remedy = "make one with mixrag guarantee, and name the confidence.json beside it as --confidence"
-        raise SettingError("a guarantee that applies, to withhold all else (guaranteed_only)", found, remedy)
-    if calibration is None:
-        return None
-    return AppliedCalibration(calibration, mismatch, settings.abstain_below, applied, settings.guaranteed_only)
-
-
 def conditions(settings: Settings) -> dict[str, Any]:
     """The settings that a confidence depends on; the width of a search or the samples only where there are any."""
     own = {name: getattr(settings, name) for name in CALIBRATED}
@@ -310,7 +226,9 @@ def _calibration(document: Any) -> ConfidenceMap:
     if not isinstance(document, dict) or document.get("format") not in (1, FORMAT):
         raise ValueError("another format")
     content = _of_format_1(document) if document["format"] == 1 else document
+    content = {"fitted_on_questions": [], **content}
     content = {each.name: content[each.name] for each in fields(ConfidenceMap)}
+    content["fitted_on_questions"] = tuple(content["fitted_on_questions"])
     levels = {name: tuple(counts) for name, counts in content["levels"].items()}
     found = ConfidenceMap(**{**content, "knots": tuple(map(tuple, content["knots"])), "levels": levels})
     for axis in zip(*found.knots, strict=True):
@@ -318,6 +236,8 @@ def _calibration(document: Any) -> ConfidenceMap:
             raise ValueError("knots that do not rise from 0 to 1")
     _check_names(found)
     _check_settings(found.settings)
+    if not all(re.fullmatch("[0-9a-f]{16}", each) for each in found.fitted_on_questions):
+        raise ValueError("fitted_on_questions that are no digests")
     return found
 
 
@@ -376,16 +296,3 @@ def calibration_for(
         return None
     path = trained.folder / FILE
     return read_calibration(path) if path.is_file() else None
-
-
-def guarantee_for(given: ModelConfig, trained: Bundle | None, confidence: str | Path | None) -> Guarantee | None:
-    """The guarantee beside the calibration that ``calibration_for`` reads; None where there is none.
-
-    Raises:
-        ModelError: the file cannot be used.
-    """
-    if calibration_for(given, trained, confidence) is None:
-        return None
-    folder = Path(confidence).parent if confidence is not None else None if trained is None else trained.folder
-    path = None if folder is None else folder / GUARANTEE_FILE
-    return read_guarantee(path) if path is not None and path.is_file() else None

@@ -171,6 +171,8 @@ class AnswerFields:
     """Bounds on ``outside`` where approximate search leaves it unknown; always valid. None elsewhere."""
     guarantee: Coverage | None = None
     """What a guarantee says of answers as sure as this one; None where none covers it."""
+    not_covered: str | None = None
+    """Why the guarantee that there is does not cover it, in words; None where it does, or there is none."""
     p_empty: float | None = None
     """p(∅ | question): the probability that the passages listed (and null) state no answer; under the full
     normaliser with k < M their part of it, to which the others add at most ``outside``. None without

@@ -1,30 +1,31 @@
 """A guarantee: a threshold on the confidence above which, in all probability, most answers are right.
 
-``mixrag guarantee`` finds it on pairs (``evaluation/guarantee.py``) and writes ``guarantee.json`` beside the
-``confidence.json`` whose confidence it is about. It covers an answer of the same models, settings and calibration
-whose confidence reaches the threshold.
+``mixrag guarantee`` finds it on pairs (``evaluation/guarantee.py``) and writes ``guarantee.json``
+(``guarantee_file.py``) beside the ``confidence.json`` whose confidence it is about. It covers an answer of the
+same models, settings, calibration and documents whose confidence reaches the threshold, where the question is
+asked for an answer of the kind that the pairs were asked for.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
+from decimal import ROUND_FLOOR, Decimal, localcontext
 from typing import Annotated, Any
 
 from annotated_types import Gt, Lt
 
-from mixrag.config.schema import CountOrNone, Share, schema, unknown
-from mixrag.config.settings import CALIBRATED
-from mixrag.errors import ModelError, SettingError
-from mixrag.utils.atomic import write_atomically
+from mixrag.answers.kinds import Kind
+from mixrag.config.schema import CountOrNone, Share, schema
 
-FILE = "guarantee.json"
-"""Its name, beside the confidence."""
-FORMAT = 1
+KIND: Kind = "span"
+"""The only kind of answer that a guarantee covers: gold answers are compared with spans, and others either have no
+confidence (yes or no, extracts) or show more than the span that it is about (lists)."""
 Level = Annotated[float, Gt(0), Lt(1)]
+_BELOW_ONE = math.nextafter(1.0, 0.0)
 
 
 @schema
@@ -57,19 +58,35 @@ class Guarantee:
     delta: Level
     groups: tuple[CertifiedGroup, ...]
     by: str = ""
-    """Key of the metadata that tells the kinds apart; empty: one test for all."""
+    """Key of the metadata that tells the kinds of document apart; empty: one test for all."""
     simultaneous: bool = False
     """Whether all kinds hold together with probability 1 - delta; else each does on its own."""
+    kind: str = KIND
+    """The kind of answer that the pairs were asked for."""
     pairs: str = ""
     """The pairs that it was tested on, in words."""
+    sources: tuple[tuple[str, str], ...] = ()
+    """Name and SHA-256 of each file that they are from; of pairs in memory, of their content."""
+    overlapping: CountOrNone | None = None
+    """Pairs of these that were left out, because the confidence was fitted on their questions; None: it does not
+    say on which it was."""
+    other_kinds: CountOrNone = 0
+    """Pairs that were left out, because their questions are asked for another kind of answer."""
     fitted_on: str = ""
     """The other pairs, on which the confidence was fitted."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Those of ``CALIBRATED`` in force."""
+    """Those in force (``guaranteed_conditions``)."""
     models: str = ""
-    """Digest of the models whose answers were tested; empty: any."""
+    """Digest of the models whose answers were tested."""
     calibration: str = ""
     """Digest of the calibration whose confidences were tested."""
+    documents: str = ""
+    """Digest of the documents that were asked; empty: those of a retriever of the caller's own."""
+
+    @property
+    def level(self) -> float:
+        """The level of the test of each kind."""
+        return self.delta / len(self.groups) if self.simultaneous else self.delta
 
     def group(self, metadata: Mapping[str, Any]) -> CertifiedGroup | None:
         """The test on this kind of document; None where there was none."""
@@ -77,18 +94,38 @@ class Guarantee:
         return next((each for each in self.groups if each.value == value), None)
 
     def threshold(self, metadata: Mapping[str, Any]) -> float | None:
-        """Least confidence of an answer that it covers; None where it covers none of this kind."""
+        """Least confidence of an answer that it covers; None where it covers none of this kind of document."""
         found = self.group(metadata)
         return None if found is None else found.threshold
 
-    def covering(self, confidence: float, metadata: Mapping[str, Any]) -> Coverage | None:
-        """What it says of an answer with this confidence, from a document with these metadata; None: nothing."""
+    def uncovered(self, confidence: float | None, metadata: Mapping[str, Any], kind: str = KIND) -> str | None:
+        """Why it does not cover an answer, in words; None: it does.
+
+        Args:
+            confidence: of the answer; None: it was cut off, and has none.
+            metadata: of the document that most probably wrote it.
+            kind: of answer that the question is asked for.
+        """
+        if kind != self.kind:
+            return f"it was tested on answers of kind {self.kind}, and this question is asked for {_article(kind)}"
+        if confidence is None:
+            return "the answer was cut off at max_tokens"
         found = self.group(metadata)
-        if found is None or found.threshold is None or confidence < found.threshold:
+        if found is None or found.threshold is None:
+            value = str(metadata.get(self.by, ""))
+            return f"it covers no answer from documents of {self.by} {value!r}" if self.by else "it covers none"
+        if confidence < found.threshold:
+            return f"the confidence is below {found.threshold:.4g}"
+        return None
+
+    def covering(self, confidence: float | None, metadata: Mapping[str, Any], kind: str = KIND) -> Coverage | None:
+        """What it says of an answer; None where ``uncovered`` has a reason. Arguments are those of that."""
+        found = self.group(metadata)
+        if self.uncovered(confidence, metadata, kind) is not None or found is None or found.threshold is None:
             return None
         return Coverage(
-            1.0 - self.risk,
-            1.0 - self.delta,
+            min(1.0 - self.risk, _BELOW_ONE),
+            min(1.0 - self.delta, _BELOW_ONE),
             found.threshold,
             found.n,
             found.answered,
@@ -97,10 +134,16 @@ class Guarantee:
             self.pairs,
         )
 
-    def applies(self, conditions: Mapping[str, Any], models: str, calibration: str) -> bool:
-        """Whether settings, models and calibration are those that it was tested with."""
-        same = all(conditions.get(name) == value for name, value in self.settings.items())
-        return same and self.models in ("", models) and self.calibration == calibration
+    def mismatch(self, conditions: Mapping[str, Any], models: str, calibration: str, documents: str) -> str | None:
+        """What is not as it was tested: "models", "confidence", a setting or "documents"; None: all is."""
+        if self.models != models:
+            return "models"
+        if self.calibration != calibration:
+            return "confidence"
+        for name in {**self.settings, **conditions}:
+            if not (name in self.settings and name in conditions and self.settings[name] == conditions[name]):
+                return name
+        return None if self.documents == documents else "documents"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,59 +172,40 @@ class Coverage:
         """One line for people."""
         kind = f" from {self.group}" if self.group else ""
         return (
-            f"covered: of answers like this{kind} at least {100 * self.right:g} % are right, "
-            f"with probability {100 * self.probability:g} % (n = {self.n} pairs)"
+            f"covered: of answers like this{kind} at least {percent(self.right)} % are right, "
+            f"with probability {percent(self.probability)} % (n = {self.n} pairs)"
         )
 
 
+def percent(share: float, places: int = 4) -> str:
+    """A share in percent, rounded down to so many places: of less than one, never 100.
+
+    Twelve digits of the share count, which is what 1 - α has.
+
+    >>> percent(0.9), percent(1 - 0.07), percent(1 - 1e-9), percent(0.999, 0), percent(1.0)
+    ('90', '93', '99.9999', '99', '100')
+    """
+    with localcontext() as context:
+        context.rounding = ROUND_FLOOR
+        exact = 100 * Decimal(share)
+        # 1 - 0.07 is a little less than 0.93 in binary: the nearest of twelve digits is meant.
+        near = 100 * Decimal(f"{share:.12g}")
+        meant = near if near < 100 or share >= 1.0 else exact
+        shown = meant.quantize(Decimal(1).scaleb(-places)).normalize()
+    return f"{shown:f}"
+
+
+def other(name: str) -> str:
+    """What ``Guarantee.mismatch`` names, in words: "another k", "other documents"."""
+    return f"other {name}" if name.endswith("s") else f"another {name}"
+
+
 def calibration_digest(calibration: Any) -> str:
-    """Digest of what maps signals to a confidence: a dataclass, without threshold, models and words."""
-    content = {k: v for k, v in asdict(calibration).items() if k not in ("threshold", "models", "fitted_on")}
+    """Digest of what maps signals to a confidence: a dataclass, without threshold, models and pairs."""
+    others = ("threshold", "models", "fitted_on", "fitted_on_questions")
+    content = {k: v for k, v in asdict(calibration).items() if k not in others}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def write_guarantee(guarantee: Guarantee, path: Path) -> None:
-    """Write it as JSON; the file appears complete or not at all.
-
-    Raises:
-        ModelError: it cannot be written.
-    """
-    text = json.dumps({"format": FORMAT, **asdict(guarantee)}, indent=1, allow_nan=False)
-    try:
-        write_atomically(path, f"{text}\n".encode())
-    except OSError as error:
-        found = error.strerror or str(error)
-        raise ModelError(f"room to write {path}", found, "free it, or choose another") from error
-
-
-def read_guarantee(path: Path) -> Guarantee:
-    """Read what ``write_guarantee`` wrote. The file is data, and may come from strangers.
-
-    Raises:
-        ModelError: it cannot be read, or is not a guarantee of this format.
-    """
-    remedy = "write it again: mixrag guarantee"
-    try:
-        return _guarantee(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ModelError(f"a guarantee at {path}", error.strerror or str(error), remedy) from error
-    except (ValueError, TypeError, KeyError, RecursionError, OverflowError, SettingError) as error:
-        found = str(error) or type(error).__name__
-        raise ModelError(f"a guarantee, format {FORMAT}, in {path}", found, remedy) from error
-
-
-def _guarantee(document: Any) -> Guarantee:
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise ValueError("another format")
-    content = {each.name: document[each.name] for each in fields(Guarantee)}
-    found = Guarantee(**{**content, "groups": tuple(CertifiedGroup(**each) for each in content["groups"])})
-    for name in found.settings:
-        if name not in CALIBRATED:
-            raise unknown(name, CALIBRATED)
-    for each in found.groups:
-        if not each.wrong <= each.answered <= each.n or each.wrong_of_all > each.n:
-            raise ValueError("more answers than pairs")
-    values = [each.value for each in found.groups]
-    if len(set(values)) < len(values) or not values or (not found.by and values != [""]):
-        raise ValueError("kinds that are not told apart")
-    return found
+def _article(kind: str) -> str:
+    return {"yes-no": "yes or no", "list": "a list", "extract": "an extract"}.get(kind, kind)

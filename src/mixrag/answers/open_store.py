@@ -11,7 +11,8 @@ from threading import RLock
 from types import TracebackType
 from typing import Any, Self
 
-from mixrag.answers.confidence import ConfidenceMap, calibration_for, guarantee_for
+from mixrag.answers.applied_calibration import guarantee_for
+from mixrag.answers.confidence import ConfidenceMap, calibration_for
 from mixrag.answers.guarantee import Guarantee
 from mixrag.config.command_settings import StoreConfig
 from mixrag.config.model_config import ModelConfig, bundle_for, completed, defaults
@@ -104,6 +105,7 @@ class OpenStore:
         self.calibration = calibration
         self.guarantee = guarantee
         self._known: tuple[ModelConfig, str] | None = None
+        self._documents: tuple[int, str] | None = None
         self._encoder = encoder
         self._generator = generator
         self._copier: CopyingGenerator | None = None

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from mixrag.answers.answer import Answer, answer_of, build_answer
+from mixrag.answers.applied_calibration import AppliedCalibration, apply_calibration
 from mixrag.answers.async_stream import AsyncStream
-from mixrag.answers.confidence import AppliedCalibration, apply_calibration
 from mixrag.answers.extract import extract
 from mixrag.answers.in_kind import asked_kind, in_kind
 from mixrag.answers.kinds import Kind
@@ -96,7 +96,7 @@ class Pipeline(OpenStore):
             # Neither "yes" nor "no" need be a word of the passage.
             settings = replace(settings, copy=False) if kind == "yes-no" else settings
             mixture, chosen = self._condition(question, retrieval, settings), in_kind(kind, decoder)
-        applied = calibration if chosen.calibrated else None
+        applied = calibration and calibration.of_kind(kind, chosen.calibrated)
         return Stream(mixture, retrieval, settings, chosen.decoder, applied, chosen.complete)
 
     async def aask(self, question: str, **changes: Any) -> Answer:
@@ -140,10 +140,12 @@ class Pipeline(OpenStore):
             for (question, _), retrieval in zip(asked, retrievals, strict=True)
         ]
         results = decode_all(decoder, mixtures, settings.max_tokens)
-        return [
-            in_kind(kind, decoder).complete(answer_of(result, retrieval, settings, calibration), result)
-            for (_, kind), result, retrieval in zip(asked, results, retrievals, strict=True)
-        ]
+        found = []
+        for (_, kind), result, retrieval in zip(asked, results, retrievals, strict=True):
+            chosen = in_kind(kind, decoder)
+            applied = calibration and calibration.of_kind(kind, chosen.calibrated)
+            found.append(chosen.complete(answer_of(result, retrieval, settings, applied), result))
+        return found
 
     def answer_distribution(self, question: str, **changes: Any) -> AnswerDistribution:
         """The whole distribution p(answer | question), enumerated; of an extractive generator at switch 0.
@@ -176,10 +178,26 @@ class Pipeline(OpenStore):
             self._known = self.models, models_digest(self.models)  # which reads files: once, not at every question
         return self._known[1]
 
+    @property
+    def documents_digest(self) -> str:
+        """A digest of the documents that are asked; empty where a retriever of the caller's own finds them."""
+        if self._given_retriever is not None:
+            return ""
+        with self.store.snapshot():
+            generation = self.store.generation
+            if self._documents is None or self._documents[0] != generation:
+                self._documents = generation, self.store.documents_digest()
+            return self._documents[1]
+
+    def kind(self, question: str, **changes: Any) -> Kind:
+        """The kind of answer that a question is asked for: what ``Settings.kind`` says, "auto" decided."""
+        return self._kind(_check_text(question, "a question"), self._settings(changes))
+
     def _applied_calibration(self, settings: Settings) -> AppliedCalibration | None:
         if self.calibration is None:
             return apply_calibration(None, settings, "")
-        return apply_calibration(self.calibration, settings, self.models_digest, self.guarantee)
+        documents = "" if self.guarantee is None else self.documents_digest
+        return apply_calibration(self.calibration, settings, self.models_digest, self.guarantee, documents)
 
     def _similarity(self, question: str, settings: Settings, texts: Sequence[str]) -> Tensor:
         """(S,) inner products of texts with the question, divided by the temperature of the prior."""

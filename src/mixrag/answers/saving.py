@@ -16,8 +16,8 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from mixrag.answers.confidence import FILE, write_calibration
-from mixrag.answers.guarantee import FILE as GUARANTEE_FILE
-from mixrag.answers.guarantee import write_guarantee
+from mixrag.answers.guarantee_file import FILE as GUARANTEE_FILE
+from mixrag.answers.guarantee_file import write_guarantee
 from mixrag.answers.pipeline import Pipeline
 from mixrag.config.bundle import CONFIG, NO_ADAPTER, Bundle, read_bundle, write_bundle
 from mixrag.config.model_config import completed, models_digest
@@ -171,9 +171,8 @@ def _fill(rag: Pipeline, folder: Path, title: str) -> None:
         here = models_digest(completed(replace(models, **nothing), read_bundle(folder)))
         write_calibration(replace(calibration, models=here if calibration.models else ""), folder / FILE)
         guarantee = rag.guarantee
-        if guarantee is not None and guarantee.models in ("", models_digest(models)):
-            moved = replace(guarantee, models=here if guarantee.models else "")
-            write_guarantee(moved, folder / GUARANTEE_FILE)
+        if guarantee is not None and guarantee.models == models_digest(models):
+            write_guarantee(replace(guarantee, models=here), folder / GUARANTEE_FILE)
     (folder / CARD).write_text(_card(rag, bundle, title), encoding="utf-8")
     other = ["revision"] if models.revision is not None else []
     left_out = [name for name in settings_of(Settings) if name not in bundle.settings]

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from mixrag.answers.answer import Answer, TextPieces, answer_of, empty_threshold
-from mixrag.answers.confidence import AppliedCalibration
+from mixrag.answers.applied_calibration import AppliedCalibration
 from mixrag.answers.in_kind import Complete
 from mixrag.config.settings import Settings
 from mixrag.errors import PluginError, StreamClosedError

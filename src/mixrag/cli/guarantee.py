@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -54,26 +55,46 @@ def guarantee(
     if json:
         return print_json({**asdict(found), "folder": str(target)})
     console = Console(highlight=False)
-    for group in found.groups:
-        console.print(Text(printable(_line(group, found))), soft_wrap=True)
-    console.print(Text(printable(f"written: {target}")), soft_wrap=True)
+    for line in (*(_line(group, found) for group in found.groups), *_left_out(found), f"written: {target}"):
+        console.print(Text(printable(line)), soft_wrap=True)
 
 
 def _line(group: CertifiedGroup, found: Guarantee) -> str:
-    """What was found for one kind."""
+    """What was found for one kind of document."""
+    from mixrag.answers.guarantee import percent
+
     kind = f"{found.by} {group.value}: " if group.value else ""
-    sure = f"with probability {100 * (1 - found.delta):g} %"
+    sure = f"with probability {percent(1 - found.delta)} %"
     together = ", of all kinds together" if found.simultaneous else ""
     if group.threshold is None:
         return f"{kind}no confidence is certified on {group.n} pairs, {group.wrong_of_all} of them answered wrong"
     control = (
-        f"; from {group.control:.3f} on at most {100 * found.risk:g} % of all questions are expected to be "
+        f"; from {_shown(group.control)} on at most {100 * found.risk:g} % of all questions are expected to be "
         "answered and wrong"
         if group.control is not None
         else ""
     )
     return (
-        f"{kind}from a confidence of {group.threshold:.3f} on at least {100 * (1 - found.risk):g} % of the "
+        f"{kind}from a confidence of {_shown(group.threshold)} on at least {percent(1 - found.risk)} % of the "
         f"answers are right, {sure}{together} ({group.answered} of {group.n} pairs answered, "
-        f"{group.wrong} of them wrong, share wrong at most {group.upper:.3f}){control}"
+        f"{group.wrong} of them wrong, share wrong at most {group.upper:.3g}){control}"
     )
+
+
+def _left_out(found: Guarantee) -> Iterator[str]:
+    """Which pairs were not tested on, and why."""
+    if found.overlapping:
+        yield f"left out: {found.overlapping} pairs whose questions the confidence was fitted on"
+    if found.overlapping is None:
+        yield (
+            "the confidence does not say on which questions it was fitted: the guarantee holds if they are not "
+            "those of these pairs"
+        )
+    if found.other_kinds:
+        yield f"left out: {found.other_kinds} pairs that ask for another kind of answer; such are not covered"
+
+
+def _shown(threshold: float) -> str:
+    """Three decimals, and more where these would make 1 of a smaller number."""
+    short = f"{threshold:.3f}"
+    return short if threshold == 1.0 or float(short) < 1.0 else repr(threshold)

@@ -55,7 +55,8 @@ def decided(found: Answer) -> None:
         return _in_kind(console, found)
     line = "No answer: the documents do not seem to state it."
     if found.guaranteed_only and (confidence is None or not confidence.abstains):
-        line = "No answer: no guarantee covers it."
+        reason = f": {found.not_covered}" if found.not_covered else ""
+        line = printable(f"No answer: no guarantee covers it{reason}.")
     elif confidence is not None:
         line = f"No answer: {confidence.sentence}; the confidence is {confidence.value:.3f}, "
         line += f"and {confidence.threshold:.3f} is asked for."
@@ -104,6 +105,9 @@ def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> 
         console.print(Text(printable(line), style="bold"), soft_wrap=True)
     if found.guarantee:
         console.print(Text(printable(found.guarantee.words), style="bold"), soft_wrap=True)
+    if found.not_covered and not found.uncalibrated:
+        line = f"not covered by the guarantee: {found.not_covered}"
+        console.print(Text(printable(line), style="dim"), soft_wrap=True)
     over = f"over {len(found.passages)} passages" if found.passages else "closed book"
     if found.passages and found.normaliser == "full":
         over += ", of the whole corpus' prior"

@@ -209,8 +209,9 @@ class Settings:
         more="What kind of answer is given: a `span` that the language model writes; `yes-no`, of which both are "
         "scored; a `list`, the span with the other items of its enumeration; an `extract` of the best sentences, "
         "for which no language model runs. `auto` takes it from the wording of the question. "
-        "Training and evaluation, which compare with short answers, take `auto` as `span`.",
-        commands=("ask",),
+        "Training and evaluation, which compare with short answers, take `auto` as `span`; a guarantee leaves out "
+        "the questions that `auto` answers in another kind.",
+        commands=("ask", "guarantee"),
         trained=True,
     )
     decoder: AnyDecoder = setting(

@@ -130,7 +130,10 @@ def measured(
 
 def outcomes(records: Sequence[Record], right: float | None = None, group: str = "") -> list[Outcome]:
     """What a calibration is fitted on; ``right`` says what the answers are, where the records do not know."""
-    return [Outcome(record.signals, record.exact if right is None else right, group) for record in records]
+    return [
+        Outcome(record.signals, record.exact if right is None else right, group, record.question)
+        for record in records
+    ]
 
 
 def difference(records: Sequence[Record], others: Sequence[Record]) -> Difference:

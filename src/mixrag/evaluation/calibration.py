@@ -25,6 +25,7 @@ from mixrag.config.command_settings import CalibrationMethod
 from mixrag.config.settings import Settings
 from mixrag.errors import PairsError
 from mixrag.evaluation.trust_measures import Threshold, precision_at, threshold_for, threshold_for_precision
+from mixrag.pairs.pairs import question_digest
 from mixrag.utils.arrays import Floats
 from mixrag.utils.extras import require
 
@@ -54,6 +55,8 @@ class Outcome:
     """1.0 where it is an exact match, else 0.0."""
     group: str = ""
     """The kind of documents that it is about, for measures by group; no map sees it."""
+    question: str = ""
+    """Whose answer it is; no map sees it. Empty: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +161,18 @@ def finished(
     return replace(
         calibration,
         threshold=threshold.value,
-        precision=target.precision if target.coverage is None else None,
+        precision=_precision(target, threshold),
         levels=levels_of(cross_fitted, rights(outcomes)),
         fitted_on=fitted_on,
         settings={} if settings is None else conditions(settings),
     )
+
+
+def _precision(target: Target, threshold: Threshold) -> float | None:
+    """What the threshold is for; at 0, where nothing is withheld, the share of right answers that it has."""
+    if threshold.value == 0.0 and threshold.precision is not None:
+        return threshold.precision.mean
+    return target.precision if target.coverage is None else None
 
 
 def levels_of(confidences: Floats, right: Floats) -> dict[str, tuple[int, int]]:
@@ -179,6 +189,13 @@ def confidences_of(calibration: ConfidenceMap, outcomes: Sequence[Outcome]) -> F
 def rights(outcomes: Sequence[Outcome]) -> Floats:
     """(n,) 1.0 where right."""
     return np.array([outcome.right for outcome in outcomes], np.float64)
+
+
+def questions_of(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    """The distinct digests of their questions, sorted; empty where one of them does not know its question."""
+    if not all(outcome.question for outcome in outcomes):
+        return ()
+    return tuple(sorted({question_digest(outcome.question) for outcome in outcomes}))
 
 
 def groups_of(outcomes: Sequence[Outcome]) -> dict[str, list[int]]:

@@ -3,7 +3,8 @@
 A passage is relevant to a pair where it is from the pair's document and holds one of the answers
 (``passage_holds``). Where the pair names no document, holding an answer is enough. Where the answers are no span
 of the document, being from it is enough: verdicts (yes, no, maybe: "no" in a text is not evidence), and answers
-that no passage of the document holds (free wording, or a span that the splitter cut).
+that no passage of the document holds (free wording, or a span that the splitter cut). To a question without an
+answer no passage is relevant.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ def first_relevant(rag: Pipeline, pair: Pair, changes: Mapping[str, Any]) -> int
 
 def relevant(store: Store, pair: Pair, passages: Sequence[Passage]) -> tuple[bool, ...]:
     """Whether each of the passages (k,) is relevant to a pair; see the head of this module."""
+    if not pair.answers:
+        return (False,) * len(passages)
     own = tuple(in_document(passage.document, pair) for passage in passages)
     holding = tuple(
         mine and passage_holds(passage.text, pair.answers) for mine, passage in zip(own, passages, strict=True)

@@ -8,7 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mixrag.answers.confidence import FILE, ConfidenceMap, apply_calibration, write_calibration
+from mixrag.answers.applied_calibration import apply_calibration
+from mixrag.answers.confidence import FILE, ConfidenceMap, write_calibration
 from mixrag.answers.pipeline import Pipeline
 from mixrag.config.command_settings import EvaluationSettings
 from mixrag.config.settings import Settings

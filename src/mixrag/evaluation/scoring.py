@@ -45,9 +45,10 @@ class Record:
     log_prob: float
     """log p(answer | question) of the written answer, in nats."""
     nll: float
-    """-log Σ p(gold answer | question) over the distinct gold answers, in nats, the end of each included."""
+    """-log Σ p(gold answer | question) over the distinct gold answers, in nats, the end of each included; 0 where
+    the question has none."""
     nll_tokens: int
-    """Tokens of the most probable gold answer, its end included."""
+    """Tokens of the most probable gold answer, its end included; 0 where there is none."""
     rank: int | None
     """Rank, from 1, of the first relevant passage; None where it is not among ``recall_k``, or not measured."""
     recall_k: int
@@ -80,6 +81,8 @@ class Record:
     """Those that a calibration depends on."""
     models: str = ""
     """Digest of the models."""
+    finished: bool | None = None
+    """False where the answer was cut off at max_tokens; None in records of an earlier version."""
 
     @property
     def signals(self) -> Signals:
@@ -148,7 +151,7 @@ def _record(
 ) -> Record:
     recall_k = 0 if changes.get("k", rag.settings.k) == 0 else recall_k
     wider = {**changes, "k": recall_k, "max_outside": None}
-    rank = first_relevant(rag, pair, wider) if recall_k else None
+    rank = first_relevant(rag, pair, wider) if recall_k and pair.answers else None
     with _named(pair):
         nll, nll_tokens = _gold_nll(rag, pair, answer, changes)
     return Record(
@@ -176,6 +179,7 @@ def _record(
         overlap=answer.signals.overlap,
         settings=conditions(replace(rag.settings, **changes)),
         models=rag.models_digest,
+        finished=answer.finished,
     )
 
 
@@ -217,6 +221,8 @@ def score_pairs(
 
 
 def _gold_nll(rag: Pipeline, pair: Pair, answer: Answer, changes: Mapping[str, Any]) -> tuple[float, int]:
+    if not pair.answers:
+        return 0.0, 0
     golds = list(dict.fromkeys(map(rag.generator.answer_tokens, pair.answers)))
     mixture = with_room(rag, answer.scored.mixture, max(map(len, golds)), changes)
     log_probs = [mixture.score_tokens(tokens).log_prob for tokens in golds]

@@ -8,7 +8,7 @@ those that are not worse than plain p(answer) in any group of the pairs (``not_w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from mixrag.evaluation.calibration import (
     finished,
     fit_candidate,
     groups_of,
+    questions_of,
     rights,
 )
 from mixrag.evaluation.trust_measures import auroc, chance_error, expected_calibration_error, log_loss
@@ -218,6 +219,7 @@ def fit_selected(
     """The chosen candidate fitted on all outcomes, with the levels of its cross-fitted confidences."""
     measured = selection.methods[selection.chosen]
     calibration = fit_candidate(measured.candidate, outcomes, off_corpus)
+    calibration = replace(calibration, fitted_on_questions=questions_of([*outcomes, *off_corpus]))
     return finished(
         calibration, outcomes, measured.confidences, target or Target(), settings=settings, fitted_on=fitted_on
     )

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mixrag.answers.confidence import AppliedCalibration, ConfidenceMap
+from mixrag.answers.applied_calibration import AppliedCalibration
+from mixrag.answers.confidence import ConfidenceMap
 from mixrag.evaluation.bootstrap import Interval
 from mixrag.evaluation.calibration import Outcome, confidences_of, rights
 from mixrag.evaluation.proportions import share

@@ -47,16 +47,17 @@ def normalise(text: str) -> str:
 
 
 def exact_match(answer: str, golds: Sequence[str]) -> float:
-    """1.0 where the normalised answer is one of the normalised gold answers (A,), else 0.0."""
-    return max(float(level(answer) == level(gold)) for level, gold in _levels(golds))
+    """1.0 where the normalised answer is one of the normalised gold answers (A,), else 0.0; of none, 0.0."""
+    return max((float(level(answer) == level(gold)) for level, gold in _levels(golds)), default=0.0)
 
 
 def f1(answer: str, golds: Sequence[str]) -> float:
-    """F1 of the words in common with the gold answer (A,) that has most, in [0, 1].
+    """F1 of the words in common with the gold answer (A,) that has most, in [0, 1]; of none, 0.
 
     Words are those between spaces; in scripts without spaces between words, characters.
     """
-    return max(_f1(_tokens(level(answer)), _tokens(level(gold))) for level, gold in _levels(golds))
+    found = (_f1(_tokens(level(answer)), _tokens(level(gold))) for level, gold in _levels(golds))
+    return max(found, default=0.0)
 
 
 def contains(answer: str, golds: Sequence[str]) -> bool:

@@ -6,6 +6,7 @@ keys are ignored. A file of one JSON object with "data" is read as SQuAD's (``sq
 
 Where passages are asked for, as training by the composite likelihood does, a line may have its own: the text under
 "passage" with its "title". Its list of answers may be empty, which means that the passage does not state one.
+Where questions without an answer are asked for, as a guarantee does, any list may be empty: no document says it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, TypeGuard, TypeVar
 
 from mixrag.config.filters import filter_text
 from mixrag.errors import PairsError, SettingError
+from mixrag.pairs.matching import normalise
 from mixrag.pairs.squad import squad_rows
 from mixrag.utils.text import printable_name
 
@@ -36,7 +38,8 @@ class Pair:
 
     question: str
     answers: tuple[str, ...]
-    """Distinct gold answers in the order of the file, at least one unless there is a ``passage``."""
+    """Distinct gold answers in the order of the file. None only where there is a ``passage``, or where pairs are
+    read with ``unanswerable``."""
     document: str | None = None
     """File or record that holds the answer ("doc" in the file); None where it is not known."""
     where: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -60,6 +63,8 @@ class Pairs:
     """What was done to the pairs, one line each."""
     sources: tuple[str, ...] = ()
     """Names of the files, without their folders; "pairs in memory" for others."""
+    digests: tuple[str, ...] = ()
+    """SHA-256 (hexadecimal) of each file; of pairs in memory, ``digest``."""
 
 
 PairSource = str | Path | Iterable[str | Path | Pair | Mapping[str, Any]]
@@ -71,7 +76,7 @@ def are_given(source: PairSource | None) -> TypeGuard[PairSource]:
     return not (source is None or (isinstance(source, tuple) and not source))
 
 
-def pairs_from(source: PairSource, *, passages: bool = False) -> Pairs:
+def pairs_from(source: PairSource, *, passages: bool = False, unanswerable: bool = False) -> Pairs:
     """The pairs of files or of memory, as ``read_pairs`` gives them.
 
     >>> pairs_from([{"question": "Who is it?", "answers": ["Ada", "ada"]}]).pairs[0].answers
@@ -81,7 +86,7 @@ def pairs_from(source: PairSource, *, passages: bool = False) -> Pairs:
         PairsError: a file cannot be read, an item is not a pair, or there is no pair at all.
     """
     if isinstance(source, (str, Path)):
-        return read_pairs([Path(source)], passages=passages)
+        return read_pairs([Path(source)], passages=passages, unanswerable=unanswerable)
     if isinstance(source, Mapping) or not isinstance(source, Iterable):
         single = f"a single {type(source).__name__}"
         raise PairsError("a path, paths, or question-answer pairs", single, "give a list of pairs")
@@ -90,29 +95,32 @@ def pairs_from(source: PairSource, *, passages: bool = False) -> Pairs:
     )  # a DataFrame's rows
     paths = [Path(item) for item in items if isinstance(item, (str, Path))]
     if paths and len(paths) == len(items):
-        return read_pairs(paths, passages=passages)
-    found = [_from_memory(item, f"pairs[{number}]", passages) for number, item in enumerate(items)]
-    return _collected(found, [], (IN_MEMORY,))
+        return read_pairs(paths, passages=passages, unanswerable=unanswerable)
+    found = [
+        _from_memory(item, _Line(f"pairs[{number}]", passages, unanswerable)) for number, item in enumerate(items)
+    ]
+    return replace(_collected(found, [], (IN_MEMORY,)), digests=(digest(found),))
 
 
-def read_pairs(paths: Sequence[Path], *, passages: bool = False) -> Pairs:
+def read_pairs(paths: Sequence[Path], *, passages: bool = False, unanswerable: bool = False) -> Pairs:
     """Read JSONL files of pairs (UTF-8; blank lines are ignored).
 
     Pairs of one question, document and filter become one with the answers of all. ``passages``: pairs may have
-    a passage of their own; else that key is ignored like any other.
+    a passage of their own; else that key is ignored like any other. ``unanswerable``: pairs may have no answer.
 
     Raises:
         PairsError: a file cannot be read, a line is not a pair, or there is no pair at all.
     """
-    files = [_read_file(path, passages) for path in paths]
-    read = [pair for pairs, _ in files for pair in pairs]
-    notices = [notice for _, some in files for notice in some]
-    return _collected(read, notices, tuple(printable_name(path.name) for path in paths), paths)
+    files = [_read_file(path, passages, unanswerable) for path in paths]
+    read = [pair for file in files for pair in file.pairs]
+    notices = [notice for file in files for notice in file.notices]
+    found = _collected(read, notices, tuple(printable_name(path.name) for path in paths), paths)
+    return replace(found, digests=tuple(file.sha256 for file in files))
 
 
-def _from_memory(item: Any, source: str, passages: bool) -> Pair:
+def _from_memory(item: Any, line: _Line) -> Pair:
     if isinstance(item, Pair):
-        source = item.source or source
+        line = replace(line, source=item.source or line.source)
         # Checked as a line is: an object is made without checks.
         item = {
             "question": item.question,
@@ -123,11 +131,11 @@ def _from_memory(item: Any, source: str, passages: bool) -> Pair:
             "title": item.title,
         }
     if not isinstance(item, Mapping):
-        raise PairsError("a Pair, or a mapping with question and answers", f"{source}: {_kind(item)}", _FIX)
+        raise PairsError("a Pair, or a mapping with question and answers", f"{line.source}: {_kind(item)}", _FIX)
     row = {**item, "where": dict(item["where"]) if isinstance(item.get("where"), Mapping) else item.get("where")}
     if isinstance(row.get("answers"), tuple):
         row["answers"] = list(row["answers"])
-    return _Line(source, passages).pair_of(row)
+    return line.pair_of(row)
 
 
 def _collected(
@@ -186,6 +194,15 @@ def digest(pairs: Sequence[Pair]) -> str:
     return hashlib.sha256("\n".join(map(_content, pairs)).encode()).hexdigest()
 
 
+def question_digest(question: str) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of a question, normalised as answers are.
+
+    >>> question_digest("Who issues  the licence?") == question_digest("who issues licence")
+    True
+    """
+    return hashlib.sha256(normalise(question).encode()).hexdigest()[:16]
+
+
 def as_lines(pairs: Sequence[Pair]) -> str:
     """The pairs as ``read_pairs`` reads them, one JSON object a line."""
     lines = []
@@ -233,17 +250,30 @@ def _spaced(text: str) -> str:
     return " ".join(text.split())
 
 
-def _read_file(path: Path, passages: bool) -> tuple[list[Pair], list[str]]:
-    """Pairs and notices of a file."""
-    text = _text(path)
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What one file gives."""
+
+    pairs: Sequence[Pair]
+    notices: Sequence[str]
+    sha256: str
+
+
+def _read_file(path: Path, passages: bool, unanswerable: bool) -> _File:
+    text, sha256 = _text(path)
     data = _squad(text)
     if data is None:
         # Not splitlines: a JSON string may hold U+2028 and the like as they are.
         lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-        return [_Line(f"{printable_name(path)}:{number}", passages).pair(line) for number, line in lines], []
-    rows, unanswerable = squad_rows(data, printable_name(path))
-    notice = f"{unanswerable} questions of {printable_name(path)} have no answer and were left out"
-    return [_Line(source).pair_of(row) for source, row in rows], [notice] if unanswerable else []
+        name = printable_name(path)
+        read = [_Line(f"{name}:{number}", passages, unanswerable).pair(line) for number, line in lines]
+        return _File(read, (), sha256)
+    rows = squad_rows(data, printable_name(path))
+    wanted = [(source, row) for source, row in rows if row["answers"] or unanswerable]
+    left_out = len(rows) - len(wanted)
+    notice = f"{left_out} questions of {printable_name(path)} have no answer and were left out"
+    read = [_Line(source, unanswerable=unanswerable).pair_of(row) for source, row in wanted]
+    return _File(read, (notice,) if left_out else (), sha256)
 
 
 def _squad(text: str) -> Any:
@@ -255,14 +285,15 @@ def _squad(text: str) -> Any:
     return whole.get("data") if isinstance(whole, dict) and "question" not in whole else None
 
 
-def _text(path: Path) -> str:
+def _text(path: Path) -> tuple[str, str]:
+    """The text of a file, and the SHA-256 of its bytes."""
     try:
         data = path.read_bytes()
     except OSError as error:
         found = f"{printable_name(path)}: {error.strerror or error}"
         raise PairsError("a file of question-answer pairs", found, "check the path") from error
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8-sig"), hashlib.sha256(data).hexdigest()
     except UnicodeDecodeError as error:
         line = 1 + error.object.count(b"\n", 0, error.start)
         found = f"{printable_name(path)}:{line}: byte 0x{error.object[error.start]:02x}"
@@ -276,6 +307,8 @@ class _Line:
     source: str
     passages: bool = False
     """Whether it may have a passage of its own."""
+    unanswerable: bool = False
+    """Whether it may have no answer."""
 
     def pair(self, line: str) -> Pair:
         return self.pair_of(self._row(line))
@@ -285,7 +318,7 @@ class _Line:
         if not question:
             raise self._error('a "question"', "an empty one")
         passage, title = self._passage(row)
-        answers = self._answers(row, none=passage is not None)
+        answers = self._answers(row, none=self.unanswerable or passage is not None)
         document = None if row.get("doc") is None else self._string("doc", row["doc"]).strip() or None
         where = {} if row.get("where") is None else row["where"]
         if not isinstance(where, dict):

@@ -14,15 +14,15 @@ from mixrag.errors import PairsError
 _FORM = "SQuAD's JSON (data, paragraphs, qas, question, answers, text)"
 
 
-def squad_rows(data: Any, source: str) -> tuple[list[tuple[str, dict[str, Any]]], int]:
-    """Question and answers of each entry as a row of pairs, with its place; and the number that has no answer.
+def squad_rows(data: Any, source: str) -> list[tuple[str, dict[str, Any]]]:
+    """Question and answers of each entry as a row of pairs, with its place; some have no answer.
 
     No row names a document: the titles of SQuAD are not paths, so a passage is relevant where it holds an answer.
 
     Raises:
         PairsError: something else in the place of a list or an object.
     """
-    rows, unanswerable = [], 0
+    rows = []
     for a, article in enumerate(_listed(data, f"{source}: data")):
         for p, paragraph in enumerate(
             _listed(_of(article, "paragraphs", source), f"{source}: data[{a}].paragraphs")
@@ -31,11 +31,8 @@ def squad_rows(data: Any, source: str) -> tuple[list[tuple[str, dict[str, Any]]]
             for q, entry in enumerate(_listed(_of(paragraph, "qas", place), f"{place}.qas")):
                 where = f"{place}.qas[{q}]"
                 answers = [_of(answer, "text", where) for answer in _listed(_of(entry, "answers", where), where)]
-                if answers:
-                    rows.append((where, {"question": _of(entry, "question", where), "answers": answers}))
-                else:
-                    unanswerable += 1
-    return rows, unanswerable
+                rows.append((where, {"question": _of(entry, "question", where), "answers": answers}))
+    return rows
 
 
 def _listed(value: Any, place: str) -> list[Any]:

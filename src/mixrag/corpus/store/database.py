@@ -239,6 +239,14 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries):
                     found.update(f"{row!r}\n".encode("utf-8", "surrogatepass"))
         return found.hexdigest()
 
+    def documents_digest(self) -> str:
+        """SHA-256 (hexadecimal) of the documents, wherever their files are and in whatever order they came.
+
+        The hash of a document is of all that its passages depend on, so that equal digests have equal passages.
+        """
+        rows = self.query("SELECT hash FROM documents ORDER BY hash")
+        return hashlib.sha256("".join(f"{hash_}\n" for (hash_,) in rows).encode()).hexdigest()
+
     def has_file(self, path: str, sha256: str, splitter: str) -> bool:
         """True where this file is stored with this content, split by the splitter of this name."""
         sql = "SELECT 1 FROM files WHERE path = ? AND sha256 = ? AND splitter = ?"
