@@ -279,3 +279,25 @@ def test_a_generator_that_cannot_is_refused_with_what_to_do_instead() -> None:
             mixture(0.0, generator=other)
         assert mixture(0.0, generator=other, weight=0.0).log_prob("w1") < 0.0
     assert mixture(0.0, generator=CopyingGenerator(reading())).question_likelihood == WEIGHT
+
+
+@dataclass(frozen=True)
+class Rounded(Reading):
+    rounding: float = 0.3
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_what_rounding_leaves_open_is_under_the_reweighted_prior(empty: bool) -> None:
+    table = table_generator(TOY)
+    given = {"outside": 0.1, "switch": 0.3, "empty_answer": empty}
+    plain = Rounded(table.words, table.next_token)
+    retrieved = condition(plain, "q", toy_passages(TOY), WHOLE.log_prior, **given)  # type: ignore[arg-type]
+    found = mixture(0.3, generator=plain, outside=0.1, empty_answer=empty)
+    for text in ("w1", "w0 w1"):
+        mine, theirs = found.score(text), retrieved.score(text)
+        assert mine.log_bracket == pytest.approx(theirs.log_bracket)
+        assert mine.log_interval == pytest.approx(theirs.log_interval)
+        assert mine.log_interval[0] < mine.log_prob < mine.log_interval[1]
+    best = beam(found, 40, LENGTH)
+    assert best.answers[0].tokens == beam(retrieved, 40, LENGTH).answers[0].tokens
+    assert best.certified == beam(retrieved, 40, LENGTH).certified

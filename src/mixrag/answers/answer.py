@@ -81,6 +81,8 @@ class Answer(AnswerFields):
             "outside": self.outside,
             "outside_bounds": self.outside_bounds and list(self.outside_bounds),
             "log_bounds": self.log_bounds and list(self.log_bounds),
+            "rounding": self.rounding,
+            "log_interval": self.log_interval and list(self.log_interval),
             "effective_passages": {"prior": self.effective_prior, "posterior": self.effective_posterior},
             "finished": self.finished,
             "certified": self.certified,
@@ -209,6 +211,8 @@ def build_answer(
         else None,
         empty_threshold=None if given else empty_threshold(settings),
         guaranteed_only=settings.guaranteed_only and not given,
+        rounding=mixture.rounding,
+        log_interval=scored.log_interval if mixture.rounding else None,
     )
 
 

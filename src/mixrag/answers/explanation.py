@@ -11,7 +11,13 @@ from mixrag.answers.fields import AnswerFields
 from mixrag.generator.prefix_cache import PrefixCache
 from mixrag.inference.mixture import Mixture
 from mixrag.inference.stepwise import each_alone
-from mixrag.probability import answered_poisoning, log_evidence_ratio, poisoning_tv, reweighted_poisoning
+from mixrag.probability import (
+    answered_poisoning,
+    log_evidence_ratio,
+    log_shifted,
+    poisoning_tv,
+    reweighted_poisoning,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +124,7 @@ def _most_prior(mixture: Mixture) -> Tensor:
         mixture.log_question_likelihood,
         mixture.log_answered,
     )
+    least = None if answered is None else log_shifted(answered, -mixture.rounding)
     if question is not None:
-        return reweighted_poisoning(prior, question, mixture.question_likelihood, answered)
-    return prior.exp() if answered is None else answered_poisoning(prior, answered)
+        return reweighted_poisoning(prior, question, mixture.question_likelihood, least)
+    return prior.exp() if least is None else answered_poisoning(prior, least)

@@ -143,8 +143,8 @@ class AnswerFields:
     """Prior mass, under the full normaliser, of all passages not listed; None where it is unknown (approximate
     search, uniform weights)."""
     log_bounds: tuple[float, float] | None
-    """Bounds on log p(answer | question) under the mixture of all passages (that the filter lets through); None
-    where ``outside`` is unknown, or where a group was cut short by k."""
+    """Bounds on log p(answer | question) under the mixture of all passages (that the filter lets through), without
+    ``rounding``; None where ``outside`` is unknown, or where a group was cut short by k."""
     finished: bool
     """False where the answer was cut off at max_tokens."""
     signals: Signals
@@ -154,7 +154,8 @@ class AnswerFields:
     uncalibrated: str | None
     """What has changed since the calibration was fitted; None where nothing has, or there is no calibration."""
     certified: bool | None
-    """Beam search: True if no answer is more probable. None for decoders that do not determine it."""
+    """Beam search: True if no answer is more probable, also without ``rounding``. None for decoders that do not
+    determine it."""
     pruned: float
     """Total variation spent on passages dropped while it was written; 0 where none was. Every answer spends at
     most ``Settings.prune``, which therefore bounds how far the distribution of answers is from the mixture's. All
@@ -193,6 +194,11 @@ class AnswerFields:
     """Of a list, in the order of the text; of "yes-no", the answer and the other one."""
     sentences: tuple[AnswerSentence, ...] = ()
     """Of an extract, in reading order."""
+    rounding: float = 0.0
+    """How far the log-odds of a token may be from those that the language model has in float32, by measurement
+    (docs/reference/models.md#rounding); certificates and bounds allow for it. 0 in float32."""
+    log_interval: tuple[float, float] | None = None
+    """Between what ``log_prob`` lies without ``rounding``; None where there is none."""
 
     @property
     def text(self) -> str | None:

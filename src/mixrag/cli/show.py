@@ -320,11 +320,17 @@ def _remarks(found: Answer) -> list[str]:
         low, high = (math.exp(bound) for bound in found.log_bounds)
         remarks.append(f"over all passages, retrieved or not, p(answer) is between {low:.4g} and {high:.4g}")
     if found.certified is not None:
-        remarks.append("certified: no answer is more probable" if found.certified else "not certified as the best")
+        remarks.append(_certificate(found))
     if not found.finished:
         remarks.append("cut off at --max-tokens: the probability is that of the text so far")
     remarks += [f"passage {s.passage} shortened to {s.kept} of {s.total} tokens" for s in found.shortened]
     return remarks
+
+
+def _certificate(found: Answer) -> str:
+    if found.certified:
+        return f"certified: no answer is more probable{', rounding included' if found.rounding else ''}"
+    return f"not certified as the best{'; --dtype float32 has no rounding to allow for' if found.rounding else ''}"
 
 
 def _passage_table(found: Answer) -> Table:

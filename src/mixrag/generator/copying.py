@@ -27,6 +27,7 @@ from mixrag.corpus.passage import Passage
 from mixrag.generator.occurrences import Occurrences, Source, Vocabulary
 from mixrag.generator.protocol import Branches, Generator, Prompt, QuestionReader
 from mixrag.generator.questions import start_with_question
+from mixrag.generator.rounding import rounding_of
 from mixrag.generator.token_bytes import token_bytes
 
 ROWS = 32
@@ -120,6 +121,11 @@ class CopyingGenerator:
     def context_size(self) -> int:
         """See ``Generator.context_size``."""
         return self.generator.context_size
+
+    @property
+    def rounding(self) -> float:
+        """That of the language model: log-odds between the tokens that are allowed move by no more."""
+        return rounding_of(self.generator)
 
     @property
     def prefix_cache(self) -> object:

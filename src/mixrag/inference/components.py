@@ -1,4 +1,4 @@
-"""Components of a mixture and their prior: as retrieved, reweighted by the question, given that one answers."""
+"""Components of a mixture and their prior: as retrieved, weighed by the question, given ≠∅, without rounding."""
 
 from __future__ import annotations
 
@@ -10,8 +10,16 @@ from torch import Tensor
 
 from mixrag.corpus.passage import Passage
 from mixrag.generator.protocol import Generator, Prompt, QuestionReader
+from mixrag.generator.rounding import rounding_of
 from mixrag.inference.empty_answer import EmptyAnswers, read_prompts
-from mixrag.probability import answered_outside, log_answered_prior, log_empty_probability, log_reweighted_prior
+from mixrag.probability import (
+    answered_outside,
+    log_answered_prior,
+    log_empty_probability,
+    log_reweighted_prior,
+    log_shifted,
+    shifted_answered_prior,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +94,24 @@ class WeightedComponents:
     @cached_property
     def outside(self) -> float | None:
         """``unconditioned_outside``; with an ``empty_answer`` the bound ε' of that mass given ≠∅."""
+        return self.shifted_outside(0.0)
+
+    @property
+    def rounding(self) -> float:
+        """h of ``probability.rounding``: how far rounding moves the log-odds of the generator's next token."""
+        return rounding_of(self.generator)
+
+    def shifted_log_prior(self, log_odds: float) -> Tensor:
+        """(K,) an end of the interval of ``log_prior`` without rounding: the upper one for h, the lower for -h."""
+        answered, prior = self.log_answered, self.reweighted_log_prior
+        return prior if answered is None else shifted_answered_prior(prior, answered, log_odds)
+
+    def shifted_outside(self, log_odds: float) -> float | None:
+        """The largest ``outside`` can be without rounding, for -h."""
         if self.unconditioned_outside is None or self.log_answered is None:
             return self.unconditioned_outside
-        return float(answered_outside(self.reweighted_log_prior, self.log_answered, self.unconditioned_outside))
+        answered = log_shifted(self.log_answered, log_odds)
+        return float(answered_outside(self.reweighted_log_prior, answered, self.unconditioned_outside))
 
     @property
     def log_empty(self) -> Tensor | None:

@@ -25,9 +25,11 @@ from mixrag.probability import (
     log_normalise,
     log_posterior,
     log_predictive_weights,
+    log_shifted,
     log_smoothing,
     log_sum,
     log_truncation_bracket,
+    shifted_answered_prior,
 )
 
 
@@ -51,7 +53,7 @@ class Mixture(WeightedComponents):
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the language model: a pickle has a ``MissingGenerator`` in its place."""
-        without = MissingGenerator(self.generator.name, self.generator.stop_tokens)
+        without = MissingGenerator(self.generator.name, self.generator.stop_tokens, self.rounding)
         derived = ("reweighted_log_prior", "log_prior", "outside")
         own = {name: value for name, value in self.__dict__.items() if name not in derived}
         return {**own, "generator": without, "unconditioned_log_prior": self.unconditioned_log_prior.clone()}
@@ -210,6 +212,16 @@ class ScoredAnswer:
         return float(log_marginal(self.mixture.log_prior, self.log_likelihood, self.mixture.switch))
 
     @cached_property
+    def log_interval(self) -> tuple[float, float]:
+        """Between what ``log_prob`` lies without rounding: both are ``log_prob`` where there is none."""
+        h = self.mixture.rounding
+        return (self._shifted(-h), self._shifted(h)) if h else (self.log_prob, self.log_prob)
+
+    def _shifted(self, log_odds: float) -> float:
+        log_prior, table = self.mixture.shifted_log_prior(log_odds), log_shifted(self.log_likelihood, log_odds)
+        return min(0.0, float(log_marginal(log_prior, table, self.mixture.switch)))
+
+    @cached_property
     def token_log_probs(self) -> Tensor:
         """(T,) log p(y_t | x, y_<t); they add up to ``log_prob``."""
         weights = log_predictive_weights(self.mixture.log_prior, self.log_likelihood, self.mixture.switch)
@@ -237,31 +249,39 @@ class ScoredAnswer:
 
     @cached_property
     def log_bracket(self) -> tuple[float, float] | None:
-        """Bounds on the full mixture's log p(y | x) over all M passages; None where ε is unknown.
+        """Bounds on the full mixture's log p(y | x) over all M passages, without rounding; None if ε is unknown.
 
         The part of these passages under the full prior, and that part plus all that the others could add.
         """
-        outside = self.mixture.outside
+        h = self.mixture.rounding
+        outside = self.mixture.shifted_outside(-h)
         if outside is None:
             return None
-        lower, upper = log_truncation_bracket(self._log_part, outside, self.mixture.switch, len(self.tokens))
-        return float(lower), float(upper)
+        switch, length = self.mixture.switch, len(self.tokens)
+        lower = log_truncation_bracket(self._log_part(-h), outside, switch, length)[0]
+        return float(lower), float(log_truncation_bracket(self._log_part(h), outside, switch, length)[1])
 
     def certainly_beats(self, other: ScoredAnswer) -> bool:
-        """True where this answer is more probable than ``other`` also in the full mixture (bounds.py)."""
-        outside = self.mixture.outside
+        """True where this answer is more probable than ``other`` also in the full mixture, without rounding."""
+        h = self.mixture.rounding
+        outside = self.mixture.shifted_outside(-h)
         if outside is None:
             return False
         length = max(len(self.tokens), len(other.tokens))
-        lead = is_certainly_best(self._log_part, other._log_part, outside, self.mixture.switch, length)
-        return bool(lead)
+        own, others = self._log_part(-h), other._log_part(h)
+        return bool(is_certainly_best(own, others, outside, self.mixture.switch, length))
 
-    @cached_property
-    def _log_part(self) -> Tensor:
-        """Log marginal under the components' share of the full prior, whichever normaliser is shown."""
-        log_share = torch.tensor(1.0 - (self.mixture.outside or 0.0), dtype=torch.float64).log()
-        log_prior = log_normalise(self.mixture.log_prior, -1) + log_share
-        return log_marginal(log_prior, self.log_likelihood, self.mixture.switch)
+    def _log_part(self, log_odds: float) -> Tensor:
+        """Log marginal under the components' share of the full prior, whichever normaliser is shown.
+
+        All likelihoods are shifted: an end of its interval.
+        """
+        mixture, outside = self.mixture, self.mixture.unconditioned_outside or 0.0
+        log_share = torch.tensor(1.0 - outside, dtype=torch.float64).log()
+        log_prior = log_normalise(mixture.reweighted_log_prior, -1) + log_share
+        if mixture.log_answered is not None:
+            log_prior = shifted_answered_prior(log_prior, mixture.log_answered, log_odds)
+        return log_marginal(log_prior, log_shifted(self.log_likelihood, log_odds), mixture.switch)
 
 
 def condition(

@@ -70,6 +70,7 @@ from mixrag.probability.risk import (
     pairs_needed,
     upper_risk,
 )
+from mixrag.probability.rounding import log_shifted, shifted_answered_prior
 from mixrag.probability.span_objective import span_loss
 from mixrag.probability.spans import possible_spans, span_scores
 from mixrag.probability.switching import (
@@ -132,6 +133,7 @@ __all__ = [
     "log_prior_to_lead",
     "log_reweighted_marginal",
     "log_reweighted_prior",
+    "log_shifted",
     "log_smoothing",
     "log_sum",
     "log_sum_by",
@@ -152,6 +154,7 @@ __all__ = [
     "pruning_tv",
     "reweighted_poisoning",
     "score_gradient",
+    "shifted_answered_prior",
     "smallest_k",
     "span_loss",
     "span_scores",
