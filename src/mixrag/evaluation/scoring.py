@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -238,6 +239,8 @@ def with_room(rag: Pipeline, mixture: Mixture, tokens: int, changes: Mapping[str
     return rag.condition(mixture.question, **{**changes, "max_tokens": tokens})
 
 
+_IMPOSSIBLE = {"nll": math.inf, "log_prob": -math.inf, "log_mass": -math.inf}
+"""What null stands for in a file of scores: JSON has no logarithm of zero."""
 _ALWAYS_STORED = frozenset(each.name for each in fields(Record) if each.default is each.default_factory is MISSING)
 """What a line of a file of scores must have."""
 
@@ -251,5 +254,6 @@ def record_of(row: Mapping[str, Any]) -> Record:
     values = {
         each.name: row[each.name] for each in fields(Record) if each.name in row or each.name in _ALWAYS_STORED
     }
+    values |= {name: infinity for name, infinity in _IMPOSSIBLE.items() if values[name] is None}
     listed = {name: tuple(values[name]) for name in ("priors", "posteriors", "relevant")}
     return Record(**{**values, **listed})
