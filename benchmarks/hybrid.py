@@ -115,7 +115,6 @@ def measure(store: Store, encoder: Drawn, share: float) -> None:
     print(f"indexes opened in {time.perf_counter() - start:.1f} s\n")
     print(f"| {len(again):,} passages | median ms | p95 ms |\n| --- | --- | --- |")
     dense, hybrid = Settings(k=10, lexical=0.0), Settings(k=10, lexical=share)
-    show("ten best by BM25", asked, lambda question: lexical.top(question, 10))
     show("BM25 of all passages", asked, lambda question: lexical.scores(question))
     show("dense query", asked, lambda question: retriever.retrieve(question, dense))
     show(f"hybrid query, lexical {share}", asked, lambda question: retriever.retrieve(question, hybrid))

@@ -71,8 +71,8 @@ def lexical(rag: RAG, pairs: tuple[Pair, ...]) -> Any:
     index = open_lexical(rag.store)
     scores = np.full((len(pairs), len(rows)), -np.inf)
     for i, pair in enumerate(pairs):
-        found, values = index.top(pair.question, len(index))
-        scores[i, np.searchsorted(rows, found)] = values
+        found, values = index.scores(pair.question)
+        scores[i, np.searchsorted(rows, found[values > 0])] = values[values > 0]
     return scores
 
 

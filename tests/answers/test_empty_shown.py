@@ -92,6 +92,40 @@ def test_what_is_probably_not_stated_is_withheld_with_its_best_guess(rag: RAG, d
     assert rag.score(HEN, "nine", k=1).text == "nine", "an answer that was given is not withheld"
 
 
+@pytest.mark.parametrize("question", [COD, HEN])
+def test_the_normaliser_does_not_decide_whether_an_answer_is_withheld(
+    rag: RAG, question: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the passage outside nothing is known: it has most of the prior here, and makes bounds, not a decision."""
+    options = {"k": 1, "temperature": 1e3}
+    answer, full = (rag.ask(question, normaliser=each, **options) for each in ("top-k", "full"))
+    assert full.outside is not None and full.outside == pytest.approx(0.5, abs=1e-2)
+    inside = full.passages[0].prior * full.passages[0].p_empty
+    assert full.p_empty == pytest.approx(inside) and answer.p_empty == pytest.approx(full.p_empty_within)
+    assert full.p_empty < 0.5
+    for each in (answer, full):
+        assert each.p_empty_within == pytest.approx(full.passages[0].p_empty)
+        assert each.empty_bounds == pytest.approx((inside, inside + full.outside))
+        assert each.abstains == (question == HEN)
+    complete = rag.ask(question, k=2, temperature=1e3)
+    assert full.empty_bounds[0] < complete.p_empty < full.empty_bounds[1], "the other passage says the opposite"
+    assert complete.empty_bounds == pytest.approx((complete.p_empty, complete.p_empty))
+    assert full.to_dict()["empty_bounds"] == list(full.empty_bounds)
+    show.answer(full, None, as_json=False)
+    low, high = full.empty_bounds
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"no answer with probability between {low:.4g} and {high:.4g}; if one of the passages below is" in out
+    assert "state no answer with probability between" in full.to_html()
+    assert "no answer with probability between" not in answer.to_html()
+
+
+def test_bounds_are_not_known_where_the_mass_outside_is_not(rag: RAG) -> None:
+    answer = rag.ask(COD, k=1, weights="uniform")
+    assert answer.outside is None and answer.empty_bounds is None and answer.p_empty == answer.p_empty_within
+    plain = rag.ask(COD, empty_answer=False)
+    assert plain.empty_bounds is None and plain.p_empty_within is None
+
+
 def test_a_confidence_decides_where_there_is_one(rag: RAG) -> None:
     sure = ConfidenceMap(fitted_on="none", threshold=0.0)
     with RAG(

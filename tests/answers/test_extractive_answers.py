@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mixrag import RAG, Settings
+from mixrag.cli import show
 from mixrag.config.bundle import Bundle, write_bundle
 from mixrag.config.model_config import models_digest
+from mixrag.config.prompt_template import PromptTemplate
 from mixrag.corpus import Store
-from mixrag.errors import MissingPackageError, ModelError
+from mixrag.errors import MissingPackageError
 from mixrag.generator import ExtractiveGenerator, load_generator
+from mixrag.generator.answer_tokens import AnswerTokenizer
 from tiny_models import chat_tokenizer
 from tiny_span_model import encoder_tokenizer, span_bert, span_generator
 from words_encoder import WordsEncoder
@@ -70,15 +75,71 @@ def test_group_null_and_closed_book(rag: RAG) -> None:
     assert rag.answer_distribution(QUESTION, group="all").best is not None
 
 
+def test_an_evidence_ratio_that_is_not_defined_is_shown_so(rag: RAG, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a passage the reader answers nothing, and what no passage has is impossible."""
+    possible = max(rag.answer_distribution(QUESTION), key=lambda each: (each.text != "", each.probability)).text
+    for text, null in ((possible, None), (possible, 0.0), ("eleven", None), ("eleven", 0.0)):
+        answer = rag.score(QUESTION, text, null=null)
+        found = answer.explain()
+        for component in found.components:
+            assert component.log_evidence_ratio is None
+            assert math.isfinite(component.log_likelihood) or component.log_likelihood == -math.inf
+        document = {**answer.to_dict(), "why": found.to_dict()}
+        assert json.loads(json.dumps(document, allow_nan=False)) == document
+        page = answer.to_html()
+        assert "<dd>not defined</dd>" in page and "undefined" not in page and "nan" not in page.lower()
+        show.answer(answer, found, as_json=False)
+        out = capsys.readouterr().out
+        assert "log evidence ratio             not defined" in out and "nan" not in out.lower().split()
+    empty = rag.score(QUESTION, "").explain()
+    assert all(math.isfinite(each.log_evidence_ratio or 0.0) for each in empty.components)
+    assert empty.log_null_likelihood == 0.0
+
+
+def test_an_explanation_counts_what_the_encoder_reads(rag: RAG) -> None:
+    for component in rag.ask(QUESTION).explain().components:
+        assert component.prompt_tokens > len(component.prompt.split())
+
+
 def test_a_packaged_reader_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mixrag.generator.span_loading.packaged_span_reader", lambda: None)
     with pytest.raises(MissingPackageError, match="extractive reader"):
         load_generator("extractive")
 
 
-def test_a_generator_of_its_own_is_not_saved(rag: RAG, tmp_path: Path) -> None:
-    with pytest.raises(ModelError):
-        rag.save(tmp_path / "bundle")
+@pytest.mark.parametrize("template", [None, PromptTemplate(chat=False, question="{question}?")])
+def test_a_bundle_of_a_reader_opens_as_it_was(rag: RAG, tmp_path: Path, template: PromptTemplate | None) -> None:
+    """Answers keep their tokens: those of the tokenizer and the prompt that the reader had."""
+    reader = replace(
+        span_generator(longest=5, window=80), answers=AnswerTokenizer(chat_tokenizer(), template), name="own"
+    )
+    questions = [QUESTION, "What is the fee?", "When?"]
+    with RAG(rag.store, encoder=WordsEncoder(), generator=reader, settings=rag.settings) as before:
+        expected = [before.ask(question) for question in questions]
+        whole = before.answer_distribution(QUESTION)
+    with RAG(rag.store, generator=reader, settings=rag.settings) as before:
+        before.save(tmp_path / "bundle")
+    moved = (tmp_path / "bundle").rename(tmp_path / "moved")
+    with RAG.open(tmp_path / "store", model=moved, encoder=WordsEncoder()) as again:
+        assert isinstance(again.generator, ExtractiveGenerator) and again.generator.config == reader.config
+        for answer, question in zip(expected, questions, strict=True):
+            found = again.ask(question)
+            assert (found.text, found.scored.tokens) == (answer.text, answer.scored.tokens)
+            assert found.log_prob == pytest.approx(answer.log_prob, rel=1e-6)
+        assert again.answer_distribution(QUESTION).texts == whole.texts
+
+
+def test_a_reader_with_another_tokenizer_of_answers_is_saved_with_it(rag: RAG, tmp_path: Path) -> None:
+    span_bert().save_pretrained(tmp_path / "reader")
+    encoder_tokenizer().save_pretrained(tmp_path / "reader")
+    options = {"generator": tmp_path / "reader", "tokenizer": chat_tokenizer()}
+    with RAG.open(tmp_path / "store", **options) as before:
+        before.save(tmp_path / "bundle")
+        tokens = before.generator.answer_tokens("nine crowns")
+    with RAG.open(tmp_path / "store", model=tmp_path / "bundle") as again:
+        assert isinstance(again.generator, ExtractiveGenerator)
+        assert again.generator.answer_tokens("nine crowns") == tokens
+        assert again.generator.vocabulary_size == len(chat_tokenizer())
 
 
 def test_the_packaged_reader_is_a_bundle_that_training_wrote(

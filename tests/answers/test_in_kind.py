@@ -16,6 +16,7 @@ import torch
 from mixrag import RAG, Settings
 from mixrag.answers.extract import extract
 from mixrag.answers.in_kind import in_kind
+from mixrag.answers.stream import Stream
 from mixrag.cli import show
 from mixrag.corpus import Passage, Store
 from mixrag.generator import Generator
@@ -129,6 +130,7 @@ def test_an_extract_is_the_best_sentences(rag: RAG) -> None:
 def test_an_extract_is_explained_shown_and_pickled(rag: RAG, capsys: pytest.CaptureFixture[str]) -> None:
     answer = rag.ask("Explain the ferry.")
     explanation = answer.explain()
+    assert [each.prompt_tokens for each in explanation.components] == [0] * len(explanation.components)
     assert len(explanation.components) == 2 and math.isfinite(explanation.log_null_likelihood)
     page = answer.to_html()
     assert page.count(answer.sentences[0].text) >= 2 and "Extract: sentences" in page
@@ -257,6 +259,14 @@ def test_only_answers_that_a_guarantee_covers_are_given_where_that_is_asked(rag:
         assert answer.text is not None and answer.guarantee is None
         withheld = replace(answer, guaranteed_only=settings.guaranteed_only)
         assert withheld.abstains and withheld.text is None and withheld.best_guess == answer.best_guess
+
+
+def test_what_a_guarantee_has_to_cover_is_not_shown_before_it_is_known(rag: RAG) -> None:
+    stream = rag.stream("Who may buy the licence?")
+    assert not stream.may_abstain
+    settings = replace(stream.settings, guaranteed_only=True)
+    asked = Stream(stream.mixture, stream.retrieval, settings, stream.decoder)
+    assert asked.may_abstain and asked.answer.abstains
 
 
 def test_of_a_list_the_text_is_shown_whole(rag: RAG) -> None:

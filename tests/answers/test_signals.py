@@ -13,16 +13,16 @@ from mixrag.answers.signals import (
     FEATURES,
     LARGEST_LOG_ODDS,
     Signals,
+    agreement,
     entropy,
     features,
     form_of,
     log_mass,
     log_odds,
-    overlap,
     sigmoid,
     signals_of,
 )
-from mixrag.corpus import Passage
+from mixrag.answers.word_overlap import sentence_overlaps
 from mixrag.inference.beam_search import beam
 from tables import toy_mixture
 
@@ -67,19 +67,6 @@ def test_signals_are_those_of_the_component_that_explains_the_answer() -> None:
     assert (found.tokens, found.support, found.p_empty) == (2, 0.4, 0.1)
 
 
-def passage(text: str, title: str = "", context: str = "") -> Passage:
-    return Passage("p:0", text, "file", title, 0, len(text), context=context)
-
-
-def test_overlap_is_the_share_of_content_words_that_the_passages_have() -> None:
-    question = "What does the fishing licence cost in Orvel?"  # fishing, licence, cost, Orvel
-    assert overlap(question, [passage("A licence to fish costs nine crowns.")]) == pytest.approx(3 / 4)
-    assert overlap(question, [passage("It costs nine."), passage("Licences", "Orvel")]) == pytest.approx(3 / 4)
-    assert overlap(question, [passage("Nine.", context="Fishing licences of Orvel: costs")]) == 1.0
-    assert overlap(question, [passage("What does it do in the")]) == 0.0 == overlap(question, [])
-    assert overlap("Who is it?", [passage("Ada")]) == 1.0
-
-
 @pytest.mark.parametrize(
     "text, form", [("Yes", "yes-no"), ("no.", "yes-no"), ("48 hours", "number"), ("not", "text"), ("", "text")]
 )
@@ -90,7 +77,7 @@ def test_the_form_of_an_answer(text: str, form: str) -> None:
 @pytest.mark.parametrize("form", ["yes-no", "text", "number"])
 def test_features_never_fall_with_mass_and_never_rise_with_the_empty_answer(form: str) -> None:
     """Every feature that moves with them has weights of one sign: so no fitted map can turn them round."""
-    start = Signals(math.log(0.4), 0.5, 0.2, 0.3, 0.5, 4, form, 0.5)  # type: ignore[arg-type]
+    start = Signals(math.log(0.4), 0.5, 0.2, 0.3, 0.5, 4, form, 0.5, 0.5, 0.5, 0.8)  # type: ignore[arg-type]
     masses = [features(replace(start, log_mass=math.log(p))) for p in (1e-9, 0.1, 0.5, 0.9, 1.0)]
     empties = [features(replace(start, p_empty=p)) for p in (1.0, 0.9, 0.5, 1e-6, 0.0)]
     for rising in (masses, empties):
@@ -101,8 +88,51 @@ def test_features_never_fall_with_mass_and_never_rise_with_the_empty_answer(form
 
 
 def test_what_is_not_known_is_no_feature() -> None:
-    assert set(features(Signals(-1.0, 0.5))) == set(FEATURES) - {"spread", "best_prior", "length", "overlap"}
+    assert set(features(Signals(-1.0, 0.5))) == set(FEATURES) - {
+        "spread",
+        "best_prior",
+        "length",
+        "overlap",
+        "sentence",
+        "shortfall",
+    }
     assert all(map(math.isfinite, features(Signals(-math.inf, 0.0, 1.0)).values()))
+
+
+@pytest.mark.parametrize(
+    "probabilities, ratio",
+    [((0.6, 0.3), 0.5), ((0.3, 0.6), 0.5), ((0.2, 0.2), 1.0), ((0.8, 0.4, 0.2), 0.25), ((0.5, 0.0), 0.0)],
+)
+def test_agreement_is_the_smaller_probability_beside_the_larger(
+    probabilities: tuple[float, ...], ratio: float
+) -> None:
+    logs = [math.log(p) if p else -math.inf for p in probabilities]
+    assert agreement(logs) == pytest.approx(ratio)
+
+
+def test_agreement_takes_two_generators_of_which_one_can_write_the_answer() -> None:
+    assert agreement([]) == agreement([-0.5]) == agreement([-math.inf, -math.inf]) == 0.0
+
+
+def test_agreement_is_a_signal_of_the_answer() -> None:
+    scored = toy_mixture(Toy(prior=[0.7, 0.3], seed=3, vocabulary=3, length=3), 0.0).score_tokens((1, 2))
+    assert signals_of(scored, (), 0.4, 0.1).agreement == 0.0
+    found = signals_of(scored, (), 0.4, 0.1, [math.log(0.4), math.log(0.1)])
+    assert features(found)["agreement"] == found.agreement == pytest.approx(0.25)
+
+
+def test_the_place_of_the_answer_is_a_signal_but_not_of_yes_or_no() -> None:
+    start = Signals(-1.0, 0.5, sentence=0.25, best_sentence=1.0)
+    assert features(start)["sentence"] == 0.25 and features(start)["shortfall"] == 0.75
+    assert (
+        features(replace(start, form="yes-no"))["sentence"]
+        == 0.0
+        == features(replace(start, form="yes-no"))["shortfall"]
+    )
+    scored = toy_mixture(Toy(prior=[0.7, 0.3], seed=3, vocabulary=3, length=3), 0.0).score_tokens((1, 2))
+    own = scored.mixture.components[int(scored.posterior.argmax())].passages
+    found = signals_of(scored, (), 0.4, 0.1)
+    assert (found.sentence, found.best_sentence) == sentence_overlaps(scored.mixture.question, scored.text, own)
 
 
 def test_entropy_in_nats() -> None:

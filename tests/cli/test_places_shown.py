@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from explained import explained
-from mixrag.cli import show
+from mixrag.cli import show, show_reports
 from mixrag.config.settings import Settings
 from mixrag.corpus import IndexReport, Passage
 from mixrag.retrieval.retriever import Retrieval
@@ -49,11 +49,11 @@ def test_answers_show_them_in_the_table(
 
 def test_a_report_counts_what_the_encoder_does_not_read(capsys: pytest.CaptureFixture[str]) -> None:
     report = IndexReport(1, 9, 9, 0, 9, 0, (), too_long=3, token_limit=254)
-    show.index_report(report, as_json=False)
+    show_reports.index_report(report, as_json=False)
     line = "3 passages are longer than the 254 tokens that the encoder reads; "
     line += "the rest of them is not in their vectors"
     assert line in capsys.readouterr().out
-    show.index_report(report, as_json=True)
+    show_reports.index_report(report, as_json=True)
     assert json.loads(capsys.readouterr().out)["too_long"] == 3
-    show.index_report(replace(report, too_long=0), as_json=False)
+    show_reports.index_report(replace(report, too_long=0), as_json=False)
     assert "longer" not in capsys.readouterr().out

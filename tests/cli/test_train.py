@@ -111,7 +111,9 @@ def test_the_folder_holds_the_models_their_card_and_their_curves(
         assert {"adapter", "mixrag.json", "metrics.jsonl", "curves.png"} <= {p.name for p in folder.iterdir()}
         assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert (shell.out / "question-encoder").is_dir() and not (folders[1] / "question-encoder").exists()
-    kinds = [json.loads(line)["kind"] for line in (shell.out / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (shell.out / "metrics.jsonl").read_text().splitlines()]
+    kinds = [line["kind"] for line in lines]
+    assert all(line["tokens"] > line["rows"] for line in lines if line["kind"] == "train")
     assert kinds.count("train") == 2 and "dev" in kinds
     assert not list(shell.out.rglob(".*"))  # nothing half written
 

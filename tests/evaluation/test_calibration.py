@@ -20,14 +20,17 @@ from mixrag.evaluation.calibration import (
     Target,
     check_enough,
     confidences_of,
-    finished,
-    fit_candidate,
     rights,
+    unanswerable_weight,
+    with_unanswerable,
 )
-from mixrag.evaluation.selection import Measured, cross_fitted, fit, folds_of, not_worse, select
+from mixrag.evaluation.map_fits import fit_candidate
+from mixrag.evaluation.selection import Measured, cross_fitted, fit, fit_selected, folds_of, not_worse, select
 from mixrag.evaluation.trust_measures import (
     auroc,
     brier_score,
+    chance_error,
+    chance_errors,
     expected_calibration_error,
 )
 
@@ -73,6 +76,9 @@ def noisy(n: int, seed: int, answerable: bool = True) -> list[Outcome]:
             int(source.integers(1, 9)),
             forms[int(source.integers(3))],  # type: ignore[arg-type]
             source.random(),
+            source.random(),
+            source.random() * right,
+            source.random(),
         )
         found.append(Outcome(signals, right))
     return found
@@ -116,11 +122,15 @@ def test_the_second_part_tells_questions_without_an_answer_apart() -> None:
 
 
 @pytest.mark.parametrize("times", [1, 10])
-def test_confidence_is_that_of_questions_with_an_answer_however_many_others_are_asked(times: int) -> None:
+def test_confidence_is_p_right_where_at_most_a_fifth_of_the_questions_have_no_answer(times: int) -> None:
     inside, outside = on_and_off_corpus()
     found = fit_candidate(TWO_PARTS, inside, outside * times)
     accuracy = rights(inside).mean()
-    assert confidences_of(found, inside).mean() == pytest.approx(accuracy, abs=0.01)
+    every, right, count = with_unanswerable(
+        confidences_of(found, inside), rights(inside), confidences_of(found, outside * times)
+    )
+    assert count.sum() == pytest.approx(300 / 0.8) and count[0] == 1.0
+    assert np.average(every, weights=count) == pytest.approx(np.average(right, weights=count), abs=0.01)
     assert confidences_of(found, outside).mean() < accuracy / 2
     factor = np.mean([found.answerable_of({"support": each.signals.support, "answered": 7.0}) for each in outside])
     assert factor < 0.1
@@ -153,6 +163,22 @@ def test_answers_that_are_yes_or_no_have_a_mass_of_their_own() -> None:
     assert found.right.get("mass_yes_no", 0.0) < 0.15
 
 
+def test_agreement_of_generators_is_learnt_where_it_tells_right_from_wrong() -> None:
+    """Answers of equal probability, on which the generators agree where they are right."""
+    source = np.random.default_rng(0)
+    outcomes = [
+        replace(each, signals=replace(each.signals, agreement=float(source.random() ** (1 if each.right else 4))))
+        for each in planted(300, 1.0)
+    ]
+    found = fit("logistic", outcomes)
+    assert found.right["agreement"] > 0
+    alone = cross_fitted(Candidate("logistic"), outcomes)
+    best = select(outcomes).methods["logistic"]
+    assert (
+        "agreement" in best.candidate.right and best.loss(rights(outcomes)) < alone.loss(rights(outcomes)) - 0.02
+    )
+
+
 def test_folds_are_disjoint_and_share_right_and_wrong_of_each_group() -> None:
     outcomes = [replace(each, group="ab"[i % 2]) for i, each in enumerate(planted(100, 1.0))]
     folds, right = folds_of(outcomes, seed=3), rights(outcomes)
@@ -165,6 +191,27 @@ def test_folds_are_disjoint_and_share_right_and_wrong_of_each_group() -> None:
     assert folds.tolist() == folds_of(outcomes, seed=3).tolist() != folds_of(outcomes, seed=4).tolist()
 
 
+def test_all_answers_to_one_question_are_in_one_fold() -> None:
+    """Questions equal once normalised: answered right and wrong, in several groups, and off the corpus."""
+    asked = [replace(each, question=f"Which is number {i}?", group="a") for i, each in enumerate(planted(60, 1.0))]
+    again = [
+        replace(each, question=f"which is  the number {i}", group="bc"[i % 2], right=1 - each.right)
+        for i, each in enumerate(asked)
+    ]
+    alone = planted(50, 1.0)  # whose questions are not known
+    folds = folds_of([*asked, *again, *alone])
+    assert folds[:60].tolist() == folds[60:120].tolist()
+    assert np.bincount(folds[:60]).tolist() == [12] * 5 and len(set(folds[120:].tolist())) == 5
+    outside = [Outcome(each.signals, 0.0, "off", each.question) for each in asked]
+    measured = cross_fitted(Candidate("isotonic"), [*asked, *alone], outside)
+    place = {each.question: fold for each, fold in zip(asked, measured.folds, strict=False)}
+    for each, confidence in zip(outside, measured.off_corpus, strict=True):
+        fold = place[each.question]
+        rest = [one for one, own in zip([*asked, *alone], measured.folds, strict=True) if own != fold]
+        found = fit_candidate(Candidate("isotonic"), rest, [one for one in outside if place[one.question] != fold])
+        assert confidence == found.confidence(each.signals)
+
+
 def test_a_confidence_is_measured_on_answers_it_has_not_seen() -> None:
     """Isotonic regression on answers of equal probability gives each fold the rate of the others, not its own."""
     found = [Outcome(Signals(math.log(0.4), 0.0), float(i < 31)) for i in range(80)]
@@ -172,6 +219,58 @@ def test_a_confidence_is_measured_on_answers_it_has_not_seen() -> None:
     for fold in range(5):
         own = measured.folds == fold
         assert measured.confidences[own] == pytest.approx(right[~own].mean())
+
+
+def test_the_threshold_is_that_of_confidences_of_fits_that_have_not_seen_the_answers() -> None:
+    """Many signals of pure chance: the answers on which they were fitted look far better than they are."""
+    outcomes = noisy_signals(120, seed=4)
+    candidate = Candidate("logistic", ("mass", "support", "spread", "best_prior", "overlap", "length", "number"))
+    right, target = rights(outcomes), Target(precision=0.7)
+    measured = cross_fitted(candidate, outcomes, target=target)
+    assert measured.threshold == target.threshold(measured.confidences, right)
+    for fold in range(5):
+        own = measured.folds == fold
+        bar = target.threshold(measured.confidences[~own], right[~own]).value
+        assert (measured.answered[own] == (measured.confidences[own] >= bar)).all()
+    seen = confidences_of(fit_candidate(candidate, outcomes), outcomes)
+    optimistic = target.threshold(seen, right)
+    assert optimistic.reached and not measured.threshold.reached
+    selection = select(outcomes, target=target, method="logistic")
+    best = selection.methods["logistic"]
+    found = fit("logistic", outcomes, target=target)
+    assert found.threshold == best.threshold.value
+
+
+def noisy_signals(n: int, seed: int) -> list[Outcome]:
+    """Half right, whatever the signals."""
+    source = np.random.default_rng(seed)
+    signals = [replace(each.signals, p_empty=0.0, form="text") for each in noisy(n, seed)]
+    return [Outcome(each, float(source.random() < 0.5)) for each in signals]
+
+
+def test_answers_to_questions_without_one_are_wrong_in_every_map_threshold_and_level() -> None:
+    """Half as many questions without an answer, whose answers are as probable: they count as one in five."""
+    inside, outside = planted(400, 1.0), planted(200, 1.0, seed=3)
+    weight = unanswerable_weight(400, 200)
+    assert weight == 0.5 and unanswerable_weight(400, 60) == 1.0 == unanswerable_weight(400, 0)
+    for method in ("logistic", "isotonic"):
+        found = fit_candidate(Candidate(method), inside, outside)  # type: ignore[arg-type]
+        every, _, count = with_unanswerable(
+            confidences_of(found, inside), rights(inside), confidences_of(found, outside)
+        )
+        assert np.average(every, weights=count) == pytest.approx(rights(inside).sum() / 500, abs=0.01)
+    without, with_them = (fit_candidate(Candidate("temperature"), inside, some) for some in ((), outside))
+    assert with_them.right["plain"] < without.right["plain"]
+    measured = cross_fitted(Candidate("logistic"), inside, outside)
+    levels = fit("logistic", inside, outside).levels
+    assert sum(n for n, _ in levels.values()) == pytest.approx(400 + 200 * weight, abs=2)
+    assert sum(right for _, right in levels.values()) == rights(inside).sum()
+    precision = measured.precision(rights(inside))
+    given = rights(inside)[measured.answered]
+    assert precision is not None
+    assert precision.mean == pytest.approx(
+        given.sum() / (len(given) + weight * measured.off_corpus_answered.sum())
+    )
 
 
 def test_all_pairs_are_used_and_the_levels_count_confidences_of_fits_that_have_not_seen_them() -> None:
@@ -187,7 +286,10 @@ def test_all_pairs_are_used_and_the_levels_count_confidences_of_fits_that_have_n
 def with_confidences(outcomes: list[Outcome], confidences: np.ndarray) -> Measured:
     nothing = np.zeros(0)
     answered = np.ones(len(outcomes), bool)
-    return Measured(CANDIDATES[0], confidences, folds_of(outcomes), answered, nothing, nothing.astype(bool))
+    threshold = Target().threshold(confidences, rights(outcomes))
+    return Measured(
+        CANDIDATES[0], confidences, folds_of(outcomes), answered, nothing, nothing.astype(bool), threshold
+    )
 
 
 def test_what_is_worse_than_plain_p_in_one_group_is_not_chosen() -> None:
@@ -225,6 +327,25 @@ def test_the_rule_looks_at_order_and_at_error() -> None:
     assert not not_worse(turned, plain, outcomes), "the wrong order"
     assert not not_worse(squeezed, plain, outcomes), "the same order, but another error"
     assert not_worse(plain, squeezed, outcomes)
+
+
+def test_an_error_that_perfect_confidences_show_by_chance_is_none() -> None:
+    """The true chances of being right, on answers where they look worse than usual, beside the same, tuned."""
+    outcomes = planted(80, 1.0, seed=7)
+    right, true = rights(outcomes), confidences_of(ConfidenceMap(), outcomes)
+    odds = np.log(true / (1 - true))
+    tuned = min(
+        (
+            1 / (1 + np.exp(-(scale * odds + shift)))
+            for scale in np.linspace(0.3, 2, 18)
+            for shift in (-0.5, 0, 0.5)
+        ),
+        key=lambda each: expected_calibration_error(each, right),
+    )
+    errors = [expected_calibration_error(each, right) for each in (true, tuned)]
+    assert errors[0] > chance_error(true) and errors[0] > errors[1]
+    assert errors[0] < np.quantile(chance_errors(true), 0.95)
+    assert not_worse(with_confidences(outcomes, true), with_confidences(outcomes, tuned), outcomes)
 
 
 def test_the_choice_has_the_least_loss_of_what_is_allowed() -> None:
@@ -268,8 +389,12 @@ def test_two_parts_need_questions_without_an_answer() -> None:
 
 @pytest.mark.parametrize("target", [Target(0.8), Target(0.99), Target(coverage=0.5)], ids=str)
 def test_at_threshold_0_the_share_that_is_right_is_stored_and_not_the_target(target: Target) -> None:
-    known, withheld_never = planted(200, 1.0), ConfidenceMap("isotonic", knots=((0.0, 0.0), (1.0, 0.0)))
-    found = finished(withheld_never, known, np.zeros(200), target)
+    known = planted(200, 1.0)
+    selection = select(known, target=target, method="none")
+    plain = selection.methods["none"]
+    nothing = target.threshold(np.zeros(200), rights(known))
+    withheld_never = replace(selection, methods={"none": replace(plain, threshold=nothing)})
+    found = fit_selected(withheld_never, known, (), target=target)
     assert found.threshold == 0.0 and found.precision == pytest.approx(rights(known).mean())
-    some = finished(ConfidenceMap(), known, np.zeros(200), target)
+    some = fit_selected(selection, known, (), target=target)
     assert some.threshold > 0.0 and some.precision == (None if target.coverage else target.precision)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from mixrag import Settings
-from mixrag.answers.confidence import conditions, read_calibration
+from mixrag.answers.confidence import conditions, read_calibration, write_calibration
 from mixrag.answers.signals import sigmoid
 from mixrag.cli import main
 from mixrag.config.command_settings import CalibrationSettings
@@ -56,6 +56,8 @@ def records(n: int, seed: int, scale: float = 0.3, **changes: Any) -> list[Recor
             entropy=0.3,
             best_prior=0.6,
             overlap=0.9,
+            sentence=0.5,
+            best_sentence=0.75,
             settings=SETTINGS,
             models="m",
         )
@@ -66,7 +68,7 @@ def records(n: int, seed: int, scale: float = 0.3, **changes: Any) -> list[Recor
 def written(path: Path, by_system: dict[str, Sequence[Record]], old: bool = False) -> Path:
     """A file of answers as an evaluation writes it; ``old``: as version 0.1 did."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    later = ("p_empty", "entropy", "best_prior", "overlap", "settings", "models")
+    later = ("p_empty", "entropy", "best_prior", "overlap", "settings", "models", "sentence", "best_sentence")
     lines = []
     for system, some in by_system.items():
         for number, record in enumerate(some):
@@ -148,9 +150,100 @@ def test_the_range_of_k_and_switch_is_that_of_the_answers() -> None:
 def test_answers_of_an_earlier_version_are_fitted_on_what_they_have(tmp_path: Path) -> None:
     path = written(tmp_path / "answers.jsonl", {"sequence 1a": records(100, 1)}, old=True)
     found = refit([read_answers(str(path))])
-    assert any("under which settings" in notice for notice in found.notices)
-    assert found.calibration.settings == {} and found.calibration.models == ""
-    assert not {"overlap", "spread", "best_prior"} & set(found.calibration.right)
+    assert any("do not say their settings" in notice for notice in found.notices)
+    assert found.calibration.models == ""
+    assert not {"overlap", "spread", "best_prior", "shortfall"} & set(found.calibration.right)
+
+
+def test_answers_of_an_earlier_version_were_given_without_the_settings_of_later_ones(tmp_path: Path) -> None:
+    """No empty answer, nothing copied, no misspelt words: a confidence of them holds for these, and any k."""
+    path = written(tmp_path / "answers.jsonl", {"sequence 1a": records(100, 1)}, old=True)
+    own = refit([read_answers(str(path))]).calibration
+    write_calibration(own, tmp_path / "c.json")
+    own = read_calibration(tmp_path / "c.json")
+    assert own.settings["empty_answer"] is False and own.settings["copy"] is False and "k" not in own.settings
+    for settings, mismatch in (
+        (Settings(k=9, lexical=0.5), None),
+        (Settings(empty_answer=True), "empty_answer"),
+        (Settings(copy=True), "copy"),
+        (Settings(typos=True), "typos"),
+    ):
+        assert own.mismatch(settings, "m") == mismatch
+    known = records(60, 2, settings=conditions(Settings(k=5, empty_answer=True)))
+    with pytest.raises(PairsError, match="same empty_answer"):
+        refit([read_answers(str(path)), StoredAnswers("b", known)])
+    both = refit([read_answers(str(path)), StoredAnswers("b", records(60, 2))])
+    assert both.calibration.settings["k"] == 5 and both.calibration.models == "m"
+
+
+def test_settings_that_came_later_have_their_defaults_in_a_record_without_them() -> None:
+    older = {name: value for name, value in SETTINGS.items() if name != "empty_answer"}
+    found = refit([StoredAnswers("a", records(60, 1, settings=older)), StoredAnswers("b", records(60, 2))])
+    assert found.calibration.settings["empty_answer"] is False
+    with pytest.raises(PairsError, match="same empty_answer"):
+        other = records(60, 2, settings=conditions(Settings(k=5, empty_answer=True)))
+        refit([StoredAnswers("a", records(60, 1, settings=older)), StoredAnswers("b", other)])
+
+
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        ({"models": "other"}, "same models, found those of m and other"),
+        ({"settings": conditions(Settings(k=5, empty_answer=True))}, "same empty_answer, found False and True"),
+        ({"settings": conditions(Settings(k=5, group=3))}, "same group, found 1 and 3"),
+    ],
+)
+def test_questions_without_an_answer_are_of_the_same_models_and_settings(
+    changes: dict[str, Any], told: str
+) -> None:
+    outside = records(30, 3, **changes)
+    for answers, more in (
+        ([StoredAnswers("a", records(100, 1))], [StoredAnswers("planted", (), outside)]),
+        ([StoredAnswers("a", records(100, 1), outside)], []),
+    ):
+        with pytest.raises(PairsError) as error:
+            refit(answers, unanswerable=more)
+        assert told in " ".join(str(error.value).replace(";", ",").split()) and "\n" not in str(error.value)
+
+
+def test_answers_of_other_models_than_those_it_is_for_are_refused() -> None:
+    with pytest.raises(PairsError, match=r"models of --model, n.*m"):
+        refit([StoredAnswers("a", records(100, 1))], models="n")
+    assert refit([StoredAnswers("a", records(100, 1))], models="m").calibration.models == "m"
+    assert refit([StoredAnswers("a", records(100, 1, models=""))], models="n").calibration.models == "n"
+
+
+def test_groups_of_one_name_stay_apart_and_none_is_the_total() -> None:
+    names = ("law", "law", "all", "law 2")
+    answers = [StoredAnswers(name, records(60 + i, i)) for i, name in enumerate(names)]
+    found = refit(answers, CalibrationSettings(calibration="temperature"))
+    assert [(each.group, each.n) for each in found.groups] == [
+        ("law", 60),
+        ("law 3", 61),
+        ("all 2", 62),
+        ("law 2", 63),
+        ("all", 246),
+    ]
+
+
+def test_records_without_a_gold_answer_are_questions_without_an_answer(tmp_path: Path) -> None:
+    without = records(25, 3, exact=0.0, nll=0.0, nll_tokens=0)
+    path = written(tmp_path / "a" / "answers.jsonl", {"mixture 1a": [*records(80, 1), *without]})
+    found = read_answers(str(path))
+    assert (len(found.records), len(found.unanswerable)) == (80, 25)
+    fitted = refit([found])
+    assert fitted.unanswerable == 25 and fitted.groups[0].n == 80
+    assert sum(n for n, _ in fitted.calibration.levels.values()) == pytest.approx(100, abs=2)
+    planted = written(tmp_path / "b" / "answers.jsonl", {"off-corpus 1a": without})
+    assert len(read_answers(str(planted), unanswerable=True).unanswerable) == 25
+    with pytest.raises(PairsError, match="answers of mixture"):
+        read_answers(str(planted))
+
+
+def test_an_answer_that_matches_although_there_is_none_counts_as_wrong_and_is_said() -> None:
+    outside = [*records(30, 3, exact=0.0), *records(2, 4, exact=1.0)]
+    found = refit([StoredAnswers("a", records(100, 1))], unanswerable=[StoredAnswers("planted", outside)])
+    assert any(notice.startswith("2 answers") for notice in found.notices) and found.unanswerable == 32
 
 
 def test_a_precision_that_no_threshold_attains_is_said() -> None:

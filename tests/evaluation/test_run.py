@@ -26,6 +26,7 @@ from mixrag.errors import MixragError, PairsError, SettingError
 from mixrag.evaluation.analysis import Evaluation, outcomes
 from mixrag.evaluation.calibration import confidences_of, rights
 from mixrag.evaluation.proportions import wilson
+from mixrag.evaluation.refit import read_answers
 from mixrag.evaluation.run import EvaluationRequest, evaluate
 from mixrag.evaluation.trust_measures import auroc, expected_calibration_error
 from mixrag.generator import TableGenerator
@@ -277,6 +278,27 @@ def test_questions_off_the_corpus_are_withheld(rag: Counting, tmp_path: Path) ->
     assert written["confidence"]["methods"]["two-part"]["off_corpus_withheld"] > 0.9
     assert written["confidence"]["methods"]["two-part"]["coverage"] > 0.6
     assert read_calibration(tmp_path / "run" / "out" / "confidence.json").method == "two-part"
+
+
+def test_pairs_without_an_answer_are_asked_as_questions_that_the_documents_do_not_answer(
+    rag: Counting, tmp_path: Path
+) -> None:
+    """In the pairs or in a file of their own: they have no part in the scores, and any answer to them is wrong."""
+    given, off = pairs(tmp_path / "run"), tmp_path / "off.jsonl"
+    lines = [{"question": f"Whose hens are {i} years old?", "answers": []} for i in range(24)]
+    with given.open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines[:20])
+    off.write_text("".join(json.dumps(line) + "\n" for line in lines[20:]))
+    found, notices = run(rag, tmp_path / "run", pairs=(given,), systems=("sequence",), off_corpus=(off,))
+    assert any("20 of 80 pairs have no answer" in line for line in notices)
+    assert found.summaries["sequence"].n == ITEMS and len(found.off_corpus) == 24
+    assert not any(record.answerable or record.exact for record in found.off_corpus)
+    stored = read_answers(str(tmp_path / "run" / "out"))
+    assert (len(stored.records), len(stored.unanswerable)) == (ITEMS, 24)
+    own = read_calibration(tmp_path / "run" / "out" / "confidence.json")
+    assert ITEMS < sum(n for n, _ in own.levels.values()) <= ITEMS / 0.8 + 2
+    with pytest.raises(PairsError, match="pairs with an answer"):
+        run(rag, tmp_path / "none", pairs=(off,), systems=("sequence",))
 
 
 def test_distractors_are_added_for_every_system_that_reads_passages(rag: Counting, tmp_path: Path) -> None:

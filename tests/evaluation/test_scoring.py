@@ -26,6 +26,8 @@ from mixrag.evaluation import (
     score_pairs,
     summarise,
 )
+from mixrag.evaluation.records import append, stored
+from mixrag.evaluation.scoring import record_of
 from mixrag.generator import TableGenerator
 from mixrag.pairs.pairs import Pair
 from mixrag.utils.progress import ProgressEvent
@@ -135,13 +137,19 @@ def test_a_transformer_is_scored_likewise(rag: Counting, tiny_generator: Callabl
     assert room > 4 and found.nll == pytest.approx(-math.log(sum(scores)))
 
 
-def test_an_impossible_gold_is_infinitely_surprising(rag: Counting) -> None:
+def test_an_impossible_gold_is_infinitely_surprising(rag: Counting, tmp_path: Path) -> None:
     def never(passages: tuple[int, ...], answer: tuple[int, ...]) -> Tensor:
         return torch.tensor([1.0, 0.0, 0.0, 0.0, 0.0] if not answer else [0.0, 0.0, 0.0, 0.0, 1.0])
 
     rag._generator = TableGenerator(WORDS, never)
     found = score_pair(rag, replace(COD, answers=("four", "yes")), {})
     assert found.nll == math.inf and found.exact == 0.0
+    append(tmp_path / "answers.jsonl", ("mixture", "pair"), replace(found, log_mass=-math.inf))
+    (line,) = (tmp_path / "answers.jsonl").read_text().splitlines()
+    row = json.loads(line, parse_constant=pytest.fail)
+    assert row["nll"] is row["log_mass"] is None
+    (read,) = stored(tmp_path / "answers.jsonl", record_of).values()
+    assert read == replace(found, log_mass=-math.inf)
 
 
 def test_a_gold_longer_than_any_answer_is_scored_with_room_for_it(rag: Counting) -> None:

@@ -16,6 +16,7 @@ from mixrag.evaluation.trust_measures import (
     reliability,
     resampled,
     risk_coverage,
+    share_right,
     threshold_for,
     threshold_for_precision,
 )
@@ -124,6 +125,21 @@ def test_a_precision_out_of_reach_gives_the_best_there_is_and_says_so() -> None:
     assert not found.reached and found.precision is not None
     assert found.precision.mean == max(right[confidences >= bar].mean() for bar in confidences[:31])
     assert threshold_for_precision(np.array([0.5, 0.5]), np.array([1.0, 0.0]), 0.5).value == 0.5
+
+
+def test_answers_that_count_twice_are_two() -> None:
+    source = np.random.default_rng(3)
+    confidences, right = source.integers(0, 12, 60) / 12, (source.random(60) < 0.5).astype(float)
+    count = source.integers(1, 4, 60)
+    many, correct = np.repeat(confidences, count), np.repeat(right, count)
+    for precision in (0.4, 0.6, 0.9):
+        found = threshold_for_precision(confidences, right, precision, count.astype(float))
+        assert found == threshold_for_precision(many, correct, precision)
+    weights = count.astype(float)
+    assert precision_at(confidences, right, 0.5, weights) == precision_at(many, correct, 0.5)
+    assert share_right(right, np.zeros(60, bool), weights) is None
+    inner = 0.05 + 0.9 * confidences
+    assert log_loss(inner, right, weights=weights) == pytest.approx(log_loss(np.repeat(inner, count), correct))
 
 
 def test_answers_of_equal_confidence_are_given_together() -> None:

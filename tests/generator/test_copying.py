@@ -19,7 +19,8 @@ from transformers import PreTrainedTokenizerFast
 from mixrag.corpus import Passage
 from mixrag.generator import Generator, Prompt, TableGenerator
 from mixrag.generator.copying import CopyingGenerator
-from mixrag.generator.occurrences import Occurrences, Source, Vocabulary
+from mixrag.generator.occurrences import Occurrences, Source, Vocabulary, whole_words
+from mixrag.generator.prompt_tokenizer import PromptTokenizer
 from mixrag.generator.token_bytes import token_bytes
 from mixrag.inference.decoders import Beam, Greedy, Sample, Thorough
 from mixrag.inference.mixture import Mixture, condition
@@ -219,6 +220,38 @@ def test_with_a_tokenizer(kind: str, tiny_generator: Loaded) -> None:
         assert whole.score_tokens(last.answers[0].tokens).log_prob == pytest.approx(
             last.answers[0].log_prob, abs=1e-3
         )
+
+
+@pytest.mark.parametrize("says", [True, False], ids=["by the tokenizer", "by the prompt"])
+@pytest.mark.parametrize("kind", ["llama", "llama-chat", "gpt2", "t5"])
+def test_of_a_shortened_passage_only_what_was_read_is_copied(
+    kind: str, says: bool, tiny_generator: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = tiny_generator(kind)
+    if not says:
+        monkeypatch.setattr(PromptTokenizer, "_characters", lambda *_: None)
+    words = [f"word{number}" for number in range(400)]
+    long, short = passage("p0", " ".join(words)), passage("p1", "Eel — four crowns.")
+    copying = CopyingGenerator(generator)
+    prompt = copying.prompt("What is it?", [long, short], 40)
+    assert [each.passage for each in prompt.shortened] == ["p0"]
+    read, whole = prompt.texts
+    assert whole == short.text and 0 < len(read) < len(long.text)
+    count = len(read.split())
+    assert read.split() == words[:count], "a word that was cut is not there"
+    shown = generator.prompt_text(prompt)
+    assert words[count - 1] in shown and words[count + 1] not in shown
+    for number, possible in ((0, True), (count - 1, True), (count, False), (count + 1, False), (399, False)):
+        answer = copying.answer_tokens(words[number])
+        found = float(copying.log_likelihood([prompt], answer).sum())
+        assert math.isfinite(found) == possible, words[number]
+
+
+def test_where_nothing_of_a_passage_was_read_nothing_is_copied() -> None:
+    assert whole_words("har\u00adbour", 3) == "" and whole_words("har\u00adbour x", 8) == "har\u00adbour"
+    assert whole_words("東京", 1) == "東" and whole_words("e\u0301t x", 1) == ""
+    answer = Occurrences.none_yet(Source(["", " "], Vocabulary([b"a"])))
+    assert answer.tokens == [] and answer.may_end
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "t5"])

@@ -9,6 +9,7 @@ import torch
 
 from mixrag.errors import ModelError, QuestionError
 from mixrag.generator import ExtractiveGenerator, Prompt
+from mixrag.generator.protocol import prompt_length
 from mixrag.generator.span_scores import end_scores, span_distribution
 from mixrag.generator.span_windows import span_prompt, windows_of
 from mixrag.inference.batch import greedy_together
@@ -214,3 +215,21 @@ def test_special_tokens_in_a_passage_are_letters() -> None:
 def test_a_prompt_of_another_generator_is_refused(generator: ExtractiveGenerator) -> None:
     with pytest.raises(ModelError, match="extractive"):
         generator.start([Prompt((), (1,), (2,))])
+
+
+def test_the_length_of_a_prompt_is_what_the_encoder_reads() -> None:
+    read: list[int] = []
+    generator = span_generator()
+
+    def count(model: object, arguments: object, named: dict[str, torch.Tensor]) -> None:
+        read.append(int(named["attention_mask"].sum()))
+
+    generator.model.register_forward_pre_hook(count, with_kwargs=True)
+    for text in (TEXTS[0], " ".join(TEXTS * 4), "  "):
+        prompt = generator.prompt(QUESTION, [passage(text, "Fees", "In May")], 0)
+        read.clear()
+        generator.start([prompt])
+        assert prompt_length(generator, prompt) == sum(read)
+    closed = generator.prompt(QUESTION, [], 0)
+    assert prompt_length(generator, closed) == 0
+    assert prompt_length(generator, generator.prompt(QUESTION, [passage(TEXTS[0])], 0)) > 20

@@ -186,8 +186,29 @@ def test_a_long_passage_loses_its_end_and_the_question_stays(tokens: PromptToken
     assert prompt.question == tokens.prompt(QUESTION, [], 20).question
     assert prompt.header == tokens.prompt(QUESTION, [passage("Short.")], 20).header
     assert prompt.passages == body[:read] + ending
-    assert prompt.shortened == (Shortened("p", read, len(body)),)
+    (short,) = prompt.shortened
+    assert short.characters is not None and 0 < short.characters < len(LONG)
+    assert short == Shortened("p", read, len(body), short.characters)
+    decoded = tokens.tokenizer.decode(list(body[:read]), clean_up_tokenization_spaces=False)
+    assert decoded.split() == f"Notes\n{LONG[: short.characters]}".split()
     assert len(prompt.tokens) + 20 == CONTEXT, "the context is used to its last token"
+
+
+@pytest.mark.parametrize("reserve", range(20, 60, 7))
+def test_a_character_whose_tokens_are_cut_is_not_read(reserve: int, tokens: PromptTokenizer) -> None:
+    text = "東京 naïve — <|im_end|> €9. " * 40
+    (short,) = tokens.prompt(QUESTION, [passage(text)], reserve).shortened
+    assert short.characters is not None
+    cut = len(f"Notes\n{text}") - len(text) + short.characters
+    assert len(plain(tokens, f"Notes\n{text}"[:cut])) <= short.kept
+    following = plain(tokens, f"Notes\n{text}"[: cut + 2])
+    assert len(following) > short.kept or following[: short.kept] != plain(tokens, f"Notes\n{text}")[: short.kept]
+
+
+def test_where_nothing_of_a_passage_fits_no_character_is_read(tokens: PromptTokenizer) -> None:
+    room = CONTEXT - len(tokens.prompt(QUESTION, [passage("")], 0).tokens)
+    (short,) = tokens.prompt(QUESTION, [passage(LONG)], room).shortened
+    assert short.characters == 0
 
 
 def test_only_the_longest_passages_are_cut_and_to_the_same_length(tokens: PromptTokenizer) -> None:

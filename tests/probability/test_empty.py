@@ -11,10 +11,12 @@ from torch import Tensor
 from mixrag.probability import (
     answered_outside,
     answered_poisoning,
+    empty_bounds,
     log_answered_likelihood,
     log_answered_prior,
     log_answered_rows,
     log_empty_probability,
+    log_empty_within,
     log_marginal,
     split_first_token,
 )
@@ -45,6 +47,22 @@ def test_prior_and_probability_are_those_of_bayes_rule() -> None:
         assert float(total[b].exp()) == pytest.approx(sum(float(PRIOR[b, j] * EMPTY[b, j]) for j in range(3)))
     outside = answered_outside(PRIOR.log(), ANSWERED, torch.tensor([0.0, 0.3]))
     torch.testing.assert_close(found.sum(-1), 1 - outside)
+
+
+def test_bounds_hold_whatever_the_others_say() -> None:
+    """The full mixture has one passage more, of any p(∅ | x, z); the prior given is truncated, or normalised."""
+    for b, outside in ((0, 0.0), (0, 0.25), (1, 0.3)):
+        prior = [float(p) * (1 - outside) / float(PRIOR[b].sum()) for p in PRIOR[b]]
+        inside = math.fsum(p * float(e) for p, e in zip(prior, EMPTY[b], strict=True))
+        for given in (PRIOR[b], PRIOR[b] / PRIOR[b].sum()):
+            low, high = (float(each) for each in empty_bounds(given.log(), EMPTY[b].log(), outside))
+            assert (low, high) == pytest.approx((inside, inside + outside))
+            within = float(log_empty_within(given.log(), EMPTY[b].log()).exp())
+            assert within == pytest.approx(inside / (1 - outside))
+        for other in (0.0, 0.5, 1.0):
+            assert low - 1e-12 <= inside + outside * other <= high + 1e-12
+    nothing = torch.full((3,), -torch.inf, dtype=torch.float64)
+    assert float(log_empty_within(nothing, EMPTY[0].log())) == -math.inf
 
 
 def test_the_conditional_prior_is_undefined_where_all_are_certain_and_finite_where_nearly_all_are() -> None:

@@ -103,6 +103,13 @@ def test_log_sum_others_is_the_sum_without_one() -> None:
     torch.testing.assert_close(log_sum_others(values.log().T, 0).exp(), expected.T)
 
 
+def test_an_evidence_ratio_with_zero_is_not_defined() -> None:
+    impossible = torch.tensor([[-torch.inf, -1.0], [-0.5, -0.5]])
+    ratio = log_evidence_ratio(impossible, torch.tensor([-1.0, -1.0]))
+    assert ratio.isnan().tolist() == [True, False] and float(ratio[1]) == 1.0
+    assert log_evidence_ratio(impossible, torch.tensor([-1.0, -torch.inf])).isnan().all()
+
+
 def test_evidence_ratio_compares_with_the_model_alone() -> None:
     likelihood = torch.tensor([[0.5, 0.5], [0.1, 0.2]]).log()
     alone = torch.tensor([0.25, 0.4]).log()

@@ -89,3 +89,24 @@ def test_no_more_than_so_many_are_looked_up(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(found.rows) <= 2 + 2 + 7
     others = ~np.isin(asked.bm25.rows, found.rows)
     assert asked.bm25.scores[others].max() <= found.largest_bm25
+
+
+def test_no_order_is_lost_to_what_the_index_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passages whose inner products differ by less than float32 can tell, and whose BM25 makes up for it."""
+    monkeypatch.setattr(module, "LEAST", 2)
+    rows = np.arange(100)
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        question = random.normal(size=64)
+        question /= np.linalg.norm(question)
+        vectors = (question + 3e-8 * random.normal(size=(100, 64))).astype(np.float32)
+        vector = question.astype(np.float32)
+        products = vectors.astype(np.float64) @ vector.astype(np.float64)
+        bm25 = 5.0 + random.normal(size=100) * products.std() / 0.05
+        index = Watched()
+        index.flat = build_faiss(rows, vectors)
+        found = find_candidates(
+            index, Query(vector, 1, 100, None, 0.05, Scored(rows, bm25), 0.5, 1.0), exact=False
+        )
+        scores = 0.5 * products / 0.05 + 0.5 * bm25
+        assert found.rows[found.best(1)].tolist() == [scores.argmax()]

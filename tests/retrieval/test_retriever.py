@@ -137,8 +137,10 @@ def test_a_null_score_may_be_extreme(store: Store, score: float) -> None:
 
 
 def bm25(store: Store) -> dict[str, float]:
-    rows, scores = open_lexical(store).top(QUESTION, store.counts().passages)
-    return dict(zip((Path(passage.document).name for passage in store.passages(rows)), scores, strict=True))
+    """Of the passages that share a word with the question."""
+    rows, scores = open_lexical(store).scores(QUESTION)
+    named = zip((Path(passage.document).name for passage in store.passages(rows)), scores, strict=True)
+    return {name: score for name, score in named if score > 0}
 
 
 @pytest.mark.parametrize("weight", [0.3, 1.0])

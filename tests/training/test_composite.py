@@ -229,5 +229,16 @@ def test_pairs_with_passages_are_read_where_they_are_asked_for(
         path, out=tmp_path / "out", dev=path, settings={**QUICK, "batch": 2, "steps": 2}, evaluate=5
     )
     assert report.scores == {}
+    asking = path.parent / "asking.jsonl"
+    asking.write_text('{"question": "what do cod cost?", "answers": ["nine crowns"]}')
+    for pairs, found in ((path, f"0 of {len(OWN)}"), ([path, asking], f"1 of {len(OWN) + 1}")):
+        with pytest.raises(
+            PairsError, match=f"2 pairs without a passage of their own .* closed-book; found {found}"
+        ):
+            settings = {**QUICK, "batch": 2, "steps": 2}
+            open_rag().train(
+                pairs, out=tmp_path / "none", dev=path, settings=settings, baselines=("closed-book",), evaluate=5
+            )
+        assert not (tmp_path / "none").exists(), "before anything is trained"
     with pytest.raises(PairsError, match='an answer under "answers"'):
         open_rag().train(path, out=tmp_path / "other", settings={"parts": ("generator",)})

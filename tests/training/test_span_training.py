@@ -114,6 +114,9 @@ def test_a_run_learns_and_its_folder_opens(base: Path, tmp_path: Path) -> None:
     found = train_span_model(EXAMPLES, tmp_path / "out", settings, base=base, progress=events.append)
     losses = [event.values["loss"] for event in events if event.stage == "training" and "loss" in event.values]
     assert len(losses) == found.steps == 100
+    tokens = [event.values["tokens"] for event in events if "tokens" in event.values]
+    lengths = [len(read_example(encoder_tokenizer(), each, CONFIG).ids) for each in EXAMPLES]
+    assert len(tokens) == 100 and tokens[-1] == pytest.approx(sum(lengths) / 2), "two steps are one visit of all"
     assert losses[-1] < losses[0] - 1
     assert not (tmp_path / "out" / "checkpoints").exists()
     reader = tmp_path / "out" / "generator"

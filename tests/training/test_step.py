@@ -123,6 +123,14 @@ def test_held_responsibilities_give_the_gradient_of_the_e_step_they_come_from(
     cached = step.learn(examples, len(examples), e_step=False)
     found = taken(step)
     assert fresh.rows > 0 and cached.rows == 0 and cached.backward == fresh.backward
+    e_step = {
+        (component.prompt.tokens, answer)
+        for q in fresh.questions
+        for component in q.components
+        for answer in q.example.answers
+    }
+    assert fresh.tokens - cached.tokens == sum(len(prompt) + len(answer) - 1 for prompt, answer in e_step)
+    assert 0 < cached.tokens <= fresh.tokens - cached.tokens
     for name in expected:
         torch.testing.assert_close(found[name], expected[name], **TOLERANCE)
     for one, other in zip(cached.coefficients, fresh.coefficients, strict=True):
@@ -140,6 +148,7 @@ def test_a_frozen_generator_reads_once_goes_nowhere_backward_and_needs_no_held_r
     expected = taken(step)
     again = step.learn(examples, len(examples), e_step=False)
     assert fresh.backward == again.backward == 0 and again.exact
+    assert fresh.tokens > 0 and again.tokens == 0, "what was read once is known"
     assert [c.loss for c in again.coefficients] == [c.loss for c in fresh.coefficients]
     assert expected and all(torch.equal(value, expected[name]) for name, value in taken(step).items())
 

@@ -20,8 +20,9 @@ from mixrag.corpus import Passage
 from mixrag.generator import Generator
 from mixrag.inference.mixture import Mixture, ScoredAnswer
 from mixrag.inference.protocol import DecoderResult
-from mixrag.probability import effective_number
+from mixrag.probability import effective_number, empty_bounds, log_empty_within
 from mixrag.retrieval.retriever import Retrieval
+from mixrag.utils.text import finite
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,14 +52,17 @@ class Answer(AnswerFields):
         return explanation_page(self.explain())
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON contract of ``mixrag ask --json`` (docs/reference/json.md)."""
+        """The JSON contract of ``mixrag ask --json`` (docs/reference/json.md).
+
+        The logarithm of zero is None, since JSON has no infinity.
+        """
         null = {
             "prior": self.null_prior,
             "posterior": self.null_posterior,
             "reweighted_prior": self.null_reweighted_prior,
         }
         names = ("log_prob", "probability", "log_mass", "support")
-        return {
+        document = {
             "question": self.question,
             "answer": self.text,
             "kind": self.kind,
@@ -67,6 +71,8 @@ class Answer(AnswerFields):
             "best_guess": self.best_guess,
             **{name: getattr(self, name) for name in names},
             "p_empty": self.p_empty,
+            "p_empty_within": self.p_empty_within,
+            "empty_bounds": self.empty_bounds and list(self.empty_bounds),
             "confidence": self.confidence and confidence_to_dict(self.confidence),
             "uncalibrated": self.uncalibrated,
             "guarantee": self.guarantee and asdict(self.guarantee),
@@ -91,6 +97,8 @@ class Answer(AnswerFields):
                 {"passage": s.passage, "kept_tokens": s.kept, "tokens": s.total} for s in self.shortened
             ],
         }
+        found: dict[str, Any] = finite(document)
+        return found
 
 
 def confidence_to_dict(confidence: Confidence) -> dict[str, Any]:
@@ -144,11 +152,11 @@ def answer_passage(
 
 
 EMPTY_THRESHOLD = 0.5
-"""Without a calibration, an answer is withheld where it is as probable that none is stated."""
+"""Without a calibration, an answer is withheld where the passages read as probably state none."""
 
 
 def empty_threshold(settings: Settings) -> float | None:
-    """The p(∅ | x) from which answers without a confidence are withheld; None where none is."""
+    """The ``p_empty_within`` from which answers without a confidence are withheld; None where none is."""
     return EMPTY_THRESHOLD if settings.empty_answer and settings.abstain_below != 0.0 else None
 
 
@@ -170,8 +178,7 @@ def build_answer(
     """
     mixture = scored.mixture
     support = max(retrieval.inner_products.tolist(), default=0.0)
-    log_p_empty = mixture.log_p_empty
-    p_empty = None if log_p_empty is None else math.exp(log_p_empty)
+    p_empty, p_empty_within, unstated = _unstated(mixture)
     signals = signals_of(scored, found, support, p_empty or 0.0)
     null, second = mixture.null_component, mixture.log_question_likelihood is not None
     prior = mixture.unconditioned_log_prior.exp()
@@ -209,6 +216,8 @@ def build_answer(
         null_reweighted_prior=float(mixture.reweighted_log_prior[null].exp())
         if second and null is not None
         else None,
+        p_empty_within=p_empty_within,
+        empty_bounds=unstated,
         empty_threshold=None if given else empty_threshold(settings),
         guaranteed_only=settings.guaranteed_only and not given,
         rounding=mixture.rounding,
@@ -229,6 +238,17 @@ def answer_of(
         calibration=calibration,
         pruned=result.pruned,
     )
+
+
+def _unstated(mixture: Mixture) -> tuple[float | None, float | None, tuple[float, float] | None]:
+    """``p_empty``, ``p_empty_within`` and ``empty_bounds`` of an answer."""
+    log_empty, log_p_empty = mixture.log_empty, mixture.log_p_empty
+    if log_empty is None or log_p_empty is None:
+        return None, None, None
+    log_prior, outside = mixture.reweighted_log_prior, mixture.unconditioned_outside
+    within = min(1.0, float(log_empty_within(log_prior, log_empty).exp()))
+    bounds = None if outside is None else empty_bounds(log_prior, log_empty, outside)
+    return math.exp(log_p_empty), within, bounds and (float(bounds[0]), float(bounds[1]))
 
 
 class TextPieces:

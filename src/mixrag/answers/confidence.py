@@ -39,6 +39,13 @@ FILE = "confidence.json"
 FORMAT = 2
 RANGED = ("k", "switch")
 """Settings of which a calibration may hold for a range: [5, 10] in the file means all from 5 to 10."""
+FIRST_CALIBRATED = frozenset(
+    (
+        *("k", "group", "switch", "null", "temperature", "normaliser", "weights", "max_outside"),
+        *("lexical", "lexical_temperature", "decoder", "beams", "samples"),
+    )
+)
+"""Settings of ``CALIBRATED`` that a calibration of version 0.1 names."""
 LEVELS = (("very likely", 0.85), ("likely", 0.6), ("unsure", 0.3), ("unlikely", 0.0))
 """Confidence in words, and the least value of each."""
 LARGEST_WEIGHT = 1e6
@@ -83,7 +90,10 @@ class ConfidenceMap:
         Raises:
             ModelError: a signal that has a weight is not known.
         """
-        found = features(signals)
+        return self.of_features(features(signals))
+
+    def of_features(self, found: Mapping[str, float]) -> float:
+        """``confidence`` of an answer with these features."""
         probability = _logistic(found, self.right, self.right_offset)
         return self.through_knots(probability * self.answerable_of(found))
 
@@ -109,9 +119,7 @@ class ConfidenceMap:
         if self.models not in ("", models):
             return "models"
         own = conditions(settings)
-        # A file without these settings was fitted where they did not exist.
-        later = {"empty_answer": False, "copy": False, "question_likelihood": 0.0}
-        fitted = {**later, **self.settings} if self.settings else {}
+        fitted = with_later_settings(self.settings) if self.settings else {}
         return next((name for name, value in fitted.items() if not _within(own.get(name), value)), None)
 
 
@@ -182,6 +190,12 @@ def conditions(settings: Settings) -> dict[str, Any]:
     own = {name: getattr(settings, name) for name in CALIBRATED}
     del own["beams" if decoder_for(settings).streams else "samples"]
     return {**own, "decoder": decoder_name(settings.decoder)}
+
+
+def with_later_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Conditions with those that were no settings yet when they were recorded, at their defaults."""
+    later = {name: getattr(Settings(), name) for name in CALIBRATED if name not in FIRST_CALIBRATED}
+    return {**later, **settings}
 
 
 def write_calibration(calibration: ConfidenceMap, path: Path) -> None:

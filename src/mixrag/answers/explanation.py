@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from mixrag.answers.fields import AnswerFields
 from mixrag.generator.prefix_cache import PrefixCache
+from mixrag.generator.protocol import prompt_length
 from mixrag.inference.mixture import Mixture
 from mixrag.inference.stepwise import each_alone
 from mixrag.probability import (
@@ -18,6 +20,7 @@ from mixrag.probability import (
     poisoning_tv,
     reweighted_poisoning,
 )
+from mixrag.utils.text import finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class ComponentExplanation:
     prompt: str
     """What the model read, to the letter."""
     prompt_tokens: int
+    """Tokens that the model reads of it; an extractive reader reads a long text in windows, which overlap."""
     prior: float
     """p(component | question), as retrieved."""
     posterior: float
@@ -39,8 +43,9 @@ class ComponentExplanation:
     """d(z)·q(x) of its passages."""
     log_without: float | None
     """log p(answer | question) had this component never been retrieved; None where nothing would be left."""
-    log_evidence_ratio: float
-    """log p(answer | question, component) / p(answer | question, no passage): above 0 it supports the answer."""
+    log_evidence_ratio: float | None
+    """log p(answer | question, component) / p(answer | question, no passage): above 0 it supports the answer.
+    None, not defined, where one of the two is zero: an extractive reader has no answer without a passage."""
     poisoning: float | None
     """Largest change, in total variation, that rewriting its text could make to the distribution of answers so
     long; None where it has no text."""
@@ -69,8 +74,11 @@ class Explanation:
     """How often since the model was loaded a passage had been read before, and how often not; None: no cache."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON contract of ``explain`` in ``mixrag ask --why --json`` (docs/reference/json.md)."""
-        return {
+        """The JSON contract of ``explain`` in ``mixrag ask --why --json`` (docs/reference/json.md).
+
+        The logarithm of zero is None, since JSON has no infinity.
+        """
+        document = {
             "log_null_likelihood": self.log_null_likelihood,
             "components": [
                 {name: getattr(component, name) for name in ComponentExplanation.__slots__}
@@ -78,6 +86,8 @@ class Explanation:
             ],
             "prefix_cache": self.prefix_cache and dict(zip(("hits", "misses"), self.prefix_cache, strict=True)),
         }
+        found: dict[str, Any] = finite(document)
+        return found
 
 
 def explain(answer: AnswerFields) -> Explanation:
@@ -96,13 +106,13 @@ def explain(answer: AnswerFields) -> Explanation:
         ComponentExplanation(
             passages=tuple(passage.id for passage in component.passages),
             prompt=mixture.generator.prompt_text(component.prompt),
-            prompt_tokens=len(component.prompt.tokens),
+            prompt_tokens=prompt_length(mixture.generator, component.prompt),
             prior=float(prior[j]),
             posterior=float(scored.posterior[j]),
             log_likelihood=float(scored.log_component[j]),
             inner_products=tuple(products[passage.id] for passage in component.passages),
             log_without=float(scored.log_leave_one_out[j]) if remaining[j] < 1.0 else None,
-            log_evidence_ratio=float(ratio[j]),
+            log_evidence_ratio=None if math.isnan(ratio[j]) else float(ratio[j]),
             poisoning=float(poisoning[j]) if component.passages else None,
             alone=alone.text,
             alone_log_prob=alone.log_prob,

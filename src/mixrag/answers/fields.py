@@ -150,9 +150,11 @@ class AnswerFields:
     signals: Signals
     """What its confidence is computed from."""
     confidence: Confidence | None
-    """Calibrated probability that the answer is right; None where no calibration applies, or it is cut off."""
+    """Calibrated probability that the answer is right; of a list, its span. None where no calibration applies,
+    where the answer is cut off, and for yes or no and extracts: it is fitted on what a language model writes."""
     uncalibrated: str | None
-    """What has changed since the calibration was fitted; None where nothing has, or there is no calibration."""
+    """What has changed since the calibration was fitted, which is why there is no confidence. None where nothing
+    has, where there is no calibration, and for yes or no and extracts, to which none applies in any case."""
     certified: bool | None
     """Beam search: True if no answer is more probable, also without ``rounding``. None for decoders that do not
     determine it."""
@@ -178,8 +180,14 @@ class AnswerFields:
     """p(∅ | question): the probability that the passages listed (and null) state no answer; under the full
     normaliser with k < M their part of it, to which the others add at most ``outside``. None without
     ``empty_answer``."""
+    p_empty_within: float | None = None
+    """p(∅ | question, one of the passages listed, or null, is the one): ``p_empty`` divided by their prior mass.
+    The same under both normalisers. None without ``empty_answer``."""
+    empty_bounds: tuple[float, float] | None = None
+    """Bounds on p(∅ | question) under the mixture of all passages: that part alone, and with all of ``outside``.
+    None without ``empty_answer``, and as ``log_bounds``."""
     empty_threshold: float | None = None
-    """Without a confidence, the answer is withheld where ``p_empty`` reaches this; None: it is not."""
+    """Without a confidence, the answer is withheld where ``p_empty_within`` reaches this; None: it is not."""
     question_likelihood: float = 0.0
     """β: where it is above 0, posteriors and all probabilities of answers are under the reweighted prior."""
     null_reweighted_prior: float | None = None
@@ -240,8 +248,11 @@ class AnswerFields:
 
     @property
     def seems_unstated(self) -> bool:
-        """True where ``p_empty`` reaches its threshold."""
-        empty, threshold = self.p_empty, self.empty_threshold
+        """True where ``p_empty_within`` reaches its threshold: as probably as not, what was read states nothing.
+
+        Whether the passages outside state an answer is not known, and counts neither way.
+        """
+        empty, threshold = self.p_empty_within, self.empty_threshold
         return empty is not None and threshold is not None and empty >= threshold
 
     def __repr__(self) -> str:

@@ -26,9 +26,11 @@ from mixrag.config.settings import Settings, trained_settings
 from mixrag.errors import MixragError, ModelError, OutputError
 from mixrag.generator.adapter import CONFIG as ADAPTER_CONFIG
 from mixrag.generator.adapter import WEIGHTS as ADAPTER_WEIGHTS
+from mixrag.generator.extractive import ExtractiveGenerator
 from mixrag.generator.gguf import converted_gguf
 from mixrag.generator.huggingface import ModelGenerator
 from mixrag.generator.loading import default_prompt
+from mixrag.generator.span_loading import save_answer_tokenizer, save_extractive
 from mixrag.retrieval.encoders.sentence import SentenceEncoder
 from mixrag.utils.arguments import path_given
 from mixrag.utils.atomic import replace_atomically
@@ -153,6 +155,8 @@ def _fill(rag: Pipeline, folder: Path, title: str) -> None:
         prompt = default_prompt(given, models.adapter)
     elif prompt is None and isinstance(rag.generator, ModelGenerator):
         prompt = rag.generator.tokens.template
+    elif prompt is None and isinstance(rag.generator, ExtractiveGenerator):
+        prompt = rag.generator.answers.tokens.template
     bundle = Bundle(
         folder=folder,
         generator=generator,
@@ -193,7 +197,10 @@ def _save_generator(rag: Pipeline, folder: Path) -> str | None:
     if path is not None:
         _copy_model(converted_gguf(path) if path.is_file() else path, folder / name)
     generator = rag.generator if path is None or own_tokenizer else None
-    if generator is not None:
+    if isinstance(generator, ExtractiveGenerator):
+        save = save_extractive if path is None else save_answer_tokenizer
+        save(generator, folder / name)
+    elif generator is not None:
         if not isinstance(generator, ModelGenerator):
             raise _unsaved("generator", generator)
         if path is None:

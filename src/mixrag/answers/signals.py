@@ -13,8 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from mixrag.corpus import Passage
-from mixrag.corpus.words import asked_words, words
+from mixrag.answers.word_overlap import overlap, sentence_overlaps
 from mixrag.inference.mixture import ScoredAnswer
 from mixrag.pairs.matching import normalise
 
@@ -23,19 +22,6 @@ LARGEST_LOG_ODDS = 30.0
 """Probabilities nearer to 0 or 1 than e^-30 count as that."""
 LARGEST_EMPTY_ODDS = 7.0
 """p(∅ | x) nearer to 0 or 1 than one in a thousand counts as that: a fit should not reach for its tail."""
-FUNCTION_WORDS = frozenset(
-    word
-    for text in (
-        "a an the this that these those it its he his she her they their them we our you your i my me",
-        "who whom whose what which when where why how much many any some each other there then than",
-        "is are was were be been being am do does did done has have had having can could may might must",
-        "shall should will would of in on at to from by for with without about as into through during",
-        "before after between under over and or but not no nor if so such only also too very",
-        "name list give tell explain describe please called kind",
-    )
-    for word in words(text)
-)
-"""Stems of English words that a question has whatever it is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +45,15 @@ class Signals:
     """What kind of text the answer is."""
     overlap: float | None = None
     """Share of the question's content words that the passages of the component with the largest posterior have."""
+    agreement: float = 0.0
+    """A = min_g p_g(y | x) / max_g p_g(y | x) of the written answer y, p_g being the mixture of passages with
+    generator g alone, given that something is answered: 1 where all generators give it the same probability, 0
+    where one gives it none, or there is but one."""
+    sentence: float | None = None
+    """Share of the question's content words in the sentence that has the answer (the best of them), in the
+    passages of that component; 0 where none has it."""
+    best_sentence: float | None = None
+    """The largest such share of any sentence there, with the answer or without."""
 
 
 FEATURES: Mapping[str, int] = {
@@ -73,12 +68,18 @@ FEATURES: Mapping[str, int] = {
     "answered": 1,
     "support": 1,
     "overlap": 1,
+    "agreement": 1,
+    "sentence": 1,
+    "shortfall": -1,
 }
 """By name the sign that a weight may have; 0: either.
 
 plain: log-odds of p(y | x) = mass · (1 - p(∅ | x)); mass: log-odds of the mass, mass_yes_no the same of answers
 that are yes or no, whose mass has only two answers to be split between; yes_no, number: 1 for answers of that
-form; length: log of the tokens; spread: the entropy; answered: log-odds of 1 - p(∅ | x)."""
+form; length: log of the tokens; spread: the entropy; answered: log-odds of 1 - p(∅ | x); agreement: A itself, not
+its logarithm, which has no least value where one generator cannot write the answer at all; shortfall:
+best_sentence - sentence, how much better another sentence suits the question than the one that has the answer. Yes
+and no are in no sentence: of them sentence and shortfall are 0."""
 
 
 def features(signals: Signals) -> dict[str, float]:
@@ -86,6 +87,8 @@ def features(signals: Signals) -> dict[str, float]:
     odds, yes_no = log_odds(signals.log_mass), signals.form == "yes-no"
     log_answered = math.log1p(-signals.p_empty) if signals.p_empty < 1.0 else -math.inf
     answered = max(-LARGEST_EMPTY_ODDS, min(LARGEST_EMPTY_ODDS, log_odds(log_answered)))
+    own, best = signals.sentence, signals.best_sentence
+    shortfall = None if own is None or best is None else best - own
     found: dict[str, float | None] = {
         "plain": log_odds(signals.log_mass + log_answered),
         "mass": 0.0 if yes_no else odds,
@@ -98,6 +101,9 @@ def features(signals: Signals) -> dict[str, float]:
         "answered": answered,
         "support": signals.support,
         "overlap": signals.overlap,
+        "agreement": signals.agreement,
+        "sentence": 0.0 if yes_no else own,
+        "shortfall": 0.0 if yes_no else shortfall,
     }
     return {name: value for name, value in found.items() if value is not None}
 
@@ -113,13 +119,17 @@ def form_of(text: str) -> Form:
     return "number" if any(character.isdigit() for character in text) else "text"
 
 
-def overlap(question: str, passages: Sequence[Passage]) -> float:
-    """Share of the question's content words, by their weights, that the passages have; 1 where it has none."""
-    wanted = {word: weight for word, weight in asked_words(question).items() if word not in FUNCTION_WORDS}
-    if not wanted:
-        return 1.0
-    there = {word for each in passages for word in words(f"{each.title} {each.context} {each.text}")}
-    return sum(weight for word, weight in wanted.items() if word in there) / sum(wanted.values())
+def agreement(by_generator: Sequence[float]) -> float:
+    """min / max of the probabilities that several generators give to an answer (G,), from their logs in nats.
+
+    0 of fewer than two generators, and where none gives it any.
+
+    >>> round(agreement([math.log(0.6), math.log(0.3)]), 6), agreement([-1.0])
+    (0.5, 0.0)
+    """
+    if len(by_generator) < 2 or max(by_generator) == -math.inf:
+        return 0.0
+    return math.exp(min(by_generator) - max(by_generator))
 
 
 def log_mass(answer: ScoredAnswer, found: Sequence[ScoredAnswer]) -> float:
@@ -130,11 +140,23 @@ def log_mass(answer: ScoredAnswer, found: Sequence[ScoredAnswer]) -> float:
     return min(0.0, float(np.logaddexp.reduce(logs)))
 
 
-def signals_of(scored: ScoredAnswer, found: Sequence[ScoredAnswer], support: float, p_empty: float) -> Signals:
-    """The signals of an answer; ``found`` are the decoder's further answers."""
+def signals_of(
+    scored: ScoredAnswer,
+    found: Sequence[ScoredAnswer],
+    support: float,
+    p_empty: float,
+    by_generator: Sequence[float] = (),
+) -> Signals:
+    """The signals of an answer.
+
+    ``found`` are the decoder's further answers; ``by_generator`` (G,) is log p_g(y | x) by each generator g of a
+    mixture of several.
+    """
     mixture = scored.mixture
     posterior = scored.posterior
     best = int(posterior.argmax())
+    passages = mixture.components[best].passages
+    sentence, best_sentence = sentence_overlaps(mixture.question, scored.text, passages)
     return Signals(
         log_mass=log_mass(scored, found),
         support=support,
@@ -143,7 +165,10 @@ def signals_of(scored: ScoredAnswer, found: Sequence[ScoredAnswer], support: flo
         best_prior=float(mixture.unconditioned_log_prior[best].exp()),
         tokens=len(scored.tokens),
         form=form_of(scored.text),
-        overlap=overlap(mixture.question, mixture.components[best].passages),
+        overlap=overlap(mixture.question, passages),
+        agreement=agreement(by_generator),
+        sentence=sentence,
+        best_sentence=best_sentence,
     )
 
 

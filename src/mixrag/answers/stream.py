@@ -86,10 +86,14 @@ class Stream(Iterator[StreamedToken]):
 
     @property
     def may_abstain(self) -> bool:
-        """True where the answer may yet be withheld, once its confidence or its ``p_empty`` is known."""
+        """True where the finished answer may be withheld, so that its tokens should not be shown before.
+
+        Its confidence decides; where it has none (no calibration holds, it was cut off, it is yes or no)
+        ``p_empty_within`` does; with ``guaranteed_only``, whether a guarantee covers it. See ``Answer.abstains``.
+        """
         calibration = self.calibration
         judged = calibration is not None and calibration.may_abstain
-        return judged or empty_threshold(self.settings) is not None
+        return judged or self.settings.guaranteed_only or empty_threshold(self.settings) is not None
 
     @property
     def ended(self) -> bool:

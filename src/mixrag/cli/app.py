@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mixrag.cli import output, show
+from mixrag.cli import output, show, show_reports
 from mixrag.cli.help import Command
 from mixrag.cli.options import Options, takes
 from mixrag.config.command_settings import IndexingSettings
@@ -65,7 +65,7 @@ def index(
             ),
             progress=progress,
         )
-    show.index_report(report, as_json=json)
+    show_reports.index_report(report, as_json=json)
     if report.skipped:
         raise typer.Exit(SKIPPED)
 
@@ -128,7 +128,7 @@ def passages(options: Options, question: Question, json: Json = False) -> None:
 def info(options: Options, json: Json = False) -> None:
     """What the store holds: documents, passages, encoder, kind of index."""
     with options.open() as rag:
-        show.info(rag.info(), as_json=json)
+        show_reports.info(rag.info(), as_json=json)
 
 
 @app.command(cls=Command, epilog=ENVIRONMENT)
@@ -146,4 +146,4 @@ def remove(
     if removed.sources == 0:
         listed = ", ".join(str(path) for path in paths)
         raise SourceError("paths that are in the store", f"nothing stored of {listed}", "see: mixrag info")
-    show.removed(removed, as_json=json)
+    show_reports.removed(removed, as_json=json)

@@ -51,7 +51,7 @@ def calibrate(
 
     chosen = options.made(CalibrationSettings)
     groups = [read_answers(each, chosen.system) for each in answers]
-    others = [read_answers(each, chosen.system) for each in unanswerable or []]
+    others = [read_answers(each, chosen.system, unanswerable=True) for each in unanswerable or []]
     folder = options.of(StoreConfig).get("model")
     models = None if folder is None else digest_of(folder)
     found = refit(groups, chosen, unanswerable=others, models=models, fitted_on=described)
@@ -81,6 +81,7 @@ def as_dict(found: Refit, out: Path) -> dict[str, Any]:
         "precision": threshold.precision and asdict(threshold.precision),
         "reached": threshold.reached,
         "coverage": found.coverage,
+        "unanswerable": found.unanswerable,
         "unanswerable_withheld": found.unanswerable_withheld and asdict(found.unanswerable_withheld),
         "levels": {words: {"n": n, "right": right / n if n else None} for words, (n, right) in own.levels.items()},
         "settings": dict(own.settings),
@@ -99,7 +100,7 @@ def _show(found: Refit) -> None:
         table.add_row(*(Text(printable(cell)) for cell in cells))
     console.print(table)
     console.print(
-        Text("From p(answer) to the confidence, each answer by a fit that has not seen it.", style="dim")
+        Text("From p(answer) to the confidence, each answer by a fit that has not seen its question.", style="dim")
     )
     for words, (n, right) in own.levels.items():
         if n:

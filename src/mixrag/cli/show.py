@@ -1,4 +1,4 @@
-"""What the commands print: one JSON document, or text for people.
+"""What the commands print of answers and passages: one JSON document, or text for people.
 
 Text from documents and models is data: control characters are replaced before anything reaches a terminal, and
 nothing is read as markup.
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +23,7 @@ if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
     from mixrag.answers.explanation import ComponentExplanation, Explanation
     from mixrag.answers.stream import Stream
     from mixrag.config.settings import Settings
-    from mixrag.corpus import IndexReport, Removed
-    from mixrag.evaluation import Summary
-    from mixrag.rag import Info
     from mixrag.retrieval.retriever import Retrieval
-    from mixrag.training.api import TrainingReport
 
 COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red", "bright_cyan", "bright_green", "bright_yellow")
 """One for each of the first passages; later ones and the null component have no colour."""
@@ -41,7 +36,7 @@ def error_line(message: str) -> None:
 
 def streaming(stream: Stream) -> None:
     """Write the answer as it comes, in the colour of the passage that is most probably writing."""
-    console = _console()
+    console = terminal()
     for token in stream:
         colour = _colour(token.posterior, 1.0 - sum(token.posterior))
         console.print(Text(printable(token.text), style=colour), end="", soft_wrap=True)
@@ -50,7 +45,7 @@ def streaming(stream: Stream) -> None:
 
 def decided(found: Answer) -> None:
     """The text of a whole answer, or what is shown instead where it is withheld."""
-    console, confidence = _console(), found.confidence
+    console, confidence = terminal(), found.confidence
     if not found.abstains:
         return _in_kind(console, found)
     line = "No answer: the documents do not seem to state it."
@@ -89,7 +84,7 @@ def uncalibrated(setting: str) -> None:
     if setting in ("k", "switch"):
         line += f"; p(answer) is that of this {setting}, and says nothing of how often such answers are right"
     line += " (--confidence FILE names another; mixrag calibrate fits one)"
-    _console().print(Text(line, style="dim"), soft_wrap=True)
+    terminal().print(Text(line, style="dim"), soft_wrap=True)
 
 
 def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> None:
@@ -97,7 +92,7 @@ def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> 
     if as_json:
         extra = {"why": explanation.to_dict()} if explanation else {}
         return print_json({**found.to_dict(), **extra})
-    console = _console()
+    console = terminal()
     if found.confidence:
         sure = found.confidence
         console.print(Text(sure.sentence, style="bold"), soft_wrap=True)
@@ -119,8 +114,7 @@ def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> 
         shares = ", ".join(f"p({item.text}) = {item.probability:.3f}" for item in found.items)
         console.print(Text(printable(f"of yes and no alone: {shares}"), style="bold"))
     if found.p_empty is not None:
-        subject = "the documents state" if found.passages else "without documents the model states"
-        console.print(Text(f"{subject} no answer with probability {found.p_empty:.4g}"), soft_wrap=True)
+        console.print(Text(_unstated(found)), soft_wrap=True)
     for line in _remarks(found):
         console.print(Text(line, style="dim"))
     if found.passages:
@@ -151,7 +145,7 @@ def passages(question: str, found: Retrieval, settings: Settings, *, as_json: bo
                 ],
             }
         )
-    console = _console()
+    console = terminal()
     for rank, (passage, p) in enumerate(zip(found.passages, prior, strict=True)):
         head = Text(f"{rank + 1}. p = {p:.4f}  ", style=_style(rank))
         console.print(
@@ -172,144 +166,21 @@ def passages(question: str, found: Retrieval, settings: Settings, *, as_json: bo
         )
 
 
-def index_report(report: IndexReport, *, as_json: bool) -> None:
-    """What an indexing run did, what it left out, skipped files last."""
-    skipped = [{"path": s.path, "reason": s.reason} for s in report.skipped]
-    names = ("documents", "passages", "added", "embedded", "removed", "unchanged", "too_long")
-    if as_json:
-        notices = [
-            {**asdict(each), "examples": [{"path": path, "detail": detail} for path, detail in each.examples]}
-            for each in report.notices
-        ]
-        left_out = {"left_out": dict(report.left_out), "notices": notices, "skipped": skipped}
-        return print_json({**{name: getattr(report, name) for name in names}, **left_out})
-    from mixrag.corpus.report import kinds_in_words
-
-    console = _console()
-    console.print(
-        f"{report.documents} documents, {report.passages} passages in the store "
-        f"(+{report.added} -{report.removed} passages, {report.embedded} embedded, "
-        f"{report.unchanged} files unchanged)",
-        soft_wrap=True,
-    )
-    if report.left_out:
-        console.print(_one_line(f"left out, of other kinds: {kinds_in_words(report.left_out)}"), soft_wrap=True)
-    if report.notices:
-        console.print("read only in part, or by a guess:", style="yellow")
-    for notice in report.notices:
-        console.print(_one_line(f"  {notice.count} {notice.kind} in {_files(notice.files)}"), soft_wrap=True)
-        for path, detail in notice.examples:
-            line = f"    {path}: {detail}" if detail else f"    {path}"
-            console.print(_one_line(line, style="dim"), soft_wrap=True)
-        if more := notice.files - len(notice.examples):
-            console.print(Text(f"    and {_files(more)} more", style="dim"))
-    if report.too_long:
-        console.print(
-            f"{report.too_long} passages are longer than the {report.token_limit} tokens that the encoder reads; "
-            "the rest of them is not in their vectors",
-            style="yellow",
-            soft_wrap=True,
-        )
-    if skipped:
-        console.print(f"{len(skipped)} skipped:", style="yellow")
-    for skip in skipped:
-        console.print(_one_line(f"  {skip['path']}: {skip['reason']}"), soft_wrap=True)
-
-
-def _one_line(text: str, style: str = "") -> Text:
-    """Text with names of files and records, which may hold line ends: they are shown as escapes."""
-    return Text(printable_name(text), style=style)
-
-
-def _files(count: int) -> str:
-    return f"{count} file" if count == 1 else f"{count} files"
-
-
-def info(found: Info, *, as_json: bool) -> None:
-    """What a store holds."""
-    encoder = found.encoder
-    summary: dict[str, Any] = {
-        "store": str(found.directory),
-        "documents": found.counts.documents,
-        "sources": found.counts.sources,
-        "passages": found.counts.passages,
-        "splitter": found.splitter,
-        "encoder": encoder
-        and {"name": encoder.name, "fingerprint": encoder.fingerprint, "dimension": encoder.dimension},
-        "index": found.index,
-        "model": None if found.model is None else str(found.model),
-        "precomputed": {"passages": found.precomputed[0], "bytes": found.precomputed[1]},
-    }
-    listed = [{"document": d.path, "title": d.title, "passages": d.passages} for d in found.documents]
-    if as_json:
-        return print_json({**summary, "contents": listed})
-    console = _console()
-    summary["encoder"] = (
-        f"{encoder.name} ({encoder.fingerprint[:12]}, {encoder.dimension} dimensions)" if encoder else "-"
-    )
-    files, size = found.precomputed
-    summary["precomputed"] = f"{files} passages read ahead, {size / 2**20:.0f} MiB" if files else "-"
-    for name, value in summary.items():
-        console.print(_one_line(f"{name:<12} {value if value is not None else '-'}"), soft_wrap=True)
-    for document in listed:
-        console.print(_one_line(f"{document['passages']:>6}  {document['document']}", style="dim"), soft_wrap=True)
-
-
-def removed(gone: Removed, *, as_json: bool) -> None:
-    """What was removed."""
-    if as_json:
-        return print_json({"documents": gone.documents, "passages": gone.passages, "sources": gone.sources})
-    _console().print(f"removed {gone.documents} documents, {gone.passages} passages", highlight=False)
-
-
-def training_report(found: TrainingReport, *, as_json: bool) -> None:
-    """What training changed, and how to use it."""
-    result = found.result
-    settings = dict(result.bundle.settings)
-    if as_json:
-        scores = {name: asdict(summary) for name, summary in found.scores.items()}
-        fitted = result.calibration and asdict(result.calibration)
-        steps = result.state and result.state.step
-        return print_json(
-            {
-                "folder": str(found.folder),
-                "steps": steps,
-                "calibration": fitted,
-                "settings": settings,
-                "systems": scores,
-                "notices": list(result.notices),
-            }
-        )
-    console = _console()
-    if result.calibration:
-        fit = result.calibration
-        console.print(
-            f"-log p(gold answer): {fit.nll_before:.4f} before, {fit.nll_after:.4f} after, nats per answer"
-        )
-    for name, value in settings.items():
-        console.print(Text(printable(f"{name:<20} {value}")), soft_wrap=True)
-    if found.scores:
-        console.print(_scores(found.scores))
-    console.print(
-        Text(printable(f"use it: mixrag ask QUESTION --store STORE --model {found.folder}")), soft_wrap=True
-    )
-
-
-def _scores(scores: Mapping[str, Summary]) -> Table:
-    table = Table("system", "EM", "F1", "recall@5", "-log p(gold)", box=None, pad_edge=False)
-    for name, summary in scores.items():
-        recall = summary.recall_at.get(5)
-        cells = (summary.exact_match, summary.f1, recall, summary.nll)
-        shown = ("-" if c is None else f"{c.mean:.3f} [{c.low:.3f}, {c.high:.3f}]" for c in cells)
-        table.add_row(Text(printable(name)), *shown)
-    return table
-
-
 def _what(found: Answer) -> str:
     """What the probability shown is of."""
     if found.kind == "list":
         return f"p({printable(found.best_guess)!r})"
     return "p(these sentences)" if found.kind == "extract" else "p(answer)"
+
+
+def _unstated(found: Answer) -> str:
+    """p(∅ | x); under the full normaliser its bounds, and what the passages read give it."""
+    subject = "the documents state" if found.passages else "without documents the model states"
+    if found.normaliser != "full" or not found.outside or found.p_empty_within is None:
+        return f"{subject} no answer with probability {found.p_empty:.4g}"
+    low, high = found.empty_bounds or (found.p_empty or 0.0, 1.0)
+    within = f"if one of the passages below is right, with probability {found.p_empty_within:.4g}"
+    return f"{subject} no answer with probability between {low:.4g} and {high:.4g}; {within}"
 
 
 def _remarks(found: Answer) -> list[str]:
@@ -401,6 +272,7 @@ def _why(console: Console, explanation: Explanation) -> None:
 def _component_lines(component: ComponentExplanation) -> list[str]:
     products = ", ".join(f"{product:.4f}" for product in component.inner_products)
     without = "nothing would be left" if component.log_without is None else f"{component.log_without:.3f}"
+    ratio = "not defined" if component.log_evidence_ratio is None else f"{component.log_evidence_ratio:+.3f}"
     lines = [
         f"inner product                  {products}" if products else "",
         f"prior {component.prior:.4f}, posterior {component.posterior:.4f}",
@@ -411,7 +283,7 @@ def _component_lines(component: ComponentExplanation) -> list[str]:
         "" if component.p_empty is None else f"probability that it states no answer {component.p_empty:.4f}",
         f"log p(answer | this alone)     {component.log_likelihood:.3f}",
         f"log p(answer) without it       {without}",
-        f"log evidence ratio             {component.log_evidence_ratio:+.3f}",
+        f"log evidence ratio             {ratio}",
         f"alone it answers               {component.alone!r} (log p {component.alone_log_prob:.3f})",
     ]
     if component.poisoning is not None:
@@ -424,5 +296,6 @@ def print_json(document: dict[str, Any]) -> None:
     sys.stdout.write(strict_json(document) + "\n")
 
 
-def _console() -> Console:
+def terminal() -> Console:
+    """Standard output; nothing is coloured because it looks like a number or a path."""
     return Console(highlight=False)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mixrag.cli import show
+from mixrag.cli import show_reports
 from mixrag.cli.app import ENVIRONMENT, Json, app
 from mixrag.cli.help import Command
 from mixrag.cli.options import Options, takes
@@ -68,7 +68,7 @@ def train(
         with _opened(options, pairs) as rag:
             found = run_training(rag, request, progress)
     if first:
-        show.training_report(found, as_json=json)
+        show_reports.training_report(found, as_json=json)
 
 
 @contextmanager

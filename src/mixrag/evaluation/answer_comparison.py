@@ -20,7 +20,7 @@ from mixrag.inference.decoders import decoder_for, decoder_name
 from mixrag.inference.mixture import Mixture, ScoredAnswer
 from mixrag.inference.stepwise import each_alone
 from mixrag.pairs.matching import exact_match, passage_holds
-from mixrag.probability import log_prior_to_lead
+from mixrag.probability import log_evidence_ratio, log_prior_to_lead
 
 _ROUNDING = 1e-9
 """What sums of priors may lack to one."""
@@ -159,6 +159,8 @@ def used(comparison: AnswerComparison) -> Used | None:
     best = max(comparison.rights, key=lambda right: float(right.log_component[j]))
     short = next((s for s in component.prompt.shortened if s.passage in comparison.ids), None)
     log_likelihood = comparison.best_under(j)
+    null = comparison.mixture.closed_book().score_tokens(best.tokens)
+    ratio = float(log_evidence_ratio(best.log_likelihood[j : j + 1], null.log_likelihood[0])[0])
     return Used(
         passages=component.passages,
         passed=comparison.is_decided or comparison.answers_right(j),
@@ -166,7 +168,7 @@ def used(comparison: AnswerComparison) -> Used | None:
         answer_log_prob=answer.log_prob,
         expected=best.text,
         log_likelihood=log_likelihood,
-        log_evidence_ratio=log_likelihood - comparison.mixture.closed_book().score_tokens(best.tokens).log_prob,
+        log_evidence_ratio=None if math.isnan(ratio) else ratio,
         shortened=None if short is None else (short.kept, short.total),
         is_cut_off=short is not None and _lost(comparison, component.passages, component.prompt),
     )

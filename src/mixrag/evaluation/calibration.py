@@ -1,36 +1,28 @@
-"""From signals of an answer to a confidence, fitted on answers known to be right or wrong.
+"""What a calibration is fitted on: answers known to be right or wrong, and the maps that are compared.
 
-Guo et al. 2017, "On Calibration of Modern Neural Networks": temperature scaling; Zadrozny & Elkan 2002: isotonic
-regression; Platt 1999: logistic regression. The two-part map is a product of two logistic functions
-(``answers/confidence.py``): p(answerable) is fitted on questions with and without an answer in the documents;
-then, given it, p(right | answerable) on those with one. A confidence is therefore that for a question which the
-documents answer, however many others were asked; for those others it is low.
-
-Every weight has the sign that ``FEATURES`` gives its feature. Confidences and outcomes are of shape (n,), n
-answers.
+Confidences and outcomes are of shape (n,), n answers. A question that the documents do not answer has no right
+answer: whatever is written, it is wrong. Such questions count once each, and together at most as
+``UNANSWERABLE_SHARE`` of all: more of them, off the corpus and easily made, would say nothing of how often
+they are asked.
 """
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
-from mixrag.answers.confidence import LEVELS, ConfidenceMap, conditions, level_of
-from mixrag.answers.signals import FEATURES, LARGEST_LOG_ODDS, Signals, features
+from mixrag.answers.confidence import LEVELS, ConfidenceMap, level_of
+from mixrag.answers.signals import Signals, features
 from mixrag.config.command_settings import CalibrationMethod
-from mixrag.config.settings import Settings
 from mixrag.errors import PairsError
 from mixrag.evaluation.trust_measures import Threshold, precision_at, threshold_for, threshold_for_precision
 from mixrag.pairs.pairs import question_digest
 from mixrag.utils.arrays import Floats
-from mixrag.utils.extras import require
 
-_FOR = ("eval", "calibration")
-"""The extra that installs scikit-learn and scipy, and what they are needed for here."""
 ENOUGH = 40
 """Pairs from which a calibration is fitted."""
 ENOUGH_OF_EACH = 6
@@ -38,12 +30,14 @@ ENOUGH_OF_EACH = 6
 ENOUGH_UNANSWERABLE = 20
 """Questions without an answer from which p(answerable) is fitted."""
 UNANSWERABLE_SHARE = 0.2
-"""Share of the questions that p(answerable) takes to have no answer, however many are in the pairs."""
-PENALTY = 1.0
-"""Of ½ Σ w² in nats, w the weights of features of standard deviation one: separable pairs stay finite."""
+"""Largest share of all questions that those without an answer count as, however many there are."""
+PENALTIES = (1.0, 4.0, 16.0)
+"""Of ½ Σ w² in nats, w the weights of features of standard deviation one: from little to much shrinkage."""
 _MASS = ("mass", "mass_yes_no", "yes_no")
-_FORM = (*_MASS, "number", "length")
+_PLACE = ("sentence", "shortfall", "agreement")
+_FORM = ("number", "length")
 _ANSWERABLE = ("answered", "support", "overlap")
+_EVERY = (*_MASS, *_PLACE, *_FORM, "spread", "best_prior")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +62,23 @@ class Target:
     coverage: float | None = None
     """Share of the questions to answer, in the place of the precision."""
 
-    def threshold(self, confidences: Floats, right: Floats) -> Threshold:
-        """The least confidence of an answer that is given."""
+    def threshold(self, confidences: Floats, right: Floats, unanswerable: Floats | None = None) -> Threshold:
+        """The least confidence of an answer that is given.
+
+        ``unanswerable`` (m,) are confidences of questions without an answer: they count in the share of right
+        answers, and not among the questions to answer.
+        """
+        every, correct, count = with_unanswerable(confidences, right, unanswerable)
         if self.coverage is None:
-            return threshold_for_precision(confidences, right, self.precision)
+            return threshold_for_precision(every, correct, self.precision, count)
         value = threshold_for(confidences, self.coverage)
-        return Threshold(value, precision_at(confidences, right, value), reached=True)
+        return Threshold(value, precision_at(every, correct, value, count), reached=True)
+
+    def stated(self, threshold: Threshold) -> float | None:
+        """What the threshold is for; at 0, where nothing is withheld, the share of right answers that it has."""
+        if threshold.value == 0.0 and threshold.precision is not None:
+            return threshold.precision.mean
+        return self.precision if self.coverage is None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,7 @@ class Candidate:
     method: CalibrationMethod
     right: tuple[str, ...] = ("plain",)
     answerable: tuple[str, ...] = ()
+    penalty: float = PENALTIES[0]
 
 
 CANDIDATES = (
@@ -90,15 +96,19 @@ CANDIDATES = (
     Candidate("temperature"),
     Candidate("isotonic"),
     Candidate("logistic"),
+    Candidate("logistic", ("plain", "agreement")),
     Candidate("logistic", (*_MASS, "answered")),
-    Candidate("logistic", (*_FORM, "answered")),
-    Candidate("logistic", (*_FORM, "answered", "spread", "best_prior", "support", "overlap")),
+    Candidate("logistic", (*_MASS, *_PLACE, "answered")),
+    *(Candidate("logistic", (*_MASS, *_PLACE, *_FORM, "answered"), penalty=each) for each in PENALTIES),
+    *(Candidate("logistic", (*_EVERY, *_ANSWERABLE), penalty=each) for each in PENALTIES),
     Candidate("two-part", _MASS, ("answered",)),
     Candidate("two-part", _MASS, _ANSWERABLE),
-    Candidate("two-part", _FORM, _ANSWERABLE),
-    Candidate("two-part", (*_FORM, "spread", "best_prior"), _ANSWERABLE),
+    Candidate("two-part", (*_MASS, *_PLACE), _ANSWERABLE),
+    *(Candidate("two-part", (*_MASS, *_PLACE, *_FORM), _ANSWERABLE, each) for each in PENALTIES),
+    *(Candidate("two-part", _EVERY, _ANSWERABLE, each) for each in PENALTIES),
 )
-"""What is compared, from the plain probability to the most flexible map."""
+"""What is compared, from the plain probability to the most flexible map. A feature that is not known of some
+answer, or is the same in all, has no weight, so that candidates can be equal; the first is chosen then."""
 METHODS: tuple[CalibrationMethod, ...] = tuple(dict.fromkeys(each.method for each in CANDIDATES))
 
 
@@ -131,59 +141,54 @@ def candidates_for(method: CalibrationMethod | None, unanswerable: Sequence[Outc
     )
 
 
-def fit_candidate(
-    candidate: Candidate, outcomes: Sequence[Outcome], unanswerable: Sequence[Outcome] = ()
-) -> ConfidenceMap:
-    """The map of maximum likelihood; only one of two parts learns from ``unanswerable``."""
-    return _FITS[candidate.method](candidate, outcomes, unanswerable)
+def levels_of(
+    confidences: Floats, right: Floats, unanswerable: Floats | None = None
+) -> dict[str, tuple[int, int]]:
+    """By level in words the answers of it, and how many of them are right.
 
-
-def finished(
-    calibration: ConfidenceMap,
-    outcomes: Sequence[Outcome],
-    cross_fitted: Floats,
-    target: Target,
-    *,
-    settings: Settings | None = None,
-    fitted_on: str = "",
-) -> ConfidenceMap:
-    """A fitted map with its threshold, its levels, and what it is valid for.
-
-    Args:
-        calibration: fitted on all ``outcomes``.
-        outcomes: what the threshold is set on.
-        cross_fitted: (n,) their confidences by fits that have not seen them, which the levels count.
-        target: of the threshold.
-        settings: under which the answers were given; None: any.
-        fitted_on: which pairs, in words.
+    Answers to questions without one count as ``with_unanswerable`` says, a level's to the nearest whole number.
     """
-    threshold = target.threshold(confidences_of(calibration, outcomes), rights(outcomes))
-    return replace(
-        calibration,
-        threshold=threshold.value,
-        precision=_precision(target, threshold),
-        levels=levels_of(cross_fitted, rights(outcomes)),
-        fitted_on=fitted_on,
-        settings={} if settings is None else conditions(settings),
+    every, correct, count = with_unanswerable(confidences, right, unanswerable)
+    words = np.array([level_of(value) for value in every.tolist()])
+    found = {}
+    for name, _ in LEVELS:
+        number, wrong = int(correct[words == name].sum()), float((count * (1.0 - correct))[words == name].sum())
+        found[name] = (number + round(wrong), number)
+    return found
+
+
+def with_unanswerable(
+    confidences: Floats, right: Floats, unanswerable: Floats | None
+) -> tuple[Floats, Floats, Floats]:
+    """(n + m,) confidences, outcomes and how often each counts, of answers (n,) and of questions without (m,)."""
+    outside = np.zeros(0) if unanswerable is None else unanswerable
+    count = np.full(len(outside), unanswerable_weight(len(confidences), len(outside)))
+    return (
+        np.concatenate([confidences, outside]),
+        np.concatenate([right, np.zeros(len(outside))]),
+        np.concatenate([np.ones(len(confidences)), count]),
     )
 
 
-def _precision(target: Target, threshold: Threshold) -> float | None:
-    """What the threshold is for; at 0, where nothing is withheld, the share of right answers that it has."""
-    if threshold.value == 0.0 and threshold.precision is not None:
-        return threshold.precision.mean
-    return target.precision if target.coverage is None else None
+def unanswerable_weight(answerable: int, unanswerable: int) -> float:
+    """How often each of the questions without an answer counts beside so many with one.
 
-
-def levels_of(confidences: Floats, right: Floats) -> dict[str, tuple[int, int]]:
-    """By level in words the answers of it, and how many of them are right."""
-    words = np.array([level_of(value) for value in confidences.tolist()])
-    return {name: (int((words == name).sum()), int(right[words == name].sum())) for name, _ in LEVELS}
+    >>> unanswerable_weight(80, 10), unanswerable_weight(80, 40)
+    (1.0, 0.5)
+    """
+    most = UNANSWERABLE_SHARE / (1 - UNANSWERABLE_SHARE) * answerable
+    return min(1.0, most / unanswerable) if unanswerable else 1.0
 
 
 def confidences_of(calibration: ConfidenceMap, outcomes: Sequence[Outcome]) -> Floats:
     """(n,) confidences."""
-    return np.array([calibration.confidence(outcome.signals) for outcome in outcomes], np.float64)
+    return np.array([calibration.of_features(features_of(outcome.signals)) for outcome in outcomes], np.float64)
+
+
+@lru_cache(2**16)
+def features_of(signals: Signals) -> Mapping[str, float]:
+    """``features``, computed once for all fits."""
+    return features(signals)
 
 
 def rights(outcomes: Sequence[Outcome]) -> Floats:
@@ -204,104 +209,3 @@ def groups_of(outcomes: Sequence[Outcome]) -> dict[str, list[int]]:
     for place, outcome in enumerate(outcomes):
         found[outcome.group].append(place)
     return dict(found)
-
-
-Weights = tuple[dict[str, float], float]
-"""Weights by feature, and the offset."""
-
-
-def _temperature(_: Candidate, outcomes: Sequence[Outcome], unanswerable: Sequence[Outcome]) -> ConfidenceMap:
-    """One divisor of all log-odds, by maximum likelihood."""
-    odds, right = _table(outcomes, ("plain",))[:, 0], rights(outcomes)
-
-    def loss(log_scale: float) -> float:
-        # -log p of the outcomes, without the overflow of exp at large odds.
-        signed = np.where(right == 1.0, odds, -odds) * math.exp(log_scale)
-        return float(np.logaddexp(0.0, -signed).sum())
-
-    found = require("scipy.optimize", *_FOR).minimize_scalar(loss, bounds=(-5.0, 5.0), method="bounded")
-    return ConfidenceMap("temperature", right={"plain": math.exp(float(found.x))})
-
-
-def _isotonic(_: Candidate, outcomes: Sequence[Outcome], unanswerable: Sequence[Outcome]) -> ConfidenceMap:
-    """The rising step-wise function with the least squared error, linear between its steps."""
-    probabilities = confidences_of(ConfidenceMap(), outcomes)
-    regression = require("sklearn.isotonic", *_FOR).IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
-    found = regression.fit(probabilities, rights(outcomes))
-    pairs = zip(found.X_thresholds_.tolist(), found.y_thresholds_.tolist(), strict=True)
-    return ConfidenceMap("isotonic", knots=tuple(pairs))
-
-
-def _one_part(own: Candidate, outcomes: Sequence[Outcome], unanswerable: Sequence[Outcome]) -> ConfidenceMap:
-    weights, offset = _logistic(own.right, outcomes, rights(outcomes))
-    return ConfidenceMap("logistic", right=weights, right_offset=offset)
-
-
-def _two_parts(own: Candidate, outcomes: Sequence[Outcome], unanswerable: Sequence[Outcome]) -> ConfidenceMap:
-    """p(answerable) first; then p(right | answerable) such that the product fits the answerable questions."""
-    label = np.concatenate([np.ones(len(outcomes)), np.zeros(len(unanswerable))])
-    each = UNANSWERABLE_SHARE / (1 - UNANSWERABLE_SHARE) * len(outcomes) / len(unanswerable)
-    count = np.where(label == 1.0, 1.0, each)
-    answerable, offset = _logistic(own.answerable, [*outcomes, *unanswerable], label, count=count)
-    found = ConfidenceMap("two-part", answerable=answerable, answerable_offset=offset)
-    factor = np.array([found.answerable_of(features(outcome.signals)) for outcome in outcomes])
-    right, right_offset = _logistic(own.right, outcomes, rights(outcomes), factor=factor)
-    return replace(found, right=right, right_offset=right_offset)
-
-
-def _logistic(
-    names: Sequence[str],
-    outcomes: Sequence[Outcome],
-    label: Floats,
-    *,
-    count: Floats | None = None,
-    factor: Floats | None = None,
-) -> Weights:
-    """Penalised logistic regression of labels (n,) with weights of the signs that ``FEATURES`` gives.
-
-    Every outcome counts ``count`` (n,) times, 1 by default. With ``factor`` (n,) the probability of a label is the
-    logistic function times it. A feature that some outcome lacks, or that is the same in all, gets no weight.
-    """
-    there = set(FEATURES).intersection(*(features(outcome.signals) for outcome in outcomes))
-    table = _table(outcomes, [name for name in names if name in there])
-    varying = table.std(0) > 1e-9
-    names, table = (
-        [n for n, v in zip([n for n in names if n in there], varying, strict=True) if v],
-        table[:, varying],
-    )
-    centre, spread = table.mean(0), table.std(0)
-    design = np.column_stack([(table - centre) / spread, np.ones(len(label))])
-    count = np.ones(len(label)) if count is None else count
-    factor = np.ones(len(label)) if factor is None else factor
-
-    def loss(weights: Floats) -> tuple[float, Floats]:
-        inner = np.clip(design @ weights, -LARGEST_LOG_ODDS, LARGEST_LOG_ODDS)
-        rising = 1.0 / (1.0 + np.exp(-inner))
-        found = np.clip(rising * factor, 1e-12, 1.0 - 1e-12)
-        slopes = np.append(weights[:-1], 0.0)
-        value = -(count * np.where(label == 1.0, np.log(found), np.log1p(-found))).sum()
-        by_inner = count * (found - label) / (found * (1.0 - found)) * factor * rising * (1.0 - rising)
-        return float(value + PENALTY / 2 * slopes @ slopes), design.T @ by_inner + PENALTY * slopes
-
-    bounds = [{1: (0.0, None), -1: (None, 0.0), 0: (None, None)}[FEATURES[name]] for name in names]
-    minimise = require("scipy.optimize", *_FOR).minimize
-    start = np.zeros(design.shape[1])
-    best = minimise(loss, start, jac=True, bounds=[*bounds, (None, None)], method="L-BFGS-B").x
-    weights = best[:-1] / spread
-    named = dict(zip(names, weights.tolist(), strict=True))
-    return {name: weight for name, weight in named.items() if weight}, float(best[-1] - weights @ centre)
-
-
-def _table(outcomes: Sequence[Outcome], names: Sequence[str]) -> Floats:
-    """(n, F) features."""
-    rows = [[found[name] for name in names] for found in (features(outcome.signals) for outcome in outcomes)]
-    return np.array(rows, np.float64).reshape(len(outcomes), len(names))
-
-
-_FITS: Mapping[CalibrationMethod, Callable[[Candidate, Sequence[Outcome], Sequence[Outcome]], ConfidenceMap]] = {
-    "none": lambda candidate, outcomes, unanswerable: ConfidenceMap("none"),
-    "temperature": _temperature,
-    "isotonic": _isotonic,
-    "logistic": _one_part,
-    "two-part": _two_parts,
-}

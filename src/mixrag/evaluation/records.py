@@ -20,6 +20,7 @@ from mixrag.inference.decoders import recorded
 from mixrag.pairs.pairs import Pair, digest
 from mixrag.retrieval.index import index_name
 from mixrag.utils.progress import Progress, ProgressEvent, guarded
+from mixrag.utils.text import strict_json
 
 T = TypeVar("T")
 RECORDS = "answers.jsonl"
@@ -98,12 +99,12 @@ _FIRST = b'{"system": '
 
 
 def append(out: Path, key: tuple[str, str], record: Any) -> None:
-    """Add a line with a record (a dataclass) to a file, under its system and fingerprint.
+    """Add a line with a record (a dataclass) to a file, under its system and fingerprint; infinities are null.
 
     Raises:
         MixragError: it cannot be written.
     """
-    line = json.dumps({"system": key[0], "pair": key[1], **asdict(record)}, ensure_ascii=False)
+    line = strict_json({"system": key[0], "pair": key[1], **asdict(record)})
     try:
         with out.open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")

@@ -1,7 +1,8 @@
 """A confidence fitted on answers that evaluations have stored: no model runs, and it takes seconds.
 
 Every file of answers (``answers.jsonl`` of ``mixrag eval`` and ``mixrag train``) is a group of its own: one kind
-of documents, which the choice of the map looks at (``selection.py``).
+of documents, which the choice of the map looks at (``selection.py``). What was answered by other models, or under
+other settings that matter, is refused.
 """
 
 from __future__ import annotations
@@ -9,25 +10,27 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mixrag.answers.confidence import RANGED, ConfidenceMap
+from mixrag.answers.confidence import RANGED, ConfidenceMap, with_later_settings
 from mixrag.config.command_settings import CalibrationSettings
 from mixrag.errors import PairsError
 from mixrag.evaluation.analysis import outcomes
 from mixrag.evaluation.bootstrap import Interval
-from mixrag.evaluation.calibration import Outcome, Target, confidences_of, groups_of, rights
+from mixrag.evaluation.calibration import Outcome, Target, groups_of, rights
 from mixrag.evaluation.proportions import share
 from mixrag.evaluation.records import RECORDS, stored
 from mixrag.evaluation.scoring import Record, record_of
 from mixrag.evaluation.selection import Measured, Selection, fit_selected, select
-from mixrag.evaluation.trust_measures import Threshold, auroc, expected_calibration_error, precision_at
+from mixrag.evaluation.trust_measures import Threshold, auroc, expected_calibration_error
 
 OFF_CORPUS = "off-corpus"
+ALL = "all"
+"""What all groups together are called."""
 TRUSTED = ("mixture", "sequence", "trained")
 """The system whose answers are taken, the first of these that a file has."""
 
@@ -64,19 +67,25 @@ class Refit:
     calibration: ConfidenceMap
     selection: Selection
     groups: tuple[GroupTrust, ...]
-    """Each group, and all together under "all" where there are several."""
+    """Each group, and all together under ``ALL`` where there are several."""
     threshold: Threshold
+    """Its value, with the share of right answers among those at or above it: each answer beside the threshold
+    that the confidences of other folds set, by fits that have not seen its question."""
     coverage: float
-    """Share of the questions at or above the threshold."""
+    """Share of the questions with an answer that are answered so."""
+    unanswerable: int
+    """Questions without an answer."""
     unanswerable_withheld: Interval | None
-    """Share of the questions without an answer that stay below the threshold, by fits that have not seen them."""
+    """Share of these that are not."""
     notices: tuple[str, ...] = field(default=())
 
 
-def read_answers(given: str, system: str | None = None) -> StoredAnswers:
+def read_answers(given: str, system: str | None = None, *, unanswerable: bool = False) -> StoredAnswers:
     """The answers of ``NAME=PATH`` or ``PATH``; a path is a file of answers, or the folder of a report.
 
-    The name is the folder's where none is given. Off-corpus questions of the file are those without an answer.
+    The name is the folder's where none is given. Off-corpus questions of the file, and those of pairs without a
+    gold answer, are those without an answer. With ``unanswerable`` they all are: its off-corpus questions, or
+    where it has none those of the system.
 
     Raises:
         MixragError: no such file, or another kind of file.
@@ -92,16 +101,20 @@ def read_answers(given: str, system: str | None = None) -> StoredAnswers:
         name, _, identity = key.partition(" ")
         if " +" not in key:  # with distractors
             by_system.setdefault(name, {}).setdefault(identity, []).append(record)
+    name = head if named else path.resolve().parent.name
+    outside = _of_one(by_system.get(OFF_CORPUS, {"": []}), path)
+    if unanswerable and outside and system is None:
+        return StoredAnswers(name, (), outside)
     chosen = system or next((name for name in TRUSTED if name in by_system), None)
     if chosen is None or chosen not in by_system:
         names = ", ".join(by_system) or "none"
         expected = f"answers of {chosen or ' or '.join(TRUSTED)} in {path}"
         raise PairsError(expected, names, "name a --system that it has")
-    return StoredAnswers(
-        head if named else path.resolve().parent.name,
-        _of_one(by_system[chosen], path),
-        _of_one(by_system.get(OFF_CORPUS, {"": []}), path),
-    )
+    records = _of_one(by_system[chosen], path)
+    if unanswerable:
+        return StoredAnswers(name, (), records)
+    inside = [record for record in records if record.answerable]
+    return StoredAnswers(name, inside, [*outside, *(record for record in records if not record.answerable)])
 
 
 def _of_one(by_identity: Mapping[str, list[Record]], path: Path) -> list[Record]:
@@ -122,51 +135,90 @@ def refit(
     """Fit a confidence on stored answers.
 
     Args:
-        answers: a group each.
+        answers: a group each; those of equal names get a number.
         settings: method, target of the threshold, seed.
         unanswerable: further answers, to questions that the documents do not answer.
-        models: digest of the models; None: that of the answers.
+        models: digest of the models that it is for; None: that of the answers.
         fitted_on: the pairs in words; empty: the names of the groups.
 
     Raises:
-        PairsError: too few answers, or answers under unlike settings or of several models.
+        PairsError: too few answers, or answers under unlike settings, of several models or of others.
     """
     chosen = settings or CalibrationSettings()
     target = Target(chosen.precision, chosen.coverage)
-    inside = [*chain.from_iterable(outcomes(each.records, group=each.name) for each in answers)]
-    outside = [*chain.from_iterable(outcomes(each.unanswerable, 0.0, each.name) for each in answers)]
-    outside += [*chain.from_iterable(outcomes(each.records, 0.0, each.name) for each in unanswerable)]
-    every = [*chain.from_iterable((*each.records, *each.unanswerable) for each in answers)]
+    groups = distinct(answers)
+    inside = [*chain.from_iterable(outcomes(each.records, group=each.name) for each in groups)]
+    outside = [*chain.from_iterable(outcomes(each.unanswerable, 0.0, each.name) for each in groups)]
+    more = [*chain.from_iterable((*each.records, *each.unanswerable) for each in unanswerable)]
+    outside += outcomes(more, 0.0, "unanswerable")
+    every = [*chain.from_iterable((*each.records, *each.unanswerable) for each in groups), *more]
     conditions, notices = valid_for(every)
-    own = {record.models for record in every} - {""}
-    if models is None and len(own) > 1:
-        raise PairsError("answers of the same models", f"{len(own)} kinds", "calibrate each by itself")
+    own = _models_of(every, models)
+    if right := sum(record.exact == 1.0 for record in more):
+        notices += (
+            f"{right} answers to questions without an answer have a gold answer and match it: counted as wrong",
+        )
     selection = select(inside, outside, target, chosen.seed, chosen.calibration)
-    names = ", ".join(dict.fromkeys(each.name for each in answers))
+    names = ", ".join(each.name for each in groups)
     described = f"{fitted_on or names} ({len(inside)} questions, {rights(inside).sum():.0f} right)"
     calibration = fit_selected(selection, inside, outside, fitted_on=described, target=target)
-    calibration = replace(calibration, settings=conditions, models=models or next(iter(own), ""))
-    return _report(calibration, selection, inside, target, notices)
+    return _report(replace(calibration, settings=conditions, models=own), selection, inside, target, notices)
+
+
+def distinct(answers: Sequence[StoredAnswers]) -> list[StoredAnswers]:
+    """The same under names of their own: of equal ones, and of one called ``ALL``, all but the first get a number.
+
+    >>> [each.name for each in distinct([StoredAnswers(name, ()) for name in ("law", "law", "all")])]
+    ['law', 'law 2', 'all 2']
+    """
+    taken, found = {ALL, *(each.name for each in answers)}, []
+    seen = {ALL}
+    for each in answers:
+        name = each.name
+        if name in seen:
+            name = next(new for number in count(2) if (new := f"{each.name} {number}") not in taken)
+        seen.add(name)
+        taken.add(name)
+        found.append(replace(each, name=name))
+    return found
+
+
+def _models_of(records: Sequence[Record], models: str | None) -> str:
+    """The digest of the models that all answers are of."""
+    own = sorted({record.models for record in records} - {""})
+    if len(own) > 1:
+        raise PairsError("answers of the same models", f"those of {' and '.join(own)}", "calibrate each by itself")
+    if models is not None and own and own[0] != models:
+        found = f"answers of {own[0]}"
+        raise PairsError(
+            f"answers of the models of --model, {models}", found, "evaluate with this model, or leave it out"
+        )
+    return models or (own[0] if own else "")
 
 
 def valid_for(records: Sequence[Record]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The settings that a calibration of these answers holds for, [least, most] of k and switch, and notices.
 
+    Settings that there were not when a record was written have their defaults. Records of version 0.1 name none:
+    of the others only these are known.
+
     Raises:
         PairsError: another setting differs between them.
     """
     known = {json.dumps(record.settings, sort_keys=True, default=list): record.settings for record in records}
-    if "{}" in known:
-        notice = "some answers do not say under which settings they were given: the confidence is used with any"
-        return {}, (notice,)
+    unknown = known.pop("{}", None) is not None
+    notice = "some answers do not say their settings (k, decoder, …): the confidence is used with any of these"
+    full = [with_later_settings(each) for each in known.values()]
+    later = with_later_settings({}) if unknown else {}
     found: dict[str, Any] = {}
-    for name in next(iter(known.values()), {}):
-        values = [*{json.dumps(each.get(name)): each.get(name) for each in known.values()}.values()]
+    for name in dict.fromkeys(chain(later, *full)):
+        some = [each.get(name) for each in full] + ([later[name]] if name in later else [])
+        values = [*{json.dumps(value): value for value in some}.values()]
         if len(values) > 1 and name not in RANGED:
             shown = " and ".join(map(str, values[:2]))
             raise PairsError(f"answers under the same {name}", shown, "calibrate each by itself")
         found[name] = values[0] if len(values) == 1 else _sorted(values)
-    return found, ()
+    return found, (notice,) if unknown and not full else ()
 
 
 def _sorted(values: Sequence[Any]) -> list[Any]:
@@ -183,15 +235,13 @@ def _report(
     notices: tuple[str, ...],
 ) -> Refit:
     measured, plain = selection.methods[selection.chosen], selection.methods["none"]
-    right, groups = rights(inside), groups_of(inside)
+    right, groups = rights(inside), [*groups_of(inside).items()]
     if len(groups) > 1:
-        groups["all"] = [*range(len(inside))]
-    found = tuple(_group(name, np.array(places), plain, measured, right) for name, places in groups.items())
-    confidences = confidences_of(calibration, inside)
-    at = precision_at(confidences, right, calibration.threshold)
-    reached = target.coverage is not None or (at is not None and at.mean >= target.precision)
-    if not reached and at is not None:
-        best = f"the best threshold has {at:.3f} of {at.n} answers right"
+        groups.append((ALL, [*range(len(inside))]))
+    found = tuple(_group(name, np.array(places), plain, measured, right) for name, places in groups)
+    at = measured.threshold
+    if not at.reached and at.precision is not None:
+        best = f"the best threshold has {at.precision.mean:.3f} of {at.precision.n} answers right"
         notices += (f"no threshold has a share of {target.precision:g} right among the answers given: {best}",)
     if selection.refused:
         worse = ", ".join(selection.refused)
@@ -201,8 +251,9 @@ def _report(
         calibration,
         selection,
         found,
-        Threshold(calibration.threshold, at, reached),
-        float((confidences >= calibration.threshold).mean()),
+        replace(at, precision=measured.precision(right)),
+        float(measured.answered.mean()),
+        len(withheld),
         share(withheld) if withheld else None,
         notices,
     )

@@ -195,11 +195,13 @@ def _confidence_table(found: Evaluation) -> Table:
         for method, trust in found.methods.items()
     ]
     note = (
-        f"Of {found.trusted}; each answer by a fit that has not seen it; AUROC within folds. Of which chance: the "
+        f"Of {found.trusted}; each answer by a fit that has not seen its question; AUROC within folds. Of which "
+        "chance: the "
         "ECE that "
         "perfect confidences of this number would show. Brier: mean squared difference from the outcome. "
-        "Answered: share of the questions at or above the threshold. Brackets: Wilson 95 % intervals. Off-corpus: "
-        f"{len(found.off_corpus)} questions of another corpus."
+        "Answered: share of the pairs at or above the threshold that the other folds set; right of them: of all "
+        "questions answered, those without an answer counted as wrong. Brackets: Wilson 95 % intervals. "
+        f"Off-corpus: {len(found.off_corpus)} questions that the documents do not answer."
     )
     if found.calibration is not None:
         note += f" confidence.json is fitted on all questions; its threshold is {found.calibration.threshold:.3f}."

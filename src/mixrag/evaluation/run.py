@@ -13,7 +13,7 @@ from mixrag.answers.confidence import FILE, ConfidenceMap, write_calibration
 from mixrag.answers.pipeline import Pipeline
 from mixrag.config.command_settings import EvaluationSettings
 from mixrag.config.settings import Settings
-from mixrag.errors import MixragError, SettingError
+from mixrag.errors import MixragError, PairsError, SettingError
 from mixrag.evaluation.analysis import Evaluation, adaptive_k, measured, outcomes
 from mixrag.evaluation.calibration import Target
 from mixrag.evaluation.distractors import DistractorKind, distracted
@@ -59,7 +59,8 @@ def evaluate(rag: Pipeline, request: EvaluationRequest, progress: Progress | Non
     require_extra("eval", "an evaluation")
     systems = named_systems(request.settings.systems)
     pairs, sources = _sampled(request.pairs, request)
-    off_corpus = _off_corpus(request)
+    off_corpus = [*_off_corpus(request), *(pair for pair in pairs if not pair.answers)]
+    pairs = _with_answers(pairs)
     _check_distractors(rag, request, pairs)
     if request.out is not None:
         _make_folder(request.out)
@@ -153,19 +154,29 @@ def _check_distractors(rag: Pipeline, request: EvaluationRequest, pairs: Sequenc
 
 def _sampled(source: PairSource, request: EvaluationRequest) -> tuple[list[Pair], tuple[str, ...]]:
     """At most so many pairs as are wanted, and what they are called."""
-    read = pairs_from(source)
+    read = pairs_from(source, unanswerable=True)
     for notice in read.notices:
         _logger.info(notice)
     return sample(read.pairs, request.settings.questions or len(read.pairs), request.settings.seed), read.sources
 
 
 def _off_corpus(request: EvaluationRequest) -> list[Pair]:
-    """Without their filters and documents, which are those of another corpus."""
+    """Those with an answer lose filters and documents, which are those of another corpus."""
     source = request.settings.off_corpus if request.off_corpus is None else request.off_corpus
     if not are_given(source):
         return []
     found, _ = _sampled(source, request)
-    return [replace(pair, where={}, document=None) for pair in found]
+    return [replace(pair, where={}, document=None) if pair.answers else pair for pair in found]
+
+
+def _with_answers(pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs that scores are of; the others are questions to which every answer is wrong."""
+    found = [pair for pair in pairs if pair.answers]
+    if not found:
+        raise PairsError("pairs with an answer to score", f"none among {len(pairs)}", "give them as --off-corpus")
+    if without := len(pairs) - len(found):
+        _logger.info(f"{without} of {len(pairs)} pairs have no answer: they are asked, and not scored")
+    return found
 
 
 def _make_folder(out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -77,12 +78,24 @@ class Record:
     """Prior of the component with the largest posterior."""
     overlap: float | None = None
     """Share of the question's content words in the passages of that component."""
+    agreement: float = 0.0
+    """How far the generators of a mixture of several agree on the answer; 0 of one."""
+    sentence: float | None = None
+    """Share of the question's content words in the sentence that has the answer; None in records of an earlier
+    version, as the next."""
+    best_sentence: float | None = None
+    """The largest share of any sentence of that component."""
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Those that a calibration depends on."""
     models: str = ""
     """Digest of the models."""
     finished: bool | None = None
     """False where the answer was cut off at max_tokens; None in records of an earlier version."""
+
+    @property
+    def answerable(self) -> bool:
+        """Whether the pair has a gold answer; where it has none, whatever is written is wrong."""
+        return self.nll_tokens > 0
 
     @property
     def signals(self) -> Signals:
@@ -96,6 +109,9 @@ class Record:
             self.tokens,
             form_of(self.answer),
             self.overlap,
+            self.agreement,
+            self.sentence,
+            self.best_sentence,
         )
 
 
@@ -177,6 +193,9 @@ def _record(
         entropy=answer.signals.entropy,
         best_prior=answer.signals.best_prior,
         overlap=answer.signals.overlap,
+        agreement=answer.signals.agreement,
+        sentence=answer.signals.sentence,
+        best_sentence=answer.signals.best_sentence,
         settings=conditions(replace(rag.settings, **changes)),
         models=rag.models_digest,
         finished=answer.finished,
@@ -238,6 +257,8 @@ def with_room(rag: Pipeline, mixture: Mixture, tokens: int, changes: Mapping[str
     return rag.condition(mixture.question, **{**changes, "max_tokens": tokens})
 
 
+_IMPOSSIBLE = {"nll": math.inf, "log_prob": -math.inf, "log_mass": -math.inf}
+"""What null stands for in a file of scores: JSON has no logarithm of zero."""
 _ALWAYS_STORED = frozenset(each.name for each in fields(Record) if each.default is each.default_factory is MISSING)
 """What a line of a file of scores must have."""
 
@@ -251,5 +272,6 @@ def record_of(row: Mapping[str, Any]) -> Record:
     values = {
         each.name: row[each.name] for each in fields(Record) if each.name in row or each.name in _ALWAYS_STORED
     }
+    values |= {name: infinity for name, infinity in _IMPOSSIBLE.items() if values[name] is None}
     listed = {name: tuple(values[name]) for name in ("priors", "posteriors", "relevant")}
     return Record(**{**values, **listed})

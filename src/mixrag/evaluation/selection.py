@@ -1,8 +1,10 @@
 """Which calibration: all candidates cross-fitted on the same folds, and the rule that chooses between them.
 
-Each answer gets a confidence of a fit that has not seen it (K-fold cross-validation, Stone 1974), so that all
-pairs are used for fitting and for measuring. The candidate with the least cross-validated log loss is chosen among
-those that are not worse than plain p(answer) in any group of the pairs (``not_worse``).
+Each answer gets a confidence of a fit that has not seen its question (K-fold cross-validation, Stone 1974), so
+that all pairs are used for fitting and for measuring. The candidate with the least cross-validated log loss is
+chosen among those that are not worse than plain p(answer) in any group of the pairs (``not_worse``). The
+threshold and the share right at each level in words are of these confidences too; the map itself is then fitted
+on all pairs.
 """
 
 from __future__ import annotations
@@ -13,37 +15,48 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from mixrag.answers.confidence import ConfidenceMap
+from mixrag.answers.confidence import ConfidenceMap, conditions
 from mixrag.config.command_settings import CalibrationMethod
 from mixrag.config.settings import Settings
+from mixrag.evaluation.bootstrap import Interval
 from mixrag.evaluation.calibration import (
     ENOUGH_OF_EACH,
     METHODS,
-    UNANSWERABLE_SHARE,
     Candidate,
     Outcome,
     Target,
     candidates_for,
     check_enough,
     confidences_of,
-    finished,
-    fit_candidate,
     groups_of,
+    levels_of,
     questions_of,
     rights,
+    with_unanswerable,
 )
-from mixrag.evaluation.trust_measures import auroc, chance_error, expected_calibration_error, log_loss
+from mixrag.evaluation.map_fits import fit_candidate
+from mixrag.evaluation.trust_measures import (
+    SAME,
+    Threshold,
+    auroc,
+    chance_errors,
+    expected_calibration_error,
+    log_loss,
+    share_right,
+)
+from mixrag.pairs.matching import normalise
 from mixrag.utils.arrays import Floats
 
 FOLDS = 5
 """Each fit sees four fifths of the pairs, and a fold has pairs enough to order right and wrong answers."""
-SAME = 1e-9
-"""Figures that differ by less are equal."""
+
+BY_CHANCE = 0.95
+"""Share of the draws in which perfect confidences have less error than what counts as an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Confidences of answers, each by a calibration that was fitted without the fold in which the answer is."""
+    """Confidences of answers, each by a calibration that was fitted without the fold in which the question is."""
 
     candidate: Candidate
     confidences: Floats
@@ -51,19 +64,24 @@ class Measured:
     folds: npt.NDArray[np.int_]
     """(n,) which fold."""
     answered: npt.NDArray[np.bool_]
-    """(n,) True where the confidence reaches the threshold of that calibration."""
+    """(n,) True where the confidence reaches the threshold that the other folds' confidences set."""
     off_corpus: Floats
     """(m,) confidences for questions that the documents do not answer."""
     off_corpus_answered: npt.NDArray[np.bool_]
     """(m,)"""
+    threshold: Threshold
+    """What all these confidences set."""
 
     def loss(self, right: Floats) -> float:
-        """Mean log loss per answerable question, those without an answer at their stated share."""
-        inside = log_loss(self.confidences, right)
-        if not len(self.off_corpus):
-            return inside
-        outside = log_loss(self.off_corpus, np.zeros(len(self.off_corpus)))
-        return inside + UNANSWERABLE_SHARE / (1 - UNANSWERABLE_SHARE) * outside
+        """Mean log loss, each question counting as ``with_unanswerable`` says."""
+        every, correct, count = with_unanswerable(self.confidences, right, self.off_corpus)
+        return log_loss(every, correct, weights=count)
+
+    def precision(self, right: Floats) -> Interval | None:
+        """Share of right answers among those answered, in all questions; None where none is."""
+        answered = np.concatenate([self.answered, self.off_corpus_answered])
+        _, correct, count = with_unanswerable(self.confidences, right, self.off_corpus)
+        return share_right(correct, answered, count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +96,22 @@ class Selection:
 
 
 def folds_of(outcomes: Sequence[Outcome], seed: int = 0, count: int = FOLDS) -> npt.NDArray[np.int_]:
-    """(n,) the fold of each outcome; right and wrong answers of each group are spread over all folds."""
-    source, found = np.random.default_rng(seed), np.zeros(len(outcomes), np.int_)
-    right, start = rights(outcomes), 0
+    """(n,) the fold of each outcome: all answers to one question (its text normalised) are in one.
+
+    Questions with right and with wrong answers of each group are spread over all folds.
+    """
+    source = np.random.default_rng(seed)
+    # An answer whose question is not known is taken for the only one to its own.
+    texts = [normalise(each.question) or f"\0{place}" for place, each in enumerate(outcomes)]
+    first = {text: place for place, text in reversed([*enumerate(texts)])}
+    right, fold_of, start = rights(outcomes), dict[str, int](), 0
     for places in groups_of(outcomes).values():
         for value in (0.0, 1.0):
-            drawn = source.permutation([place for place in places if right[place] == value]).astype(int)
-            found[drawn] = (start + np.arange(len(drawn))) % count
-            start += len(drawn)
-    return found
+            alike = [texts[place] for place in places if first[texts[place]] == place and right[place] == value]
+            for number, drawn in enumerate(source.permutation(len(alike)).tolist()):
+                fold_of[alike[drawn]] = (start + number) % count
+            start += len(alike)
+    return np.array([fold_of[text] for text in texts], np.int_)
 
 
 def cross_fitted(
@@ -102,19 +127,20 @@ def cross_fitted(
         PairsError: as ``check_enough``.
     """
     check_enough(outcomes)
-    target = target or Target()
-    folds, off_folds = folds_of(outcomes, seed), folds_of(off_corpus, seed)
+    target, right = target or Target(), rights(outcomes)
+    folds, off_folds = np.split(folds_of([*outcomes, *off_corpus], seed), [len(outcomes)])
     inside, outside = np.zeros(len(outcomes)), np.zeros(len(off_corpus))
-    threshold, off_threshold = np.zeros_like(inside), np.zeros_like(outside)
     for fold in range(FOLDS):
-        rest = [each for each, own in zip(outcomes, folds, strict=True) if own != fold]
-        off_rest = [each for each, own in zip(off_corpus, off_folds, strict=True) if own != fold]
-        found = fit_candidate(candidate, rest, off_rest)
+        found = fit_candidate(candidate, _of(outcomes, folds != fold), _of(off_corpus, off_folds != fold))
         inside[folds == fold] = confidences_of(found, _of(outcomes, folds == fold))
         outside[off_folds == fold] = confidences_of(found, _of(off_corpus, off_folds == fold))
-        bar = target.threshold(confidences_of(found, rest), rights(rest)).value
-        threshold[folds == fold], off_threshold[off_folds == fold] = bar, bar
-    return Measured(candidate, inside, folds, inside >= threshold, outside, outside >= off_threshold)
+    answered, off_answered = np.zeros(len(inside), np.bool_), np.zeros(len(outside), np.bool_)
+    for fold in range(FOLDS):
+        rest, off_rest = folds != fold, off_folds != fold
+        bar = target.threshold(inside[rest], right[rest], outside[off_rest]).value
+        answered[~rest], off_answered[~off_rest] = inside[~rest] >= bar, outside[~off_rest] >= bar
+    threshold = target.threshold(inside, right, outside)
+    return Measured(candidate, inside, folds, answered, outside, off_answered, threshold)
 
 
 def _of(outcomes: Sequence[Outcome], chosen: npt.NDArray[np.bool_]) -> list[Outcome]:
@@ -160,9 +186,9 @@ def select(
 def not_worse(found: Measured, plain: Measured, outcomes: Sequence[Outcome]) -> bool:
     """Whether a candidate is as good as plain p(answer) in each group and in all together.
 
-    It is where its AUROC within folds is not smaller, and its ECE not larger, or not larger than the chance error
-    that perfect confidences of this number would show. Groups of fewer than ``ENOUGH_OF_EACH`` right or wrong
-    answers do not count.
+    It is where its AUROC within folds is not smaller, and its ECE not larger, or not larger than that of perfect
+    confidences of this number in ``BY_CHANCE`` of the draws. Groups of fewer than ``ENOUGH_OF_EACH`` right or
+    wrong answers do not count.
     """
     right = rights(outcomes)
     groups = [*groups_of(outcomes).values(), [*range(len(outcomes))]]
@@ -179,7 +205,9 @@ def _not_worse_on(places: npt.NDArray[np.int_], found: Measured, plain: Measured
     if ordered is not None and plainly is not None and ordered < plainly - SAME:
         return False
     error = expected_calibration_error(own, outcome)
-    return error <= expected_calibration_error(other, outcome) + SAME or error <= chance_error(own)
+    if error <= expected_calibration_error(other, outcome) + SAME:
+        return True
+    return error <= float(np.quantile(chance_errors(own), BY_CHANCE))
 
 
 def fit(
@@ -216,10 +244,23 @@ def fit_selected(
     fitted_on: str = "",
     target: Target | None = None,
 ) -> ConfidenceMap:
-    """The chosen candidate fitted on all outcomes, with the levels of its cross-fitted confidences."""
-    measured = selection.methods[selection.chosen]
-    calibration = fit_candidate(measured.candidate, outcomes, off_corpus)
-    calibration = replace(calibration, fitted_on_questions=questions_of([*outcomes, *off_corpus]))
-    return finished(
-        calibration, outcomes, measured.confidences, target or Target(), settings=settings, fitted_on=fitted_on
+    """The chosen candidate fitted on all outcomes, with threshold and levels of its cross-fitted confidences.
+
+    Args:
+        selection: of these outcomes.
+        outcomes: answers to questions that the documents answer.
+        off_corpus: answers to others.
+        settings: under which the answers were given; None: any.
+        fitted_on: which pairs, in words.
+        target: of the threshold, as in ``select``.
+    """
+    measured, aim = selection.methods[selection.chosen], target or Target()
+    return replace(
+        fit_candidate(measured.candidate, outcomes, off_corpus),
+        threshold=measured.threshold.value,
+        precision=aim.stated(measured.threshold),
+        levels=levels_of(measured.confidences, rights(outcomes), measured.off_corpus),
+        fitted_on=fitted_on,
+        fitted_on_questions=questions_of([*outcomes, *off_corpus]),
+        settings={} if settings is None else conditions(settings),
     )

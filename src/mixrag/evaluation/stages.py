@@ -181,8 +181,9 @@ class Used:
     """The expected answer that is most probable, given these passages."""
     log_likelihood: float
     """log p(expected | question, these passages)."""
-    log_evidence_ratio: float
-    """log p(expected | question, these passages) / p(expected | question, no passage); > 0: they support it."""
+    log_evidence_ratio: float | None
+    """log p(expected | question, these passages) / p(expected | question, no passage); > 0: they support it. None,
+    not defined, where one of the two is zero."""
     shortened: tuple[int, int] | None
     """Tokens read, and tokens there were, of a passage that did not fit into the context; None: all were read."""
     is_cut_off: bool
@@ -196,7 +197,9 @@ class Used:
             return f"only {read} of its {total} tokens fit into the context, and the answer comes after them"
         alone = "this passage alone" if len(self.passages) == 1 else f"these {len(self.passages)} passages alone"
         wrote = f"given {alone} the model answers {self.answer!r} (log p {self.answer_log_prob:.3f})"
-        ratio = f"log evidence ratio {self.log_evidence_ratio:+.3f}"
+        ratio = "no log evidence ratio: without a passage, or with it, the answer is impossible"
+        if self.log_evidence_ratio is not None:
+            ratio = f"log evidence ratio {self.log_evidence_ratio:+.3f}"
         return f"{wrote}; {self.expected!r} has log p {self.log_likelihood:.3f}, {ratio}"
 
     @property

@@ -10,7 +10,7 @@ import numpy as np
 from mixrag.answers.applied_calibration import AppliedCalibration
 from mixrag.answers.confidence import ConfidenceMap
 from mixrag.evaluation.bootstrap import Interval
-from mixrag.evaluation.calibration import Outcome, confidences_of, rights
+from mixrag.evaluation.calibration import Outcome, confidences_of, rights, with_unanswerable
 from mixrag.evaluation.proportions import share
 from mixrag.evaluation.selection import Measured
 from mixrag.evaluation.trust_measures import (
@@ -47,7 +47,8 @@ class Trust:
     coverage: float
     """Share of the questions whose confidence reaches the threshold."""
     precision: Interval | None
-    """Share of right answers among those; None where there is none."""
+    """Share of right answers among those, questions without an answer counted as wrong
+    (``with_unanswerable``); None where there is none."""
     off_corpus_withheld: Interval | None
     """Share of the questions without an answer that stay below it; None where none were asked."""
     confidences: Floats
@@ -72,10 +73,8 @@ class InUse:
 
 
 def trust_of_measured(found: Measured, right: Floats) -> Trust:
-    """Of cross-fitted confidences, each with the threshold of its own fit."""
-    ordered = auroc(found.confidences, right, found.folds)
-    answered = right[found.answered]
-    precision = share(answered.tolist()) if len(answered) else None
+    """Of cross-fitted confidences, each beside the threshold that the other folds set."""
+    ordered, precision = auroc(found.confidences, right, found.folds), found.precision(right)
     withheld = share((~found.off_corpus_answered).tolist()) if len(found.off_corpus) else None
     return _trust(found.confidences, right, ordered, float(found.answered.mean()), precision, withheld)
 
@@ -93,13 +92,14 @@ def judge(
         return None
     confidences, right = confidences_of(own, outcomes), rights(outcomes)
     outside = confidences_of(own, off_corpus)
+    every, correct, count = with_unanswerable(confidences, right, outside)
     plain = confidences_of(ConfidenceMap(), outcomes)
     trust = _trust(
         confidences,
         right,
         auroc(confidences, right),
         float((confidences >= threshold).mean()),
-        precision_at(confidences, right, threshold),
+        precision_at(every, correct, threshold, count),
         share((outside < threshold).tolist()) if len(outside) else None,
     )
     return InUse(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ from mixrag.utils.arrays import Floats
 
 BINS = 10
 """Bins of equal width, as in Guo et al."""
+SAME = 1e-9
+"""Figures that differ by less are equal."""
 LEAST_ANSWERED = 10
 """Answers that a threshold must leave before their precision means anything."""
 
@@ -105,9 +107,14 @@ def chance_error(confidences: Floats, bins: int = BINS, draws: int = 200, seed: 
 
     The error is a mean of absolute values, so that n answers show some of it however well they are calibrated.
     """
+    return float(np.mean(chance_errors(confidences, bins, draws, seed)))
+
+
+def chance_errors(confidences: Floats, bins: int = BINS, draws: int = 200, seed: int = 0) -> Floats:
+    """(draws,) the ECE of answers with exactly these chances of being right, drawn so often."""
     source = np.random.default_rng(seed)
     outcomes = (source.random((draws, len(confidences))) < confidences).astype(np.float64)
-    return float(np.mean([expected_calibration_error(confidences, each, bins) for each in outcomes]))
+    return np.array([expected_calibration_error(confidences, each, bins) for each in outcomes])
 
 
 def brier_score(confidences: Floats, right: Floats) -> float:
@@ -115,10 +122,13 @@ def brier_score(confidences: Floats, right: Floats) -> float:
     return float(np.mean((confidences - right) ** 2))
 
 
-def log_loss(confidences: Floats, right: Floats, least: float = 1e-6) -> float:
-    """Mean -log of the probability given to the outcome, in nats; probabilities below ``least`` count as it."""
+def log_loss(confidences: Floats, right: Floats, least: float = 1e-6, weights: Floats | None = None) -> float:
+    """Mean -log of the probability given to the outcome, in nats; probabilities below ``least`` count as it.
+
+    Each answer counts ``weights`` (n,), 1 by default.
+    """
     given = np.where(right == 1.0, confidences, 1.0 - confidences)
-    return float(-np.log(np.maximum(given, least)).mean())
+    return float(np.average(-np.log(np.maximum(given, least)), weights=weights))
 
 
 def resampled(
@@ -144,32 +154,50 @@ def threshold_for(confidences: Floats, coverage: float) -> float:
     return float(np.sort(confidences)[::-1][answered - 1])
 
 
-def threshold_for_precision(confidences: Floats, right: Floats, precision: float = 0.8) -> Threshold:
+def threshold_for_precision(
+    confidences: Floats, right: Floats, precision: float = 0.8, weights: Floats | None = None
+) -> Threshold:
     """The lowest threshold at which the share of right answers among those that reach it is ``precision``.
 
     At least ``LEAST_ANSWERED`` answers must reach it, or all where there are fewer. Where no threshold attains
-    the precision, the one with the greatest is given, and ``reached`` is False.
+    the precision, the one with the greatest is given, and ``reached`` is False. Each answer counts ``weights``
+    (n,), 1 by default.
 
     Raises:
         ValueError: no answer.
     """
     if not len(confidences):
         raise ValueError("expected confidences of one answer or more; found none")
+    count = np.ones(len(confidences)) if weights is None else weights
     values, places = np.unique(confidences, return_inverse=True)
-    answered = np.bincount(places)[::-1].cumsum()[::-1]
-    correct = np.bincount(places, right)[::-1].cumsum()[::-1]
-    enough = answered >= min(LEAST_ANSWERED, len(confidences))
+    answered = np.bincount(places, count)[::-1].cumsum()[::-1]
+    correct = np.bincount(places, count * right)[::-1].cumsum()[::-1]
+    enough = answered >= min(LEAST_ANSWERED, answered[0]) - SAME
     shares = np.where(enough, correct / answered, -1.0)
     attained = np.flatnonzero(shares >= precision)
     place = int(attained[0]) if len(attained) else int(shares.argmax())
-    found = wilson(float(correct[place]), int(answered[place]))
+    found = _interval(float(correct[place]), float(answered[place]))
     return Threshold(float(values[place]), found, bool(len(attained)))
 
 
-def precision_at(confidences: Floats, right: Floats, threshold: float) -> Interval | None:
+def precision_at(
+    confidences: Floats, right: Floats, threshold: float, weights: Floats | None = None
+) -> Interval | None:
     """Share of right answers among those that reach the threshold; None where none does."""
-    answered = confidences >= threshold
-    return wilson(float(right[answered].sum()), int(answered.sum())) if answered.any() else None
+    return share_right(right, confidences >= threshold, weights)
+
+
+def share_right(right: Floats, answered: npt.NDArray[np.bool_], weights: Floats | None = None) -> Interval | None:
+    """Share of right answers among those answered (n,), each of which counts ``weights``; None where none is."""
+    count = np.ones(len(right)) if weights is None else weights
+    total = float(count[answered].sum())
+    return _interval(float((count * right)[answered].sum()), total) if total else None
+
+
+def _interval(right: float, total: float) -> Interval:
+    """The share, with Wilson's interval of the nearest whole number of answers."""
+    n = max(1, math.ceil(right - SAME), round(total))
+    return replace(wilson(min(right, n), n), mean=min(1.0, right / total))
 
 
 def risk_coverage(confidences: Floats, right: Floats) -> tuple[Floats, Floats]:

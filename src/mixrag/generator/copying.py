@@ -7,14 +7,16 @@ texts: each token is divided by what is possible at its own place.
 
     p'(y_t | x, z, y_<t) = p(y_t | x, z, y_<t) / Σ over allowed v of p(v | x, z, y_<t)
 
-A component without passages is not constrained. A component of several passages may copy from each of them. With
-a switch above 0, a passage in which the answer so far does not occur writes nothing more, so that the
+A component without passages is not constrained. A component of several passages may copy from each of them. Of a
+passage that was shortened to fit into the prompt only what the model reads may be copied, to its last whole word.
+With a switch above 0, a passage in which the answer so far does not occur writes nothing more, so that the
 probabilities of all answers add up to less than one.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,8 +26,8 @@ import torch
 from torch import Tensor
 
 from mixrag.corpus.passage import Passage
-from mixrag.generator.occurrences import Occurrences, Source, Vocabulary
-from mixrag.generator.protocol import Branches, Generator, Prompt, QuestionReader
+from mixrag.generator.occurrences import Occurrences, Source, Vocabulary, whole_words
+from mixrag.generator.protocol import Branches, Generator, Prompt, QuestionReader, Shortened
 from mixrag.generator.questions import start_with_question
 from mixrag.generator.rounding import rounding_of
 from mixrag.generator.token_bytes import token_bytes
@@ -41,7 +43,7 @@ class CopyPrompt(Prompt):
     inner: Prompt | None = None
     """The prompt as the model made it."""
     texts: tuple[str, ...] = ()
-    """Of the component's passages; none: the answer is not constrained."""
+    """Of the component's passages, as far as the model reads them; none: the answer is not constrained."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,11 @@ class CopyingGenerator:
     def prompt(self, question: str, passages: Sequence[Passage], reserve: int) -> CopyPrompt:
         """See ``Generator.prompt``."""
         inner = self.generator.prompt(question, passages, reserve)
-        texts = tuple(passage.text for passage in passages)
+        short = {each.passage: each for each in inner.shortened}
+        texts = tuple(
+            self._read_of(passage, short[passage.id], inner) if passage.id in short else passage.text
+            for passage in passages
+        )
         parts = inner.header, inner.passages, inner.question, inner.shortened
         return CopyPrompt(*parts, inner, texts, own_question=inner.own_question)
 
@@ -194,6 +200,16 @@ class CopyingGenerator:
             found[self.end] = 0.0
         else:
             found[tokens] = log_probs[tokens] - total
+
+    def _read_of(self, passage: Passage, short: Shortened, prompt: Prompt) -> str:
+        """The whole words of a shortened passage that the model reads."""
+        end = short.characters
+        if end is None:  # as much of its beginning as the prompt has; what a prompt has, it has every beginning of
+            text = " ".join(self.generator.prompt_text(prompt).split())
+            end = bisect_left(
+                range(1, len(passage.text) + 1), True, key=lambda n: " ".join(passage.text[:n].split()) not in text
+            )
+        return whole_words(passage.text, end)
 
     def _none_yet(self, prompt: Prompt) -> Occurrences | None:
         texts = prompt.texts if isinstance(prompt, CopyPrompt) else ()

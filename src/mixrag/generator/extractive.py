@@ -34,6 +34,7 @@ from mixrag.generator.span_windows import (
     LEAST_ROOM,
     SpanConfig,
     SpanPrompt,
+    Window,
     question_length,
     span_prompt,
     windows_of,
@@ -220,6 +221,11 @@ class ExtractiveGenerator:
         own = _own(prompt)
         return f"{own.asked}\n\n{own.text}" if own.text else own.asked
 
+    def prompt_length(self, prompt: Prompt) -> int:
+        """Tokens that the encoder reads: all of every window, of which each has the question."""
+        own = _own(prompt)
+        return sum(len(window.ids) for window in self._windows(own)) if _has_text(own) else 0
+
     def answer_tokens(self, answer: str) -> tuple[int, ...]:
         """See ``Generator.answer_tokens``; white space counts as single spaces."""
         return self.answers.answer_tokens(answer)
@@ -259,10 +265,18 @@ class ExtractiveGenerator:
         return [found[prompt] for prompt in prompts]
 
     def _distribution(self, prompt: SpanPrompt) -> SpanDistribution:
-        if not any(prompt.text[start:end].strip() for start, end in prompt.regions):
+        if not _has_text(prompt):
             return nothing_to_read(prompt.text)
-        windows = windows_of(self.tokenizer, prompt, self.config)
+        windows = self._windows(prompt)
         return span_distribution(prompt, windows, end_scores(self.model, windows), self.config)
+
+    def _windows(self, prompt: SpanPrompt) -> list[Window]:
+        return windows_of(self.tokenizer, prompt, self.config)
+
+
+def _has_text(prompt: SpanPrompt) -> bool:
+    """Whether a passage has anything to read: else the encoder reads nothing."""
+    return any(prompt.text[start:end].strip() for start, end in prompt.regions)
 
 
 def _own(prompt: Prompt) -> SpanPrompt:

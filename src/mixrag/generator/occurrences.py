@@ -136,6 +136,19 @@ class Occurrences:
         return replace(self, places=places, begun=True, blank=self.blank and not written)
 
 
+def whole_words(text: str, end: int) -> str:
+    """The first ``end`` characters of a text, without a word that goes on after them.
+
+    >>> whole_words("nine crowns", 8), whole_words("nine crowns", 11), whole_words("nine", 2)
+    ('nine ', 'nine crowns', '')
+    """
+    after = next((character for character in text[end:] if unicodedata.category(character) != "Cf"), " ")
+    while end and (unicodedata.category(text[end - 1]) == "Cf" or _in_one_word(text[end - 1], after)):
+        end -= 1
+        after = after if unicodedata.category(text[end]) == "Cf" else text[end]
+    return text[:end]
+
+
 @lru_cache(8192)
 def _in_one_word(left: str, right: str) -> bool:
     """Whether no word ends between two neighbouring characters; in scripts without spaces, each is a word."""

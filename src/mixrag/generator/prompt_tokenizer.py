@@ -198,12 +198,29 @@ class PromptTokenizer:
             return list(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def _plain(self, text: str) -> list[int]:
-        pieces = [text] if self._inside_marker is None else self._inside_marker.split(text)
         with turn(self.tokenizer):
             encoded = [
-                self.tokenizer(p, add_special_tokens=False, split_special_tokens=True).input_ids for p in pieces
+                self.tokenizer(p, add_special_tokens=False, split_special_tokens=True).input_ids
+                for p in self._pieces(text)
             ]
         return [token for ids in encoded for token in ids]
+
+    def _characters(self, text: str, length: int, count: int) -> int | None:
+        """Of the last ``length`` characters of a text how many stand before its token number ``count``."""
+        if not getattr(self.tokenizer, "is_fast", False):
+            return None
+        starts, place = list[int](), 0
+        for piece in self._pieces(text):
+            with turn(self.tokenizer):
+                read = self.tokenizer(
+                    piece, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
+                )
+            starts += [place + start for start, _ in read.offset_mapping]
+            place += len(piece)
+        return max(0, starts[count] - (len(text) - length))
+
+    def _pieces(self, text: str) -> list[str]:
+        return [text] if self._inside_marker is None else self._inside_marker.split(text)
 
     @cached_property
     def _inside_marker(self) -> re.Pattern[str] | None:
@@ -219,9 +236,10 @@ class PromptTokenizer:
         return re.compile("|".join(places)) if places else None
 
     def _fit(self, passages: Sequence[Passage], available: int) -> tuple[list[list[int]], tuple[Shortened, ...]]:
-        bodies, endings = [], []
+        texts, bodies, endings = [], [], []
         for passage in passages:
             body, ending = self.template.passage_text(passage.title, passage.text, passage.context)
+            texts.append(body)
             bodies.append(self._plain(body))
             endings.append(self._plain(ending))
         available -= sum(len(ending) for ending in endings)
@@ -229,8 +247,8 @@ class PromptTokenizer:
         if limit == 0:
             endings = [[] for _ in passages]
         shortened = tuple(
-            Shortened(passage.id, limit, len(body))
-            for passage, body in zip(passages, bodies, strict=True)
+            Shortened(passage.id, limit, len(body), self._characters(text, len(passage.text), limit))
+            for passage, text, body in zip(passages, texts, bodies, strict=True)
             if len(body) > limit
         )
         return [body[:limit] + ending for body, ending in zip(bodies, endings, strict=True)], shortened

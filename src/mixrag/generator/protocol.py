@@ -28,6 +28,8 @@ class Shortened:
     """Tokens of the passage that the model reads."""
     total: int
     """Tokens of the whole passage."""
+    characters: int | None = None
+    """Characters of the passage's text, from its beginning, that the model reads; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,20 @@ class QuestionReader(Protocol):
     def question_log_likelihood(self, prompts: Sequence[Prompt]) -> Tensor:
         """(K,) float64 log p(x | z_j): of the question's own tokens, each given all that is read before it."""
         ...
+
+
+class MeasuringGenerator(Protocol):
+    """A generator whose model reads something else than the ``tokens`` of a prompt: it says how much."""
+
+    def prompt_length(self, prompt: Prompt) -> int:
+        """Tokens that the model reads of a prompt."""
+        ...
+
+
+def prompt_length(generator: Generator, prompt: Prompt) -> int:
+    """Tokens that the model of a generator reads of a prompt."""
+    own = getattr(generator, "prompt_length", None)
+    return len(prompt.tokens) if own is None else int(own(prompt))
 
 
 class FiniteGenerator(Protocol):

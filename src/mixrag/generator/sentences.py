@@ -56,6 +56,10 @@ class SentenceGenerator:
         """No model reads anything."""
         return ""
 
+    def prompt_length(self, prompt: Prompt) -> int:
+        """0: no model reads anything."""
+        return 0
+
     def answer_tokens(self, answer: str) -> tuple[int, ...]:
         """The sentence of this text; the extract where there is none."""
         return (1 + self.others.index(answer),) if answer in self.others else (0,)

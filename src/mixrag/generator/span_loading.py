@@ -36,6 +36,8 @@ from mixrag.utils.atomic import write_atomically
 from mixrag.utils.quiet import quiet_libraries
 
 CONFIG = "extractive.json"
+ANSWERS = "answers"
+"""Sub-folder with the tokenizer of the answers; where there is none it is that of the packaged language model."""
 TASK = "QUESTION_ANS"
 """peft's name of the task."""
 WANTED = "a model for extractive question answering"
@@ -76,7 +78,8 @@ def load_extractive(
     Args:
         name: what messages call it.
         source: see ``extractive_source``.
-        tokenizer: of the answers, as ``loaded_tokenizer`` takes it; None is that of the packaged language model.
+        tokenizer: of the answers, as ``loaded_tokenizer`` takes it; None is the one in the folder, or that of the
+            packaged language model.
         template: of the prompt of a language model with the same answers.
         dtype: auto and None are float32.
         device: a torch device.
@@ -92,6 +95,8 @@ def load_extractive(
     config, base = read_span_config(source) if isinstance(source, Path) else (SpanConfig(), None)
     try:
         model, own = span_model(source, base, hub)
+        if tokenizer is None and isinstance(source, Path) and (source / ANSWERS).is_dir():
+            tokenizer = source / ANSWERS
         answers = AnswerTokenizer(answer_tokenizer(tokenizer, hub), template)
         fitting = fitted_config(config, model, own, name)
         model = model.to(device=device, dtype=DTYPES[chosen]).eval()
@@ -178,6 +183,19 @@ def read_span_config(folder: Path) -> tuple[SpanConfig, str | None]:
 def write_span_config(folder: Path, config: SpanConfig, base: str | None) -> None:
     """Write what ``read_span_config`` reads."""
     write_atomically(folder / CONFIG, json.dumps({"base": base, **asdict(config)}, indent=1).encode())
+
+
+def save_extractive(generator: ExtractiveGenerator, folder: Path) -> None:
+    """Write the folder of an extractive generator, from which ``load_extractive`` makes it again."""
+    generator.model.save_pretrained(str(folder))
+    generator.tokenizer.save_pretrained(str(folder))
+    write_span_config(folder, generator.config, None)
+    save_answer_tokenizer(generator, folder)
+
+
+def save_answer_tokenizer(generator: ExtractiveGenerator, folder: Path) -> None:
+    """Write the tokenizer of the answers into the folder of an extractive model."""
+    generator.answers.tokens.tokenizer.save_pretrained(str(folder / ANSWERS))
 
 
 def _says_extractive(folder: Path) -> bool:

@@ -70,7 +70,7 @@ class AnswerDistribution:
 
     @cached_property
     def p_empty(self) -> float:
-        """p(∅ | x): the probability that these passages do not state the answer."""
+        """p(∅ | x): the probability that these passages do not state it; of a truncated prior, their part."""
         return float(self.probabilities[self.texts.index("")])
 
     @cached_property

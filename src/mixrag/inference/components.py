@@ -164,9 +164,13 @@ class WeightedComponents:
         return [component.prompt for component in self.components]
 
     def _note(self, empty: EmptyAnswers | None = None, log_question: Tensor | None = None) -> None:
-        """Remember what was found when the prompts were read: it is a function of them."""
-        if empty is not None:
+        """Remember what was found when the prompts were first read: the weights are made of it.
+
+        In bfloat16 a later reading, in another batch, finds a little more or less. Its likelihoods are divided by
+        what it has found itself, so that they stay distributions; the weights stay those of the first one.
+        """
+        if empty is not None and self._empty is None:
             own = EmptyAnswers(empty.log_empty.clone(), empty.log_answered.clone())
             object.__setattr__(self, "_empty", own)
-        if log_question is not None:
+        if log_question is not None and self._log_question is None:
             object.__setattr__(self, "_log_question", log_question.double().cpu().clone())

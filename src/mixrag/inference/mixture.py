@@ -15,7 +15,7 @@ from mixrag.generator.protocol import Branches, Generator
 from mixrag.generator.questions import check_reads_questions, start_with_question
 from mixrag.inference.components import Component, WeightedComponents
 from mixrag.inference.decoding_state import DecodingState
-from mixrag.inference.empty_answer import EmptyAnswers, answered_branches, log_answered_table, read_prompts
+from mixrag.inference.empty_answer import answered_branches, log_answered_table, read_prompts
 from mixrag.inference.missing_generator import MissingGenerator
 from mixrag.probability import (
     is_certainly_best,
@@ -78,17 +78,11 @@ class Mixture(WeightedComponents):
         if not self.empty_answer:
             table = self.generator.log_likelihood(self._prompts, tokens).double().cpu()
             return ScoredAnswer(self, tokens, table)
-        stops = torch.tensor(sorted(self.generator.stop_tokens), dtype=torch.long)
-        if self._empty is not None:
-            table = self.generator.log_likelihood(self._prompts, tokens).double().cpu()
-            return self._scored(tokens, table, self._empty, stops)
+        if len(tokens) == 1 and tokens[0] in self.generator.stop_tokens and self._read is not None:
+            return ScoredAnswer(self.unconditioned(), tokens, self._read.log_empty[:, None])
         found, table = read_prompts(self.generator, self._prompts, tokens)
         self._note(found)
-        return self._scored(tokens, table, found, stops)
-
-    def _scored(self, tokens: tuple[int, ...], table: Tensor, found: EmptyAnswers, stops: Tensor) -> ScoredAnswer:
-        if len(tokens) == 1 and tokens[0] in self.generator.stop_tokens:
-            return ScoredAnswer(self.unconditioned(), tokens, found.log_empty[:, None])
+        stops = torch.tensor(sorted(self.generator.stop_tokens), dtype=torch.long)
         return ScoredAnswer(self, tokens, log_answered_table(table, tokens, found.log_answered, stops))
 
     def log_prob(self, answer: str) -> float:

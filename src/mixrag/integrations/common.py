@@ -77,7 +77,7 @@ def stated(answer: Answer) -> str:
     if answer.guaranteed_only and (confidence is None or not confidence.abstains):
         return "No answer: no guarantee covers it."
     if confidence is None:
-        return f"No answer: the documents do not seem to state it (probability {answer.p_empty:.2f})."
+        return f"No answer: the documents do not seem to state it (probability {answer.p_empty_within:.2f})."
     return f"No answer: the confidence {confidence.value:.2f} is below the threshold {confidence.threshold:.2f}."
 
 

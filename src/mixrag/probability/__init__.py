@@ -12,10 +12,12 @@ from mixrag.probability.bounds import (
 from mixrag.probability.empty import (
     answered_outside,
     answered_poisoning,
+    empty_bounds,
     log_answered_likelihood,
     log_answered_prior,
     log_answered_rows,
     log_empty_probability,
+    log_empty_within,
     split_first_token,
 )
 from mixrag.probability.enumerated import (
@@ -100,6 +102,7 @@ __all__ = [
     "e_step",
     "effective_number",
     "em_loss",
+    "empty_bounds",
     "entropy",
     "escape_mass",
     "expected_draws",
@@ -118,6 +121,7 @@ __all__ = [
     "log_cluster_bounds",
     "log_difference",
     "log_empty_probability",
+    "log_empty_within",
     "log_enumerated",
     "log_evidence_ratio",
     "log_filter",

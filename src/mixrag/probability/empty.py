@@ -51,9 +51,34 @@ def split_first_token(log_probs: Tensor, stop_tokens: Tensor) -> tuple[Tensor, T
 def log_empty_probability(log_prior: Tensor, log_empty: Tensor) -> Tensor:
     """log p(∅ | x), shape (*B,), from π and log p(∅ | x, z_j), both (*B, K).
 
-    Of a truncated prior it is the part of these components: the others can add at most their mass.
+    Of a truncated prior it is the part of these components: the others can add at most their mass
+    (``empty_bounds``).
     """
     return log_sum(log_prior + log_empty, -1)
+
+
+def log_empty_within(log_prior: Tensor, log_empty: Tensor) -> Tensor:
+    """log p(∅ | x, z among these components), shape (*B,): their p(∅ | x) divided by the total of their prior.
+
+    The same for a truncated prior and for one that was divided by its total.
+    """
+    return log_empty_probability(log_prior, log_empty) - log_sum(log_prior, -1).clamp(min=_LEAST)
+
+
+def empty_bounds(log_prior: Tensor, log_empty: Tensor, outside: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Lower and upper bound on p(∅ | x) of the full mixture, both (*B,) probabilities.
+
+    Of what is outside, with mass ε under the full prior, anything from nothing to all may be empty: with E of
+    ``log_empty_within`` the bounds are (1-ε) E and (1-ε) E + ε, whatever the total of ``log_prior``.
+
+    Example:
+        >>> half, sure = torch.tensor([0.5]).log(), torch.tensor([0.9]).log()
+        >>> [round(float(bound), 4) for bound in empty_bounds(half, sure, 0.5)]
+        [0.45, 0.95]
+    """
+    outside = torch.as_tensor(outside, dtype=torch.float64, device=log_prior.device)
+    lower = (1.0 - outside) * log_empty_within(log_prior.double(), log_empty.double()).exp().clamp(max=1.0)
+    return lower, (lower + outside).clamp(max=1.0)
 
 
 def log_answered_prior(log_prior: Tensor, log_answered: Tensor) -> Tensor:

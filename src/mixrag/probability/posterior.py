@@ -83,10 +83,12 @@ def log_evidence_ratio(log_likelihood: Tensor, log_likelihood_null: Tensor, mask
     """log p(y | x, z_j) / p(y | x, ∅), shape (*B, K), in nats.
 
     Above zero the passage made the answer more probable than the language model alone finds it. The second
-    argument is (*B, T): the tokens' log-probabilities without any passage.
+    argument is (*B, T): the tokens' log-probabilities without any passage. Where the answer is impossible without
+    a passage, or with this one, the ratio is not defined, and NaN.
     """
     alone = log_answer_likelihood(log_likelihood_null.unsqueeze(-2), mask)  # (*B, 1)
-    return log_answer_likelihood(log_likelihood, mask) - alone
+    ratio = log_answer_likelihood(log_likelihood, mask) - alone
+    return torch.where(ratio.isfinite(), ratio, torch.full_like(ratio, math.nan))
 
 
 def log_prior_to_lead(log_prior: Tensor, log_answer: Tensor, log_rival: Tensor) -> Tensor:

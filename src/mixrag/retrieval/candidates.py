@@ -2,10 +2,11 @@
 
 Where the index computes all inner products, all passages are candidates. Elsewhere BM25 is known of all passages
 and the inner product of the n best of the dense search alone; no other passage has a larger one than the last of
-them, d_n. So another passage can be among the k best only if (1-λ) d_n / T + λ BM25 / T' is not below the k-th
-best score so far. Those for which it is not are looked up as well, and the k best of all these are the k best of
-all (threshold algorithm with random access: Fagin, Lotem and Naor 2003). A dense search that misses passages can
-still miss a component; the scores of those that are found do not depend on it, nor on n.
+them, d_n, but for what the index rounds in float32, which is added to d_n. So another passage can be among the k
+best only if (1-λ) d_n / T + λ BM25 / T' is not below the k-th best score so far. Those for which it is not are
+looked up as well, and the k best of all these are the k best of all (threshold algorithm with random access:
+Fagin, Lotem and Naor 2003). A dense search that misses passages can still miss a component; the scores of those
+that are found do not depend on it, nor on n.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ MOST = 4096
 MOST_ABOVE = 16_384
 """Passages above the bound that are looked up at most."""
 _MARGIN = 1e-9
-"""Relative; more than rounding may lower a bound."""
+"""Relative; more than rounding in float64 may lower a bound."""
 _BLOCK = 128
 """Vectors that are converted at a time: they stay in the processor's cache."""
 
@@ -149,8 +150,11 @@ def _of_both(index: CompleteIndex, query: Query, bm25: Scored) -> Candidates:
         dense = index.search(query.vector, n, query.allowed)
         if len(dense.rows) == 0:
             return _scored(index, query, dense.rows)
-        some = _scored(index, query, np.union1d(dense.rows, matched))
-        least = _least_bm25(query, some.kth(query.k), float(dense.inner_products[-1]))
+        rows = np.union1d(dense.rows, matched)
+        vectors = index.vectors_of(rows)
+        some = _of_vectors(query, rows, vectors)
+        largest_product = float(dense.inner_products[-1]) + _rounding(query.vector, vectors)
+        least = _least_bm25(query, some.kth(query.k), largest_product)
         above = bm25.places_from(least)
         if len(above) <= PATIENCE * n or n >= most or len(dense.rows) < n:
             break
@@ -167,8 +171,24 @@ def _least_bm25(query: Query, score: float, product: float) -> float:
     return least - _MARGIN * max(abs(score), abs(dense), 1.0) * query.lexical_temperature / query.lexical
 
 
+def _rounding(question: Vectors, vectors: Vectors) -> float:
+    """Bound on the error of an inner product of the question (D,) in float32, in whatever order it is added up.
+
+    |fl(d·q) - d·q| ≤ D u Σ_i |d_i q_i| ≤ D u |d| |q| to first order, where 2 u is float32's epsilon (Higham,
+    Accuracy and Stability of Numerical Algorithms, 2002, section 3.1). Twice that, with the longest d of
+    ``vectors`` (N, D), covers passages twice as long as those.
+    """
+    longest = float(np.linalg.norm(vectors.astype(np.float64), axis=1).max(initial=0.0))
+    bound = len(question) * np.finfo(np.float32).eps * longest * np.linalg.norm(question.astype(np.float64))
+    return float(bound)
+
+
 def _scored(index: CompleteIndex, query: Query, rows: Rows) -> Candidates:
-    products = _products(index.vectors_of(rows), query)
+    return _of_vectors(query, rows, index.vectors_of(rows))
+
+
+def _of_vectors(query: Query, rows: Rows, vectors: Vectors) -> Candidates:
+    products = _products(vectors, query)
     bm25 = None if query.bm25 is None else torch.from_numpy(query.bm25.of(rows))
     return Candidates(query, rows, products, bm25)
 

@@ -15,7 +15,7 @@ from mixrag.config.training_settings import TrainingSettings
 from mixrag.errors import SettingError
 from mixrag.evaluation import Summary
 from mixrag.pairs.pairs import Pair, PairSource, are_given, pairs_from, sample, split_pairs
-from mixrag.training.baselines import BASELINES, baseline_of, named_baselines
+from mixrag.training.baselines import BASELINES, baseline_of, check_baselines, named_baselines
 from mixrag.training.curves import draw_curves
 from mixrag.training.metrics import read_metrics
 from mixrag.training.report import card, check_scorable, score_result, score_start, write_confidence
@@ -82,6 +82,7 @@ def run_training(rag: Pipeline, request: TrainingRequest, progress: Progress | N
     parts = ", ".join(request.settings.parts)
     _logger.info(f"training {parts} by {request.settings.objective}: reading the pairs")
     pairs, dev, sources = _pairs(request)
+    check_baselines(request.baselines, pairs, request.settings.batch)
     # What is asked of a passage of its own is learnt, not asked of the documents.
     scored = sample([pair for pair in dev if pair.passage is None], request.evaluate, request.settings.seed)
     check_scorable(rag, scored)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mixrag.answers.pipeline import Pipeline
-from mixrag.errors import SettingError
+from mixrag.errors import PairsError, SettingError
+from mixrag.pairs.pairs import Pair
 from mixrag.training.run_spec import RunSpec
 
 
@@ -40,6 +41,18 @@ def named_baselines(names: Sequence[str]) -> dict[str, Baseline]:
     if unknown:
         raise SettingError(f"baselines among {', '.join(BASELINES)}", unknown[0], "rename or remove it")
     return {name: BASELINES[name] for name in names}
+
+
+def check_baselines(names: Sequence[str], pairs: Sequence[Pair], batch: int) -> None:
+    """Refuse baselines that would have too few pairs, before anything is trained: they ask the documents.
+
+    Raises:
+        PairsError: most pairs name a passage of their own, and the others are fewer than one batch.
+    """
+    asking = sum(pair.passage is None for pair in pairs)
+    if names and asking < min(batch, len(pairs)):
+        expected = f"at least {batch} pairs without a passage of their own for --baselines {','.join(names)}"
+        raise PairsError(expected, f"{asking} of {len(pairs)}", "add such pairs, or leave --baselines out")
 
 
 def baseline_of(spec: RunSpec, name: str) -> RunSpec:

@@ -27,6 +27,8 @@ class Likelihoods:
     frozen: bool
     cached: dict[str, Tensor] = field(default_factory=dict)
     """By digest of prompt and answer."""
+    tokens: int = 0
+    """Tokens that the model has read so far."""
 
     def tables(self, asked: Sequence[tuple[Example, Mixture]]) -> list[tuple[Tensor, Tensor]]:
         """Tables (A, K, T) and masks (A, T) of the questions; what is not known yet is scored as one batch."""
@@ -39,7 +41,9 @@ class Likelihoods:
         missing = [key for key in wanted if key not in self.cached]
         known = self.cached if self.frozen else {}
         if missing:
-            scored = self.score([wanted[key][0] for key in missing], [wanted[key][1] for key in missing])
+            prompts, answers = zip(*(wanted[key] for key in missing), strict=True)
+            scored = self.score(prompts, answers)
+            self.tokens += tokens_of(prompts, answers)
             known |= {key: row[: len(wanted[key][1])] for key, row in zip(missing, scored, strict=True)}
         return [self._table(example, mixture, known) for example, mixture in asked]
 
@@ -64,6 +68,11 @@ class Likelihoods:
             for j, component in enumerate(mixture.components):
                 table[a, j, : len(answer)] = known[_digest(component, answer)].double()
         return table, mask
+
+
+def tokens_of(prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> int:
+    """Tokens of R rows: each prompt, and the answer behind it but for its last token."""
+    return sum(len(prompt.tokens) + len(answer) - 1 for prompt, answer in zip(prompts, answers, strict=True))
 
 
 def _digest(component: Component, answer: Sequence[int]) -> str:

@@ -184,11 +184,13 @@ class Loop:
                 sum(c.nll for c in output.coefficients),
                 float(output.rows),
                 float(output.backward),
+                float(output.tokens),
             ],
             dtype=torch.float64,
         )
-        loss, nll, rows, backward = self._total(sums).tolist()
+        loss, nll, rows, backward, tokens = self._total(sums).tolist()
         metrics = {"loss": loss / size, "nll": nll / size, "rows": rows, "rows_backward": backward}
+        metrics["tokens"] = tokens
         metrics["skipped"] = output.skipped
         if not output.exact:
             del metrics["nll"]

@@ -85,7 +85,8 @@ def train_span_model(
         base: encoder to start from, a folder or hub name; None is the packaged one.
         answering: fields of ``Settings`` that belong to the reader, such as a temperature, for ``mixrag.json``.
         progress: called with stages "reading examples" and "training", the latter with values loss, stated
-            and empty (mean losses of the two kinds of examples), seconds (a step) and left (seconds to come).
+            and empty (mean losses of the two kinds of examples), seconds and tokens (a step, means) and left
+            (seconds to come).
 
     Raises:
         PairsError: no example is usable.
@@ -182,6 +183,7 @@ class _Run:
         self.epoch = steps_in_epoch(len(examples), settings.batch)
         self.total = settings.steps or max(1, round(settings.epochs * self.epoch))
         self.step, self.loss = 0, 0.0
+        self.tokens = 0  # of this call's steps
         self.lengths = [len(example.ids) for example in examples]
 
     def learn(self) -> None:
@@ -198,6 +200,7 @@ class _Run:
             self.step += 1
             took = (time.perf_counter() - begun) / (self.step - first)
             values |= {"seconds": took, "left": took * (self.total - self.step)}
+            values["tokens"] = self.tokens / (self.step - first)
             self.report(ProgressEvent(TRAINING, self.step, self.total, values=values))
             if self.step % self.settings.checkpoint_every == 0 and self.step < self.total:
                 self._save()
@@ -208,6 +211,7 @@ class _Run:
         length = -(-max(len(example.ids) for example in examples) // SHAPE) * SHAPE
         length = min(length, self.config.window)
         padding = self.reader.config.pad_token_id or 0
+        self.tokens += sum(len(example.ids) for example in examples)
         inputs, possible, right = span_batch(examples, self.config.longest, length, padding)
         output = self.reader(**inputs)
         losses = span_loss(output.start_logits, output.end_logits, possible, right)

@@ -36,7 +36,7 @@ from mixrag.probability import (
 from mixrag.training.e_step_cache import EStep, EStepCache
 from mixrag.training.examples import Example
 from mixrag.training.generators import ScoredRows, TrainableGenerator
-from mixrag.training.likelihoods import Likelihoods
+from mixrag.training.likelihoods import Likelihoods, tokens_of
 from mixrag.training.trainable_prior import Candidates, TrainablePrior
 
 
@@ -84,6 +84,8 @@ class StepOutput:
     """Largest share of a question's responsibility that was left out of the generator's gradient."""
     exact: bool
     """True where each ``nll`` is -log p; False where responsibilities were cached: it is the M-step's loss."""
+    tokens: int
+    """Tokens that the language model read, in the E-step and again in branches that went backward."""
 
 
 class TrainingStep:
@@ -112,6 +114,7 @@ class TrainingStep:
 
         Without ``e_step`` the responsibilities of the last one are used, where the components are the same.
         """
+        before = self.likelihoods.tokens
         asked = list(zip(examples, self._mixtures(examples), strict=True))
         known = [self._known(example, mixture, e_step) for example, mixture in asked]
         unknown = [each for each, cached in zip(asked, known, strict=True) if cached is None]
@@ -120,7 +123,8 @@ class TrainingStep:
             next(fresh) if cached is None else _question_of(cached, example, mixture)
             for (example, mixture), cached in zip(asked, known, strict=True)
         ]
-        return self.learn_from(questions, total, known)
+        output = self.learn_from(questions, total, known)
+        return replace(output, tokens=output.tokens + self.likelihoods.tokens - before)
 
     def learn_from(
         self, questions: list[QuestionTables], total: int, known: Sequence[EStep | None] | None = None
@@ -145,7 +149,8 @@ class TrainingStep:
         fresh = (q for q, cached in zip(questions, known, strict=True) if cached is None)
         scored = sum(len(q.components) * len(q.example.answers) for q in fresh)
         exact = all(cached is None or not cached.components for cached in known)
-        return StepOutput(questions, coefficients, scored, len(rows.prompts), skipped, exact)
+        read = tokens_of(rows.prompts, rows.answers)
+        return StepOutput(questions, coefficients, scored, len(rows.prompts), skipped, exact, read)
 
     def _questions(self, asked: list[tuple[Example, Mixture]]) -> list[QuestionTables]:
         tables = self.likelihoods.tables(asked)

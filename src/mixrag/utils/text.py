@@ -64,12 +64,13 @@ def markdown_cell(text: str) -> str:
 
 def strict_json(document: Any, indent: int | None = None) -> str:
     """The document as JSON, which has no infinity: log 0 becomes null."""
-    return json.dumps(_finite(document), ensure_ascii=False, allow_nan=False, indent=indent)
+    return json.dumps(finite(document), ensure_ascii=False, allow_nan=False, indent=indent)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A document as JSON can hold it: None in the place of numbers that are not finite, tuples as lists."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -43,8 +43,3 @@ def saturated(counts: npt.NDArray[Any], norms: Floats) -> Floats:
     """(N,) f (k₁ + 1) / (f + norm), for counts f (N,) and length norms (N,)."""
     often = counts.astype(np.float64)
     return often * (K1 + 1.0) / (often + norms)
-
-
-def most_possible(idf: float) -> float:
-    """Upper bound on what one word adds to the score of any passage."""
-    return idf * (K1 + 1.0)

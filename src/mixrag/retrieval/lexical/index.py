@@ -4,8 +4,9 @@ Postings are in two parts: those that were read from files, and those of passage
 both; passages that were removed since stay in the first part and are left out of results and frequencies, so every
 score is that of a fresh index over the same passages, to the last bit.
 
-A question's frequent words, the stop words, are most of its postings. ``scores`` remembers what they add to every
-passage; ``top`` looks them up only where rarer words have been found (as MaxScore: Turtle and Flood, 1995).
+A question's frequent words, the stop words, are most of its postings: what they add to every passage is
+remembered. There is no search for the best passages alone: the prior needs the scores of all of them, and these
+take no longer.
 """
 
 from __future__ import annotations
@@ -23,9 +24,8 @@ import torch
 
 from mixrag.corpus.words import asked_words
 from mixrag.errors import StoreError
-from mixrag.retrieval.lexical.bm25 import inverse_frequency, length_norms, most_possible, saturated
+from mixrag.retrieval.lexical.bm25 import inverse_frequency, length_norms, saturated
 from mixrag.retrieval.lexical.postings import Counts, Places, Postings
-from mixrag.retrieval.lexical.selection import best, highest
 from mixrag.retrieval.lexical.typos import Vocabulary
 from mixrag.utils.arrays import Floats, Rows
 
@@ -37,8 +37,6 @@ _FEW = 256
 """Words are looked up at single passages up to one in so many; beyond, scanning is faster."""
 _BLOCK = 2**15
 """Postings that are read at a time: what is computed of them stays in the processor's cache."""
-_MARGIN = 1e-9
-"""Relative; more than rounding may lower a bound."""
 
 Positions = npt.NDArray[np.int64]
 
@@ -109,35 +107,9 @@ class LexicalIndex:
         """
         if allowed is not None:
             rows = np.unique(np.asarray(allowed, np.int64))
-            return rows, self.scores_of(question, rows)
+            return rows, self._scores_at(self._asked(question), self._places_of(rows))
         total = self._totals(self._asked(question))
         return self.rows, total if self._places is None else total[self._places]
-
-    def scores_of(self, question: str, rows: Rows) -> Floats:
-        """BM25 scores (N,) of these rows, in their order.
-
-        Raises:
-            StoreError: a row that is not in the index.
-        """
-        return self._scores_at(self._asked(question), self._places_of(np.asarray(rows, np.int64)))
-
-    def top(self, question: str, n: int, allowed: Rows | None = None) -> tuple[Rows, Floats]:
-        """Row ids and scores (K,) of the best passages that share a word with the question, K <= n, best first.
-
-        Equal scores are in the order of rows. ``allowed`` (N,) restricts the search without changing scores.
-
-        Raises:
-            StoreError: an allowed row that is not in the index.
-        """
-        terms = self._asked(question)
-        if allowed is None:
-            rows, scores = self._possible(terms, n)
-        else:
-            places = self._places_of(np.unique(np.asarray(allowed, np.int64)))
-            rows, scores = self._rows[places], self._scores_at(terms, places)
-        order = best(scores, n)
-        order = order[scores[order] > 0.0]
-        return rows[order], scores[order]
 
     def _asked(self, question: str) -> _Asked:
         """The question's distinct words that passages have; their order is that of all sums."""
@@ -250,36 +222,6 @@ class LexicalIndex:
             at = np.searchsorted(having, places.astype(np.int32)).clip(max=len(having) - 1)
             counts = np.where(having[at] == places, often[at], counts)
         return saturated(counts, self._norms[places])
-
-    def _possible(self, asked: _Asked, n: int) -> tuple[Rows, Floats]:
-        """Row ids and scores of passages that hold the n best, ascending.
-
-        Frequent words are not scanned: where all of them together cannot lift a passage above the n-th best of
-        those found by the other words, only passages near it are looked at.
-        """
-        total = self._of_rare(asked)
-        if self._live is not None:
-            total *= self._live
-        places = self._near_best(total, n, sum(self._most(asked.frequent)))
-        if places is not None:
-            scores = total[places]
-            self._look_up(asked.frequent, places, scores)
-            return self._rows[places], scores
-        self._add_frequent(asked.frequent, total)
-        return self.rows, total if self._places is None else total[self._places]
-
-    def _most(self, terms: Mapping[int, float]) -> list[float]:
-        return [most_possible(weight * self._idf(term)) for term, weight in terms.items()]
-
-    def _near_best(self, total: Floats, n: int, rest: float) -> Positions | None:
-        """Places that may be among the n best if up to ``rest`` is added to each; None where they may be many."""
-        if not 0 < n <= len(total) // _FEW:
-            return None
-        threshold = highest(total, n)[-1] * (1.0 - _MARGIN)
-        if threshold <= rest:
-            return None
-        found: Positions = np.flatnonzero(total >= threshold - rest)
-        return found if len(found) <= len(total) // _FEW else None
 
     def _places_of(self, rows: Rows) -> Positions:
         if not len(rows):

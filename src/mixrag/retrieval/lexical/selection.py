@@ -22,12 +22,6 @@ def best(scores: Floats, n: int) -> npt.NDArray[np.int64]:
     return places[np.argsort(-scores[places], kind="stable")[:n]]
 
 
-def highest(scores: Floats, n: int) -> Floats:
-    """(n,) the n highest scores, highest first; 0 < n <= their number."""
-    above = scores[scores >= _bound(scores, n)]
-    return -np.sort(-above)[:n]
-
-
 def _bound(scores: Floats, n: int) -> float:
     """A lower bound of the n-th highest score.
 
