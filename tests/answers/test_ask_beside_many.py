@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
@@ -125,7 +126,7 @@ def test_in_bfloat16_they_agree_within_the_rounding_that_is_stated(
     halved = load_generator(model.to(torch.bfloat16), tokenizer=tokenizer)
     exact = load_generator(deepcopy(halved.model).float(), tokenizer=tokenizer)
     assert halved.rounding > exact.rounding == 0.0
-    moved = 0.0
+    moved, bounded = 0.0, 0
     with opened(tmp_path, halved) as rag:
         for many in rag.ask_many(QUESTIONS, **changes):
             alone = rag.ask(many.question, **changes)
@@ -142,4 +143,9 @@ def test_in_bfloat16_they_agree_within_the_rounding_that_is_stated(
                 assert low <= wanted.log_prob <= high and low < found.log_prob < high
                 moved = max(moved, abs(found.log_prob - wanted.log_prob))
             assert many.log_interval == many.scored.log_interval and many.rounding == halved.rounding
-    assert moved > DIGITS
+            if many.empty_bounds is not None:
+                least, most = many.empty_bounds
+                assert many.outside == 0.0 and least <= math.exp(reference.log_p_empty) <= most
+                assert least < many.p_empty < most
+                bounded += 1
+    assert moved > DIGITS and bool(bounded) is changes.get("empty_answer", False)

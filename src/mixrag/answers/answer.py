@@ -20,7 +20,7 @@ from mixrag.corpus import Passage
 from mixrag.generator import Generator
 from mixrag.inference.mixture import Mixture, ScoredAnswer
 from mixrag.inference.protocol import DecoderResult
-from mixrag.probability import effective_number, empty_bounds, log_empty_within
+from mixrag.probability import effective_number, empty_bounds, log_empty_within, log_shifted
 from mixrag.retrieval.retriever import Retrieval
 from mixrag.utils.text import finite
 
@@ -247,8 +247,11 @@ def _unstated(mixture: Mixture) -> tuple[float | None, float | None, tuple[float
         return None, None, None
     log_prior, outside = mixture.reweighted_log_prior, mixture.unconditioned_outside
     within = min(1.0, float(log_empty_within(log_prior, log_empty).exp()))
-    bounds = None if outside is None else empty_bounds(log_prior, log_empty, outside)
-    return math.exp(log_p_empty), within, bounds and (float(bounds[0]), float(bounds[1]))
+    if outside is None:
+        return math.exp(log_p_empty), within, None
+    least, most = (log_shifted(log_empty, h) for h in (-mixture.rounding, mixture.rounding))
+    bounds = empty_bounds(log_prior, least, outside)[0], empty_bounds(log_prior, most, outside)[1]
+    return math.exp(log_p_empty), within, (float(bounds[0]), float(bounds[1]))
 
 
 class TextPieces:
