@@ -145,6 +145,14 @@ def test_the_contract_of_ask(indexed: Shell) -> None:
     assert sum(p["prior"] for p in found["passages"]) + found["null"]["prior"] == pytest.approx(1.0)
 
 
+def test_what_is_scored_as_an_extract_is_sentences(indexed: Shell) -> None:
+    asked = indexed.json("ask", QUESTION, "--kind", "extract")
+    scored = indexed.json("score", QUESTION, asked["answer"], "--kind", "extract")
+    assert scored["kind"] == "extract" and scored["sentences"] == asked["sentences"]
+    assert scored["log_prob"] == asked["log_prob"] and asked["p_empty"] is None
+    assert "--kind span" in indexed.refused("score", QUESTION, "nine crowns", "--kind", "extract")
+
+
 def test_the_contract_of_score_and_of_passages(indexed: Shell) -> None:
     scored = indexed.json("score", QUESTION, "nine crowns", "-k", "all")
     assert {"log_prob", "normaliser", "passages"} <= set(scored) and len(scored["passages"]) == 3

@@ -178,7 +178,7 @@ def build_answer(
     """
     mixture = scored.mixture
     support = max(retrieval.inner_products.tolist(), default=0.0)
-    p_empty, p_empty_within, unstated = _unstated(mixture)
+    p_empty, p_empty_within, unstated = unstated_by(mixture)
     signals = signals_of(scored, found, support, p_empty or 0.0)
     null, second = mixture.null_component, mixture.log_question_likelihood is not None
     prior = mixture.unconditioned_log_prior.exp()
@@ -240,7 +240,7 @@ def answer_of(
     )
 
 
-def _unstated(mixture: Mixture) -> tuple[float | None, float | None, tuple[float, float] | None]:
+def unstated_by(mixture: Mixture) -> tuple[float | None, float | None, tuple[float, float] | None]:
     """``p_empty``, ``p_empty_within`` and ``empty_bounds`` of an answer."""
     log_empty, log_p_empty = mixture.log_empty, mixture.log_p_empty
     if log_empty is None or log_p_empty is None:

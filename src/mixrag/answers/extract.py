@@ -1,55 +1,27 @@
 """The best sentences of the passages, where an explanation is asked for and no model is to write one.
 
-The probability of a sentence s of passage z is
-
-    p(s, z | x) = p(z | x) · exp(d(s)·q(x) / T) / Σ over the sentences s' of z of exp(d(s')·q(x) / T)
-
-with the encoder's inner product and the temperature of the prior, and p(z | x) divided by its sum over the
-passages listed. These numbers add up to one. Sentences of equal text are one, with the sum of their probabilities.
+An extract is an event of the mixture over sentences (``read_sentences.py``): its probability is the sum of those
+of its sentences, given that one of the passages read is right. The encoder says how near sentences are to the
+question, not whether they answer it: the empty answer is not one of this mixture. Where the language model gives
+one (``Settings.empty_answer``), its p(∅ | x) over the same passages is given besides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from mixrag.answers.fields import AnswerSentence
-from mixrag.corpus.passage import Passage
-from mixrag.corpus.splitters.sentences import ends_sentence, sentences
-from mixrag.corpus.splitters.words import count_words
-from mixrag.generator.sentences import SentenceGenerator
-from mixrag.inference.mixture import Mixture, condition
-from mixrag.probability import log_normalise
+from mixrag.answers.read_sentences import ReadSentences, Scores, Sentence, read_sentences
+from mixrag.corpus.words import words
+from mixrag.generator.sentences import EXTRACT, SentenceGenerator, sentence_key
+from mixrag.inference.mixture import Mixture, ScoredAnswer, condition
 from mixrag.retrieval.retriever import Retrieval
 
-MOST_SENTENCES, MOST_PASSAGES, ENOUGH = 4, 2, 0.5
-"""An extract ends with the sentence that brings it half of the probability, or with the fourth."""
-FEWEST_WORDS, FEWEST_UNENDED = 4, 9
-"""Of a sentence, and of one without the mark of an end. A shorter line is a heading or a label; it counts only in
-a passage that has nothing else."""
-
-Similarity = Callable[[Sequence[str]], Tensor]
-"""S texts -> (S,) their inner product with the question, divided by T."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Sentence:
-    passage: Passage
-    start: int
-    """Offset in the passage's text."""
-    end: int
-    log_share: float
-    """log p(s | x, z)."""
-    probability: float
-    """p(s, z | x)."""
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.passage.text[self.start : self.end].split())
+MOST_SENTENCES, MOST_PASSAGES, ENOUGH = 4, 2, 0.8
+"""An extract ends with the sentence that brings it so much of the probability, or with the fourth."""
+REPEATED = 0.8
+"""A sentence with this share of its words in one that was chosen before says nothing new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,69 +30,106 @@ class Extract:
 
     sentences: tuple[AnswerSentence, ...]
     mixture: Mixture
+    retrieval: Retrieval
+    """The passages read, with a prior that sums to one."""
+
+    @property
+    def scored(self) -> ScoredAnswer:
+        """The extract as an answer."""
+        return self.mixture.score_tokens((EXTRACT,))
 
 
-def extract(question: str, retrieval: Retrieval, similarity: Similarity) -> Extract:
-    """The most probable sentences of the passages retrieved, of which there is at least one.
+def extract(question: str, retrieval: Retrieval, scores: Scores) -> Extract:
+    """The most probable sentences of the passages retrieved.
 
     Args:
         question: the question.
-        retrieval: K > 0 passages and their prior.
-        similarity: of sentences with the question.
+        retrieval: K > 0 passages, of which at least one has a prior above zero.
+        scores: of the sentences of passages.
     """
-    log_prior = log_normalise(retrieval.log_prior.double(), 0)
-    found = _sentences(retrieval.passages, log_prior, similarity)
-    mass: dict[str, float] = {}
-    for each in found:
-        mass[each.text] = mass.get(each.text, 0.0) + each.probability
-    chosen = _chosen(found, mass)
-    shown = {each.text for each in chosen}
-    others = tuple(text for text in mass if text not in shown)
-    places = dict.fromkeys(shown, 0) | {text: place for place, text in enumerate(others, 1)}
-    table = {passage.id: torch.zeros(1 + len(others), dtype=torch.float64) for passage in retrieval.passages}
-    for each in found:
-        table[each.passage.id][places[each.text]] += np.exp(each.log_share)
-    generator = SentenceGenerator(" ".join(each.text for each in chosen), len(chosen), others, table)
-    mixture = condition(generator, question, retrieval.passages, log_prior, outside=retrieval.outside, reserve=1)
-    return Extract(tuple(_shown(each, mass[each.text]) for each in chosen), mixture)
+    read = read_sentences(retrieval, scores)
+    return _extract(question, read, chosen(read))
 
 
-def _sentences(passages: Sequence[Passage], log_prior: Tensor, similarity: Similarity) -> list[_Sentence]:
-    """All sentences of the passages, in their order."""
-    spans = [_spans(passage.text) for passage in passages]
-    texts = [passage.text[a:b] for passage, own in zip(passages, spans, strict=True) for a, b in own]
-    scores = similarity(texts).double().split([*map(len, spans)])
-    found = []
-    for passage, own, score, prior in zip(passages, spans, scores, log_prior.tolist(), strict=True):
-        for (start, end), share in zip(own, score.log_softmax(0).tolist(), strict=True):
-            found.append(_Sentence(passage, start, end, share, float(np.exp(prior + share))))
+def extract_of(text: str, question: str, retrieval: Retrieval, scores: Scores) -> Extract | None:
+    """The sentences of which a text consists, as an extract; None where a part of it is none.
+
+    Args as of ``extract``, and the text.
+    """
+    read = read_sentences(retrieval, scores)
+    keys = parts_of(text, read.mass)
+    return None if keys is None else _extract(question, read, [_best(read, key) for key in keys])
+
+
+def chosen(read: ReadSentences) -> list[Sentence]:
+    """The most probable sentences, none of which repeats another, until they have ``ENOUGH`` of the mass."""
+    mass = read.mass
+    ranked = sorted(read.sentences, key=lambda each: (-mass[each.key], -each.probability))
+    found: list[Sentence] = []
+    total = 0.0
+    for each in ranked:
+        used = {one.passage.text for one in found} | {each.passage.text}
+        if len(used) > MOST_PASSAGES or any(_repeats(each, one) for one in found):
+            continue
+        found.append(each)
+        total += mass[each.key]
+        if len(found) == MOST_SENTENCES or total >= ENOUGH:
+            break
     return found
 
 
-def _spans(text: str) -> list[tuple[int, int]]:
-    every = [*sentences(text, 0, len(text))] or [(0, len(text))]
-    return [(a, b) for a, b in every if _is_sentence(text[a:b])] or every
+def _repeats(sentence: Sentence, other: Sentence) -> bool:
+    own = {*words(sentence.text)}
+    return sentence.key == other.key or (bool(own) and len(own & {*words(other.text)}) >= REPEATED * len(own))
 
 
-def _is_sentence(text: str) -> bool:
-    return count_words(text) >= (FEWEST_WORDS if ends_sentence(text) else FEWEST_UNENDED)
+def parts_of(text: str, keys: Iterable[str]) -> list[str] | None:
+    """The distinct sentences, by their keys, that make up a text one after another; None where they do not.
+
+    >>> parts_of("It is due in May. The fee is nine crowns.", ["fee is nine crowns", "it is due in may", "it is"])
+    ['it is due in may', 'fee is nine crowns']
+    """
+    known: dict[str, list[list[str]]] = {}
+    for key in keys:
+        if parts := key.split():
+            known.setdefault(parts[0], []).append(parts)
+    left, found = sentence_key(text).split(), dict[str, None]()
+    while left:
+        fitting = [parts for parts in known.get(left[0], ()) if parts == left[: len(parts)]]
+        if not fitting:
+            return None
+        longest = max(fitting, key=len)
+        found[" ".join(longest)] = None
+        left = left[len(longest) :]
+    return [*found] or None
 
 
-def _chosen(found: Iterable[_Sentence], mass: dict[str, float]) -> list[_Sentence]:
-    """The most probable sentences until they have half of the mass, in reading order."""
-    ranked = sorted(found, key=lambda each: (-mass[each.text], -each.probability))
-    chosen: dict[str, _Sentence] = {}
-    for each in ranked:
-        used = {one.passage.id for one in chosen.values()} | {each.passage.id}
-        if each.text in chosen or len(used) > MOST_PASSAGES:
-            continue
-        chosen[each.text] = each
-        if len(chosen) == MOST_SENTENCES or sum(mass[text] for text in chosen) >= ENOUGH:
-            break
-    return sorted(chosen.values(), key=lambda each: (each.passage.document, each.passage.start + each.start))
+def _best(read: ReadSentences, key: str) -> Sentence:
+    return max((each for each in read.sentences if each.key == key), key=lambda each: each.probability)
 
 
-def _shown(each: _Sentence, probability: float) -> AnswerSentence:
+def _extract(question: str, read: ReadSentences, members: Sequence[Sentence]) -> Extract:
+    members = sorted(members, key=lambda each: (each.passage.document, each.passage.start + each.start))
+    retrieval, mass = read.retrieval, read.mass
+    text = " ".join(each.text for each in members)
+    generator = _generator(read, text, tuple(each.key for each in members))
+    mixture = condition(
+        generator, question, retrieval.passages, retrieval.log_prior, outside=retrieval.outside, reserve=1
+    )
+    return Extract(tuple(_shown(each, mass[each.key]) for each in members), mixture, retrieval)
+
+
+def _generator(read: ReadSentences, text: str, members: tuple[str, ...]) -> SentenceGenerator:
+    others = {key: each for key, each in read.texts.items() if key not in members}
+    tokens: Mapping[str, int] = dict.fromkeys(members, EXTRACT) | {key: i for i, key in enumerate(others, 1)}
+    rows: dict[str, dict[int, float]] = {}
+    for each in read.sentences:
+        row, token = rows.setdefault(each.passage.text, {}), tokens[each.key]
+        row[token] = row.get(token, 0.0) + each.share
+    return SentenceGenerator(text, members, others, rows)
+
+
+def _shown(each: Sentence, probability: float) -> AnswerSentence:
     passage = each.passage
     return AnswerSentence(
         text=each.text,

@@ -110,8 +110,8 @@ class AnswerSentence:
     end: int
     """Offset after its last character."""
     probability: float
-    """p(passage | question) times the softmax, over the sentences of the passage, of inner product / T of sentence
-    and question; those of all sentences of the passages listed add up to one (``extract.py``)."""
+    """p(sentence | question, one of the passages listed is right), summed over the places of sentences that are
+    equal once normalised; those of all sentences of these passages add up to one (``read_sentences.py``)."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -179,7 +179,8 @@ class AnswerFields:
     p_empty: float | None = None
     """p(∅ | question): the probability that the passages listed (and null) state no answer; under the full
     normaliser with k < M their part of it, to which the others add at most ``outside``. None without
-    ``empty_answer``."""
+    ``empty_answer``. Of an extract it is what the language model says of the same passages: nothing is given ≠∅,
+    and nothing withheld for it."""
     p_empty_within: float | None = None
     """p(∅ | question, one of the passages listed, or null, is the one): ``p_empty`` divided by their prior mass.
     The same under both normalisers. None without ``empty_answer``."""
@@ -197,7 +198,8 @@ class AnswerFields:
     kind: Kind = "span"
     """"span": what the language model wrote. "yes-no": the more probable of both. "list": a span that is one item
     of an enumeration, or the whole. "extract": the best sentences; no language model wrote them, and ``log_prob``
-    is the logarithm of the sum of their probabilities."""
+    is the logarithm of the sum of their probabilities, given that one of the passages listed is right
+    (``normaliser`` "top-k", no null component). It has no confidence."""
     items: tuple[AnswerItem, ...] = ()
     """Of a list, in the order of the text; of "yes-no", the answer and the other one."""
     sentences: tuple[AnswerSentence, ...] = ()

@@ -10,17 +10,21 @@ from typing import ClassVar
 
 import numpy as np
 
-from mixrag.answers.answer import Answer
+from mixrag.answers.answer import Answer, unstated_by
 from mixrag.answers.citation import cited_span
 from mixrag.answers.enumerations import enumeration
 from mixrag.answers.extract import Extract
 from mixrag.answers.fields import AnswerItem, AnswerPassage
 from mixrag.answers.kinds import Kind, kind_of
 from mixrag.config.settings import Settings
+from mixrag.generator.sentences import EXTRACT
 from mixrag.inference.mixture import Mixture, ScoredAnswer
 from mixrag.inference.protocol import DecodedToken, Decoder, DecoderResult
 from mixrag.inference.yes_no import YesNo, share_of_first
 from mixrag.pairs.matching import normalise
+
+Reader = Callable[[], Mixture]
+"""The language model's mixture over the passages of an extract, with an empty answer."""
 
 Complete = Callable[[Answer, DecoderResult], Answer]
 """What an answer becomes, given what the decoder found besides it."""
@@ -64,7 +68,7 @@ class OneAnswer:
 
     def decode(self, mixture: Mixture, max_tokens: int) -> Iterator[DecodedToken | DecoderResult]:
         """See ``Decoder.decode``."""
-        yield DecoderResult((mixture.score_tokens((0,)),))
+        yield DecoderResult((mixture.score_tokens((EXTRACT,)),))
 
 
 def asked_kind(question: str, settings: Settings) -> Kind:
@@ -73,14 +77,16 @@ def asked_kind(question: str, settings: Settings) -> Kind:
     return "span" if kind == "extract" and settings.k == 0 else kind
 
 
-def in_kind(kind: Kind, decoder: Decoder, extracted: Extract | None = None) -> InKind:
+def in_kind(
+    kind: Kind, decoder: Decoder, extracted: Extract | None = None, reader: Reader | None = None
+) -> InKind:
     """How an answer of this kind is decided, where ``decoder`` decides what a language model writes."""
     if kind == "yes-no":
         return InKind(YesNo(), _yes_no, False)
     if kind == "list":
         return InKind(Whole(decoder), _list, True)
     if extracted is not None:
-        return InKind(OneAnswer(), partial(_extract, extracted), False)
+        return InKind(OneAnswer(), partial(_extract, extracted, reader), False)
     return InKind(decoder, _unchanged, True)
 
 
@@ -126,5 +132,17 @@ def _item(passage: AnswerPassage, start: int, end: int, found: Sequence[ScoredAn
     return AnswerItem(text, mass, passage.id, passage.start + start, passage.start + end)
 
 
-def _extract(extracted: Extract, answer: Answer, result: DecoderResult) -> Answer:
-    return replace(answer, kind="extract", sentences=extracted.sentences)
+def _extract(extracted: Extract, reader: Reader | None, answer: Answer, result: DecoderResult) -> Answer:
+    return extract_answer(extracted, answer, reader)
+
+
+def extract_answer(extracted: Extract, answer: Answer, reader: Reader | None) -> Answer:
+    """An answer with the sentences of its extract, and with the p(∅ | x) of a language model that gives one."""
+    found = replace(answer, kind="extract", sentences=extracted.sentences)
+    if reader is None:
+        return found
+    mixture = reader()
+    p_empty, within, bounds = unstated_by(mixture)
+    each = [] if mixture.log_empty is None else mixture.log_empty.exp().tolist()
+    passages = tuple(replace(one, p_empty=empty) for one, empty in zip(found.passages, each, strict=True))
+    return replace(found, passages=passages, p_empty=p_empty, p_empty_within=within, empty_bounds=bounds)

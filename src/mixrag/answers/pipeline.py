@@ -8,15 +8,16 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from mixrag.answers.answer import Answer, answer_of, build_answer
 from mixrag.answers.applied_calibration import AppliedCalibration, apply_calibration
 from mixrag.answers.async_stream import AsyncStream
-from mixrag.answers.extract import extract
-from mixrag.answers.in_kind import asked_kind, in_kind
+from mixrag.answers.extract import Extract, extract, extract_of
+from mixrag.answers.in_kind import Reader, asked_kind, extract_answer, in_kind
 from mixrag.answers.kinds import Kind
 from mixrag.answers.open_store import OpenStore, naming_the_bundle
+from mixrag.answers.read_sentences import Scores
+from mixrag.answers.sentence_scores import sentence_scores
 from mixrag.answers.stream import Stream
 from mixrag.config.model_config import models_digest
 from mixrag.config.settings import Settings
@@ -29,7 +30,6 @@ from mixrag.inference.protocol import Decoder
 from mixrag.retrieval.retriever import Retrieval, checked_retrieval
 from mixrag.utils.arguments import list_given
 from mixrag.utils.text import is_unicode
-from mixrag.utils.turns import turn
 
 
 class Pipeline(OpenStore):
@@ -89,12 +89,12 @@ class Pipeline(OpenStore):
         calibration = self._applied_calibration(settings)
         retrieval = self._retrieve(question, settings)
         kind = self._kind(question, settings)
-        if kind == "extract" and retrieval.passages:
-            extracted = extract(question, retrieval, partial(self._similarity, question, settings))
-            mixture, chosen = extracted.mixture, in_kind(kind, decoder, extracted)
+        if kind == "extract" and _has_sentences(retrieval):
+            extracted = extract(question, retrieval, self._sentence_scores(question, settings))
+            chosen = in_kind(kind, decoder, extracted, self._reader(question, extracted, settings))
+            mixture, retrieval, settings = extracted.mixture, extracted.retrieval, _of_sentences(settings)
         else:
-            # Neither "yes" nor "no" need be a word of the passage.
-            settings = replace(settings, copy=False) if kind == "yes-no" else settings
+            settings = _of_kind(kind, settings)
             mixture, chosen = self._condition(question, retrieval, settings), in_kind(kind, decoder)
         applied = calibration and calibration.of_kind(kind, chosen.calibrated)
         return Stream(mixture, retrieval, settings, chosen.decoder, applied, chosen.complete)
@@ -160,17 +160,34 @@ class Pipeline(OpenStore):
     def score(self, question: str, answer: str, **changes: Any) -> Answer:
         """The probability of a given answer, and the posterior of the passages. Raises as ``ask`` does.
 
-        With ``empty_answer`` that of the empty text is the probability that none is stated, p(∅ | question).
+        It is that under the distribution from which ``ask`` takes its answer: where an extract is asked for
+        (``Settings.kind``), of sentences of the passages. With ``empty_answer`` that of the empty text is the
+        probability that none is stated, p(∅ | question).
+
+        Raises:
+            QuestionError: where an extract is asked for, a text that is no sentences of the passages.
         """
         settings = self._settings(changes)
         _check_text(question, "a question")
-        tokens = self.generator.answer_tokens(_check_text(answer, "an answer", empty=True))
-        # The answer is given: the prompt must leave room for all of it.
-        settings = replace(settings, max_tokens=max(settings.max_tokens, len(tokens)))
-        retrieval = self._retrieve(question, settings)
-        scored = self._condition(question, retrieval, settings).score_tokens(tokens)
+        _check_text(answer, "an answer", empty=True)
+        retrieval, kind = self._retrieve(question, settings), self._kind(question, settings)
         # No confidence: it is fitted on answers that the system itself gave.
+        if kind == "extract" and _has_sentences(retrieval):
+            return self._score_extract(question, answer, retrieval, settings)
+        tokens = self.generator.answer_tokens(answer)
+        # The answer is given: the prompt must leave room for all of it.
+        settings = replace(_of_kind(kind, settings), max_tokens=max(settings.max_tokens, len(tokens)))
+        scored = self._condition(question, retrieval, settings).score_tokens(tokens)
         return build_answer(scored, retrieval, settings, given=True)
+
+    def _score_extract(self, question: str, answer: str, retrieval: Retrieval, settings: Settings) -> Answer:
+        found = extract_of(answer, question, retrieval, self._sentence_scores(question, settings))
+        if found is None:
+            expected = "sentences of the passages, since the question asks for an extract"
+            shown = repr(answer if len(answer) <= 60 else f"{answer[:59]}…")
+            raise QuestionError(expected, shown, "score it as a span (kind='span', --kind span)")
+        scored = build_answer(found.scored, found.retrieval, _of_sentences(settings), given=True)
+        return extract_answer(found, scored, self._reader(question, found, settings))
 
     @property
     def models_digest(self) -> str:
@@ -200,13 +217,17 @@ class Pipeline(OpenStore):
         documents = "" if self.guarantee is None else self.documents_digest
         return apply_calibration(self.calibration, settings, self.models_digest, self.guarantee, documents)
 
-    def _similarity(self, question: str, settings: Settings, texts: Sequence[str]) -> Tensor:
-        """(S,) inner products of texts with the question, divided by the temperature of the prior."""
-        encoder = self.encoder
-        with turn(encoder):
-            asked = torch.as_tensor(encoder.encode_questions([question])[0], dtype=torch.float64)
-            vectors = torch.as_tensor(encoder.encode_passages(texts), dtype=torch.float64)
-        return vectors @ asked / (settings.temperature or encoder.temperature)
+    def _sentence_scores(self, question: str, settings: Settings) -> Scores:
+        """Of the pipeline's own encoder; the temperature that is set is that of a retriever that was given."""
+        own = settings.temperature if self._given_retriever is None else None
+        return sentence_scores(question, self.encoder, own or self.encoder.temperature, settings)
+
+    def _reader(self, question: str, extracted: Extract, settings: Settings) -> Reader | None:
+        """What reads the passages of an extract for the empty answer; None where the language model has none."""
+        if not settings.empty_answer:
+            return None
+        settings = replace(settings, group=1, switch=0.0, copy=False)
+        return partial(self._condition, question, extracted.retrieval, settings)
 
     def _kind(self, question: str, settings: Settings) -> Kind:
         """The kind of answer to be given: of a reader that writes no "yes", sentences that tell."""
@@ -255,6 +276,21 @@ class Pipeline(OpenStore):
             empty_answer=settings.empty_answer,
             question_likelihood=settings.question_likelihood,
         )
+
+
+def _has_sentences(retrieval: Retrieval) -> bool:
+    """Whether a passage may be right: there is one, and the null component has not all of the prior."""
+    return bool((retrieval.log_prior > -torch.inf).any())
+
+
+def _of_sentences(settings: Settings) -> Settings:
+    """The settings of the mixture over sentences, where others are set for the language model's."""
+    return replace(settings, normaliser="top-k", null=None, group=1, switch=0.0, empty_answer=False)
+
+
+def _of_kind(kind: Kind, settings: Settings) -> Settings:
+    """The settings for a kind of answer: neither "yes" nor "no" need be a word of the passage."""
+    return replace(settings, copy=False) if kind == "yes-no" else settings
 
 
 def _check_text(text: str, name: str, *, empty: bool = False) -> str:

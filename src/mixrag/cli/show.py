@@ -62,7 +62,8 @@ def decided(found: Answer) -> None:
 def _in_kind(console: Console, found: Answer) -> None:
     """The text of an answer by its kind: one line, the items of a list, or the sentences of an extract."""
     if found.kind == "extract":
-        console.print(Text("Extract: these sentences are the documents' own, chosen by similarity.", style="bold"))
+        said = "Extract: the documents' own sentences nearest to the question, which need not answer it."
+        console.print(Text(said, style="bold"), soft_wrap=True)
         ranks = {passage.id: rank for rank, passage in enumerate(found.passages)}
         for sentence in found.sentences:
             line = Text(printable(sentence.text), style=_style(ranks[sentence.passage]))

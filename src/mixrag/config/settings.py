@@ -208,10 +208,10 @@ class Settings:
         help="auto, span, yes-no, list or extract.",
         more="What kind of answer is given: a `span` that the language model writes; `yes-no`, of which both are "
         "scored; a `list`, the span with the other items of its enumeration; an `extract` of the best sentences, "
-        "for which no language model runs. `auto` takes it from the wording of the question. "
+        "which no language model writes. `auto` takes it from the wording of the question. "
         "Training and evaluation, which compare with short answers, take `auto` as `span`; a guarantee leaves out "
         "the questions that `auto` answers in another kind.",
-        commands=("ask", "guarantee"),
+        commands=("ask", "score", "guarantee"),
         trained=True,
     )
     decoder: AnyDecoder = setting(

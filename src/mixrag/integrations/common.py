@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from mixrag.answers.answer import Answer
@@ -55,7 +56,8 @@ def described(answer: Answer) -> dict[str, Any]:
     """What is known of an answer besides its text, as values that JSON can hold.
 
     ``best_guess`` is the text even where the answer is withheld: its confidence is below the threshold, or there
-    is none and the documents do not seem to state it.
+    is none and the documents do not seem to state it. ``items`` are those of a list, or yes and no with the
+    probability of each; ``sentences`` those of an extract.
     """
     confidence = answer.confidence
     return {
@@ -66,14 +68,20 @@ def described(answer: Answer) -> dict[str, Any]:
         "best_guess": answer.best_guess,
         "finished": answer.finished,
         "p_empty": answer.p_empty,
+        "kind": answer.kind,
+        "items": [asdict(item) for item in answer.items],
+        "sentences": [asdict(sentence) for sentence in answer.sentences],
     }
 
 
 def stated(answer: Answer) -> str:
-    """The text of an answer; where it is withheld, a sentence that says so, for frameworks that need a string."""
+    """The text of an answer, of a list all items; where it is withheld, a sentence that says so.
+
+    For frameworks that need a string.
+    """
     confidence = answer.confidence
     if answer.text is not None:
-        return answer.best_guess
+        return answer.text
     if answer.guaranteed_only and (confidence is None or not confidence.abstains):
         return "No answer: no guarantee covers it."
     if confidence is None:

@@ -117,7 +117,7 @@ class MixragAnswerer(_Component):
     """The answer to a question, with its passages as documents.
 
     ``meta`` of the answer: ``probability``, ``log_prob``, ``confidence``, ``withheld``, ``best_guess``,
-    ``finished``, ``p_empty``.
+    ``finished``, ``p_empty``, ``kind``, ``items`` and ``sentences`` (of lists, yes-no and extracts).
     Where an answer is withheld because its confidence is below the threshold, ``data`` says so and
     ``best_guess`` holds it. The score of a document is its prior, its ``meta`` have the ``posterior``.
     """

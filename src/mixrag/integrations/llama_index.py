@@ -73,7 +73,7 @@ class MixragQueryEngine(CustomQueryEngine):
     """Answers with mixrag's own mixture; no language model of LlamaIndex is called.
 
     ``metadata`` of a response: ``probability``, ``log_prob``, ``confidence``, ``withheld``, ``best_guess``,
-    ``finished``, ``p_empty``.
+    ``finished``, ``p_empty``, ``kind``, ``items`` and ``sentences`` (of lists, yes-no and extracts).
     Where an answer is withheld because its confidence is below the threshold, the response says so
     and ``best_guess`` holds it. The score of a source node is its prior, its metadata have the ``posterior``.
     """
