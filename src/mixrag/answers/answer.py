@@ -56,7 +56,11 @@ class Answer(AnswerFields):
 
         The logarithm of zero is None, since JSON has no infinity.
         """
-        null = {"prior": self.null_prior, "posterior": self.null_posterior}
+        null = {
+            "prior": self.null_prior,
+            "posterior": self.null_posterior,
+            "reweighted_prior": self.null_reweighted_prior,
+        }
         names = ("log_prob", "probability", "log_mass", "support")
         document = {
             "question": self.question,
@@ -76,6 +80,7 @@ class Answer(AnswerFields):
             "normaliser": self.normaliser,
             "temperature": self.temperature,
             "switch": self.switch,
+            "question_likelihood": self.question_likelihood,
             "passages": [asdict(passage) for passage in self.passages],
             "null": None if self.null_prior is None else null,
             "tokens": [{**asdict(token), "responsibility": list(token.responsibility)} for token in self.tokens],
@@ -104,12 +109,26 @@ def confidence_to_dict(confidence: Confidence) -> dict[str, Any]:
 def passage_to_dict(passage: Passage) -> dict[str, Any]:
     """A passage without weights, as in the JSON contract."""
     weighted = asdict(answer_passage(passage, prior=0.0, posterior=0.0, inner_product=0.0))
-    weights = ("prior", "posterior", "inner_product", "p_empty")
+    weights = (
+        "prior",
+        "posterior",
+        "inner_product",
+        "p_empty",
+        "reweighted_prior",
+        "log_question_likelihood",
+    )
     return {name: value for name, value in weighted.items() if name not in weights}
 
 
 def answer_passage(
-    passage: Passage, *, prior: float, posterior: float, inner_product: float, p_empty: float | None = None
+    passage: Passage,
+    *,
+    prior: float,
+    posterior: float,
+    inner_product: float,
+    p_empty: float | None = None,
+    reweighted_prior: float | None = None,
+    log_question_likelihood: float | None = None,
 ) -> AnswerPassage:
     """A passage with its weights."""
     return AnswerPassage(
@@ -127,6 +146,8 @@ def answer_passage(
         posterior=posterior,
         inner_product=inner_product,
         p_empty=p_empty,
+        reweighted_prior=reweighted_prior,
+        log_question_likelihood=log_question_likelihood,
     )
 
 
@@ -159,7 +180,7 @@ def build_answer(
     support = max(retrieval.inner_products.tolist(), default=0.0)
     p_empty, p_empty_within, unstated = unstated_by(mixture)
     signals = signals_of(scored, found, support, p_empty or 0.0)
-    null = mixture.null_component
+    null, second = mixture.null_component, mixture.log_question_likelihood is not None
     prior = mixture.unconditioned_log_prior.exp()
     passages = _passages(retrieval, mixture, scored.posterior)
     source = max(passages, key=lambda each: each.posterior).metadata if passages else {}
@@ -191,6 +212,10 @@ def build_answer(
         guarantee=calibration.coverage(confidence, source) if calibration else None,
         not_covered=calibration.not_covered(confidence, source) if calibration else None,
         p_empty=p_empty,
+        question_likelihood=mixture.question_likelihood,
+        null_reweighted_prior=float(mixture.reweighted_log_prior[null].exp())
+        if second and null is not None
+        else None,
         p_empty_within=p_empty_within,
         empty_bounds=unstated,
         empty_threshold=None if given else empty_threshold(settings),
@@ -220,7 +245,7 @@ def unstated_by(mixture: Mixture) -> tuple[float | None, float | None, tuple[flo
     log_empty, log_p_empty = mixture.log_empty, mixture.log_p_empty
     if log_empty is None or log_p_empty is None:
         return None, None, None
-    log_prior, outside = mixture.unconditioned_log_prior, mixture.unconditioned_outside
+    log_prior, outside = mixture.reweighted_log_prior, mixture.unconditioned_outside
     within = min(1.0, float(log_empty_within(log_prior, log_empty).exp()))
     if outside is None:
         return math.exp(log_p_empty), within, None
@@ -250,6 +275,10 @@ class TextPieces:
 def _passages(retrieval: Retrieval, mixture: Mixture, posterior: Tensor) -> tuple[AnswerPassage, ...]:
     prior, products = retrieval.log_prior.exp().tolist(), retrieval.inner_products.tolist()
     empty: list[float] | None = None if mixture.log_empty is None else mixture.log_empty.exp().tolist()
+    question = mixture.log_question_likelihood
+    log_question: list[float] | None = None if question is None else question.tolist()
+    # Passages of one component share its factor.
+    factor = (mixture.reweighted_log_prior - mixture.unconditioned_log_prior).nan_to_num(nan=0.0).exp().tolist()
     return tuple(
         answer_passage(
             passage,
@@ -257,6 +286,8 @@ def _passages(retrieval: Retrieval, mixture: Mixture, posterior: Tensor) -> tupl
             posterior=float(posterior[j]),
             inner_product=products[i],
             p_empty=None if empty is None else empty[j],
+            reweighted_prior=None if log_question is None else prior[i] * factor[j],
+            log_question_likelihood=None if log_question is None else log_question[j],
         )
         for i, (passage, j) in enumerate(zip(retrieval.passages, mixture.component_of_passage, strict=True))
     )

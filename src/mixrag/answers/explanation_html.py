@@ -122,6 +122,7 @@ def explanation_page(explanation: Explanation) -> str:
         explanation=explanation,
         answer=answer,
         over=_over(answer),
+        second=any(component.reweighted_prior is not None for component in explanation.components),
         most_probable=_has_half(answer),
         parts=parts,
         grey=any(part.colour == "c0" for part in parts),

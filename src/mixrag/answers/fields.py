@@ -36,7 +36,7 @@ class AnswerPassage:
     """Offset after the last character."""
     metadata: Mapping[str, Scalar] = field(hash=False)
     prior: float
-    """p(z | x)."""
+    """p(z | x), as retrieved."""
     posterior: float
     """Posterior of the component that it is part of: the expected share of the answer's tokens which it wrote
     (at switch 0, the probability that it wrote the answer), among the passages listed. Members of one group
@@ -49,6 +49,11 @@ class AnswerPassage:
     """Headings above the passage, and the caption of its table, which the models read before it."""
     p_empty: float | None = None
     """p(∅ | x, z): the probability that its component states no answer; None without ``empty_answer``."""
+    reweighted_prior: float | None = None
+    """The prior times p(x | z)^β of its component, divided so that the total stays; None where β is 0
+    (``question_likelihood``) or there is one component."""
+    log_question_likelihood: float | None = None
+    """log p(x | z), in nats: the whole question after its component's passages; None as ``reweighted_prior``."""
 
     def __repr__(self) -> str:
         """Where it is from, its weights, and how it begins."""
@@ -131,7 +136,7 @@ class AnswerFields:
     tokens: tuple[AnswerToken, ...]
     """Their texts join to ``best_guess``."""
     null_prior: float | None
-    """Prior of the null component; None where there is none."""
+    """Prior of the null component, as retrieved; None where there is none."""
     null_posterior: float | None
     """Its posterior."""
     outside: float | None
@@ -160,7 +165,7 @@ class AnswerFields:
     shortened: tuple[Shortened, ...]
     """Passages that the model could not read to their end."""
     effective_prior: float
-    """e^H of the prior over components: how many passages it spreads over."""
+    """e^H of the prior over components, as retrieved: how many passages it spreads over."""
     effective_posterior: float
     """e^H of the posterior over components."""
     scored: ScoredAnswer = field(compare=False)
@@ -184,6 +189,10 @@ class AnswerFields:
     None without ``empty_answer``, and as ``log_bounds``."""
     empty_threshold: float | None = None
     """Without a confidence, the answer is withheld where ``p_empty_within`` reaches this; None: it is not."""
+    question_likelihood: float = 0.0
+    """β: where it is above 0, posteriors and all probabilities of answers are under the reweighted prior."""
+    null_reweighted_prior: float | None = None
+    """As ``AnswerPassage.reweighted_prior``, of the null component."""
     guaranteed_only: bool = False
     """Withheld unless a guarantee covers it."""
     kind: Kind = "span"

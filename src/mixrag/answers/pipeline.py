@@ -274,6 +274,7 @@ class Pipeline(OpenStore):
             switch=settings.switch,
             reserve=settings.max_tokens,
             empty_answer=settings.empty_answer,
+            question_likelihood=settings.question_likelihood,
         )
 
 

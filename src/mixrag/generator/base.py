@@ -16,6 +16,7 @@ from mixrag.corpus.passage import Passage
 from mixrag.errors import ModelError
 from mixrag.generator.prompt_tokenizer import UNLIMITED_CONTEXT, PromptTokenizer
 from mixrag.generator.protocol import Prompt
+from mixrag.generator.questions import teacher_forced
 
 
 class TokenizerMethods:
@@ -99,6 +100,10 @@ class BaseGenerator(TokenizerMethods, ABC):
     def log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:
         """See ``Generator.log_likelihood``: one call of ``next_log_probs`` for each token of the answer."""
         return self.start(prompts).score(answer)
+
+    def question_log_likelihood(self, prompts: Sequence[Prompt]) -> Tensor:
+        """See ``QuestionReader``: one call of ``next_log_probs`` for each token of the question."""
+        return teacher_forced(self, prompts)
 
     def start(self, prompts: Sequence[Prompt]) -> RereadBranches:
         """See ``Generator.start``."""

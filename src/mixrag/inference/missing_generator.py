@@ -30,7 +30,7 @@ class MissingGenerator:
         """See ``Generator.prompt``."""
         self._refuse()
 
-    prompt_text = answer_tokens = text = log_likelihood = start = prompt
+    prompt_text = answer_tokens = text = log_likelihood = start = question_log_likelihood = prompt
 
     def _refuse(self) -> NoReturn:
         found, remedy = "an answer read from a pickle, which has none", "ask again, and use that answer"

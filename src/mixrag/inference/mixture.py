@@ -1,4 +1,4 @@
-"""Mixture: components, their log prior, and everything that follows from the likelihoods of an answer."""
+"""Mixture: components, their prior, and everything that follows from the likelihoods of an answer."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mixrag.corpus.passage import Passage
 from mixrag.generator.protocol import Branches, Generator
+from mixrag.generator.questions import check_reads_questions, start_with_question
 from mixrag.inference.components import Component, WeightedComponents
 from mixrag.inference.decoding_state import DecodingState
 from mixrag.inference.empty_answer import answered_branches, log_answered_table, read_prompts
@@ -38,7 +39,8 @@ class Mixture(WeightedComponents):
 
     With an ``empty_answer`` it is p(y | x, ≠∅), the distribution of answers given that one is stated, which is a
     mixture again (``probability.empty``): ``log_prior``, ``outside`` and all likelihoods of answers are given ≠∅.
-    The first two need the model, which reads the prompts for them where it has not yet.
+    With a ``question_likelihood`` the prior is weighed again by how well each component predicts the question
+    (``probability.reweighted``). Both need the model, which reads the prompts for them where it has not yet.
     """
 
     def __copy__(self) -> Mixture:
@@ -52,7 +54,8 @@ class Mixture(WeightedComponents):
     def __getstate__(self) -> dict[str, Any]:
         """All but the language model: a pickle has a ``MissingGenerator`` in its place."""
         without = MissingGenerator(self.generator.name, self.generator.stop_tokens, self.rounding)
-        own = {name: value for name, value in self.__dict__.items() if name not in ("log_prior", "outside")}
+        derived = ("reweighted_log_prior", "log_prior", "outside")
+        own = {name: value for name, value in self.__dict__.items() if name not in derived}
         return {**own, "generator": without, "unconditioned_log_prior": self.unconditioned_log_prior.clone()}
 
     def start(self) -> DecodingState:
@@ -71,6 +74,7 @@ class Mixture(WeightedComponents):
     def score_tokens(self, tokens: Sequence[int]) -> ScoredAnswer:
         """As ``score``, for answer token ids (T,)."""
         tokens = tuple(tokens)
+        _ = self.reweighted_log_prior  # what is derived from the table later must need no model
         if not self.empty_answer:
             table = self.generator.log_likelihood(self._prompts, tokens).double().cpu()
             return ScoredAnswer(self, tokens, table)
@@ -109,40 +113,47 @@ class Mixture(WeightedComponents):
     def unconditioned(self) -> Mixture:
         """The mixture over all answers and ∅, which is its empty text."""
         everything = replace(self, empty_answer=False)
-        if self._empty is not None:
-            everything._note(self._empty)
+        everything._note(self._empty, self._log_question)
         return everything
 
     def part(self, components: Sequence[int]) -> Mixture:
         """The mixture of some components, with their prior as it is; what is outside is not known."""
-        return self._part(components, self.unconditioned_log_prior[[*components]])
+        return self._part(components, self.reweighted_log_prior[[*components]])
 
     def alone(self, component: int) -> Mixture:
         """The mixture of one component, with prior one: what this passage by itself would answer."""
         return self._part([component], torch.zeros(1, dtype=self.unconditioned_log_prior.dtype))
 
     def _part(self, components: Sequence[int], log_prior: Tensor) -> Mixture:
-        chosen = tuple(self.components[j] for j in components)
-        some = replace(self, components=chosen, unconditioned_log_prior=log_prior, unconditioned_outside=None)
-        if self._empty is not None:
-            some._note(self._empty.part(components))
+        some = replace(
+            self,
+            components=tuple(self.components[j] for j in components),
+            unconditioned_log_prior=log_prior,
+            unconditioned_outside=None,
+            question_likelihood=0.0,  # which is in that prior
+        )
+        some._note(None if self._empty is None else self._empty.part(components))
         return some
 
 
 def start_together(mixtures: Sequence[Mixture]) -> Branches:
     """The rows of several mixtures of one generator before the first token, as one batch of the model."""
-    generator = mixtures[0].generator
-    branches = generator.start([prompt for mixture in mixtures for prompt in mixture._prompts])
+    generator, prompts = mixtures[0].generator, [prompt for mixture in mixtures for prompt in mixture._prompts]
+    sizes = [len(mixture.components) for mixture in mixtures]
+    if any(mixture.needs_question for mixture in mixtures):
+        branches, log_question = start_with_question(generator, prompts)
+        for mixture, own in zip(mixtures, log_question.split(sizes), strict=True):
+            if mixture.needs_question:
+                mixture._note(log_question=own)
+    else:
+        branches = generator.start(prompts)
     if not any(mixture.empty_answer for mixture in mixtures):
         return branches
     conditional = [mixture.empty_answer for mixture in mixtures for _ in mixture.components]
     answered, found = answered_branches(branches, generator.stop_tokens, conditional)
-    first = 0
-    for mixture in mixtures:
-        places = range(first, first + len(mixture.components))
+    for mixture, places in zip(mixtures, torch.arange(len(prompts)).split(sizes), strict=True):
         if mixture.empty_answer:
-            mixture._note(found.part(places))
-        first = places.stop
+            mixture._note(found.part(places.tolist()))
     return answered
 
 
@@ -261,7 +272,7 @@ class ScoredAnswer:
         """
         mixture, outside = self.mixture, self.mixture.unconditioned_outside or 0.0
         log_share = torch.tensor(1.0 - outside, dtype=torch.float64).log()
-        log_prior = log_normalise(mixture.unconditioned_log_prior, -1) + log_share
+        log_prior = log_normalise(mixture.reweighted_log_prior, -1) + log_share
         if mixture.log_answered is not None:
             log_prior = shifted_answered_prior(log_prior, mixture.log_answered, log_odds)
         return log_marginal(log_prior, log_shifted(self.log_likelihood, log_odds), mixture.switch)
@@ -279,6 +290,7 @@ def condition(
     switch: float = 0.0,
     reserve: int = 64,
     empty_answer: bool = False,
+    question_likelihood: float = 0.0,
 ) -> Mixture:
     """Build the mixture over passages (K,) and their log prior (K,), best first.
 
@@ -293,10 +305,14 @@ def condition(
         switch: ρ.
         reserve: tokens of the context left to the answer.
         empty_answer: answers are given that they are not empty, which means that nothing is stated.
+        question_likelihood: β of the prior π'_j ∝ π_j p(x | z_j)^β.
 
     Raises:
         QuestionError: the question does not fit into the context.
+        ModelError: β > 0, and a generator that gives the question no probability.
     """
+    if question_likelihood > 0.0:
+        check_reads_questions(generator)
     size = max(1, len(passages)) if group is None else group
     tuples = [tuple(passages[i : i + size]) for i in range(0, len(passages), size)]
     if log_null is not None or not tuples:
@@ -306,7 +322,8 @@ def condition(
     # With 0 < ε, a last group that k cut short (or one group of all k) would be larger in the full mixture.
     complete = outside == 0.0 or (group is not None and len(passages) % size == 0)
     known = outside if complete else None
-    return Mixture(generator, question, components, priors, switch, known, reserve, empty_answer)
+    weighed = empty_answer, question_likelihood
+    return Mixture(generator, question, components, priors, switch, known, reserve, *weighed)
 
 
 def component_log_prior(log_prior: Tensor, log_null: float | Tensor | None, group: int | None) -> Tensor:

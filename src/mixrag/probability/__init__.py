@@ -55,6 +55,12 @@ from mixrag.probability.prior import (
     smallest_k,
     uniform_prior,
 )
+from mixrag.probability.reweighted import (
+    best_question_weight,
+    log_reweighted_marginal,
+    log_reweighted_prior,
+    reweighted_poisoning,
+)
 from mixrag.probability.risk import (
     best_start,
     conformal_threshold,
@@ -88,6 +94,7 @@ __all__ = [
     "answer_information",
     "answered_outside",
     "answered_poisoning",
+    "best_question_weight",
     "best_start",
     "conformal_threshold",
     "contributing_branches",
@@ -128,6 +135,8 @@ __all__ = [
     "log_posterior_of",
     "log_predictive_weights",
     "log_prior_to_lead",
+    "log_reweighted_marginal",
+    "log_reweighted_prior",
     "log_shifted",
     "log_smoothing",
     "log_sum",
@@ -147,6 +156,7 @@ __all__ = [
     "poisoning_tv",
     "possible_spans",
     "pruning_tv",
+    "reweighted_poisoning",
     "score_gradient",
     "shifted_answered_prior",
     "smallest_k",
