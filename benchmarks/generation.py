@@ -23,7 +23,8 @@ from transformers import DynamicCache
 from mixrag.generator import CausalGenerator, Prompt, load_generator
 from mixrag.generator.devices import DTYPES
 from mixrag.generator.kernels.onednn_linear import use_torch_linears
-from mixrag.inference.mixture import Component, Mixture
+from mixrag.inference.components import Component
+from mixrag.inference.mixture import Mixture
 from mixrag.inference.stepwise import most_probable
 from side_by_side import Row, alternately, keep, seconds, show
 

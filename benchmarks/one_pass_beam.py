@@ -21,7 +21,8 @@ from torch import Tensor
 from mixrag.generator import Prompt, TableGenerator
 from mixrag.generator.table import TableBranches
 from mixrag.inference.beam_search import SearchResult, beam, thorough
-from mixrag.inference.mixture import Component, Mixture
+from mixrag.inference.components import Component
+from mixrag.inference.mixture import Mixture
 
 K, V, T = 5, 8, 5
 SPREAD = 1.5

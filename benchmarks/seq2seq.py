@@ -32,7 +32,8 @@ from mixrag.generator.kernels.onednn_linear import OneDNNLinear, use_onednn_line
 from mixrag.generator.prompt_tokenizer import PromptTokenizer
 from mixrag.generator.self_check import with_shared_cross_attention
 from mixrag.inference.beam_search import beam
-from mixrag.inference.mixture import Component, Mixture
+from mixrag.inference.components import Component
+from mixrag.inference.mixture import Mixture
 from side_by_side import Row, alternately, keep, seconds, show
 
 BOS, PAD, EOS = 0, 1, 2

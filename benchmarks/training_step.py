@@ -24,7 +24,7 @@ from mixrag.config.settings import Settings
 from mixrag.config.training_settings import TrainingSettings
 from mixrag.generator import Prompt, load_generator
 from mixrag.generator.huggingface import ModelGenerator
-from mixrag.inference.mixture import Component
+from mixrag.inference.components import Component
 from mixrag.pairs.pairs import Pair
 from mixrag.probability import effective_number
 from mixrag.training.examples import Example

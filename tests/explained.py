@@ -40,6 +40,7 @@ def explained(
     outside: float | None = 0.0,
     certified: bool | None = None,
     normaliser: str = "top-k",
+    rounding: float = 0.0,
 ) -> Explanation:
     """The answer, had passage j the probability ``likelihoods[j][t]`` for token t and prior ``prior[j]``.
 
@@ -52,7 +53,9 @@ def explained(
     log_null = None if null is None else math.log(null)
     products = torch.arange(len(texts), 0, -1).double() / 10
     options = {"group": group, "switch": switch, "outside": outside, "log_null": log_null, "reserve": 8}
-    mixture = condition(generator(by_length), question, passages, log_prior, **options)
+    model = generator(by_length)
+    object.__setattr__(model, "rounding", rounding)
+    mixture = condition(model, question, passages, log_prior, **options)
     retrieval = Retrieval(passages, log_prior, products, log_null=log_null, outside=outside, temperature=0.5)
     settings = Settings(switch=switch, max_tokens=8, normaliser=normaliser)
     return explain(build_answer(mixture.score(answer), retrieval, settings, certified=certified))

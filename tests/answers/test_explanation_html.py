@@ -322,6 +322,11 @@ def test_an_impossible_answer_is_written_by_nobody() -> None:
         ({"likelihoods": [(0.99,) * 5] * 2}, "more than half of all probability"),
         ({"likelihoods": [(0.99,) * 5] * 2, "outside": 0.4}, "more than half of all probability"),
         ({"likelihoods": [(0.99,) * 5] * 2, "outside": 0.5}, "Not certified"),
+        ({"certified": False, "rounding": 0.5}, "that was, or without rounding may be, more probable"),
+        ({"rounding": 0.5}, "rounding moves the log-odds of a token by 0.5 at most"),
+        ({"likelihoods": [(0.9,) * 5] * 2}, "more than half of all probability"),
+        ({"likelihoods": [(0.9,) * 5] * 2, "rounding": 0.5}, "Not certified"),
+        ({"likelihoods": [(0.9,) * 5] * 2, "outside": None, "rounding": 0.5}, "Not certified"),
     ],
 )
 def test_certificates(options: dict[str, Any], part: str) -> None:
@@ -334,6 +339,14 @@ def test_bounds_over_all_passages_are_those_of_the_answer() -> None:
     low, high = (math.exp(bound) for bound in why.answer.log_bounds)
     found = [v for v in values(parsed(why), "#certain data") if v in (low, high)]
     assert found == [low, high] and low < why.answer.probability < high
+
+
+def test_what_rounding_leaves_open_is_shown_as_it_is() -> None:
+    why = explained(rounding=0.5, outside=0.25)
+    ends = [math.exp(end) for end in (*why.answer.log_bounds, *why.answer.log_interval)]
+    found = [v for v in values(parsed(why), "#certain data") if v in ends]
+    assert found == ends and ends[2] < why.answer.probability < ends[3]
+    assert not any("rounded" in line for line in texts(parsed(explained()), "#certain li"))
 
 
 def test_the_normaliser_is_named() -> None:

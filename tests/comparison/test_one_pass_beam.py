@@ -10,7 +10,8 @@ import torch
 
 from mixrag.generator import Prompt, TableGenerator
 from mixrag.inference.beam_search import beam, thorough
-from mixrag.inference.mixture import Component, Mixture
+from mixrag.inference.components import Component
+from mixrag.inference.mixture import Mixture
 from one_pass_beam import Outcome, Random, T, V, outcome
 
 

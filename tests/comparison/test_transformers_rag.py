@@ -28,7 +28,8 @@ from mixrag.generator.kernels.shared_cross_attention import uses_shared_cross_at
 from mixrag.generator.prompt_tokenizer import PromptTokenizer
 from mixrag.generator.self_check import with_shared_cross_attention
 from mixrag.inference.beam_search import beam
-from mixrag.inference.mixture import Component, Mixture, condition
+from mixrag.inference.components import Component
+from mixrag.inference.mixture import Mixture, condition
 from mixrag.inference.stepwise import greedy
 from mixrag.probability import log_marginal
 from mixrag.retrieval.index import ExactIndex, build_faiss

@@ -173,6 +173,10 @@ def test_the_question_is_read_by_the_language_model() -> None:
     both = replace(tables, language_model=Reader(model.words, model.next_token))
     prompts = [both.prompt("q", [each], 0) for each in toy_passages(MIXED)]
     assert both.question_log_likelihood(prompts).tolist() == [-1.0, -2.0, -3.0]
+    branches, log_question = both.start_with_question(prompts)
+    assert log_question.tolist() == [-1.0, -2.0, -3.0]
+    assert torch.equal(branches.log_probs, tables.start(prompts).log_probs)
+    assert both.rounding == 0.0
 
 
 def test_a_weight_between_0_and_1_and_the_same_tokens() -> None:

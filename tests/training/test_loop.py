@@ -90,6 +90,20 @@ def test_what_is_opened_is_what_was_trained(open_rag: Callable[..., RAG], tmp_pa
     assert sum(nll) / len(nll) == pytest.approx(last, abs=1e-3)
 
 
+def test_the_second_look_at_the_prior_takes_no_part_and_stays_set(
+    open_rag: Callable[..., RAG], tmp_path: Path
+) -> None:
+    plain = train(run_spec(open_rag(), tmp_path / "plain", parts=("temperature",)), Recorder())
+    recorder = Recorder()
+    spec = run_spec(open_rag("llama", question_likelihood=0.3), tmp_path / "weighed", parts=("temperature",))
+    result = train(spec, recorder)
+    assert [notice for notice in result.notices if "question_likelihood takes no part" in notice]
+    assert any("question_likelihood takes no part" in notice for notice in recorder.notices)
+    assert result.bundle.settings == {**plain.bundle.settings, "question_likelihood": 0.3}
+    assert result.bundle.settings["temperature"] == plain.bundle.settings["temperature"]
+    assert not any("question_likelihood" in notice for notice in plain.notices)
+
+
 def test_a_stopped_run_resumes_to_the_same_weights(open_rag: Callable[..., RAG], tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(run_spec(open_rag(), whole), Recorder())

@@ -21,7 +21,7 @@ from mixrag.generator import Generator
 from mixrag.inference.contributions import Contribution, contributions
 from mixrag.inference.mixture import Mixture, ScoredAnswer
 from mixrag.inference.protocol import DecoderResult
-from mixrag.probability import effective_number, empty_bounds, log_empty_within
+from mixrag.probability import effective_number, empty_bounds, log_empty_within, log_shifted
 from mixrag.retrieval.retriever import Retrieval
 from mixrag.utils.text import finite
 
@@ -57,7 +57,11 @@ class Answer(AnswerFields):
 
         The logarithm of zero is None, since JSON has no infinity.
         """
-        null = {"prior": self.null_prior, "posterior": self.null_posterior}
+        null = {
+            "prior": self.null_prior,
+            "posterior": self.null_posterior,
+            "reweighted_prior": self.null_reweighted_prior,
+        }
         names = ("log_prob", "probability", "log_mass", "support")
         document = {
             "question": self.question,
@@ -77,12 +81,15 @@ class Answer(AnswerFields):
             "normaliser": self.normaliser,
             "temperature": self.temperature,
             "switch": self.switch,
+            "question_likelihood": self.question_likelihood,
             "passages": [asdict(passage) for passage in self.passages],
             "null": None if self.null_prior is None else null,
             "tokens": [{**asdict(token), "responsibility": list(token.responsibility)} for token in self.tokens],
             "outside": self.outside,
             "outside_bounds": self.outside_bounds and list(self.outside_bounds),
             "log_bounds": self.log_bounds and list(self.log_bounds),
+            "rounding": self.rounding,
+            "log_interval": self.log_interval and list(self.log_interval),
             "effective_passages": {"prior": self.effective_prior, "posterior": self.effective_posterior},
             "finished": self.finished,
             "certified": self.certified,
@@ -108,12 +115,26 @@ def confidence_to_dict(confidence: Confidence) -> dict[str, Any]:
 def passage_to_dict(passage: Passage) -> dict[str, Any]:
     """A passage without weights, as in the JSON contract."""
     weighted = asdict(answer_passage(passage, prior=0.0, posterior=0.0, inner_product=0.0))
-    weights = ("prior", "posterior", "inner_product", "p_empty")
+    weights = (
+        "prior",
+        "posterior",
+        "inner_product",
+        "p_empty",
+        "reweighted_prior",
+        "log_question_likelihood",
+    )
     return {name: value for name, value in weighted.items() if name not in weights}
 
 
 def answer_passage(
-    passage: Passage, *, prior: float, posterior: float, inner_product: float, p_empty: float | None = None
+    passage: Passage,
+    *,
+    prior: float,
+    posterior: float,
+    inner_product: float,
+    p_empty: float | None = None,
+    reweighted_prior: float | None = None,
+    log_question_likelihood: float | None = None,
 ) -> AnswerPassage:
     """A passage with its weights."""
     return AnswerPassage(
@@ -131,6 +152,8 @@ def answer_passage(
         posterior=posterior,
         inner_product=inner_product,
         p_empty=p_empty,
+        reweighted_prior=reweighted_prior,
+        log_question_likelihood=log_question_likelihood,
     )
 
 
@@ -165,7 +188,7 @@ def build_answer(
     generators = contributions(scored)
     by_generator = [each.log_prob for each in (generators or {}).values()]
     signals = signals_of(scored, found, support, p_empty or 0.0, by_generator)
-    null = mixture.null_component
+    null, second = mixture.null_component, mixture.log_question_likelihood is not None
     prior = mixture.unconditioned_log_prior.exp()
     passages = _passages(retrieval, mixture, scored.posterior)
     source = max(passages, key=lambda each: each.posterior).metadata if passages else {}
@@ -197,11 +220,17 @@ def build_answer(
         guarantee=calibration.coverage(confidence, source) if calibration else None,
         not_covered=calibration.not_covered(confidence, source) if calibration else None,
         p_empty=p_empty,
+        question_likelihood=mixture.question_likelihood,
+        null_reweighted_prior=float(mixture.reweighted_log_prior[null].exp())
+        if second and null is not None
+        else None,
         p_empty_within=p_empty_within,
         empty_bounds=unstated,
         generators=generators,
         empty_threshold=None if given else empty_threshold(settings),
         guaranteed_only=settings.guaranteed_only and not given,
+        rounding=mixture.rounding,
+        log_interval=scored.log_interval if mixture.rounding else None,
     )
 
 
@@ -225,10 +254,13 @@ def unstated_by(mixture: Mixture) -> tuple[float | None, float | None, tuple[flo
     log_empty, log_p_empty = mixture.log_empty, mixture.log_p_empty
     if log_empty is None or log_p_empty is None:
         return None, None, None
-    log_prior, outside = mixture.unconditioned_log_prior, mixture.unconditioned_outside
+    log_prior, outside = mixture.reweighted_log_prior, mixture.unconditioned_outside
     within = min(1.0, float(log_empty_within(log_prior, log_empty).exp()))
-    bounds = None if outside is None else empty_bounds(log_prior, log_empty, outside)
-    return math.exp(log_p_empty), within, bounds and (float(bounds[0]), float(bounds[1]))
+    if outside is None:
+        return math.exp(log_p_empty), within, None
+    least, most = (log_shifted(log_empty, h) for h in (-mixture.rounding, mixture.rounding))
+    bounds = empty_bounds(log_prior, least, outside)[0], empty_bounds(log_prior, most, outside)[1]
+    return math.exp(log_p_empty), within, (float(bounds[0]), float(bounds[1]))
 
 
 class TextPieces:
@@ -252,6 +284,10 @@ class TextPieces:
 def _passages(retrieval: Retrieval, mixture: Mixture, posterior: Tensor) -> tuple[AnswerPassage, ...]:
     prior, products = retrieval.log_prior.exp().tolist(), retrieval.inner_products.tolist()
     empty: list[float] | None = None if mixture.log_empty is None else mixture.log_empty.exp().tolist()
+    question = mixture.log_question_likelihood
+    log_question: list[float] | None = None if question is None else question.tolist()
+    # Passages of one component share its factor.
+    factor = (mixture.reweighted_log_prior - mixture.unconditioned_log_prior).nan_to_num(nan=0.0).exp().tolist()
     return tuple(
         answer_passage(
             passage,
@@ -259,6 +295,8 @@ def _passages(retrieval: Retrieval, mixture: Mixture, posterior: Tensor) -> tupl
             posterior=float(posterior[j]),
             inner_product=products[i],
             p_empty=None if empty is None else empty[j],
+            reweighted_prior=None if log_question is None else prior[i] * factor[j],
+            log_question_likelihood=None if log_question is None else log_question[j],
         )
         for i, (passage, j) in enumerate(zip(retrieval.passages, mixture.component_of_passage, strict=True))
     )

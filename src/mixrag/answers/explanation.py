@@ -6,11 +6,20 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from mixrag.answers.fields import AnswerFields
 from mixrag.generator.prefix_cache import PrefixCache
 from mixrag.generator.protocol import prompt_length
+from mixrag.inference.mixture import Mixture
 from mixrag.inference.stepwise import each_alone
-from mixrag.probability import answered_poisoning, log_evidence_ratio, poisoning_tv
+from mixrag.probability import (
+    answered_poisoning,
+    log_evidence_ratio,
+    log_shifted,
+    poisoning_tv,
+    reweighted_poisoning,
+)
 from mixrag.utils.text import finite
 
 
@@ -25,7 +34,7 @@ class ComponentExplanation:
     prompt_tokens: int
     """Tokens that the model reads of it; an extractive reader reads a long text in windows, which overlap."""
     prior: float
-    """p(component | question)."""
+    """p(component | question), as retrieved."""
     posterior: float
     """Expected share of the answer's tokens that it wrote; at switch 0 p(component | question, answer)."""
     log_likelihood: float
@@ -46,7 +55,11 @@ class ComponentExplanation:
     """log p(that answer | question, component)."""
     p_empty: float | None = None
     """p(∅ | question, component): that it states no answer. None without ``empty_answer``, with which all
-    probabilities of answers here are given that one is stated, and the prior is not."""
+    probabilities of answers here are given that one is stated, and the priors are not."""
+    reweighted_prior: float | None = None
+    """The prior times p(question | component)^β, divided so that the total stays; None where β is 0."""
+    log_question_likelihood: float | None = None
+    """log p(question | component), in nats; None as ``reweighted_prior``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +98,8 @@ def explain(answer: AnswerFields) -> Explanation:
     null = mixture.closed_book().score_tokens(scored.tokens)
     ratio = log_evidence_ratio(scored.log_likelihood, null.log_likelihood[0])
     prior, remaining = mixture.unconditioned_log_prior.exp(), mixture.log_prior.exp()
-    answered = mixture.log_answered
-    # A passage's text decides how much of its prior it gives away.
-    most = prior if answered is None else answered_poisoning(mixture.unconditioned_log_prior, answered)
-    poisoning = poisoning_tv(most.clamp(max=1.0), mixture.switch, len(scored.tokens))
+    question, reweighted = mixture.log_question_likelihood, mixture.reweighted_log_prior.exp()
+    poisoning = poisoning_tv(_most_prior(mixture).clamp(max=1.0), mixture.switch, len(scored.tokens))
     empty = None if mixture.log_empty is None else mixture.log_empty.exp().tolist()
     products = {passage.id: passage.inner_product for passage in answer.passages}
     components = tuple(
@@ -106,9 +117,24 @@ def explain(answer: AnswerFields) -> Explanation:
             alone=alone.text,
             alone_log_prob=alone.log_prob,
             p_empty=None if empty is None else empty[j],
+            reweighted_prior=None if question is None else float(reweighted[j]),
+            log_question_likelihood=None if question is None else float(question[j]),
         )
         for j, (component, alone) in enumerate(
             zip(mixture.components, each_alone(mixture, mixture.reserve), strict=True)
         )
     )
     return Explanation(answer, null.log_prob, components, counts)
+
+
+def _most_prior(mixture: Mixture) -> Tensor:
+    """(K,) the largest prior that each component can have whatever its text, which decides over part of it."""
+    prior, question, answered = (
+        mixture.unconditioned_log_prior,
+        mixture.log_question_likelihood,
+        mixture.log_answered,
+    )
+    least = None if answered is None else log_shifted(answered, -mixture.rounding)
+    if question is not None:
+        return reweighted_poisoning(prior, question, mixture.question_likelihood, least)
+    return prior.exp() if least is None else answered_poisoning(prior, least)

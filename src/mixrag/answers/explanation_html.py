@@ -122,6 +122,7 @@ def explanation_page(explanation: Explanation) -> str:
         explanation=explanation,
         answer=answer,
         over=_over(answer),
+        second=any(component.reweighted_prior is not None for component in explanation.components),
         most_probable=_has_half(answer),
         parts=parts,
         grey=any(part.colour == "c0" for part in parts),
@@ -149,7 +150,8 @@ def _has_half(answer: AnswerFields) -> bool:
 
     Whole answers exclude one another, so that the others share what this one leaves.
     """
-    lower = answer.log_bounds[0] if answer.log_bounds else (-math.inf if answer.passages else answer.log_prob)
+    alone = answer.log_interval[0] if answer.log_interval else answer.log_prob
+    lower = answer.log_bounds[0] if answer.log_bounds else (-math.inf if answer.passages else alone)
     return answer.finished and lower > math.log(0.5)
 
 

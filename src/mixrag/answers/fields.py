@@ -37,7 +37,7 @@ class AnswerPassage:
     """Offset after the last character."""
     metadata: Mapping[str, Scalar] = field(hash=False)
     prior: float
-    """p(z | x)."""
+    """p(z | x), as retrieved."""
     posterior: float
     """Posterior of the component that it is part of: the expected share of the answer's tokens which it wrote
     (at switch 0, the probability that it wrote the answer), among the passages listed. Members of one group
@@ -50,6 +50,11 @@ class AnswerPassage:
     """Headings above the passage, and the caption of its table, which the models read before it."""
     p_empty: float | None = None
     """p(∅ | x, z): the probability that its component states no answer; None without ``empty_answer``."""
+    reweighted_prior: float | None = None
+    """The prior times p(x | z)^β of its component, divided so that the total stays; None where β is 0
+    (``question_likelihood``) or there is one component."""
+    log_question_likelihood: float | None = None
+    """log p(x | z), in nats: the whole question after its component's passages; None as ``reweighted_prior``."""
 
     def __repr__(self) -> str:
         """Where it is from, its weights, and how it begins."""
@@ -132,15 +137,15 @@ class AnswerFields:
     tokens: tuple[AnswerToken, ...]
     """Their texts join to ``best_guess``."""
     null_prior: float | None
-    """Prior of the null component; None where there is none."""
+    """Prior of the null component, as retrieved; None where there is none."""
     null_posterior: float | None
     """Its posterior."""
     outside: float | None
     """Prior mass, under the full normaliser, of all passages not listed; None where it is unknown (approximate
     search, uniform weights)."""
     log_bounds: tuple[float, float] | None
-    """Bounds on log p(answer | question) under the mixture of all passages (that the filter lets through); None
-    where ``outside`` is unknown, or where a group was cut short by k."""
+    """Bounds on log p(answer | question) under the mixture of all passages (that the filter lets through), without
+    ``rounding``; None where ``outside`` is unknown, or where a group was cut short by k."""
     finished: bool
     """False where the answer was cut off at max_tokens."""
     signals: Signals
@@ -152,7 +157,8 @@ class AnswerFields:
     """What has changed since the calibration was fitted, which is why there is no confidence. None where nothing
     has, where there is no calibration, and for yes or no and extracts, to which none applies in any case."""
     certified: bool | None
-    """Beam search: True if no answer is more probable. None for decoders that do not determine it."""
+    """Beam search: True if no answer is more probable, also without ``rounding``. None for decoders that do not
+    determine it."""
     pruned: float
     """Total variation spent on passages dropped while it was written; 0 where none was. Every answer spends at
     most ``Settings.prune``, which therefore bounds how far the distribution of answers is from the mixture's. All
@@ -160,7 +166,7 @@ class AnswerFields:
     shortened: tuple[Shortened, ...]
     """Passages that the model could not read to their end."""
     effective_prior: float
-    """e^H of the prior over components: how many passages it spreads over."""
+    """e^H of the prior over components, as retrieved: how many passages it spreads over."""
     effective_posterior: float
     """e^H of the posterior over components."""
     scored: ScoredAnswer = field(compare=False)
@@ -184,6 +190,10 @@ class AnswerFields:
     None without ``empty_answer``, and as ``log_bounds``."""
     empty_threshold: float | None = None
     """Without a confidence, the answer is withheld where ``p_empty_within`` reaches this; None: it is not."""
+    question_likelihood: float = 0.0
+    """β: where it is above 0, posteriors and all probabilities of answers are under the reweighted prior."""
+    null_reweighted_prior: float | None = None
+    """As ``AnswerPassage.reweighted_prior``, of the null component."""
     guaranteed_only: bool = False
     """Withheld unless a guarantee covers it."""
     kind: Kind = "span"
@@ -198,6 +208,11 @@ class AnswerFields:
     generators: Mapping[str, Contribution] | None = field(default=None, hash=False)
     """What the language model and the extractive reader each contribute to ``best_guess`` (to the span of a list),
     where the generator is a mixture of both; None where there is but one."""
+    rounding: float = 0.0
+    """How far the log-odds of a token may be from those that the language model has in float32, by measurement
+    (docs/reference/models.md#rounding); certificates and bounds allow for it. 0 in float32."""
+    log_interval: tuple[float, float] | None = None
+    """Between what ``log_prob`` lies without ``rounding``; None where there is none."""
 
     @property
     def text(self) -> str | None:

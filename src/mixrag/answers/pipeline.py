@@ -115,7 +115,8 @@ class Pipeline(OpenStore):
         """Answer several questions, in their order, in less time than one by one.
 
         Where the decoder batches (greedy, without ``samples``) the passages of several questions are one batch of
-        the language model; other decoders go question by question. Raises as ``ask`` does.
+        the language model; other decoders go question by question. Probabilities are those of ``ask`` up to the
+        order of additions, in bfloat16 up to ``Answer.rounding``. Raises as ``ask`` does.
         """
         settings, questions = self._settings(changes), list_given(questions, "questions")
         decoder = decoder_for(settings)
@@ -278,6 +279,7 @@ class Pipeline(OpenStore):
             switch=settings.switch,
             reserve=settings.max_tokens,
             empty_answer=settings.empty_answer,
+            question_likelihood=settings.question_likelihood,
         )
 
 

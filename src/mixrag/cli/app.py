@@ -30,7 +30,7 @@ app = typer.Typer(
     epilog="Example: mixrag index documents --store store && mixrag ask 'Who issues the licence?' --store store",
 )
 
-ENVIRONMENT = "(…): the default. Environment: MIXRAG_STORE, MIXRAG_MODEL, MIXRAG_GENERATOR, MIXRAG_ENCODER."
+ENVIRONMENT = "(…): default. Environment: MIXRAG_STORE, _MODEL, _GENERATOR, _ENCODER."
 """Last line of every command's help."""
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Question = Annotated[str, typer.Argument(help="The question, in quotes.", show_default=False)]

@@ -6,7 +6,7 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-OPTION_WIDTH = 22
+OPTION_WIDTH = 24
 """Columns for an option and its value; the help of a longer one begins on the next line."""
 
 

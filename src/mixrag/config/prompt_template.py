@@ -145,6 +145,11 @@ class PromptTemplate:
         """The question part, before any chat format is put around it."""
         return _fill(self.question, {"question": question})
 
+    def around_question(self, question: str) -> tuple[str, str]:
+        """Of the question part, what is before and after the place where the question stands first."""
+        before, _, after = self.question.partition("{question}")
+        return before, _fill(after, {"question": question})
+
 
 def _fill(text: str, values: dict[str, str]) -> str:
     # One pass, so that a field's name inside a passage stays the passage's text.

@@ -14,6 +14,7 @@ from mixrag.config.schema import (
     Count,
     CountOrNone,
     InnerShare,
+    NotNegative,
     Score,
     Seed,
     Share,
@@ -125,7 +126,7 @@ class Settings:
     )
     max_outside: ShareBelowOne | None = setting(
         default=None,
-        help="Adaptive k: most prior mass left to other passages.",
+        help="Adaptive k: most prior mass left to others.",
         more="The fewest passages that leave at most this prior mass to all others, and at most `k`; "
         "exact index only.",
         absent="fixed k",
@@ -201,6 +202,18 @@ class Settings:
         calibrated=True,
         trained=True,
     )
+    question_likelihood: NotNegative = setting(
+        default=0.0,
+        help="Power β of p(question | passage) in the prior.",
+        more="The prior becomes p(z given x) · p(x given z)^β, divided so that its total stays; 0 leaves that of "
+        "the retriever. Causal language models alone have p(x given z): they read the question after the passage. "
+        "Training leaves it out. See "
+        "[the second look at the prior](../background/mathematics.md#the-second-look-at-the-prior), also for how "
+        "it is fitted.",
+        commands=(*WRITING, "score"),
+        calibrated=True,
+        trained=True,
+    )
     kind: AskedKind = setting(
         default="span",
         help="auto, span, yes-no, list or extract.",
@@ -239,7 +252,7 @@ class Settings:
     )
     prune: ShareBelowOne = setting(
         default=1e-3,
-        help="Total variation spent on dropping passages.",
+        help="Total variation for dropping passages.",
         more="0 drops none. `greedy` and `sample` drop passages whose posterior has become negligible, and read "
         "them once at the "
         "end: the probability is that of the whole mixture.",

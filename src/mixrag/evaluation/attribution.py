@@ -53,7 +53,7 @@ def chance(answer: Answer) -> Attribution:
 
 
 def prior(answer: Answer) -> Attribution:
-    """p(z_j | x), which does not depend on the answer: the retriever's order."""
+    """p(z_j | x) as retrieved, which does not depend on the answer: the retriever's order."""
     return Attribution(_tensor([weighted.prior for weighted in answer.passages]), 0)
 
 
@@ -146,10 +146,11 @@ def _without(answer: Answer, component: int) -> Mixture | None:
     """The mixture built again without a component's passages; None where nothing is left."""
     mixture = answer.scored.mixture
     included = [i for i, j in enumerate(mixture.component_of_passage) if j != component]
-    prior = _tensor([answer.passages[i].prior for i in included])
-    null = answer.null_prior
+    priors = [each.prior if each.reweighted_prior is None else each.reweighted_prior for each in answer.passages]
+    prior = _tensor([priors[i] for i in included])
+    null = answer.null_prior if answer.null_reweighted_prior is None else answer.null_reweighted_prior
     # Mass that the prior leaves to passages not listed: none under the top-k normaliser, but for rounding.
-    outside = 1.0 - math.fsum([*(weighted.prior for weighted in answer.passages), null or 0.0])
+    outside = 1.0 - math.fsum([*priors, null or 0.0])
     rest = float(prior.sum()) + (null or 0.0) + (outside if outside > 1e-12 else 0.0)
     if rest == 0.0 or (not included and null is None):
         return None

@@ -16,6 +16,7 @@ from mixrag.corpus.passage import Passage
 from mixrag.errors import ModelError
 from mixrag.generator.prompt_tokenizer import UNLIMITED_CONTEXT, PromptTokenizer
 from mixrag.generator.protocol import Prompt
+from mixrag.generator.questions import teacher_forced
 
 
 class TokenizerMethods:
@@ -89,6 +90,9 @@ class BaseGenerator(TokenizerMethods, ABC):
         self.stop_token = self.tokens.turn_end({end}) or end
         self.stop_tokens = frozenset({end, self.stop_token})
 
+    rounding = 0.0
+    """How far the log-odds of a next token may be from those without rounding; set it for a model in bfloat16."""
+
     @abstractmethod
     def next_log_probs(self, rows: Sequence[tuple[int, ...]]) -> Tensor:
         """(R, V): log p(next token | the token ids of a row) of R rows of any lengths, normalised."""
@@ -96,6 +100,10 @@ class BaseGenerator(TokenizerMethods, ABC):
     def log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:
         """See ``Generator.log_likelihood``: one call of ``next_log_probs`` for each token of the answer."""
         return self.start(prompts).score(answer)
+
+    def question_log_likelihood(self, prompts: Sequence[Prompt]) -> Tensor:
+        """See ``QuestionReader``: one call of ``next_log_probs`` for each token of the question."""
+        return teacher_forced(self, prompts)
 
     def start(self, prompts: Sequence[Prompt]) -> RereadBranches:
         """See ``Generator.start``."""

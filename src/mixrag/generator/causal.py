@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from mixrag.generator.batching import (
+    DISTRIBUTIONS_AT_ONCE,
     SCORED_TOKENS_AT_ONCE,
     batches_by_length,
     in_batches,
@@ -32,6 +33,7 @@ from mixrag.generator.batching import (
 from mixrag.generator.huggingface import ModelGenerator, next_log_probs
 from mixrag.generator.prefix_cache import DiskPrefixCache, PrefixCache
 from mixrag.generator.protocol import Prompt
+from mixrag.generator.questions import own_tokens, teacher_forced
 from mixrag.utils.turns import turn
 
 
@@ -107,13 +109,34 @@ class CausalGenerator(ModelGenerator):
 
     def start(self, prompts: Sequence[Prompt]) -> CausalBranches:
         """See ``Generator.start``."""
+        return self._start(prompts, 1)[0]
+
+    def question_log_likelihood(self, prompts: Sequence[Prompt]) -> Tensor:
+        """See ``QuestionReader``."""
+        return teacher_forced(self, prompts)
+
+    def start_with_question(self, prompts: Sequence[Prompt]) -> tuple[CausalBranches, Tensor]:
+        """``start`` and ``question_log_likelihood`` in one pass; in two where its output would be too large."""
+        # How far from the end of a row the question's own tokens begin; the token before predicts the first.
+        back = [len(prompt.question) - (prompt.own_question or (0, 0))[0] for prompt in prompts]
+        asked, keep = [*map(own_tokens, prompts)], max(back) + 1
+        read = all(back[row] < len(prompt.question) for row, prompt in enumerate(prompts))
+        if not read or not any(asked) or keep * len(prompts) > DISTRIBUTIONS_AT_ONCE:
+            return self.start(prompts), self.question_log_likelihood(prompts)
+        branches, logits = self._start(prompts, keep)
+        starts = [logits.shape[1] - 1 - each for each in back]
+        with torch.inference_mode():
+            return branches, log_probs_of(logits, asked, starts).double().sum(-1).cpu()
+
+    def _start(self, prompts: Sequence[Prompt], keep: int) -> tuple[CausalBranches, Tensor]:
+        """The branches, and the logits (R, at least ``keep``, V) at the last positions of the prompts."""
         with torch.inference_mode():
             cache, before, rows = self._with_cached_prefixes(prompts)
             ids, own = pad_left(rows, self.device)
             attended = torch.cat([before, own], -1)
-            output = _forward(self.model, ids, attended, cache=cache, keep=1)
+            output = _forward(self.model, ids, attended, cache=cache, keep=keep)
             log_probs = next_log_probs(output.logits, self.device)
-        return CausalBranches(self.model, output.past_key_values, attended, log_probs)
+        return CausalBranches(self.model, output.past_key_values, attended, log_probs), output.logits
 
     def _with_cached_prefixes(self, prompts: Sequence[Prompt]) -> tuple[Any, Tensor, list[tuple[int, ...]]]:
         """A cache with the known states of R rows, its mask (R, P), and the tokens of each that must be read.

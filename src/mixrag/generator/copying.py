@@ -17,16 +17,19 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from mixrag.corpus.passage import Passage
 from mixrag.generator.occurrences import Occurrences, Source, Vocabulary, whole_words
-from mixrag.generator.protocol import Branches, Generator, Prompt, Shortened
+from mixrag.generator.protocol import Branches, Generator, Prompt, QuestionReader, Shortened
+from mixrag.generator.questions import start_with_question
+from mixrag.generator.rounding import rounding_of
 from mixrag.generator.token_bytes import token_bytes
 
 ROWS = 32
@@ -122,6 +125,11 @@ class CopyingGenerator:
         return self.generator.context_size
 
     @property
+    def rounding(self) -> float:
+        """That of the language model: log-odds between the tokens that are allowed move by no more."""
+        return rounding_of(self.generator)
+
+    @property
     def prefix_cache(self) -> object:
         """That of the language model; None where it has none."""
         return getattr(self.generator, "prefix_cache", None)
@@ -145,7 +153,8 @@ class CopyingGenerator:
             self._read_of(passage, short[passage.id], inner) if passage.id in short else passage.text
             for passage in passages
         )
-        return CopyPrompt(inner.header, inner.passages, inner.question, inner.shortened, inner, texts)
+        parts = inner.header, inner.passages, inner.question, inner.shortened
+        return CopyPrompt(*parts, inner, texts, own_question=inner.own_question)
 
     def prompt_text(self, prompt: Prompt) -> str:
         """See ``Generator.prompt_text``."""
@@ -163,6 +172,17 @@ class CopyingGenerator:
         """See ``Generator.log_likelihood``."""
         batches = (prompts[first : first + ROWS] for first in range(0, len(prompts), ROWS))
         return torch.cat([self.start(batch).score(answer).cpu() for batch in batches])
+
+    @property
+    def question_log_likelihood(self) -> Callable[[Sequence[Prompt]], Tensor]:
+        """That of the language model, which need not copy the question; no such attribute where it has none."""
+        found = cast(QuestionReader, self.generator).question_log_likelihood
+        return lambda prompts: found([*map(_inner, prompts)])
+
+    def start_with_question(self, prompts: Sequence[Prompt]) -> tuple[CopyingBranches, Tensor]:
+        """``start`` and ``question_log_likelihood``."""
+        branches, log_question = start_with_question(self.generator, [*map(_inner, prompts)])
+        return CopyingBranches(self, branches, tuple(map(self._none_yet, prompts))), log_question
 
     def start(self, prompts: Sequence[Prompt]) -> CopyingBranches:
         """See ``Generator.start``."""

@@ -23,6 +23,7 @@ from mixrag.errors import ModelError, QuestionError
 from mixrag.generator.answer_tokens import AnswerTokenizer, TokenisedSpans
 from mixrag.generator.prompt_tokenizer import UNLIMITED_CONTEXT
 from mixrag.generator.protocol import FiniteAnswers, Prompt
+from mixrag.generator.rounding import rounding_of_model
 from mixrag.generator.span_scores import (
     SpanDistribution,
     end_scores,
@@ -177,6 +178,11 @@ class ExtractiveGenerator:
     def device(self) -> torch.device:
         """Where the model is."""
         return torch.device(self.model.device)
+
+    @property
+    def rounding(self) -> float:
+        """See ``generator/rounding.py``; the score of a span is the sum of two."""
+        return 2.0 * rounding_of_model(self.model)
 
     @property
     def vocabulary_size(self) -> int:

@@ -14,6 +14,7 @@ from mixrag.generator.base import TokenizerMethods
 from mixrag.generator.batching import in_batches
 from mixrag.generator.prompt_tokenizer import PromptTokenizer
 from mixrag.generator.protocol import Branches, Prompt
+from mixrag.generator.rounding import rounding_of_model
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class ModelGenerator(TokenizerMethods):
     def vocabulary_size(self) -> int:
         """V, as wide as the model's output layer."""
         return int(self.model.get_output_embeddings().weight.shape[0])
+
+    @property
+    def rounding(self) -> float:
+        """See ``generator/rounding.py``."""
+        return rounding_of_model(self.model)
 
     @property
     def device(self) -> torch.device:

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -23,7 +23,9 @@ from torch import Tensor
 from mixrag.corpus.passage import Passage
 from mixrag.errors import ModelError, SettingError
 from mixrag.generator.copying import CopyingGenerator
-from mixrag.generator.protocol import Branches, Generator, Prompt
+from mixrag.generator.protocol import Branches, Generator, Prompt, QuestionReader
+from mixrag.generator.questions import start_with_question
+from mixrag.generator.rounding import rounding_of
 from mixrag.probability import log_mixed_tokens, log_normalise
 
 NAMES = ("language-model", "extractive")
@@ -143,6 +145,14 @@ class MixedGenerator:
         return self.language_model.context_size
 
     @property
+    def rounding(self) -> float:
+        """That of the language model: the log-odds of a next token move by no more under the weights as they are.
+
+        What rounding of earlier tokens does to these weights is not in it.
+        """
+        return rounding_of(self.language_model)
+
+    @property
     def prefix_cache(self) -> object:
         """That of the language model; None where it has none."""
         return getattr(self.language_model, "prefix_cache", None)
@@ -177,15 +187,21 @@ class MixedGenerator:
     @property
     def question_log_likelihood(self) -> Callable[[Sequence[Prompt]], Tensor]:
         """(K,) log p(x | z_j) by the language model; there is no such attribute where it has none."""
-        found: Callable[[Sequence[Prompt]], Tensor] = cast(Any, self.language_model).question_log_likelihood
+        found = cast(QuestionReader, self.language_model).question_log_likelihood
         return lambda prompts: found(prompts_of(prompts)[0])
 
     def start(self, prompts: Sequence[Prompt]) -> MixedBranches:
         """See ``Generator.start``."""
-        each = zip(self.generators, prompts_of(prompts), strict=True)
-        branches = tuple(generator.start(own) for generator, own in each)
-        device = branches[0].log_probs.device
-        return MixedBranches(branches, self.log_weights.to(device).expand(len(prompts), -1))
+        return self._mixed(self.language_model.start(prompts_of(prompts)[0]), prompts)
+
+    def start_with_question(self, prompts: Sequence[Prompt]) -> tuple[MixedBranches, Tensor]:
+        """``start`` and ``question_log_likelihood``."""
+        branches, log_question = start_with_question(self.language_model, prompts_of(prompts)[0])
+        return self._mixed(branches, prompts), log_question
+
+    def _mixed(self, model: Branches, prompts: Sequence[Prompt]) -> MixedBranches:
+        spans, device = self.extractive.start(prompts_of(prompts)[1]), model.log_probs.device
+        return MixedBranches((model, spans), self.log_weights.to(device).expand(len(prompts), -1))
 
 
 def prompts_of(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Prompt]]:

@@ -56,7 +56,9 @@ class PromptTokenizer:
                 "shorten the question, lower max_tokens or choose a model with a longer context",
             )
         parts, shortened = self._fit(passages, available)
-        return Prompt(tuple(header), tuple(token for part in parts for token in part), tuple(asked), shortened)
+        own = self._own(asked, question)
+        passage = tuple(token for part in parts for token in part)
+        return Prompt(tuple(header), passage, tuple(asked), shortened, own_question=own)
 
     def prompt_text(self, prompt: Prompt) -> str:
         """The text of a prompt, special tokens spelled out."""
@@ -179,6 +181,18 @@ class PromptTokenizer:
         suffix = full[starts[0] + len(bare) :]
         return full[: starts[0]], suffix if self.keep_suffix else []
 
+    def _own(self, asked: Sequence[int], question: str) -> tuple[int, int]:
+        """Where among ``asked`` the tokens are that have a letter of the question, at its first place."""
+        _, after = self.template.around_question(question)
+        first = _common_start(asked, self._before_question)
+        rest = asked[first:]
+        ending = [*self._plain(after), *self._frame[1]]
+        return first, len(asked) - _common_start(rest[::-1], ending[::-1])
+
+    @cached_property
+    def _before_question(self) -> list[int]:
+        return self._plain(self.template.around_question("")[0])
+
     def _trusted(self, text: str) -> list[int]:
         with turn(self.tokenizer):
             return list(self.tokenizer(text, add_special_tokens=False).input_ids)
@@ -238,6 +252,12 @@ class PromptTokenizer:
             if len(body) > limit
         )
         return [body[:limit] + ending for body, ending in zip(bodies, endings, strict=True)], shortened
+
+
+def _common_start(tokens: Sequence[int], others: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    differ = (place for place, (a, b) in enumerate(zip(tokens, others, strict=False)) if a != b)
+    return next(differ, min(len(tokens), len(others)))
 
 
 def fair_limit(lengths: Sequence[int], total: int) -> int:

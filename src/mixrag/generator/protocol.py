@@ -10,7 +10,7 @@ Three ways to supply one, from the least work to the most freedom:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
@@ -40,6 +40,9 @@ class Prompt:
     passages: tuple[int, ...]
     question: tuple[int, ...]
     shortened: tuple[Shortened, ...] = ()
+    own_question: tuple[int, int] | None = field(default=None, kw_only=True)
+    """Place of the first token of ``question`` that is the question's own, and the place after its last one; what
+    is around them is the template's. None: all of them are."""
 
     @property
     def tokens(self) -> tuple[int, ...]:
@@ -136,6 +139,18 @@ class Generator(Protocol):
 
     def start(self, prompts: Sequence[Prompt]) -> Branches:
         """Read K prompts as one batch; the rows are in the order of the prompts."""
+        ...
+
+
+class QuestionReader(Protocol):
+    """A generator that reads the question after the passages, and so gives it a probability.
+
+    Where it also has a method ``start_with_question(prompts) -> (Branches, Tensor)``, which does this and
+    ``start`` in one pass, that is used (questions.py).
+    """
+
+    def question_log_likelihood(self, prompts: Sequence[Prompt]) -> Tensor:
+        """(K,) float64 log p(x | z_j): of the question's own tokens, each given all that is read before it."""
         ...
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from mixrag.generator.batching import SCORED_TOKENS_AT_ONCE, log_probs_of
 from mixrag.generator.huggingface import ModelGenerator, next_log_probs, output_device
 from mixrag.generator.protocol import Prompt
+from mixrag.generator.questions import teacher_forced
 from mixrag.utils.turns import turn
 
 TRIAL = ((1, 2, 3, 4, 5, 6, 7, 8), (1, 2, 3, 4, 5))
@@ -33,6 +34,10 @@ class UncachedGenerator(ModelGenerator):
         """See ``Generator.start``."""
         rows = tuple(prompt.tokens for prompt in prompts)
         return UncachedBranches(self, rows, self.next_log_probs(rows))
+
+    def question_log_likelihood(self, prompts: Sequence[Prompt]) -> Tensor:
+        """See ``QuestionReader``."""
+        return teacher_forced(self, prompts)
 
     @torch.inference_mode()
     def next_log_probs(self, rows: Sequence[tuple[int, ...]]) -> Tensor:

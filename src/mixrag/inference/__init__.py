@@ -1,8 +1,9 @@
 """From components and their likelihoods to an answer: the mixture, decoders, batches, pruning."""
 
+from mixrag.inference.components import Component
 from mixrag.inference.decoders import Beam, Fast, Greedy, Sample, Thorough, decoder_for
 from mixrag.inference.decoding_state import DecodingState
-from mixrag.inference.mixture import Component, Mixture, ScoredAnswer, condition
+from mixrag.inference.mixture import Mixture, ScoredAnswer, condition
 from mixrag.inference.protocol import BatchDecoder, DecodedToken, Decoder, DecoderResult
 from mixrag.inference.stepwise import scored, stepwise
 

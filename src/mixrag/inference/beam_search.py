@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mixrag.errors import SettingError
+from mixrag.inference.certificate import Others
 from mixrag.inference.decoding_state import DecodingState
 from mixrag.inference.mixture import Mixture, ScoredAnswer
 from mixrag.probability import log_sum
@@ -22,7 +23,8 @@ class SearchResult:
     answers: tuple[ScoredAnswer, ...]
     """Most probable first; never empty."""
     certified: bool
-    """True where no answer is more probable than the first, among all cut off at the same number of tokens."""
+    """True where no answer is more probable than the first, among all cut off at the same number of tokens, also
+    without the rounding that ``Mixture.rounding`` allows for."""
     log_pruned: float
     """log p of the most probable prefix that was cut from a beam; +inf where a method has no such bound."""
 
@@ -47,15 +49,20 @@ def beam(mixture: Mixture, width: int, max_tokens: int, wanted: int = 1) -> Sear
     is at least as probable as all its continuations, so the first answer is the most probable one whenever it
     reaches the most probable prefix that was pruned: the certificate.
     """
-    state = mixture.start()
-    device = state.log_weights.device
-    stops = torch.tensor(sorted(mixture.generator.stop_tokens), dtype=torch.long, device=device)
+    state, others = mixture.start(), Others(mixture)
+    stops = torch.tensor(sorted(mixture.generator.stop_tokens), dtype=torch.long, device=state.log_weights.device)
     live = [_Hypothesis(0, (), 0.0, ())]
     done: list[_Hypothesis] = []
     log_pruned = -math.inf
     for position in range(max_tokens):
-        ended, live, next_best = _extend(state, live, width, stops)
-        done = sorted([*done, *ended], key=lambda h: -h.log_prob)[: max(width, wanted)]
+        ended, following, next_best = _extend(state, live, width, stops)
+        others.cut(
+            state, [h.columns for h in live], {(h.parent, h.tokens[-1]) for h in following}, stops, next_best
+        )
+        live = following
+        done = sorted([*done, *ended], key=lambda h: -h.log_prob)
+        others.seen([h.columns for h in done[max(width, wanted) :]])
+        done = done[: max(width, wanted)]
         log_pruned = max(log_pruned, next_best)
         if not live or (len(done) >= wanted and done[wanted - 1].log_prob >= live[0].log_prob):
             break
@@ -64,8 +71,9 @@ def beam(mixture: Mixture, width: int, max_tokens: int, wanted: int = 1) -> Sear
             state = state.advance(torch.tensor(parents), torch.tensor(tokens))
     found = sorted([*done, *live], key=lambda h: -h.log_prob)
     best = (done if len(done) >= wanted else found)[: max(width, wanted)]
-    certified = best[0].log_prob >= max(log_pruned, found[0].log_prob)
-    return SearchResult(tuple(h.scored(mixture) for h in best), certified, log_pruned)
+    others.seen([h.columns for h in found if h is not best[0]])
+    answers = tuple(h.scored(mixture) for h in best)
+    return SearchResult(answers, others.certify(answers[0]), log_pruned)
 
 
 def _extend(

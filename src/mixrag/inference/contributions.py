@@ -78,7 +78,7 @@ def _other_empty(mixture: Mixture, empty: EmptyAnswers, weight: Tensor, other: T
 
 def _log_prob(scored: ScoredAnswer, table: Tensor, empty: EmptyAnswers | None) -> float:
     """log p_g(y | x) of one generator from its likelihoods (K, T)."""
-    mixture, prior = scored.mixture, scored.mixture.unconditioned_log_prior
+    mixture, prior = scored.mixture, scored.mixture.reweighted_log_prior
     if mixture.log_answered is not None and empty is not None:
         prior = log_answered_prior(prior, empty.log_answered)
         stops = torch.tensor(sorted(mixture.generator.stop_tokens), dtype=torch.long)

@@ -10,10 +10,11 @@ from mixrag.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class MissingGenerator:
-    """The name and the stop tokens of a language model that is not here; all other uses raise ``ModelError``."""
+    """Name, stop tokens and rounding of a language model that is not here; all other uses raise ``ModelError``."""
 
     name: str
     stop_tokens: frozenset[int]
+    rounding: float = 0.0
 
     @property
     def vocabulary_size(self) -> int:
@@ -29,7 +30,7 @@ class MissingGenerator:
         """See ``Generator.prompt``."""
         self._refuse()
 
-    prompt_text = answer_tokens = text = log_likelihood = start = prompt
+    prompt_text = answer_tokens = text = log_likelihood = start = question_log_likelihood = prompt
 
     def _refuse(self) -> NoReturn:
         found, remedy = "an answer read from a pickle, which has none", "ask again, and use that answer"

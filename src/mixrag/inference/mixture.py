@@ -1,9 +1,9 @@
-"""Mixture: components, their log prior, and everything that follows from the likelihoods of an answer."""
+"""Mixture: components, their prior, and everything that follows from the likelihoods of an answer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,59 +11,37 @@ import torch
 from torch import Tensor
 
 from mixrag.corpus.passage import Passage
-from mixrag.generator.protocol import Branches, Generator, Prompt
+from mixrag.generator.protocol import Branches, Generator
+from mixrag.generator.questions import check_reads_questions, start_with_question
+from mixrag.inference.components import Component, WeightedComponents
 from mixrag.inference.decoding_state import DecodingState
-from mixrag.inference.empty_answer import EmptyAnswers, answered_branches, log_answered_table, read_prompts
+from mixrag.inference.empty_answer import answered_branches, log_answered_table, read_prompts
 from mixrag.inference.missing_generator import MissingGenerator
 from mixrag.probability import (
-    answered_outside,
     is_certainly_best,
     log_answer_likelihood,
-    log_answered_prior,
-    log_empty_probability,
     log_leave_one_out,
     log_marginal,
     log_normalise,
     log_posterior,
     log_predictive_weights,
+    log_shifted,
     log_smoothing,
     log_sum,
     log_truncation_bracket,
+    shifted_answered_prior,
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Component:
-    """One prompt of the mixture and the passages it holds; none in the null component."""
-
-    passages: tuple[Passage, ...]
-    prompt: Prompt
-
-
 @dataclass(frozen=True)
-class Mixture:
+class Mixture(WeightedComponents):
     """p(y | x) = Σ_j π_j p(y | x, z_j), with a switch; shapes are K components, T tokens, V vocabulary.
 
     With an ``empty_answer`` it is p(y | x, ≠∅), the distribution of answers given that one is stated, which is a
     mixture again (``probability.empty``): ``log_prior``, ``outside`` and all likelihoods of answers are given ≠∅.
-    The first two need the model, which reads the prompts for them where it has not yet.
+    With a ``question_likelihood`` the prior is weighed again by how well each component predicts the question
+    (``probability.reweighted``). Both need the model, which reads the prompts for them where it has not yet.
     """
-
-    generator: Generator
-    question: str
-    components: tuple[Component, ...]
-    unconditioned_log_prior: Tensor
-    """(K,) float64, π as retrieved. Its total is one under the top-k normaliser, and 1-ε under the full one."""
-    switch: float
-    unconditioned_outside: float | None
-    """ε: prior mass, under the full normaliser, of the components left out; None where it is unknown, or where
-    a component here is none of the full mixture's (a group cut short by k)."""
-    reserve: int = 64
-    """Tokens of the context that the prompts leave to an answer."""
-    empty_answer: bool = False
-    """A stop token as the first one means that nothing is stated."""
-    _empty: EmptyAnswers | None = field(default=None, init=False, repr=False, compare=False)
-    """What was found when the prompts were read."""
 
     def __copy__(self) -> Mixture:
         """Itself, since it does not change; a pickle is not a copy of it."""
@@ -75,82 +53,10 @@ class Mixture:
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the language model: a pickle has a ``MissingGenerator`` in its place."""
-        without = MissingGenerator(self.generator.name, self.generator.stop_tokens)
-        own = {name: value for name, value in self.__dict__.items() if name not in ("log_prior", "outside")}
+        without = MissingGenerator(self.generator.name, self.generator.stop_tokens, self.rounding)
+        derived = ("reweighted_log_prior", "log_prior", "outside")
+        own = {name: value for name, value in self.__dict__.items() if name not in derived}
         return {**own, "generator": without, "unconditioned_log_prior": self.unconditioned_log_prior.clone()}
-
-    @property
-    def passages(self) -> tuple[Passage, ...]:
-        """The passages of all components, in order of rank."""
-        return tuple(passage for component in self.components for passage in component.passages)
-
-    @property
-    def component_of_passage(self) -> list[int]:
-        """For each of ``passages``, the component that it is part of."""
-        return [j for j, component in enumerate(self.components) for _ in component.passages]
-
-    @property
-    def null_component(self) -> int | None:
-        """The component without passages; None where there is none."""
-        return next((j for j, component in enumerate(self.components) if not component.passages), None)
-
-    @cached_property
-    def log_prior(self) -> Tensor:
-        """(K,) float64 log p(z_j | x); with an ``empty_answer`` log p(z_j | x, ≠∅).
-
-        Its total is one under the top-k normaliser, and one less ``outside`` under the full one. Where all
-        components are certain of ∅ it is the prior as retrieved, and the empty answer is the only one.
-        """
-        answered = self.log_answered
-        prior = self.unconditioned_log_prior
-        return prior if answered is None else log_answered_prior(prior, answered)
-
-    @cached_property
-    def outside(self) -> float | None:
-        """``unconditioned_outside``; with an ``empty_answer`` the bound ε' of that mass given ≠∅."""
-        if self.unconditioned_outside is None or self.log_answered is None:
-            return self.unconditioned_outside
-        return float(answered_outside(self.unconditioned_log_prior, self.log_answered, self.unconditioned_outside))
-
-    @property
-    def log_empty(self) -> Tensor | None:
-        """(K,) float64 log p(∅ | x, z_j): that it states no answer; None without an ``empty_answer``."""
-        return None if self._read is None else self._read.log_empty
-
-    @property
-    def log_p_empty(self) -> float | None:
-        """log p(∅ | x) in nats; of a truncated prior the part of these components. None as ``log_empty``."""
-        found = self._read
-        if found is None:
-            return None
-        return min(0.0, float(log_empty_probability(self.unconditioned_log_prior, found.log_empty)))
-
-    @property
-    def _read(self) -> EmptyAnswers | None:
-        """What the prompts give to ∅; the model reads them where it has not yet."""
-        if self.empty_answer and self._empty is None:
-            self._note(read_prompts(self.generator, self._prompts)[0])
-        return self._empty
-
-    @property
-    def log_answered(self) -> Tensor | None:
-        """(K,) log(1 - p(∅ | x, z_j)); None where answers are not given ≠∅, or all components are certain of ∅."""
-        found = self._read if self.empty_answer else None
-        possible = found is not None and bool((self.unconditioned_log_prior + found.log_answered).isfinite().any())
-        return found.log_answered if found is not None and possible else None
-
-    @property
-    def _prompts(self) -> list[Prompt]:
-        return [component.prompt for component in self.components]
-
-    def _note(self, found: EmptyAnswers) -> None:
-        """Remember what was found when the prompts were first read: ``log_prior`` and ``outside`` are made of it.
-
-        In bfloat16 a later reading, in another batch, finds a little more or less. Its likelihoods are divided by
-        what it has found itself, so that they stay distributions; the weights stay those of the first one.
-        """
-        if self._empty is None:
-            object.__setattr__(self, "_empty", EmptyAnswers(found.log_empty.clone(), found.log_answered.clone()))
 
     def start(self) -> DecodingState:
         """One answer that has not begun; the model reads all prompts as one batch."""
@@ -168,6 +74,7 @@ class Mixture:
     def score_tokens(self, tokens: Sequence[int]) -> ScoredAnswer:
         """As ``score``, for answer token ids (T,)."""
         tokens = tuple(tokens)
+        _ = self.reweighted_log_prior  # what is derived from the table later must need no model
         if not self.empty_answer:
             table = self.generator.log_likelihood(self._prompts, tokens).double().cpu()
             return ScoredAnswer(self, tokens, table)
@@ -206,40 +113,47 @@ class Mixture:
     def unconditioned(self) -> Mixture:
         """The mixture over all answers and ∅, which is its empty text."""
         everything = replace(self, empty_answer=False)
-        if self._empty is not None:
-            everything._note(self._empty)
+        everything._note(self._empty, self._log_question)
         return everything
 
     def part(self, components: Sequence[int]) -> Mixture:
         """The mixture of some components, with their prior as it is; what is outside is not known."""
-        return self._part(components, self.unconditioned_log_prior[[*components]])
+        return self._part(components, self.reweighted_log_prior[[*components]])
 
     def alone(self, component: int) -> Mixture:
         """The mixture of one component, with prior one: what this passage by itself would answer."""
         return self._part([component], torch.zeros(1, dtype=self.unconditioned_log_prior.dtype))
 
     def _part(self, components: Sequence[int], log_prior: Tensor) -> Mixture:
-        chosen = tuple(self.components[j] for j in components)
-        some = replace(self, components=chosen, unconditioned_log_prior=log_prior, unconditioned_outside=None)
-        if self._empty is not None:
-            some._note(self._empty.part(components))
+        some = replace(
+            self,
+            components=tuple(self.components[j] for j in components),
+            unconditioned_log_prior=log_prior,
+            unconditioned_outside=None,
+            question_likelihood=0.0,  # which is in that prior
+        )
+        some._note(None if self._empty is None else self._empty.part(components))
         return some
 
 
 def start_together(mixtures: Sequence[Mixture]) -> Branches:
     """The rows of several mixtures of one generator before the first token, as one batch of the model."""
-    generator = mixtures[0].generator
-    branches = generator.start([prompt for mixture in mixtures for prompt in mixture._prompts])
+    generator, prompts = mixtures[0].generator, [prompt for mixture in mixtures for prompt in mixture._prompts]
+    sizes = [len(mixture.components) for mixture in mixtures]
+    if any(mixture.needs_question for mixture in mixtures):
+        branches, log_question = start_with_question(generator, prompts)
+        for mixture, own in zip(mixtures, log_question.split(sizes), strict=True):
+            if mixture.needs_question:
+                mixture._note(log_question=own)
+    else:
+        branches = generator.start(prompts)
     if not any(mixture.empty_answer for mixture in mixtures):
         return branches
     conditional = [mixture.empty_answer for mixture in mixtures for _ in mixture.components]
     answered, found = answered_branches(branches, generator.stop_tokens, conditional)
-    first = 0
-    for mixture in mixtures:
-        places = range(first, first + len(mixture.components))
+    for mixture, places in zip(mixtures, torch.arange(len(prompts)).split(sizes), strict=True):
         if mixture.empty_answer:
-            mixture._note(found.part(places))
-        first = places.stop
+            mixture._note(found.part(places.tolist()))
     return answered
 
 
@@ -292,6 +206,16 @@ class ScoredAnswer:
         return float(log_marginal(self.mixture.log_prior, self.log_likelihood, self.mixture.switch))
 
     @cached_property
+    def log_interval(self) -> tuple[float, float]:
+        """Between what ``log_prob`` lies without rounding: both are ``log_prob`` where there is none."""
+        h = self.mixture.rounding
+        return (self._shifted(-h), self._shifted(h)) if h else (self.log_prob, self.log_prob)
+
+    def _shifted(self, log_odds: float) -> float:
+        log_prior, table = self.mixture.shifted_log_prior(log_odds), log_shifted(self.log_likelihood, log_odds)
+        return min(0.0, float(log_marginal(log_prior, table, self.mixture.switch)))
+
+    @cached_property
     def token_log_probs(self) -> Tensor:
         """(T,) log p(y_t | x, y_<t); they add up to ``log_prob``."""
         weights = log_predictive_weights(self.mixture.log_prior, self.log_likelihood, self.mixture.switch)
@@ -319,31 +243,39 @@ class ScoredAnswer:
 
     @cached_property
     def log_bracket(self) -> tuple[float, float] | None:
-        """Bounds on the full mixture's log p(y | x) over all M passages; None where ε is unknown.
+        """Bounds on the full mixture's log p(y | x) over all M passages, without rounding; None if ε is unknown.
 
         The part of these passages under the full prior, and that part plus all that the others could add.
         """
-        outside = self.mixture.outside
+        h = self.mixture.rounding
+        outside = self.mixture.shifted_outside(-h)
         if outside is None:
             return None
-        lower, upper = log_truncation_bracket(self._log_part, outside, self.mixture.switch, len(self.tokens))
-        return float(lower), float(upper)
+        switch, length = self.mixture.switch, len(self.tokens)
+        lower = log_truncation_bracket(self._log_part(-h), outside, switch, length)[0]
+        return float(lower), float(log_truncation_bracket(self._log_part(h), outside, switch, length)[1])
 
     def certainly_beats(self, other: ScoredAnswer) -> bool:
-        """True where this answer is more probable than ``other`` also in the full mixture (bounds.py)."""
-        outside = self.mixture.outside
+        """True where this answer is more probable than ``other`` also in the full mixture, without rounding."""
+        h = self.mixture.rounding
+        outside = self.mixture.shifted_outside(-h)
         if outside is None:
             return False
         length = max(len(self.tokens), len(other.tokens))
-        lead = is_certainly_best(self._log_part, other._log_part, outside, self.mixture.switch, length)
-        return bool(lead)
+        own, others = self._log_part(-h), other._log_part(h)
+        return bool(is_certainly_best(own, others, outside, self.mixture.switch, length))
 
-    @cached_property
-    def _log_part(self) -> Tensor:
-        """Log marginal under the components' share of the full prior, whichever normaliser is shown."""
-        log_share = torch.tensor(1.0 - (self.mixture.outside or 0.0), dtype=torch.float64).log()
-        log_prior = log_normalise(self.mixture.log_prior, -1) + log_share
-        return log_marginal(log_prior, self.log_likelihood, self.mixture.switch)
+    def _log_part(self, log_odds: float) -> Tensor:
+        """Log marginal under the components' share of the full prior, whichever normaliser is shown.
+
+        All likelihoods are shifted: an end of its interval.
+        """
+        mixture, outside = self.mixture, self.mixture.unconditioned_outside or 0.0
+        log_share = torch.tensor(1.0 - outside, dtype=torch.float64).log()
+        log_prior = log_normalise(mixture.reweighted_log_prior, -1) + log_share
+        if mixture.log_answered is not None:
+            log_prior = shifted_answered_prior(log_prior, mixture.log_answered, log_odds)
+        return log_marginal(log_prior, log_shifted(self.log_likelihood, log_odds), mixture.switch)
 
 
 def condition(
@@ -358,6 +290,7 @@ def condition(
     switch: float = 0.0,
     reserve: int = 64,
     empty_answer: bool = False,
+    question_likelihood: float = 0.0,
 ) -> Mixture:
     """Build the mixture over passages (K,) and their log prior (K,), best first.
 
@@ -372,10 +305,14 @@ def condition(
         switch: ρ.
         reserve: tokens of the context left to the answer.
         empty_answer: answers are given that they are not empty, which means that nothing is stated.
+        question_likelihood: β of the prior π'_j ∝ π_j p(x | z_j)^β.
 
     Raises:
         QuestionError: the question does not fit into the context.
+        ModelError: β > 0, and a generator that gives the question no probability.
     """
+    if question_likelihood > 0.0:
+        check_reads_questions(generator)
     size = max(1, len(passages)) if group is None else group
     tuples = [tuple(passages[i : i + size]) for i in range(0, len(passages), size)]
     if log_null is not None or not tuples:
@@ -385,7 +322,8 @@ def condition(
     # With 0 < ε, a last group that k cut short (or one group of all k) would be larger in the full mixture.
     complete = outside == 0.0 or (group is not None and len(passages) % size == 0)
     known = outside if complete else None
-    return Mixture(generator, question, components, priors, switch, known, reserve, empty_answer)
+    weighed = empty_answer, question_likelihood
+    return Mixture(generator, question, components, priors, switch, known, reserve, *weighed)
 
 
 def component_log_prior(log_prior: Tensor, log_null: float | Tensor | None, group: int | None) -> Tensor:

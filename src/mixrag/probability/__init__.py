@@ -56,6 +56,12 @@ from mixrag.probability.prior import (
     smallest_k,
     uniform_prior,
 )
+from mixrag.probability.reweighted import (
+    best_question_weight,
+    log_reweighted_marginal,
+    log_reweighted_prior,
+    reweighted_poisoning,
+)
 from mixrag.probability.risk import (
     best_start,
     conformal_threshold,
@@ -67,6 +73,7 @@ from mixrag.probability.risk import (
     pairs_needed,
     upper_risk,
 )
+from mixrag.probability.rounding import log_shifted, shifted_answered_prior
 from mixrag.probability.span_objective import span_loss
 from mixrag.probability.spans import possible_spans, span_scores
 from mixrag.probability.switching import (
@@ -88,6 +95,7 @@ __all__ = [
     "answer_information",
     "answered_outside",
     "answered_poisoning",
+    "best_question_weight",
     "best_start",
     "conformal_threshold",
     "contributing_branches",
@@ -131,6 +139,9 @@ __all__ = [
     "log_posterior_of",
     "log_predictive_weights",
     "log_prior_to_lead",
+    "log_reweighted_marginal",
+    "log_reweighted_prior",
+    "log_shifted",
     "log_smoothing",
     "log_sum",
     "log_sum_by",
@@ -149,7 +160,9 @@ __all__ = [
     "poisoning_tv",
     "possible_spans",
     "pruning_tv",
+    "reweighted_poisoning",
     "score_gradient",
+    "shifted_answered_prior",
     "smallest_k",
     "span_loss",
     "span_scores",

@@ -88,7 +88,7 @@ def log_answered_prior(log_prior: Tensor, log_answered: Tensor) -> Tensor:
     true one, since of what is outside at most all is answered. Its total is 1 - ε' (``answered_outside``).
     """
     joint = log_prior + log_answered
-    total = log_sum(torch.stack([log_sum(joint, -1), _log_missing(log_prior)]), 0).unsqueeze(-1)
+    total = log_sum(torch.stack([log_sum(joint, -1), log_missing(log_prior)]), 0).unsqueeze(-1)
     return torch.where(joint == NEG_INF, torch.full_like(joint, NEG_INF), joint - total.clamp(min=_LEAST))
 
 
@@ -145,7 +145,7 @@ def answered_poisoning(log_prior: Tensor, log_answered: Tensor) -> Tensor:
     return torch.where(certain, torch.zeros_like(log_prior), torch.sigmoid(log_prior - others.clamp(min=_LEAST)))
 
 
-def _log_missing(log_prior: Tensor) -> Tensor:
+def log_missing(log_prior: Tensor) -> Tensor:
     """(*B,) log(1 - Σ π): the mass outside a truncated prior; a total of one up to rounding has none."""
     missing = -torch.expm1(log_sum(log_prior, -1).detach())
     rounding = 8 * log_prior.shape[-1] * torch.finfo(log_prior.dtype).eps

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from mixrag.generator import Prompt
-from mixrag.inference.mixture import Component, Mixture
+from mixrag.inference.components import Component
+from mixrag.inference.mixture import Mixture
 from mixrag.training.examples import Example
 
 LogLikelihoods = Callable[[Sequence[Prompt], Sequence[Sequence[int]]], Tensor]

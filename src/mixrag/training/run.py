@@ -38,6 +38,9 @@ from mixrag.training.trainable_prior import TrainablePrior
 from mixrag.utils.progress import Progress, guarded
 
 _logger = logging.getLogger("mixrag.training")
+NO_SECOND_LOOK = (
+    "question_likelihood takes no part in training, which is under the prior as retrieved; it stays set"
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,9 @@ def train(spec: RunSpec, progress: Progress | None = None, stage: str = "trainin
     prior = _trainable_prior(spec)
     notices: list[str] = []
     state: LoopState | None = None
+    left_out = [NO_SECOND_LOOK] if spec.rag.settings.question_likelihood > 0.0 else []
+    for notice in left_out:
+        _logger.info(notice)
     if spec.settings.objective == "composite":
         assert trained is not None
         state, calibration = CompositeRun(
@@ -98,6 +104,7 @@ def train(spec: RunSpec, progress: Progress | None = None, stage: str = "trainin
         ).learn()
     else:
         state, calibration, notices = _learn(spec, trained, prior, run_id, accelerator, report, stage)
+    notices += left_out
     written = None
     if main:
         written = write(spec, trained, prior)

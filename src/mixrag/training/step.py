@@ -18,7 +18,8 @@ from mixrag.config.settings import Settings
 from mixrag.config.training_settings import TrainingSettings
 from mixrag.corpus import Passage
 from mixrag.generator.huggingface import ModelGenerator
-from mixrag.inference.mixture import Component, Mixture, condition
+from mixrag.inference.components import Component
+from mixrag.inference.mixture import Mixture, condition
 from mixrag.pairs.matching import passage_holds
 from mixrag.probability import (
     contributing_branches,

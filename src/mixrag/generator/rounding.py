@@ -1,0 +1,27 @@
+"""How far rounding moves a language model's probabilities: one number for each number format.
+
+It is h of ``probability.rounding``: how far the log-odds of a next token may be from those that the same model has
+in float32, taken from measurements (docs/reference/models.md#rounding).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+BY_DTYPE = {torch.float64: 0.0, torch.float32: 0.0, torch.float16: 0.1, torch.bfloat16: 0.75}
+"""float32 is the reference. float16 has eight times the precision of bfloat16."""
+INT8 = 3.0
+"""Linear layers in eight bits."""
+
+
+def rounding_of(generator: Any) -> float:
+    """h of a generator; 0 for one that does not say: its numbers are taken as they are."""
+    return float(getattr(generator, "rounding", 0.0))
+
+
+def rounding_of_model(model: Any) -> float:
+    """h of a model of transformers, by its dtype and its layers."""
+    eight_bits = any(type(module).__name__ == "Int8Linear" for module in model.modules())
+    return INT8 if eight_bits else BY_DTYPE.get(model.dtype, INT8)
