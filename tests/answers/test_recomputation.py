@@ -59,7 +59,7 @@ class Remembering:
 def rag(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RAG]:
     store = tmp_path_factory.mktemp("recomputation") / "store"
     settings = {"k": 3, "max_tokens": 8}
-    with RAG.open(store, create=True, models=ModelConfig(device="cpu"), settings=settings) as rag:
+    with RAG.open(store, create=True, models=ModelConfig(device="cpu", dtype="float32"), settings=settings) as rag:
         rag.index([FINANCE / name for name in DOCUMENTS], splitter=WordSplitter(100, context="none"))
         rag._generator = Remembering(rag.generator)  # type: ignore[assignment]
         yield rag

@@ -154,10 +154,11 @@ def test_what_is_scored_as_an_extract_is_sentences(indexed: Shell) -> None:
 
 
 def test_the_contract_of_score_and_of_passages(indexed: Shell) -> None:
-    scored = indexed.json("score", QUESTION, "nine crowns", "-k", "all")
+    asked = ("score", QUESTION, "nine crowns", "--dtype", "float32")
+    scored = indexed.json(*asked, "-k", "all")
     assert {"log_prob", "normaliser", "passages"} <= set(scored) and len(scored["passages"]) == 3
     assert scored["log_bounds"] == pytest.approx([scored["log_prob"]] * 2)
-    part = indexed.json("score", QUESTION, "nine crowns", "-k", "1")
+    part = indexed.json(*asked, "-k", "1")
     assert part["log_bounds"][0] <= scored["log_prob"] <= part["log_bounds"][1]
     found = indexed.json("passages", QUESTION, "-k", "2", "--normaliser", "full")
     assert sum(p["prior"] for p in found["passages"]) + found["outside"] == pytest.approx(1.0)

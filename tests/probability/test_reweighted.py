@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -78,8 +78,7 @@ def test_the_bounds_of_a_truncated_prior_stand_as_they_are(
     """ε is that of the retriever; inside it is π', outside π."""
     kept = data.draw(st.integers(1, len(toy.prior) - 1))
     inside, outside = toy.prior[:kept], math.fsum(toy.prior[kept:])
-    if math.fsum(inside) == 0.0:
-        return
+    assume(math.fsum(inside) > 1e-200)  # less is nothing times a question's likelihood, in probability space
     whole = Toy(
         [*reweighted(inside, questions(toy)[:kept], weight), *toy.prior[kept:]],
         toy.seed,
