@@ -18,7 +18,8 @@ MixragError                 one line for the user: expected, found, remedy
 ├── TrainingError           a training run that cannot continue
 │   └── CheckpointError       a checkpoint that is damaged, or of another run
 └── ModelError              a path or name that is not a usable model
-    └── MissingPackageError   an optional package is not installed
+    ├── MissingPackageError   an optional package is not installed
+    └── ServerError           a server of language models that cannot be reached, refuses, or returns what cannot be used
 """
 
 from __future__ import annotations
@@ -105,3 +106,7 @@ class ModelError(MixragError):
 
 class MissingPackageError(ModelError):
     """A package that this feature needs is not installed."""
+
+
+class ServerError(ModelError):
+    """A server of language models cannot be reached, refuses, or returns something that cannot be used."""

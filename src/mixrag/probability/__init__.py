@@ -29,6 +29,7 @@ from mixrag.probability.enumerated import (
 )
 from mixrag.probability.generators import fitted_weights, log_mixed_tokens, log_other_tokens
 from mixrag.probability.leaders import leading
+from mixrag.probability.listed import Listed, listed, log_most_elsewhere
 from mixrag.probability.logspace import log_difference, log_normalise, log_sum, log_sum_others
 from mixrag.probability.objective import (
     Responsibilities,
@@ -91,6 +92,7 @@ from mixrag.probability.switching import (
 from mixrag.probability.unseen import log_cluster_bounds, log_hybrid_bounds
 
 __all__ = [
+    "Listed",
     "Responsibilities",
     "answer_information",
     "answered_outside",
@@ -113,6 +115,7 @@ __all__ = [
     "is_certainly_best",
     "last_accepted",
     "leading",
+    "listed",
     "log_answer_likelihood",
     "log_answered_likelihood",
     "log_answered_prior",
@@ -133,6 +136,7 @@ __all__ = [
     "log_marginal",
     "log_mix",
     "log_mixed_tokens",
+    "log_most_elsewhere",
     "log_normalise",
     "log_other_tokens",
     "log_posterior",
