@@ -19,14 +19,19 @@ from mixrag.answers.open_store import OpenStore, naming_the_bundle
 from mixrag.answers.read_sentences import Scores
 from mixrag.answers.sentence_scores import sentence_scores
 from mixrag.answers.stream import Stream
+from mixrag.answers.written import WrittenAnswer, WrittenComponent, most_supported
 from mixrag.config.model_config import models_digest
 from mixrag.config.settings import Settings
-from mixrag.errors import QuestionError
+from mixrag.errors import ModelError, QuestionError
 from mixrag.generator import Generator
 from mixrag.generator.mixed import MixedGenerator, copying
+from mixrag.generator.remote.address import is_remote
+from mixrag.generator.remote.capabilities import Capabilities
+from mixrag.generator.remote.text_writer import TextWriter
+from mixrag.inference.candidates import decoder_on
 from mixrag.inference.answer_distribution import AnswerDistribution, answer_distribution
 from mixrag.inference.decoders import decode_all, decoder_for
-from mixrag.inference.mixture import Mixture, condition
+from mixrag.inference.mixture import Mixture, component_log_prior, condition
 from mixrag.inference.protocol import Decoder
 from mixrag.retrieval.retriever import Retrieval, checked_retrieval
 from mixrag.utils.arguments import list_given
@@ -96,7 +101,8 @@ class Pipeline(OpenStore):
             mixture, retrieval, settings = extracted.mixture, extracted.retrieval, _of_sentences(settings)
         else:
             settings = _of_kind(kind, settings)
-            mixture, chosen = self._condition(question, retrieval, settings), in_kind(kind, decoder)
+            mixture = self._condition(question, retrieval, settings)
+            chosen = in_kind(kind, decoder_on(mixture.generator, decoder, settings.decoder))
         applied = calibration and calibration.of_kind(kind, chosen.calibrated)
         return Stream(mixture, retrieval, settings, chosen.decoder, applied, chosen.complete)
 
@@ -141,6 +147,7 @@ class Pipeline(OpenStore):
             self._condition(question, retrieval, settings)
             for (question, _), retrieval in zip(asked, retrievals, strict=True)
         ]
+        decoder = decoder_on(mixtures[0].generator, decoder, settings.decoder)
         results = decode_all(decoder, mixtures, settings.max_tokens)
         found = []
         for (_, kind), result, retrieval in zip(asked, results, retrievals, strict=True):
@@ -148,6 +155,43 @@ class Pipeline(OpenStore):
             applied = calibration and calibration.of_kind(kind, chosen.calibrated)
             found.append(chosen.complete(answer_of(result, retrieval, settings, applied), result))
         return found
+
+    @property
+    def server(self) -> Capabilities | None:
+        """What the server of a remote language model can return; None for a model in this process."""
+        if not is_remote(self.models.generator) and self._generator is None:
+            return None  # without loading it
+        found = getattr(self.generator, "capabilities", None)
+        return found if isinstance(found, Capabilities) else None
+
+    def write(self, question: str, **changes: Any) -> WrittenAnswer:
+        """What a model without probabilities writes for each component, with the prior of its passages.
+
+        Raises:
+            ModelError: the language model gives probabilities: ``ask`` it.
+            QuestionError, SettingError, StoreEmptyError, ServerError: as ``ask``.
+        """
+        settings, generator = self._settings(changes), self.generator
+        if not isinstance(generator, TextWriter):
+            raise ModelError("a server that returns text alone", generator.name, "use ask, which gives probabilities")
+        retrieval = self._retrieve(question, settings)
+        size = max(1, len(retrieval.passages)) if settings.group == "all" else settings.group
+        groups = [retrieval.passages[i : i + size] for i in range(0, len(retrieval.passages), size)]
+        if retrieval.log_null is not None or not groups:
+            groups.append(())
+        log_prior = component_log_prior(retrieval.log_prior, retrieval.log_null, size)
+        texts = generator.texts(question, groups, settings.max_tokens)
+        components = tuple(
+            WrittenComponent(
+                tuple(each.id for each in passages),
+                tuple(each.title for each in passages),
+                prior,
+                written.text,
+                written.finished,
+            )
+            for passages, prior, written in zip(groups, log_prior.exp().tolist(), texts, strict=True)
+        )
+        return WrittenAnswer(question, most_supported(components), components, generator.name)
 
     def answer_distribution(self, question: str, **changes: Any) -> AnswerDistribution:
         """The whole distribution p(answer | question), enumerated; of an extractive generator at switch 0.

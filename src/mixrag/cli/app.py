@@ -85,6 +85,10 @@ def ask(
     """Answer a question, with the probability of the answer and its passages."""
     target = html and output.target(html, "why.html")
     with options.open() as rag:
+        if (server := rag.server) and not json:
+            show.error_line(server.describe())
+        if server and not server.returns_probabilities:
+            return show.written(rag.write(question), as_json=json)
         stream = rag.stream(question)
         at_once = stream.decoder.streams and not stream.may_abstain
         if not json and at_once:
@@ -112,6 +116,8 @@ def score(
 ) -> None:
     """The probability of a given answer, and the passages that support it."""
     with options.open() as rag:
+        if (server := rag.server) and not json:
+            show.error_line(server.describe())
         show.answer(rag.score(question, answer), None, as_json=json)
 
 

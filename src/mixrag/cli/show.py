@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
     from mixrag.answers.answer import Answer
     from mixrag.answers.explanation import ComponentExplanation, Explanation
     from mixrag.answers.stream import Stream
+    from mixrag.answers.written import WrittenAnswer
     from mixrag.config.settings import Settings
     from mixrag.retrieval.retriever import Retrieval
 
@@ -124,6 +125,24 @@ def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> 
             console.print(Text("Written by: ").append_text(_coloured(found)), soft_wrap=True)
     if explanation:
         _why(console, explanation)
+
+
+def written(found: WrittenAnswer, *, as_json: bool) -> None:
+    """The texts of a model that gives no probabilities."""
+    if as_json:
+        return print_json(found.to_dict())
+    console = terminal()
+    console.print(Text(printable(found.text)), soft_wrap=True)
+    console.print(Text(printable(found.reason), style="bold"), soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("prior", justify="right")
+    table.add_column("passage")
+    table.add_column("what it makes the model write")
+    for each in found.components:
+        titles = ", ".join(each.titles) or "(no passage)"
+        text = each.text if each.finished else f"{each.text} … (cut off)"
+        table.add_row(f"{each.prior:.3f}", Text(printable_name(titles)), Text(printable(text)))
+    console.print(table)
 
 
 def passages(question: str, found: Retrieval, settings: Settings, *, as_json: bool) -> None:

@@ -31,6 +31,7 @@ from mixrag.generator.kernels.onednn_linear import use_onednn_linears
 from mixrag.generator.model_object import generator_of
 from mixrag.generator.names import downloaded_adapter, expanded, path_or_hub_name, unusable
 from mixrag.generator.protocol import Generator
+from mixrag.generator.remote.address import is_remote
 from mixrag.generator.self_check import with_prefix_cache, with_shared_cross_attention
 from mixrag.generator.seq2seq import Seq2SeqGenerator
 from mixrag.generator.span_loading import extractive_source, load_extractive, with_span_reader
@@ -57,6 +58,7 @@ def load_generator(
     prefix_cache: int = PREFIX_CACHE_MIB,
     span_reader: str | Path | None = None,
     language_model_weight: float = 0.5,
+    api_key_env: str | None = None,
 ) -> Generator:
     """A causal or seq2seq language model, an extractive model, or a mixture of both, as a generator.
 
@@ -69,7 +71,8 @@ def load_generator(
         model: folder with a Hugging Face model, a GGUF file, or a hub name; a causal or seq2seq model object of
             transformers, or peft's model around one; or an object with the members of ``Generator``. A folder or
             name of a model for extractive question answering, and "extractive" (the packaged one), become an
-            ``ExtractiveGenerator``. None is
+            ``ExtractiveGenerator``. An address (``http://HOST:PORT/v1``), or a kind of server with a model or
+            address (``vllm:MODEL``, ``ollama:MODEL``), is a remote model (``mixrag.generator.remote``). None is
             SmolLM2-135M-Instruct, packaged or from the hub. A GGUF file is converted once, into the cache folder
             (``MIXRAG_CACHE``).
         tokenizer: a tokenizer object of transformers, its folder or hub name; None is the model's own. That of a
@@ -91,6 +94,7 @@ def load_generator(
         span_reader: folder or hub name of an extractive model, "extractive" for the packaged one: the generator is
             the mixture of it and the language model. "none" and None are none.
         language_model_weight: of the language model in that mixture, between 0 and 1.
+        api_key_env: environment variable with the key of a remote model; None: no key is sent.
 
     Raises:
         ModelError: no usable model or tokenizer there, or the adapter does not fit it.
@@ -108,6 +112,12 @@ def load_generator(
         found = load_generator(model, **options, revision=revision, token=token, prefix_cache=prefix_cache)
         where = str(getattr(found, "device", "cpu"))
         return with_span_reader(found, span_reader, language_model_weight, where, hub)
+    if is_remote(model):
+        from mixrag.generator.remote.connection import connect
+
+        prompt = (template or PromptTemplate()).with_arguments(template_args or {})
+        remote = connect(str(model), tokenizer=tokenizer, template=prompt, api_key_env=api_key_env, hub=hub)
+        return remote
     named = model is None or isinstance(model, (str, Path))
     if not named and (hasattr(model, "log_likelihood") or not isinstance(model, torch.nn.Module)):
         return check_plugin(model, Generator, "generator")

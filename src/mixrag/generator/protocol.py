@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from torch import Tensor
 
 from mixrag.corpus.passage import Passage
+from mixrag.probability import Listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,38 @@ class Generator(Protocol):
     def start(self, prompts: Sequence[Prompt]) -> Branches:
         """Read K prompts as one batch; the rows are in the order of the prompts."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An answer that a model wrote, one most probable token after the other."""
+
+    tokens: tuple[int, ...]
+    """(T,) with the stop token at its end, unless it was cut off."""
+    known: tuple[Listed, ...]
+    """What is known of the distributions of its first tokens; at most T."""
+
+
+class AnswerWriter(Protocol):
+    """A generator that writes and reads whole answers, and does not give whole next-token distributions.
+
+    It has the members of ``Generator``, of which ``start`` raises ``ModelError``.
+    """
+
+    def write(self, prompts: Sequence[Prompt], max_tokens: int) -> list[Written]:
+        """What the model writes for each of K prompts."""
+        ...
+
+    def read(
+        self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]
+    ) -> list[list[tuple[Listed, ...]]]:
+        """For each answer and each of K prompts, the distributions (T,) of its tokens, which list them."""
+        ...
+
+
+def writes_answers(generator: object) -> TypeGuard[AnswerWriter]:
+    """Whether a generator is an ``AnswerWriter``."""
+    return hasattr(generator, "write") and hasattr(generator, "read")
 
 
 class QuestionReader(Protocol):

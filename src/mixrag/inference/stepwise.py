@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
+from mixrag.generator.protocol import writes_answers
 from mixrag.inference.decoding_state import DecodingState
 from mixrag.inference.mixture import Mixture, ScoredAnswer, start_together
 from mixrag.inference.protocol import DecodedToken
@@ -86,6 +87,10 @@ def scored(mixture: Mixture, steps: Iterable[DecodedToken], pruning: Pruning | N
 
 def each_alone(mixture: Mixture, max_tokens: int) -> list[ScoredAnswer]:
     """What every component by itself would answer, greedily; all in one batch."""
+    if writes_answers(mixture.generator):
+        alone = [mixture.alone(j) for j in range(len(mixture.components))]
+        written = mixture.generator.write([each.components[0].prompt for each in alone], max_tokens)
+        return [each.score_tokens(one.tokens) for each, one in zip(alone, written, strict=True)]
     branches = start_together([mixture])
     rows = torch.arange(len(mixture.components), device=branches.log_probs.device)
     tokens, columns = [], []

@@ -1,0 +1,139 @@
+"""Servers that speak OpenAI's completions with token ids: vLLM, and others where the probe finds that they do.
+
+A given text is scored by ``prompt_logprobs``, whose keys are token ids, or by ``echo``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from mixrag.errors import ServerError
+from mixrag.generator.protocol import Written
+from mixrag.generator.remote.client import Client, Refused, Request
+from mixrag.generator.remote.documents import distribution, log_prob, part, unexpected
+from mixrag.probability import Listed
+
+ROWS_AT_ONCE = 16
+"""Rows in one request."""
+_TOKEN_ID = re.compile(r"token_id:(\d{1,9})")
+
+
+@dataclass(frozen=True, slots=True)
+class Completions:
+    """See ``Engine`` for the members."""
+
+    client: Client
+    url: str
+    root: str
+    model: str
+    scoring: Literal["prompt_logprobs", "echo"] = "prompt_logprobs"
+
+    def other(self) -> Completions | None:
+        """The same server, asked to score in the other way."""
+        return replace(self, scoring="echo") if self.scoring == "prompt_logprobs" else None
+
+    def write(self, rows: Sequence[tuple[int, ...]], max_tokens: int, count: int) -> list[Written]:
+        """See ``Engine.write``."""
+        asked = {"max_tokens": max_tokens, "logprobs": count}
+        return [self._written(choice) for choice in self._choices(rows, asked)]
+
+    def read(self, rows: Sequence[tuple[int, ...]], lengths: Sequence[int], count: int) -> list[tuple[Listed, ...]]:
+        """See ``Engine.read``."""
+        if self.scoring == "prompt_logprobs":
+            asked: dict[str, Any] = {"max_tokens": 1, "prompt_logprobs": count}
+            found, read = self._choices(rows, asked), _prompt_logprobs
+        else:
+            asked = {"max_tokens": 1, "echo": True, "logprobs": count}
+            found, read = self._choices(rows, asked), _echoed
+        return [
+            read(choice, row, length) for choice, row, length in zip(found, rows, lengths, strict=True)
+        ]
+
+    def tokenize(self, text: str) -> tuple[int, ...] | None:
+        """See ``Engine.tokenize``."""
+        asked = {"model": self.model, "prompt": text, "add_special_tokens": False}
+        try:
+            tokens = part(self.client.one(f"{self.root}/tokenize", asked), list, "tokens")
+        except ServerError:
+            return None
+        return tuple(part(tokens, int, place) for place in range(len(tokens)))
+
+    def _choices(self, rows: Sequence[tuple[int, ...]], asked: dict[str, Any]) -> list[Any]:
+        common = {"model": self.model, "temperature": 0, "return_tokens_as_token_ids": True, **asked}
+        some = [rows[first : first + ROWS_AT_ONCE] for first in range(0, len(rows), ROWS_AT_ONCE)]
+        requests = [
+            Request(f"{self.url}/completions", {**common, "prompt": [[*row] for row in each]}) for each in some
+        ]
+        found: list[Any] = []
+        for document, each in zip(self.client.all(requests), some, strict=True):
+            choices = part(document, list, "choices")
+            placed = {part(choices, int, at, "index"): choices[at] for at in range(len(choices))}
+            if sorted(placed) != [*range(len(each))] or len(choices) != len(each):
+                raise unexpected(f"{len(each)} choices", f"{len(choices)}")
+            found += [placed[at] for at in range(len(each))]
+        return found
+
+    def _written(self, choice: Any) -> Written:
+        tokens = [_id(each) for each in part(choice, list, "logprobs", "tokens")]
+        if None in tokens:
+            raise unexpected("token ids (token_id:N)", "texts of tokens")
+        known = _distributions(choice, [token for token in tokens if token is not None], 0)
+        return Written(tuple(token for token in tokens if token is not None), known)
+
+
+def refused_for_number(error: ServerError) -> bool:
+    """Whether a server may have refused the number of tokens to be listed."""
+    return isinstance(error, Refused) and error.status in (400, 422)
+
+
+def _prompt_logprobs(choice: Any, row: tuple[int, ...], length: int) -> tuple[Listed, ...]:
+    positions = part(choice, list, "prompt_logprobs")
+    if len(positions) != len(row):
+        raise unexpected(f"prompt_logprobs of {len(row)} tokens", f"{len(positions)}")
+    first = len(row) - length
+    return tuple(_by_id(part(positions, dict, first + t), row[first + t]) for t in range(length))
+
+
+def _by_id(position: dict[str, Any], given: int) -> Listed:
+    ids = {key: int(key) for key in position if key.isascii() and key.isdigit()}
+    return distribution({ids[key]: log_prob(part(position, object, key, "logprob")) for key in ids}, given)
+
+
+def _echoed(choice: Any, row: tuple[int, ...], length: int) -> tuple[Listed, ...]:
+    tokens = part(choice, list, "logprobs", "tokens")
+    if len(tokens) < len(row):
+        raise unexpected(f"an echo of {len(row)} tokens", f"{len(tokens)}")
+    for place in range(len(row)):
+        found = _id(tokens[place])
+        if found is None:
+            raise unexpected("token ids (token_id:N)", "texts of tokens")
+        if found != row[place]:
+            raise unexpected(f"an echo of token {row[place]}", f"token {found}")
+    return _distributions(choice, row[len(row) - length :], len(row) - length)
+
+
+def _distributions(choice: Any, tokens: Sequence[int], first: int) -> tuple[Listed, ...]:
+    """Of tokens that stand at ``first`` and after it in the log-probabilities of a choice."""
+    logprobs = part(choice, dict, "logprobs")
+    return tuple(_by_name(logprobs, first + t, token) for t, token in enumerate(tokens))
+
+
+def _by_name(logprobs: dict[str, Any], place: int, token: int) -> Listed:
+    own = log_prob(part(logprobs, object, "token_logprobs", place))
+    top = logprobs.get("top_logprobs") or []
+    names: dict[str, Any] = part(top, dict, place) if place < len(top) and top[place] is not None else {}
+    return distribution({**dict(_ids(names)), token: own}, token)
+
+
+def _ids(names: dict[str, Any]) -> Iterator[tuple[int, float]]:
+    for name, value in names.items():
+        if (token := _id(name)) is not None:
+            yield token, log_prob(value)
+
+
+def _id(name: Any) -> int | None:
+    found = _TOKEN_ID.fullmatch(name) if isinstance(name, str) else None
+    return None if found is None else int(found[1])

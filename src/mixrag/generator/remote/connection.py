@@ -1,0 +1,157 @@
+"""From the name of a remote language model to a generator: find the server, its model and its tokenizer; probe it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import httpx2
+
+from mixrag.config.prompt_template import PromptTemplate
+from mixrag.errors import MixragError, ModelError, ServerError
+from mixrag.generator.prompt_tokenizer import UNLIMITED_CONTEXT, PromptTokenizer
+from mixrag.generator.remote.address import Address, address_of
+from mixrag.generator.remote.capabilities import Capabilities
+from mixrag.generator.remote.client import Client, Key, Limits
+from mixrag.generator.remote.completions import Completions
+from mixrag.generator.remote.documents import part
+from mixrag.generator.remote.engine import Engine
+from mixrag.generator.remote.generator import LlamaCppGenerator, RemoteGenerator, TokenizedTexts
+from mixrag.generator.remote.llamacpp import LlamaCpp
+from mixrag.generator.remote.probe import SAMPLES, check_tokenizer, probe
+from mixrag.generator.remote.text_writer import CHATS, TextWriter
+from mixrag.generator.tokenizer import loaded_tokenizer
+from mixrag.generator.remote.sglang import SGLang
+from mixrag.utils.text import printable_name
+
+logger = logging.getLogger("mixrag.generator")
+OWNERS = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llamacpp", "library": "ollama", "openai": "openai"}
+"""What servers say in ``owned_by`` of their models, and the kind of server that it means."""
+
+Remote = RemoteGenerator | LlamaCppGenerator | TextWriter
+
+
+def connect(
+    name: str,
+    *,
+    tokenizer: Any = None,
+    template: PromptTemplate | None = None,
+    api_key_env: str | None = None,
+    hub: Mapping[str, Any] | None = None,
+    limits: Limits | None = None,
+    transport: httpx2.AsyncBaseTransport | None = None,
+) -> Remote:
+    """The generator of a remote language model; the server is asked what it can return.
+
+    Args:
+        name: as ``address_of`` reads it.
+        tokenizer: object, folder or hub name; None is the hub name or folder that ``name`` gives as the model.
+        template: the prompt; None is the default one.
+        api_key_env: the environment variable that has the key; None: none is sent.
+        hub: options of a tokenizer that is loaded from the hub.
+        limits: how long the server is waited for.
+        transport: in the place of the network, in tests.
+
+    Raises:
+        SettingError: an address that is none, or no key in that variable.
+        ServerError: the server cannot be reached, refuses, or has no such model.
+        ModelError: no tokenizer, or another one than the server's.
+    """
+    address = address_of(name)
+    client = Client(address.url, Key.of_environment(api_key_env), limits, transport)
+    kind, card = _model(address, client)
+    model = str(card["id"])
+    prompts = template or PromptTemplate()
+    if kind in CHATS:
+        found: Remote = TextWriter(client, address, kind, model, prompts, Capabilities(kind, model))
+    else:
+        found = _with_tokens(client, address, kind, card, prompts, _tokenizer(tokenizer, address, model, hub or {}))
+    logger.info("%s", found.capabilities.describe())
+    return found
+
+
+def _model(address: Address, client: Client) -> tuple[str, Mapping[str, Any]]:
+    """The kind of the server, and what it says of the model."""
+    cards = part(client.one(f"{address.url}/models"), list, "data")
+    named = {part(card, str, "id"): card for card in cards}
+    if address.model:
+        same = [card for name, card in named.items() if address.model in (name, name.removesuffix(":latest"))]
+        if not same:
+            raise ServerError(f"the model {address.model!r} on {address.url}", _listed(named), "name one of these")
+        card = same[0]
+    elif len(named) == 1:
+        card = cards[0]
+    else:
+        raise ServerError(
+            f"one model on {address.url}", _listed(named), f"name one: MODEL@{address.url}"
+        )
+    return address.kind or OWNERS.get(str(card.get("owned_by")), ""), card
+
+
+def _listed(named: Mapping[str, Any]) -> str:
+    shown = ", ".join(printable_name(name)[:60] for name in [*named][:5])
+    return f"{len(named)} models{': ' if shown else ''}{shown}{', …' if len(named) > 5 else ''}"
+
+
+def _tokenizer(given: Any, address: Address, model: str, hub: Mapping[str, Any]) -> Any:
+    """The tokenizer given, or that of the model that the user named.
+
+    A name that only the server says is not loaded: it would choose what is read from the hub or the disk.
+    """
+    remedy = "give its folder or hub name (--tokenizer)"
+    if given is None and not address.model:
+        found = f"none, for {printable_name(model)[:100]} on {address.url}"
+        raise ModelError("the tokenizer of a remote model", found, remedy)
+    try:
+        tokenizer = loaded_tokenizer(given, address.model, hub)
+    except MixragError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ModelError(f"a tokenizer at {address.model if given is None else given!r}", reason, remedy) from error
+    if tokenizer.eos_token_id is None:
+        raise ModelError("a tokenizer with an end-of-text token", "none", "set its eos_token")
+    return tokenizer
+
+
+def _with_tokens(
+    client: Client, address: Address, kind: str, card: Mapping[str, Any], template: PromptTemplate, tokenizer: Any
+) -> Remote:
+    model, size = str(card["id"]), card.get("max_model_len")
+    # One token less, because scoring lets the server write one.
+    context = size - 1 if isinstance(size, int) and not isinstance(size, bool) and size > 1 else None
+    limit = min(tokenizer.model_max_length, UNLIMITED_CONTEXT) if context is None else context
+    name = f"{model} at {address.url}"
+    tokens = PromptTokenizer(tokenizer, template, int(limit), keep_suffix=False)
+    row = tokens.plain([SAMPLES[2]])[0]
+    if kind == "llamacpp":
+        server = LlamaCpp(client, address.root)
+        checked = check_tokenizer(server.tokenize, tokens.plain)
+        context = server.context_size()
+        vocabulary = server.next_log_probs([row]).shape[-1]
+        whole = Capabilities(
+            kind, model, whole=True, top=vocabulary, token_ids=True, tokenizer_checked=checked, context_size=context
+        )
+        return LlamaCppGenerator(
+            server,
+            tokenizer,
+            whole,
+            name=name,
+            template=template,
+            context_size=context,
+            vocabulary_size=vocabulary,
+        )
+    engine: Engine
+    if kind == "sglang":
+        engine = SGLang(client, address.root, model)
+    else:
+        engine = Completions(client, address.url, address.root, model)
+    checked = check_tokenizer(engine.tokenize, tokens.plain)
+    probed = probe(engine, row)
+    found = Capabilities(
+        kind, model, probed.given_text, probed.top, False, probed.given_text, checked, context, probed.reason
+    )
+    if not probed.given_text:
+        return TextWriter(client, address, kind, model, template, found)
+    return RemoteGenerator(probed.engine, TokenizedTexts(tokens), found, name)

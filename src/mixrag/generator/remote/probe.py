@@ -1,0 +1,105 @@
+"""Finding out what a server can return, by asking it for a few tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mixrag.errors import ModelError, ServerError
+from mixrag.generator.protocol import Written
+from mixrag.generator.remote.client import Refused
+from mixrag.generator.remote.completions import refused_for_number
+from mixrag.generator.remote.engine import Engine
+
+COUNTS = (20, 5, 1, 0)
+"""Numbers of listed tokens that are asked for, until one is not refused."""
+SAMPLES = (
+    "Zoë paid £5 (in 1973): 東京, naïve 𝔸",
+    "two  spaces,\n\nlines\tand don't",
+    "The 12345.678 of X_y-z is https://example.org/?a=1",
+)
+"""Texts that two tokenizers hardly split alike unless they are the same."""
+MOST_DIFFERENCE = 0.5
+"""Of the log-probability of one token, written and given: the order of additions differs, the model does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What the probe found."""
+
+    engine: Engine
+    """As it scores."""
+    given_text: bool
+    top: int
+    reason: str = ""
+
+
+def probe(engine: Engine, row: tuple[int, ...]) -> Probed:
+    """Let the server continue a row by a few tokens, and score what it wrote.
+
+    Raises:
+        ServerError: it cannot be reached, or gives the same tokens another probability when they are given.
+    """
+    try:
+        written, top = _written(engine, row)
+    except ServerError as error:
+        return Probed(engine, False, 0, _reason(error))
+    scoring: Engine | None = engine
+    reason = ""
+    while scoring is not None:
+        try:
+            _compare(scoring, row, written, top)
+        except ServerError as error:
+            reason = reason or _reason(error)
+            scoring = scoring.other()
+        else:
+            return Probed(scoring, True, top)
+    return Probed(engine, False, top, reason)
+
+
+def check_tokenizer(
+    tokenize: Callable[[str], tuple[int, ...] | None], own: Callable[[Sequence[str]], Sequence[tuple[int, ...]]]
+) -> bool:
+    """Compare how server and tokenizer split some texts; False where the server does not say.
+
+    Raises:
+        ModelError: they differ.
+    """
+    for text, tokens in zip(SAMPLES, own(SAMPLES), strict=True):
+        found = tokenize(text)
+        if found is None:
+            return False
+        if found != tuple(tokens):
+            expected = f"the server's tokenizer, which makes {len(found)} tokens of {text!r}"
+            remedy = "give the tokenizer of the model that the server runs (--tokenizer)"
+            raise ModelError(expected, f"one that makes {len(tokens)}, or other ones", remedy)
+    return True
+
+
+def _written(engine: Engine, row: tuple[int, ...]) -> tuple[Written, int]:
+    for count in COUNTS:
+        try:
+            written = engine.write([row], 3, count)[0]
+        except Refused as error:
+            if count == COUNTS[-1] or not refused_for_number(error):
+                raise
+            continue
+        if not written.tokens or len(written.known) != len(written.tokens):
+            raise ServerError("tokens with their log-probabilities", "none", "use another server")
+        return written, min(count, *(len(each.log_probs) for each in written.known))
+    raise AssertionError("unreachable")
+
+
+def _compare(engine: Engine, row: tuple[int, ...], written: Written, top: int) -> None:
+    read = engine.read([(*row, *written.tokens)], [len(written.tokens)], top)[0]
+    for token, before, after in zip(written.tokens, written.known, read, strict=True):
+        difference = abs(before.log_probs[token] - after.log_probs[token])
+        if difference > MOST_DIFFERENCE:
+            expected = "one log-probability of a token, whether the server wrote it or was given it"
+            raise ServerError(expected, f"two that differ by {difference:.2g}", "use another server")
+
+
+def _reason(error: ServerError) -> str:
+    if isinstance(error, Refused) and error.status not in (400, 404, 405, 422, 501):
+        raise error
+    return f"expected {error.expected}; found {error.found}"

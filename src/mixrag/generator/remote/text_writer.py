@@ -1,0 +1,109 @@
+"""Servers that return text alone: what they write for each prompt, without any probability."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from mixrag.config.prompt_template import PromptTemplate
+from mixrag.corpus.passage import Passage
+from mixrag.errors import ModelError
+from mixrag.generator.remote.address import Address
+from mixrag.generator.remote.capabilities import Capabilities
+from mixrag.generator.remote.client import Client, Request
+from mixrag.generator.remote.documents import part
+
+CHATS = ("openai", "ollama")
+"""Kinds of servers whose interface scores no given text."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenText:
+    """What a server wrote."""
+
+    text: str
+    finished: bool
+    """False where it was cut off before it ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextWriter:
+    """A model behind a server that returns text alone; all that needs probabilities raises ``ModelError``.
+
+    It has the members of ``Generator``, so that it can be opened as one.
+    """
+
+    client: Client
+    address: Address
+    kind: str
+    model: str
+    template: PromptTemplate
+    capabilities: Capabilities
+
+    @property
+    def name(self) -> str:
+        """Model and address."""
+        return f"{self.model} at {self.address.url}"
+
+    @property
+    def stop_tokens(self) -> frozenset[int]:
+        """None is known."""
+        return frozenset()
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Not known."""
+        self._refuse()
+
+    @property
+    def context_size(self) -> int:
+        """Not known."""
+        self._refuse()
+
+    def texts(self, question: str, components: Sequence[Sequence[Passage]], max_tokens: int) -> list[WrittenText]:
+        """What the server writes for each of K components, at temperature 0; one request each.
+
+        Raises:
+            ServerError: it refuses, or returns no text.
+        """
+        requests = [self._request(self._content(question, each), max_tokens) for each in components]
+        return [self._text(document) for document in self.client.all(requests)]
+
+    def prompt(self, *args: object) -> NoReturn:
+        """See ``Generator.prompt``.
+
+        Raises:
+            ModelError: always.
+        """
+        self._refuse()
+
+    prompt_text = answer_tokens = text = log_likelihood = start = prompt
+
+    def _content(self, question: str, passages: Sequence[Passage]) -> str:
+        template = self.template
+        parts = [template.header if passages else template.header_without_passage]
+        parts += ["".join(template.passage_text(each.title, each.text, each.context)) for each in passages]
+        return "".join([*parts, template.question_text(question)])
+
+    def _request(self, content: str, max_tokens: int) -> Request:
+        messages = [{"role": "user", "content": content}]
+        document: dict[str, Any] = {"model": self.model, "messages": messages}
+        if self.kind == "ollama":
+            # Its own interface, which can be told not to cut a long prompt silently.
+            options = {"temperature": 0, "num_predict": max_tokens}
+            document |= {"stream": False, "truncate": False, "options": options}
+            return Request(f"{self.address.root}/api/chat", document)
+        limit = "max_completion_tokens" if self.kind == "openai" else "max_tokens"
+        return Request(f"{self.address.url}/chat/completions", {**document, "temperature": 0, limit: max_tokens})
+
+    def _text(self, document: Any) -> WrittenText:
+        if self.kind == "ollama":
+            ended = document.get("done_reason") if isinstance(document, dict) else None
+            return WrittenText(part(document, str, "message", "content").strip(), ended == "stop")
+        ended = part(document, dict, "choices", 0).get("finish_reason")
+        return WrittenText(part(document, str, "choices", 0, "message", "content").strip(), ended == "stop")
+
+    def _refuse(self) -> NoReturn:
+        remedy = "use mixrag ask or rag.write, which show text without probabilities, or another server"
+        raise ModelError("a server that returns log-probabilities", self.capabilities.describe(), remedy)

@@ -1,0 +1,88 @@
+"""Decoding with a model that writes and scores whole answers: thorough decoding in two calls, with a certificate.
+
+The model writes one answer for each component, which are the candidates, and every candidate is scored under every
+component: p(y | x) of each is exact. What both calls list of the next tokens bounds all other answers
+(``probability.listed``): a candidate that reaches that bound is the most probable answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+import torch
+
+from mixrag.errors import SettingError
+from mixrag.generator.protocol import AnswerWriter, Generator, writes_answers
+from mixrag.inference.mixture import Mixture, ScoredAnswer
+from mixrag.inference.protocol import DecodedToken, Decoder, DecoderResult
+from mixrag.probability import Listed, log_most_elsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The most probable of what the model writes for each component, scored under all of them."""
+
+    streams: ClassVar[bool] = False
+    certifies: ClassVar[bool] = True
+    batches: ClassVar[bool] = True
+
+    def decode(self, mixture: Mixture, max_tokens: int) -> Iterator[DecodedToken | DecoderResult]:
+        """See ``Decoder.decode``."""
+        yield best_candidate(mixture, max_tokens)
+
+    def decode_batch(self, mixtures: Sequence[Mixture], max_tokens: int) -> Iterator[DecoderResult]:
+        """See ``BatchDecoder.decode_batch``; one question after the other."""
+        for mixture in mixtures:
+            yield best_candidate(mixture, max_tokens)
+
+
+def decoder_on(generator: Generator, decoder: Decoder, name: object) -> Decoder:
+    """The decoder itself; for a generator that writes whole answers, ``Candidates``.
+
+    Args:
+        generator: of the mixture.
+        decoder: that the settings ask for.
+        name: what they call it.
+
+    Raises:
+        SettingError: one of the built-in decoders that needs next-token distributions.
+    """
+    if not writes_answers(generator) or not isinstance(name, str):
+        return decoder
+    if name not in ("greedy", "thorough"):
+        found = f"{name}, and {generator.name}, which gives no whole next-token distributions"
+        raise SettingError("decoder greedy or thorough, which score whole answers", found, "choose one of these")
+    return Candidates()
+
+
+def best_candidate(mixture: Mixture, max_tokens: int) -> DecoderResult:
+    """The most probable candidate, the others after it, and whether no answer at all is more probable."""
+    writer = cast(AnswerWriter, mixture.generator)
+    prompts = [component.prompt for component in mixture.components]
+    log_prior = mixture.log_prior  # before any answer is written, since it may need a pass of the model itself
+    written = writer.write(prompts, max_tokens)
+    candidates = [*dict.fromkeys(each.tokens for each in written)]
+    read = writer.read(prompts, candidates)
+    answers = [_scored(mixture, tokens, rows) for tokens, rows in zip(candidates, read, strict=True)]
+    known: list[dict[tuple[int, ...], Listed]] = [{} for _ in prompts]
+    for tokens, rows in zip(candidates, read, strict=True):
+        for own, row in zip(known, rows, strict=True):
+            _add(own, tokens, row)
+    for own, each in zip(known, written, strict=True):
+        _add(own, each.tokens, each.known)
+    most = log_most_elsewhere(log_prior, known, candidates, max_tokens, mixture.switch)
+    answers.sort(key=lambda answer: -answer.log_prob)
+    return DecoderResult(tuple(answers), certified=answers[0].log_interval[0] >= most)
+
+
+def _scored(mixture: Mixture, tokens: tuple[int, ...], rows: Sequence[Sequence[Listed]]) -> ScoredAnswer:
+    table = [[each.log_probs[token] for each, token in zip(row, tokens, strict=True)] for row in rows]
+    return ScoredAnswer(mixture, tokens, torch.tensor(table, dtype=torch.float64))
+
+
+def _add(known: dict[tuple[int, ...], Listed], tokens: tuple[int, ...], row: Sequence[Listed]) -> None:
+    for t, each in enumerate(row):
+        before = known.get(tokens[:t])
+        known[tokens[:t]] = each if before is None else before.with_others(each)
