@@ -44,7 +44,7 @@ def decoder_on(generator: Generator, decoder: Decoder, name: object) -> Decoder:
     Args:
         generator: of the mixture.
         decoder: that the settings ask for.
-        name: what they call it.
+        name: what they call it, or the object.
 
     Raises:
         SettingError: one of the built-in decoders that needs next-token distributions.
@@ -52,13 +52,17 @@ def decoder_on(generator: Generator, decoder: Decoder, name: object) -> Decoder:
     if not writes_answers(generator) or not isinstance(name, str):
         return decoder
     if name not in ("greedy", "thorough"):
-        found = f"{name}, and {generator.name}, which gives no whole next-token distributions"
+        found = f"{name} with a server that gives no whole next-token distributions"
         raise SettingError("decoder greedy or thorough, which score whole answers", found, "choose one of these")
     return Candidates()
 
 
 def best_candidate(mixture: Mixture, max_tokens: int) -> DecoderResult:
-    """The most probable candidate, the others after it, and whether no answer at all is more probable."""
+    """The most probable candidate, the others after it, and whether no answer at all is more probable.
+
+    As in beam search, answers that were cut off come after those that ended; where one of them is more probable, the
+    first is not certified.
+    """
     writer = cast(AnswerWriter, mixture.generator)
     prompts = [component.prompt for component in mixture.components]
     log_prior = mixture.log_prior  # before any answer is written, since it may need a pass of the model itself
@@ -73,7 +77,8 @@ def best_candidate(mixture: Mixture, max_tokens: int) -> DecoderResult:
     for own, each in zip(known, written, strict=True):
         _add(own, each.tokens, each.known)
     most = log_most_elsewhere(log_prior, known, candidates, max_tokens, mixture.switch)
-    answers.sort(key=lambda answer: -answer.log_prob)
+    answers.sort(key=lambda answer: (not answer.finished, -answer.log_prob))
+    most = max([most, *(other.log_interval[1] for other in answers[1:])])
     return DecoderResult(tuple(answers), certified=answers[0].log_interval[0] >= most)
 
 

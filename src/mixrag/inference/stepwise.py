@@ -89,8 +89,8 @@ def each_alone(mixture: Mixture, max_tokens: int) -> list[ScoredAnswer]:
     """What every component by itself would answer, greedily; all in one batch."""
     if writes_answers(mixture.generator):
         alone = [mixture.alone(j) for j in range(len(mixture.components))]
-        written = mixture.generator.write([each.components[0].prompt for each in alone], max_tokens)
-        return [each.score_tokens(one.tokens) for each, one in zip(alone, written, strict=True)]
+        texts = mixture.generator.write([each.components[0].prompt for each in alone], max_tokens)
+        return [each.score_tokens(text.tokens) for each, text in zip(alone, texts, strict=True)]
     branches = start_together([mixture])
     rows = torch.arange(len(mixture.components), device=branches.log_probs.device)
     tokens, columns = [], []

@@ -201,8 +201,8 @@ class Client:
             async with asyncio.timeout(self.limits.answer):
                 headers = {} if self._key is None else self._key.header()
                 method = "GET" if request.document is None else "POST"
-                given = {} if request.document is None else {"json": dict(request.document)}
-                async with self._http.stream(method, request.url, headers=headers, **given) as response:
+                document = None if request.document is None else dict(request.document)
+                async with self._http.stream(method, request.url, headers=headers, json=document) as response:
                     body = await self._body(response)
         except TimeoutError:
             raise self._slow() from None
