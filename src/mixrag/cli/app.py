@@ -116,7 +116,7 @@ def score(
 ) -> None:
     """The probability of a given answer, and the passages that support it."""
     with options.open() as rag:
-        if (server := rag.server) and not json:
+        if (server := rag.server) and server.returns_probabilities and not json:
             show.error_line(server.describe())
         show.answer(rag.score(question, answer), None, as_json=json)
 
