@@ -109,7 +109,9 @@ class FakeServer:
         return f"token_id:{token}" if self.ids else self.detokenize([token])
 
     def _logprobs(self, tokens: Sequence[int], tables: Sequence[Tensor | None], count: int) -> Any:
-        own = [None if row is None else _json(float(row[token])) for token, row in zip(tokens, tables, strict=True)]
+        own = [
+            None if row is None else _json(float(row[token])) for token, row in zip(tokens, tables, strict=True)
+        ]
         top = [
             None
             if row is None
@@ -154,7 +156,9 @@ class FakeServer:
             tokens, tables, reason = self._continued(row, document["sampling_params"]["max_new_tokens"])
             meta: dict[str, Any] = {
                 "finish_reason": {"type": reason},
-                "output_token_logprobs": [[_json(float(p[v])), v, None] for v, p in zip(tokens, tables, strict=True)],
+                "output_token_logprobs": [
+                    [_json(float(p[v])), v, None] for v, p in zip(tokens, tables, strict=True)
+                ],
                 "output_top_logprobs": [self._entries(table, count) for table in tables],
             }
             if start >= 0:

@@ -19,7 +19,7 @@ MixragError                 one line for the user: expected, found, remedy
 │   └── CheckpointError       a checkpoint that is damaged, or of another run
 └── ModelError              a path or name that is not a usable model
     ├── MissingPackageError   an optional package is not installed
-    └── ServerError           a server of language models that cannot be reached, refuses, or returns what cannot be used
+    └── ServerError           a server that cannot be reached, refuses, or returns what cannot be used
 """
 
 from __future__ import annotations

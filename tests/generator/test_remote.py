@@ -241,7 +241,7 @@ def test_another_tokenizer_is_refused() -> None:
 
 
 def test_models_of_the_server() -> None:
-    with pytest.raises(ServerError, match="the model 'other' on .*; found 1 models: model; name one of these"):
+    with pytest.raises(ServerError, match=r"the model 'other' on .*; found 1 models: model; name one of these"):
         remote(fake(), "other@http://server.test/v1")
     assert remote(fake(), "vllm:model@http://server.test/v1").capabilities.model == "model"
 

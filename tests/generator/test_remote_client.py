@@ -258,7 +258,15 @@ def test_names_of_remote_models(name: str, address: Address) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["http://", "http://user:pass@gpu/v1", "http://gpu/v1?key=1", "name http://gpu/v1", "vllm:a@http://", "http://gpu:x/"]
+    "name",
+    [
+        "http://",
+        "http://user:pass@gpu/v1",
+        "http://gpu/v1?key=1",
+        "name http://gpu/v1",
+        "vllm:a@http://",
+        "http://gpu:x/",
+    ],
 )
 def test_names_that_are_no_address(name: str) -> None:
     with pytest.raises(SettingError) as error:

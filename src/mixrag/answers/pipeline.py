@@ -28,8 +28,8 @@ from mixrag.generator.mixed import MixedGenerator, copying
 from mixrag.generator.remote.address import is_remote
 from mixrag.generator.remote.capabilities import Capabilities
 from mixrag.generator.remote.text_writer import TextWriter
-from mixrag.inference.candidates import decoder_on
 from mixrag.inference.answer_distribution import AnswerDistribution, answer_distribution
+from mixrag.inference.candidates import decoder_on
 from mixrag.inference.decoders import decode_all, decoder_for
 from mixrag.inference.mixture import Mixture, component_log_prior, condition
 from mixrag.inference.protocol import Decoder
@@ -173,7 +173,9 @@ class Pipeline(OpenStore):
         """
         settings, generator = self._settings(changes), self.generator
         if not isinstance(generator, TextWriter):
-            raise ModelError("a server that returns text alone", generator.name, "use ask, which gives probabilities")
+            raise ModelError(
+                "a server that returns text alone", generator.name, "use ask, which gives probabilities"
+            )
         retrieval = self._retrieve(question, settings)
         size = max(1, len(retrieval.passages)) if settings.group == "all" else settings.group
         groups = [retrieval.passages[i : i + size] for i in range(0, len(retrieval.passages), size)]

@@ -1,4 +1,4 @@
-"""What a model writes that gives no probabilities: one text for each component, and nothing that looks like more."""
+"""What a model without probabilities writes: one text for each component, and nothing that looks like more."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class WrittenAnswer:
 
 
 def most_supported(components: tuple[WrittenComponent, ...]) -> str:
-    """The text whose components have the largest prior together; texts count as equal up to white space and case."""
+    """The text whose components have the largest prior together; white space and case make no difference."""
     total: dict[str, float] = {}
     for each in components:
         total[_same(each.text)] = total.get(_same(each.text), 0.0) + each.prior

@@ -163,9 +163,7 @@ class AnswerWriter(Protocol):
         """What the model writes for each of K prompts."""
         ...
 
-    def read(
-        self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]
-    ) -> list[list[tuple[Listed, ...]]]:
+    def read(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> list[list[tuple[Listed, ...]]]:
         """For each answer and each of K prompts, the distributions (T,) of its tokens, which list them."""
         ...
 

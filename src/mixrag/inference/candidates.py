@@ -60,8 +60,8 @@ def decoder_on(generator: Generator, decoder: Decoder, name: object) -> Decoder:
 def best_candidate(mixture: Mixture, max_tokens: int) -> DecoderResult:
     """The most probable candidate, the others after it, and whether no answer at all is more probable.
 
-    As in beam search, answers that were cut off come after those that ended; where one of them is more probable, the
-    first is not certified.
+    As in beam search, answers that were cut off come after those that ended; where one of them is more probable,
+    the first is not certified.
     """
     writer = cast(AnswerWriter, mixture.generator)
     prompts = [component.prompt for component in mixture.components]

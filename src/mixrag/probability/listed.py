@@ -1,4 +1,4 @@
-"""Distributions of which only the most probable tokens are known, and what an answer that was not seen can be at most.
+"""Distributions of which only the most probable tokens are known, and a bound on answers that were not seen.
 
 Servers of language models return the n most probable next tokens. Every other token is then at most as probable as
 the last of these, and all others together are what is left of one. Where each of K components has been read along

@@ -1,8 +1,8 @@
 """Names of remote language models: an address, or the kind of a server with a model, an address, or both.
 
-    http://HOST:PORT/v1             a server that speaks OpenAI's protocol
-    MODEL@http://HOST:PORT/v1       one that serves several models
-    vllm:MODEL   vllm:URL   vllm:MODEL@URL      and so for sglang, llamacpp, ollama, openai
+http://HOST:PORT/v1             a server that speaks OpenAI's protocol
+MODEL@http://HOST:PORT/v1       one that serves several models
+vllm:MODEL   vllm:URL   vllm:MODEL@URL      and so for sglang, llamacpp, ollama, openai
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ def address_of(name: str) -> Address:
     model = model.removesuffix("@") if rest[place:] else model
     try:
         parts = urlsplit(url)
-        wrong = not parts.hostname or parts.username is not None or parts.query or parts.fragment or parts.port == 0
+        wrong = (
+            not parts.hostname or parts.username is not None or parts.query or parts.fragment or parts.port == 0
+        )
     except ValueError:
         wrong = True
     if wrong or not url.isprintable() or " " in url or not model.isprintable():

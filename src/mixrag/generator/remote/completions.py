@@ -40,7 +40,9 @@ class Completions:
         asked = {"max_tokens": max_tokens, "logprobs": count}
         return [self._written(choice) for choice in self._choices(rows, asked)]
 
-    def read(self, rows: Sequence[tuple[int, ...]], lengths: Sequence[int], count: int) -> list[tuple[Listed, ...]]:
+    def read(
+        self, rows: Sequence[tuple[int, ...]], lengths: Sequence[int], count: int
+    ) -> list[tuple[Listed, ...]]:
         """See ``Engine.read``."""
         if self.scoring == "prompt_logprobs":
             asked: dict[str, Any] = {"max_tokens": 1, "prompt_logprobs": count}
@@ -48,9 +50,7 @@ class Completions:
         else:
             asked = {"max_tokens": 1, "echo": True, "logprobs": count}
             found, read = self._choices(rows, asked), _echoed
-        return [
-            read(choice, row, length) for choice, row, length in zip(found, rows, lengths, strict=True)
-        ]
+        return [read(choice, row, length) for choice, row, length in zip(found, rows, lengths, strict=True)]
 
     def tokenize(self, text: str) -> tuple[int, ...] | None:
         """See ``Engine.tokenize``."""

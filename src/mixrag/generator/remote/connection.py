@@ -1,4 +1,4 @@
-"""From the name of a remote language model to a generator: find the server, its model and its tokenizer; probe it."""
+"""From the name of a remote language model to a generator: its server, model and tokenizer, and the probe."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from mixrag.generator.remote.engine import Engine
 from mixrag.generator.remote.generator import LlamaCppGenerator, RemoteGenerator, TokenizedTexts
 from mixrag.generator.remote.llamacpp import LlamaCpp
 from mixrag.generator.remote.probe import SAMPLES, check_tokenizer, probe
+from mixrag.generator.remote.sglang import SGLang
 from mixrag.generator.remote.text_writer import CHATS, TextWriter
 from mixrag.generator.tokenizer import loaded_tokenizer
-from mixrag.generator.remote.sglang import SGLang
 from mixrag.utils.text import printable_name
 
 logger = logging.getLogger("mixrag.generator")
@@ -66,7 +66,9 @@ def connect(
     if kind in CHATS:
         found: Remote = TextWriter(client, address, kind, model, prompts, Capabilities(kind, model))
     else:
-        found = _with_tokens(client, address, kind, card, prompts, _tokenizer(tokenizer, address, model, hub or {}))
+        found = _with_tokens(
+            client, address, kind, card, prompts, _tokenizer(tokenizer, address, model, hub or {})
+        )
     logger.info("%s", found.capabilities.describe())
     return found
 
@@ -83,9 +85,7 @@ def _model(address: Address, client: Client) -> tuple[str, Mapping[str, Any]]:
     elif len(named) == 1:
         card = cards[0]
     else:
-        raise ServerError(
-            f"one model on {address.url}", _listed(named), f"name one: MODEL@{address.url}"
-        )
+        raise ServerError(f"one model on {address.url}", _listed(named), f"name one: MODEL@{address.url}")
     return address.kind or OWNERS.get(str(card.get("owned_by")), ""), card
 
 
@@ -109,7 +109,9 @@ def _tokenizer(given: Any, address: Address, model: str, hub: Mapping[str, Any])
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ModelError(f"a tokenizer at {address.model if given is None else given!r}", reason, remedy) from error
+        raise ModelError(
+            f"a tokenizer at {address.model if given is None else given!r}", reason, remedy
+        ) from error
     if tokenizer.eos_token_id is None:
         raise ModelError("a tokenizer with an end-of-text token", "none", "set its eos_token")
     return tokenizer
@@ -131,7 +133,13 @@ def _with_tokens(
         context = server.context_size()
         vocabulary = server.next_log_probs([row]).shape[-1]
         whole = Capabilities(
-            kind, model, whole=True, top=vocabulary, token_ids=True, tokenizer_checked=checked, context_size=context
+            kind,
+            model,
+            whole=True,
+            top=vocabulary,
+            token_ids=True,
+            tokenizer_checked=checked,
+            context_size=context,
         )
         return LlamaCppGenerator(
             server,

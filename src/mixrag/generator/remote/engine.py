@@ -20,7 +20,9 @@ class Engine(Protocol):
         """
         ...
 
-    def read(self, rows: Sequence[tuple[int, ...]], lengths: Sequence[int], count: int) -> list[tuple[Listed, ...]]:
+    def read(
+        self, rows: Sequence[tuple[int, ...]], lengths: Sequence[int], count: int
+    ) -> list[tuple[Listed, ...]]:
         """Of each row, the distributions at its last tokens, as many as its length says, which list those tokens.
 
         Raises:

@@ -26,15 +26,15 @@ class Texts(Protocol):
     """The part of a generator that needs no model: texts to tokens and back; see ``Generator`` for each member."""
 
     @property
-    def vocabulary_size(self) -> int: ...  # noqa: D102
+    def vocabulary_size(self) -> int: ...
     @property
-    def stop_tokens(self) -> frozenset[int]: ...  # noqa: D102
+    def stop_tokens(self) -> frozenset[int]: ...
     @property
-    def context_size(self) -> int: ...  # noqa: D102
-    def prompt(self, question: str, passages: Sequence[Passage], reserve: int) -> Prompt: ...  # noqa: D102
-    def prompt_text(self, prompt: Prompt) -> str: ...  # noqa: D102
-    def answer_tokens(self, answer: str) -> tuple[int, ...]: ...  # noqa: D102
-    def text(self, tokens: Sequence[int]) -> str: ...  # noqa: D102
+    def context_size(self) -> int: ...
+    def prompt(self, question: str, passages: Sequence[Passage], reserve: int) -> Prompt: ...
+    def prompt_text(self, prompt: Prompt) -> str: ...
+    def answer_tokens(self, answer: str) -> tuple[int, ...]: ...
+    def text(self, tokens: Sequence[int]) -> str: ...
 
 
 class TokenizedTexts(TokenizerMethods):
@@ -99,9 +99,7 @@ class RemoteGenerator:
         whole = {row: self._whole(each, max_tokens) for row, each in zip(distinct, found, strict=True)}
         return [whole[row] for row in rows]
 
-    def read(
-        self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]
-    ) -> list[list[tuple[Listed, ...]]]:
+    def read(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> list[list[tuple[Listed, ...]]]:
         """See ``AnswerWriter.read``; all in one call of the engine."""
         asked = [((*prompt.tokens, *answer), len(answer)) for answer in answers for prompt in prompts]
         distinct = [*dict.fromkeys(asked)]

@@ -36,7 +36,9 @@ class SGLang:
             found.append(Written(tokens, known))
         return found
 
-    def read(self, rows: Sequence[tuple[int, ...]], lengths: Sequence[int], count: int) -> list[tuple[Listed, ...]]:
+    def read(
+        self, rows: Sequence[tuple[int, ...]], lengths: Sequence[int], count: int
+    ) -> list[tuple[Listed, ...]]:
         """See ``Engine.read``."""
         starts = [len(row) - length - 1 for row, length in zip(rows, lengths, strict=True)]
         found = []
