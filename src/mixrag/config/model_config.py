@@ -75,13 +75,13 @@ class ModelConfig:
 
     generator: Model | None = setting(
         default=None,
-        help="Language model: folder, GGUF file, hub name or server.",
+        help="Language model: folder, GGUF, hub name or server.",
         more="`extractive` is the reader of spans, `language-model` the language model, `both` the mixture of the "
         "two, each of the trained folder or packaged; any other model is used alone. A model for extractive "
         "question answering is a reader of spans too. `http://HOST:PORT/v1`, "
-        "`MODEL@http://HOST:PORT/v1` and `vllm:`, `sglang:`, `llamacpp:`, `ollama:` or `openai:` with a model or an "
-        "address are a model [behind a server](../how-to/servers.md), which gets the question and its passages. In "
-        "Python also a transformers model or an object with the methods of `Generator`.",
+        "`MODEL@http://HOST:PORT/v1` and `vllm:`, `sglang:`, `llamacpp:`, `ollama:` or `openai:` with a model or "
+        "an address are a model [behind a server](../how-to/servers.md), which gets the question and its "
+        "passages. In Python also a transformers model or an object with the methods of `Generator`.",
         absent="the packaged one",
         commands=ASKING,
         shown_first=True,
@@ -148,7 +148,7 @@ class ModelConfig:
     )
     api_key_env: str | None = setting(
         default=None,
-        help="Environment variable with the key of a server.",
+        help="Variable with the key of a server.",
         more="It is sent to the server that `generator` names, and to no other.",
         absent="no key is sent",
         commands=ASKING,

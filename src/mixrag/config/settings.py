@@ -145,6 +145,7 @@ class Settings:
     lexical_temperature: Temperature = setting(
         default=1.0,
         help="Temperature T' of BM25 scores.",
+        metavar="T",
         commands=ASKING,
         calibrated=True,
         trained=True,
