@@ -9,8 +9,6 @@ probable as that prefix with that token: the largest of these is a bound on all 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -24,14 +22,22 @@ SLACK = 1e-5
 Prefix = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class Listed:
-    """What is known of the distribution of one next token."""
+    """What is known of the distribution of one next token.
 
-    log_probs: Mapping[int, float]
-    """log p of the tokens that are listed."""
-    log_rest: float
-    """What log p of any other token is at most."""
+    Attributes:
+        log_probs: log p of the tokens that are listed.
+        log_rest: what log p of any other token is at most.
+    """
+
+    __slots__ = ("log_probs", "log_rest")
+
+    def __init__(self, log_probs: dict[int, float], log_rest: float) -> None:
+        self.log_probs, self.log_rest = log_probs, log_rest
+
+    def __repr__(self) -> str:
+        """As it is made."""
+        return f"Listed({self.log_probs}, {self.log_rest})"
 
     def upper(self, token: int) -> float:
         """What log p of a token is at most: itself where it is listed."""
@@ -42,7 +48,7 @@ class Listed:
         return Listed({**other.log_probs, **self.log_probs}, min(self.log_rest, other.log_rest))
 
 
-def listed(log_probs: Mapping[int, float], given: int | None = None, slack: float = SLACK) -> Listed:
+def listed(log_probs: dict[int, float], given: int | None = None, slack: float = SLACK) -> Listed:
     """The bound that follows from a list of the most probable tokens.
 
     Args:
@@ -62,8 +68,8 @@ def listed(log_probs: Mapping[int, float], given: int | None = None, slack: floa
 
 def log_most_elsewhere(
     log_prior: Tensor,
-    known: Sequence[Mapping[Prefix, Listed]],
-    candidates: Collection[Prefix],
+    known: list[dict[Prefix, Listed]],
+    candidates: list[Prefix] | set[Prefix],
     max_tokens: int,
     switch: float = 0.0,
 ) -> float:
@@ -106,7 +112,7 @@ def log_most_elsewhere(
     return most
 
 
-def _upper(after: Sequence[Listed | None], tokens: Sequence[int]) -> Tensor:
+def _upper(after: list[Listed | None], tokens: list[int]) -> Tensor:
     rows = [
         [0.0] * (len(tokens) + 1) if each is None else [*map(each.upper, tokens), each.log_rest] for each in after
     ]
