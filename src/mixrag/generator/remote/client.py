@@ -127,6 +127,7 @@ class Client:
         self._starting = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._http: httpx2.AsyncClient | None = None
+        self._free = asyncio.Semaphore(self.limits.requests)
 
     def __repr__(self) -> str:
         """Without the key."""
@@ -171,18 +172,17 @@ class Client:
                 trust_env=False,
                 transport=self._transport,
             )
-        free = asyncio.Semaphore(self.limits.requests)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._answered(free, each)) for each in requests]
+                tasks = [group.create_task(self._answered(each)) for each in requests]
         except BaseExceptionGroup as several:
             raise several.exceptions[0] from None
         return [task.result() for task in tasks]
 
-    async def _answered(self, free: asyncio.Semaphore, request: Request) -> Any:
+    async def _answered(self, request: Request) -> Any:
         waited, pause = 0.0, self.limits.first_pause
         while True:
-            async with free:
+            async with self._free:
                 answer = await self._sent(request)
             if not isinstance(answer, _Later):
                 return answer

@@ -62,7 +62,9 @@ class Completions:
         return tuple(part(tokens, int, place) for place in range(len(tokens)))
 
     def _choices(self, rows: Sequence[tuple[int, ...]], asked: dict[str, Any]) -> list[Any]:
-        common = {"model": self.model, "temperature": 0, "return_tokens_as_token_ids": True, **asked}
+        # A server may have other defaults of its own, from the model's files.
+        plain = {"temperature": 0, "top_p": 1, "repetition_penalty": 1.0}
+        common = {"model": self.model, "return_tokens_as_token_ids": True, **plain, **asked}
         some = [rows[first : first + ROWS_AT_ONCE] for first in range(0, len(rows), ROWS_AT_ONCE)]
         requests = [
             Request(f"{self.url}/completions", {**common, "prompt": [[*row] for row in each]}) for each in some

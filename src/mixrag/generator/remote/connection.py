@@ -99,7 +99,7 @@ def _tokenizer(given: Any, address: Address, model: str, hub: Mapping[str, Any])
 
     A name that only the server says is not loaded: it would choose what is read from the hub or the disk.
     """
-    remedy = "give its folder or hub name (--tokenizer)"
+    remedy = f"give its folder or hub name (--tokenizer), or openai:MODEL@{address.url} for text alone"
     if given is None and not address.model:
         found = f"none, for {printable_name(model)[:100]} on {address.url}"
         raise ModelError("the tokenizer of a remote model", found, remedy)

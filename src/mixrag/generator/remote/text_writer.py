@@ -94,7 +94,8 @@ class TextWriter:
             options = {"temperature": 0, "num_predict": max_tokens}
             document |= {"stream": False, "truncate": False, "options": options}
             return Request(f"{self.address.root}/api/chat", document)
-        limit = "max_completion_tokens" if self.kind == "openai" else "max_tokens"
+        newer = self.address.host == "api.openai.com"
+        limit = "max_completion_tokens" if newer else "max_tokens"
         return Request(f"{self.address.url}/chat/completions", {**document, "temperature": 0, limit: max_tokens})
 
     def _text(self, document: Any) -> WrittenText:
