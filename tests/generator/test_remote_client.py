@@ -8,13 +8,16 @@ import pickle
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from mixrag.config.bundle import Bundle, read_bundle, write_bundle
+from mixrag.config.model_config import ModelConfig, completed
+from mixrag.config.server_address import Address, address_of, is_remote
 from mixrag.errors import ServerError, SettingError
-from mixrag.generator.remote.address import Address, address_of, is_remote
 from mixrag.generator.remote.client import Client, Key, Limits, Request
 
 URL = "http://server.test/v1"
@@ -277,3 +280,12 @@ def test_names_that_are_no_address(name: str) -> None:
 @pytest.mark.parametrize("name", [None, "extractive", "owner/name", "/models/a:b", "C:\\models", 3])
 def test_names_of_other_models(name: object) -> None:
     assert not is_remote(name)
+
+
+def test_a_trained_folder_does_not_choose_a_server(tmp_path: Path) -> None:
+    """Whoever wrote it would decide where questions and passages go."""
+    write_bundle(Bundle(tmp_path, generator="http://evil.test/v1"))
+    trained = read_bundle(tmp_path)
+    with pytest.raises(SettingError, match="name the server yourself"):
+        completed(ModelConfig(), trained)
+    assert completed(ModelConfig(generator=URL), trained).generator == URL

@@ -21,11 +21,11 @@ from mixrag.answers.sentence_scores import sentence_scores
 from mixrag.answers.stream import Stream
 from mixrag.answers.written import WrittenAnswer, WrittenComponent, most_supported
 from mixrag.config.model_config import models_digest
+from mixrag.config.server_address import is_remote
 from mixrag.config.settings import Settings
 from mixrag.errors import ModelError, QuestionError
 from mixrag.generator import Generator
 from mixrag.generator.mixed import MixedGenerator, copying
-from mixrag.generator.remote.address import is_remote
 from mixrag.generator.remote.capabilities import Capabilities
 from mixrag.generator.remote.text_writer import TextWriter
 from mixrag.inference.answer_distribution import AnswerDistribution, answer_distribution

@@ -27,8 +27,9 @@ from mixrag.config.default_models import (
 )
 from mixrag.config.prompt_template import Argument, PromptTemplate
 from mixrag.config.schema import ALL, ASKING, CountOrNone, from_mapping, same_as, schema, setting, settings_of
+from mixrag.config.server_address import is_remote
 from mixrag.config.settings import Settings
-from mixrag.config.values import Words, is_plain, one_of
+from mixrag.config.values import Words, is_plain, one_of, shown
 from mixrag.errors import SettingError
 from mixrag.utils.hashing import model_digest
 
@@ -226,7 +227,7 @@ def completed(given: ModelConfig, trained: Bundle | None) -> ModelConfig:
     """The models given, completed from the trained folder; its two encoders come together or not at all.
 
     Raises:
-        SettingError: the folder's prompt lacks a field.
+        SettingError: the folder's prompt lacks a field, or its language model is behind a server.
     """
     given, asked = _of_parts(given, trained), given
     if trained is None:
@@ -234,6 +235,11 @@ def completed(given: ModelConfig, trained: Bundle | None) -> ModelConfig:
     found: dict[str, Any] = {**trained.models(), "titles": trained.titles}
     if not same_encoders(given, trained):
         found = {role: found[role] for role in ("generator", "adapter", "span_reader") if role in found}
+    if given.generator is None and is_remote(found.get("generator")):
+        # Whoever wrote the folder would decide where questions and passages are sent.
+        remedy = "name the server yourself (--generator) if they may be sent there"
+        expected = f"a language model on this machine or the hub in {trained.folder / CONFIG}"
+        raise SettingError(expected, f"the server {shown(found['generator'])}", remedy)
     if trained.prompt is not None:
         with _found_in(trained):
             found["prompt"] = PromptTemplate(**dict[str, Any](trained.prompt))

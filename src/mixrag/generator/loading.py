@@ -21,6 +21,7 @@ from mixrag.config.default_models import (
 )
 from mixrag.config.model_config import PREFIX_CACHE_MIB
 from mixrag.config.prompt_template import Argument, PromptTemplate
+from mixrag.config.server_address import is_remote
 from mixrag.errors import MixragError, ModelError, SettingError
 from mixrag.generator.adapter import cast, check_adapter, merged
 from mixrag.generator.assembly import assembled, refuse_text_encoder
@@ -31,7 +32,6 @@ from mixrag.generator.kernels.onednn_linear import use_onednn_linears
 from mixrag.generator.model_object import generator_of
 from mixrag.generator.names import downloaded_adapter, expanded, path_or_hub_name, unusable
 from mixrag.generator.protocol import Generator
-from mixrag.generator.remote.address import is_remote
 from mixrag.generator.self_check import with_prefix_cache, with_shared_cross_attention
 from mixrag.generator.seq2seq import Seq2SeqGenerator
 from mixrag.generator.span_loading import extractive_source, load_extractive, with_span_reader

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -244,8 +244,10 @@ def _trainable_generator(spec: RunSpec) -> TrainableGenerator:
         adapter="none" if lora else models.adapter,
         prefix_cache=0,
     )
+    if not isinstance(generator, ModelGenerator):
+        raise ModelError("a causal or seq2seq model", type(generator).__name__, "train with a model")
     start = starting_adapter(models) if lora else None
-    return TrainableGenerator(cast(ModelGenerator, generator), spec.settings, start)
+    return TrainableGenerator(generator, spec.settings, start)
 
 
 def _trainable_prior(spec: RunSpec) -> TrainablePrior | None:

@@ -9,9 +9,9 @@ from typing import Any
 import httpx2
 
 from mixrag.config.prompt_template import PromptTemplate
+from mixrag.config.server_address import Address, address_of
 from mixrag.errors import MixragError, ModelError, ServerError
 from mixrag.generator.prompt_tokenizer import UNLIMITED_CONTEXT, PromptTokenizer
-from mixrag.generator.remote.address import Address, address_of
 from mixrag.generator.remote.capabilities import Capabilities
 from mixrag.generator.remote.client import Client, Key, Limits
 from mixrag.generator.remote.completions import Completions

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from mixrag.config.prompt_template import PromptTemplate
+from mixrag.config.server_address import Address
 from mixrag.corpus.passage import Passage
 from mixrag.errors import ModelError
-from mixrag.generator.remote.address import Address
 from mixrag.generator.remote.capabilities import Capabilities
 from mixrag.generator.remote.client import Client, Request
 from mixrag.generator.remote.documents import part
