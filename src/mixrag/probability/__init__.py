@@ -30,6 +30,15 @@ from mixrag.probability.enumerated import (
 from mixrag.probability.generators import fitted_weights, log_mixed_tokens, log_other_tokens
 from mixrag.probability.leaders import leading
 from mixrag.probability.listed import Listed, listed, log_most_elsewhere
+from mixrag.probability.listed_mixture import (
+    Interval,
+    NextToken,
+    interval_after,
+    interval_before_next,
+    next_token,
+    posterior_interval,
+    token_interval,
+)
 from mixrag.probability.logspace import log_difference, log_normalise, log_sum, log_sum_others
 from mixrag.probability.objective import (
     Responsibilities,
@@ -92,7 +101,9 @@ from mixrag.probability.switching import (
 from mixrag.probability.unseen import log_cluster_bounds, log_hybrid_bounds
 
 __all__ = [
+    "Interval",
     "Listed",
+    "NextToken",
     "Responsibilities",
     "answer_information",
     "answered_outside",
@@ -112,6 +123,8 @@ __all__ = [
     "fewest_answered",
     "fitted_weights",
     "highest",
+    "interval_after",
+    "interval_before_next",
     "is_certainly_best",
     "last_accepted",
     "leading",
@@ -153,6 +166,9 @@ __all__ = [
     "log_target",
     "log_transition",
     "log_truncation_bracket",
+    "next_token",
+    "posterior_interval",
+    "token_interval",
     "marginal_loss",
     "mass_outside",
     "most_coverage",
