@@ -265,8 +265,8 @@ def test_decoders_that_need_distributions_are_refused() -> None:
     found = remote(fake())
     for name in ("beam", "sample", "fast"):
         with pytest.raises(SettingError, match="decoder greedy or thorough"):
-            decoder_on(found, Beam(), name)
-    assert isinstance(decoder_on(found, Greedy(), "greedy"), Candidates)
+            decoder_on(mixture(found), Beam(), name)
+    assert isinstance(decoder_on(mixture(found), Greedy(), "greedy"), Candidates)
     with pytest.raises(ModelError, match="whole next-token distributions"):
         mixture(found).start()
 

@@ -115,7 +115,9 @@ def test_a_component_that_lists_nothing_bounds_nothing() -> None:
     weights = torch.tensor([0.9, 0.1], dtype=torch.float64).log()
     found = next_token((weights, weights), [listed({5: math.log(0.9)}), Listed({}, 0.0)])
     assert found.certified  # 0.81 >= 0.9 * 0.1 + 0.1
-    assert not next_token((weights.flip(0), weights.flip(0)), [listed({5: math.log(0.9)}), Listed({}, 0.0)]).certified
+    assert not next_token(
+        (weights.flip(0), weights.flip(0)), [listed({5: math.log(0.9)}), Listed({}, 0.0)]
+    ).certified
 
 
 def test_no_mass_at_all() -> None:

@@ -12,6 +12,7 @@ import torch
 from mixrag.answers.answer import Answer, answer_of, build_answer
 from mixrag.answers.applied_calibration import AppliedCalibration, apply_calibration
 from mixrag.answers.async_stream import AsyncStream
+from mixrag.answers.bounded import IntervalAnswer, interval_answer
 from mixrag.answers.extract import Extract, extract, extract_of
 from mixrag.answers.in_kind import Reader, asked_kind, extract_answer, in_kind
 from mixrag.answers.kinds import Kind
@@ -19,20 +20,23 @@ from mixrag.answers.open_store import OpenStore, naming_the_bundle
 from mixrag.answers.read_sentences import Scores
 from mixrag.answers.sentence_scores import sentence_scores
 from mixrag.answers.stream import Stream
-from mixrag.answers.written import WrittenAnswer, WrittenComponent, most_supported
+from mixrag.answers.written import NOT_CONTINUED, WrittenAnswer, written_answer
 from mixrag.config.model_config import models_digest
 from mixrag.config.server_address import is_remote
 from mixrag.config.settings import Settings
-from mixrag.errors import ModelError, QuestionError
+from mixrag.errors import ModelError, QuestionError, SettingError
 from mixrag.generator import Generator
 from mixrag.generator.mixed import MixedGenerator, copying
 from mixrag.generator.remote.capabilities import Capabilities
+from mixrag.generator.remote.generator import ListingGenerator
+from mixrag.generator.remote.ollama import NotContinued
 from mixrag.generator.remote.text_writer import TextWriter
 from mixrag.inference.answer_distribution import AnswerDistribution, answer_distribution
 from mixrag.inference.candidates import decoder_on
 from mixrag.inference.decoders import decode_all, decoder_for
-from mixrag.inference.mixture import Mixture, component_log_prior, condition
+from mixrag.inference.mixture import Mixture, condition
 from mixrag.inference.protocol import Decoder
+from mixrag.inference.token_mixing import bounded_answer
 from mixrag.retrieval.retriever import Retrieval, checked_retrieval
 from mixrag.utils.arguments import list_given
 from mixrag.utils.text import is_unicode
@@ -102,7 +106,7 @@ class Pipeline(OpenStore):
         else:
             settings = _of_kind(kind, settings)
             mixture = self._condition(question, retrieval, settings)
-            chosen = in_kind(kind, decoder_on(mixture.generator, decoder, settings.decoder))
+            chosen = in_kind(kind, decoder_on(mixture, decoder, settings.decoder))
         applied = calibration and calibration.of_kind(kind, chosen.calibrated)
         return Stream(mixture, retrieval, settings, chosen.decoder, applied, chosen.complete)
 
@@ -147,7 +151,7 @@ class Pipeline(OpenStore):
             self._condition(question, retrieval, settings)
             for (question, _), retrieval in zip(asked, retrievals, strict=True)
         ]
-        decoder = decoder_on(mixtures[0].generator, decoder, settings.decoder)
+        decoder = decoder_on(mixtures[0], decoder, settings.decoder)
         results = decode_all(decoder, mixtures, settings.max_tokens)
         found = []
         for (_, kind), result, retrieval in zip(asked, results, retrievals, strict=True):
@@ -164,36 +168,33 @@ class Pipeline(OpenStore):
         found = getattr(self.generator, "capabilities", None)
         return found if isinstance(found, Capabilities) else None
 
-    def write(self, question: str, **changes: Any) -> WrittenAnswer:
-        """What a model without probabilities writes for each component, with the prior of its passages.
+    def write(self, question: str, **changes: Any) -> WrittenAnswer | IntervalAnswer:
+        """What a model behind a server writes that gives no exact probabilities.
+
+        Where it lists next tokens, one answer of the mixture with its probability in an interval; else its text
+        for each component, with the prior of its passages.
 
         Raises:
             ModelError: the language model gives probabilities: ``ask`` it.
             QuestionError, SettingError, StoreEmptyError, ServerError: as ``ask``.
         """
         settings, generator = self._settings(changes), self.generator
-        if not isinstance(generator, TextWriter):
+        if not isinstance(generator, TextWriter | ListingGenerator):
             raise ModelError(
-                "a server that returns text alone", generator.name, "use ask, which gives probabilities"
+                "a server that gives no exact probabilities", generator.name, "use ask, which gives them"
             )
         retrieval = self._retrieve(question, settings)
-        size = max(1, len(retrieval.passages)) if settings.group == "all" else settings.group
-        groups = [retrieval.passages[i : i + size] for i in range(0, len(retrieval.passages), size)]
-        if retrieval.log_null is not None or not groups:
-            groups.append(())
-        log_prior = component_log_prior(retrieval.log_prior, retrieval.log_null, size)
-        texts = generator.texts(question, groups, settings.max_tokens)
-        components = tuple(
-            WrittenComponent(
-                tuple(each.id for each in passages),
-                tuple(each.title for each in passages),
-                prior,
-                written.text,
-                written.finished,
-            )
-            for passages, prior, written in zip(groups, log_prior.exp().tolist(), texts, strict=True)
-        )
-        return WrittenAnswer(question, most_supported(components), components, generator.name)
+        if isinstance(generator, TextWriter):
+            return written_answer(generator, question, retrieval, settings)
+        for name in ("empty_answer", "copy"):
+            if getattr(settings, name):
+                found = f"{name} with {generator.capabilities.describe()}"
+                raise SettingError("settings that need no whole distributions", found, "switch it off")
+        mixture = self._condition(question, retrieval, settings)
+        try:
+            return interval_answer(bounded_answer(mixture, settings.max_tokens))
+        except NotContinued:
+            return written_answer(generator.writer, question, retrieval, settings, NOT_CONTINUED)
 
     def answer_distribution(self, question: str, **changes: Any) -> AnswerDistribution:
         """The whole distribution p(answer | question), enumerated; of an extractive generator at switch 0.

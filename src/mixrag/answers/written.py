@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mixrag.config.settings import Settings
+from mixrag.generator.remote.text_writer import TextWriter
+from mixrag.inference.mixture import component_log_prior
+from mixrag.retrieval.retriever import Retrieval
 from mixrag.utils.text import finite
 
 NO_PROBABILITY = "the server returns no log-probabilities: nothing is known of how probable these answers are"
+NOT_CONTINUED = "an answer begun ends inside of a character, and is not continued: there are no probabilities"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,29 @@ class WrittenAnswer:
         }
         found: dict[str, Any] = finite(document)
         return found
+
+
+def written_answer(
+    writer: TextWriter, question: str, retrieval: Retrieval, settings: Settings, reason: str = NO_PROBABILITY
+) -> WrittenAnswer:
+    """What a server writes for each component of the passages that were retrieved."""
+    size = max(1, len(retrieval.passages)) if settings.group == "all" else settings.group
+    groups = [retrieval.passages[i : i + size] for i in range(0, len(retrieval.passages), size)]
+    if retrieval.log_null is not None or not groups:
+        groups.append(())
+    log_prior = component_log_prior(retrieval.log_prior, retrieval.log_null, size)
+    texts = writer.texts(question, groups, settings.max_tokens)
+    components = tuple(
+        WrittenComponent(
+            tuple(each.id for each in passages),
+            tuple(each.title for each in passages),
+            prior,
+            written.text,
+            written.finished,
+        )
+        for passages, prior, written in zip(groups, log_prior.exp().tolist(), texts, strict=True)
+    )
+    return WrittenAnswer(question, most_supported(components), components, writer.name, reason)
 
 
 def most_supported(components: tuple[WrittenComponent, ...]) -> str:

@@ -20,6 +20,7 @@ from mixrag.utils.text import citation_of, printable, printable_name, strict_jso
 
 if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
     from mixrag.answers.answer import Answer
+    from mixrag.answers.bounded import IntervalAnswer
     from mixrag.answers.explanation import ComponentExplanation, Explanation
     from mixrag.answers.stream import Stream
     from mixrag.answers.written import WrittenAnswer
@@ -127,10 +128,45 @@ def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> 
         _why(console, explanation)
 
 
-def written(found: WrittenAnswer, *, as_json: bool) -> None:
-    """The texts of a model that gives no probabilities."""
+def written(found: WrittenAnswer | IntervalAnswer, *, as_json: bool) -> None:
+    """What a model that gives no exact probabilities writes."""
     if as_json:
         return print_json(found.to_dict())
+    from mixrag.answers.written import WrittenAnswer
+
+    return _texts(found) if isinstance(found, WrittenAnswer) else _in_interval(found)
+
+
+def _in_interval(found: IntervalAnswer) -> None:
+    console = terminal()
+    console.print(Text(printable(found.text)), soft_wrap=True)
+    lower, upper = found.interval
+    shown = (
+        f"p(answer | question) = {lower:.4g}"
+        if lower == upper
+        else f"{lower:.4g} <= p(answer | question) <= {upper:.4g}"
+    )
+    console.print(Text(shown, style="bold"), soft_wrap=True)
+    said = "certainly no other answer is more probable" if found.certified else _greedy_words(found)
+    console.print(Text(said if found.finished else f"{said}; cut off"), soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("prior", justify="right")
+    table.add_column("posterior", justify="right")
+    table.add_column("passage")
+    for each in found.components:
+        posterior = "" if each.posterior is None else f"{each.posterior[0]:.3f} to {each.posterior[1]:.3f}"
+        titles = ", ".join(each.titles) or "(no passage)"
+        table.add_row(f"{each.prior:.3f}", posterior, Text(printable_name(titles)))
+    console.print(table)
+
+
+def _greedy_words(found: IntervalAnswer) -> str:
+    if found.greedy:
+        return "each token is certainly the most probable next one; another answer may be more probable"
+    return "the lists do not say whether another token was more probable in some place"
+
+
+def _texts(found: WrittenAnswer) -> None:
     console = terminal()
     console.print(Text(printable(found.text)), soft_wrap=True)
     console.print(Text(printable(found.reason), style="bold"), soft_wrap=True)

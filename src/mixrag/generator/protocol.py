@@ -173,6 +173,33 @@ def writes_answers(generator: object) -> TypeGuard[AnswerWriter]:
     return hasattr(generator, "write") and hasattr(generator, "read")
 
 
+class TokenLister(Protocol):
+    """A generator that lists the most probable next tokens."""
+
+    @property
+    def says_more(self) -> bool:
+        """Whether ``next_longer`` gives any token its probability, so that all numbers can be exact."""
+        ...
+
+    def next_listed(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> list[Listed]:
+        """What is known of the token after each of R prompts and what was answered so far."""
+        ...
+
+    def next_longer(
+        self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]]
+    ) -> list[Listed]:
+        """The same with more: each list has the tokens asked for; the longest one there is where none is named.
+
+        A list without any token is one of which there is no more.
+        """
+        ...
+
+
+def lists_tokens(generator: object) -> TypeGuard[TokenLister]:
+    """Whether a generator is a ``TokenLister``."""
+    return hasattr(generator, "next_listed") and hasattr(generator, "next_longer")
+
+
 class QuestionReader(Protocol):
     """A generator that reads the question after the passages, and so gives it a probability.
 

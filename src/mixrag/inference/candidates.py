@@ -14,9 +14,10 @@ from typing import ClassVar, cast
 import torch
 
 from mixrag.errors import SettingError
-from mixrag.generator.protocol import AnswerWriter, Generator, writes_answers
+from mixrag.generator.protocol import AnswerWriter, lists_tokens, writes_answers
 from mixrag.inference.mixture import Mixture, ScoredAnswer
 from mixrag.inference.protocol import DecodedToken, Decoder, DecoderResult
+from mixrag.inference.token_mixing import TokenMixing
 from mixrag.probability import Listed, log_most_elsewhere
 
 
@@ -38,19 +39,27 @@ class Candidates:
             yield best_candidate(mixture, max_tokens)
 
 
-def decoder_on(generator: Generator, decoder: Decoder, name: object) -> Decoder:
-    """The decoder itself; for a generator that writes whole answers, ``Candidates``.
+def decoder_on(mixture: Mixture, decoder: Decoder, name: object) -> Decoder:
+    """The decoder itself, or what does the same by other calls of the mixture's generator.
+
+    Generators that write whole answers have ``Candidates``. Those that list next tokens and can be asked for more
+    have ``TokenMixing`` in the place of greedy decoding: the same tokens and numbers from a part of the data.
 
     Args:
-        generator: of the mixture.
+        mixture: of the question.
         decoder: that the settings ask for.
         name: what they call it, or the object.
 
     Raises:
         SettingError: one of the built-in decoders that needs next-token distributions.
     """
-    if not writes_answers(generator) or not isinstance(name, str):
+    generator = mixture.generator
+    if not isinstance(name, str):
         return decoder
+    if not writes_answers(generator):
+        # What is conditioned on the empty answer needs the whole first distribution, and what is drawn each one.
+        lists = lists_tokens(generator) and generator.says_more and not mixture.empty_answer
+        return TokenMixing() if lists and name == "greedy" and decoder.batches else decoder
     if name not in ("greedy", "thorough"):
         found = f"{name} with a server that gives no whole next-token distributions"
         raise SettingError("decoder greedy or thorough, which score whole answers", found, "choose one of these")

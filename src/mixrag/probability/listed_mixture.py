@@ -11,7 +11,6 @@ Shapes: K components, C tokens.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 

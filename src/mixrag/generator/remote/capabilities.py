@@ -17,6 +17,8 @@ class Capabilities:
     """Log-probabilities of tokens that it is given."""
     top: int = 0
     """How many of the most probable next tokens come with their log-probability."""
+    listed: bool = False
+    """Whether it lists them after any answer begun, so that answers have an interval."""
     whole: bool = False
     """Whether the log-probabilities of all tokens come."""
     token_ids: bool = False
@@ -30,7 +32,7 @@ class Capabilities:
 
     @property
     def returns_probabilities(self) -> bool:
-        """Whether an answer can have a probability."""
+        """Whether an answer can have an exact probability."""
         return self.whole or self.given_text
 
     def describe(self) -> str:
@@ -44,6 +46,12 @@ class Capabilities:
             return (
                 f"{where}: log-probabilities of given texts, {listed}, {checked}; probabilities are exact, "
                 "and the most probable answer is certified where the list allows it"
+            )
+        if self.listed:
+            same = f", {checked}" if self.token_ids else ""
+            return (
+                f"{where}: the {self.top} most probable next tokens{same}; probabilities are intervals, and each "
+                "token is certified where the lists allow it"
             )
         because = f" ({self.reason})" if self.reason else ""
         return f"{where}: text alone{because}; answers have no probability"

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import random
 import threading
+import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,9 +26,11 @@ from mixrag.errors import ServerError, SettingError
 from mixrag.utils.text import printable_name
 
 T = TypeVar("T")
+logger = logging.getLogger("mixrag.generator")
 BUSY = frozenset({408, 429, 500, 502, 503, 504, 529})
 """Answers of a server that may be another one a little later."""
 LONGEST_PAUSE = 30.0
+LOOK = "look into the server's log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Limits:
     answer: float = 120.0
     """For the answer to one request."""
     patience: float = 120.0
-    """For a server that is busy (429, 5xx): all pauses of one request together."""
+    """For a server that is busy (429, 5xx): all pauses and vain attempts of one request together."""
     first_pause: float = 0.5
     """Before the first repetition; each further pause is twice as long, up to ``LONGEST_PAUSE``."""
     requests: int = 8
@@ -100,6 +104,25 @@ class Refused(ServerError):
     def __init__(self, expected: str, found: str, remedy: str, status: int) -> None:
         super().__init__(expected, found, remedy)
         self.status = status
+
+
+class Unreached(ServerError):
+    """The server gave no answer at all, or none in time: that says nothing of what it can."""
+
+
+NOT_SUPPORTED = frozenset({400, 404, 405, 422, 501})
+"""Refusals of a server that does not know what it is asked for."""
+
+
+def reason_of(error: ServerError) -> str:
+    """Why a server cannot do what it was asked for, from the error; where that has another cause, it is raised.
+
+    Raises:
+        ServerError: the server is not there, is busy, or lets nobody in.
+    """
+    if isinstance(error, Unreached) or (isinstance(error, Refused) and error.status not in NOT_SUPPORTED):
+        raise error
+    return f"expected {error.expected}; found {error.found}"
 
 
 class Client:
@@ -183,12 +206,16 @@ class Client:
         waited, pause = 0.0, self.limits.first_pause
         while True:
             async with self._free:
+                began = time.monotonic()
                 answer = await self._sent(request)
+                waited += time.monotonic() - began
             if not isinstance(answer, _Later):
                 return answer
-            wanted = pause * random.uniform(0.75, 1.25) if answer.after is None else answer.after
+            # No shorter than the own pause: a server that says "at once" each time would be asked without end.
+            wanted = max(pause * random.uniform(0.75, 1.25), answer.after or 0.0)
             if waited + wanted > self.limits.patience:
                 raise answer.error
+            logger.info("%s; asked again in %.1f s", answer.error.found, wanted)
             await self._pause(wanted)
             waited, pause = waited + wanted, min(2 * pause, LONGEST_PAUSE)
 
@@ -214,7 +241,7 @@ class Client:
             raise self._unreached(self._shown(str(error))) from None
         except (httpx2.NetworkError, httpx2.RemoteProtocolError) as error:
             found = f"one that ended in the middle ({self._shown(str(error)) or type(error).__name__})"
-            return _Later(self._error(f"a whole answer of {self.url}", found, "look into the server's log"))
+            return _Later(Unreached(f"a whole answer of {self.url}", found, LOOK))
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise self._unreached(self._shown(str(error))) from None
         return self._read(response, body)
@@ -236,6 +263,9 @@ class Client:
             try:
                 return json.loads(body)
             except (ValueError, RecursionError):
+                if body.lstrip()[:1] in (b"{", b"["):
+                    found = "one that ended in the middle, or is no JSON"
+                    return _Later(Unreached(f"a whole answer of {self.url}", found, LOOK))
                 expected = f"JSON from {response.url}"
                 remedy = "give the address of its interface, such as http://HOST:PORT/v1"
                 raise self._error(expected, _kind_of(response, body), remedy) from None
@@ -270,12 +300,12 @@ class Client:
             document = next((document[name] for name in names if document.get(name)), "")
         return self._shown(document if isinstance(document, str) else json.dumps(document))
 
-    def _unreached(self, found: str) -> ServerError:
-        return self._error(f"a server at {self.url}", found or "none", "start it, or check the address")
+    def _unreached(self, found: str) -> Unreached:
+        return Unreached(f"a server at {self.url}", found or "none", "start it, or check the address")
 
-    def _slow(self) -> ServerError:
+    def _slow(self) -> Unreached:
         expected = f"an answer of {self.url} within {self.limits.answer:g} s"
-        return self._error(expected, "none", "lower k or max_tokens, or raise the time limit")
+        return Unreached(expected, "none", "lower k or max_tokens, or raise server_timeout")
 
     def _error(self, expected: str, found: str, remedy: str) -> ServerError:
         return ServerError(expected, found, remedy)

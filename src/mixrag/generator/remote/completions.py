@@ -14,6 +14,7 @@ from mixrag.errors import ServerError
 from mixrag.generator.protocol import Written
 from mixrag.generator.remote.client import Client, Refused, Request
 from mixrag.generator.remote.documents import distribution, log_prob, part, unexpected
+from mixrag.generator.remote.tokenizing import server_tokens
 from mixrag.probability import Listed
 
 ROWS_AT_ONCE = 16
@@ -55,11 +56,7 @@ class Completions:
     def tokenize(self, text: str) -> tuple[int, ...] | None:
         """See ``Engine.tokenize``."""
         asked = {"model": self.model, "prompt": text, "add_special_tokens": False}
-        try:
-            tokens = part(self.client.one(f"{self.root}/tokenize", asked), list, "tokens")
-        except ServerError:
-            return None
-        return tuple(part(tokens, int, place) for place in range(len(tokens)))
+        return server_tokens(self.client, f"{self.root}/tokenize", asked)
 
     def _choices(self, rows: Sequence[tuple[int, ...]], asked: dict[str, Any]) -> list[Any]:
         # A server may have other defaults of its own, from the model's files.

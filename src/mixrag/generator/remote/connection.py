@@ -13,12 +13,14 @@ from mixrag.config.server_address import Address, address_of
 from mixrag.errors import MixragError, ModelError, ServerError
 from mixrag.generator.prompt_tokenizer import UNLIMITED_CONTEXT, PromptTokenizer
 from mixrag.generator.remote.capabilities import Capabilities
-from mixrag.generator.remote.client import Client, Key, Limits
+from mixrag.generator.remote.client import Client, Key, Limits, reason_of
 from mixrag.generator.remote.completions import Completions
 from mixrag.generator.remote.documents import part
 from mixrag.generator.remote.engine import Engine
-from mixrag.generator.remote.generator import LlamaCppGenerator, RemoteGenerator, TokenizedTexts
+from mixrag.generator.remote.generator import ListingGenerator, LlamaCppGenerator, RemoteGenerator, TokenizedTexts
 from mixrag.generator.remote.llamacpp import LlamaCpp
+from mixrag.generator.remote.ollama import Ollama, ProbedLists, probe_lists
+from mixrag.generator.remote.pieces import PieceTexts
 from mixrag.generator.remote.probe import SAMPLES, check_tokenizer, probe
 from mixrag.generator.remote.sglang import SGLang
 from mixrag.generator.remote.text_writer import CHATS, TextWriter
@@ -29,7 +31,7 @@ logger = logging.getLogger("mixrag.generator")
 OWNERS = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llamacpp", "library": "ollama", "openai": "openai"}
 """What servers say in ``owned_by`` of their models, and the kind of server that it means."""
 
-Remote = RemoteGenerator | LlamaCppGenerator | TextWriter
+Remote = RemoteGenerator | ListingGenerator | LlamaCppGenerator | TextWriter
 
 
 def connect(
@@ -63,8 +65,10 @@ def connect(
     kind, card = _model(address, client)
     model = str(card["id"])
     prompts = template or PromptTemplate()
-    if kind in CHATS:
-        found: Remote = TextWriter(client, address, kind, model, prompts, Capabilities(kind, model))
+    if kind == "ollama":
+        found: Remote = _with_pieces(client, address, model, prompts)
+    elif kind in CHATS:
+        found = TextWriter(client, address, kind, model, prompts, Capabilities(kind, model))
     else:
         found = _with_tokens(
             client, address, kind, card, prompts, _tokenizer(tokenizer, address, model, hub or {})
@@ -117,6 +121,22 @@ def _tokenizer(given: Any, address: Address, model: str, hub: Mapping[str, Any])
     return tokenizer
 
 
+def _with_pieces(client: Client, address: Address, model: str, template: PromptTemplate) -> Remote:
+    """A server that names tokens by their text."""
+    try:
+        probed = probe_lists(Ollama(client, address.root, model))
+    except ServerError as error:
+        probed = ProbedLists(Ollama(client, address.root, model), 0, reason_of(error))
+    listed = not probed.reason
+    found = Capabilities("ollama", model, top=probed.top, listed=listed, reason=probed.reason)
+    writer = TextWriter(client, address, "ollama", model, template, found)
+    if not listed:
+        return writer
+    engine = probed.engine
+    texts = PieceTexts(engine.pieces, engine.stops, template)
+    return ListingGenerator(engine, texts, found, writer.name, writer)
+
+
 def _with_tokens(
     client: Client, address: Address, kind: str, card: Mapping[str, Any], template: PromptTemplate, tokenizer: Any
 ) -> Remote:
@@ -158,8 +178,17 @@ def _with_tokens(
     checked = check_tokenizer(engine.tokenize, tokens.plain)
     probed = probe(engine, row)
     found = Capabilities(
-        kind, model, probed.given_text, probed.top, False, probed.given_text, checked, context, probed.reason
+        kind,
+        model,
+        given_text=probed.given_text,
+        top=probed.top,
+        listed=not probed.given_text and probed.top > 1,
+        token_ids=probed.top > 0 or probed.given_text,
+        tokenizer_checked=checked,
+        context_size=context,
+        reason=probed.reason,
     )
-    if not probed.given_text:
-        return TextWriter(client, address, kind, model, template, found)
-    return RemoteGenerator(probed.engine, TokenizedTexts(tokens), found, name)
+    if probed.given_text:
+        return RemoteGenerator(probed.engine, TokenizedTexts(tokens), found, name)
+    writer = TextWriter(client, address, kind, model, template, found)
+    return ListingGenerator(engine, TokenizedTexts(tokens), found, name, writer) if found.listed else writer

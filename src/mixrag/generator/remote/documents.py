@@ -41,19 +41,25 @@ def log_prob(value: Any) -> float:
     Raises:
         ServerError: it is none.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value) or value > 1e-3:
+    # Not "value > 1e-3", which NaN passes; numbers beyond a float are compared as well.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value <= 1e-3:
         raise unexpected("a log-probability", repr(value)[:40])
     return -math.inf if value <= IMPOSSIBLE else min(0.0, float(value))
 
 
-def distribution(log_probs: dict[int, float], given: int) -> Listed:
+def distribution(log_probs: dict[int, float], given: int | None) -> Listed:
     """What is known of a distribution whose most probable tokens and the one that was written or given are listed.
+
+    Args:
+        log_probs: of the tokens that are listed.
+        given: the one that was written or given, whatever its rank; None: the list has the most probable alone.
 
     Raises:
         ServerError: the numbers are none of one distribution.
     """
-    if given not in log_probs:
-        raise unexpected(f"the log-probability of token {given}", "none")
+    if not log_probs or (given is not None and given not in log_probs):
+        what = "next tokens" if given is None else f"token {given}"
+        raise unexpected(f"the log-probability of {what}", "none")
     total = math.fsum(map(math.exp, log_probs.values()))
     if total > 1.01:
         raise unexpected("probabilities that add up to one at most", f"{total:.4g}")

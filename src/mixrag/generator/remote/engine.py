@@ -9,8 +9,8 @@ from mixrag.generator.protocol import Written
 from mixrag.probability import Listed
 
 
-class Engine(Protocol):
-    """A server that continues and scores rows of token ids."""
+class Lister(Protocol):
+    """A server that continues rows of token ids, and lists the most probable ones at each place."""
 
     def write(self, rows: Sequence[tuple[int, ...]], max_tokens: int, count: int) -> list[Written]:
         """Continue each row with its most probable tokens; ``count`` tokens are listed at each place.
@@ -19,6 +19,10 @@ class Engine(Protocol):
             ServerError: the server refuses, or returns something else.
         """
         ...
+
+
+class Engine(Lister, Protocol):
+    """A server that continues and scores rows of token ids."""
 
     def read(
         self, rows: Sequence[tuple[int, ...]], lengths: Sequence[int], count: int

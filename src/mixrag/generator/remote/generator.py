@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
@@ -17,9 +18,14 @@ from mixrag.generator.prompt_tokenizer import PromptTokenizer
 from mixrag.generator.protocol import Prompt, Written
 from mixrag.generator.questions import teacher_forced
 from mixrag.generator.remote.capabilities import Capabilities
-from mixrag.generator.remote.engine import Engine
+from mixrag.generator.remote.documents import unexpected
+from mixrag.generator.remote.engine import Engine, Lister
 from mixrag.generator.remote.llamacpp import LlamaCpp
+from mixrag.generator.remote.text_writer import TextWriter
 from mixrag.probability import Listed
+
+LISTED = 100
+"""Tokens that llama.cpp's server is asked to list, before it is asked for all."""
 
 
 class Texts(Protocol):
@@ -49,13 +55,10 @@ class TokenizedTexts(TokenizerMethods):
 
 
 @dataclass(frozen=True)
-class RemoteGenerator:
-    """A model behind a server that scores given texts; an ``AnswerWriter``.
+class _Behind:
+    """A model behind a server that takes and gives token ids, with the tokenizer's part of ``Generator``."""
 
-    Its numbers are those that the server returns.
-    """
-
-    engine: Engine
+    engine: Lister
     texts: Texts
     capabilities: Capabilities
     name: str
@@ -91,6 +94,48 @@ class RemoteGenerator:
         """See ``Generator.text``."""
         return self.texts.text(tokens)
 
+    def start(self, prompts: Sequence[Prompt]) -> NoReturn:
+        """No next-token distributions come from this server.
+
+        Raises:
+            ModelError: always.
+        """
+        found = f"{self.name}, which lists {self.capabilities.top} tokens of each"
+        remedy = "use settings that score whole answers: decoder greedy or thorough, without empty_answer and copy"
+        raise ModelError("a model that gives whole next-token distributions", found, remedy)
+
+    @property
+    def says_more(self) -> bool:
+        """See ``TokenLister.says_more``: where given texts are scored."""
+        return self.capabilities.given_text
+
+    def next_listed(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> list[Listed]:
+        """See ``TokenLister.next_listed``.
+
+        Raises:
+            ServerError: the server ended an answer and did not say by which token.
+        """
+        rows = _continued(prompts, answers)
+        distinct = [*dict.fromkeys(rows)]
+        found = self.engine.write(distinct, 1, self.capabilities.top)
+        known = {row: self._first(row, each) for row, each in zip(distinct, found, strict=True)}
+        return [known[row] for row in rows]
+
+    def _first(self, row: tuple[int, ...], written: Written) -> Listed:
+        if not written.known:
+            raise unexpected("the probability of the token that ends an answer", "none")
+        return written.known[0]
+
+
+@dataclass(frozen=True)
+class RemoteGenerator(_Behind):
+    """A model behind a server that scores given texts; an ``AnswerWriter``.
+
+    Its numbers are those that the server returns.
+    """
+
+    engine: Engine
+
     def write(self, prompts: Sequence[Prompt], max_tokens: int) -> list[Written]:
         """See ``AnswerWriter.write``; of equal prompts one is sent."""
         rows = [prompt.tokens for prompt in prompts]
@@ -118,15 +163,25 @@ class RemoteGenerator:
         """See ``QuestionReader``."""
         return teacher_forced(self, prompts)
 
-    def start(self, prompts: Sequence[Prompt]) -> NoReturn:
-        """No next-token distributions come from this server.
+    def next_longer(
+        self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]]
+    ) -> list[Listed]:
+        """See ``TokenLister.next_longer``: tokens are scored as given ones."""
+        rows = _continued(prompts, answers)
+        asked = [(*row, token) for row, each in zip(rows, tokens, strict=True) for token in each]
+        read = iter(self.engine.read(asked, [1] * len(asked), self.capabilities.top) if asked else [])
+        found = []
+        for each in tokens:
+            longer = Listed({}, 0.0)
+            for _ in each:
+                longer = longer.with_others(next(read)[0])
+            found.append(longer)
+        return found
 
-        Raises:
-            ModelError: always.
-        """
-        found = f"{self.name}, which lists {self.capabilities.top} tokens of each"
-        remedy = "use settings that score whole answers: decoder greedy or thorough, without empty_answer and copy"
-        raise ModelError("a model that gives whole next-token distributions", found, remedy)
+    def _first(self, row: tuple[int, ...], written: Written) -> Listed:
+        if written.known:
+            return written.known[0]
+        return self.engine.read([(*row, self.answer_tokens("")[-1])], [1], self.capabilities.top)[0][0]
 
     def _whole(self, written: Written, max_tokens: int) -> Written:
         """Up to the first stop token; with one where the server stopped, and did not say by which."""
@@ -138,6 +193,46 @@ class RemoteGenerator:
         return Written(tokens, written.known[: len(tokens)])
 
 
+@dataclass(frozen=True)
+class ListingGenerator(_Behind):
+    """A model behind a server that lists next tokens and scores no given text; a ``TokenLister``."""
+
+    writer: TextWriter
+    """The same server, asked for text alone."""
+
+    def next_longer(
+        self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]]
+    ) -> list[Listed]:
+        """See ``TokenLister.next_longer``: there is no more."""
+        return [Listed({}, 0.0)] * len(prompts)
+
+    def log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> NoReturn:
+        """No given text is scored by this server.
+
+        Raises:
+            ModelError: always.
+        """
+        raise no_exact_numbers(self.capabilities)
+
+    def start(self, prompts: Sequence[Prompt]) -> NoReturn:
+        """As ``log_likelihood``.
+
+        Raises:
+            ModelError: always.
+        """
+        raise no_exact_numbers(self.capabilities)
+
+
+def no_exact_numbers(capabilities: Capabilities) -> ModelError:
+    """The error for what needs the exact probability of an answer."""
+    remedy = "use mixrag ask or rag.write, which show intervals, or another server"
+    return ModelError("a server that scores given texts", capabilities.describe(), remedy)
+
+
+def _continued(prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    return [(*prompt.tokens, *answer) for prompt, answer in zip(prompts, answers, strict=True)]
+
+
 def log_likelihood_of(read: Sequence[Sequence[Listed]], answer: Sequence[int]) -> Tensor:
     """(K, T) float64: the answer's own tokens in what was read under K prompts."""
     rows = [[each.log_probs[token] for each, token in zip(row, answer, strict=True)] for row in read]
@@ -147,7 +242,8 @@ def log_likelihood_of(read: Sequence[Sequence[Listed]], answer: Sequence[int]) -
 class LlamaCppGenerator(BaseGenerator):
     """A model behind llama.cpp's server, which returns whole next-token distributions: all decoders, all exact.
 
-    Each token of an answer is one request for each component.
+    Each token of an answer is one request for each component. It is a ``TokenLister`` too, since a list of the
+    most probable tokens is a thousandth of the whole and mostly suffices.
     """
 
     def __init__(
@@ -171,3 +267,22 @@ class LlamaCppGenerator(BaseGenerator):
         distinct = [*dict.fromkeys(rows)]
         found = dict(zip(distinct, self.engine.next_log_probs(distinct), strict=True))
         return torch.stack([found[row] for row in rows])
+
+    says_more = True
+
+    def next_listed(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> list[Listed]:
+        """See ``TokenLister.next_listed``."""
+        rows = _continued(prompts, answers)
+        distinct = [*dict.fromkeys(rows)]
+        found = dict(zip(distinct, self.engine.next_listed(distinct, LISTED), strict=True))
+        return [found[row] for row in rows]
+
+    def next_longer(
+        self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]]
+    ) -> list[Listed]:
+        """See ``TokenLister.next_longer``: whatever is asked for, the whole distribution."""
+        return [_whole_list(row) for row in self.next_log_probs(_continued(prompts, answers))]
+
+
+def _whole_list(row: Tensor) -> Listed:
+    return Listed(dict(enumerate(row.tolist())), -math.inf)

@@ -1,4 +1,4 @@
-"""llama.cpp's server: it scores no given text, and returns whole next-token distributions where it is asked to."""
+"""llama.cpp's server: it scores no given text, and returns next-token distributions, in part or whole."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mixrag.errors import ServerError
 from mixrag.generator.remote.client import Client, Request
-from mixrag.generator.remote.documents import log_prob, part, unexpected
+from mixrag.generator.remote.documents import distribution, log_prob, part, unexpected
+from mixrag.generator.remote.tokenizing import server_tokens
+from mixrag.probability import Listed
 
 EVERY = 10**6
 """More tokens than a vocabulary has."""
@@ -29,18 +30,24 @@ class LlamaCpp:
         Raises:
             ServerError: the server returned only a part of the vocabulary.
         """
-        asked = {"n_predict": 1, "n_probs": EVERY, "temperature": 0, "cache_prompt": True, "return_tokens": True}
-        requests = [Request(f"{self.root}/completion", {**asked, "prompt": [*row]}) for row in rows]
-        return torch.stack([_table(document) for document in self.client.all(requests)])
+        return torch.stack([_table(document) for document in self._asked(rows, EVERY)])
+
+    def next_listed(self, rows: Sequence[tuple[int, ...]], count: int) -> list[Listed]:
+        """The ``count`` most probable next tokens of each of R rows.
+
+        Raises:
+            ServerError: the server returned something else.
+        """
+        return [distribution(_entries(document), None) for document in self._asked(rows, count)]
+
+    def _asked(self, rows: Sequence[tuple[int, ...]], count: int) -> list[object]:
+        asked = {"n_predict": 1, "n_probs": count, "temperature": 0, "cache_prompt": True, "return_tokens": True}
+        return self.client.all([Request(f"{self.root}/completion", {**asked, "prompt": [*row]}) for row in rows])
 
     def tokenize(self, text: str) -> tuple[int, ...] | None:
         """The ids of a text without special tokens; None where the server does not say."""
         asked = {"content": text, "add_special": False, "parse_special": False}
-        try:
-            tokens = part(self.client.one(f"{self.root}/tokenize", asked), list, "tokens")
-        except ServerError:
-            return None
-        return tuple(part(tokens, int, place) for place in range(len(tokens)))
+        return server_tokens(self.client, f"{self.root}/tokenize", asked)
 
     def context_size(self) -> int:
         """Tokens that prompt and answer may have together, of one slot of the server."""
@@ -48,15 +55,21 @@ class LlamaCpp:
         return part(props, int, "default_generation_settings", "n_ctx")
 
 
-def _table(document: object) -> Tensor:
+def _entries(document: object) -> dict[int, float]:
     entries = part(document, list, "completion_probabilities", 0, "top_logprobs")
-    ids = torch.tensor([part(each, int, "id") for each in entries], dtype=torch.long)
-    values = torch.tensor([log_prob(part(each, object, "logprob")) for each in entries], dtype=torch.float64)
-    if not len(ids) or not torch.equal(ids.sort().values, torch.arange(len(ids))):
-        raise unexpected("log-probabilities of the whole vocabulary", f"{len(ids)} of them")
-    total = float(values.exp().sum())
+    found = {part(each, int, "id"): log_prob(part(each, object, "logprob")) for each in entries}
+    if len(found) != len(entries):
+        raise unexpected("different tokens in a list", "one token twice")
+    return found
+
+
+def _table(document: object) -> Tensor:
+    entries = _entries(document)
+    size = len(entries)
+    if not size or min(entries) != 0 or max(entries) != size - 1:
+        raise unexpected("log-probabilities of the whole vocabulary", f"{size} of them")
+    table = torch.tensor([entries[token] for token in range(size)], dtype=torch.float64)
+    total = float(table.exp().sum())
     if not 0.99 < total < 1.01:
         raise unexpected("probabilities of the whole vocabulary that add up to one", f"{total:.4g}")
-    table = torch.empty_like(values)
-    table[ids] = values
     return table.log_softmax(0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mixrag.errors import ModelError, ServerError
 from mixrag.generator.protocol import Written
-from mixrag.generator.remote.client import Refused
+from mixrag.generator.remote.client import Refused, reason_of
 from mixrag.generator.remote.completions import refused_for_number
 from mixrag.generator.remote.engine import Engine
 
@@ -43,14 +43,14 @@ def probe(engine: Engine, row: tuple[int, ...]) -> Probed:
     try:
         written, top = _written(engine, row)
     except ServerError as error:
-        return Probed(engine, False, 0, _reason(error))
+        return Probed(engine, False, 0, reason_of(error))
     scoring: Engine | None = engine
     reason = ""
     while scoring is not None:
         try:
             _compare(scoring, row, written, top)
         except ServerError as error:
-            reason = reason or _reason(error)
+            reason = reason or reason_of(error)
             scoring = scoring.other()
         else:
             return Probed(scoring, True, top)
@@ -97,9 +97,3 @@ def _compare(engine: Engine, row: tuple[int, ...], written: Written, top: int) -
         if difference > MOST_DIFFERENCE:
             expected = "one log-probability of a token, whether the server wrote it or was given it"
             raise ServerError(expected, f"two that differ by {difference:.2g}", "use another server")
-
-
-def _reason(error: ServerError) -> str:
-    if isinstance(error, Refused) and error.status not in (400, 404, 405, 422, 501):
-        raise error
-    return f"expected {error.expected}; found {error.found}"

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mixrag.errors import ServerError
 from mixrag.generator.protocol import Written
 from mixrag.generator.remote.client import Client, Request
 from mixrag.generator.remote.completions import ROWS_AT_ONCE
 from mixrag.generator.remote.documents import distribution, log_prob, part, unexpected
+from mixrag.generator.remote.tokenizing import server_tokens
 from mixrag.probability import Listed
 
 
@@ -53,11 +53,7 @@ class SGLang:
     def tokenize(self, text: str) -> tuple[int, ...] | None:
         """See ``Engine.tokenize``."""
         asked = {"model": self.model, "prompt": text, "add_special_tokens": False}
-        try:
-            tokens = part(self.client.one(f"{self.root}/tokenize", asked), list, "tokens")
-        except ServerError:
-            return None
-        return tuple(part(tokens, int, place) for place in range(len(tokens)))
+        return server_tokens(self.client, f"{self.root}/tokenize", asked)
 
     def _meta(
         self, rows: Sequence[tuple[int, ...]], max_tokens: int, starts: Sequence[int], count: int

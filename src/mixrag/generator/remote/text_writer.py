@@ -13,6 +13,8 @@ from mixrag.errors import ModelError
 from mixrag.generator.remote.capabilities import Capabilities
 from mixrag.generator.remote.client import Client, Request
 from mixrag.generator.remote.documents import part
+from mixrag.generator.remote.ollama import chat_request
+from mixrag.generator.remote.pieces import message
 
 CHATS = ("openai", "ollama")
 """Kinds of servers whose interface scores no given text."""
@@ -67,7 +69,7 @@ class TextWriter:
         Raises:
             ServerError: it refuses, or returns no text.
         """
-        requests = [self._request(self._content(question, each), max_tokens) for each in components]
+        requests = [self._request(message(self.template, question, each), max_tokens) for each in components]
         return [self._text(document) for document in self.client.all(requests)]
 
     def prompt(self, *args: object) -> NoReturn:
@@ -80,20 +82,12 @@ class TextWriter:
 
     prompt_text = answer_tokens = text = log_likelihood = start = prompt
 
-    def _content(self, question: str, passages: Sequence[Passage]) -> str:
-        template = self.template
-        parts = [template.header if passages else template.header_without_passage]
-        parts += ["".join(template.passage_text(each.title, each.text, each.context)) for each in passages]
-        return "".join([*parts, template.question_text(question)])
-
     def _request(self, content: str, max_tokens: int) -> Request:
         messages = [{"role": "user", "content": content}]
-        document: dict[str, Any] = {"model": self.model, "messages": messages}
         if self.kind == "ollama":
-            # Its own interface, which can be told not to cut a long prompt silently.
             options = {"temperature": 0, "num_predict": max_tokens}
-            document |= {"stream": False, "truncate": False, "options": options}
-            return Request(f"{self.address.root}/api/chat", document)
+            return chat_request(self.address.root, self.model, messages, options)
+        document: dict[str, Any] = {"model": self.model, "messages": messages}
         newer = self.address.host == "api.openai.com"
         limit = "max_completion_tokens" if newer else "max_tokens"
         return Request(f"{self.address.url}/chat/completions", {**document, "temperature": 0, limit: max_tokens})
