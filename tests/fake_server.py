@@ -44,6 +44,8 @@ class FakeServer:
     """Tokens by id; else as texts."""
     end_listed: bool = True
     """Whether the stop token is among the tokens that were written."""
+    pieces: Sequence[str] = ()
+    """The text of each token, where they are named by it (Ollama); none: no log-probabilities."""
     key: str | None = None
     requests: list[tuple[str, Any, dict[str, str]]] = field(default_factory=list)
 
@@ -128,10 +130,16 @@ class FakeServer:
             raise Refusal(404, {"error": {"message": f"no model {document['model']}"}})
         assert document["temperature"] == 0
         choices = []
-        for index, ids in enumerate(document["prompt"]):
+        prompts, usage = document["prompt"], 0
+        if isinstance(prompts, str):
+            if self.tokenize is None:
+                raise Refusal(400, {"error": {"message": "token ids, please"}})
+            prompts = [list(self.tokenize(prompts))]
+        for index, ids in enumerate(prompts):
             row = tuple(ids)
             assert len(row) + document["max_tokens"] <= self.context
             tokens, tables, reason = self._continued(row, document["max_tokens"])
+            usage += len(tokens)
             choice: dict[str, Any] = {"index": index, "text": self.detokenize(tokens), "finish_reason": reason}
             if document.get("echo") and self.echo:
                 before = [None, *self._given(row, 1)]
@@ -147,7 +155,8 @@ class FakeServer:
                     for token, table in zip(row[1:], self._given(row, 1), strict=True)
                 ]
             choices.append(choice)
-        return {"choices": choices[::-1]}  # in another order than that of the prompts
+        # In another order than that of the prompts.
+        return {"choices": choices[::-1], "usage": {"completion_tokens": usage}}
 
     def _generate(self, document: Any) -> Any:
         found, count = [], document["top_logprobs_num"]
@@ -191,7 +200,36 @@ class FakeServer:
 
     def _ollama(self, document: Any) -> Any:
         assert document["stream"] is False
-        return {"message": {"content": self._said(document)}, "done_reason": "stop", "done": True}
+        if not (self.pieces and document.get("logprobs")):
+            return {"message": {"content": self._said(document)}, "done_reason": "stop", "done": True}
+        assert self.tokenize is not None
+        asked, *begun = (message["content"] for message in document["messages"])
+        row = (*self.tokenize(asked), *self._ids("".join(begun)))
+        options, text, entries, reason = document["options"], "", list[Any](), "length"
+        for place in range(options["num_predict"]):
+            table = self.next_token(row)
+            drawn = int(table.argmax())
+            if options["temperature"] > 0:  # one of the most probable, whatever its probability
+                drawn = int(table.topk(options["top_k"]).indices[(7 * options["seed"] + place) % options["top_k"]])
+            if drawn in self.stops:
+                reason = "stop"
+                break
+            top = [self._piece(v, p) for v, p in self._top(table, document["top_logprobs"]).items()]
+            entries.append({**self._piece(drawn, float(table[drawn])), "top_logprobs": top})
+            row, text = (*row, drawn), text + self.pieces[drawn]
+        found = {"message": {"content": text}, "done_reason": reason, "done": True}
+        return {**found, "logprobs": entries} if entries else found
+
+    def _piece(self, token: int, value: float) -> Any:
+        piece = self.pieces[token]
+        return {"token": piece, "logprob": _json(value), "bytes": [*piece.encode()]}
+
+    def _ids(self, text: str) -> list[int]:
+        found, left = list[int](), text
+        while left:
+            found.append(next(v for v, piece in enumerate(self.pieces) if piece and left.startswith(piece)))
+            left = left.removeprefix(self.pieces[found[-1]])
+        return found
 
 
 def _json(value: float) -> float:

@@ -175,7 +175,14 @@ def _enumerated(next_token: Any, toy: Toy, switch: float) -> dict[tuple[int, ...
 def test_the_probe_says_what_it_found() -> None:
     found = remote(fake())
     assert found.capabilities == Capabilities(
-        "vllm", "model", given_text=True, top=20, token_ids=True, tokenizer_checked=True, context_size=4095
+        "vllm",
+        "model",
+        given_text=True,
+        top=20,
+        listed=True,
+        token_ids=True,
+        tokenizer_checked=True,
+        context_size=4095,
     )
     assert "the 20 most probable next tokens, the same tokenizer" in found.capabilities.describe()
     assert found.context_size == 4095
@@ -199,11 +206,8 @@ def test_echo_where_prompt_logprobs_is_not_known() -> None:
     assert mixture(found).score("x y").log_prob == pytest.approx(mixture(Local(model())).score("x y").log_prob)
 
 
-@pytest.mark.parametrize(
-    "options", [{"prompt_logprobs": False, "echo": False}, {"ids": False}], ids=["echo ignored", "no token ids"]
-)
-def test_without_them_there_is_text_alone(options: dict[str, Any]) -> None:
-    found = remote(fake(**options))
+def test_without_token_ids_there_is_text_alone() -> None:
+    found = remote(fake(ids=False))
     assert isinstance(found, TextWriter)
     assert not found.capabilities.returns_probabilities
     assert "answers have no probability" in found.capabilities.describe()

@@ -94,7 +94,7 @@ def test_a_wait_longer_than_the_patience_is_not_begun() -> None:
         (httpx2.Response(200, html="<html>hello"), "expected JSON from .*; found an HTML page"),
         (httpx2.Response(200, text="hello"), "found an answer that is no JSON"),
         (httpx2.Response(200, text=""), "found an empty answer"),
-        (httpx2.Response(200, text='{"cut": [1, 2'), "found an answer that is no JSON"),
+        (httpx2.Response(200, text='{"cut": [1, 2'), "a whole answer of .*; found one that ended in the middle"),
         (httpx2.Response(404, json={"detail": "Not Found"}), "found 404 Not Found; check address and model"),
         (httpx2.Response(400, json={"error": {"message": "a\nb\x1b[31m"}}), r"found 400 a b\\x1b\[31m"),
         (httpx2.Response(403, html="<html>"), "found 403 an HTML page; name the variable"),

@@ -278,6 +278,7 @@ class OpenStore:
                 span_reader=models.span_reader,
                 language_model_weight=self.settings.language_model_weight,
                 api_key_env=models.api_key_env,
+                server_timeout=models.server_timeout,
             )
             attach(generator, self.store.directory)
             self._generator = generator

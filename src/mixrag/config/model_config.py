@@ -26,7 +26,17 @@ from mixrag.config.default_models import (
     span_model_folder,
 )
 from mixrag.config.prompt_template import Argument, PromptTemplate
-from mixrag.config.schema import ALL, ASKING, CountOrNone, from_mapping, same_as, schema, setting, settings_of
+from mixrag.config.schema import (
+    ALL,
+    ASKING,
+    CountOrNone,
+    Positive,
+    from_mapping,
+    same_as,
+    schema,
+    setting,
+    settings_of,
+)
 from mixrag.config.server_address import is_remote
 from mixrag.config.settings import Settings
 from mixrag.config.values import Words, is_plain, one_of, shown
@@ -154,6 +164,13 @@ class ModelConfig:
         absent="no key is sent",
         commands=ASKING,
         metavar="NAME",
+    )
+    server_timeout: Positive = setting(
+        default=120.0,
+        help="Longest wait for one answer of a server.",
+        more="In seconds, of one request. A server that is busy is asked again for two minutes.",
+        commands=ASKING,
+        metavar="SECONDS",
     )
     span_reader: str | Path | None = setting(
         default=None,

@@ -206,6 +206,7 @@ class Settings:
     question_likelihood: NotNegative = setting(
         default=0.0,
         help="Power β of p(question | passage) in the prior.",
+        metavar="β",
         more="The prior becomes p(z given x) · p(x given z)^β, divided so that its total stays; 0 leaves that of "
         "the retriever. Causal language models alone have p(x given z): they read the question after the passage. "
         "Training leaves it out. See "

@@ -59,6 +59,7 @@ def load_generator(
     span_reader: str | Path | None = None,
     language_model_weight: float = 0.5,
     api_key_env: str | None = None,
+    server_timeout: float = 120.0,
 ) -> Generator:
     """A causal or seq2seq language model, an extractive model, or a mixture of both, as a generator.
 
@@ -95,6 +96,7 @@ def load_generator(
             the mixture of it and the language model. "none" and None are none.
         language_model_weight: of the language model in that mixture, between 0 and 1.
         api_key_env: environment variable with the key of a remote model; None: no key is sent.
+        server_timeout: seconds that one answer of its server may take.
 
     Raises:
         ModelError: no usable model or tokenizer there, or the adapter does not fit it.
@@ -113,11 +115,13 @@ def load_generator(
         where = str(getattr(found, "device", "cpu"))
         return with_span_reader(found, span_reader, language_model_weight, where, hub)
     if is_remote(model):
+        from mixrag.generator.remote.client import Limits
         from mixrag.generator.remote.connection import connect
 
-        prompt = (template or PromptTemplate()).with_arguments(template_args or {})
-        remote = connect(str(model), tokenizer=tokenizer, template=prompt, api_key_env=api_key_env, hub=hub)
-        return remote
+        prompt, limits = (template or PromptTemplate()).with_arguments(template_args or {}), Limits(server_timeout)
+        return connect(
+            str(model), tokenizer=tokenizer, template=prompt, api_key_env=api_key_env, hub=hub, limits=limits
+        )
     named = model is None or isinstance(model, (str, Path))
     if not named and (hasattr(model, "log_likelihood") or not isinstance(model, torch.nn.Module)):
         return check_plugin(model, Generator, "generator")

@@ -37,10 +37,10 @@ LOOK = "look into the server's log"
 class Limits:
     """How long a server is waited for, in seconds, and how much is asked and taken of it."""
 
-    connect: float = 5.0
-    """For a connection."""
     answer: float = 120.0
     """For the answer to one request."""
+    connect: float = 5.0
+    """For a connection."""
     patience: float = 120.0
     """For a server that is busy (429, 5xx): all pauses and vain attempts of one request together."""
     first_pause: float = 0.5
@@ -148,9 +148,10 @@ class Client:
         self._key, self._transport, self._pause = key, transport, pause
         self._origin = _origin(httpx2.URL(url))
         self._starting = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop
         self._http: httpx2.AsyncClient | None = None
-        self._free = asyncio.Semaphore(self.limits.requests)
+        self._free: asyncio.Semaphore
 
     def __repr__(self) -> str:
         """Without the key."""
@@ -173,17 +174,21 @@ class Client:
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run in the thread of this client, so that callers need no event loop, and may have one."""
         with self._starting:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                thread = threading.Thread(target=self._loop.run_forever, name="mixrag-remote", daemon=True)
-                thread.start()
-                weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop).atexit = False
+            if self._thread is None or not self._thread.is_alive():  # no thread outlives a fork
+                self._start()
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
+
+    def _start(self) -> None:
+        self._loop, self._http = asyncio.new_event_loop(), None
+        self._free = asyncio.Semaphore(self.limits.requests)
+        self._thread = threading.Thread(target=_serve, args=(self._loop,), name="mixrag-remote", daemon=True)
+        self._thread.start()
+        weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop).atexit = False
 
     async def _all(self, requests: Sequence[Request]) -> list[Any]:
         if self._http is None:
@@ -305,7 +310,7 @@ class Client:
 
     def _slow(self) -> Unreached:
         expected = f"an answer of {self.url} within {self.limits.answer:g} s"
-        return Unreached(expected, "none", "lower k or max_tokens, or raise server_timeout")
+        return Unreached(expected, "none", "lower k or max_tokens, or raise server_timeout (--server-timeout)")
 
     def _error(self, expected: str, found: str, remedy: str) -> ServerError:
         return ServerError(expected, found, remedy)
@@ -323,6 +328,13 @@ class _Later:
     error: ServerError
     after: float | None = None
     """Seconds after which the server wants to be asked again."""
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
 
 
 def _raise(error: Exception) -> Any:

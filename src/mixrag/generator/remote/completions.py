@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from mixrag.errors import ServerError
 from mixrag.generator.protocol import Written
-from mixrag.generator.remote.client import Client, Refused, Request
+from mixrag.generator.remote.client import Client, Refused, Request, reason_of
 from mixrag.generator.remote.documents import distribution, log_prob, part, unexpected
 from mixrag.generator.remote.tokenizing import server_tokens
 from mixrag.probability import Listed
@@ -56,7 +56,33 @@ class Completions:
     def tokenize(self, text: str) -> tuple[int, ...] | None:
         """See ``Engine.tokenize``."""
         asked = {"model": self.model, "prompt": text, "add_special_tokens": False}
-        return server_tokens(self.client, f"{self.root}/tokenize", asked)
+        found = server_tokens(self.client, f"{self.root}/tokenize", asked)
+        return self._echoed_ids(text) if found is None else found
+
+    def _echoed_ids(self, text: str) -> tuple[int, ...] | None:
+        """The ids of a text that is echoed, where it is."""
+        asked = {
+            "model": self.model,
+            "prompt": text,
+            "max_tokens": 1,
+            "temperature": 0,
+            "echo": True,
+            "logprobs": 1,
+        }
+        asked |= {"return_tokens_as_token_ids": True, "add_special_tokens": False}
+        try:
+            document = self.client.one(f"{self.url}/completions", asked)
+            choice = part(document, dict, "choices", 0)
+            names = part(choice, list, "logprobs", "tokens")
+            written = part(document, int, "usage", "completion_tokens")
+        except ServerError as error:
+            reason_of(error)
+            return None
+        ids = [_id(name) for name in names[: len(names) - written]]
+        # Where echo is ignored, what was written alone comes back.
+        if not ids or None in ids:
+            return None
+        return tuple(each for each in ids if each is not None)
 
     def _choices(self, rows: Sequence[tuple[int, ...]], asked: dict[str, Any]) -> list[Any]:
         # A server may have other defaults of its own, from the model's files.

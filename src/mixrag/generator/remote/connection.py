@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -25,6 +26,7 @@ from mixrag.generator.remote.probe import SAMPLES, check_tokenizer, probe
 from mixrag.generator.remote.sglang import SGLang
 from mixrag.generator.remote.text_writer import CHATS, TextWriter
 from mixrag.generator.tokenizer import loaded_tokenizer
+from mixrag.utils.quiet import quiet_libraries
 from mixrag.utils.text import printable_name
 
 logger = logging.getLogger("mixrag.generator")
@@ -70,9 +72,9 @@ def connect(
     elif kind in CHATS:
         found = TextWriter(client, address, kind, model, prompts, Capabilities(kind, model))
     else:
-        found = _with_tokens(
-            client, address, kind, card, prompts, _tokenizer(tokenizer, address, model, hub or {})
-        )
+        own = _tokenizer(tokenizer, address, model, hub or {})
+        stops = stated_stops(address.model if tokenizer is None else tokenizer, hub or {})
+        found = _with_tokens(client, address, kind, card, prompts, own, stops)
     logger.info("%s", found.capabilities.describe())
     return found
 
@@ -137,8 +139,32 @@ def _with_pieces(client: Client, address: Address, model: str, template: PromptT
     return ListingGenerator(engine, texts, found, writer.name, writer)
 
 
+def stated_stops(source: Any, hub: Mapping[str, Any]) -> frozenset[int]:
+    """The tokens that a model's files say end an answer, besides its tokenizer's; none where they say none.
+
+    A server reads them from these files as well.
+    """
+    from transformers import GenerationConfig
+
+    if not isinstance(source, (str, Path)):
+        return frozenset()
+    try:
+        with quiet_libraries():
+            stated = GenerationConfig.from_pretrained(str(source), **hub).eos_token_id
+    except (OSError, ValueError):  # a folder of a tokenizer alone
+        return frozenset()
+    ids = stated if isinstance(stated, (list, tuple)) else [stated]
+    return frozenset(int(each) for each in ids if each is not None)
+
+
 def _with_tokens(
-    client: Client, address: Address, kind: str, card: Mapping[str, Any], template: PromptTemplate, tokenizer: Any
+    client: Client,
+    address: Address,
+    kind: str,
+    card: Mapping[str, Any],
+    template: PromptTemplate,
+    tokenizer: Any,
+    stops: frozenset[int],
 ) -> Remote:
     model, size = str(card["id"]), card.get("max_model_len")
     # One token less, because scoring lets the server write one.
@@ -148,7 +174,7 @@ def _with_tokens(
     tokens = PromptTokenizer(tokenizer, template, int(limit), keep_suffix=False)
     row = tokens.plain([SAMPLES[2]])[0]
     if kind == "llamacpp":
-        server = LlamaCpp(client, address.root)
+        server = LlamaCpp(client, address.root, tokens.plain(["a"])[0][-1])
         checked = check_tokenizer(server.tokenize, tokens.plain)
         context = server.context_size()
         vocabulary = server.next_log_probs([row]).shape[-1]
@@ -169,6 +195,7 @@ def _with_tokens(
             template=template,
             context_size=context,
             vocabulary_size=vocabulary,
+            stops=stops,
         )
     engine: Engine
     if kind == "sglang":
@@ -182,13 +209,14 @@ def _with_tokens(
         model,
         given_text=probed.given_text,
         top=probed.top,
-        listed=not probed.given_text and probed.top > 1,
-        token_ids=probed.top > 0 or probed.given_text,
+        listed=probed.listed,
+        token_ids=probed.listed or probed.given_text,
         tokenizer_checked=checked,
         context_size=context,
         reason=probed.reason,
     )
+    texts = TokenizedTexts(tokens, stops)
     if probed.given_text:
-        return RemoteGenerator(probed.engine, TokenizedTexts(tokens), found, name)
+        return RemoteGenerator(probed.engine, texts, found, name)
     writer = TextWriter(client, address, kind, model, template, found)
-    return ListingGenerator(engine, TokenizedTexts(tokens), found, name, writer) if found.listed else writer
+    return ListingGenerator(engine, texts, found, name, writer) if probed.listed else writer

@@ -46,11 +46,11 @@ class Texts(Protocol):
 class TokenizedTexts(TokenizerMethods):
     """Texts in the tokens of a Hugging Face tokenizer, which has an end-of-text token."""
 
-    def __init__(self, tokens: PromptTokenizer) -> None:
+    def __init__(self, tokens: PromptTokenizer, stops: frozenset[int] = frozenset()) -> None:
         self.tokens = tokens
         end = int(tokens.tokenizer.eos_token_id)
-        self.stop_token = tokens.turn_end({end}) or end
-        self.stop_tokens = frozenset({end, self.stop_token})
+        self.stop_token = tokens.turn_end({end, *stops}) or end
+        self.stop_tokens = frozenset({end, self.stop_token, *stops})
         self.vocabulary_size = len(tokens.tokenizer)
 
 
@@ -256,10 +256,12 @@ class LlamaCppGenerator(BaseGenerator):
         template: PromptTemplate,
         context_size: int,
         vocabulary_size: int,
+        stops: frozenset[int] = frozenset(),
     ) -> None:
         super().__init__(
             tokenizer, name=name, template=template, context_size=context_size, vocabulary_size=vocabulary_size
         )
+        self.stop_tokens |= stops
         self.engine, self.capabilities = engine, capabilities
 
     def next_log_probs(self, rows: Sequence[tuple[int, ...]]) -> Tensor:

@@ -23,6 +23,9 @@ class LlamaCpp:
 
     client: Client
     root: str
+    plain: int
+    """A token that is a text by itself. The server is made to draw it, because it says nothing of the next token
+    where that one ends inside of a character; what it returns is the distribution before it was made to."""
 
     def next_log_probs(self, rows: Sequence[tuple[int, ...]]) -> Tensor:
         """(R, V) float64 log p(next token | row), normalised.
@@ -41,7 +44,8 @@ class LlamaCpp:
         return [distribution(_entries(document), None) for document in self._asked(rows, count)]
 
     def _asked(self, rows: Sequence[tuple[int, ...]], count: int) -> list[object]:
-        asked = {"n_predict": 1, "n_probs": count, "temperature": 0, "cache_prompt": True, "return_tokens": True}
+        asked: dict[str, object] = {"n_predict": 1, "n_probs": count, "temperature": 0, "cache_prompt": True}
+        asked |= {"logit_bias": [[self.plain, 100.0]], "post_sampling_probs": False}
         return self.client.all([Request(f"{self.root}/completion", {**asked, "prompt": [*row]}) for row in rows])
 
     def tokenize(self, text: str) -> tuple[int, ...] | None:
