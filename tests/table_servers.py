@@ -1,4 +1,4 @@
-"""Random language models given by tables, behind a fake server that cuts its lists, and what their certificates say.
+"""Random language models given by tables, behind a fake server that cuts its lists, and what certificates say.
 
 Everything that a certificate states is compared with the complete enumeration of the mixture.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -81,6 +82,32 @@ def test_without_log_probabilities_the_answer_says_so(shell: Shell, server: Fake
         assert [len(each["passages"]) for each in found["components"]] == [1, 1]
         assert sum(each["prior"] for each in found["components"]) == pytest.approx(1.0)
         assert "text alone" in shell.refused("score", QUESTION, "nine", "-k", "2", *there)
+
+
+def test_lists_of_next_tokens_give_an_interval(shell: Shell, server: FakeServer, there: list[str]) -> None:
+    server.echo = server.prompt_logprobs = False
+    shown = shell("ask", QUESTION, "-k", "2", "--max-tokens", "4", *there)
+    assert "probabilities are intervals" in shell.errors
+    assert "p(answer | question)" in shown and " to " in shown
+    found = shell.json("ask", QUESTION, "-k", "2", "--max-tokens", "4", *there)
+    lower, upper = found["log_interval"]
+    assert (lower is None or lower <= upper) and upper <= 0.0
+    assert found["probability"] is None or lower == upper
+    assert found["greedy"] in (True, False) and found["certified"] in (True, False)
+    for each in found["components"]:
+        assert 0.0 <= each["posterior"][0] <= each["posterior"][1] <= 1.0
+    assert "rag.write" in shell.refused("score", QUESTION, "nine", "-k", "2", *there)
+    refused = shell.refused("ask", QUESTION, *there, "--empty-answer", "--json")
+    assert "no whole distributions" in refused
+
+
+def test_a_slow_server_is_given_up_in_time(shell: Shell) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        line = shell.refused("ask", QUESTION, "--generator", url, "--server-timeout", "0.3")
+    assert "within 0.3 s; found none" in line and "--server-timeout" in line
 
 
 def test_a_server_that_is_down_is_one_line(shell: Shell) -> None:

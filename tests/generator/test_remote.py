@@ -306,7 +306,7 @@ def test_answers_with_something_missing_are_refused(spoil: Any) -> None:
 def test_numbers_that_are_none_are_refused() -> None:
     server = fake()
     generator = remote(server)
-    for wrong in ("x", True, 5.0, None, [1]):
+    for wrong in ("x", True, 5.0, None, [1], math.nan, 10**400):
         whole = FakeServer._completions
 
         def spoiled(document: Any, wrong: Any = wrong) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import pickle
 import socket
@@ -79,6 +80,52 @@ def test_patience_ends() -> None:
     with pytest.raises(ServerError, match=r"within 120 s; found 429 quota; try again later"):
         found.one(f"{URL}/x")
     assert 60 < sum(pauses) <= 120
+
+
+def test_a_server_that_is_busy_for_a_minute() -> None:
+    """It is asked again for two minutes, and then answers."""
+    passed = [0.0]
+
+    async def pause(seconds: float) -> None:
+        passed[0] += seconds
+
+    def handle(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(429 if passed[0] < 60 else 200, json={})
+
+    found = Client(URL, transport=httpx2.MockTransport(handle), pause=pause)
+    assert found.all([Request(f"{URL}/{place}") for place in range(20)]) == [{}] * 20
+    assert passed[0] >= 60
+
+
+def test_at_once_is_not_asked_without_end() -> None:
+    found, pauses = client(lambda _: httpx2.Response(429, json={}, headers={"Retry-After": "0"}))
+    with pytest.raises(ServerError, match="429"):
+        found.one(f"{URL}/x")
+    assert len(pauses) < 12
+
+
+def test_vain_attempts_count_as_waiting() -> None:
+    async def handle(_: httpx2.Request) -> httpx2.Response:
+        await asyncio.sleep(0.05)
+        return httpx2.Response(503, json={})
+
+    limits, asked = Limits(patience=0.2, first_pause=0.0), []
+
+    async def pause(seconds: float) -> None:
+        asked.append(seconds)
+
+    with pytest.raises(ServerError):
+        Client(URL, limits=limits, transport=httpx2.MockTransport(handle), pause=pause).one(f"{URL}/x")
+    assert len(asked) <= 4
+
+
+def test_waiting_is_logged_without_the_key(caplog: pytest.LogCaptureFixture) -> None:
+    busy = httpx2.Response(429, json={"error": f"slow down, {SECRET}"})
+    found, _ = client(answers(busy, httpx2.Response(200, json={})), key=Key(SECRET))
+    with caplog.at_level(logging.INFO, "mixrag.generator"):
+        found.one(f"{URL}/x")
+    assert "429 slow down, ***; asked again in" in caplog.text
+    assert SECRET not in caplog.text
 
 
 def test_a_wait_longer_than_the_patience_is_not_begun() -> None:
@@ -230,6 +277,38 @@ def test_an_error_ends_the_other_requests() -> None:
     with pytest.raises(ServerError, match="400"):
         found.all([Request(f"{URL}/slow"), Request(f"{URL}/bad")])
     assert ended == ["/v1/slow"]
+
+
+def test_a_caller_that_is_interrupted_ends_its_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    async def handle(_: httpx2.Request) -> httpx2.Response:
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ended.set()
+            raise
+        return httpx2.Response(200, json={})
+
+    def interrupted(future: Any, timeout: Any = None) -> Any:
+        assert begun.wait(10)
+        raise KeyboardInterrupt
+
+    found = Client(URL, transport=httpx2.MockTransport(handle))
+    monkeypatch.setattr(concurrent.futures.Future, "result", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        found.one(f"{URL}/x")
+    assert ended.wait(10)
+
+
+def test_a_client_works_after_a_fork() -> None:
+    """The thread of its requests is not there any more."""
+    found, _ = client(lambda _: httpx2.Response(200, json={"done": 1}))
+    found.one(f"{URL}/x")
+    loop, found._thread = found._loop, threading.Thread()  # as a fork leaves it
+    loop.call_soon_threadsafe(loop.stop)
+    assert found.one(f"{URL}/x") == {"done": 1}
 
 
 def test_it_runs_inside_of_an_event_loop() -> None:
