@@ -1,4 +1,4 @@
-"""Servers that list next tokens and score no given text: certified tokens, and intervals that contain the numbers."""
+"""Servers that list next tokens and score no given text: certified tokens, intervals with the numbers in them."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def test_what_needs_exact_numbers_is_refused_with_lists() -> None:
     server = tokens_server(prompt_logprobs=False, echo=False)
     there = mixture(connect(ROOT, tokenizer=tokenizer(), transport=server.transport()))
     for wrong in (lambda: there.score("x"), there.start, lambda: [*TokenMixing().decode(there, 4)]):
-        with pytest.raises(ModelError, match="rag.write"):
+        with pytest.raises(ModelError, match=r"rag\.write"):
             wrong()
     assert isinstance(decoder_on(there, Greedy(), "greedy"), Greedy)  # which asks for what is refused above
 

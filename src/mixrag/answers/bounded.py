@@ -40,6 +40,8 @@ class IntervalAnswer:
     certified: bool
     """Whether certainly no other answer is more probable."""
     components: tuple[IntervalComponent, ...]
+    tokens: tuple[int, ...]
+    """Ids of the answer's tokens; of a server that names them by text, numbers of its own."""
     model: str
     reason: str = IN_INTERVALS
 
@@ -68,6 +70,7 @@ class IntervalAnswer:
             "no_probability": None if self.log_prob is not None else self.reason,
             "model": self.model,
             "components": [asdict(each) for each in self.components],
+            "tokens": [*self.tokens],
         }
         found: dict[str, Any] = finite(document)
         return found
@@ -97,5 +100,6 @@ def interval_answer(found: BoundedAnswer) -> IntervalAnswer:
         greedy=found.greedy,
         certified=found.certified,
         components=components,
+        tokens=found.tokens,
         model=mixture.generator.name,
     )
