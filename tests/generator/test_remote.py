@@ -361,5 +361,41 @@ def test_chats_return_text(kind: str) -> None:
         found.log_likelihood([], [])
 
 
+def test_a_service_without_a_list_of_models() -> None:
+    server = fake("openai")
+
+    def none(_: Any) -> Any:
+        raise Refusal(404, {"error": "no such path"})
+
+    server._models = none  # type: ignore[method-assign]
+    assert connect("openai:model@http://server.test/v1", transport=server.transport()).model == "model"
+    with pytest.raises(ServerError, match="404 no such path"):
+        connect(MODEL, tokenizer=tokenizer(), transport=server.transport())
+
+
+def test_a_model_with_a_temperature_of_its_own() -> None:
+    server = fake("openai")
+    whole = server._chat
+
+    def refusing(document: Any) -> Any:
+        if "temperature" in document:
+            raise Refusal(400, {"error": {"message": "Unsupported value: 'temperature' does not support 0"}})
+        return whole(document)
+
+    server._chat = refusing  # type: ignore[method-assign]
+    found = connect("openai:model@http://server.test/v1", transport=server.transport())
+    assert [each.text for each in found.texts(QUESTION, [[PASSAGES[0]]], 8)] == ["nine crowns"]
+
+
+def test_large_prompts_go_out_one_by_one() -> None:
+    server = fake(context=20_000)
+    engine = remote(server).engine
+    server.requests.clear()
+    rows = [(7,) * 6000 + (place,) for place in range(2)]
+    found = engine.write(rows, 1, 5)
+    assert len(server.requests) == 2
+    assert [each.tokens for each in found] == [(int(server.next_token(row).argmax()),) for row in rows]
+
+
 def test_limits_are_seconds() -> None:
     assert Limits().connect < Limits().answer

@@ -295,6 +295,24 @@ def test_llama_cpp_is_asked_for_short_lists_first() -> None:
     assert all(document["logit_bias"] for _, document, _ in server.requests)
 
 
+def test_llama_cpp_scores_a_given_answer_in_one_batch_of_lists() -> None:
+    """All places at once; whole distributions of those alone whose list lacks the token."""
+    server = tokens_server("llamacpp", largest=10**6, scale=6.0)
+    found = connect(ROOT, tokenizer=tokenizer(), transport=server.transport())
+    prompts = [component.prompt for component in mixture(found).components]
+    tokens = found.answer_tokens("nine crowns")
+    server.requests.clear()
+    table = found.log_likelihood(prompts, tokens)
+    exact = [
+        [float(server.next_token((*prompt.tokens, *tokens[:t]))[token]) for t, token in enumerate(tokens)]
+        for prompt in prompts
+    ]
+    assert torch.allclose(table, torch.tensor(exact, dtype=torch.float64), atol=1e-9)
+    lists = [document["n_probs"] for _, document, _ in server.requests]
+    assert lists.count(100) == len(prompts) * len(tokens)
+    assert 0 < len(lists) - lists.count(100) < lists.count(100)
+
+
 def test_stop_tokens_are_those_of_the_models_files(tmp_path: Any) -> None:
     tokenizer().save_pretrained(tmp_path)
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": [5, 7]}')

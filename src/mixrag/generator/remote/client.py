@@ -161,15 +161,22 @@ class Client:
         """The JSON that one request is answered with; raises as ``all`` does."""
         return self.all([Request(url, document)])[0]
 
-    def all(self, requests: Sequence[Request]) -> list[Any]:
+    def all(
+        self, requests: Sequence[Request], read: Callable[[Any, int], Any] = lambda found, _: found
+    ) -> list[Any]:
         """The JSON that each of several requests is answered with, in their order.
 
         Where one fails, or the caller is interrupted, the others are ended.
 
+        Args:
+            requests: sent side by side.
+            read: what is taken of an answer and the place of its request, as soon as it is there: whole answers
+                may be large.
+
         Raises:
             ServerError: the server cannot be reached, is too slow, refuses, or answers with anything but JSON.
         """
-        return self._run(self._all(requests))
+        return self._run(self._all(requests, read))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run in the thread of this client, so that callers need no event loop, and may have one."""
@@ -190,7 +197,7 @@ class Client:
         self._thread.start()
         weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop).atexit = False
 
-    async def _all(self, requests: Sequence[Request]) -> list[Any]:
+    async def _all(self, requests: Sequence[Request], read: Callable[[Any, int], Any]) -> list[Any]:
         if self._http is None:
             own = self.limits
             self._http = httpx2.AsyncClient(
@@ -202,10 +209,13 @@ class Client:
             )
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._answered(each)) for each in requests]
+                tasks = [group.create_task(self._taken(each, at, read)) for at, each in enumerate(requests)]
         except BaseExceptionGroup as several:
             raise several.exceptions[0] from None
         return [task.result() for task in tasks]
+
+    async def _taken(self, request: Request, at: int, read: Callable[[Any, int], Any]) -> Any:
+        return read(await self._answered(request), at)
 
     async def _answered(self, request: Request) -> Any:
         waited, pause = 0.0, self.limits.first_pause

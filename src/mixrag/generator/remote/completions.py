@@ -6,9 +6,9 @@ A given text is scored by ``prompt_logprobs``, whose keys are token ids, or by `
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from mixrag.errors import ServerError
 from mixrag.generator.protocol import Written
@@ -17,8 +17,11 @@ from mixrag.generator.remote.documents import distribution, log_prob, part, unex
 from mixrag.generator.remote.tokenizing import server_tokens
 from mixrag.probability import Listed
 
+T = TypeVar("T")
 ROWS_AT_ONCE = 16
 """Rows in one request."""
+TOKENS_AT_ONCE = 8192
+"""Tokens in one request of several rows: a server may return a list for each of them."""
 _TOKEN_ID = re.compile(r"token_id:(\d{1,9})")
 
 
@@ -39,7 +42,7 @@ class Completions:
     def write(self, rows: Sequence[tuple[int, ...]], max_tokens: int, count: int) -> list[Written]:
         """See ``Engine.write``."""
         asked = {"max_tokens": max_tokens, "logprobs": count}
-        return [self._written(choice) for choice in self._choices(rows, asked)]
+        return self._choices(rows, asked, lambda choice, _: self._written(choice))
 
     def read(
         self, rows: Sequence[tuple[int, ...]], lengths: Sequence[int], count: int
@@ -47,11 +50,11 @@ class Completions:
         """See ``Engine.read``."""
         if self.scoring == "prompt_logprobs":
             asked: dict[str, Any] = {"max_tokens": 1, "prompt_logprobs": count}
-            found, read = self._choices(rows, asked), _prompt_logprobs
+            read = _prompt_logprobs
         else:
             asked = {"max_tokens": 1, "echo": True, "logprobs": count}
-            found, read = self._choices(rows, asked), _echoed
-        return [read(choice, row, length) for choice, row, length in zip(found, rows, lengths, strict=True)]
+            read = _echoed
+        return self._choices(rows, asked, lambda choice, at: read(choice, rows[at], lengths[at]))
 
     def tokenize(self, text: str) -> tuple[int, ...] | None:
         """See ``Engine.tokenize``."""
@@ -84,22 +87,24 @@ class Completions:
             return None
         return tuple(each for each in ids if each is not None)
 
-    def _choices(self, rows: Sequence[tuple[int, ...]], asked: dict[str, Any]) -> list[Any]:
+    def _choices(
+        self, rows: Sequence[tuple[int, ...]], asked: dict[str, Any], read: Callable[[Any, int], T]
+    ) -> list[T]:
+        """What ``read`` takes of the answer to each row, which is told its place among the rows."""
         # A server may have other defaults of its own, from the model's files.
         plain = {"temperature": 0, "top_p": 1, "repetition_penalty": 1.0}
         common = {"model": self.model, "return_tokens_as_token_ids": True, **plain, **asked}
-        some = [rows[first : first + ROWS_AT_ONCE] for first in range(0, len(rows), ROWS_AT_ONCE)]
+        some = [*in_requests(rows)]
         requests = [
-            Request(f"{self.url}/completions", {**common, "prompt": [[*row] for row in each]}) for each in some
+            Request(f"{self.url}/completions", {**common, "prompt": [[*rows[at]] for at in places]})
+            for places in some
         ]
-        found: list[Any] = []
-        for document, each in zip(self.client.all(requests), some, strict=True):
-            choices = part(document, list, "choices")
-            placed = {part(choices, int, at, "index"): choices[at] for at in range(len(choices))}
-            if sorted(placed) != [*range(len(each))] or len(choices) != len(each):
-                raise unexpected(f"{len(each)} choices", f"{len(choices)}")
-            found += [placed[at] for at in range(len(each))]
-        return found
+
+        def taken(document: Any, number: int) -> list[T]:
+            choices = _placed(document, len(some[number]))
+            return [read(choice, at) for choice, at in zip(choices, some[number], strict=True)]
+
+        return [each for found in self.client.all(requests, taken) for each in found]
 
     def _written(self, choice: Any) -> Written:
         tokens = [_id(each) for each in part(choice, list, "logprobs", "tokens")]
@@ -107,6 +112,34 @@ class Completions:
             raise unexpected("token ids (token_id:N)", "texts of tokens")
         known = _distributions(choice, [token for token in tokens if token is not None], 0)
         return Written(tuple(token for token in tokens if token is not None), known)
+
+
+def in_requests(rows: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
+    """The places of rows, in order, as many at a time as one request has.
+
+    Example:
+        >>> [*in_requests([(1,) * 8000, (1,) * 8000, (1,), (1,)])]
+        [[0], [1, 2, 3]]
+    """
+    some: list[int] = []
+    tokens = 0
+    for at, row in enumerate(rows):
+        if some and (len(some) == ROWS_AT_ONCE or tokens + len(row) > TOKENS_AT_ONCE):
+            yield some
+            some, tokens = [], 0
+        some.append(at)
+        tokens += len(row)
+    if some:
+        yield some
+
+
+def _placed(document: Any, count: int) -> list[Any]:
+    """The choices in the order of the rows."""
+    choices = part(document, list, "choices")
+    placed = {part(choices, int, at, "index"): choices[at] for at in range(len(choices))}
+    if sorted(placed) != [*range(count)] or len(choices) != count:
+        raise unexpected(f"{count} choices", f"{len(choices)}")
+    return [placed[at] for at in range(count)]
 
 
 def refused_for_number(error: ServerError) -> bool:

@@ -14,7 +14,7 @@ from mixrag.config.server_address import Address, address_of
 from mixrag.errors import MixragError, ModelError, ServerError
 from mixrag.generator.prompt_tokenizer import UNLIMITED_CONTEXT, PromptTokenizer
 from mixrag.generator.remote.capabilities import Capabilities
-from mixrag.generator.remote.client import Client, Key, Limits, reason_of
+from mixrag.generator.remote.client import NOT_SUPPORTED, Client, Key, Limits, Refused, reason_of
 from mixrag.generator.remote.completions import Completions
 from mixrag.generator.remote.documents import part
 from mixrag.generator.remote.engine import Engine
@@ -81,7 +81,12 @@ def connect(
 
 def _model(address: Address, client: Client) -> tuple[str, Mapping[str, Any]]:
     """The kind of the server, and what it says of the model."""
-    cards = part(client.one(f"{address.url}/models"), list, "data")
+    try:
+        cards = part(client.one(f"{address.url}/models"), list, "data")
+    except Refused as error:
+        if not address.model or error.status not in NOT_SUPPORTED:
+            raise
+        return address.kind, {"id": address.model}  # it has no such list, and says later whether it has the model
     named = {part(card, str, "id"): card for card in cards}
     if address.model:
         same = [card for name, card in named.items() if address.model in (name, name.removesuffix(":latest"))]

@@ -272,6 +272,22 @@ class LlamaCppGenerator(BaseGenerator):
 
     says_more = True
 
+    def log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:
+        """See ``Generator.log_likelihood``: all places in one batch, whole ones where a list lacks the token."""
+        answer, count = tuple(answer), len(prompts)
+        begun = [answer[:t] for t in range(len(answer))]
+        places = [
+            (prompt, before, token) for prompt in prompts for before, token in zip(begun, answer, strict=True)
+        ]
+        lists = self.next_listed([prompt for prompt, *_ in places], [before for _, before, _ in places])
+        lacking = [at for at, (*_, token) in enumerate(places) if token not in lists[at].log_probs]
+        if lacking:
+            rows = _continued([places[at][0] for at in lacking], [places[at][1] for at in lacking])
+            for at, row in zip(lacking, self.next_log_probs(rows), strict=True):
+                lists[at] = Listed({places[at][2]: float(row[places[at][2]])}, 0.0)
+        found = [each.log_probs[token] for each, (*_, token) in zip(lists, places, strict=True)]
+        return torch.tensor(found, dtype=torch.float64).reshape(count, len(answer))
+
     def next_listed(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> list[Listed]:
         """See ``TokenLister.next_listed``."""
         rows = _continued(prompts, answers)

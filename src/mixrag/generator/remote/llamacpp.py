@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from mixrag.generator.remote.documents import distribution, log_prob, part, unex
 from mixrag.generator.remote.tokenizing import server_tokens
 from mixrag.probability import Listed
 
+T = TypeVar("T")
 EVERY = 10**6
 """More tokens than a vocabulary has."""
 
@@ -33,7 +35,7 @@ class LlamaCpp:
         Raises:
             ServerError: the server returned only a part of the vocabulary.
         """
-        return torch.stack([_table(document) for document in self._asked(rows, EVERY)])
+        return torch.stack(self._asked(rows, EVERY, _table))
 
     def next_listed(self, rows: Sequence[tuple[int, ...]], count: int) -> list[Listed]:
         """The ``count`` most probable next tokens of each of R rows.
@@ -41,12 +43,13 @@ class LlamaCpp:
         Raises:
             ServerError: the server returned something else.
         """
-        return [distribution(_entries(document), None) for document in self._asked(rows, count)]
+        return self._asked(rows, count, lambda document: distribution(_entries(document), None))
 
-    def _asked(self, rows: Sequence[tuple[int, ...]], count: int) -> list[object]:
+    def _asked(self, rows: Sequence[tuple[int, ...]], count: int, read: Callable[[object], T]) -> list[T]:
         asked: dict[str, object] = {"n_predict": 1, "n_probs": count, "temperature": 0, "cache_prompt": True}
         asked |= {"logit_bias": [[self.plain, 100.0]], "post_sampling_probs": False}
-        return self.client.all([Request(f"{self.root}/completion", {**asked, "prompt": [*row]}) for row in rows])
+        requests = [Request(f"{self.root}/completion", {**asked, "prompt": [*row]}) for row in rows]
+        return self.client.all(requests, lambda document, _: read(document))
 
     def tokenize(self, text: str) -> tuple[int, ...] | None:
         """The ids of a text without special tokens; None where the server does not say."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from mixrag.generator.protocol import Written
 from mixrag.generator.remote.client import Client, Request
-from mixrag.generator.remote.completions import ROWS_AT_ONCE
+from mixrag.generator.remote.completions import in_requests
 from mixrag.generator.remote.documents import distribution, log_prob, part, unexpected
 from mixrag.generator.remote.tokenizing import server_tokens
 from mixrag.probability import Listed
@@ -59,14 +59,13 @@ class SGLang:
         self, rows: Sequence[tuple[int, ...]], max_tokens: int, starts: Sequence[int], count: int
     ) -> list[Any]:
         requests, sizes = [], []
-        for first in range(0, len(rows), ROWS_AT_ONCE):
-            some = rows[first : first + ROWS_AT_ONCE]
+        for some in in_requests(rows):
             document = {
-                "input_ids": [[*row] for row in some],
+                "input_ids": [[*rows[at]] for at in some],
                 "sampling_params": {"temperature": 0, "max_new_tokens": max_tokens},
                 "return_logprob": True,
                 "top_logprobs_num": count,
-                "logprob_start_len": [*starts[first : first + ROWS_AT_ONCE]],
+                "logprob_start_len": [starts[at] for at in some],
             }
             requests.append(Request(f"{self.root}/generate", document))
             sizes.append(len(some))

@@ -11,7 +11,7 @@ from mixrag.config.server_address import Address
 from mixrag.corpus.passage import Passage
 from mixrag.errors import ModelError
 from mixrag.generator.remote.capabilities import Capabilities
-from mixrag.generator.remote.client import Client, Request
+from mixrag.generator.remote.client import Client, Refused, Request
 from mixrag.generator.remote.documents import part
 from mixrag.generator.remote.ollama import chat_request
 from mixrag.generator.remote.pieces import message
@@ -69,8 +69,16 @@ class TextWriter:
         Raises:
             ServerError: it refuses, or returns no text.
         """
-        requests = [self._request(message(self.template, question, each), max_tokens) for each in components]
-        return [self._text(document) for document in self.client.all(requests)]
+        contents = [message(self.template, question, each) for each in components]
+        requests = [self._request(content, max_tokens) for content in contents]
+        try:
+            documents = self.client.all(requests)
+        except Refused as error:
+            if "temperature" not in error.found:
+                raise
+            # Models that think first have a temperature of their own.
+            documents = self.client.all([_without_temperature(request) for request in requests])
+        return [self._text(document) for document in documents]
 
     def prompt(self, *args: object) -> NoReturn:
         """See ``Generator.prompt``.
@@ -102,3 +110,9 @@ class TextWriter:
     def _refuse(self) -> NoReturn:
         remedy = "use mixrag ask or rag.write, which show text without probabilities, or another server"
         raise ModelError("a server that returns log-probabilities", self.capabilities.describe(), remedy)
+
+
+def _without_temperature(request: Request) -> Request:
+    document = dict(request.document or {})
+    document.pop("temperature", None)
+    return Request(request.url, document)
