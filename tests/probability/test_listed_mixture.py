@@ -85,6 +85,22 @@ def test_intervals_contain_the_exact_numbers(switch: float, count: int) -> None:
             assert (lower <= posterior + 1e-12).all() and (posterior <= upper + 1e-12).all()
 
 
+def test_posteriors_lie_between_the_ends_and_reach_them() -> None:
+    """Random numbers within their intervals; each end is reached by the ends that make it."""
+    for seed in range(200):
+        weights, _ = distributions(5 * seed + 1 + seed % 4)
+        generator = torch.Generator().manual_seed(seed)
+        below, above = (2.0 * torch.rand(len(weights), generator=generator, dtype=torch.float64) for _ in "ab")
+        lower, upper = posterior_interval((weights - below, weights + above))
+        share = torch.rand(len(weights), generator=generator, dtype=torch.float64)
+        inside = (weights - below + share * (below + above)).log_softmax(0)
+        assert (lower <= inside + 1e-12).all() and (inside <= upper + 1e-12).all()
+        for j in range(len(weights)):
+            ends = weights + above
+            ends[j] = (weights - below)[j]
+            assert math.isclose(float(ends.log_softmax(0)[j]), float(lower[j]), abs_tol=1e-9)
+
+
 def test_the_posterior_of_known_numbers_is_one_number() -> None:
     joint = torch.tensor([0.3, 0.1, 0.0], dtype=torch.float64).log()
     lower, upper = posterior_interval((joint, joint))
