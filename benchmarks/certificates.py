@@ -6,9 +6,9 @@ Random language models given by tables (one to four passages, 24 tokens, answers
 agree more or less, distributions are flat or peaked, switch 0, 0.3 and 1), behind the fake server of the tests,
 which lists 5 or 20 next tokens. All 12,720 answers of each model are enumerated. What is compared with them:
 every certificate of an answer and of a token, every probability, interval and posterior. A wrong one is printed,
-and is an error. Columns: answers certified to be the most probable of all; tokens certified to be the most probable
-next one; median width of the interval of p(answer); batches of calls one after the other; prompts sent, for each
-passage.
+and is an error. Columns: answers certified to be the most probable of all; tokens certified to be the most
+probable next one; median width of the interval of p(answer); batches of calls one after the other; prompts sent,
+for each passage.
 """
 
 from __future__ import annotations

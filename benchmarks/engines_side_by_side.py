@@ -5,8 +5,8 @@
 
 The reference is torch in float32, greedy, without pruning. Beside it: a server on loopback that speaks vLLM's
 dialect over the same weights and scores given texts; the same server, which lists 20 or 5 next tokens and scores
-nothing; and, where the package xllamacpp is installed (`pip install xllamacpp`, or its folder in PYTHONPATH), a real
-llama.cpp server with the packaged GGUF file, which multiplies in its own four-bit format.
+nothing; and, where the package xllamacpp is installed (`pip install xllamacpp`, or its folder in PYTHONPATH), a
+real llama.cpp server with the packaged GGUF file, which multiplies in its own four-bit format.
 
 Each engine answers, and scores the reference's answer where it can: the largest differences of log p and of a
 passage's posterior. Where it cannot, the exact log p and posterior of its own answer, by the reference, must lie

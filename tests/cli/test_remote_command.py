@@ -97,6 +97,7 @@ def test_lists_of_next_tokens_give_an_interval(shell: Shell, server: FakeServer,
     for each in found["components"]:
         assert 0.0 <= each["posterior"][0] <= each["posterior"][1] <= 1.0
     assert "rag.write" in shell.refused("score", QUESTION, "nine", "-k", "2", *there)
+    assert "for --why and --html" in shell.refused("ask", QUESTION, "--why", *there)
     refused = shell.refused("ask", QUESTION, *there, "--empty-answer", "--json")
     assert "no whole distributions" in refused
 

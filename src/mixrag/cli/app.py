@@ -11,7 +11,7 @@ from mixrag.cli import output, show, show_reports
 from mixrag.cli.help import Command
 from mixrag.cli.options import Options, takes
 from mixrag.config.command_settings import IndexingSettings
-from mixrag.errors import SourceError
+from mixrag.errors import SettingError, SourceError
 
 SKIPPED = 3
 """Exit code of ``index`` where it did its work but had to skip something."""
@@ -85,7 +85,11 @@ def ask(
     """Answer a question, with the probability of the answer and its passages."""
     target = html and output.target(html, "why.html")
     with options.open() as rag:
-        if (server := rag.server) and not json:
+        server = rag.server
+        if server and not server.returns_probabilities and (why or target):
+            expected = "a server that gives exact probabilities, for --why and --html"
+            raise SettingError(expected, server.describe(), "leave them out")
+        if server and not json:
             show.error_line(server.describe())
         if server and not server.returns_probabilities:
             return show.written(rag.write(question), as_json=json)
