@@ -10,6 +10,7 @@ from mixrag.config.settings import Settings
 from mixrag.errors import SettingError
 from mixrag.inference.batch import greedy_in_batches
 from mixrag.inference.beam_search import beam, fast, thorough
+from mixrag.inference.beams_together import beams_in_batches
 from mixrag.inference.mixture import Mixture, ScoredAnswer
 from mixrag.inference.protocol import BatchDecoder, DecodedToken, Decoder, DecoderResult
 from mixrag.inference.pruning import Pruning
@@ -103,18 +104,27 @@ class Beam:
     seed: int = 0
     streams: ClassVar[bool] = False
     certifies: ClassVar[bool] = True
-    batches: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Raises ``SettingError`` for an option outside its range."""
         _check_width(self.width)
         _check_stepwise(0.0, self.samples)
 
+    @property
+    def batches(self) -> bool:
+        """See ``Decoder.batches``: where no further answers are drawn."""
+        return self.samples == 0
+
     def decode(self, mixture: Mixture, max_tokens: int) -> Iterator[DecodedToken | DecoderResult]:
         """See ``Decoder.decode``."""
         found = beam(mixture, self.width, max_tokens)
         drawn = _drawn(mixture, 0.0, max_tokens, self.samples, self.seed)
         yield DecoderResult((*found.answers, *drawn), certified=found.certified)
+
+    def decode_batch(self, mixtures: Sequence[Mixture], max_tokens: int) -> Iterator[DecoderResult]:
+        """See ``BatchDecoder.decode_batch``."""
+        for found in beams_in_batches(mixtures, self.width, max_tokens):
+            yield DecoderResult(found.answers, certified=found.certified)
 
 
 @dataclass(frozen=True, slots=True)

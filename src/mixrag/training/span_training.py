@@ -136,7 +136,7 @@ def _all_read(
 
 
 def _model(source: str | Path, settings: SpanTrainingSettings, start: Path | None) -> Any:
-    """The encoder with a new head, in training mode; with an adapter where a rank is given, new or trained before."""
+    """The encoder with a new head, in training mode; where a rank is given, with an adapter."""
     from transformers import AutoModelForQuestionAnswering
 
     with torch.random.fork_rng(), quiet_libraries():
@@ -180,7 +180,7 @@ def _continue_from(model: Any, start: Path) -> None:
         found = set_peft_model_state_dict(model, load_file(start / WEIGHTS))
     except (RuntimeError, SafetensorError) as error:
         raise ModelError(expected, str(error).splitlines()[0], remedy) from error
-    absent = [name for name in found.missing_keys if "lora_" in name or HEAD in name and "original" not in name]
+    absent = [name for name in found.missing_keys if "lora_" in name or (HEAD in name and "original" not in name)]
     if absent or found.unexpected_keys:
         raise ModelError(expected, f"other weights, such as {[*absent, *found.unexpected_keys][0]}", remedy)
 
