@@ -177,7 +177,7 @@ def _continue_from(model: Any, start: Path) -> None:
     if not (start / WEIGHTS).is_file() or not hasattr(model, "peft_config"):
         raise ModelError(expected, "no such file" if hasattr(model, "peft_config") else "rank 0", remedy)
     try:
-        found = set_peft_model_state_dict(model, load_file(start / WEIGHTS))
+        found: Any = set_peft_model_state_dict(model, load_file(start / WEIGHTS))
     except (RuntimeError, SafetensorError) as error:
         raise ModelError(expected, str(error).splitlines()[0], remedy) from error
     absent = [name for name in found.missing_keys if "lora_" in name or (HEAD in name and "original" not in name)]
