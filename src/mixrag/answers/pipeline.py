@@ -277,6 +277,7 @@ class Pipeline(OpenStore):
             outside=retrieval.outside,
             group=None if settings.group == "all" else settings.group,
             switch=settings.switch,
+            switch_at=settings.switch_at,
             reserve=settings.max_tokens,
             empty_answer=settings.empty_answer,
             question_likelihood=settings.question_likelihood,

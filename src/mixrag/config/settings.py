@@ -29,6 +29,7 @@ from mixrag.config.values import Words, is_plain, one_of
 Normaliser = Literal["top-k", "full"]
 Weights = Literal["retriever", "uniform"]
 AskedKind = Literal["auto", "span", "yes-no", "list", "extract"]
+SwitchAt = Literal["token", "sentence"]
 DecoderName = Literal["greedy", "sample", "beam", "thorough", "fast"]
 DECODERS: tuple[DecoderName, ...] = get_args(DecoderName)
 
@@ -85,6 +86,16 @@ class Settings:
         "RAG-Sequence, 1 RAG-Token.",
         commands=ASKING,
         shown_first=True,
+        calibrated=True,
+        trained=True,
+    )
+    switch_at: SwitchAt = setting(
+        default="token",
+        help="Where it may change: token or sentence.",
+        more="Where the passage is drawn again with the probability `switch`: between any two `token`s, or after each "
+        "`sentence` of the answer, so that a sentence is of one passage. See "
+        "[sentences](../background/mathematics.md#sentences).",
+        commands=ASKING,
         calibrated=True,
         trained=True,
     )
@@ -146,6 +157,7 @@ class Settings:
         default=1.0,
         help="Temperature T' of BM25 scores.",
         commands=ASKING,
+        metavar="T",
         calibrated=True,
         trained=True,
     )

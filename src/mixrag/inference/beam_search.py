@@ -56,12 +56,10 @@ def beam(mixture: Mixture, width: int, max_tokens: int, wanted: int = 1) -> Sear
     log_pruned = -math.inf
     for position in range(max_tokens):
         ended, following, next_best = _extend(state, live, width, stops)
-        others.cut(
-            state, [h.columns for h in live], {(h.parent, h.tokens[-1]) for h in following}, stops, next_best
-        )
+        others.cut(state, live, {(h.parent, h.tokens[-1]) for h in following}, stops, next_best)
         live = following
         done = sorted([*done, *ended], key=lambda h: -h.log_prob)
-        others.seen([h.columns for h in done[max(width, wanted) :]])
+        others.seen(done[max(width, wanted) :])
         done = done[: max(width, wanted)]
         log_pruned = max(log_pruned, next_best)
         if not live or (len(done) >= wanted and done[wanted - 1].log_prob >= live[0].log_prob):
@@ -71,7 +69,7 @@ def beam(mixture: Mixture, width: int, max_tokens: int, wanted: int = 1) -> Sear
             state = state.advance(torch.tensor(parents), torch.tensor(tokens))
     found = sorted([*done, *live], key=lambda h: -h.log_prob)
     best = (done if len(done) >= wanted else found)[: max(width, wanted)]
-    others.seen([h.columns for h in found if h is not best[0]])
+    others.seen([h for h in found if h is not best[0]])
     answers = tuple(h.scored(mixture) for h in best)
     return SearchResult(answers, others.certify(answers[0]), log_pruned)
 

@@ -5,6 +5,7 @@ from mixrag.probability.bounds import (
     is_certainly_best,
     log_truncation_bracket,
     most_prunable,
+    next_token_tv,
     poisoning_tv,
     pruning_tv,
     truncation_tv,
@@ -77,6 +78,7 @@ from mixrag.probability.rounding import log_shifted, shifted_answered_prior
 from mixrag.probability.span_objective import span_loss
 from mixrag.probability.spans import possible_spans, span_scores
 from mixrag.probability.switching import (
+    Switch,
     expected_draws,
     log_answer_likelihood,
     log_backward,
@@ -92,6 +94,7 @@ from mixrag.probability.unseen import log_cluster_bounds, log_hybrid_bounds
 
 __all__ = [
     "Responsibilities",
+    "Switch",
     "answer_information",
     "answered_outside",
     "answered_poisoning",
@@ -154,6 +157,7 @@ __all__ = [
     "most_coverage",
     "most_prunable",
     "most_wrong",
+    "next_token_tv",
     "normalised_prior",
     "pairs_needed",
     "passage_scores",
