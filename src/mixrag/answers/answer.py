@@ -15,6 +15,7 @@ from mixrag.answers.explanation import Explanation, explain
 from mixrag.answers.explanation_html import explanation_page
 from mixrag.answers.fields import AnswerFields, AnswerPassage, AnswerToken
 from mixrag.answers.signals import signals_of
+from mixrag.answers.written_sentences import written_sentences
 from mixrag.config.settings import Settings
 from mixrag.corpus import Passage
 from mixrag.generator import Generator
@@ -81,10 +82,14 @@ class Answer(AnswerFields):
             "normaliser": self.normaliser,
             "temperature": self.temperature,
             "switch": self.switch,
+            "switch_at": self.switch_at,
             "question_likelihood": self.question_likelihood,
             "passages": [asdict(passage) for passage in self.passages],
             "null": None if self.null_prior is None else null,
             "tokens": [{**asdict(token), "responsibility": list(token.responsibility)} for token in self.tokens],
+            "written_sentences": [
+                {**asdict(each), "posterior": list(each.posterior)} for each in self.written_sentences
+            ],
             "outside": self.outside,
             "outside_bounds": self.outside_bounds and list(self.outside_bounds),
             "log_bounds": self.log_bounds and list(self.log_bounds),
@@ -191,6 +196,7 @@ def build_answer(
     null, second = mixture.null_component, mixture.log_question_likelihood is not None
     prior = mixture.unconditioned_log_prior.exp()
     passages = _passages(retrieval, mixture, scored.posterior)
+    tokens = _tokens(scored, null)
     source = max(passages, key=lambda each: each.posterior).metadata if passages else {}
     confidence = calibration.confidence(signals, source) if calibration and scored.finished else None
     return Answer(
@@ -201,7 +207,9 @@ def build_answer(
         temperature=retrieval.temperature,
         switch=mixture.switch,
         passages=passages,
-        tokens=_tokens(scored, null),
+        tokens=tokens,
+        written_sentences=written_sentences(scored, tokens),
+        switch_at=mixture.switch_at,
         null_prior=None if null is None else float(prior[null]),
         null_posterior=None if null is None else float(scored.posterior[null]),
         outside=retrieval.outside,

@@ -21,12 +21,15 @@ from mixrag.utils.text import citation_of, printable, printable_name, strict_jso
 if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
     from mixrag.answers.answer import Answer
     from mixrag.answers.explanation import ComponentExplanation, Explanation
+    from mixrag.answers.fields import AnswerFields
     from mixrag.answers.stream import Stream
     from mixrag.config.settings import Settings
     from mixrag.retrieval.retriever import Retrieval
 
 COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red", "bright_cyan", "bright_green", "bright_yellow")
 """One for each of the first passages; later ones and the null component have no colour."""
+LEAST_SHARE = 0.01
+"""Passages with less of a sentence are not named with it."""
 
 
 def error_line(message: str) -> None:
@@ -260,6 +263,7 @@ def _why(console: Console, explanation: Explanation) -> None:
         hits, misses = explanation.prefix_cache
         console.print(f"passages that the model had read before: {hits} of {hits + misses} times")
     shown = explanation.answer.passages
+    _sentences(console, explanation.answer)
     places = {each.id: citation_of(each.document, each.place, each.start, each.end) for each in shown}
     for rank, component in enumerate(explanation.components):
         console.rule(Text(printable_name(", ".join(component.passages) or "no passage"), style=_style(rank)))
@@ -268,6 +272,20 @@ def _why(console: Console, explanation: Explanation) -> None:
         for line in _component_lines(component):
             console.print(Text(printable(line)), soft_wrap=True)
         console.print(Text(printable(component.prompt), style="dim"), soft_wrap=True)
+
+
+def _sentences(console: Console, found: AnswerFields) -> None:
+    """Each of several sentences with the passages that wrote at least one in a hundred of it, most first."""
+    if len(found.written_sentences) < 2:
+        return
+    console.print("sentence by sentence, the probability of each passage, given the whole answer:")
+    for sentence in found.written_sentences:
+        ranks = sorted(range(len(sentence.posterior)), key=lambda rank: -sentence.posterior[rank])
+        shares = [(f"passage {rank + 1}", sentence.posterior[rank]) for rank in ranks]
+        shares = [each for each in (*shares, ("no passage", sentence.null)) if each[1] >= LEAST_SHARE]
+        line = Text(printable(f"- {sentence.text}"), style=_colour(sentence.posterior, sentence.null))
+        note = ", ".join(f"{name}: {share:.3f}" for name, share in shares)
+        console.print(line.append(f"  [{note}]", style="dim"), soft_wrap=True)
 
 
 def _component_lines(component: ComponentExplanation) -> list[str]:

@@ -92,8 +92,8 @@ class Settings:
     switch_at: SwitchAt = setting(
         default="token",
         help="Where it may change: token or sentence.",
-        more="Where the passage is drawn again with the probability `switch`: between any two `token`s, or after each "
-        "`sentence` of the answer, so that a sentence is of one passage. See "
+        more="Where the passage is drawn again with the probability `switch`: between any two tokens, or after "
+        "each sentence of the answer, so that a sentence is of one passage. See "
         "[sentences](../background/mathematics.md#sentences).",
         commands=ASKING,
         calibrated=True,

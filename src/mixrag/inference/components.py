@@ -71,7 +71,7 @@ class WeightedComponents:
         return self.switch_at == "sentence" and self.switch > 0.0
 
     def switches(self, tokens: Sequence[int]) -> Switch:
-        """ρ, or (T,) float64 ρ_t: with which probability the passage is drawn again after each token of an answer."""
+        """ρ, or (T,) float64 ρ_t: how probably the passage is drawn again after each token of an answer."""
         if not self.by_sentence:
             return self.switch
         return self.switch * torch.tensor(sentence_ends(self.generator, tokens), dtype=torch.float64)

@@ -2,8 +2,8 @@
 
 For every switch the next token's distribution is a mixture over the components, so the rows and their filtered
 weights are all that decoding needs to carry. One step is Bayes' rule over the components (``filtered``), then the
-transition with probability ρ (``later_weights``): the forward algorithm of a hidden Markov model. Where the passage
-changes at the ends of sentences only, ρ is 0 elsewhere.
+transition with probability ρ (``later_weights``): the forward algorithm of a hidden Markov model. Where the
+passage changes at the ends of sentences only, ρ is 0 elsewhere.
 """
 
 from __future__ import annotations

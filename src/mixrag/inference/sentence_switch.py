@@ -1,13 +1,15 @@
 """Where the passage may change if it changes at the ends of sentences only.
 
-Whether an answer so far ends a sentence is decided by its text alone, never by what follows: then ρ_t is a function
-of y_≤t, every next token has one distribution, and scoring, streaming and beam search all compute the same model.
+Whether an answer so far ends a sentence is decided by its text alone, never by what follows: then ρ_t is a
+function of y_≤t, every next token has one distribution, and scoring, streaming and beam search all compute the
+same model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -30,7 +32,7 @@ def ends_sentence(before: str, text: str) -> bool:
 def sentence_ends(generator: Generator, tokens: Sequence[int]) -> tuple[bool, ...]:
     """For each of T answer tokens, whether the answer up to it ends a sentence."""
     texts = ["", *(generator.text(tokens[: t + 1]) for t in range(len(tokens)))]
-    return tuple(ends_sentence(before, text) for before, text in zip(texts, texts[1:], strict=False))
+    return tuple(ends_sentence(before, text) for before, text in pairwise(texts))
 
 
 @dataclass(frozen=True, slots=True)

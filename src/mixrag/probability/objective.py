@@ -159,7 +159,9 @@ def distillation_loss(log_prior: Tensor, log_target: Tensor, reverse: bool = Fal
     return _divergence(log_normalise(log_prior, -1), target) if reverse else _divergence(target, log_prior)
 
 
-def score_gradient(log_prior: Tensor, log_likelihood: Tensor, switch: Switch, mask: Tensor | None = None) -> Tensor:
+def score_gradient(
+    log_prior: Tensor, log_likelihood: Tensor, switch: Switch, mask: Tensor | None = None
+) -> Tensor:
     """∂ log p(y | x) / ∂ s_j for a prior π_j = e^{s_j} / Z, shape (*B, K): draws - π Σ draws.
 
     At switch 0 posterior minus prior. Z may also sum over passages outside the K (a truncated prior).

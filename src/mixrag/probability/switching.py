@@ -162,7 +162,9 @@ def log_backward(log_prior: Tensor, log_likelihood: Tensor, switch: Switch, mask
     return torch.stack(steps[::-1], -1) if steps else log_likelihood
 
 
-def expected_draws(log_prior: Tensor, log_likelihood: Tensor, switch: Switch, mask: Tensor | None = None) -> Tensor:
+def expected_draws(
+    log_prior: Tensor, log_likelihood: Tensor, switch: Switch, mask: Tensor | None = None
+) -> Tensor:
     """E[how often passage j is drawn from the prior | x, y], shape (*B, K).
 
     The first token always draws, later ones with probability ρ_t. At switch 0 this is the posterior, at

@@ -246,7 +246,9 @@ class TrainingStep:
         if example.prompt is None:
             return self._condition(example, (), torch.empty(0, dtype=torch.float64), None)
         component, certain = Component((), example.prompt), torch.zeros(1, dtype=torch.float64)
-        return Mixture(self.generator, "", (component,), certain, self.mixture.switch, None, switch_at=self.mixture.switch_at)
+        return Mixture(
+            self.generator, "", (component,), certain, self.mixture.switch, None, switch_at=self.mixture.switch_at
+        )
 
     def _condition(
         self, example: Example, passages: tuple[Passage, ...], log_prior: Tensor, log_null: Tensor | None
