@@ -56,7 +56,12 @@ def test_all_functions_are_sums_over_hidden_paths(toy: Toy, rho: list[float]) ->
         torch.testing.assert_close(posterior[j].item(), shares, **TOLERANCE)
         torch.testing.assert_close(draws[j].item(), enumerated_draws(toy, answer, rho, j), rtol=1e-7, atol=1e-10)
         if (rest := 1 - toy.prior[j]) > 1e-6:
-            others = Toy([0.0 if i == j else p / rest for i, p in enumerate(toy.prior)], toy.seed, toy.vocabulary, toy.length)
+            others = Toy(
+                [0.0 if i == j else p / rest for i, p in enumerate(toy.prior)],
+                toy.seed,
+                toy.vocabulary,
+                toy.length,
+            )
             torch.testing.assert_close(without[j].item(), others.probability(answer, rho), rtol=1e-7, atol=1e-12)
         for t in range(toy.length):
             expected = math.fsum(p for path, p in joint.items() if path[t] == j) / total

@@ -86,7 +86,8 @@ def has_ended(text: str) -> bool:
         return core != before
     word = _LAST_WORD.search(before[-_REACH:])
     if word is None or not word[0].isdigit():
-        return word is None or not (_is_short(word[0]) or word[0].rstrip(".").lower() in _NUMBERED_BY)
+        counting = word is not None and core == bare and word[0].rstrip(".").lower() in _NUMBERED_BY
+        return word is None or not (_is_short(word[0]) or counting)
     line = before.rpartition("\n")[2]
     return len(word[0]) >= _YEAR or (bare != text and line.strip() != word[0])
 
