@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import pickle
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,14 +13,15 @@ from hypothesis import given, settings
 
 from enumeration import Toy, switches, toys
 from mixrag.answers.written_sentences import sentence_spans
-from mixrag.generator import TableGenerator
+from mixrag.generator import Generator, TableGenerator
 from mixrag.inference.batch import greedy_together
 from mixrag.inference.beam_search import beam, thorough
+from mixrag.inference.mixture import condition
 from mixrag.inference.pruning import Pruning
 from mixrag.inference.sentence_switch import ends_sentence, sentence_ends
 from mixrag.inference.stepwise import greedy, sample, scored
-from mixrag.probability import pruning_tv
-from tables import by_sentence, sentence_mixture, toy_mixture
+from mixrag.probability import log_marginal, pruning_tv
+from tables import by_sentence, passage, sentence_mixture, toy_mixture
 
 quick = settings(max_examples=20, deadline=None)
 TOY = Toy([0.5, 0.3, 0.2], seed=11, vocabulary=4, length=4)
@@ -144,6 +146,22 @@ def test_pruning_within_and_at_the_end_of_a_sentence_stays_within_its_budget(swi
         answer = scored(mixture, steps, pruning)
         exact = toy.probability(answer.tokens, by_sentence(switch, answer.tokens))
         assert math.exp(answer.log_prob) == pytest.approx(exact)
+
+
+def test_a_language_model_scores_what_it_steps_through(tiny_generator: Callable[[str], Generator]) -> None:
+    """With a real tokenizer, whose tokens are parts of words."""
+    passages = [passage("a", "It costs nine crowns."), passage("b", "It is due in winter.")]
+    prior = torch.tensor([0.6, 0.4], dtype=torch.float64).log()
+    mixture = condition(tiny_generator("llama"), "When?", passages, prior, switch=0.7, switch_at="sentence")
+    answer = mixture.score("It costs 3.5 crowns. Ask Dr. Orr! In winter")
+    assert sum(answer.sentence_ends) == 2
+    assert float(log_marginal(mixture.log_prior, answer.log_likelihood, 0.0)) != pytest.approx(answer.log_prob)
+    state, steps = mixture.start(), []
+    for token in answer.tokens:
+        steps.append(float(state.log_mixed()[0, token]))
+        state = state.advance(torch.tensor([0]), torch.tensor([token]))
+    assert steps == pytest.approx(answer.token_log_probs.tolist(), abs=1e-4)
+    assert math.fsum(steps) == pytest.approx(answer.log_prob, abs=1e-4)
 
 
 def test_a_pickle_knows_where_its_sentences_end() -> None:
