@@ -21,6 +21,7 @@ from mixrag.inference.pruning import Pruning
 from mixrag.inference.sentence_switch import ends_sentence, sentence_ends
 from mixrag.inference.stepwise import greedy, sample, scored
 from mixrag.probability import log_marginal, pruning_tv
+from noisy_tables import noisy_mixture
 from tables import by_sentence, passage, sentence_mixture, toy_mixture
 
 quick = settings(max_examples=20, deadline=None)
@@ -146,6 +147,43 @@ def test_pruning_within_and_at_the_end_of_a_sentence_stays_within_its_budget(swi
         answer = scored(mixture, steps, pruning)
         exact = toy.probability(answer.tokens, by_sentence(switch, answer.tokens))
         assert math.exp(answer.log_prob) == pytest.approx(exact)
+
+
+def answered(toy: Toy, switch: float, tokens: tuple[int, ...]) -> float:
+    """p(tokens | something is answered), in a loop over probabilities."""
+    stop = toy.vocabulary - 1
+    stated = [1 - toy.next_token(j, ())[stop] for j in range(len(toy.prior))]
+    total = math.fsum(p * a for p, a in zip(toy.prior, stated, strict=True))
+    prior = [p * a / total for p, a in zip(toy.prior, stated, strict=True)]
+    weights = prior
+    for t, token in enumerate(tokens):
+        chance = by_sentence(switch, tokens)[t - 1] if t else 0.0
+        mass = math.fsum(weights)
+        weights = [(1 - chance) * w + chance * p * mass for w, p in zip(weights, prior, strict=True)]
+        weights = [
+            w * toy.next_token(j, tokens[:t])[token] / (1.0 if t else stated[j]) for j, w in enumerate(weights)
+        ]
+    return math.fsum(weights)
+
+
+@pytest.mark.parametrize("empty_answer", [False, True])
+def test_certificates_and_intervals_allow_for_rounding(empty_answer: bool) -> None:
+    """A table whose logits have errors of up to 0.3, another one in every batch."""
+    noise, switch, certified = 0.3, 0.7, 0
+    for seed in range(25):
+        toy = Toy([0.5, 0.3, 0.2], seed, 4, 3)
+        noisy = noisy_mixture(toy, switch, noise, noise, mark=".", switch_at="sentence", empty_answer=empty_answer)
+        table = outcomes(toy, switch, 3)
+        if empty_answer:
+            table = {tokens: answered(toy, switch, tokens) for tokens in table if tokens[0] != 3}
+        assert math.fsum(table.values()) == pytest.approx(1.0)
+        found = beam(noisy, 2, 3)
+        low, high = found.answers[0].log_interval
+        assert low <= math.log(table[found.answers[0].tokens]) <= high
+        if found.certified:
+            assert table[found.answers[0].tokens] >= max(table.values()) * (1 - 1e-9)
+            certified += 1
+    assert certified
 
 
 def test_a_language_model_scores_what_it_steps_through(tiny_generator: Callable[[str], Generator]) -> None:
