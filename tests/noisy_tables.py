@@ -11,6 +11,7 @@ from torch import Tensor
 
 from enumeration import Toy
 from mixrag.generator import Prompt, TableGenerator
+from mixrag.generator.table import TableBranches
 from mixrag.inference.mixture import Mixture
 from tables import toy_mixture
 
@@ -40,33 +41,14 @@ class NoisyGenerator(TableGenerator):
 
 
 @dataclass(frozen=True)
-class NoisyBranches:
+class NoisyBranches(TableBranches):
     generator: NoisyGenerator
-    prompts: tuple[Prompt, ...]
-    answers: tuple[tuple[int, ...], ...]
 
     @cached_property
     def log_probs(self) -> Tensor:
         rows = enumerate(zip(self.prompts, self.answers, strict=True))
         count = len(self.prompts)
         return torch.stack([self.generator.read(prompt, answer, (row, count)) for row, (prompt, answer) in rows])
-
-    def advance(self, rows: Tensor, tokens: Tensor) -> NoisyBranches:
-        chosen = [*zip(rows.tolist(), tokens.tolist(), strict=True)]
-        answers = tuple((*self.answers[row], token) for row, token in chosen)
-        return NoisyBranches(self.generator, tuple(self.prompts[row] for row, _ in chosen), answers)
-
-    def select(self, rows: Tensor) -> NoisyBranches:
-        chosen = rows.tolist()
-        prompts = tuple(self.prompts[row] for row in chosen)
-        return NoisyBranches(self.generator, prompts, tuple(self.answers[row] for row in chosen))
-
-    def score(self, tokens: Sequence[int]) -> Tensor:
-        columns, branches, rows = [], self, torch.arange(len(self.prompts))
-        for token in tokens:
-            columns.append(branches.log_probs[:, token])
-            branches = branches.advance(rows, torch.full((len(rows),), token))
-        return torch.stack(columns, -1)
 
 
 def noisy_mixture(toy: Toy, switch: float, size: float, rounding: float, **options: object) -> Mixture:

@@ -10,48 +10,26 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-import torch
 import typer
-from torch import Tensor
 from typer.testing import CliRunner
 
+from licences import COD, HEN, WORDS, distribution, licences
 from mixrag import RAG, Settings
 from mixrag.answers.confidence import ConfidenceMap
 from mixrag.cli import show
 from mixrag.cli.options import Options, takes
 from mixrag.config.bundle import Bundle, read_bundle, write_bundle
 from mixrag.config.settings import trained_settings
-from mixrag.corpus import Store
 from mixrag.evaluation.scoring import record_of, score_pair
 from mixrag.generator import TableGenerator
 from mixrag.integrations.common import described, stated
 from mixrag.pairs.pairs import Pair
-from words_encoder import WordsEncoder
-
-WORDS = ("nine", "four", "crowns", "<end>")
-COD = "What does a licence for cod cost?"
-HEN = "When do hens lay fewer eggs?"
-
-
-def distribution(passage: tuple[int, ...], answer: tuple[int, ...]) -> Tensor:
-    """The number in the passage, "crowns", the end; where there is no number nearly always nothing."""
-    number = next((token for token in passage if token in (0, 1)), 3)
-    said = (number, 2, 3)[min(len(answer), 2)]
-    return torch.tensor([0.85 if word == said else 0.05 for word in range(4)], dtype=torch.float64)
 
 
 @pytest.fixture
 def rag(tmp_path: Path) -> Iterator[RAG]:
-    folder = tmp_path / "files"
-    folder.mkdir()
-    (folder / "cod.txt").write_text("A licence to fish cod costs nine crowns.")
-    (folder / "hen.txt").write_text("Hens lay fewer eggs in winter.")
     settings = Settings(k=2, max_tokens=4, temperature=0.5, empty_answer=True)
-    store = Store.open(tmp_path / "store", create=True)
-    with RAG(
-        store, encoder=WordsEncoder(), generator=TableGenerator(WORDS, distribution), settings=settings
-    ) as rag:
-        rag.index([folder])
+    with licences(tmp_path, TableGenerator(WORDS, distribution), settings) as rag:
         yield rag
 
 

@@ -15,6 +15,7 @@ import typer
 from torch import Tensor
 from typer.testing import CliRunner
 
+from licences import COD, HEN, WORDS, distribution, licences
 from mixrag import RAG, Settings
 from mixrag.answers.answer import passage_to_dict
 from mixrag.answers.confidence import ConfidenceMap
@@ -22,18 +23,13 @@ from mixrag.cli import show
 from mixrag.cli.options import Options, takes
 from mixrag.config.bundle import Bundle, read_bundle, write_bundle
 from mixrag.config.settings import trained_settings
-from mixrag.corpus import Store
 from mixrag.errors import ModelError, SettingError
 from mixrag.evaluation.attribution import leave_one_out, leave_one_out_rerun, prior
 from mixrag.evaluation.scoring import score_pair
 from mixrag.generator import Prompt, TableGenerator
 from mixrag.pairs.pairs import Pair
 from mixrag.probability import poisoning_tv
-from words_encoder import WordsEncoder
 
-WORDS = ("nine", "four", "crowns", "<end>")
-COD = "What does a licence for cod cost?"
-HEN = "When do hens lay fewer eggs?"
 WEIGHT = 0.25
 LOG_QUESTION = {8: -20.0, 6: -32.0, 0: -26.0, 14: -24.0}
 """By number of words of the passages: cod.txt, hen.txt, no passage, both."""
@@ -45,23 +41,10 @@ class Reading(TableGenerator):
         return torch.tensor([LOG_QUESTION[len(prompt.passages)] for prompt in prompts], dtype=torch.float64)
 
 
-def distribution(passage: tuple[int, ...], answer: tuple[int, ...]) -> Tensor:
-    """The number in the passage, "crowns", the end; where there is no number nearly always nothing."""
-    number = next((token for token in passage if token in (0, 1)), 3)
-    said = (number, 2, 3)[min(len(answer), 2)]
-    return torch.tensor([0.85 if word == said else 0.05 for word in range(4)], dtype=torch.float64)
-
-
 @pytest.fixture
 def rag(tmp_path: Path) -> Iterator[RAG]:
-    folder = tmp_path / "files"
-    folder.mkdir()
-    (folder / "cod.txt").write_text("A licence to fish cod costs nine crowns.")
-    (folder / "hen.txt").write_text("Hens lay fewer eggs in winter.")
     settings = Settings(k=2, max_tokens=4, temperature=0.5, question_likelihood=WEIGHT, null=0.0)
-    store = Store.open(tmp_path / "store", create=True)
-    with RAG(store, encoder=WordsEncoder(), generator=Reading(WORDS, distribution), settings=settings) as rag:
-        rag.index([folder])
+    with licences(tmp_path, Reading(WORDS, distribution), settings) as rag:
         yield rag
 
 

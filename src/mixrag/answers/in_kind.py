@@ -110,8 +110,7 @@ def _list(answer: Answer, result: DecoderResult) -> Answer:
                 return answer
             found = _known(passage, items, result.answers)
             listed = tuple(_item(passage, start, end, found) for start, end in items)
-            # A guarantee is tested on spans, and says nothing of a list.
-            return replace(answer, kind="list", items=listed, guarantee=None)
+            return replace(answer, kind="list", items=listed)
     return answer
 
 

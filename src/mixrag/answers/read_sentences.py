@@ -41,7 +41,7 @@ Scores = Callable[[Sequence[Passage], Sequence[Sequence[Offsets]]], Sequence[Ten
 """Passages and the places of their sentences -> for each passage the scores t (S,)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sentence:
     """A sentence of a passage; of passages with one text, of the first."""
 
@@ -54,12 +54,12 @@ class Sentence:
     probability: float
     """p(s, z | x), summed over the passages with this text."""
 
-    @property
+    @cached_property
     def text(self) -> str:
         """White space in a row is one space."""
         return " ".join(self.passage.text[self.start : self.end].split())
 
-    @property
+    @cached_property
     def key(self) -> str:
         """What equal sentences have in common."""
         return sentence_key(self.text)

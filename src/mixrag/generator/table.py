@@ -6,7 +6,7 @@ It is also the worked example of the ``Generator`` protocol: all members, in one
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -42,13 +42,13 @@ class TableBranches:
         """See ``Branches.advance``."""
         chosen = list(zip(rows.tolist(), tokens.tolist(), strict=True))
         answers = tuple((*self.answers[row], token) for row, token in chosen)
-        return TableBranches(self.generator, tuple(self.prompts[row] for row, _ in chosen), answers)
+        return replace(self, prompts=tuple(self.prompts[row] for row, _ in chosen), answers=answers)
 
     def select(self, rows: Tensor) -> TableBranches:
         """See ``Branches.select``."""
         chosen = rows.tolist()
         prompts = tuple(self.prompts[row] for row in chosen)
-        return TableBranches(self.generator, prompts, tuple(self.answers[row] for row in chosen))
+        return replace(self, prompts=prompts, answers=tuple(self.answers[row] for row in chosen))
 
     def score(self, tokens: Sequence[int]) -> Tensor:
         """See ``Branches.score``."""
