@@ -99,6 +99,7 @@ class Answer(AnswerFields):
             "finished": self.finished,
             "certified": self.certified,
             "pruned": self.pruned,
+            "log_drawn": self.log_drawn,
             "shortened": [
                 {"passage": s.passage, "kept_tokens": s.kept, "tokens": s.total} for s in self.shortened
             ],
@@ -180,12 +181,14 @@ def build_answer(
     found: Sequence[ScoredAnswer] = (),
     calibration: AppliedCalibration | None = None,
     pruned: float = 0.0,
+    log_drawn: float | None = None,
     given: bool = False,
 ) -> Answer:
     """All fields of a scored answer.
 
     ``found`` are the further answers that were found, ``calibration`` makes a confidence of their probability,
-    ``pruned`` is what was spent of the budget of total variation. An answer that was ``given`` is not withheld.
+    ``pruned`` is what was spent of the budget of total variation, ``log_drawn`` with which probability it was
+    drawn. An answer that was ``given`` is not withheld.
     """
     mixture = scored.mixture
     support = max(retrieval.inner_products.tolist(), default=0.0)
@@ -220,6 +223,7 @@ def build_answer(
         uncalibrated=calibration.uncalibrated if calibration else None,
         certified=certified,
         pruned=pruned,
+        log_drawn=log_drawn,
         shortened=tuple(s for component in mixture.components for s in component.prompt.shortened),
         effective_prior=float(effective_number(mixture.unconditioned_log_prior)),
         effective_posterior=float(effective_number(scored.posterior.log())),
@@ -254,6 +258,7 @@ def answer_of(
         found=result.answers[1:],
         calibration=calibration,
         pruned=result.pruned,
+        log_drawn=result.log_drawn,
     )
 
 
@@ -271,8 +276,15 @@ def unstated_by(mixture: Mixture) -> tuple[float | None, float | None, tuple[flo
     return math.exp(log_p_empty), within, (float(bounds[0]), float(bounds[1]))
 
 
+RECENT_TOKENS = 128
+"""So many tokens before a new one tell what text it adds."""
+
+
 class TextPieces:
-    """The text that each token of an answer adds; the pieces join to the whole text."""
+    """The text that each token of an answer adds; the pieces join to the whole text.
+
+    Only the last tokens are looked at, so that the time for a long answer grows with its length.
+    """
 
     def __init__(self, generator: Generator) -> None:
         self._generator = generator
@@ -286,6 +298,9 @@ class TextPieces:
         if not text.startswith(self._shown) or (text.endswith("\ufffd") and not last):
             return ""
         piece, self._shown = text[len(self._shown) :], text
+        if len(self._tokens) >= 2 * RECENT_TOKENS:
+            self._tokens = self._tokens[-RECENT_TOKENS:]
+            self._shown = self._generator.text(self._tokens)
         return piece
 
 

@@ -26,6 +26,7 @@ from mixrag.generator import Generator
 from mixrag.generator.mixed import MixedGenerator, copying
 from mixrag.inference.answer_distribution import AnswerDistribution, answer_distribution
 from mixrag.inference.decoders import decode_all, decoder_for
+from mixrag.inference.length import leaving_room, reserved
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.inference.protocol import Decoder
 from mixrag.retrieval.retriever import Retrieval, checked_retrieval
@@ -115,12 +116,12 @@ class Pipeline(OpenStore):
         """Answer several questions, in their order, in less time than one by one.
 
         Where the decoder batches (greedy, without ``samples``) the passages of several questions are one batch of
-        the language model; other decoders go question by question. Probabilities are those of ``ask`` up to the
+        the language model; other decoders, and answers of any length, go question by question. Probabilities are those of ``ask`` up to the
         order of additions, in bfloat16 up to ``Answer.rounding``. Raises as ``ask`` does.
         """
         settings, questions = self._settings(changes), list_given(questions, "questions")
         decoder = decoder_for(settings)
-        if not decoder.batches:
+        if not decoder.batches or settings.max_tokens == "all":
             return [self.ask(question, **changes) for question in questions]
         kinds = [self._kind(_check_text(question, "a question"), settings) for question in questions]
         asked = zip(questions, kinds, strict=True)
@@ -141,6 +142,7 @@ class Pipeline(OpenStore):
             self._condition(question, retrieval, settings)
             for (question, _), retrieval in zip(asked, retrievals, strict=True)
         ]
+        assert settings.max_tokens != "all"
         results = decode_all(decoder, mixtures, settings.max_tokens)
         found = []
         for (_, kind), result, retrieval in zip(asked, results, retrievals, strict=True):
@@ -177,7 +179,8 @@ class Pipeline(OpenStore):
             return self._score_extract(question, answer, retrieval, settings)
         tokens = self.generator.answer_tokens(answer)
         # The answer is given: the prompt must leave room for all of it.
-        settings = replace(_of_kind(kind, settings), max_tokens=max(settings.max_tokens, len(tokens)))
+        longest = leaving_room(settings.max_tokens, len(tokens), self.generator)
+        settings = replace(_of_kind(kind, settings), max_tokens=longest)
         scored = self._condition(question, retrieval, settings).score_tokens(tokens)
         return build_answer(scored, retrieval, settings, given=True)
 
@@ -278,7 +281,7 @@ class Pipeline(OpenStore):
             group=None if settings.group == "all" else settings.group,
             switch=settings.switch,
             switch_at=settings.switch_at,
-            reserve=settings.max_tokens,
+            reserve=reserved(settings.max_tokens, self.generator),
             empty_answer=settings.empty_answer,
             question_likelihood=settings.question_likelihood,
         )

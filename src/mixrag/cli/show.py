@@ -197,7 +197,9 @@ def _remarks(found: Answer) -> list[str]:
     if found.certified is not None:
         remarks.append(_certificate(found))
     if not found.finished:
-        remarks.append("cut off at --max-tokens: the probability is that of the text so far")
+        remarks.append("cut off at --max-tokens or a full context: the probability is that of the text so far")
+    if found.log_drawn is not None:
+        remarks.append(f"drawn by chance, with probability {math.exp(found.log_drawn):.4g}")
     remarks += [f"passage {s.passage} shortened to {s.kept} of {s.total} tokens" for s in found.shortened]
     return remarks
 

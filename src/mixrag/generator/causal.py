@@ -28,6 +28,7 @@ from mixrag.generator.batching import (
     is_identity,
     log_probs_of,
     pad_right,
+    scored_in_parts,
     select_rows,
 )
 from mixrag.generator.huggingface import ModelGenerator, next_log_probs
@@ -69,14 +70,15 @@ class CausalBranches:
     @torch.inference_mode()
     def score(self, tokens: Sequence[int]) -> Tensor:
         """See ``Branches.score``."""
-        first = self.log_probs[:, tokens[0], None]
-        if len(tokens) == 1:
-            return first
-        rows = torch.tensor(tokens[:-1], device=self.attended.device).expand(len(first), -1)
-        attended = torch.nn.functional.pad(self.attended, (0, len(tokens) - 1), value=True)
-        output = _forward(self.model, rows, attended, cache=self.cache, keep=len(tokens) - 1)
-        rest = log_probs_of(output.logits, [tokens[1:]] * len(first), [0] * len(first))
-        return torch.cat([first, rest.to(first.device)], -1)
+        columns, attended, cache = [self.log_probs[:, tokens[0], None]], self.attended, self.cache
+        size = len(attended)
+        for read, wanted in scored_in_parts(tokens, size):
+            rows = torch.tensor(read, device=attended.device).expand(size, -1)
+            attended = torch.nn.functional.pad(attended, (0, len(read)), value=True)
+            output = _forward(self.model, rows, attended, cache=cache, keep=len(read))
+            found = log_probs_of(output.logits, [wanted] * size, [0] * size)
+            columns.append(found.to(columns[0].device))
+        return torch.cat(columns, -1)
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,20 @@ class CausalGenerator(ModelGenerator):
 
     def log_likelihoods(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
         """See ``ModelGenerator.log_likelihoods``."""
+        if max(map(len, answers), default=0) > DISTRIBUTIONS_AT_ONCE:
+            return self._of_long_answers(prompts, answers)
         if self.prefix_cache is None or not all(prompt.question for prompt in prompts):
             return super().log_likelihoods(prompts, answers)
         with torch.inference_mode():
             return in_batches(self._log_probs_after_prefixes, prompts, answers)
+
+    def _of_long_answers(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
+        """As ``log_likelihoods``, row by row and part by part."""
+        found = torch.zeros(len(prompts), max(map(len, answers)))
+        for row, prompt, answer in zip(found, prompts, answers, strict=True):
+            if answer:
+                row[: len(answer)] = self.start([prompt]).score(answer)[0].cpu()
+        return found
 
     def token_log_probs(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
         """See ``ModelGenerator.token_log_probs``."""

@@ -68,7 +68,7 @@ class Mixture(WeightedComponents):
     def state(self, branches: Branches) -> DecodingState:
         """One answer that has not begun, with its rows (K), which have read the prompts."""
         log_prior = self.log_prior.to(branches.log_probs.device)
-        so_far = AnswersSoFar.start(self.generator) if self.by_sentence else None
+        so_far = AnswersSoFar(self.generator) if self.by_sentence else None
         return DecodingState(branches, log_prior[None], log_prior, self.switch, so_far)
 
     def score(self, answer: str) -> ScoredAnswer:

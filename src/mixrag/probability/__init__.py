@@ -75,6 +75,7 @@ from mixrag.probability.risk import (
     upper_risk,
 )
 from mixrag.probability.rounding import log_shifted, shifted_answered_prior
+from mixrag.probability.sampling import log_sampling
 from mixrag.probability.span_objective import span_loss
 from mixrag.probability.spans import possible_spans, span_scores
 from mixrag.probability.switching import (
@@ -144,6 +145,7 @@ __all__ = [
     "log_prior_to_lead",
     "log_reweighted_marginal",
     "log_reweighted_prior",
+    "log_sampling",
     "log_shifted",
     "log_smoothing",
     "log_sum",
