@@ -105,7 +105,7 @@ def test_further_answers_are_drawn_in_the_same_way() -> None:
 
 def test_settings_without_a_draw_are_refused() -> None:
     for chosen in ("greedy", "beam", "thorough"):
-        with pytest.raises(SettingError, match="decoder 'sample'.*top_p=0.9"):
+        with pytest.raises(SettingError, match=r"decoder 'sample'.*top_p=0\.9"):
             decoder_for(Settings(decoder=chosen, sampling={"top_p": 0.9}))
     given = decoder_for(Settings(decoder="greedy", samples=2, sampling={"top-p": 0.9}))
     assert isinstance(given, Greedy) and given.sampling == {"top_p": 0.9}

@@ -239,9 +239,9 @@ class AnswerFields:
     """Between what ``log_prob`` lies without ``rounding``; None where there is none."""
 
     log_drawn: float | None = None
-    """With decoder "sample", the log-probability with which this answer was drawn: under ``Settings.sampling``, among
-    the passages not dropped by each token. Without either it is ``log_prob``, which never depends on them. None
-    elsewhere."""
+    """With decoder "sample", the log-probability with which this answer was drawn: under ``Settings.sampling``,
+    among the passages not dropped by each token. Without either it is ``log_prob``, which never depends on them.
+    None elsewhere."""
 
     @property
     def text(self) -> str | None:

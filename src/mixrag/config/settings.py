@@ -283,9 +283,9 @@ class Settings:
         help="temperature=T, top_p=P, top_k=N of sample.",
         repeat=True,
         read=sampling_of_options,
-        more="How a token is drawn from the next-token distribution of the mixture: divided by a temperature, then "
-        "of the `top_k` most probable tokens, then of the fewest that reach the probability `top_p`. For `sample`, "
-        "and the further answers of `samples`. See [sampling](../how-to/long-answers.md#sampling).",
+        more="How a token is drawn from the next-token distribution of the mixture: divided by a temperature, "
+        "then of the `top_k` most probable tokens, then of the fewest that reach the probability `top_p`. For "
+        "`sample`, and the further answers of `samples`. See [sampling](../how-to/long-answers.md#sampling).",
         absent="none",
         commands=WRITING,
         metavar="K=V",

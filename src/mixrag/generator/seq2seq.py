@@ -121,7 +121,7 @@ class Seq2SeqGenerator(ModelGenerator):
         return self.tokens.prompt(question, passages, reserve=0)
 
     def answer_room(self, prompts: Sequence[Prompt]) -> int:
-        """See ``protocol.answer_room``: learned positions end where their table ends; T5's relative ones do not."""
+        """See ``protocol.answer_room``; learned positions end with their table, T5's relative ones do not."""
         learned = getattr(self.model.config, "max_position_embeddings", None)
         return UNLIMITED_CONTEXT if learned is None else int(learned) - len(self.decoder_start)
 

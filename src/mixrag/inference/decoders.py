@@ -233,4 +233,5 @@ def recorded(settings: Settings) -> dict[str, Any]:
 def _is_parameter(value: Any) -> bool:
     if isinstance(value, Mapping):
         return bool(value) and all(isinstance(each, str | int | float) for pair in value.items() for each in pair)
-    return all(isinstance(each, str | int | float) for each in (value if isinstance(value, tuple) else (value,)))
+    values = value if isinstance(value, tuple) else (value,)
+    return all(isinstance(each, str | int | float) for each in values)

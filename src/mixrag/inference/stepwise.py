@@ -43,8 +43,10 @@ def sample(
     pruning: Pruning | None = None,
     sampling: Mapping[str, float] = NOTHING,
 ) -> Iterator[DecodedToken]:
-    """An answer drawn from p(y | x), token by token; with ``sampling`` settings from what ``log_sampling`` makes of
-    each next-token distribution of the mixture. Equal seeds give equal answers.
+    """An answer drawn from p(y | x), token by token; equal seeds give equal answers.
+
+    With ``sampling`` settings it is drawn from what ``log_sampling`` makes of each of the mixture's distributions
+    of the next token.
     """
     source, log_drawn = torch.Generator().manual_seed(seed), [0.0]
 
