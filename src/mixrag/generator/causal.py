@@ -35,6 +35,7 @@ from mixrag.generator.huggingface import ModelGenerator, next_log_probs
 from mixrag.generator.prefix_cache import DiskPrefixCache, PrefixCache
 from mixrag.generator.protocol import Prompt
 from mixrag.generator.questions import own_tokens, teacher_forced
+from mixrag.generator.thoughts import without_tokens
 from mixrag.utils.turns import turn
 
 
@@ -48,6 +49,8 @@ class CausalBranches:
     """(R, L) bool: False at padding."""
     log_probs: Tensor
     """(R, V), on the output device."""
+    never: tuple[int, ...] = ()
+    """Tokens that no answer has (``thoughts``)."""
 
     @torch.inference_mode()
     def advance(self, rows: Tensor, tokens: Tensor) -> CausalBranches:
@@ -57,15 +60,16 @@ class CausalBranches:
         if not is_identity(rows, len(self.attended)):
             self.cache.reorder_cache(rows)
         attended = torch.nn.functional.pad(self.attended[rows], (0, 1), value=True)
-        output = _forward(self.model, tokens.unsqueeze(1), attended, cache=self.cache, keep=1)
-        return CausalBranches(self.model, self.cache, attended, next_log_probs(output.logits, device))
+        read = tokens.unsqueeze(1)
+        output = _forward(self.model, read, attended, cache=self.cache, keep=1, never=self.never)
+        return replace(self, attended=attended, log_probs=next_log_probs(output.logits, device))
 
     @torch.inference_mode()
     def select(self, rows: Tensor) -> CausalBranches:
         """See ``Branches.select``."""
         chosen = rows.to(self.attended.device)
         cache = select_rows(self.cache, chosen)
-        return CausalBranches(self.model, cache, self.attended[chosen], self.log_probs[rows])
+        return replace(self, cache=cache, attended=self.attended[chosen], log_probs=self.log_probs[rows])
 
     @torch.inference_mode()
     def score(self, tokens: Sequence[int]) -> Tensor:
@@ -75,7 +79,7 @@ class CausalBranches:
         for read, wanted in scored_in_parts(tokens, size):
             rows = torch.tensor(read, device=attended.device).expand(size, -1)
             attended = torch.nn.functional.pad(attended, (0, len(read)), value=True)
-            output = _forward(self.model, rows, attended, cache=cache, keep=len(read))
+            output = _forward(self.model, rows, attended, cache=cache, keep=len(read), never=self.never)
             found = log_probs_of(output.logits, [wanted] * size, [0] * size)
             columns.append(found.to(columns[0].device))
         return torch.cat(columns, -1)
@@ -115,7 +119,7 @@ class CausalGenerator(ModelGenerator):
         """See ``ModelGenerator.token_log_probs``."""
         rows = [[*prompt.tokens, *answer[:-1]] for prompt, answer in zip(prompts, answers, strict=True)]
         ids, attended = pad_left(rows, self.device)
-        output = _forward(self.model, ids, attended, cache=None, keep=max(map(len, answers)))
+        output = _forward(self.model, ids, attended, cache=None, keep=max(map(len, answers)), never=self.never)
         starts = [output.logits.shape[1] - len(answer) for answer in answers]
         return log_probs_of(output.logits, answers, starts)
 
@@ -146,9 +150,10 @@ class CausalGenerator(ModelGenerator):
             cache, before, rows = self._with_cached_prefixes(prompts)
             ids, own = pad_left(rows, self.device)
             attended = torch.cat([before, own], -1)
-            output = _forward(self.model, ids, attended, cache=cache, keep=keep)
+            output = _forward(self.model, ids, attended, cache=cache, keep=keep, never=self.never)
             log_probs = next_log_probs(output.logits, self.device)
-        return CausalBranches(self.model, output.past_key_values, attended, log_probs), output.logits
+        states = output.past_key_values
+        return CausalBranches(self.model, states, attended, log_probs, self.never), output.logits
 
     def _with_cached_prefixes(self, prompts: Sequence[Prompt]) -> tuple[Any, Tensor, list[tuple[int, ...]]]:
         """A cache with the known states of R rows, its mask (R, P), and the tokens of each that must be read.
@@ -176,7 +181,8 @@ class CausalGenerator(ModelGenerator):
         cache, attended = self._cached_prefixes(prompts, [len(_prefix(prompt)) for prompt in prompts], width)
         ids, own = pad_right(rows, self.device)
         attended = torch.cat([attended, own], -1)
-        output = _forward(self.model, ids, attended, cache=cache, keep=width - least + 1)
+        keep = width - least + 1
+        output = _forward(self.model, ids, attended, cache=cache, keep=keep, never=self.never)
         starts = [len(prompt.question) - least for prompt in prompts]
         return log_probs_of(output.logits, answers, starts)
 
@@ -241,7 +247,10 @@ def pad_left(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tenso
     return ids, torch.arange(length, device=device) >= starts.unsqueeze(1)
 
 
-def _forward(model: Any, ids: Tensor, attended: Tensor, *, cache: Any, keep: int) -> Any:
+def _forward(
+    model: Any, ids: Tensor, attended: Tensor, *, cache: Any, keep: int, never: Sequence[int] = ()
+) -> Any:
+    """The model's output for tokens (R, L), given that it writes none of the tokens ``never``."""
     accepted = _arguments(type(model).forward)
     options: dict[str, Any] = {"use_cache": cache is not None, "past_key_values": cache}
     if "position_ids" in accepted:
@@ -252,7 +261,9 @@ def _forward(model: Any, ids: Tensor, attended: Tensor, *, cache: Any, keep: int
         length = ids.shape[1]
         options["logits_to_keep"] = torch.arange(max(0, length - keep), length, device=ids.device)
     with turn(model):
-        return model(input_ids=ids, attention_mask=attended.long(), **options)
+        output = model(input_ids=ids, attention_mask=attended.long(), **options)
+    output.logits = without_tokens(output.logits, never)
+    return output
 
 
 @cache

@@ -212,7 +212,8 @@ def decoder_name(decoder: str | Decoder) -> str:
     """The name of a decoder in reports, records and calibrations.
 
     That of the settings; of an object its class with its public attributes that are text, numbers, or tuples or
-    mappings of them, such as ``MinP(share=0.1, seed=0)``: what was computed with other parameters is not taken for its own.
+    mappings of them, such as ``MinP(share=0.1, seed=0)``: what was computed with other parameters is not taken for
+    its own.
     """
     if isinstance(decoder, str):
         return decoder
