@@ -80,8 +80,8 @@ class PromptTemplate:
         help="Argument of the chat template; repeatable.",
         repeat=True,
         read=arguments_of_options,
-        more="Such as `--template-arg enable_thinking=false` for a model that would think first; a table of this "
-        "name in the file. A name that the template does not read is refused.",
+        more="Such as `--template-arg reasoning_effort=low`; a table of this name in the file. A name that the "
+        "template does not read is refused. `enable_thinking` is false where it is read and not given.",
         absent="none",
         commands=ASKING,
         metavar="K=V",

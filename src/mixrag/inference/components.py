@@ -15,7 +15,7 @@ from mixrag.corpus.passage import Passage
 from mixrag.generator.protocol import Generator, Prompt, QuestionReader
 from mixrag.generator.rounding import rounding_of
 from mixrag.inference.empty_answer import EmptyAnswers, read_prompts
-from mixrag.inference.sentence_switch import sentence_ends
+from mixrag.inference.sentence_switch import ends_at, sentence_ends
 from mixrag.probability import (
     Switch,
     answered_outside,
@@ -75,6 +75,10 @@ class WeightedComponents:
         if not self.by_sentence:
             return self.switch
         return self.switch * torch.tensor(sentence_ends(self.generator, tokens), dtype=torch.float64)
+
+    def switch_after(self, tokens: Sequence[int]) -> float:
+        """ρ_T of an answer so far, of at least one token."""
+        return self.switch if not self.by_sentence or ends_at(self.generator, tokens) else 0.0
 
     @property
     def passages(self) -> tuple[Passage, ...]:
