@@ -44,10 +44,7 @@ QUESTIONS = (
     "Summarise the story of Rosamund Quill's boat.",
     "Explain how the Dunmarret Credit Union came about.",
 )
-PROMPT = PromptTemplate(
-    header="Use the text to answer the question in a few whole sentences.\n\nText:\n",
-    header_without_passage="Answer the question in a few whole sentences.\n\n",
-)
+PROMPT = PromptTemplate.from_file(Path(__file__).parent / "sentences.toml")
 _WORD = re.compile(r"[^\W\d_]{4,}")
 
 

@@ -187,7 +187,7 @@ def level_of(confidence: float) -> str:
 
 
 def conditions(settings: Settings) -> dict[str, Any]:
-    """The settings that a confidence depends on; those of a search, samples or a switch only where there is one."""
+    """The settings that a confidence depends on; those of a search, samples or switch only where there is one."""
     own = {name: getattr(settings, name) for name in CALIBRATED}
     if not settings.switch:
         own["switch_at"] = Settings().switch_at
