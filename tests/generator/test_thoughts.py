@@ -26,6 +26,9 @@ HYBRID = CHATML + (
     "{% if add_generation_prompt and enable_thinking is defined and not enable_thinking %}"
     "<think>\n\n</think>\n\n{% endif %}"
 )
+NAMED_OTHERWISE = CHATML + (
+    "{% if add_generation_prompt %}{{ '<think>' if thinking | default(true) else '</think>' }}{% endif %}"
+)
 ALWAYS = CHATML + "{% if add_generation_prompt %}<think>\n{% endif %}"
 CHANNELS = (
     "{% for m in messages %}<|start|>{{ m['role'] }}<|message|>{{ m['content'] }}<|end|>{% endfor %}"
@@ -62,6 +65,8 @@ def test_messages_lose_their_thoughts() -> None:
         "<think>a</think>Nine <think>b</think>crowns.<think>And",
         "[THINK]Nine?[/THINK]Nine crowns.",
         "◁think▷Nine?◁/think▷ Nine crowns.",
+        "<|channel>thought\nNine?<channel|>Nine crowns.",
+        "Here are my reasoning steps:\nNine?\n[BEGIN FINAL RESPONSE]\nNine crowns.",
         f"<|channel|>analysis<|message|>Nine?<|end|><|start|>assistant{FINAL}Nine crowns.<|return|>",
     ):
         assert without_thoughts(written) == "Nine crowns.", written
@@ -75,7 +80,11 @@ def test_messages_lose_their_thoughts() -> None:
 def test_a_thought_that_the_prompt_opens_is_closed() -> None:
     assert closed("assistant\n<think>\n") == closed("assistant\n<think>") == "assistant\n<think>\n\n</think>\n\n"
     assert closed("assistant\n<think>\n\n</think>\n\n") == "assistant\n<think>\n\n</think>\n\n"
-    assert closed("assistant\n") == "assistant\n"
+    assert (
+        closed("assistant\n") == "assistant\n" and closed("<｜Assistant｜></think>") == "<｜Assistant｜></think>"
+    )
+    assert closed("<|channel>thought\n<channel|>") == "<|channel>thought\n<channel|>"
+    assert closed("\nHere are my reasoning steps:\n").endswith("steps:\n\n[BEGIN FINAL RESPONSE]\n\n")
     assert closed("<|start|>assistant", CHANNELS) == f"<|start|>assistant{FINAL}"
     assert closed("<|start|>assistant", CHATML) == "<|start|>assistant"
 
@@ -85,6 +94,7 @@ def test_a_thought_that_the_prompt_opens_is_closed() -> None:
     [
         (HYBRID, "assistant\n<think>\n\n</think>\n\n"),
         (ALWAYS, "assistant\n<think>\n\n</think>\n\n"),
+        (NAMED_OTHERWISE, "assistant\n</think>"),
         (CHATML, "assistant\n"),
         (CHANNELS, f"<|start|>assistant{FINAL}"),
     ],
@@ -100,6 +110,8 @@ def test_prompts_end_where_the_answer_begins(chat: str, ending: str) -> None:
 def test_an_argument_of_the_users_own_is_passed_on() -> None:
     found = generator(HYBRID, template_args={"enable_thinking": True})
     assert found.prompt_text(found.prompt("Who?", (), 4)).endswith("assistant\n")
+    both = generator(HYBRID + "{{ thinking is defined }}", template_args={"enable_thinking": True})
+    assert both.prompt_text(both.prompt("Who?", (), 4)).endswith("assistant\nFalse"), "one name, or the other"
 
 
 @pytest.mark.parametrize("prefix_cache", [0, 8])

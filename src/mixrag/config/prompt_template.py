@@ -81,7 +81,8 @@ class PromptTemplate:
         repeat=True,
         read=arguments_of_options,
         more="Such as `--template-arg reasoning_effort=low`; a table of this name in the file. A name that the "
-        "template does not read is refused. `enable_thinking` is false where it is read and not given.",
+        "template does not read is refused. `enable_thinking` and `thinking` are false where they are read and "
+        "neither is given.",
         absent="none",
         commands=ASKING,
         metavar="K=V",

@@ -26,8 +26,9 @@ UNLIMITED_CONTEXT = 2**20
 DATE = datetime.datetime(2024, 7, 26)
 """Today, for templates that write the date: with the real one, every prompt and its probabilities would change by
 day. It is the date that those of Llama 3 write where they are told none."""
-NO_THOUGHTS: dict[str, Any] = {"enable_thinking": False}
-"""What templates of models that may think before they answer read (Qwen3, SmolLM3, GLM); most think by default."""
+NO_THOUGHTS: dict[str, Any] = {"enable_thinking": False, "thinking": False}
+"""What templates of models that may think before they answer read (Qwen3, SmolLM3 and GLM; DeepSeek-V3.1, Granite
+and Kimi); many think by default."""
 _SENTINEL = "\u2063mixrag\u2063"
 
 
@@ -170,7 +171,10 @@ class PromptTokenizer:
     @cached_property
     def _arguments(self) -> dict[str, Any]:
         """Arguments of the chat template: those given, and that a model which may think shall not."""
-        return {**(NO_THOUGHTS if self._reads(*NO_THOUGHTS) else {}), **self.template.template_args}
+        given = dict(self.template.template_args)
+        if given.keys() & NO_THOUGHTS.keys():
+            return given
+        return {**{name: value for name, value in NO_THOUGHTS.items() if self._reads(name)}, **given}
 
     def _chat(self, messages: Sequence[tuple[str, str]], in_parts: bool, **options: Any) -> str:
         """Messages (role, content) in the chat format; a template that asks for today's date gets ``DATE``."""

@@ -24,8 +24,12 @@ MARKERS = (
     ("◁think▷", "◁/think▷"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|channel>", "<channel|>"),
+    ("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
+    ("Here is my thought process:", "Here is my response:"),
 )
-"""What opens and closes a thought: Qwen, DeepSeek, SmolLM3 and GLM; Seed; Magistral; Kimi; Command A; others."""
+"""What opens and closes a thought: Qwen, DeepSeek, SmolLM3, GLM and MiniMax; others; Seed; Magistral; Kimi; Command
+A; others; Gemma 4; Apriel; Granite."""
 CHANNEL = "<|channel|>"
 FINAL = f"{CHANNEL}final<|message|>"
 """What precedes an answer where thoughts have a channel of their own (gpt-oss)."""
