@@ -121,12 +121,13 @@ def test_long_answers_are_scored_in_parts_beyond_the_windows(
     generator: CausalGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompts, answer = prompts_of(generator), tuple(range(20, 20 + WINDOW + 20))
+    generator.model.float()  # some models' own attention makes NaN of padding in float64
     expected = torch.cat([plain(generator).log_likelihood([prompt], answer) for prompt in prompts])
     for module in (batching, causal):
         monkeypatch.setattr(module, "DISTRIBUTIONS_AT_ONCE", 3 * 7)
     for each in (generator, plain(generator)):
-        torch.testing.assert_close(each.start(prompts).score(answer), expected, **TOLERANCE)
-        torch.testing.assert_close(each.log_likelihood(prompts, answer), expected, **TOLERANCE)
+        torch.testing.assert_close(each.start(prompts).score(answer), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(each.log_likelihood(prompts, answer), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_answers_and_questions_of_unlike_length_are_scored_together(generator: CausalGenerator) -> None:

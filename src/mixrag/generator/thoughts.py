@@ -28,8 +28,8 @@ MARKERS = (
     ("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
     ("Here is my thought process:", "Here is my response:"),
 )
-"""What opens and closes a thought: Qwen, DeepSeek, SmolLM3, GLM and MiniMax; others; Seed; Magistral; Kimi; Command
-A; others; Gemma 4; Apriel; Granite."""
+"""What opens and closes a thought: Qwen, DeepSeek, SmolLM3, GLM and MiniMax; others; Seed; Magistral; Kimi;
+Command A; others; Gemma 4; Apriel; Granite."""
 CHANNEL = "<|channel|>"
 FINAL = f"{CHANNEL}final<|message|>"
 """What precedes an answer where thoughts have a channel of their own (gpt-oss)."""
