@@ -54,7 +54,7 @@ class Others:
         self.mixture, self.rounding, self.log_most = mixture, mixture.rounding, -math.inf
         self._log_prior = mixture.shifted_log_prior(self.rounding)
         # Of the prefixes that were last followed: a long answer is not computed again for each of its tokens.
-        self._known = {(): _Upper(self._log_prior, 0.0)}
+        self._known: dict[tuple[int, ...], _Upper] = {(): _Upper(self._log_prior, 0.0)}
 
     def seen(self, prefixes: Sequence[Prefix]) -> None:
         """Answers, and prefixes still followed, of equal or unequal lengths."""
@@ -78,11 +78,11 @@ class Others:
             never: (N,) tokens that continue none: those that end an answer.
             log_next_best: log-probability, as computed, of the most probable continuation that is cut.
         """
-        found = [self._upper(prefix) for prefix in prefixes]
-        self._known = {prefix.tokens: upper for prefix, upper in zip(prefixes, found, strict=True)}
+        uppers = [self._upper(prefix) for prefix in prefixes]
+        self._known = {prefix.tokens: upper for prefix, upper in zip(prefixes, uppers, strict=True)}
         if not self.rounding:
             return self._note(log_next_best)
-        each = [log_transition(upper.log_joint, self._log_prior, upper.switch) for upper in found]
+        each = [log_transition(upper.log_joint, self._log_prior, upper.switch) for upper in uppers]
         joint = torch.stack(each).to(state.log_weights)
         before = log_sum(joint, -1)  # (W,) upper ends
         weights = joint - before.unsqueeze(-1).clamp(min=-1e300)
