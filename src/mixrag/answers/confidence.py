@@ -191,7 +191,10 @@ def conditions(settings: Settings) -> dict[str, Any]:
     own = {name: getattr(settings, name) for name in CALIBRATED}
     if not settings.switch:
         own["switch_at"] = Settings().switch_at
-    del own["beams" if decoder_for(settings).streams else "samples"]
+    if decoder_for(settings).streams:
+        del own["beams"]
+    elif settings.samples == 0:
+        del own["samples"]
     return {**own, "decoder": decoder_name(settings.decoder)}
 
 

@@ -13,6 +13,7 @@ from mixrag.config.values import shown
 from mixrag.errors import SettingError
 from mixrag.inference.batch import greedy_in_batches
 from mixrag.inference.beam_search import beam, fast, thorough
+from mixrag.inference.beams_together import beams_in_batches
 from mixrag.inference.mixture import Mixture, ScoredAnswer
 from mixrag.inference.protocol import BatchDecoder, DecodedToken, Decoder, DecoderResult
 from mixrag.inference.pruning import Pruning
@@ -97,7 +98,7 @@ class Sample:
 def _samples(
     mixture: Mixture, max_tokens: int, samples: int, seed: int, budget: float, sampling: Mapping[str, float]
 ) -> Iterator[ScoredAnswer]:
-    """So many answers drawn with the seeds after ``seed``, each with a budget of its own."""
+    """As many answers as ``samples``, drawn with the seeds after ``seed``, each with a budget of its own."""
     for each in range(seed + 1, seed + 1 + samples):
         own = Pruning(budget)
         yield scored(mixture, sample(mixture, max_tokens, each, own, sampling), own)
@@ -108,18 +109,34 @@ class Beam:
     """Beam search over the mixture's own next-token distribution, in one pass, with a certificate."""
 
     width: int = 4
+    samples: int = 0
+    """Further answers drawn from p(y | x), with the seeds after ``seed``; without pruning."""
+    seed: int = 0
+    sampling: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """How further answers are drawn, as ``Settings.sampling``."""
     streams: ClassVar[bool] = False
     certifies: ClassVar[bool] = True
-    batches: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Raises ``SettingError`` for an option outside its range."""
         _check_width(self.width)
+        _check_stepwise(0.0, self.samples, self.sampling)
+
+    @property
+    def batches(self) -> bool:
+        """See ``Decoder.batches``: where no further answers are drawn."""
+        return self.samples == 0
 
     def decode(self, mixture: Mixture, max_tokens: int) -> Iterator[DecodedToken | DecoderResult]:
         """See ``Decoder.decode``."""
         found = beam(mixture, self.width, max_tokens)
-        yield DecoderResult(found.answers, certified=found.certified)
+        drawn = _samples(mixture, max_tokens, self.samples, self.seed, 0.0, self.sampling)
+        yield DecoderResult((*found.answers, *drawn), certified=found.certified)
+
+    def decode_batch(self, mixtures: Sequence[Mixture], max_tokens: int) -> Iterator[DecoderResult]:
+        """See ``BatchDecoder.decode_batch``."""
+        for found in beams_in_batches(mixtures, self.width, max_tokens):
+            yield DecoderResult(found.answers, certified=found.certified)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +195,7 @@ def _check_width(width: int) -> None:
 BUILT_IN: Mapping[str, Callable[[Settings], Decoder]] = {
     "greedy": lambda settings: Greedy(settings.prune, settings.samples, settings.seed, settings.sampling),
     "sample": lambda settings: Sample(settings.seed, settings.prune, settings.samples, settings.sampling),
-    "beam": lambda settings: Beam(settings.beams),
+    "beam": lambda settings: Beam(settings.beams, settings.samples, settings.seed, settings.sampling),
     "thorough": lambda settings: Thorough(settings.beams),
     "fast": lambda settings: Fast(settings.beams),
 }
@@ -193,9 +210,9 @@ def decoder_for(settings: Settings) -> Decoder:
         SettingError: sampling settings, and nothing is drawn.
     """
     chosen = settings.decoder
-    if settings.sampling and chosen != "sample" and not (chosen == "greedy" and settings.samples):
+    if settings.sampling and chosen != "sample" and not (chosen in ("greedy", "beam") and settings.samples):
         given = ", ".join(f"{name}={value:g}" for name, value in settings.sampling.items())
-        expected = f"decoder 'sample', or samples > 0 with 'greedy', for sampling settings ({given})"
+        expected = f"decoder 'sample', or samples > 0 with 'greedy' or 'beam', for sampling settings ({given})"
         raise SettingError(expected, shown(decoder_name(chosen)), "choose it, or leave sampling out")
     if isinstance(chosen, str):
         return BUILT_IN[chosen](settings)
