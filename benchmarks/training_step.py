@@ -87,7 +87,7 @@ def ours(step: TrainingStep, given: Case) -> StepOutput:
     assert trained is not None
     table = trained.log_likelihoods(given.prompts, [given.answer] * K)[None].double()
     mask = torch.ones(1, len(given.answer), dtype=torch.bool)
-    question = QuestionTables(example, components, given.log_prior, table, mask)
+    question = QuestionTables(example, components, given.log_prior, table, mask, 0.0)
     return step.learn_from([question], 1)
 
 

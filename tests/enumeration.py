@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
+
+Switching = float | Sequence[float]
+"""ρ, or ρ_t after each token."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +48,15 @@ class Toy:
     def paths(self, length: int) -> list[tuple[int, ...]]:
         return list(itertools.product(range(len(self.prior)), repeat=length))
 
-    def path_probability(self, path: tuple[int, ...], switch: float) -> float:
-        """p(z_1..z_T | x): drawn once, then kept or re-drawn."""
+    def path_probability(self, path: tuple[int, ...], switch: Switching) -> float:
+        """p(z_1..z_T | x): drawn once, then kept or re-drawn; after token t with probability ρ_t."""
         probability = self.prior[path[0]] if path else 1.0
-        for before, now in itertools.pairwise(path):
-            stay = 1.0 if before == now else 0.0
-            probability *= (1 - switch) * stay + switch * self.prior[now]
+        for t, (before, now) in enumerate(itertools.pairwise(path)):
+            stay, chance = 1.0 if before == now else 0.0, switch if isinstance(switch, float) else switch[t]
+            probability *= (1 - chance) * stay + chance * self.prior[now]
         return probability
 
-    def joint(self, answer: tuple[int, ...], switch: float) -> dict[tuple[int, ...], float]:
+    def joint(self, answer: tuple[int, ...], switch: Switching) -> dict[tuple[int, ...], float]:
         """p(y, z_1..z_T | x) for every hidden path."""
         table = {}
         for path in self.paths(len(answer)):
@@ -62,7 +66,7 @@ class Toy:
             table[path] = probability
         return table
 
-    def probability(self, answer: tuple[int, ...], switch: float) -> float:
+    def probability(self, answer: tuple[int, ...], switch: Switching) -> float:
         return math.fsum(self.joint(answer, switch).values())
 
 

@@ -41,6 +41,8 @@ def explained(
     certified: bool | None = None,
     normaliser: str = "top-k",
     rounding: float = 0.0,
+    words: Sequence[str] = WORDS,
+    switch_at: str = "token",
 ) -> Explanation:
     """The answer, had passage j the probability ``likelihoods[j][t]`` for token t and prior ``prior[j]``.
 
@@ -53,7 +55,8 @@ def explained(
     log_null = None if null is None else math.log(null)
     products = torch.arange(len(texts), 0, -1).double() / 10
     options = {"group": group, "switch": switch, "outside": outside, "log_null": log_null, "reserve": 8}
-    model = generator(by_length)
+    options["switch_at"] = switch_at
+    model = generator(by_length, words)
     object.__setattr__(model, "rounding", rounding)
     mixture = condition(model, question, passages, log_prior, **options)
     retrieval = Retrieval(passages, log_prior, products, log_null=log_null, outside=outside, temperature=0.5)
@@ -65,7 +68,7 @@ def passage(number: int, text: str) -> Passage:
     return Passage(f"id:{number}", text, f"/files/{number}.txt", f"{number}.txt", 100, 100 + len(text))
 
 
-def generator(by_length: Mapping[int, Sequence[float]]) -> TableGenerator:
+def generator(by_length: Mapping[int, Sequence[float]], words: Sequence[str] = WORDS) -> TableGenerator:
     def next_token(tokens: tuple[int, ...], answer: tuple[int, ...]) -> Tensor:
         t = min(len(answer), len(WORDS) - 1)
         p = by_length.get(len(tokens), EITHER)[t]
@@ -73,4 +76,4 @@ def generator(by_length: Mapping[int, Sequence[float]]) -> TableGenerator:
         others[t] = p  # the answer is the words in their order
         return others
 
-    return TableGenerator(WORDS, next_token)
+    return TableGenerator(tuple(words), next_token)

@@ -242,3 +242,9 @@ def test_nothing_can_be_withheld_without_a_calibration_that_holds(
 def test_the_width_of_a_search_counts_only_where_there_is_one() -> None:
     assert conditions(Settings(beams=3)) == conditions(Settings(beams=4))
     assert conditions(Settings(beams=3, decoder="beam")) != conditions(Settings(beams=4, decoder="beam"))
+
+
+def test_where_the_passage_may_change_counts_only_where_it_does() -> None:
+    assert conditions(Settings(switch_at="sentence")) == conditions(Settings())
+    changing = (conditions(Settings(switch=0.3, switch_at=each)) for each in ("token", "sentence"))
+    assert next(changing) != next(changing)

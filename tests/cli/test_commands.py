@@ -177,6 +177,14 @@ def test_what_is_left_out_by_an_approximate_search_is_bounded(shell: Shell, monk
     assert "visits" in shell.json("info")["index"]
 
 
+def test_the_passage_may_change_at_the_ends_of_sentences(indexed: Shell) -> None:
+    found = indexed.json("ask", QUESTION, "-k", "2", "--switch", "0.5", "--switch-at", "sentence")
+    assert found["switch_at"] == "sentence" and found["switch"] == 0.5
+    for sentence in found["written_sentences"]:
+        assert sum(sentence["posterior"]) + sentence["null"] == pytest.approx(1.0)
+    assert indexed.json("ask", QUESTION, "-k", "2")["switch_at"] == "token"
+
+
 def test_why_is_part_of_the_document(indexed: Shell) -> None:
     found = indexed.json("ask", QUESTION, "-k", "2", "--why")
     assert len(found["why"]["components"]) == 2

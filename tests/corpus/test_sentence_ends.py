@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixrag.corpus.splitters.sentences import ends_sentence, sentence_ends, sentences
+from mixrag.corpus.splitters.sentences import ends_sentence, has_ended, sentence_ends, sentences
 
 WHOLE = {
     "abbreviations": "Dr. Vane and Mrs. Orr met at St. Ives, e.g. on 3 Jan. 2024, cf. No. 7 and Fig. 2.",
@@ -58,3 +58,35 @@ def test_ends_ascend_and_sentences_cover_all_but_whitespace(text: str, start: in
 )
 def test_whether_a_text_ends_with_a_sentence(text: str, expected: bool) -> None:
     assert ends_sentence(text) is expected
+
+
+@pytest.mark.parametrize("name", [*WHOLE])
+def test_a_text_that_goes_on_has_ended_nowhere_but_at_its_end(name: str) -> None:
+    """All but what only the next character tells."""
+    text = WHOLE[name]
+    expected = {
+        "a small letter follows": ["He asked “Who?", "He asked “Who?”", "He asked “Who?” "],
+        "a name with a mark": ["The site example.", "The site example.com/a."],
+    }
+    assert [text[:end] for end in range(len(text)) if has_ended(text[:end])] == expected.get(name, [])
+
+
+@pytest.mark.parametrize("name", [*ENDED])
+def test_a_text_that_goes_on_has_ended_with_each_sentence(name: str) -> None:
+    between = {"Chinese": "", "Japanese": "", "blank lines": "\n \n", "Thai": " "}.get(name, " ")
+    for sentence in ENDED[name][:-1]:
+        end = between if name in ("blank lines", "Thai") else ""
+        assert has_ended(sentence + end), sentence
+        assert not has_ended(sentence.rstrip("?!….”。？।։؟)'」")), sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        *(("It costs 3.", False), ("It costs 3. ", True), ("It costs 3.\n", True), ("In 1998.", True)),
+        *(("3. ", False), ("Fees:\n3. ", False), ("No.", False), ("J. R.", False), ("- one\n", True)),
+        *(("\n", False), ("", False), ("费用\ufffd", False), ("He left.  ", True), ("Fees:", False)),
+    ],
+)
+def test_what_only_later_characters_can_tell_ends_nothing(text: str, expected: bool) -> None:
+    assert has_ended(text) is expected

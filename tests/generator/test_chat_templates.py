@@ -54,8 +54,8 @@ def test_a_template_that_loses_or_repeats_the_message_is_refused(content: str) -
 
 
 def test_an_argument_reaches_the_template() -> None:
-    assert "<think>" not in prompt(THINKING)
-    assert prompt(THINKING, template_args={"enable_thinking": False}).endswith("assistant\n<think></think>")
+    assert prompt(THINKING).endswith("assistant\n<think></think>"), "without a thought unless it is asked for"
+    assert prompt(THINKING, template_args={"enable_thinking": False}) == prompt(THINKING)
     template = PromptTemplate(template_args={"enable_thinking": False})
     assert prompt(THINKING, template=template).endswith("<think></think>")
     assert "<think>" not in prompt(THINKING, template=template, template_args={"enable_thinking": True})

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,32 @@ def test_exact_mode_has_the_gradient_of_naive_training(
     for name in expected:
         torch.testing.assert_close(found[name], expected[name], **TOLERANCE, msg=lambda m, n=name: f"{n}: {m}")
     assert all(bool(expected[name].abs().sum() > 0) for name in ("log_temperature", "null"))
+
+
+@pytest.mark.parametrize("objective", ["marginal", "em"])
+def test_a_switch_at_sentences_is_that_of_each_answer(
+    open_rag: Callable[..., RAG], tiny_folder: Callable[[str], Path], objective: str
+) -> None:
+    settings = {"switch": 0.6, "switch_at": "sentence", "null": 0.2}
+    step, examples = build(open_rag(**settings), tiny_folder("llama"), objective=objective)
+    long = step.generator.answer_tokens("nine crowns. four crowns. none")
+    examples = [replace(each, answers=(each.answers[0], long)) for each in examples]
+    losses = []
+    for question in (questions := step.questions(examples)):
+        table = naive_log_likelihood(step, question)
+        switch = torch.zeros(2, question.example.length, dtype=torch.float64)
+        for row, answer in zip(switch, question.example.answers, strict=True):
+            written = [step.generator.text(answer[:t]) for t in range(len(answer) + 1)]
+            for t, (before, text) in enumerate(pairwise(written)):
+                row[t] = 0.6 if text.endswith(".") and not before.endswith(".") else 0.0
+        assert switch[1].count_nonzero() == 2
+        losses.append(-log_any_marginal(question.log_prior, table, switch, question.mask))
+    (torch.stack(losses).sum() / len(questions)).backward()
+    expected = taken(step)
+    step.learn(examples, len(examples))
+    found = taken(step)
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], **TOLERANCE, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_half_batches_add_up_to_the_whole(

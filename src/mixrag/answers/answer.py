@@ -15,6 +15,7 @@ from mixrag.answers.explanation import Explanation, explain
 from mixrag.answers.explanation_html import explanation_page
 from mixrag.answers.fields import AnswerFields, AnswerPassage, AnswerToken
 from mixrag.answers.signals import signals_of
+from mixrag.answers.written_sentences import written_sentences
 from mixrag.config.settings import Settings
 from mixrag.corpus import Passage
 from mixrag.generator import Generator
@@ -81,10 +82,14 @@ class Answer(AnswerFields):
             "normaliser": self.normaliser,
             "temperature": self.temperature,
             "switch": self.switch,
+            "switch_at": self.switch_at,
             "question_likelihood": self.question_likelihood,
             "passages": [asdict(passage) for passage in self.passages],
             "null": None if self.null_prior is None else null,
             "tokens": [{**asdict(token), "responsibility": list(token.responsibility)} for token in self.tokens],
+            "written_sentences": [
+                {**asdict(each), "posterior": list(each.posterior)} for each in self.written_sentences
+            ],
             "outside": self.outside,
             "outside_bounds": self.outside_bounds and list(self.outside_bounds),
             "log_bounds": self.log_bounds and list(self.log_bounds),
@@ -94,6 +99,7 @@ class Answer(AnswerFields):
             "finished": self.finished,
             "certified": self.certified,
             "pruned": self.pruned,
+            "log_drawn": self.log_drawn,
             "shortened": [
                 {"passage": s.passage, "kept_tokens": s.kept, "tokens": s.total} for s in self.shortened
             ],
@@ -178,12 +184,14 @@ def build_answer(
     found: Sequence[ScoredAnswer] = (),
     calibration: AppliedCalibration | None = None,
     pruned: float = 0.0,
+    log_drawn: float | None = None,
     given: bool = False,
 ) -> Answer:
     """All fields of a scored answer.
 
     ``found`` are the further answers that were found, ``calibration`` makes a confidence of their probability,
-    ``pruned`` is what was spent of the budget of total variation. An answer that was ``given`` is not withheld.
+    ``pruned`` is what was spent of the budget of total variation, ``log_drawn`` with which probability it was
+    drawn. An answer that was ``given`` is not withheld.
     """
     mixture = scored.mixture
     support = max(retrieval.inner_products.tolist(), default=0.0)
@@ -195,6 +203,7 @@ def build_answer(
     null, second = mixture.null_component, mixture.log_question_likelihood is not None
     prior = mixture.unconditioned_log_prior.exp()
     passages = _passages(retrieval, mixture, scored.posterior)
+    tokens = _tokens(scored, null)
     source = max(passages, key=lambda each: each.posterior).metadata if passages else {}
     confidence = calibration.confidence(signals, source) if calibration and scored.finished else None
     return Answer(
@@ -205,7 +214,9 @@ def build_answer(
         temperature=retrieval.temperature,
         switch=mixture.switch,
         passages=passages,
-        tokens=_tokens(scored, null),
+        tokens=tokens,
+        written_sentences=written_sentences(scored, tokens),
+        switch_at=mixture.switch_at,
         null_prior=None if null is None else float(prior[null]),
         null_posterior=None if null is None else float(scored.posterior[null]),
         outside=retrieval.outside,
@@ -216,6 +227,7 @@ def build_answer(
         uncalibrated=calibration.uncalibrated if calibration else None,
         certified=certified,
         pruned=pruned,
+        log_drawn=log_drawn,
         shortened=tuple(s for component in mixture.components for s in component.prompt.shortened),
         effective_prior=float(effective_number(mixture.unconditioned_log_prior)),
         effective_posterior=float(effective_number(scored.posterior.log())),
@@ -250,6 +262,7 @@ def answer_of(
         found=result.answers[1:],
         calibration=calibration,
         pruned=result.pruned,
+        log_drawn=result.log_drawn,
     )
 
 
@@ -267,8 +280,15 @@ def unstated_by(mixture: Mixture) -> tuple[float | None, float | None, tuple[flo
     return math.exp(log_p_empty), within, (float(bounds[0]), float(bounds[1]))
 
 
+RECENT_TOKENS = 128
+"""So many tokens before a new one tell what text it adds."""
+
+
 class TextPieces:
-    """The text that each token of an answer adds; the pieces join to the whole text."""
+    """The text that each token of an answer adds; the pieces join to the whole text.
+
+    Only the last tokens are looked at, so that the time for a long answer grows with its length.
+    """
 
     def __init__(self, generator: Generator) -> None:
         self._generator = generator
@@ -282,6 +302,9 @@ class TextPieces:
         if not text.startswith(self._shown) or (text.endswith("\ufffd") and not last):
             return ""
         piece, self._shown = text[len(self._shown) :], text
+        if len(self._tokens) >= 2 * RECENT_TOKENS:
+            self._tokens = self._tokens[-RECENT_TOKENS:]
+            self._shown = self._generator.text(self._tokens)
         return piece
 
 

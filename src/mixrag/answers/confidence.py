@@ -187,8 +187,10 @@ def level_of(confidence: float) -> str:
 
 
 def conditions(settings: Settings) -> dict[str, Any]:
-    """The settings that a confidence depends on; the width of a search or the samples only where there are any."""
+    """The settings that a confidence depends on; those of a search, samples or switch only where there is one."""
     own = {name: getattr(settings, name) for name in CALIBRATED}
+    if not settings.switch:
+        own["switch_at"] = Settings().switch_at
     if decoder_for(settings).streams:
         del own["beams"]
     elif settings.samples == 0:

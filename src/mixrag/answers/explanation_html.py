@@ -96,6 +96,19 @@ class _Token:
 
 
 @dataclass(frozen=True, slots=True)
+class _Sentence:
+    """A sentence of the answer as it is shown."""
+
+    text: str
+    shares: tuple[float, ...]
+    """(K,) mean over its tokens of p(component j wrote it | question, answer)."""
+
+    def outside(self, columns: Sequence[_Part]) -> float:
+        """The share of all components but these."""
+        return sum(self.shares) - sum(self.shares[part.index] for part in columns)
+
+
+@dataclass(frozen=True, slots=True)
 class _Run:
     """Tokens in a row with the same leader."""
 
@@ -128,6 +141,7 @@ def explanation_page(explanation: Explanation) -> str:
         grey=any(part.colour == "c0" for part in parts),
         columns=sorted(heaviest, key=lambda part: part.index),
         tokens=tokens,
+        sentences=_sentences(answer, tokens),
         runs=_runs(tokens, parts),
         numbers={passage.id: i for i, passage in enumerate(answer.passages, 1)},
     )
@@ -175,6 +189,15 @@ def _tokens(answer: AnswerFields, names: Sequence[str]) -> list[_Token]:
         _Token(token.text, token.log_prob, tuple(shares), _leader(shares), _tooltip(token.log_prob, shares, names))
         for token, shares in zip(answer.tokens, table, strict=True)
     ]
+
+
+def _sentences(answer: AnswerFields, tokens: Sequence[_Token]) -> list[_Sentence]:
+    found = []
+    for sentence in answer.written_sentences:
+        shares = zip(*(token.shares for token in tokens[sentence.start : sentence.end]), strict=True)
+        means = tuple(sum(each) / (sentence.end - sentence.start) for each in shares)
+        found.append(_Sentence(sentence.text, means))
+    return found
 
 
 def _leader(shares: Sequence[float]) -> int | None:

@@ -13,6 +13,7 @@ from mixrag.answers.confidence import Confidence
 from mixrag.answers.guarantee import Coverage
 from mixrag.answers.kinds import Kind
 from mixrag.answers.signals import Signals
+from mixrag.config.settings import SwitchAt
 from mixrag.corpus import Scalar
 from mixrag.generator import Shortened
 from mixrag.inference.contributions import Contribution
@@ -72,6 +73,24 @@ class AnswerToken:
     """log p(token | question, tokens before)."""
     responsibility: tuple[float, ...]
     """For each passage, p(its component wrote this token | question, answer)."""
+    null: float
+    """The same for the null component."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenSentence:
+    """A sentence of the answer and who wrote it."""
+
+    text: str
+    """Without the white space around it."""
+    start: int
+    """Position of its first token among ``AnswerFields.tokens``."""
+    end: int
+    """Position after its last token."""
+    posterior: tuple[float, ...]
+    """For each passage, the expected share of the sentence's tokens that its component wrote, given the question
+    and the whole answer: the mean of their ``responsibility``. With ``switch_at`` "sentence", and at switch 0, one
+    component writes all of a sentence, and this is the probability that it was this one."""
     null: float
     """The same for the null component."""
 
@@ -205,6 +224,11 @@ class AnswerFields:
     """Of a list, in the order of the text; of "yes-no", the answer and the other one."""
     sentences: tuple[AnswerSentence, ...] = ()
     """Of an extract, in reading order."""
+    written_sentences: tuple[WrittenSentence, ...] = ()
+    """The sentences of ``best_guess`` with the passages that they come from; none of an extract. The end of the
+    answer, and marks without a letter or digit between two sentences, are in none of them."""
+    switch_at: SwitchAt = "token"
+    """Where the passage may change with probability ``switch``: between two tokens, or after a sentence."""
     generators: Mapping[str, Contribution] | None = field(default=None, hash=False)
     """What the language model and the extractive reader each contribute to ``best_guess`` (to the span of a list),
     where the generator is a mixture of both; None where there is but one."""
@@ -213,6 +237,11 @@ class AnswerFields:
     (docs/reference/models.md#rounding); certificates and bounds allow for it. 0 in float32."""
     log_interval: tuple[float, float] | None = None
     """Between what ``log_prob`` lies without ``rounding``; None where there is none."""
+
+    log_drawn: float | None = None
+    """With decoder "sample", the log-probability with which this answer was drawn: under ``Settings.sampling``,
+    among the passages not dropped by each token. Without either it is ``log_prob``, which never depends on them.
+    None elsewhere."""
 
     @property
     def text(self) -> str | None:

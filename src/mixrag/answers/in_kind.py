@@ -137,7 +137,7 @@ def _extract(extracted: Extract, reader: Reader | None, answer: Answer, result: 
 
 def extract_answer(extracted: Extract, answer: Answer, reader: Reader | None) -> Answer:
     """An answer with the sentences of its extract, and with the p(∅ | x) of a language model that gives one."""
-    found = replace(answer, kind="extract", sentences=extracted.sentences)
+    found = replace(answer, kind="extract", sentences=extracted.sentences, written_sentences=())
     if reader is None:
         return found
     mixture = reader()

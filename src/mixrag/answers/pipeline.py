@@ -34,6 +34,7 @@ from mixrag.generator.remote.text_writer import TextWriter
 from mixrag.inference.answer_distribution import AnswerDistribution, answer_distribution
 from mixrag.inference.candidates import decoder_on
 from mixrag.inference.decoders import decode_all, decoder_for
+from mixrag.inference.length import leaving_room, longest_answer, reserved
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.inference.protocol import Decoder
 from mixrag.inference.token_mixing import bounded_answer
@@ -125,12 +126,13 @@ class Pipeline(OpenStore):
         """Answer several questions, in their order, in less time than one by one.
 
         Where the decoder batches (greedy and beam, without ``samples``) the passages of several questions are one
-        batch of the language model; other decoders go question by question. Probabilities are those of ``ask`` up
-        to the order of additions, in bfloat16 up to ``Answer.rounding``. Raises as ``ask`` does.
+        batch of the language model; other decoders, and answers of any length, go question by question.
+        Probabilities are those of ``ask`` up to the order of additions, in bfloat16 up to ``Answer.rounding``.
+        Raises as ``ask`` does.
         """
         settings, questions = self._settings(changes), list_given(questions, "questions")
         decoder = decoder_for(settings)
-        if not decoder.batches:
+        if not decoder.batches or settings.max_tokens == "all":
             return [self.ask(question, **changes) for question in questions]
         kinds = [self._kind(_check_text(question, "a question"), settings) for question in questions]
         asked = zip(questions, kinds, strict=True)
@@ -152,6 +154,7 @@ class Pipeline(OpenStore):
             for (question, _), retrieval in zip(asked, retrievals, strict=True)
         ]
         decoder = decoder_on(mixtures[0], decoder, settings.decoder)
+        assert settings.max_tokens != "all"
         results = decode_all(decoder, mixtures, settings.max_tokens)
         found = []
         for (_, kind), result, retrieval in zip(asked, results, retrievals, strict=True):
@@ -192,7 +195,7 @@ class Pipeline(OpenStore):
                 raise SettingError("settings that need no whole distributions", found, "switch it off")
         mixture = self._condition(question, retrieval, settings)
         try:
-            return interval_answer(bounded_answer(mixture, settings.max_tokens))
+            return interval_answer(bounded_answer(mixture, longest_answer(settings.max_tokens, mixture)))
         except NotContinued:
             return written_answer(generator.writer, question, retrieval, settings, NOT_CONTINUED)
 
@@ -224,7 +227,8 @@ class Pipeline(OpenStore):
             return self._score_extract(question, answer, retrieval, settings)
         tokens = self.generator.answer_tokens(answer)
         # The answer is given: the prompt must leave room for all of it.
-        settings = replace(_of_kind(kind, settings), max_tokens=max(settings.max_tokens, len(tokens)))
+        longest = leaving_room(settings.max_tokens, len(tokens), self.generator)
+        settings = replace(_of_kind(kind, settings), max_tokens=longest)
         scored = self._condition(question, retrieval, settings).score_tokens(tokens)
         return build_answer(scored, retrieval, settings, given=True)
 
@@ -324,7 +328,8 @@ class Pipeline(OpenStore):
             outside=retrieval.outside,
             group=None if settings.group == "all" else settings.group,
             switch=settings.switch,
-            reserve=settings.max_tokens,
+            switch_at=settings.switch_at,
+            reserve=reserved(settings.max_tokens, self.generator),
             empty_answer=settings.empty_answer,
             question_likelihood=settings.question_likelihood,
         )

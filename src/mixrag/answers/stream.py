@@ -13,6 +13,7 @@ from mixrag.answers.applied_calibration import AppliedCalibration
 from mixrag.answers.in_kind import Complete
 from mixrag.config.settings import Settings
 from mixrag.errors import PluginError, StreamClosedError
+from mixrag.inference.length import longest_answer
 from mixrag.inference.mixture import Mixture
 from mixrag.inference.protocol import DecodedToken, Decoder, DecoderResult
 from mixrag.retrieval.retriever import Retrieval
@@ -144,12 +145,13 @@ class Stream(Iterator[StreamedToken]):
         decoder = self.decoder
         pieces, components = TextPieces(self.mixture.generator), self.mixture.component_of_passage
         count, result = 0, None
-        for each in decoder.decode(self.mixture, self.settings.max_tokens):
+        longest = longest_answer(self.settings.max_tokens, self.mixture)
+        for each in decoder.decode(self.mixture, longest):
             if isinstance(each, DecoderResult):
                 result = each
             elif isinstance(each, DecodedToken) and decoder.streams:
                 count += 1
-                last = each.token in self.mixture.generator.stop_tokens or count == self.settings.max_tokens
+                last = each.token in self.mixture.generator.stop_tokens or count == longest
                 posterior = each.posterior.tolist()
                 per_passage = tuple(posterior[j] for j in components)
                 yield StreamedToken(pieces.add(each.token, last=last), each.log_prob, per_passage)

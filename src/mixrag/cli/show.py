@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
     from mixrag.answers.answer import Answer
     from mixrag.answers.bounded import IntervalAnswer
     from mixrag.answers.explanation import ComponentExplanation, Explanation
+    from mixrag.answers.fields import AnswerFields
     from mixrag.answers.stream import Stream
     from mixrag.answers.written import WrittenAnswer
     from mixrag.config.settings import Settings
@@ -29,6 +30,8 @@ if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
 
 COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red", "bright_cyan", "bright_green", "bright_yellow")
 """One for each of the first passages; later ones and the null component have no colour."""
+LEAST_SHARE = 0.01
+"""Passages with less of a sentence are not named with it."""
 
 
 def error_line(message: str) -> None:
@@ -249,7 +252,9 @@ def _remarks(found: Answer) -> list[str]:
     if found.certified is not None:
         remarks.append(_certificate(found))
     if not found.finished:
-        remarks.append("cut off at --max-tokens: the probability is that of the text so far")
+        remarks.append("cut off at --max-tokens or a full context: the probability is that of the text so far")
+    if found.log_drawn is not None:
+        remarks.append(f"drawn by chance, with probability {math.exp(found.log_drawn):.4g}")
     remarks += [f"passage {s.passage} shortened to {s.kept} of {s.total} tokens" for s in found.shortened]
     return remarks
 
@@ -315,6 +320,7 @@ def _why(console: Console, explanation: Explanation) -> None:
         hits, misses = explanation.prefix_cache
         console.print(f"passages that the model had read before: {hits} of {hits + misses} times")
     shown = explanation.answer.passages
+    _sentences(console, explanation.answer)
     places = {each.id: citation_of(each.document, each.place, each.start, each.end) for each in shown}
     for rank, component in enumerate(explanation.components):
         console.rule(Text(printable_name(", ".join(component.passages) or "no passage"), style=_style(rank)))
@@ -323,6 +329,20 @@ def _why(console: Console, explanation: Explanation) -> None:
         for line in _component_lines(component):
             console.print(Text(printable(line)), soft_wrap=True)
         console.print(Text(printable(component.prompt), style="dim"), soft_wrap=True)
+
+
+def _sentences(console: Console, found: AnswerFields) -> None:
+    """Each of several sentences with the passages that wrote at least one in a hundred of it, most first."""
+    if len(found.written_sentences) < 2:
+        return
+    console.print("sentence by sentence, the probability of each passage, given the whole answer:")
+    for sentence in found.written_sentences:
+        ranks = sorted(range(len(sentence.posterior)), key=lambda rank: -sentence.posterior[rank])
+        shares = [(f"passage {rank + 1}", sentence.posterior[rank]) for rank in ranks]
+        shares = [each for each in (*shares, ("no passage", sentence.null)) if each[1] >= LEAST_SHARE]
+        line = Text(printable(f"- {sentence.text}"), style=_colour(sentence.posterior, sentence.null))
+        note = ", ".join(f"{name}: {share:.3f}" for name, share in shares)
+        console.print(line.append(f"  [{note}]", style="dim"), soft_wrap=True)
 
 
 def _component_lines(component: ComponentExplanation) -> list[str]:

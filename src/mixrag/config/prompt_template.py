@@ -80,8 +80,9 @@ class PromptTemplate:
         help="Argument of the chat template; repeatable.",
         repeat=True,
         read=arguments_of_options,
-        more="Such as `--template-arg enable_thinking=false` for a model that would think first; a table of this "
-        "name in the file. A name that the template does not read is refused.",
+        more="Such as `--template-arg reasoning_effort=low`; a table of this name in the file. A name that the "
+        "template does not read is refused. `enable_thinking` and `thinking` are false where they are read and "
+        "neither is given.",
         absent="none",
         commands=ASKING,
         metavar="K=V",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator
 
 from mixrag.config.filters import filter_of_options, filter_texts
+from mixrag.config.sampling import sampling_of_options, sampling_settings
 from mixrag.config.schema import (
     ASKING,
     WRITING,
@@ -29,6 +30,8 @@ from mixrag.config.values import Words, is_plain, one_of
 Normaliser = Literal["top-k", "full"]
 Weights = Literal["retriever", "uniform"]
 AskedKind = Literal["auto", "span", "yes-no", "list", "extract"]
+SwitchAt = Literal["token", "sentence"]
+MaxTokens = Count | Literal["all"]
 DecoderName = Literal["greedy", "sample", "beam", "thorough", "fast"]
 DECODERS: tuple[DecoderName, ...] = get_args(DecoderName)
 
@@ -46,6 +49,13 @@ AnyDecoder = Annotated[
 
 Where = Annotated[Mapping[str, str], BeforeValidator(filter_texts), Words("a mapping of keys to conditions")]
 """A filter; every condition becomes the text that it means (``mixrag.config.filters``)."""
+
+
+Sampling = Annotated[
+    Mapping[str, float],
+    BeforeValidator(sampling_settings),
+    Words("a mapping of temperature, top_k or top_p to numbers"),
+]
 
 
 @schema
@@ -85,6 +95,16 @@ class Settings:
         "RAG-Sequence, 1 RAG-Token.",
         commands=ASKING,
         shown_first=True,
+        calibrated=True,
+        trained=True,
+    )
+    switch_at: SwitchAt = setting(
+        default="token",
+        help="Where it may change: token or sentence.",
+        more="Where the passage is drawn again with the probability `switch`: between any two tokens, or after "
+        "each sentence of the answer, so that a sentence is of one passage. See "
+        "[sentences](../background/mathematics.md#sentences).",
+        commands=ASKING,
         calibrated=True,
         trained=True,
     )
@@ -240,11 +260,17 @@ class Settings:
     beams: Count = setting(
         default=4, help="Width of beam, thorough and fast.", commands=WRITING, trained=True, calibrated=True
     )
-    max_tokens: Count = setting(default=64, help="Longest answer, in tokens.", commands=ASKING)
+    max_tokens: MaxTokens = setting(
+        default=64,
+        help="Longest answer in tokens, or all.",
+        more="`all`: to the end of the answer, or of the model's context, a quarter of which the passages then "
+        "leave to it. See [long answers](../how-to/long-answers.md#to-the-end).",
+        commands=ASKING,
+    )
     seed: Seed = setting(
         default=0,
         help="Seed of all random choices.",
-        more="Of `sample`, and of training and evaluation.",
+        more="Of `sample`: equal seeds and settings draw equal answers. Also of training and evaluation.",
         commands=(*ASKING, "clozes", "calibrate"),
     )
     samples: CountOrNone = setting(
@@ -253,6 +279,19 @@ class Settings:
         more="Drawn from p(y given x), in addition to the answers of `greedy`, `sample` or `beam`: equal "
         "ones add to the answer's mass.",
         commands=WRITING,
+        calibrated=True,
+    )
+    sampling: Sampling = setting(
+        default={},
+        help="temperature=T, top_p=P, top_k=N of sample.",
+        repeat=True,
+        read=sampling_of_options,
+        more="How a token is drawn from the next-token distribution of the mixture: divided by a temperature, "
+        "then of the `top_k` most probable tokens, then of the fewest that reach the probability `top_p`. For "
+        "`sample`, and the further answers of `samples`. See [sampling](../how-to/long-answers.md#sampling).",
+        absent="none",
+        commands=WRITING,
+        metavar="K=V",
         calibrated=True,
     )
     prune: ShareBelowOne = setting(

@@ -17,6 +17,7 @@ from mixrag.evaluation.stages import Decoded, Used, Weighted
 from mixrag.generator import Prompt
 from mixrag.inference.beam_search import beam
 from mixrag.inference.decoders import decoder_for, decoder_name
+from mixrag.inference.length import longest_answer
 from mixrag.inference.mixture import Mixture, ScoredAnswer
 from mixrag.inference.stepwise import each_alone
 from mixrag.pairs.matching import exact_match, passage_holds
@@ -192,11 +193,12 @@ def _alone(mixture: Mixture, components: Sequence[int], settings: Settings) -> l
         return [_beam(mixture.alone(j), settings) for j in components]
     if not components:
         return []
-    return each_alone(mixture.part(components), settings.max_tokens)
+    some = mixture.part(components)
+    return each_alone(some, longest_answer(settings.max_tokens, some))
 
 
 def _beam(mixture: Mixture, settings: Settings) -> ScoredAnswer:
-    return beam(mixture, settings.beams, settings.max_tokens).answers[0]
+    return beam(mixture, settings.beams, longest_answer(settings.max_tokens, mixture)).answers[0]
 
 
 def _lost(comparison: AnswerComparison, passages: Sequence[Passage], prompt: Prompt) -> bool:

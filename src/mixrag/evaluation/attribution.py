@@ -163,6 +163,7 @@ def _without(answer: Answer, component: int) -> Mixture | None:
         # All groups are as large as the first, but for the last.
         group=max(1, len(mixture.components[0].passages)),
         switch=mixture.switch,
+        switch_at=mixture.switch_at,
         reserve=mixture.reserve,
         empty_answer=mixture.empty_answer,
     )

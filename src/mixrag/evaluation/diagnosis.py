@@ -29,6 +29,7 @@ from mixrag.evaluation.answer_location import AnswerLocation, locate_answer
 from mixrag.evaluation.ranking import find_rank
 from mixrag.evaluation.scoring import with_room
 from mixrag.evaluation.stages import STAGES, Decoded, Indexed, Retrieved, Stage, StageName, Used, Weighted
+from mixrag.inference.length import reserved
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.pairs.matching import exact_match
 from mixrag.pairs.pairs import Pair
@@ -205,7 +206,7 @@ class _Case:
             passage = self.location.passages[0]
         else:
             return None
-        reserve = max(self.settings.max_tokens, self._room)
+        reserve = max(reserved(self.settings.max_tokens, self.rag.generator), self._room)
         only = torch.zeros(1, dtype=torch.float64)
         mixture = condition(self.rag.generator, self.pair.question, (passage,), only, reserve=reserve)
         return self._comparison(mixture, (passage,))

@@ -19,6 +19,7 @@ from mixrag.answers.guarantee_file import FILE as GUARANTEE_FILE
 from mixrag.answers.guarantee_file import write_guarantee
 from mixrag.answers.pipeline import Pipeline
 from mixrag.config.command_settings import CalibrationMethod, GuaranteeSettings
+from mixrag.config.settings import MaxTokens
 from mixrag.errors import MixragError, PairsError, SettingError
 from mixrag.evaluation.analysis import outcomes
 from mixrag.evaluation.calibration import ENOUGH, confidences_of, rights
@@ -197,8 +198,10 @@ def _judged(
     ]
 
 
-def _is_finished(record: Record, max_tokens: int) -> bool:
-    return record.tokens < max_tokens if record.finished is None else record.finished
+def _is_finished(record: Record, max_tokens: MaxTokens) -> bool:
+    if record.finished is None:  # a record of an earlier version, which knew no "all"
+        return max_tokens != "all" and record.tokens < max_tokens
+    return record.finished
 
 
 def _group(rag: Pipeline, pair: Pair, record: Record, key: str) -> str:

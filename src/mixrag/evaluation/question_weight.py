@@ -21,6 +21,7 @@ from mixrag.evaluation.bootstrap import Interval, bootstrap
 from mixrag.evaluation.relevance import relevant
 from mixrag.generator.protocol import QuestionReader
 from mixrag.generator.questions import check_reads_questions
+from mixrag.inference.length import leaving_room
 from mixrag.pairs.pairs import Pair
 from mixrag.probability import best_question_weight, log_reweighted_marginal, log_reweighted_prior, log_sum
 
@@ -88,7 +89,8 @@ def pair_table(rag: Pipeline, pair: Pair, **changes: Any) -> PairTable:
     check_reads_questions(rag.generator)
     where = {**changes.pop("where", rag.settings.where), **pair.where}
     golds = list(dict.fromkeys(map(rag.generator.answer_tokens, pair.answers)))
-    changes = {"max_tokens": max(rag.settings.max_tokens, *map(len, golds)), **changes, "question_likelihood": 0.0}
+    longest = leaving_room(rag.settings.max_tokens, max(map(len, golds), default=0), rag.generator)
+    changes = {"max_tokens": longest, **changes, "question_likelihood": 0.0}
     mixture = rag.condition(pair.question, **changes, where=where)
     if mixture.switch != 0.0:
         raise SettingError("switch 0 to fit question_likelihood", f"{mixture.switch:g}", "set switch to 0")

@@ -18,14 +18,14 @@ class System:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 
+_EVERY_TOKEN = {"group": 1, "switch": 1.0, "switch_at": "token"}
+
 SYSTEMS: Mapping[str, System] = {
     "closed-book": System("the language model alone, no passage", {"k": 0, "group": 1, "null": None}),
     "best-passage": System("the first passage alone", {"k": 1, "group": 1, "null": None}),
     "concat": System("all k passages in one prompt", {"group": "all", "null": None}),
-    "uniform": System(
-        "k passages of equal weight at every token", {"group": 1, "switch": 1.0, "weights": "uniform"}
-    ),
-    "token": System("weights of the retriever at every token (RAG-Token)", {"group": 1, "switch": 1.0}),
+    "uniform": System("k passages of equal weight at every token", {**_EVERY_TOKEN, "weights": "uniform"}),
+    "token": System("weights of the retriever at every token (RAG-Token)", _EVERY_TOKEN),
     "sequence": System("weights by Bayes' rule as the answer grows (RAG-Sequence)", {"group": 1, "switch": 0.0}),
 }
 """By the name that ``--systems`` takes. ``mixture`` comes in addition: the settings as they are."""

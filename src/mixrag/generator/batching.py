@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from typing import Any
 
@@ -51,6 +51,14 @@ def log_probs_of(logits: Tensor, answers: Sequence[Sequence[int]], starts: Seque
     )
     scored = torch.zeros(len(lengths), max(lengths, default=0), device=logits.device)
     return scored.index_put((rows.to(logits.device), columns.to(logits.device)), -losses)
+
+
+def scored_in_parts(tokens: Sequence[int], rows: int) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
+    """A long answer in parts that bound memory: the tokens that ``rows`` rows read next, and those that follow."""
+    size = max(1, DISTRIBUTIONS_AT_ONCE // rows)
+    for first in range(0, len(tokens) - 1, size):
+        read = tokens[first : min(first + size, len(tokens) - 1)]
+        yield read, tokens[first + 1 : first + 1 + len(read)]
 
 
 def pad_right(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:

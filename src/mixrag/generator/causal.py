@@ -28,12 +28,14 @@ from mixrag.generator.batching import (
     is_identity,
     log_probs_of,
     pad_right,
+    scored_in_parts,
     select_rows,
 )
 from mixrag.generator.huggingface import ModelGenerator, next_log_probs
 from mixrag.generator.prefix_cache import DiskPrefixCache, PrefixCache
 from mixrag.generator.protocol import Prompt
 from mixrag.generator.questions import own_tokens, teacher_forced
+from mixrag.generator.thoughts import without_tokens
 from mixrag.utils.turns import turn
 
 
@@ -47,6 +49,8 @@ class CausalBranches:
     """(R, L) bool: False at padding."""
     log_probs: Tensor
     """(R, V), on the output device."""
+    never: tuple[int, ...] = ()
+    """Tokens that no answer has (``thoughts``)."""
 
     @torch.inference_mode()
     def advance(self, rows: Tensor, tokens: Tensor) -> CausalBranches:
@@ -56,27 +60,29 @@ class CausalBranches:
         if not is_identity(rows, len(self.attended)):
             self.cache.reorder_cache(rows)
         attended = torch.nn.functional.pad(self.attended[rows], (0, 1), value=True)
-        output = _forward(self.model, tokens.unsqueeze(1), attended, cache=self.cache, keep=1)
-        return CausalBranches(self.model, self.cache, attended, next_log_probs(output.logits, device))
+        read = tokens.unsqueeze(1)
+        output = _forward(self.model, read, attended, cache=self.cache, keep=1, never=self.never)
+        return replace(self, attended=attended, log_probs=next_log_probs(output.logits, device))
 
     @torch.inference_mode()
     def select(self, rows: Tensor) -> CausalBranches:
         """See ``Branches.select``."""
         chosen = rows.to(self.attended.device)
         cache = select_rows(self.cache, chosen)
-        return CausalBranches(self.model, cache, self.attended[chosen], self.log_probs[rows])
+        return replace(self, cache=cache, attended=self.attended[chosen], log_probs=self.log_probs[rows])
 
     @torch.inference_mode()
     def score(self, tokens: Sequence[int]) -> Tensor:
         """See ``Branches.score``."""
-        first = self.log_probs[:, tokens[0], None]
-        if len(tokens) == 1:
-            return first
-        rows = torch.tensor(tokens[:-1], device=self.attended.device).expand(len(first), -1)
-        attended = torch.nn.functional.pad(self.attended, (0, len(tokens) - 1), value=True)
-        output = _forward(self.model, rows, attended, cache=self.cache, keep=len(tokens) - 1)
-        rest = log_probs_of(output.logits, [tokens[1:]] * len(first), [0] * len(first))
-        return torch.cat([first, rest.to(first.device)], -1)
+        columns, attended, cache = [self.log_probs[:, tokens[0], None]], self.attended, self.cache
+        size = len(attended)
+        for read, wanted in scored_in_parts(tokens, size):
+            rows = torch.tensor(read, device=attended.device).expand(size, -1)
+            attended = torch.nn.functional.pad(attended, (0, len(read)), value=True)
+            output = _forward(self.model, rows, attended, cache=cache, keep=len(read), never=self.never)
+            found = log_probs_of(output.logits, [wanted] * size, [0] * size)
+            columns.append(found.to(columns[0].device))
+        return torch.cat(columns, -1)
 
 
 @dataclass(frozen=True)
@@ -94,16 +100,26 @@ class CausalGenerator(ModelGenerator):
 
     def log_likelihoods(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
         """See ``ModelGenerator.log_likelihoods``."""
+        if max(map(len, answers), default=0) > DISTRIBUTIONS_AT_ONCE:
+            return self._of_long_answers(prompts, answers)
         if self.prefix_cache is None or not all(prompt.question for prompt in prompts):
             return super().log_likelihoods(prompts, answers)
         with torch.inference_mode():
             return in_batches(self._log_probs_after_prefixes, prompts, answers)
 
+    def _of_long_answers(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
+        """As ``log_likelihoods``, row by row and part by part."""
+        found = torch.zeros(len(prompts), max(map(len, answers)))
+        for row, prompt, answer in zip(found, prompts, answers, strict=True):
+            if answer:
+                row[: len(answer)] = self.start([prompt]).score(answer)[0].cpu()
+        return found
+
     def token_log_probs(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
         """See ``ModelGenerator.token_log_probs``."""
         rows = [[*prompt.tokens, *answer[:-1]] for prompt, answer in zip(prompts, answers, strict=True)]
         ids, attended = pad_left(rows, self.device)
-        output = _forward(self.model, ids, attended, cache=None, keep=max(map(len, answers)))
+        output = _forward(self.model, ids, attended, cache=None, keep=max(map(len, answers)), never=self.never)
         starts = [output.logits.shape[1] - len(answer) for answer in answers]
         return log_probs_of(output.logits, answers, starts)
 
@@ -134,9 +150,10 @@ class CausalGenerator(ModelGenerator):
             cache, before, rows = self._with_cached_prefixes(prompts)
             ids, own = pad_left(rows, self.device)
             attended = torch.cat([before, own], -1)
-            output = _forward(self.model, ids, attended, cache=cache, keep=keep)
+            output = _forward(self.model, ids, attended, cache=cache, keep=keep, never=self.never)
             log_probs = next_log_probs(output.logits, self.device)
-        return CausalBranches(self.model, output.past_key_values, attended, log_probs), output.logits
+        states = output.past_key_values
+        return CausalBranches(self.model, states, attended, log_probs, self.never), output.logits
 
     def _with_cached_prefixes(self, prompts: Sequence[Prompt]) -> tuple[Any, Tensor, list[tuple[int, ...]]]:
         """A cache with the known states of R rows, its mask (R, P), and the tokens of each that must be read.
@@ -164,7 +181,8 @@ class CausalGenerator(ModelGenerator):
         cache, attended = self._cached_prefixes(prompts, [len(_prefix(prompt)) for prompt in prompts], width)
         ids, own = pad_right(rows, self.device)
         attended = torch.cat([attended, own], -1)
-        output = _forward(self.model, ids, attended, cache=cache, keep=width - least + 1)
+        keep = width - least + 1
+        output = _forward(self.model, ids, attended, cache=cache, keep=keep, never=self.never)
         starts = [len(prompt.question) - least for prompt in prompts]
         return log_probs_of(output.logits, answers, starts)
 
@@ -229,7 +247,10 @@ def pad_left(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tenso
     return ids, torch.arange(length, device=device) >= starts.unsqueeze(1)
 
 
-def _forward(model: Any, ids: Tensor, attended: Tensor, *, cache: Any, keep: int) -> Any:
+def _forward(
+    model: Any, ids: Tensor, attended: Tensor, *, cache: Any, keep: int, never: Sequence[int] = ()
+) -> Any:
+    """The model's output for tokens (R, L), given that it writes none of the tokens ``never``."""
     accepted = _arguments(type(model).forward)
     options: dict[str, Any] = {"use_cache": cache is not None, "past_key_values": cache}
     if "position_ids" in accepted:
@@ -240,7 +261,9 @@ def _forward(model: Any, ids: Tensor, attended: Tensor, *, cache: Any, keep: int
         length = ids.shape[1]
         options["logits_to_keep"] = torch.arange(max(0, length - keep), length, device=ids.device)
     with turn(model):
-        return model(input_ids=ids, attention_mask=attended.long(), **options)
+        output = model(input_ids=ids, attention_mask=attended.long(), **options)
+    output.logits = without_tokens(output.logits, never)
+    return output
 
 
 @cache

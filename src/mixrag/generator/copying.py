@@ -27,7 +27,7 @@ from torch import Tensor
 
 from mixrag.corpus.passage import Passage
 from mixrag.generator.occurrences import Occurrences, Source, Vocabulary, whole_words
-from mixrag.generator.protocol import Branches, Generator, Prompt, QuestionReader, Shortened
+from mixrag.generator.protocol import Branches, Generator, Prompt, QuestionReader, Shortened, answer_room
 from mixrag.generator.questions import start_with_question
 from mixrag.generator.rounding import rounding_of
 from mixrag.generator.token_bytes import token_bytes
@@ -183,6 +183,10 @@ class CopyingGenerator:
         """``start`` and ``question_log_likelihood``."""
         branches, log_question = start_with_question(self.generator, [*map(_inner, prompts)])
         return CopyingBranches(self, branches, tuple(map(self._none_yet, prompts))), log_question
+
+    def answer_room(self, prompts: Sequence[Prompt]) -> int:
+        """That of the language model."""
+        return answer_room(self.generator, [*map(_inner, prompts)])
 
     def start(self, prompts: Sequence[Prompt]) -> CopyingBranches:
         """See ``Generator.start``."""

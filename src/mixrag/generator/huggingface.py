@@ -33,6 +33,11 @@ class ModelGenerator(TokenizerMethods):
         return int(self.model.get_output_embeddings().weight.shape[0])
 
     @property
+    def never(self) -> tuple[int, ...]:
+        """Tokens that no answer has: see ``generator/thoughts.py``."""
+        return self.tokens.never
+
+    @property
     def rounding(self) -> float:
         """See ``generator/rounding.py``."""
         return rounding_of_model(self.model)

@@ -23,7 +23,7 @@ from torch import Tensor
 from mixrag.corpus.passage import Passage
 from mixrag.errors import ModelError, SettingError
 from mixrag.generator.copying import CopyingGenerator
-from mixrag.generator.protocol import Branches, Generator, Prompt, QuestionReader
+from mixrag.generator.protocol import Branches, Generator, Prompt, QuestionReader, answer_room
 from mixrag.generator.questions import start_with_question
 from mixrag.generator.rounding import rounding_of
 from mixrag.probability import log_mixed_tokens, log_normalise
@@ -189,6 +189,10 @@ class MixedGenerator:
         """(K,) log p(x | z_j) by the language model; there is no such attribute where it has none."""
         found = cast(QuestionReader, self.language_model).question_log_likelihood
         return lambda prompts: found(prompts_of(prompts)[0])
+
+    def answer_room(self, prompts: Sequence[Prompt]) -> int:
+        """That of the language model."""
+        return answer_room(self.language_model, prompts_of(prompts)[0])
 
     def start(self, prompts: Sequence[Prompt]) -> MixedBranches:
         """See ``Generator.start``."""

@@ -18,6 +18,7 @@ from mixrag.config.prompt_template import PromptTemplate
 from mixrag.corpus.passage import Passage
 from mixrag.errors import ModelError, QuestionError
 from mixrag.generator.protocol import Prompt, Shortened
+from mixrag.generator.thoughts import closed, marks_thoughts, thought_tokens, without_thoughts
 from mixrag.utils.turns import turn
 
 UNLIMITED_CONTEXT = 2**20
@@ -25,6 +26,9 @@ UNLIMITED_CONTEXT = 2**20
 DATE = datetime.datetime(2024, 7, 26)
 """Today, for templates that write the date: with the real one, every prompt and its probabilities would change by
 day. It is the date that those of Llama 3 write where they are told none."""
+NO_THOUGHTS: dict[str, Any] = {"enable_thinking": False, "thinking": False}
+"""What templates of models that may think before they answer read (Qwen3, SmolLM3 and GLM; DeepSeek-V3.1, Granite
+and Kimi); many think by default."""
 _SENTINEL = "\u2063mixrag\u2063"
 
 
@@ -65,7 +69,12 @@ class PromptTokenizer:
         return str(self.tokenizer.decode(list(prompt.tokens), clean_up_tokenization_spaces=False))
 
     def answer_tokens(self, answer: str, stop: int) -> tuple[int, ...]:
-        """An answer's ids with the stop token; in plain (not chat) text a space separates it from the prompt."""
+        """An answer's ids with the stop token; in plain (not chat) text a space separates it from the prompt.
+
+        The thoughts of a model that thinks are left out.
+        """
+        if self.never or (self._in_chat and marks_thoughts(self._source)):
+            answer = without_thoughts(answer)
         return (*self._plain(self.separator + answer), stop)
 
     def text(self, tokens: Sequence[int], stop_tokens: Set[int]) -> str:
@@ -95,6 +104,11 @@ class PromptTokenizer:
         return ids[0] if ids and ids[0] in known else None
 
     @cached_property
+    def never(self) -> tuple[int, ...]:
+        """Tokens that no answer has: those that open or close a thought."""
+        return thought_tokens(self.tokenizer)
+
+    @cached_property
     def _in_chat(self) -> bool:
         return self.template.chat and bool(getattr(self.tokenizer, "chat_template", None))
 
@@ -112,7 +126,7 @@ class PromptTokenizer:
         if self._in_chat:
             rendered = self._chat([("user", _SENTINEL)], self._in_parts, add_generation_prompt=True)
             before, _, after = rendered.partition(_SENTINEL)
-            return self._trusted(before), self._trusted(after)
+            return self._trusted(before), self._trusted(closed(after, self._source))
         return self._special_ends
 
     @cached_property
@@ -140,12 +154,27 @@ class PromptTokenizer:
         raise ModelError(expected, "one that leaves it out, changes it or repeats it", remedy)
 
     def _check_arguments(self) -> None:
-        source = str(self.tokenizer.chat_template)
         for name in self.template.template_args:
-            if not re.search(rf"\b{name}\b", source):
+            if not self._reads(name):
                 raise ModelError(
                     f"a chat template that reads the argument {name}", "one that does not", "leave it out"
                 )
+
+    def _reads(self, name: str) -> bool:
+        return re.search(rf"\b{name}\b", str(self.tokenizer.chat_template)) is not None
+
+    @cached_property
+    def _source(self) -> str:
+        """The chat template that is used, of several."""
+        return str(self.tokenizer.get_chat_template())
+
+    @cached_property
+    def _arguments(self) -> dict[str, Any]:
+        """Arguments of the chat template: those given, and that a model which may think shall not."""
+        given = dict(self.template.template_args)
+        if given.keys() & NO_THOUGHTS.keys():
+            return given
+        return {**{name: value for name, value in NO_THOUGHTS.items() if self._reads(name)}, **given}
 
     def _chat(self, messages: Sequence[tuple[str, str]], in_parts: bool, **options: Any) -> str:
         """Messages (role, content) in the chat format; a template that asks for today's date gets ``DATE``."""
@@ -153,7 +182,7 @@ class PromptTokenizer:
             {"role": role, "content": [{"type": "text", "text": content}] if in_parts else content}
             for role, content in messages
         ]
-        options |= {"chat_template": self._dated_template, **self.template.template_args}
+        options |= {"chat_template": self._dated_template, **self._arguments}
         return str(self.tokenizer.apply_chat_template(written, tokenize=False, **options))
 
     @cached_property
@@ -162,7 +191,7 @@ class PromptTokenizer:
 
         transformers turns functions that it is given into text, so the clock is a macro.
         """
-        source = str(self.tokenizer.get_chat_template())
+        source = self._source
         if "strftime_now" not in source:
             return None
         formats = ["%d %b %Y", *re.findall(r"'([^'\n]*%[^'\n]*)'|\"([^\"\n]*%[^\"\n]*)\"", source)]

@@ -226,6 +226,17 @@ def prompt_length(generator: Generator, prompt: Prompt) -> int:
     return len(prompt.tokens) if own is None else int(own(prompt))
 
 
+def answer_room(generator: Generator, prompts: Sequence[Prompt]) -> int:
+    """Tokens that an answer may have after every one of these prompts, by the length of the model's context.
+
+    A generator whose answers have a context of their own says so by a method ``answer_room(prompts)``.
+    """
+    own = getattr(generator, "answer_room", None)
+    if own is not None:
+        return int(own(prompts))
+    return generator.context_size - max(prompt_length(generator, prompt) for prompt in prompts)
+
+
 class FiniteGenerator(Protocol):
     """A generator whose answers can be enumerated: ``answer_distribution`` computes with all of them."""
 

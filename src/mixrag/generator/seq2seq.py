@@ -16,7 +16,14 @@ from torch.nn.functional import pad
 
 from mixrag.corpus.passage import Passage
 from mixrag.errors import QuestionError
-from mixrag.generator.batching import batches_by_length, is_identity, log_probs_of, pad_right, shallow_copy
+from mixrag.generator.batching import (
+    batches_by_length,
+    is_identity,
+    log_probs_of,
+    pad_right,
+    scored_in_parts,
+    shallow_copy,
+)
 from mixrag.generator.huggingface import ModelGenerator, next_log_probs
 from mixrag.generator.kernels.shared_cross_attention import distinct_prompts, uses_shared_cross_attention
 from mixrag.generator.prompt_tokenizer import UNLIMITED_CONTEXT
@@ -79,13 +86,12 @@ class Seq2SeqBranches:
     @torch.inference_mode()
     def score(self, tokens: Sequence[int]) -> Tensor:
         """See ``Branches.score``."""
-        first = self.log_probs[:, tokens[0], None]
-        if len(tokens) == 1:
-            return first
-        rows = torch.tensor(tokens[:-1], device=self.prompts.device).expand(len(first), -1)
-        logits, _ = _decode(self.model, rows, self.encoded, self.cache)
-        rest = log_probs_of(logits, [tokens[1:]] * len(first), [0] * len(first))
-        return torch.cat([first, rest.to(first.device)], -1)
+        columns, cache, size = [self.log_probs[:, tokens[0], None]], self.cache, len(self.prompts)
+        for read, wanted in scored_in_parts(tokens, size):
+            rows = torch.tensor(read, device=self.prompts.device).expand(size, -1)
+            logits, cache = _decode(self.model, rows, self.encoded, cache)
+            columns.append(log_probs_of(logits, [wanted] * size, [0] * size).to(columns[0].device))
+        return torch.cat(columns, -1)
 
     def _of(self, cache: Any, rows: Tensor) -> Seq2SeqBranches:
         """The prompts that the rows ``rows`` attend to; their states are copied only where they change."""
@@ -106,15 +112,18 @@ class Seq2SeqGenerator(ModelGenerator):
 
     def prompt(self, question: str, passages: Sequence[Passage], reserve: int) -> Prompt:
         """See ``Generator.prompt``; the answer has the decoder's context to itself."""
-        # Learned positions end where their table ends; T5's relative ones do not.
-        learned = getattr(self.model.config, "max_position_embeddings", None)
-        longest = UNLIMITED_CONTEXT if learned is None else int(learned) - len(self.decoder_start)
+        longest = self.answer_room(())
         if reserve > longest:
             found, remedy = f"{reserve} tokens", "lower max_tokens or shorten the answer"
             raise QuestionError(
                 f"an answer of at most {longest} tokens, which the decoder can write", found, remedy
             )
         return self.tokens.prompt(question, passages, reserve=0)
+
+    def answer_room(self, prompts: Sequence[Prompt]) -> int:
+        """See ``protocol.answer_room``; learned positions end with their table, T5's relative ones do not."""
+        learned = getattr(self.model.config, "max_position_embeddings", None)
+        return UNLIMITED_CONTEXT if learned is None else int(learned) - len(self.decoder_start)
 
     def token_log_probs(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
         """See ``ModelGenerator.token_log_probs``."""

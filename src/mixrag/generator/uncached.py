@@ -20,6 +20,7 @@ from mixrag.generator.batching import SCORED_TOKENS_AT_ONCE, log_probs_of
 from mixrag.generator.huggingface import ModelGenerator, next_log_probs, output_device
 from mixrag.generator.protocol import Prompt
 from mixrag.generator.questions import teacher_forced
+from mixrag.generator.thoughts import without_tokens
 from mixrag.utils.turns import turn
 
 TRIAL = ((1, 2, 3, 4, 5, 6, 7, 8), (1, 2, 3, 4, 5))
@@ -44,7 +45,8 @@ class UncachedGenerator(ModelGenerator):
         """(R, V): log p(next token | the tokens of a row) of R rows, on the output device."""
         found = torch.zeros(len(rows), self.vocabulary_size, device=output_device(self.device))
         for batch in _of_one_length(rows):
-            found[batch] = next_log_probs(self._logits([rows[i] for i in batch], 1), self.device)
+            logits = without_tokens(self._logits([rows[i] for i in batch], 1), self.never)
+            found[batch] = next_log_probs(logits, self.device)
         return found
 
     def token_log_probs(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
@@ -54,7 +56,7 @@ class UncachedGenerator(ModelGenerator):
         scored: dict[int, Tensor] = {}
         for batch in _of_one_length(rows):
             wanted = [answers[i] for i in batch]
-            logits = self._logits([rows[i] for i in batch], max(map(len, wanted)))
+            logits = without_tokens(self._logits([rows[i] for i in batch], max(map(len, wanted))), self.never)
             starts = [logits.shape[1] - len(answer) for answer in wanted]
             found = log_probs_of(logits, wanted, starts)
             found = torch.nn.functional.pad(found, (0, longest - found.shape[1]))

@@ -73,11 +73,7 @@ def shared_states(mixtures: Sequence[Mixture]) -> list[DecodingState]:
     branches = start_together(mixtures)
     places = torch.arange(len(branches.log_probs), device=branches.log_probs.device)
     rows = places.split([len(mixture.components) for mixture in mixtures])
-    log_priors = [mixture.log_prior.to(places.device) for mixture in mixtures]
-    return [
-        DecodingState(Share(branches, own), log_prior[None], log_prior, mixture.switch)
-        for mixture, own, log_prior in zip(mixtures, rows, log_priors, strict=True)
-    ]
+    return [mixture.state(Share(branches, own)) for mixture, own in zip(mixtures, rows, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -128,7 +124,7 @@ def _advanced(
     under_way: Sequence[tuple[Written, DecodingState]], position: int, remaining: int
 ) -> list[DecodingState]:
     """The states of all answers under way, each with its last token, after one pass of the model."""
-    rows, tokens, weights, log_priors = [], [], [], []
+    rows, tokens, weights, states = [], [], [], []
     for written, state in under_way:
         share, token = cast(Share, state.branches), written.steps[-1].token
         followed = written.pruning.drop(state, token, position, remaining, shared=True)
@@ -139,11 +135,10 @@ def _advanced(
         rows.append(share.rows)
         tokens.append(chosen.expand(len(share.rows)))
         weights.append(state.later_weights(torch.zeros_like(chosen), chosen))
-        log_priors.append(state.log_prior)
+        states.append(state)
     branches = cast(Share, under_way[0][1].branches).branches.advance(torch.cat(rows), torch.cat(tokens))
     places = torch.arange(len(branches.log_probs), device=branches.log_probs.device).split([*map(len, rows)])
-    shares = [Share(branches, place) for place in places]
     return [
-        DecodingState(share, each, log_prior, written.mixture.switch)
-        for (written, _), share, each, log_prior in zip(under_way, shares, weights, log_priors, strict=True)
+        state.continued(torch.zeros_like(token[:1]), token[:1], Share(branches, place), each)
+        for state, token, place, each in zip(states, tokens, places, weights, strict=True)
     ]

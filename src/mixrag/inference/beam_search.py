@@ -72,10 +72,10 @@ class BeamSearch:
         stops = torch.tensor(self._stops, dtype=torch.long, device=state.log_weights.device)
         ended, following, next_best = _extend(state, self._live, self.width, stops)
         followed = {(h.parent, h.tokens[-1]) for h in following}
-        self._others.cut(state, [h.columns for h in self._live], followed, stops, next_best)
+        self._others.cut(state, self._live, followed, stops, next_best)
         self._live = following
         done, most = sorted([*self._done, *ended], key=lambda h: -h.log_prob), max(self.width, self.wanted)
-        self._others.seen([h.columns for h in done[most:]])
+        self._others.seen(done[most:])
         self._done = done[:most]
         self._log_pruned = max(self._log_pruned, next_best)
         return not following or (
@@ -91,7 +91,7 @@ class BeamSearch:
         """What has been found so far."""
         found = sorted([*self._done, *self._live], key=lambda h: -h.log_prob)
         best = (self._done if len(self._done) >= self.wanted else found)[: max(self.width, self.wanted)]
-        self._others.seen([h.columns for h in found if h is not best[0]])
+        self._others.seen([h for h in found if h is not best[0]])
         answers = tuple(h.scored(self.mixture) for h in best)
         return SearchResult(answers, self._others.certify(answers[0]), self._log_pruned)
 

@@ -54,6 +54,6 @@ def _advanced(active: Sequence[tuple[BeamSearch, DecodingState]]) -> list[tuple[
     places = torch.arange(len(branches.log_probs), device=branches.log_probs.device)
     shares = [Share(branches, own) for own in places.split([*map(len, rows)])]
     return [
-        (search, DecodingState(share, later, state.log_prior, state.switch))
+        (search, state.continued(*search.continued, share, later))
         for (search, state), share, later in zip(active, shares, weights, strict=True)
     ]

@@ -10,16 +10,37 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from mixrag.inference.decoding_state import DecodingState
 from mixrag.inference.mixture import Mixture, ScoredAnswer
-from mixrag.probability import log_forward, log_shifted, log_sum, log_transition
+from mixrag.probability import log_shifted, log_sum, log_transition
 
-Columns = Sequence[Tensor]
-"""T tensors (K,): the likelihoods of a prefix, token by token."""
+
+class Prefix(Protocol):
+    """An answer, or how one begins."""
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """(T,)."""
+        ...
+
+    @property
+    def columns(self) -> tuple[Tensor, ...]:
+        """T tensors (K,): its likelihoods, token by token."""
+        ...
+
+
+class _Upper(NamedTuple):
+    """A prefix as probable as it can be without rounding."""
+
+    log_joint: Tensor
+    """(K,) log p(z_T = j, y_1..y_T | x)."""
+    switch: float
+    """How probably the passage is drawn again after it; 0 before the first token, where it is drawn anyway."""
 
 
 class Others:
@@ -32,16 +53,18 @@ class Others:
     def __init__(self, mixture: Mixture) -> None:
         self.mixture, self.rounding, self.log_most = mixture, mixture.rounding, -math.inf
         self._log_prior = mixture.shifted_log_prior(self.rounding)
+        # Of the prefixes that were last followed: a long answer is not computed again for each of its tokens.
+        self._known: dict[tuple[int, ...], _Upper] = {(): _Upper(self._log_prior, 0.0)}
 
-    def seen(self, prefixes: Sequence[Columns]) -> None:
+    def seen(self, prefixes: Sequence[Prefix]) -> None:
         """Answers, and prefixes still followed, of equal or unequal lengths."""
-        for columns in prefixes:
-            self._note(float(log_sum(self._log_joint(columns), 0)))
+        for prefix in prefixes:
+            self._note(float(log_sum(self._upper(prefix).log_joint, 0)))
 
     def cut(
         self,
         state: DecodingState,
-        prefixes: Sequence[Columns],
+        prefixes: Sequence[Prefix],
         followed: Collection[tuple[int, int]],
         never: Tensor,
         log_next_best: float,
@@ -50,14 +73,17 @@ class Others:
 
         Args:
             state: it has not read those tokens yet.
-            prefixes: their likelihoods.
+            prefixes: those W.
             followed: continuations that are not cut.
             never: (N,) tokens that continue none: those that end an answer.
             log_next_best: log-probability, as computed, of the most probable continuation that is cut.
         """
+        uppers = [self._upper(prefix) for prefix in prefixes]
+        self._known = {prefix.tokens: upper for prefix, upper in zip(prefixes, uppers, strict=True)}
         if not self.rounding:
             return self._note(log_next_best)
-        joint = torch.stack([self._log_next_weights(columns) for columns in prefixes]).to(state.log_weights)
+        each = [log_transition(upper.log_joint, self._log_prior, upper.switch) for upper in uppers]
+        joint = torch.stack(each).to(state.log_weights)
         before = log_sum(joint, -1)  # (W,) upper ends
         weights = joint - before.unsqueeze(-1).clamp(min=-1e300)
         values, parents, tokens = replace(state, log_weights=weights).leading(before, len(followed) + 1, never)
@@ -71,17 +97,15 @@ class Others:
         """Whether no other is more probable."""
         return answer.log_interval[0] >= self.log_most
 
-    def _log_joint(self, columns: Columns) -> Tensor:
-        """(K,) upper ends of log p(z_T = j, y_1..y_T | x)."""
-        if not columns:
-            return self._log_prior
-        table = log_shifted(torch.stack([*columns], -1).double().cpu(), self.rounding)
-        return log_forward(self._log_prior, table, self.mixture.switch)[..., -1]
-
-    def _log_next_weights(self, columns: Columns) -> Tensor:
-        """(K,) the same of log p(z_T+1 = j, y_1..y_T | x)."""
-        joint = self._log_joint(columns)
-        return log_transition(joint, self._log_prior, self.mixture.switch) if columns else joint
+    def _upper(self, prefix: Prefix) -> _Upper:
+        tokens, length = prefix.tokens, len(prefix.tokens)
+        start = next((t for t in (length, length - 1) if tokens[:t] in self._known), 0)
+        found = self._known[tokens[:start]] if start else _Upper(self._log_prior, 0.0)
+        for t in range(start, length):
+            ready = log_transition(found.log_joint, self._log_prior, found.switch)
+            likelihood = log_shifted(prefix.columns[t].double().cpu(), self.rounding)
+            found = _Upper(ready + likelihood, self.mixture.switch_after(tokens[: t + 1]))
+        return found
 
     def _note(self, log_prob: float) -> None:
         self.log_most = max(self.log_most, log_prob)

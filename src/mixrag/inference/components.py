@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import cast
 
+import torch
 from torch import Tensor
 
+from mixrag.config.settings import SwitchAt
 from mixrag.corpus.passage import Passage
 from mixrag.generator.protocol import Generator, Prompt, QuestionReader
 from mixrag.generator.rounding import rounding_of
 from mixrag.inference.empty_answer import EmptyAnswers, read_prompts
+from mixrag.inference.sentence_switch import ends_at, sentence_ends
 from mixrag.probability import (
+    Switch,
     answered_outside,
     log_answered_prior,
     log_empty_probability,
@@ -53,10 +58,27 @@ class WeightedComponents:
     """A stop token as the first one means that nothing is stated."""
     question_likelihood: float = 0.0
     """β; 0: the prior is π."""
+    switch_at: SwitchAt = "token"
+    """"sentence": ρ is 0 but at the ends of sentences (``sentence_switch``)."""
     _empty: EmptyAnswers | None = field(default=None, init=False, repr=False, compare=False)
     """What the first token's distribution says, once the prompts were read."""
     _log_question: Tensor | None = field(default=None, init=False, repr=False, compare=False)
     """(K,) log p(x | z_j), once the prompts were read for it."""
+
+    @property
+    def by_sentence(self) -> bool:
+        """Whether ρ differs between tokens."""
+        return self.switch_at == "sentence" and self.switch > 0.0
+
+    def switches(self, tokens: Sequence[int]) -> Switch:
+        """ρ, or (T,) float64 ρ_t: how probably the passage is drawn again after each token of an answer."""
+        if not self.by_sentence:
+            return self.switch
+        return self.switch * torch.tensor(sentence_ends(self.generator, tokens), dtype=torch.float64)
+
+    def switch_after(self, tokens: Sequence[int]) -> float:
+        """ρ_T of an answer so far, of at least one token."""
+        return self.switch if not self.by_sentence or ends_at(self.generator, tokens) else 0.0
 
     @property
     def passages(self) -> tuple[Passage, ...]:

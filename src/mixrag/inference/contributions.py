@@ -94,4 +94,4 @@ def _log_prob(scored: ScoredAnswer, table: Tensor, empty: EmptyAnswers | None) -
         prior = log_answered_prior(prior, empty.log_answered)
         stops = torch.tensor(sorted(mixture.generator.stop_tokens), dtype=torch.long)
         table = log_answered_table(table, scored.tokens, empty.log_answered, stops)
-    return float(log_marginal(prior, table, mixture.switch))
+    return float(log_marginal(prior, table, scored.switch))

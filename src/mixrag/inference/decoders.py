@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar, cast
 
+from mixrag.config.sampling import sampling_settings
 from mixrag.config.settings import Settings
+from mixrag.config.values import shown
 from mixrag.errors import SettingError
 from mixrag.inference.batch import greedy_in_batches
 from mixrag.inference.beam_search import beam, fast, thorough
@@ -28,12 +31,14 @@ class Greedy:
     """Further answers drawn from p(y | x)."""
     seed: int = 0
     """Further answers are drawn with the seeds after this one."""
+    sampling: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """How further answers are drawn, as ``Settings.sampling``."""
     streams: ClassVar[bool] = True
     certifies: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Raises ``SettingError`` for an option outside its range."""
-        _check_stepwise(self.prune, self.samples)
+        _check_stepwise(self.prune, self.samples, self.sampling)
 
     @property
     def batches(self) -> bool:
@@ -46,7 +51,9 @@ class Greedy:
         for step in greedy(mixture, max_tokens, pruning):
             steps.append(step)
             yield step
-        yield _with_samples(scored(mixture, steps, pruning), pruning, max_tokens, self.samples, self.seed)
+        answer = scored(mixture, steps, pruning)
+        others = _samples(mixture, max_tokens, self.samples, self.seed, pruning.budget, self.sampling)
+        yield DecoderResult((answer, *others), pruned=pruning.spent)
 
     def decode_batch(self, mixtures: Sequence[Mixture], max_tokens: int) -> Iterator[DecoderResult]:
         """See ``BatchDecoder.decode_batch``."""
@@ -56,42 +63,45 @@ class Greedy:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Answers drawn from p(y | x) itself, one token at a time; equal seeds give equal answers."""
+    """Answers drawn one token at a time, from p(y | x) itself unless there are ``sampling`` settings.
+
+    Equal seeds give equal answers.
+    """
 
     seed: int = 0
     prune: float = 1e-3
     """Total variation that may be spent on dropping components; 0: none is dropped."""
     samples: int = 0
     """Further answers drawn, with the seeds after its own."""
+    sampling: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """As ``Settings.sampling``."""
     streams: ClassVar[bool] = True
     certifies: ClassVar[bool] = False
     batches: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Raises ``SettingError`` for an option outside its range."""
-        _check_stepwise(self.prune, self.samples)
+        _check_stepwise(self.prune, self.samples, self.sampling)
 
     def decode(self, mixture: Mixture, max_tokens: int) -> Iterator[DecodedToken | DecoderResult]:
         """See ``Decoder.decode``."""
         pruning, steps = Pruning(self.prune), list[DecodedToken]()
-        for step in sample(mixture, max_tokens, self.seed, pruning):
+        for step in sample(mixture, max_tokens, self.seed, pruning, self.sampling):
             steps.append(step)
             yield step
-        yield _with_samples(scored(mixture, steps, pruning), pruning, max_tokens, self.samples, self.seed)
+        log_drawn = math.fsum(step.log_drawn or 0.0 for step in steps)
+        answer = scored(mixture, steps, pruning)
+        others = _samples(mixture, max_tokens, self.samples, self.seed, pruning.budget, self.sampling)
+        yield DecoderResult((answer, *others), pruned=pruning.spent, log_drawn=log_drawn)
 
 
-def _with_samples(
-    answer: ScoredAnswer, pruning: Pruning, max_tokens: int, samples: int, seed: int
-) -> DecoderResult:
-    drawn = _drawn(answer.mixture, pruning.budget, max_tokens, samples, seed)
-    return DecoderResult((answer, *drawn), pruned=pruning.spent)
-
-
-def _drawn(mixture: Mixture, budget: float, max_tokens: int, samples: int, seed: int) -> Iterator[ScoredAnswer]:
+def _samples(
+    mixture: Mixture, max_tokens: int, samples: int, seed: int, budget: float, sampling: Mapping[str, float]
+) -> Iterator[ScoredAnswer]:
     """As many answers as ``samples``, drawn with the seeds after ``seed``, each with a budget of its own."""
     for each in range(seed + 1, seed + 1 + samples):
         own = Pruning(budget)
-        yield scored(mixture, sample(mixture, max_tokens, each, own), own)
+        yield scored(mixture, sample(mixture, max_tokens, each, own, sampling), own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +112,15 @@ class Beam:
     samples: int = 0
     """Further answers drawn from p(y | x), with the seeds after ``seed``; without pruning."""
     seed: int = 0
+    sampling: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """How further answers are drawn, as ``Settings.sampling``."""
     streams: ClassVar[bool] = False
     certifies: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Raises ``SettingError`` for an option outside its range."""
         _check_width(self.width)
-        _check_stepwise(0.0, self.samples)
+        _check_stepwise(0.0, self.samples, self.sampling)
 
     @property
     def batches(self) -> bool:
@@ -118,7 +130,7 @@ class Beam:
     def decode(self, mixture: Mixture, max_tokens: int) -> Iterator[DecodedToken | DecoderResult]:
         """See ``Decoder.decode``."""
         found = beam(mixture, self.width, max_tokens)
-        drawn = _drawn(mixture, 0.0, max_tokens, self.samples, self.seed)
+        drawn = _samples(mixture, max_tokens, self.samples, self.seed, 0.0, self.sampling)
         yield DecoderResult((*found.answers, *drawn), certified=found.certified)
 
     def decode_batch(self, mixtures: Sequence[Mixture], max_tokens: int) -> Iterator[DecoderResult]:
@@ -167,7 +179,8 @@ class Fast:
         yield DecoderResult(fast(mixture, self.width, max_tokens).answers)
 
 
-def _check_stepwise(prune: float, samples: int) -> None:
+def _check_stepwise(prune: float, samples: int, sampling: Mapping[str, float]) -> None:
+    sampling_settings(sampling)
     if not 0.0 <= prune < 1.0:
         raise SettingError("prune in [0, 1)", repr(prune), "choose a value in this range")
     if samples < 0:
@@ -180,9 +193,9 @@ def _check_width(width: int) -> None:
 
 
 BUILT_IN: Mapping[str, Callable[[Settings], Decoder]] = {
-    "greedy": lambda settings: Greedy(settings.prune, settings.samples, settings.seed),
-    "sample": lambda settings: Sample(settings.seed, settings.prune, settings.samples),
-    "beam": lambda settings: Beam(settings.beams, settings.samples, settings.seed),
+    "greedy": lambda settings: Greedy(settings.prune, settings.samples, settings.seed, settings.sampling),
+    "sample": lambda settings: Sample(settings.seed, settings.prune, settings.samples, settings.sampling),
+    "beam": lambda settings: Beam(settings.beams, settings.samples, settings.seed, settings.sampling),
     "thorough": lambda settings: Thorough(settings.beams),
     "fast": lambda settings: Fast(settings.beams),
 }
@@ -194,8 +207,13 @@ def decoder_for(settings: Settings) -> Decoder:
 
     Raises:
         PluginError: the object lacks what ``Decoder`` asks for.
+        SettingError: sampling settings, and nothing is drawn.
     """
     chosen = settings.decoder
+    if settings.sampling and chosen != "sample" and not (chosen in ("greedy", "beam") and settings.samples):
+        given = ", ".join(f"{name}={value:g}" for name, value in settings.sampling.items())
+        expected = f"decoder 'sample', or samples > 0 with 'greedy' or 'beam', for sampling settings ({given})"
+        raise SettingError(expected, shown(decoder_name(chosen)), "choose it, or leave sampling out")
     if isinstance(chosen, str):
         return BUILT_IN[chosen](settings)
     decoder = check_plugin(chosen, Decoder, "decoder")
@@ -210,8 +228,9 @@ def decode_all(decoder: Decoder, mixtures: Sequence[Mixture], max_tokens: int) -
 def decoder_name(decoder: str | Decoder) -> str:
     """The name of a decoder in reports, records and calibrations.
 
-    That of the settings; of an object its class with its public attributes that are text, numbers or tuples of
-    them, such as ``MinP(share=0.1, seed=0)``: what was computed with other parameters is not taken for its own.
+    That of the settings; of an object its class with its public attributes that are text, numbers, or tuples or
+    mappings of them, such as ``MinP(share=0.1, seed=0)``: what was computed with other parameters is not taken for
+    its own.
     """
     if isinstance(decoder, str):
         return decoder
@@ -225,8 +244,12 @@ def decoder_name(decoder: str | Decoder) -> str:
 def recorded(settings: Settings) -> dict[str, Any]:
     """The settings by name, as a file can hold them: the decoder by its name."""
     own = {field.name: getattr(settings, field.name) for field in fields(Settings)}
-    return {**own, "where": dict(settings.where), "decoder": decoder_name(settings.decoder)}
+    mappings = {"where": dict(settings.where), "sampling": dict(settings.sampling)}
+    return {**own, **mappings, "decoder": decoder_name(settings.decoder)}
 
 
 def _is_parameter(value: Any) -> bool:
-    return all(isinstance(each, str | int | float) for each in (value if isinstance(value, tuple) else (value,)))
+    if isinstance(value, Mapping):
+        return bool(value) and all(isinstance(each, str | int | float) for pair in value.items() for each in pair)
+    values = value if isinstance(value, tuple) else (value,)
+    return all(isinstance(each, str | int | float) for each in values)

@@ -2,19 +2,21 @@
 
 For every switch the next token's distribution is a mixture over the components, so the rows and their filtered
 weights are all that decoding needs to carry. One step is Bayes' rule over the components (``filtered``), then the
-transition with probability ρ (``later_weights``): the forward algorithm of a hidden Markov model.
+transition with probability ρ (``later_weights``): the forward algorithm of a hidden Markov model. Where the
+passage changes at the ends of sentences only, ρ is 0 elsewhere.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from mixrag.generator.protocol import Branches
-from mixrag.probability import leading, log_mix, log_normalise, log_sum, log_transition
+from mixrag.inference.sentence_switch import AnswersSoFar
+from mixrag.probability import Switch, leading, log_mix, log_normalise, log_sum, log_transition
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class DecodingState:
     """(K,) of the components that are followed, K of them; its total stays that of the mixture."""
     switch: float
     """ρ."""
+    so_far: AnswersSoFar | None = None
+    """The W answers, where the passage changes at the ends of sentences only; None: between any two tokens."""
 
     def log_probs(self) -> Tensor:
         """(W, K, V) log p(next token | x, z_j, answer so far)."""
@@ -60,7 +64,7 @@ class DecodingState:
 
     def later_weights(self, answers: Tensor, tokens: Tensor) -> Tensor:
         """(W', K) what mixes the token after these: as ``filtered``, then re-drawn with probability ρ."""
-        return log_transition(self.filtered(answers, tokens), self.log_prior, self.switch)
+        return log_transition(self.filtered(answers, tokens), self.log_prior, self._switch_after(answers, tokens))
 
     def advance(self, answers: Tensor, tokens: Tensor) -> DecodingState:
         """Continue the answers ``answers`` (W',), by one token each (W',)."""
@@ -69,14 +73,25 @@ class DecodingState:
         weights = self.later_weights(answers, tokens)
         rows = (answers[:, None] * size + torch.arange(size, device=device)).flatten()
         branches = self.branches.advance(rows, tokens.repeat_interleave(size))
-        return DecodingState(branches, weights, self.log_prior, self.switch)
+        return self.continued(answers, tokens, branches, weights)
+
+    def continued(self, answers: Tensor, tokens: Tensor, branches: Branches, log_weights: Tensor) -> DecodingState:
+        """As ``advance``, with the rows that have read these tokens and their ``later_weights`` (W', K)."""
+        so_far = None if self.so_far is None else self.so_far.after(answers, tokens)
+        return replace(self, branches=branches, log_weights=log_weights, so_far=so_far)
 
     def only(self, components: Tensor, branches: Branches) -> DecodingState:
         """Follow some components (K',) of one answer alone, with their rows; weights as between themselves."""
         total = log_sum(self.log_prior, 0)
         log_prior = log_normalise(self.log_prior[components], 0) + total
         weights = log_normalise(self.log_weights[:, components], -1)
-        return DecodingState(branches, weights, log_prior, self.switch)
+        return replace(self, branches=branches, log_weights=weights, log_prior=log_prior)
+
+    def _switch_after(self, answers: Tensor, tokens: Tensor) -> Switch:
+        """ρ, or (W',) one for each answer with its new token."""
+        if self.so_far is None:
+            return self.switch
+        return self.switch * self.so_far.ended(answers, tokens).to(self.log_weights)
 
     def _rows(self) -> Tensor:
         """(W, K, V) as the model gives them, in its own dtype."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mixrag.config.settings import SwitchAt
 from mixrag.corpus.passage import Passage
 from mixrag.generator.protocol import Branches, Generator
 from mixrag.generator.questions import check_reads_questions, start_with_question
@@ -17,7 +18,9 @@ from mixrag.inference.components import Component, WeightedComponents
 from mixrag.inference.decoding_state import DecodingState
 from mixrag.inference.empty_answer import answered_branches, log_answered_table, read_prompts
 from mixrag.inference.missing_generator import MissingGenerator
+from mixrag.inference.sentence_switch import AnswersSoFar, sentence_ends
 from mixrag.probability import (
+    Switch,
     is_certainly_best,
     log_answer_likelihood,
     log_leave_one_out,
@@ -60,9 +63,13 @@ class Mixture(WeightedComponents):
 
     def start(self) -> DecodingState:
         """One answer that has not begun; the model reads all prompts as one batch."""
-        branches = start_together([self])
+        return self.state(start_together([self]))
+
+    def state(self, branches: Branches) -> DecodingState:
+        """One answer that has not begun, with its rows (K), which have read the prompts."""
         log_prior = self.log_prior.to(branches.log_probs.device)
-        return DecodingState(branches, log_prior[None], log_prior, self.switch)
+        so_far = AnswersSoFar(self.generator) if self.by_sentence else None
+        return DecodingState(branches, log_prior[None], log_prior, self.switch, so_far)
 
     def score(self, answer: str) -> ScoredAnswer:
         """Likelihoods of a given answer and its end, in one pass over all components.
@@ -185,12 +192,25 @@ class ScoredAnswer:
             "tokens": self.tokens,
             "log_likelihood": self.log_likelihood.clone(),  # of a view the pickle would hold the whole
             "text": self.text,
+            "sentence_ends": self.sentence_ends,
         }
 
     @cached_property
     def text(self) -> str:
         """The answer without its stop token."""
         return self.mixture.generator.text(self.tokens)
+
+    @cached_property
+    def sentence_ends(self) -> tuple[bool, ...]:
+        """(T,) whether the answer up to each token ends a sentence: where the passage may change then."""
+        return sentence_ends(self.mixture.generator, self.tokens)
+
+    @cached_property
+    def switch(self) -> Switch:
+        """ρ, or (T,) float64 ρ_t after each token, where the passage changes at the ends of sentences only."""
+        if not self.mixture.by_sentence:
+            return self.mixture.switch
+        return self.mixture.switch * torch.tensor(self.sentence_ends, dtype=torch.float64)
 
     @property
     def finished(self) -> bool:
@@ -203,7 +223,7 @@ class ScoredAnswer:
 
         Under the full normaliser with k < M it is the part of these components: a lower bound of the whole.
         """
-        return float(log_marginal(self.mixture.log_prior, self.log_likelihood, self.mixture.switch))
+        return float(log_marginal(self.mixture.log_prior, self.log_likelihood, self.switch))
 
     @cached_property
     def log_interval(self) -> tuple[float, float]:
@@ -213,28 +233,28 @@ class ScoredAnswer:
 
     def _shifted(self, log_odds: float) -> float:
         log_prior, table = self.mixture.shifted_log_prior(log_odds), log_shifted(self.log_likelihood, log_odds)
-        return min(0.0, float(log_marginal(log_prior, table, self.mixture.switch)))
+        return min(0.0, float(log_marginal(log_prior, table, self.switch)))
 
     @cached_property
     def token_log_probs(self) -> Tensor:
         """(T,) log p(y_t | x, y_<t); they add up to ``log_prob``."""
-        weights = log_predictive_weights(self.mixture.log_prior, self.log_likelihood, self.mixture.switch)
+        weights = log_predictive_weights(self.mixture.log_prior, self.log_likelihood, self.switch)
         return log_sum(weights[:, :-1] + self.log_likelihood, 0)
 
     @cached_property
     def responsibilities(self) -> Tensor:
         """(K, T) p(z_t = j | x, y): which component wrote each token, given the whole answer."""
-        return log_smoothing(self.mixture.log_prior, self.log_likelihood, self.mixture.switch).exp()
+        return log_smoothing(self.mixture.log_prior, self.log_likelihood, self.switch).exp()
 
     @cached_property
     def posterior(self) -> Tensor:
         """(K,) p(z_j | x, y) at switch 0; else the expected share of the tokens that component j wrote."""
-        return log_posterior(self.mixture.log_prior, self.log_likelihood, self.mixture.switch).exp()
+        return log_posterior(self.mixture.log_prior, self.log_likelihood, self.switch).exp()
 
     @cached_property
     def log_leave_one_out(self) -> Tensor:
         """(K,) log p(y | x) had component j not been there, the others' prior divided by 1 - π_j."""
-        return log_leave_one_out(self.mixture.log_prior, self.log_likelihood, self.mixture.switch)
+        return log_leave_one_out(self.mixture.log_prior, self.log_likelihood, self.switch)
 
     @cached_property
     def log_component(self) -> Tensor:
@@ -251,7 +271,7 @@ class ScoredAnswer:
         outside = self.mixture.shifted_outside(-h)
         if outside is None:
             return None
-        switch, length = self.mixture.switch, len(self.tokens)
+        switch, length = self.switch, len(self.tokens)
         lower = log_truncation_bracket(self._log_part(-h), outside, switch, length)[0]
         return float(lower), float(log_truncation_bracket(self._log_part(h), outside, switch, length)[1])
 
@@ -261,9 +281,8 @@ class ScoredAnswer:
         outside = self.mixture.shifted_outside(-h)
         if outside is None:
             return False
-        length = max(len(self.tokens), len(other.tokens))
         own, others = self._log_part(-h), other._log_part(h)
-        return bool(is_certainly_best(own, others, outside, self.mixture.switch, length))
+        return bool(is_certainly_best(own, others, outside, other.switch, len(other.tokens)))
 
     def _log_part(self, log_odds: float) -> Tensor:
         """Log marginal under the components' share of the full prior, whichever normaliser is shown.
@@ -275,7 +294,7 @@ class ScoredAnswer:
         log_prior = log_normalise(mixture.reweighted_log_prior, -1) + log_share
         if mixture.log_answered is not None:
             log_prior = shifted_answered_prior(log_prior, mixture.log_answered, log_odds)
-        return log_marginal(log_prior, log_shifted(self.log_likelihood, log_odds), mixture.switch)
+        return log_marginal(log_prior, log_shifted(self.log_likelihood, log_odds), self.switch)
 
 
 def condition(
@@ -291,6 +310,7 @@ def condition(
     reserve: int = 64,
     empty_answer: bool = False,
     question_likelihood: float = 0.0,
+    switch_at: SwitchAt = "token",
 ) -> Mixture:
     """Build the mixture over passages (K,) and their log prior (K,), best first.
 
@@ -306,6 +326,7 @@ def condition(
         reserve: tokens of the context left to the answer.
         empty_answer: answers are given that they are not empty, which means that nothing is stated.
         question_likelihood: β of the prior π'_j ∝ π_j p(x | z_j)^β.
+        switch_at: "sentence": the passage may change where a sentence of the answer has ended, and nowhere else.
 
     Raises:
         QuestionError: the question does not fit into the context.
@@ -322,7 +343,7 @@ def condition(
     # With 0 < ε, a last group that k cut short (or one group of all k) would be larger in the full mixture.
     complete = outside == 0.0 or (group is not None and len(passages) % size == 0)
     known = outside if complete else None
-    weighed = empty_answer, question_likelihood
+    weighed = empty_answer, question_likelihood, switch_at
     return Mixture(generator, question, components, priors, switch, known, reserve, *weighed)
 
 

@@ -23,6 +23,8 @@ class DecodedToken:
     """(K,) the same under each component; NaN for dropped components (``Pruning``)."""
     posterior: Tensor
     """(K,) p(z = j | x, answer so far with this token): the live posterior; 0 for dropped components."""
+    log_drawn: float | None = None
+    """log-probability with which it was drawn; None where it was not drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class DecoderResult:
     decoder has no certificate."""
     pruned: float = 0.0
     """Total variation spent on components dropped while the answer was written."""
+    log_drawn: float | None = None
+    """log-probability with which the first answer was drawn; None where it was not drawn by chance."""
 
     def __post_init__(self) -> None:
         """Check that there is an answer.

@@ -7,16 +7,21 @@ that is carried from one token to the next.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 
 import torch
+from torch import Tensor
 
 from mixrag.generator.protocol import writes_answers
 from mixrag.inference.decoding_state import DecodingState
 from mixrag.inference.mixture import Mixture, ScoredAnswer, start_together
 from mixrag.inference.protocol import DecodedToken
 from mixrag.inference.pruning import Pruning
-from mixrag.probability import log_sum
+from mixrag.probability import log_sampling, log_sum
+
+NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
 def greedy(mixture: Mixture, max_tokens: int, pruning: Pruning | None = None) -> Iterator[DecodedToken]:
@@ -32,15 +37,33 @@ def most_probable(state: DecodingState) -> int:
     return int(tokens[0]) if len(tokens) else int(state.log_mixed()[0].argmax())
 
 
-def sample(mixture: Mixture, max_tokens: int, seed: int, pruning: Pruning | None = None) -> Iterator[DecodedToken]:
-    """Answers drawn from p(y | x) itself, one token at a time; equal seeds give equal answers."""
-    source = torch.Generator().manual_seed(seed)
+def sample(
+    mixture: Mixture,
+    max_tokens: int,
+    seed: int,
+    pruning: Pruning | None = None,
+    sampling: Mapping[str, float] = NOTHING,
+) -> Iterator[DecodedToken]:
+    """An answer drawn from p(y | x), token by token; equal seeds give equal answers.
+
+    With ``sampling`` settings it is drawn from what ``log_sampling`` makes of each of the mixture's distributions
+    of the next token.
+    """
+    source, log_drawn = torch.Generator().manual_seed(seed), [0.0]
 
     def draw(state: DecodingState) -> int:
-        probabilities = state.log_mixed()[0].exp().cpu()
-        return int(torch.multinomial(probabilities / probabilities.sum(), 1, generator=source))
+        log_q = _log_sampling(state.log_mixed()[0].cpu(), sampling)
+        token = int(torch.multinomial(log_q.exp(), 1, generator=source))
+        log_drawn[0] = float(log_q[token])
+        return token
 
-    return stepwise(mixture, max_tokens, draw, pruning)
+    for step in stepwise(mixture, max_tokens, draw, pruning):
+        yield replace(step, log_drawn=log_drawn[0])
+
+
+def _log_sampling(log_probs: Tensor, sampling: Mapping[str, float]) -> Tensor:
+    temperature, top_p = sampling.get("temperature", 1.0), sampling.get("top_p", 1.0)
+    return log_sampling(log_probs, temperature, int(sampling.get("top_k", 0)), top_p)
 
 
 def stepwise(

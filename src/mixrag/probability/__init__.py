@@ -5,6 +5,7 @@ from mixrag.probability.bounds import (
     is_certainly_best,
     log_truncation_bracket,
     most_prunable,
+    next_token_tv,
     poisoning_tv,
     pruning_tv,
     truncation_tv,
@@ -84,9 +85,11 @@ from mixrag.probability.risk import (
     upper_risk,
 )
 from mixrag.probability.rounding import log_shifted, shifted_answered_prior
+from mixrag.probability.sampling import log_sampling
 from mixrag.probability.span_objective import span_loss
 from mixrag.probability.spans import possible_spans, span_scores
 from mixrag.probability.switching import (
+    Switch,
     expected_draws,
     log_answer_likelihood,
     log_backward,
@@ -105,6 +108,7 @@ __all__ = [
     "Listed",
     "NextToken",
     "Responsibilities",
+    "Switch",
     "answer_information",
     "answered_outside",
     "answered_poisoning",
@@ -158,6 +162,7 @@ __all__ = [
     "log_prior_to_lead",
     "log_reweighted_marginal",
     "log_reweighted_prior",
+    "log_sampling",
     "log_shifted",
     "log_smoothing",
     "log_sum",
@@ -172,6 +177,7 @@ __all__ = [
     "most_prunable",
     "most_wrong",
     "next_token",
+    "next_token_tv",
     "normalised_prior",
     "pairs_needed",
     "passage_scores",

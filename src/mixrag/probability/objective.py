@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from mixrag.probability.logspace import NEG_INF, log_normalise, log_sum
-from mixrag.probability.switching import expected_draws, log_marginal, log_smoothing
+from mixrag.probability.switching import Switch, expected_draws, log_marginal, log_smoothing
 
 
-def marginal_loss(log_prior: Tensor, log_likelihood: Tensor, switch: float, mask: Tensor | None = None) -> Tensor:
+def marginal_loss(log_prior: Tensor, log_likelihood: Tensor, switch: Switch, mask: Tensor | None = None) -> Tensor:
     """-log p(y | x), shape (*B,), with gradient in both tables (Lewis et al. 2020, section 2.4).
 
     Its gradient in log e_t(j) is -p(z_t = j | x, y), and in log π_j minus the expected number of draws of j.
@@ -39,7 +39,7 @@ def marginal_loss(log_prior: Tensor, log_likelihood: Tensor, switch: float, mask
 def log_any_marginal(
     log_prior: Tensor,
     log_likelihood: Tensor,
-    switch: float,
+    switch: Switch,
     mask: Tensor | None = None,
     present: Tensor | None = None,
 ) -> Tensor:
@@ -52,7 +52,7 @@ def log_any_marginal(
     Args:
         log_prior: (*B, K), shared by a question's answers.
         log_likelihood: (*B, A, K, T).
-        switch: ρ in [0, 1].
+        switch: ρ in [0, 1], or (*B, A, T).
         mask: (*B, A, T), True at the tokens of each answer; None = all True.
         present: (*B, A), False at padding; None = all True.
 
@@ -83,7 +83,7 @@ class Responsibilities:
 
 
 def e_step(
-    log_prior: Tensor, log_likelihood: Tensor, switch: float, mask: Tensor | None = None
+    log_prior: Tensor, log_likelihood: Tensor, switch: Switch, mask: Tensor | None = None
 ) -> Responsibilities:
     """The hidden passages given question and answer, without gradient (Rabiner 1989, section III.C).
 
@@ -159,7 +159,9 @@ def distillation_loss(log_prior: Tensor, log_target: Tensor, reverse: bool = Fal
     return _divergence(log_normalise(log_prior, -1), target) if reverse else _divergence(target, log_prior)
 
 
-def score_gradient(log_prior: Tensor, log_likelihood: Tensor, switch: float, mask: Tensor | None = None) -> Tensor:
+def score_gradient(
+    log_prior: Tensor, log_likelihood: Tensor, switch: Switch, mask: Tensor | None = None
+) -> Tensor:
     """∂ log p(y | x) / ∂ s_j for a prior π_j = e^{s_j} / Z, shape (*B, K): draws - π Σ draws.
 
     At switch 0 posterior minus prior. Z may also sum over passages outside the K (a truncated prior).

@@ -11,16 +11,26 @@ import torch
 from torch import Tensor
 
 from mixrag.probability.logspace import log_difference, log_normalise, log_sum, log_sum_others
-from mixrag.probability.switching import log_answer_likelihood, log_marginal, log_smoothing
+from mixrag.probability.switching import (
+    Switch,
+    log_answer_likelihood,
+    log_marginal,
+    log_smoothing,
+    simplified,
+)
 
 
-def log_posterior(log_prior: Tensor, log_likelihood: Tensor, switch: float, mask: Tensor | None = None) -> Tensor:
+def log_posterior(log_prior: Tensor, log_likelihood: Tensor, switch: Switch, mask: Tensor | None = None) -> Tensor:
     """Log of the expected share of the answer's tokens that passage j wrote, shape (*B, K).
 
     That is (1/T) Σ_t p(z_t = j | x, y). At switch 0 one passage writes the whole answer, and this is the
     posterior p(z_j | x, y) ∝ π_j p(y | x, z_j). Without tokens it is the prior.
+
+    Where the switch is 0 but for the ends of sentences, the tokens of one sentence are of one passage, and their
+    ``log_smoothing`` is the posterior of that passage for this sentence.
     """
-    if switch == 0.0 or log_likelihood.shape[-1] == 0:
+    switch = simplified(switch)
+    if isinstance(switch, float) and (switch == 0.0 or log_likelihood.shape[-1] == 0):
         return log_normalise(log_prior + log_answer_likelihood(log_likelihood, mask), -1)
     smoothed = log_sum(log_smoothing(log_prior, log_likelihood, switch, mask), -1)
     shares = log_normalise(smoothed, -1)
@@ -38,19 +48,19 @@ def effective_number(log_weights: Tensor) -> Tensor:
 
 
 def log_leave_one_out(
-    log_prior: Tensor, log_likelihood: Tensor, switch: float, mask: Tensor | None = None
+    log_prior: Tensor, log_likelihood: Tensor, switch: Switch, mask: Tensor | None = None
 ) -> Tensor:
     """log p(y | x) had passage j never been retrieved, for each j, shape (*B, K).
 
     The others' prior is divided by 1 - π_j; under a truncated prior, as in the marginal, the passages left out
     have the same mass as before and add nothing. At switch 0 that is (p - π_j ℓ_j) / (1 - π_j), at switch 1 the
-    same for each token, between them one forward recursion for each j. -inf where π_j = 1: nothing is left.
+    same for each token, elsewhere one forward recursion for each j. -inf where π_j = 1: nothing is left.
     """
-    log_rest = _log_complement(log_prior)
-    if switch == 0.0:
+    log_rest, switch = _log_complement(log_prior), simplified(switch)
+    if isinstance(switch, float) and switch == 0.0:
         joint = log_prior + log_answer_likelihood(log_likelihood, mask)
         return _divide(log_sum_others(joint, -1), log_rest)
-    if switch == 1.0:
+    if isinstance(switch, float) and switch == 1.0:
         per_token = log_sum_others(log_prior.unsqueeze(-1) + log_likelihood, -2)  # (*B, K, T)
         per_token = _divide(per_token, log_rest.unsqueeze(-1))
         return log_answer_likelihood(per_token, mask)
@@ -68,7 +78,7 @@ def _log_complement(log_prior: Tensor) -> Tensor:
 
 
 def _leave_one_out_between(
-    log_prior: Tensor, log_rest: Tensor, log_likelihood: Tensor, switch: float, mask: Tensor | None
+    log_prior: Tensor, log_rest: Tensor, log_likelihood: Tensor, switch: Switch, mask: Tensor | None
 ) -> Tensor:
     columns = []
     for j in range(log_prior.shape[-1]):

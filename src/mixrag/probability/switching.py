@@ -10,7 +10,12 @@ Shapes: B questions (any leading dimensions), K components, T answer tokens.
     log_prior       (*B, K)      log π_j, -inf allowed; its total may be below one (a truncated prior)
     log_likelihood  (*B, K, T)   log e_t(j) = log p(y_t | x, z_j, y_<t)
     mask            (*B, T)      True at the tokens of the answer, False at padding; None = all True
-    switch          ρ in [0, 1]
+    switch          ρ in [0, 1]; or (*B, T), ρ_t in [0, 1]: with which probability the passage is drawn again after
+                    token t, between it and the next one. The last one matters to what would follow alone
+
+With one ρ_t for each token, ρ in the formulas at token t+1 is ρ_t. It may depend on the answer up to token t, as
+where the passage may change at the ends of sentences only: each p(next token | answer so far) is a distribution,
+and so is their product, as long as nothing that comes later decides it.
 
 Where a quantity is conditional on an answer of probability zero it is undefined, and returned as -inf.
 """
@@ -24,11 +29,14 @@ from torch import Tensor
 
 from mixrag.probability.logspace import log_normalise, log_sum
 
+Switch = float | Tensor
+"""ρ, or one for each token."""
 
-def log_marginal(log_prior: Tensor, log_likelihood: Tensor, switch: float, mask: Tensor | None = None) -> Tensor:
+
+def log_marginal(log_prior: Tensor, log_likelihood: Tensor, switch: Switch, mask: Tensor | None = None) -> Tensor:
     """log p(y | x), shape (*B,): the log-probability of the whole answer.
 
-    Closed forms at switch 0 and 1, the forward recursion between them. An answer without tokens has the
+    Closed forms at switch 0 and 1, the forward recursion elsewhere. An answer without tokens has the
     total of the prior.
 
     Raises:
@@ -42,9 +50,10 @@ def log_marginal(log_prior: Tensor, log_likelihood: Tensor, switch: float, mask:
         tensor(0.1169)
     """
     _check(log_prior, log_likelihood, switch, mask)
-    if switch == 0.0 or log_likelihood.shape[-1] == 0:
+    switch = simplified(switch)
+    if isinstance(switch, float) and (switch == 0.0 or log_likelihood.shape[-1] == 0):
         return log_sum(log_prior + log_answer_likelihood(log_likelihood, mask), -1)
-    if switch == 1.0:
+    if isinstance(switch, float) and switch == 1.0:
         per_token = log_sum(log_prior.unsqueeze(-1) + log_likelihood, -2)  # (*B, T)
         if mask is None:
             return per_token.sum(-1)
@@ -60,7 +69,7 @@ def log_answer_likelihood(log_likelihood: Tensor, mask: Tensor | None = None) ->
     return log_likelihood.sum(-1)
 
 
-def log_forward(log_prior: Tensor, log_likelihood: Tensor, switch: float, mask: Tensor | None = None) -> Tensor:
+def log_forward(log_prior: Tensor, log_likelihood: Tensor, switch: Switch, mask: Tensor | None = None) -> Tensor:
     """log α_t(j) = log p(y_1..y_t, z_t = j | x), shape (*B, K, T); a padded position repeats the one before.
 
     The exact reference for ``log_marginal`` at every switch:
@@ -69,11 +78,11 @@ def log_forward(log_prior: Tensor, log_likelihood: Tensor, switch: float, mask: 
         α_t+1(j) = [(1-ρ) α_t(j) + ρ π_j Σ_i α_t(i)] e_t+1(j)
     """
     _check(log_prior, log_likelihood, switch, mask)
-    log_prior, log_likelihood, valid = _broadcast(log_prior, log_likelihood, mask)
+    log_prior, log_likelihood, valid = _broadcast(log_prior, log_likelihood, mask, switch)
     log_alpha, started = log_prior, torch.zeros_like(valid[..., 0])
-    steps = []
+    steps, before = list[Tensor](), _before(switch, valid)
     for t in range(log_likelihood.shape[-1]):
-        ready = torch.where(started.unsqueeze(-1), log_transition(log_alpha, log_prior, switch), log_prior)
+        ready = torch.where(started.unsqueeze(-1), log_transition(log_alpha, log_prior, before[t]), log_prior)
         updated = ready + log_likelihood[..., t]
         log_alpha = torch.where(valid[..., t].unsqueeze(-1), updated, log_alpha)
         started = started | valid[..., t]
@@ -81,27 +90,28 @@ def log_forward(log_prior: Tensor, log_likelihood: Tensor, switch: float, mask: 
     return torch.stack(steps, -1) if steps else log_likelihood
 
 
-def log_transition(log_weights: Tensor, log_prior: Tensor, switch: float) -> Tensor:
+def log_transition(log_weights: Tensor, log_prior: Tensor, switch: Switch) -> Tensor:
     """One step of the hidden passage: log[(1-ρ) w_j + ρ π_j Σ_i w_i], shape (*B, K).
 
     From the filtered weights p(z_t | x, y_≤t) this gives the weights that mix the next token's distribution.
+    ``switch`` is ρ, or (*B,) one for each row of weights.
     """
-    if switch == 0.0:
+    if not isinstance(switch, Tensor) and switch == 0.0:
         return log_weights
     redrawn = log_prior + log_sum(log_weights, -1).unsqueeze(-1)
-    if switch == 1.0:
+    if not isinstance(switch, Tensor) and switch == 1.0:
         return redrawn
-    both = torch.stack([math.log1p(-switch) + log_weights, math.log(switch) + redrawn])
-    return log_sum(both, 0)
+    log_stay, log_switch = _log_chances(switch, log_weights)
+    return log_sum(torch.stack([log_stay + log_weights, log_switch + redrawn]), 0)
 
 
-def log_filter(log_prior: Tensor, log_likelihood: Tensor, switch: float, mask: Tensor | None = None) -> Tensor:
+def log_filter(log_prior: Tensor, log_likelihood: Tensor, switch: Switch, mask: Tensor | None = None) -> Tensor:
     """log p(z_t = j | x, y_≤t), shape (*B, K, T): the live posterior after each token."""
     return log_normalise(log_forward(log_prior, log_likelihood, switch, mask), -2)
 
 
 def log_predictive_weights(
-    log_prior: Tensor, log_likelihood: Tensor, switch: float, mask: Tensor | None = None
+    log_prior: Tensor, log_likelihood: Tensor, switch: Switch, mask: Tensor | None = None
 ) -> Tensor:
     """log p(z_t = j | x, y_<t), shape (*B, K, T+1): the weights that mix token t's distribution.
 
@@ -110,11 +120,12 @@ def log_predictive_weights(
     the mass that a draw leaves out, so that the mixed tokens multiply to the log marginal.
     """
     filtered = log_filter(log_prior, log_likelihood, switch, mask)
-    log_prior, _, valid = _broadcast(log_prior, log_likelihood, mask)
-    weights = [log_prior]
+    log_prior, _, valid = _broadcast(log_prior, log_likelihood, mask, switch)
+    weights, before = [log_prior], _before(switch, valid)
     for t in range(filtered.shape[-1]):
         started = valid[..., : t + 1].any(-1, keepdim=True)
-        weights.append(torch.where(started, log_transition(filtered[..., t], log_prior, switch), log_prior))
+        following = log_transition(filtered[..., t], log_prior, before[t + 1])
+        weights.append(torch.where(started, following, log_prior))
     return torch.stack(weights, -1)
 
 
@@ -123,7 +134,7 @@ def log_mix(log_weights: Tensor, log_probs: Tensor) -> Tensor:
     return log_sum(log_weights.unsqueeze(-1) + log_probs, -2)
 
 
-def log_smoothing(log_prior: Tensor, log_likelihood: Tensor, switch: float, mask: Tensor | None = None) -> Tensor:
+def log_smoothing(log_prior: Tensor, log_likelihood: Tensor, switch: Switch, mask: Tensor | None = None) -> Tensor:
     """log p(z_t = j | x, y), shape (*B, K, T): which passage wrote each token, given the whole answer.
 
     Forward-backward; at switch 0 every token has the posterior of the whole answer, at switch 1 each token
@@ -135,52 +146,90 @@ def log_smoothing(log_prior: Tensor, log_likelihood: Tensor, switch: float, mask
     return smoothed if mask is None else smoothed.masked_fill(~mask.unsqueeze(-2), -math.inf)
 
 
-def log_backward(log_prior: Tensor, log_likelihood: Tensor, switch: float, mask: Tensor | None = None) -> Tensor:
+def log_backward(log_prior: Tensor, log_likelihood: Tensor, switch: Switch, mask: Tensor | None = None) -> Tensor:
     """log β_t(j) = log p(y_t+1..y_T | x, z_t = j, y_≤t), shape (*B, K, T).
 
     β_T(j) = 1 and β_t(j) = (1-ρ) e_t+1(j) β_t+1(j) + ρ Σ_i π_i e_t+1(i) β_t+1(i).
     """
     _check(log_prior, log_likelihood, switch, mask)
-    log_prior, log_likelihood, valid = _broadcast(log_prior, log_likelihood, mask)
+    log_prior, log_likelihood, valid = _broadcast(log_prior, log_likelihood, mask, switch)
     log_beta = torch.zeros_like(log_prior)
-    steps = []
+    steps, before = list[Tensor](), _before(switch, valid)
     for t in reversed(range(log_likelihood.shape[-1])):
         steps.append(log_beta)
-        ahead = _log_transition_back(log_likelihood[..., t] + log_beta, log_prior, switch)
+        ahead = _log_transition_back(log_likelihood[..., t] + log_beta, log_prior, before[t])
         log_beta = torch.where(valid[..., t].unsqueeze(-1), ahead, log_beta)
     return torch.stack(steps[::-1], -1) if steps else log_likelihood
 
 
-def expected_draws(log_prior: Tensor, log_likelihood: Tensor, switch: float, mask: Tensor | None = None) -> Tensor:
+def expected_draws(
+    log_prior: Tensor, log_likelihood: Tensor, switch: Switch, mask: Tensor | None = None
+) -> Tensor:
     """E[how often passage j is drawn from the prior | x, y], shape (*B, K).
 
-    The first token always draws, later ones with probability ρ. At switch 0 this is the posterior, at
+    The first token always draws, later ones with probability ρ_t. At switch 0 this is the posterior, at
     switch 1 the smoothed weights summed over the tokens. It is the gradient of the log marginal with respect
     to log π (Fisher's identity); with respect to the scores of a softmax prior the gradient is
     draws - π Σ draws, at switch 0 posterior - prior.
     """
     _check(log_prior, log_likelihood, switch, mask)
     with torch.enable_grad():
-        expanded, _, _ = _broadcast(log_prior, log_likelihood, mask)
+        expanded, _, _ = _broadcast(log_prior, log_likelihood, mask, switch)
         prior = expanded.detach().clone().requires_grad_()
         total = log_marginal(prior, log_likelihood.detach(), switch, mask)
         (draws,) = torch.autograd.grad(total.sum(), prior)
     return draws
 
 
-def _log_transition_back(log_ahead: Tensor, log_prior: Tensor, switch: float) -> Tensor:
-    if switch == 0.0:
+def simplified(switch: Switch) -> Switch:
+    """The one ρ that all tokens have, as a number, where they all have the same; else the tensor itself."""
+    if not isinstance(switch, Tensor):
+        return float(switch)
+    if switch.numel() == 0:
+        return 0.0
+    first = switch.flatten()[0]
+    return float(first) if bool((switch == first).all()) else switch
+
+
+def _log_transition_back(log_ahead: Tensor, log_prior: Tensor, switch: Switch) -> Tensor:
+    if not isinstance(switch, Tensor) and switch == 0.0:
         return log_ahead
     redrawn = log_sum(log_prior + log_ahead, -1).unsqueeze(-1).expand_as(log_ahead)
-    if switch == 1.0:
+    if not isinstance(switch, Tensor) and switch == 1.0:
         return redrawn
-    return log_sum(torch.stack([math.log1p(-switch) + log_ahead, math.log(switch) + redrawn]), 0)
+    log_stay, log_switch = _log_chances(switch, log_ahead)
+    return log_sum(torch.stack([log_stay + log_ahead, log_switch + redrawn]), 0)
 
 
-def _broadcast(log_prior: Tensor, log_likelihood: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _log_chances(switch: Switch, log_weights: Tensor) -> tuple[Tensor | float, Tensor | float]:
+    """log(1-ρ) and log ρ: numbers, or (*B, 1) beside weights (*B, K)."""
+    if not isinstance(switch, Tensor):
+        return math.log1p(-switch), math.log(switch)
+    chance = switch.to(log_weights).unsqueeze(-1)
+    return torch.log1p(-chance), chance.log()
+
+
+def _before(switch: Switch, valid: Tensor) -> list[Switch]:
+    """T+1 entries, each ρ or (*B,): what is between token t and the valid one before it, and after the last one.
+
+    The first is not used, nor are those before an answer begins.
+    """
+    length = valid.shape[-1]
+    switch = simplified(switch)
+    if isinstance(switch, float):
+        return [switch] * (length + 1)
+    places = torch.where(valid, torch.arange(length, device=valid.device), 0).cummax(-1).values
+    after = switch.to(valid.device).expand_as(valid).gather(-1, places)
+    return [0.0, *after.unbind(-1)]
+
+
+def _broadcast(
+    log_prior: Tensor, log_likelihood: Tensor, mask: Tensor | None, switch: Switch
+) -> tuple[Tensor, Tensor, Tensor]:
     if mask is None:
         mask = torch.ones(log_likelihood.shape[-1], dtype=torch.bool, device=log_likelihood.device)
-    leading = torch.broadcast_shapes(log_prior.shape[:-1], log_likelihood.shape[:-2], mask.shape[:-1])
+    by_token = switch.shape[:-1] if isinstance(switch, Tensor) else torch.Size()
+    leading = torch.broadcast_shapes(log_prior.shape[:-1], log_likelihood.shape[:-2], mask.shape[:-1], by_token)
     components, tokens = log_likelihood.shape[-2:]
     return (
         log_prior.expand(*leading, components),
@@ -189,11 +238,21 @@ def _broadcast(log_prior: Tensor, log_likelihood: Tensor, mask: Tensor | None) -
     )
 
 
-def _check(log_prior: Tensor, log_likelihood: Tensor, switch: float, mask: Tensor | None) -> None:
-    if not 0.0 <= switch <= 1.0:
+def in_range(switch: Switch) -> bool:
+    """Whether ρ, or all of them, are probabilities."""
+    if isinstance(switch, Tensor):
+        return bool(((switch >= 0.0) & (switch <= 1.0)).all())
+    return 0.0 <= switch <= 1.0
+
+
+def _check(log_prior: Tensor, log_likelihood: Tensor, switch: Switch, mask: Tensor | None) -> None:
+    if not in_range(switch):
         raise ValueError(f"expected switch in [0, 1]; found {switch}")
     if log_likelihood.dim() < 2 or log_prior.shape[-1] != log_likelihood.shape[-2]:
         shapes = f"{tuple(log_prior.shape)} and {tuple(log_likelihood.shape)}"
         raise ValueError(f"expected log_prior (*B, K) and log_likelihood (*B, K, T); found {shapes}")
-    if mask is not None and mask.shape[-1] != log_likelihood.shape[-1]:
-        raise ValueError(f"expected a mask over T = {log_likelihood.shape[-1]} tokens; found {tuple(mask.shape)}")
+    length = log_likelihood.shape[-1]
+    if mask is not None and mask.shape[-1] != length:
+        raise ValueError(f"expected a mask over T = {length} tokens; found {tuple(mask.shape)}")
+    if isinstance(switch, Tensor) and switch.shape[-1:] not in ((), (length,)):
+        raise ValueError(f"expected switch over T = {length} tokens; found {tuple(switch.shape)}")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mixrag.errors import TrainingError
 from mixrag.inference.mixture import component_log_prior
-from mixrag.probability import log_any_marginal
+from mixrag.probability import Switch, log_any_marginal
 from mixrag.training.examples import Example
 from mixrag.training.step import TrainingStep
 from mixrag.training.trainable_prior import Candidates
@@ -68,6 +68,7 @@ class _Table:
     candidates: Candidates
     log_likelihood: Tensor
     mask: Tensor
+    switch: Switch
 
 
 def _tables(step: TrainingStep, examples: Sequence[Example], batch: int) -> list[_Table]:
@@ -80,7 +81,7 @@ def _tables(step: TrainingStep, examples: Sequence[Example], batch: int) -> list
             chosen = step.prior.candidates(some)
             questions = step.questions(some)
         found += [
-            _Table(example, candidates, question.log_likelihood, question.mask)
+            _Table(example, candidates, question.log_likelihood, question.mask, question.switch)
             for example, candidates, question in zip(some, chosen, questions, strict=True)
         ]
     return found
@@ -108,7 +109,7 @@ def _mean_nll(step: TrainingStep, tables: Sequence[_Table]) -> Tensor:
         -log_any_marginal(
             component_log_prior(prior.log_prior, prior.log_null, group),
             table.log_likelihood,
-            step.mixture.switch,
+            table.switch,
             table.mask,
         )
         for prior, table in zip(priors, tables, strict=True)

@@ -13,6 +13,7 @@ from mixrag.evaluation import Summary, markdown_table, score_pairs, summarise
 from mixrag.evaluation.records import RECORDS
 from mixrag.evaluation.refit import read_answers, refit
 from mixrag.inference.decoders import recorded
+from mixrag.inference.length import reserved
 from mixrag.pairs.pairs import Pair, digest
 from mixrag.retrieval.index import ExactIndex
 from mixrag.retrieval.retriever import StoreRetriever
@@ -34,7 +35,7 @@ def check_scorable(rag: Pipeline, pairs: Sequence[Pair]) -> None:
     generator = Pipeline(rag.store, models=rag.models).generator  # training loads its own
     for pair in pairs:
         longest = max(len(generator.answer_tokens(answer)) for answer in pair.answers)
-        check_fits(pair, generator, max(rag.settings.max_tokens, longest))
+        check_fits(pair, generator, max(reserved(rag.settings.max_tokens, generator), longest))
 
 
 def score_start(spec: RunSpec, pairs: Sequence[Pair], progress: Progress) -> Summary:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mixrag.generator import CausalGenerator
 from mixrag.generator.huggingface import ModelGenerator
+from mixrag.generator.thoughts import without_tokens
 from mixrag.training.generators import ScoredRows, TrainableGenerator, compile_layers
 from mixrag.training.packing import Layout, Row, Tree, branches_of, lay_out, separate
 
@@ -110,6 +111,7 @@ def packed_log_probs(generator: ModelGenerator, layout: Layout) -> Tensor:
         **options,
     )
     logits = output.logits[layout.rows.to(device), index.to(device)].float()
+    logits = without_tokens(logits, generator.never)
     return -torch.nn.functional.cross_entropy(logits, layout.targets.to(device), reduction="none")
 
 

@@ -22,6 +22,7 @@ from mixrag.inference.components import Component
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.pairs.matching import passage_holds
 from mixrag.probability import (
+    Switch,
     contributing_branches,
     distillation_loss,
     e_step,
@@ -52,6 +53,8 @@ class QuestionTables:
     """(A, K, T) float64, zero after each answer's end."""
     mask: Tensor
     """(A, T) True at the tokens of each answer."""
+    switch: Switch
+    """ρ, or (A, T) after each token."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,9 @@ class TrainingStep:
     def _questions(self, asked: list[tuple[Example, Mixture]]) -> list[QuestionTables]:
         tables = self.likelihoods.tables(asked)
         return [
-            QuestionTables(example, mixture.components, mixture.log_prior, table, mask)
+            QuestionTables(
+                example, mixture.components, mixture.log_prior, table, mask, switches_of(example, mixture)
+            )
             for (example, mixture), (table, mask) in zip(asked, tables, strict=True)
         ]
 
@@ -188,10 +193,10 @@ class TrainingStep:
         """The loss of one question and its gradient in the two tables."""
         prior = question.log_prior.detach().clone().requires_grad_()
         likelihood = question.log_likelihood.clone().requires_grad_()
-        switch = self.mixture.switch
+        switch = question.switch
         with torch.enable_grad():
             nll = -log_any_marginal(prior, likelihood, switch, question.mask)
-            loss = self._loss(prior, likelihood, question.mask, nll)
+            loss = self._loss(prior, likelihood, question.mask, switch, nll)
             by_prior, by_likelihood = torch.autograd.grad(
                 loss, (prior, likelihood), allow_unused=True, materialize_grads=True
             )
@@ -200,10 +205,13 @@ class TrainingStep:
             fixed.expand(len(question.mask), -1), question.log_likelihood, switch, question.mask
         )
         best = int(answers.argmax())
-        posterior = log_posterior(fixed, question.log_likelihood[best], switch, question.mask[best])
+        own = switch[best] if isinstance(switch, Tensor) else switch
+        posterior = log_posterior(fixed, question.log_likelihood[best], own, question.mask[best])
         return Coefficients(float(loss.detach()), float(nll.detach()), by_prior, by_likelihood, posterior)
 
-    def _loss(self, log_prior: Tensor, log_likelihood: Tensor, mask: Tensor, nll: Tensor) -> Tensor:
+    def _loss(
+        self, log_prior: Tensor, log_likelihood: Tensor, mask: Tensor, switch: Switch, nll: Tensor
+    ) -> Tensor:
         settings = self.settings
         if settings.objective == "marginal":
             return nll
@@ -211,15 +219,15 @@ class TrainingStep:
         if settings.objective == "em":
             # Over several gold answers, which one was given is hidden as well: each has its share.
             with torch.no_grad():
-                share = log_normalise(log_marginal(answers, log_likelihood, self.mixture.switch, mask), 0).exp()
-            expected = e_step(answers, log_likelihood, self.mixture.switch, mask)
+                share = log_normalise(log_marginal(answers, log_likelihood, switch, mask), 0).exp()
+            expected = e_step(answers, log_likelihood, switch, mask)
             return (share * em_loss(answers, log_likelihood, expected)).sum()
         means = log_likelihood.sum(-1) / mask.sum(-1, keepdim=True)
         best = means[log_sum(means.detach(), -1).argmax()]
         target = log_target(log_prior, best, settings.prior_power, settings.likelihood_temperature)
         distilled = distillation_loss(log_prior, target, settings.reverse)
         # The generator learns by the marginal likelihood; the prior in it is a constant.
-        generator = -log_any_marginal(log_prior.detach(), log_likelihood, self.mixture.switch, mask)
+        generator = -log_any_marginal(log_prior.detach(), log_likelihood, switch, mask)
         return distilled + (generator if self.trained is not None else 0.0)
 
     def _mixtures(self, examples: Sequence[Example]) -> list[Mixture]:
@@ -238,7 +246,9 @@ class TrainingStep:
         if example.prompt is None:
             return self._condition(example, (), torch.empty(0, dtype=torch.float64), None)
         component, certain = Component((), example.prompt), torch.zeros(1, dtype=torch.float64)
-        return Mixture(self.generator, "", (component,), certain, self.mixture.switch, None)
+        return Mixture(
+            self.generator, "", (component,), certain, self.mixture.switch, None, switch_at=self.mixture.switch_at
+        )
 
     def _condition(
         self, example: Example, passages: tuple[Passage, ...], log_prior: Tensor, log_null: Tensor | None
@@ -252,6 +262,7 @@ class TrainingStep:
             log_null=log_null,
             group=group,
             switch=self.mixture.switch,
+            switch_at=self.mixture.switch_at,
             reserve=max(self.settings.max_answer_tokens, example.length),
         )
 
@@ -303,4 +314,15 @@ def _question_of(cached: EStep, example: Example, mixture: Mixture) -> QuestionT
     for row, answer in zip(mask, cached.answers, strict=True):
         row[: len(answer)] = True
     asked = replace(example, answers=cached.answers)
-    return QuestionTables(asked, mixture.components, mixture.log_prior, torch.zeros_like(cached.likelihood), mask)
+    table = torch.zeros_like(cached.likelihood)
+    return QuestionTables(asked, mixture.components, mixture.log_prior, table, mask, switches_of(asked, mixture))
+
+
+def switches_of(example: Example, mixture: Mixture) -> Switch:
+    """ρ of the gold answers, or (A, T) ρ after each of their tokens."""
+    if not mixture.by_sentence:
+        return mixture.switch
+    table = torch.zeros(len(example.answers), example.length, dtype=torch.float64)
+    for row, answer in zip(table, example.answers, strict=True):
+        row[: len(answer)] = torch.as_tensor(mixture.switches(answer))
+    return table

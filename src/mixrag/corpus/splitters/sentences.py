@@ -22,6 +22,9 @@ _END = re.compile(
     rf"|(?<=[{_NO_SPACES}])[ \t\u3000]+(?=[{_NO_SPACES}])"
     r"|\n[ \t]*\n"
 )
+_SPACES = " \t\u3000\u00a0\r"
+_OWN_SPACE = frozenset("。！？｡．।॥؟۔።။։")
+_WITHOUT_SPACES = re.compile(rf"[{_NO_SPACES}]")
 _LAST_WORD = re.compile(r"[^\s(\[\"'“‘«]+\Z")
 _SMALL = re.compile(r"\s+[(\[\"'“‘«]*[^\W\d_]")
 _NUMBER = re.compile(r"\s+\d")
@@ -36,6 +39,8 @@ _COUNTED = "no nos nr fig figs eq eqs sec secs art arts vol vols ch pp abs ref �
 _NUMBERED_BY = frozenset(_COUNTED.split())
 """These end a sentence unless a number follows."""
 _REACH = 40
+_YEAR = 4
+"""A number of so many digits with a full stop ends a sentence: a shorter one may go on ("3." of "3.5")."""
 
 
 def sentence_ends(text: str) -> Iterator[int]:
@@ -56,6 +61,35 @@ def ends_sentence(text: str) -> bool:
     """True where the text ends with the punctuation of a sentence, or with a colon."""
     bare = text[-_REACH:].rstrip().rstrip(_CLOSING.replace("\\", ""))
     return bare[-1:] in set(".!?…:。！？｡．।॥؟۔።។။։：")
+
+
+def has_ended(text: str) -> bool:
+    """True where a text that may go on ends with the end of a sentence, by what is there alone.
+
+    As ``sentence_ends``, but for what only later characters can tell. A line break ends a sentence as well. A full
+    stop after a number ends one where white space follows, or the number is a year; those after "No." and the like
+    end none, since a number may follow.
+
+    >>> [has_ended(text) for text in ("He paid.", "He paid 3.", "In 1920.", "It was Dr.", "Why?!", "He")]
+    [True, False, True, False, True, False]
+    """
+    bare = text.rstrip(_SPACES)
+    if not bare.strip():
+        return False
+    if bare[-1] == "\n" or (bare != text and _WITHOUT_SPACES.match(bare[-1])):
+        return True
+    core = bare.rstrip(_CLOSING.replace("\\", ""))
+    if core[-1:] in _OWN_SPACE:
+        return True
+    before = core.rstrip(".!?…")
+    if core[len(before) :] != ".":
+        return core != before
+    word = _LAST_WORD.search(before[-_REACH:])
+    if word is None or not word[0].isdigit():
+        counting = word is not None and core == bare and word[0].rstrip(".").lower() in _NUMBERED_BY
+        return word is None or not (_is_short(word[0]) or counting)
+    line = before.rpartition("\n")[2]
+    return len(word[0]) >= _YEAR or (bare != text and line.strip() != word[0])
 
 
 def sentences(text: str, start: int, end: int) -> Iterator[Offsets]:
@@ -91,9 +125,13 @@ def _ends(text: str, last: int, match: re.Match[str]) -> bool:
     word = _LAST_WORD.search(before)
     if word is None:
         return True
-    bare = word[0].rstrip(".").lower()
-    single = len(word[0]) == 1 and word[0].isalpha()
-    dotted = "." in word[0] and not any(map(str.isdigit, word[0])) and len(word[0]) < 8
     numbered = stop - last < _REACH and _NUMBERED.fullmatch(text, last, stop + 1) is not None
-    counting = bare in _NUMBERED_BY and _NUMBER.match(text, match.end()) is not None
-    return not (single or dotted or numbered or counting or bare in _ABBREVIATIONS)
+    counting = word[0].rstrip(".").lower() in _NUMBERED_BY and _NUMBER.match(text, match.end()) is not None
+    return not (_is_short(word[0]) or numbered or counting)
+
+
+def _is_short(word: str) -> bool:
+    """Whether the word before a full stop is an abbreviation or an initial."""
+    single = len(word) == 1 and word.isalpha()
+    dotted = "." in word and not any(map(str.isdigit, word)) and len(word) < 8
+    return single or dotted or word.rstrip(".").lower() in _ABBREVIATIONS

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from mixrag.config.prompt_template import PromptTemplate
 from mixrag.config.server_address import Address
+from mixrag.config.settings import MaxTokens
 from mixrag.corpus.passage import Passage
 from mixrag.errors import ModelError
 from mixrag.generator.remote.capabilities import Capabilities
@@ -15,6 +16,7 @@ from mixrag.generator.remote.client import Client, Refused, Request
 from mixrag.generator.remote.documents import part
 from mixrag.generator.remote.ollama import chat_request
 from mixrag.generator.remote.pieces import message
+from mixrag.generator.thoughts import without_thoughts
 
 CHATS = ("openai", "ollama")
 """Kinds of servers whose interface scores no given text."""
@@ -63,8 +65,12 @@ class TextWriter:
         """Not known."""
         self._refuse()
 
-    def texts(self, question: str, components: Sequence[Sequence[Passage]], max_tokens: int) -> list[WrittenText]:
+    def texts(
+        self, question: str, components: Sequence[Sequence[Passage]], max_tokens: MaxTokens
+    ) -> list[WrittenText]:
         """What the server writes for each of K components, at temperature 0; one request each.
+
+        With "all" the server has its own limit of tokens. Thoughts that a model writes first are left out.
 
         Raises:
             ServerError: it refuses, or returns no text.
@@ -90,22 +96,26 @@ class TextWriter:
 
     prompt_text = answer_tokens = text = log_likelihood = start = prompt
 
-    def _request(self, content: str, max_tokens: int) -> Request:
+    def _request(self, content: str, max_tokens: MaxTokens) -> Request:
         messages = [{"role": "user", "content": content}]
         if self.kind == "ollama":
-            options = {"temperature": 0, "num_predict": max_tokens}
+            options = {"temperature": 0, "num_predict": -1 if max_tokens == "all" else max_tokens}
             return chat_request(self.address.root, self.model, messages, options)
         document: dict[str, Any] = {"model": self.model, "messages": messages}
         newer = self.address.host == "api.openai.com"
         limit = "max_completion_tokens" if newer else "max_tokens"
-        return Request(f"{self.address.url}/chat/completions", {**document, "temperature": 0, limit: max_tokens})
+        limits = {} if max_tokens == "all" else {limit: max_tokens}
+        return Request(f"{self.address.url}/chat/completions", {**document, "temperature": 0, **limits})
 
     def _text(self, document: Any) -> WrittenText:
         if self.kind == "ollama":
             ended = document.get("done_reason") if isinstance(document, dict) else None
-            return WrittenText(part(document, str, "message", "content").strip(), ended == "stop")
+            return WrittenText(
+                without_thoughts(part(document, str, "message", "content")).strip(), ended == "stop"
+            )
         ended = part(document, dict, "choices", 0).get("finish_reason")
-        return WrittenText(part(document, str, "choices", 0, "message", "content").strip(), ended == "stop")
+        text = part(document, str, "choices", 0, "message", "content")
+        return WrittenText(without_thoughts(text).strip(), ended == "stop")
 
     def _refuse(self) -> NoReturn:
         remedy = "use mixrag ask or rag.write, which show text without probabilities, or another server"
