@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
 from mixrag.generator.openvino.runtime import openvino
 
@@ -18,13 +19,17 @@ _READERS = {"MatMul": 1, "Gather": 0}
 """Which input of an operation is a matrix of weights."""
 
 
-def compress(model: Any, dtype: str) -> None:
-    """Change the matrices of a converted model in place; ``dtype``: int8, bfloat16 or float32 (no change)."""
+def compress(model: Any, dtype: str) -> list[Any]:
+    """Change the matrices of a converted model in place; ``dtype``: int8, bfloat16 or float32 (no change).
+
+    Returns memory that the model uses, and which has to live until it is saved.
+    """
     if dtype == "float32":
-        return
+        return []
     from openvino import opset13 as op
 
     compressed: dict[int, Any] = {}
+    memory: list[Any] = []
     for operation in model.get_ordered_ops():
         place = _READERS.get(operation.get_type_name())
         source = None if place is None else operation.input_value(place).get_node()
@@ -34,11 +39,12 @@ def compress(model: Any, dtype: str) -> None:
         key = values.__array_interface__["data"][0]  # embedding and output layer may be one matrix
         if key not in compressed:
             axis = _axis_of_products(operation)
-            made = _int8(op, values, axis) if dtype == "int8" else _bfloat16(op, values)
+            made = _int8(op, values, axis) if dtype == "int8" else _bfloat16(op, values, memory)
             made.set_friendly_name(f"{source.get_friendly_name()}/values")
             compressed[key] = made
         operation.input(place).replace_source_output(compressed[key].output(0))
     model.validate_nodes_and_infer_types()
+    return memory
 
 
 def _is_matrix(constant: Any) -> bool:
@@ -70,9 +76,7 @@ def _int8(op: Any, values: Any, axis: int) -> Any:
     return op.multiply(centred, op.constant(scale))
 
 
-def _bfloat16(op: Any, values: Any) -> Any:
-    import torch
-
+def _bfloat16(op: Any, values: Any, memory: list[Any]) -> Any:
     rounded = torch.from_numpy(values).to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
-    tensor = openvino().Tensor(rounded, list(values.shape), openvino().Type.bf16)
-    return op.convert(openvino().op.Constant(tensor), "f32")
+    memory.append(openvino().Tensor(rounded, list(values.shape), openvino().Type.bf16))
+    return op.convert(openvino().op.Constant(memory[-1], shared_memory=True), "f32")

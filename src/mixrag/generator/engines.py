@@ -1,0 +1,70 @@
+"""What runs a causal model on a processor: torch, or OpenVINO where it is installed and can run the model.
+
+OpenVINO and the modules that use it are imported only where it is to run a model.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mixrag.config.prompt_template import PromptTemplate
+from mixrag.errors import MixragError, ModelError
+from mixrag.generator.protocol import Generator
+
+if TYPE_CHECKING:
+    from mixrag.generator.openvino.generator import OpenVINOGenerator
+
+logger = logging.getLogger("mixrag.generator")
+AUTO, TORCH, OPENVINO = "auto", "torch", "openvino"
+ENGINES = (AUTO, TORCH, OPENVINO)
+
+
+def is_openvino(generator: Generator) -> bool:
+    """Whether OpenVINO runs the model of a generator."""
+    return type(generator).__name__ == "OpenVINOGenerator"
+
+
+def with_openvino(
+    name: str,
+    source: Path | str,
+    load: Callable[[], Any],
+    tokenizer: Any,
+    template: PromptTemplate,
+    dtype: str | torch.dtype,
+    adapter: Path | None,
+    hub: Mapping[str, Any],
+    engine: str,
+) -> OpenVINOGenerator | None:
+    """The generator, run by OpenVINO; None where torch shall run it, which only ``auto`` allows.
+
+    Args:
+        engine: openvino or auto. The others are those of ``openvino_generator``.
+
+    Raises:
+        ModelError: openvino was asked for, and cannot run the model.
+        MissingPackageError: openvino was asked for, and is not installed.
+    """
+    from mixrag.generator.openvino import runtime
+
+    if engine == AUTO and not runtime.available():
+        return None
+    runtime.openvino()
+    from mixrag.generator.openvino.conversion import NotConvertibleError
+    from mixrag.generator.openvino.generator import openvino_generator
+
+    options: dict[str, Any] = {"tokenizer": tokenizer, "template": template, "dtype": dtype}
+    try:
+        return openvino_generator(name, source, load, **options, adapter=adapter, hub=hub)
+    except (NotConvertibleError, MixragError) as error:
+        if engine == OPENVINO and isinstance(error, MixragError):
+            raise
+        if engine == OPENVINO:
+            expected = "a model that OpenVINO can run, for engine openvino"
+            raise ModelError(expected, f"{name}: {error}", "give engine torch") from error
+        logger.info("torch runs %s, not OpenVINO: %s", name, error)
+        return None
