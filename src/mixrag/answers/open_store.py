@@ -277,6 +277,7 @@ class OpenStore:
                 prefix_cache=models.prefix_cache,
                 span_reader=models.span_reader,
                 language_model_weight=self.settings.language_model_weight,
+                engine=models.engine,
             )
             attach(generator, self.store.directory)
             self._generator = generator

@@ -83,6 +83,8 @@ class CausalBranches:
 class CausalGenerator(ModelGenerator):
     """A causal model with its tokenizer."""
 
+    engine = "torch"
+    """What runs the model; see ``engines.py``."""
     prefix_cache_bytes: int | None = None
     """Memory for cached states of passages, in bytes; None: no cache, every prompt is read whole, in one pass."""
     prefix_cache: PrefixCache | None = field(init=False, compare=False)

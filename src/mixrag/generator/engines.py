@@ -26,7 +26,7 @@ ENGINES = (AUTO, TORCH, OPENVINO)
 
 def is_openvino(generator: Generator) -> bool:
     """Whether OpenVINO runs the model of a generator."""
-    return type(generator).__name__ == "OpenVINOGenerator"
+    return getattr(generator, "engine", None) == OPENVINO
 
 
 def with_openvino(
@@ -53,18 +53,25 @@ def with_openvino(
 
     if engine == AUTO and not runtime.available():
         return None
-    runtime.openvino()
-    from mixrag.generator.openvino.conversion import NotConvertibleError
-    from mixrag.generator.openvino.generator import openvino_generator
-
     options: dict[str, Any] = {"tokenizer": tokenizer, "template": template, "dtype": dtype}
     try:
-        return openvino_generator(name, source, load, **options, adapter=adapter, hub=hub)
-    except (NotConvertibleError, MixragError) as error:
-        if engine == OPENVINO and isinstance(error, MixragError):
-            raise
-        if engine == OPENVINO:
+        runtime.openvino()
+        from mixrag.generator.openvino.conversion import NotConvertibleError
+        from mixrag.generator.openvino.generator import openvino_generator
+
+        try:
+            return openvino_generator(name, source, load, **options, adapter=adapter, hub=hub)
+        except NotConvertibleError as error:
             expected = "a model that OpenVINO can run, for engine openvino"
             raise ModelError(expected, f"{name}: {error}", "give engine torch") from error
-        logger.info("torch runs %s, not OpenVINO: %s", name, error)
-        return None
+    except ImportError as error:  # libraries of the system that its own libraries need
+        found = ModelError("a package openvino that can be imported", str(error)[:200], "give engine torch")
+        if engine == OPENVINO:
+            raise found from error
+        reason: MixragError = found
+    except MixragError as error:
+        if engine == OPENVINO:
+            raise
+        reason = error
+    logger.info("torch runs %s, not OpenVINO: %s", name, reason.found)
+    return None

@@ -30,6 +30,7 @@ class OpenVINOGenerator(CausalGenerator):
     """
 
     model: OpenVINOModel
+    engine = "openvino"
 
     @property
     def vocabulary_size(self) -> int:
