@@ -274,4 +274,3 @@ def _forward(model: Any, ids: Tensor, attended: Tensor, *, cache: Any, keep: int
 def _arguments(forward: Callable[..., Any]) -> frozenset[str]:
     """Names of the arguments of a model's forward; needed at every token, so cached."""
     return frozenset(inspect.signature(forward).parameters)
-

@@ -42,8 +42,7 @@ def with_openvino(
 ) -> OpenVINOGenerator | None:
     """The generator, run by OpenVINO; None where torch shall run it, which only ``auto`` allows.
 
-    Args:
-        engine: openvino or auto. The others are those of ``openvino_generator``.
+    ``engine`` is openvino or auto; see ``openvino_generator`` for the other arguments.
 
     Raises:
         ModelError: openvino was asked for, and cannot run the model.

@@ -27,9 +27,9 @@ from mixrag.generator.adapter import cast, check_adapter, merged
 from mixrag.generator.assembly import assembled, refuse_text_encoder
 from mixrag.generator.causal import CausalGenerator
 from mixrag.generator.devices import AUTO, DTYPES, INT8, DeviceMap, one_dtype, placement, resolve_dtype
+from mixrag.generator.engines import ENGINES, OPENVINO, TORCH, is_openvino, with_openvino
 from mixrag.generator.gguf import converted_gguf
 from mixrag.generator.kernels.onednn_linear import use_onednn_linears
-from mixrag.generator.engines import ENGINES, OPENVINO, TORCH, is_openvino, with_openvino
 from mixrag.generator.model_object import generator_of
 from mixrag.generator.names import downloaded_adapter, expanded, path_or_hub_name, unusable
 from mixrag.generator.protocol import Generator
@@ -95,8 +95,8 @@ def load_generator(
             the mixture of it and the language model. "none" and None are none.
         language_model_weight: of the language model in that mixture, between 0 and 1.
         engine: what runs a causal model loaded by name on a processor: torch, openvino (faster; the model is
-            converted once, into the cache folder, and ``dtype`` auto is int8), or auto, which is openvino where that
-            is installed and can run the model.
+            converted once, into the cache folder, and ``dtype`` auto is int8), or auto, which is openvino where
+            that is installed and can run the model.
 
     Raises:
         ModelError: no usable model or tokenizer there, or the adapter does not fit it.

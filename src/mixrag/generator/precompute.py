@@ -55,7 +55,7 @@ def folder_of(directory: Path, generator: CausalGenerator) -> Path:
         ModelError: weights that accelerate moves to a device only while they are used.
     """
     if is_openvino(generator):
-        return directory / FOLDER / generator.model.digest[:16]
+        return directory / FOLDER / str(generator.model.digest)[:16]
     found = hashlib.sha256()
     for name, weight in generator.model.state_dict().items():
         if weight.device.type == "meta":

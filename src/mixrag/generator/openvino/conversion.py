@@ -2,7 +2,10 @@
 
 Inputs of the result, for R rows of T tokens behind what the states hold, L tokens in all:
 
-    input_ids (R, T), position_ids (R, T), attention_mask (R, L) 0 at padding, logits_to_keep (n,) places among the T,
+    input_ids (R, T)
+    position_ids (R, T)
+    attention_mask (R, L), 0 at padding
+    logits_to_keep (n,) places among the T
     beam_idx (R,) the row of the states that each row continues
 
 Output: logits (R, n, V). Keys and values are inside the model: variables (R, G, L, D), two for each layer.
@@ -13,7 +16,6 @@ what OpenVINO computes. Whether it does is found by a trial (files.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -173,7 +175,7 @@ def _sizes(model: Any) -> States:
 
 
 def _traced(model: Any, sizes: States) -> Any:
-    return torch.jit.trace(_Traced(model).eval(), _example(sizes), check_trace=False, strict=False)  # type: ignore[no-untyped-call]
+    return torch.jit.trace(_Traced(model).eval(), _example(sizes), check_trace=False, strict=False)
 
 
 def _translated(traced: Any) -> Any:
@@ -231,5 +233,3 @@ def _make_stateful(model: Any, sizes: States) -> None:
 def state_number(name: str) -> int:
     """Which of the 2 · layers states a variable of a converted model is: ``past.3present.3`` is 3."""
     return int(name.split("present.")[0].removeprefix("past."))
-
-

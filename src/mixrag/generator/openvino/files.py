@@ -145,7 +145,7 @@ def _write(wanted: Wanted, folder: Path) -> None:
         replace_atomically(folder, lambda place: _save(wanted, model, sizes, expected, place), shared=True)
     except (OSError, RuntimeError) as error:  # OpenVINO reports a full disk by the latter
         raise _no_cache(" ".join(str(error).split())[:200]) from error
-    del model, memory
+    del memory
     size = sum(each.stat().st_size for each in folder.iterdir())
     spent = time.perf_counter() - start
     logger.info("converted %s in %.0f s: %.0f MB in %s", wanted.name, spent, size / 1e6, folder)
@@ -155,7 +155,12 @@ def _save(wanted: Wanted, model: Any, sizes: States, expected: Tensor, folder: P
     folder.mkdir()
     openvino().save_model(model, folder / MODEL, compress_to_fp16=False)
     files = {each.name: each.stat().st_size for each in folder.iterdir()}
-    about = {"files": files, "graph": file_digest(folder / MODEL), "states": asdict(sizes), "versions": _versions()}
+    about = {
+        "files": files,
+        "graph": file_digest(folder / MODEL),
+        "states": asdict(sizes),
+        "versions": _versions(),
+    }
     (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
     _try(wanted, folder, sizes, expected)
 
@@ -217,7 +222,9 @@ def _try(wanted: Wanted, folder: Path, sizes: States, expected: Tensor) -> None:
             past_key_values=states,
         )
         difference = float((output.logits[swapped, -1].softmax(-1) - expected).abs().sum(-1).max())
-        reason = None if difference <= TOLERANCE[_coarser(wanted)] else f"its probabilities differ by {difference:.2g}"
+        reason = (
+            None if difference <= TOLERANCE[_coarser(wanted)] else f"its probabilities differ by {difference:.2g}"
+        )
     except Exception as error:  # whatever the engine cannot run
         reason = " ".join(str(error).split())[:200] or type(error).__name__
     if reason is not None:

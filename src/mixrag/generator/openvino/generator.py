@@ -115,7 +115,12 @@ def formats(dtype: str | torch.dtype) -> tuple[str, str]:
         SettingError: float16, or an unknown one.
     """
     half = "bfloat16" if has_bfloat16() else "float32"
-    known = {AUTO: (INT8, half), INT8: (INT8, half), "float32": ("float32", "float32"), "bfloat16": ("bfloat16",) * 2}
+    known = {
+        AUTO: (INT8, half),
+        INT8: (INT8, half),
+        "float32": ("float32", "float32"),
+        "bfloat16": ("bfloat16",) * 2,
+    }
     name = str(dtype).removeprefix("torch.")
     if name not in known:
         raise SettingError(f"dtype among {', '.join(known)} for OpenVINO", name, "choose one of them")
@@ -130,4 +135,3 @@ def _local(source: Path | str, hub: Mapping[str, Any]) -> Path:
 
     files = ["*.json", "*.safetensors", "*.model", "*.txt"]
     return Path(snapshot_download(str(source), allow_patterns=files, **hub))
-

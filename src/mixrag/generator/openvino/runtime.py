@@ -10,7 +10,7 @@ from typing import Any
 from mixrag.utils.extras import require
 
 _REPORTING = "openvino.tools.ovc"
-"""OpenVINO's converter, which the package imports. It sends the fact of the import to a statistics service wherever
+"""OpenVINO's converter, which the package imports. It sends the fact of the import to a statistics service where
 ``openvino-telemetry`` is installed, as it always is beside a wheel. mixrag converts without it."""
 
 
