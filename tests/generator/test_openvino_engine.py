@@ -32,6 +32,7 @@ from mixrag.inference.batch import greedy_together
 from mixrag.inference.components import Component
 from mixrag.inference.mixture import Mixture
 from mixrag.inference.stepwise import greedy
+from mixrag.training.run import _frozen_generator
 from tiny_adapter import save_adapter
 from tiny_encoder import save_encoder
 from tiny_models import CONTEXT
@@ -446,6 +447,7 @@ def test_a_rag_answers_as_with_torch_and_precomputes(folder_of: dict[str, Path],
             expected.best_guess,
             pytest.approx(expected.log_prob, abs=1e-4),
         )
+        assert not isinstance(_frozen_generator(rag), OpenVINOGenerator), "training uses torch"
         assert rag.precompute().read == 2, "states that torch has computed are not taken for these"
     with opened("openvino") as rag:
         assert rag.ask(question).log_prob == pytest.approx(expected.log_prob, abs=1e-4)
