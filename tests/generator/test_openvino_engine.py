@@ -26,6 +26,7 @@ from mixrag.errors import MissingPackageError, ModelError, SettingError
 from mixrag.generator import CausalGenerator, Generator, Prompt, load_generator, loading
 from mixrag.generator.openvino import files, runtime, weights
 from mixrag.generator.openvino import generator as openvino_module
+from mixrag.generator.openvino import model as engine
 from mixrag.generator.openvino.generator import OpenVINOGenerator, formats
 from mixrag.generator.rounding import rounding_of
 from mixrag.inference.batch import greedy_together
@@ -233,6 +234,7 @@ def test_int8_is_the_model_whose_weights_are_rounded(
     """Computed in float32: what is left of the difference is that of the weights, and those are as stated."""
     monkeypatch.setattr(openvino_module, "has_bfloat16", lambda: False)
     monkeypatch.setattr(weights, "SMALLEST", 512)
+    monkeypatch.setattr(engine, "GROUP", 0)
     ours, torchs = by_openvino(folder_of["qwen"], dtype="int8"), by_torch(folder_of["qwen"])
     assert (ours.model.weights, ours.model.activations) == ("int8", "float32")
     before = torchs.start(prompts_of(torchs)).log_probs

@@ -294,11 +294,12 @@ def _with_defaults(models: ModelConfig) -> ModelConfig:
 def models_digest(models: ModelConfig) -> str:
     """A digest of the models and the prompt, wherever their files are; of the dtypes only int8 changes it.
 
-    OpenVINO's int8 does not: there only weights are rounded (docs/reference/models.md has the distances).
+    With an engine other than torch ``auto`` is int8, or may be.
     """
     named = (models.generator, models.adapter, models.encoder, models.question_encoder)
     prompt = None if models.prompt is None else models.prompt.fields()
-    rounded = ["int8"] if models.dtype == "int8" and models.engine != "openvino" else []
+    eight_bits = models.dtype == "int8" or (models.dtype == "auto" and models.engine != "torch")
+    rounded = ["int8"] if eight_bits else []
     chosen = [
         f"{name} {_known_by(value)}" for name in ("tokenizer", "revision") if (value := getattr(models, name))
     ]

@@ -121,7 +121,7 @@ def _read(wanted: Wanted, folder: Path, key: str) -> OpenVINOModel | None:
                 raise ValueError(f"{name} has another size")
         if about["graph"] != file_digest(folder / MODEL):
             raise ValueError(f"{MODEL} has changed")
-        made = compiled(folder / MODEL, wanted.activations, torch.get_num_threads())
+        made = compiled(folder / MODEL, wanted.weights, wanted.activations, torch.get_num_threads())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         logger.info("the converted model in %s is damaged (%s): converting it again", folder, reason)
@@ -199,7 +199,7 @@ def _try(wanted: Wanted, folder: Path, sizes: States, expected: Tensor) -> None:
         NotConvertibleError: it does not.
     """
     try:
-        made = compiled(folder / MODEL, wanted.activations, torch.get_num_threads())
+        made = compiled(folder / MODEL, wanted.weights, wanted.activations, torch.get_num_threads())
         model = OpenVINOModel(made, wanted.config, sizes, wanted.weights, wanted.activations, "")
         longest = max(map(len, _TRIAL))
         ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in _TRIAL]) % wanted.config.vocab_size

@@ -1,8 +1,7 @@
 """The weights of a converted model in fewer bits.
 
 int8: each row of a matrix (the weights of one output) in 256 steps between its smallest and its largest value;
-products are computed with the values these steps stand for, in the format of the activations, which are not
-rounded to bytes.
+products are computed with the values these steps stand for (what they are multiplied with: see ``model.GROUP``).
 """
 
 from __future__ import annotations
