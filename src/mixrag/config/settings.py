@@ -148,6 +148,7 @@ class Settings:
         commands=ASKING,
         calibrated=True,
         trained=True,
+        metavar="T",
     )
     typos: bool = setting(
         default=False,
