@@ -175,7 +175,7 @@ class ModelConfig:
     )
     engine: Literal["auto", "torch", "openvino"] = setting(
         default="torch",
-        help="Runs causal models: torch, openvino or auto.",
+        help="Runs causal models: torch, openvino, auto.",
         more="`openvino` is for processors (`pip install 'mixrag[openvino]'`): faster, with weights in eight bits "
         "under `dtype` `auto`; a model is converted once. `auto` is OpenVINO where it is installed and can run "
         "the model. Training always uses torch.",
