@@ -19,7 +19,7 @@ from mixrag.generator.openvino.conversion import NotConvertibleError, unconverti
 from mixrag.generator.openvino.files import Wanted, digest_of, opened
 from mixrag.generator.openvino.model import OpenVINOModel, OpenVINOStates
 from mixrag.generator.openvino.runtime import has_bfloat16
-from mixrag.generator.rounding import BY_DTYPE, INT8_WEIGHTS
+from mixrag.generator.rounding import BY_DTYPE, OPENVINO_INT8
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class OpenVINOGenerator(CausalGenerator):
     @property
     def rounding(self) -> float:
         """See ``generator/rounding.py``."""
-        return INT8_WEIGHTS if self.model.weights == INT8 else BY_DTYPE[self.model.dtype]
+        return OPENVINO_INT8 if self.model.weights == INT8 else BY_DTYPE[self.model.dtype]
 
     @property
     def device(self) -> torch.device:
