@@ -1,9 +1,10 @@
-"""Put a trained adapter into the package as the default reader of the packaged language model.
+"""Put trained readers into the package: the adapter of the packaged language model, and the extractive reader.
 
-    python benchmarks/package_reader.py TRAINED [--scores TABLE.md]
+    python benchmarks/package_reader.py TRAINED SPAN [--scores TABLE.md]
 
-TRAINED is what ``mixrag train`` wrote; train_reader.sh is the command. Copied are adapter, settings and prompt, to
-src/mixrag/reader, with a model card; TABLE.md, what scores.py printed, goes into the card.
+TRAINED is what ``mixrag train`` wrote, SPAN what ``train_extractive.py`` did; train_reader.sh is the command.
+Copied are adapter, settings and prompt, to src/mixrag/reader, with a model card, and the extractive reader with
+its settings to src/mixrag/span_reader; TABLE.md, what scores.py printed, goes into the card.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from pathlib import Path
 
 from mixrag.answers.confidence import FILE
 from mixrag.config.bundle import read_bundle
+from mixrag.config.default_models import EXTRACTIVE
 
-READER = Path(__file__).parent.parent / "src" / "mixrag" / "reader"
+PACKAGE = Path(__file__).parent.parent / "src" / "mixrag"
+READER, SPAN_READER = PACKAGE / "reader", PACKAGE / "span_reader"
 COPIED = ("temperature", "lexical", "lexical_temperature", "empty_answer")
 """Settings that the reader brings along; k, group and switch stay those of the library."""
 CARD = """\
@@ -86,6 +89,7 @@ def main() -> None:
     """Copy, and write config and card."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trained", type=Path)
+    parser.add_argument("span", type=Path)
     parser.add_argument("--scores", type=Path, help="a Markdown table for the card")
     options = parser.parse_args()
     trained = read_bundle(options.trained)
@@ -106,18 +110,24 @@ def main() -> None:
         "format": 1,
         "generator": None,
         "adapter": {"folder": "."},
+        # The two answer as one mixture.
+        "span_reader": {"name": EXTRACTIVE},
         # The reader only extracts: what else is asked for is answered in its kind.
         "settings": {
             **{name: trained.settings[name] for name in COPIED if name in trained.settings},
             "kind": "auto",
+            "decoder": "beam",
         },
         "prompt": None if trained.prompt is None else dict(trained.prompt),
     }
     (READER / "mixrag.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     (READER / FILE).unlink(missing_ok=True)
     print(f"{FILE} must be fitted anew to this reader: mixrag eval, mixrag calibrate, then copy it to {READER}")
-    size = (READER / "adapter_model.safetensors").stat().st_size
-    print(f"{READER}: {size / 1e6:.1f} MB")
+    shutil.rmtree(SPAN_READER, ignore_errors=True)
+    shutil.copytree(options.span, SPAN_READER, ignore=shutil.ignore_patterns("checkpoints"))
+    for folder in (READER, SPAN_READER):
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        print(f"{folder}: {size / 1e6:.1f} MB")
 
 
 def sections(card: str) -> Mapping[str, str]:

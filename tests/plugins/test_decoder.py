@@ -104,7 +104,7 @@ def test_names_of_settings_are_the_decoders_that_there_are() -> None:
     assert tuple(BUILT_IN) == DECODERS
     options = {"beams": 7, "seed": 3, "samples": 2, "prune": 0.25}
     found = [decoder_for(Settings(decoder=name, **options)) for name in DECODERS]
-    assert found == [Greedy(0.25, 2, 3), Sample(3, 0.25, 2), Beam(7), Thorough(7), Fast(7)]
+    assert found == [Greedy(0.25, 2, 3), Sample(3, 0.25, 2), Beam(7, 2, 3), Thorough(7), Fast(7)]
     for decoder in found:
         assert check_plugin(decoder, Decoder, "decoder") is decoder
     traits = [(each.streams, each.certifies, each.batches) for each in found]
@@ -189,7 +189,7 @@ class Parametrised(Second):
 
 def test_reports_tell_a_users_decoders_apart_by_their_parameters() -> None:
     assert decoder_name(Parametrised(0.1, ("a", "b"))) == "Parametrised(share=0.1, options=('a', 'b'))"
-    assert decoder_name(Beam(3)) == "Beam(width=3)"
+    assert decoder_name(Thorough(3)) == "Thorough(width=3)"
     settings = Settings(decoder=Parametrised(0.1, ()), where={"title": "Fees"})
     assert json.loads(json.dumps(recorded(settings))) == {
         **asdict(replace(settings, decoder="greedy")),
@@ -279,3 +279,16 @@ def test_the_how_to_page_runs(rag: RAG, tmp_path: Path, monkeypatch: pytest.Monk
         step.token for step in Greedy(0.0).decode(toy_mixture(TOY, 0.3), 4) if isinstance(step, DecodedToken)
     ]
     assert torch.is_tensor(steps[0].posterior)
+
+
+def test_a_beam_with_samples_has_both() -> None:
+    mixture, length = toy_mixture(TOY, 0.0), 4
+
+    def found(decoder: Decoder) -> DecoderResult:
+        return next(r for r in decoder.decode(mixture, length) if isinstance(r, DecoderResult))
+
+    without, with_samples = found(Beam(3)), found(Beam(3, 2, seed=5))
+    drawn = [found(Sample(5 + n, 0.0)) for n in (1, 2)]
+    tokens = [[answer.tokens for answer in each.answers] for each in (without, with_samples, *drawn)]
+    assert tokens[1] == [*tokens[0], *tokens[2], *tokens[3]]
+    assert with_samples.certified == without.certified

@@ -212,3 +212,20 @@ def _log_prob(generator: ExtractiveGenerator, example: SpanExample) -> float:
     answers = example.answers or ("",)
     scores = [float(generator.log_likelihood([prompt], generator.answer_tokens(each)).sum()) for each in answers]
     return float(torch.tensor(scores).logsumexp(0))
+
+
+def test_a_reader_is_trained_further(base: Path, tmp_path: Path) -> None:
+    trained = train_span_model(EXAMPLES, tmp_path / "one", SETTINGS, base=base).folder
+    still = replace(SETTINGS, steps=1, learning_rate=1e-9, weight_decay=0, dropout=0)
+    train_span_model(EXAMPLES, tmp_path / "two", still, base=base, start=trained)
+    one, two = (load_file(tmp_path / n / "generator" / "adapter_model.safetensors") for n in ("one", "two"))
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-6)
+
+
+def test_what_cannot_be_trained_further(base: Path, tmp_path: Path) -> None:
+    trained = train_span_model(EXAMPLES, tmp_path / "one", replace(SETTINGS, steps=1), base=base).folder
+    other = replace(SETTINGS, rank=SETTINGS.rank + 1)
+    for start, settings in ((trained, other), (trained, replace(SETTINGS, rank=0)), (tmp_path / "none", SETTINGS)):
+        with pytest.raises(ModelError, match="same encoder and rank"):
+            train_span_model(EXAMPLES, tmp_path / "two", settings, base=base, start=start)

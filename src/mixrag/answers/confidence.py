@@ -189,7 +189,10 @@ def level_of(confidence: float) -> str:
 def conditions(settings: Settings) -> dict[str, Any]:
     """The settings that a confidence depends on; the width of a search or the samples only where there are any."""
     own = {name: getattr(settings, name) for name in CALIBRATED}
-    del own["beams" if decoder_for(settings).streams else "samples"]
+    if decoder_for(settings).streams:
+        del own["beams"]
+    elif settings.samples == 0:
+        del own["samples"]
     return {**own, "decoder": decoder_name(settings.decoder)}
 
 

@@ -114,9 +114,9 @@ class Pipeline(OpenStore):
     def ask_many(self, questions: Sequence[str], **changes: Any) -> list[Answer]:
         """Answer several questions, in their order, in less time than one by one.
 
-        Where the decoder batches (greedy, without ``samples``) the passages of several questions are one batch of
-        the language model; other decoders go question by question. Probabilities are those of ``ask`` up to the
-        order of additions, in bfloat16 up to ``Answer.rounding``. Raises as ``ask`` does.
+        Where the decoder batches (greedy and beam, without ``samples``) the passages of several questions are one
+        batch of the language model; other decoders go question by question. Probabilities are those of ``ask`` up
+        to the order of additions, in bfloat16 up to ``Answer.rounding``. Raises as ``ask`` does.
         """
         settings, questions = self._settings(changes), list_given(questions, "questions")
         decoder = decoder_for(settings)

@@ -231,11 +231,14 @@ class Settings:
         help="greedy, sample or beam; thorough, fast.",
         more="`greedy`, `sample` and `beam` are exact and take one pass; `thorough` and `fast` are "
         "the paper's, for comparison. "
-        "In Python also an object with the methods of `Decoder`.",
+        "In Python also an object with the methods of `Decoder`. The packaged readers bring `beam`.",
         commands=WRITING,
+        trained=True,
         calibrated=True,
     )
-    beams: Count = setting(default=4, help="Width of beam, thorough and fast.", commands=WRITING, calibrated=True)
+    beams: Count = setting(
+        default=4, help="Width of beam, thorough and fast.", commands=WRITING, trained=True, calibrated=True
+    )
     max_tokens: Count = setting(default=64, help="Longest answer, in tokens.", commands=ASKING)
     seed: Seed = setting(
         default=0,
@@ -246,8 +249,8 @@ class Settings:
     samples: CountOrNone = setting(
         default=0,
         help="Further answers, drawn by chance.",
-        more="Drawn from p(y given x), in addition to the answer of `greedy` or `sample`: equal "
-        "ones add to its mass.",
+        more="Drawn from p(y given x), in addition to the answers of `greedy`, `sample` or `beam`: equal "
+        "ones add to the answer's mass.",
         commands=WRITING,
         calibrated=True,
     )
@@ -280,6 +283,7 @@ TRAINED = names_where(Settings, lambda declared: declared.trained)
 
 
 def trained_settings(settings: Settings) -> dict[str, Any]:
-    """The settings that a trained folder records; settings that are None are left out."""
+    """The settings that a trained folder records; None, and a decoder that is an object, are left out."""
     found = {name: getattr(settings, name) for name in TRAINED}
-    return {name: value for name, value in found.items() if value is not None}
+    plain = (str, int, float)
+    return {name: value for name, value in found.items() if isinstance(value, plain)}

@@ -54,14 +54,7 @@ def greedy_together(mixtures: Sequence[Mixture], max_tokens: int, budget: float 
         budget: of ``Pruning``, for each answer.
     """
     found = [Written(mixture, [], Pruning(budget)) for mixture in mixtures]
-    branches = start_together(mixtures)
-    places = torch.arange(len(branches.log_probs), device=branches.log_probs.device)
-    rows = places.split([len(mixture.components) for mixture in mixtures])
-    log_priors = [mixture.log_prior.to(places.device) for mixture in mixtures]
-    states = [
-        DecodingState(Share(branches, own), log_prior[None], log_prior, mixture.switch)
-        for mixture, own, log_prior in zip(mixtures, rows, log_priors, strict=True)
-    ]
+    states = shared_states(mixtures)
     for position in range(max_tokens):
         under_way: list[tuple[Written, DecodingState]] = []
         for written, state in zip([each for each in found if not each.ended], states, strict=True):
@@ -73,6 +66,18 @@ def greedy_together(mixtures: Sequence[Mixture], max_tokens: int, budget: float 
             break
         states = _advanced(under_way, position, max_tokens - position - 1)
     return found
+
+
+def shared_states(mixtures: Sequence[Mixture]) -> list[DecodingState]:
+    """The state of each mixture before the first token; their branches are a ``Share`` of one batch."""
+    branches = start_together(mixtures)
+    places = torch.arange(len(branches.log_probs), device=branches.log_probs.device)
+    rows = places.split([len(mixture.components) for mixture in mixtures])
+    log_priors = [mixture.log_prior.to(places.device) for mixture in mixtures]
+    return [
+        DecodingState(Share(branches, own), log_prior[None], log_prior, mixture.switch)
+        for mixture, own, log_prior in zip(mixtures, rows, log_priors, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

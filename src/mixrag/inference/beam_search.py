@@ -49,31 +49,51 @@ def beam(mixture: Mixture, width: int, max_tokens: int, wanted: int = 1) -> Sear
     is at least as probable as all its continuations, so the first answer is the most probable one whenever it
     reaches the most probable prefix that was pruned: the certificate.
     """
-    state, others = mixture.start(), Others(mixture)
-    stops = torch.tensor(sorted(mixture.generator.stop_tokens), dtype=torch.long, device=state.log_weights.device)
-    live = [_Hypothesis(0, (), 0.0, ())]
-    done: list[_Hypothesis] = []
-    log_pruned = -math.inf
+    state, search = mixture.start(), BeamSearch(mixture, width, wanted)
     for position in range(max_tokens):
-        ended, following, next_best = _extend(state, live, width, stops)
-        others.cut(
-            state, [h.columns for h in live], {(h.parent, h.tokens[-1]) for h in following}, stops, next_best
-        )
-        live = following
-        done = sorted([*done, *ended], key=lambda h: -h.log_prob)
-        others.seen([h.columns for h in done[max(width, wanted) :]])
-        done = done[: max(width, wanted)]
-        log_pruned = max(log_pruned, next_best)
-        if not live or (len(done) >= wanted and done[wanted - 1].log_prob >= live[0].log_prob):
+        if search.extend(state) or position + 1 == max_tokens:
             break
-        if position + 1 < max_tokens:
-            parents, tokens = [h.parent for h in live], [h.tokens[-1] for h in live]
-            state = state.advance(torch.tensor(parents), torch.tensor(tokens))
-    found = sorted([*done, *live], key=lambda h: -h.log_prob)
-    best = (done if len(done) >= wanted else found)[: max(width, wanted)]
-    others.seen([h.columns for h in found if h is not best[0]])
-    answers = tuple(h.scored(mixture) for h in best)
-    return SearchResult(answers, others.certify(answers[0]), log_pruned)
+        state = state.advance(*search.continued)
+    return search.result()
+
+
+class BeamSearch:
+    """A beam search under way, whose passes of the model the caller makes."""
+
+    def __init__(self, mixture: Mixture, width: int, wanted: int = 1) -> None:
+        self.mixture, self.width, self.wanted = mixture, width, wanted
+        self._others, self._stops = Others(mixture), sorted(mixture.generator.stop_tokens)
+        self._live = [_Hypothesis(0, (), 0.0, ())]
+        self._done: list[_Hypothesis] = []
+        self._log_pruned = -math.inf
+
+    def extend(self, state: DecodingState) -> bool:
+        """Choose what follows the answers in the beam, whose state this is; True where the search has ended."""
+        stops = torch.tensor(self._stops, dtype=torch.long, device=state.log_weights.device)
+        ended, following, next_best = _extend(state, self._live, self.width, stops)
+        followed = {(h.parent, h.tokens[-1]) for h in following}
+        self._others.cut(state, [h.columns for h in self._live], followed, stops, next_best)
+        self._live = following
+        done, most = sorted([*self._done, *ended], key=lambda h: -h.log_prob), max(self.width, self.wanted)
+        self._others.seen([h.columns for h in done[most:]])
+        self._done = done[:most]
+        self._log_pruned = max(self._log_pruned, next_best)
+        return not following or (
+            len(done) >= self.wanted and done[self.wanted - 1].log_prob >= following[0].log_prob
+        )
+
+    @property
+    def continued(self) -> tuple[Tensor, Tensor]:
+        """(W',) which answers of that state are followed further, and (W',) by which tokens."""
+        return torch.tensor([h.parent for h in self._live]), torch.tensor([h.tokens[-1] for h in self._live])
+
+    def result(self) -> SearchResult:
+        """What has been found so far."""
+        found = sorted([*self._done, *self._live], key=lambda h: -h.log_prob)
+        best = (self._done if len(self._done) >= self.wanted else found)[: max(self.width, self.wanted)]
+        self._others.seen([h.columns for h in found if h is not best[0]])
+        answers = tuple(h.scored(self.mixture) for h in best)
+        return SearchResult(answers, self._others.certify(answers[0]), self._log_pruned)
 
 
 def _extend(

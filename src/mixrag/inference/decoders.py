@@ -10,6 +10,7 @@ from mixrag.config.settings import Settings
 from mixrag.errors import SettingError
 from mixrag.inference.batch import greedy_in_batches
 from mixrag.inference.beam_search import beam, fast, thorough
+from mixrag.inference.beams_together import beams_in_batches
 from mixrag.inference.mixture import Mixture, ScoredAnswer
 from mixrag.inference.protocol import BatchDecoder, DecodedToken, Decoder, DecoderResult
 from mixrag.inference.pruning import Pruning
@@ -82,12 +83,15 @@ class Sample:
 def _with_samples(
     answer: ScoredAnswer, pruning: Pruning, max_tokens: int, samples: int, seed: int
 ) -> DecoderResult:
-    """The answer, and as many further ones drawn with the seeds after ``seed``, each with a budget of its own."""
-    others = []
+    drawn = _drawn(answer.mixture, pruning.budget, max_tokens, samples, seed)
+    return DecoderResult((answer, *drawn), pruned=pruning.spent)
+
+
+def _drawn(mixture: Mixture, budget: float, max_tokens: int, samples: int, seed: int) -> Iterator[ScoredAnswer]:
+    """As many answers as ``samples``, drawn with the seeds after ``seed``, each with a budget of its own."""
     for each in range(seed + 1, seed + 1 + samples):
-        own = Pruning(pruning.budget)
-        others.append(scored(answer.mixture, sample(answer.mixture, max_tokens, each, own), own))
-    return DecoderResult((answer, *others), pruned=pruning.spent)
+        own = Pruning(budget)
+        yield scored(mixture, sample(mixture, max_tokens, each, own), own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +99,32 @@ class Beam:
     """Beam search over the mixture's own next-token distribution, in one pass, with a certificate."""
 
     width: int = 4
+    samples: int = 0
+    """Further answers drawn from p(y | x), with the seeds after ``seed``; without pruning."""
+    seed: int = 0
     streams: ClassVar[bool] = False
     certifies: ClassVar[bool] = True
-    batches: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Raises ``SettingError`` for an option outside its range."""
         _check_width(self.width)
+        _check_stepwise(0.0, self.samples)
+
+    @property
+    def batches(self) -> bool:
+        """See ``Decoder.batches``: where no further answers are drawn."""
+        return self.samples == 0
 
     def decode(self, mixture: Mixture, max_tokens: int) -> Iterator[DecodedToken | DecoderResult]:
         """See ``Decoder.decode``."""
         found = beam(mixture, self.width, max_tokens)
-        yield DecoderResult(found.answers, certified=found.certified)
+        drawn = _drawn(mixture, 0.0, max_tokens, self.samples, self.seed)
+        yield DecoderResult((*found.answers, *drawn), certified=found.certified)
+
+    def decode_batch(self, mixtures: Sequence[Mixture], max_tokens: int) -> Iterator[DecoderResult]:
+        """See ``BatchDecoder.decode_batch``."""
+        for found in beams_in_batches(mixtures, self.width, max_tokens):
+            yield DecoderResult(found.answers, certified=found.certified)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +182,7 @@ def _check_width(width: int) -> None:
 BUILT_IN: Mapping[str, Callable[[Settings], Decoder]] = {
     "greedy": lambda settings: Greedy(settings.prune, settings.samples, settings.seed),
     "sample": lambda settings: Sample(settings.seed, settings.prune, settings.samples),
-    "beam": lambda settings: Beam(settings.beams),
+    "beam": lambda settings: Beam(settings.beams, settings.samples, settings.seed),
     "thorough": lambda settings: Thorough(settings.beams),
     "fast": lambda settings: Fast(settings.beams),
 }

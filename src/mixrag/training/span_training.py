@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mixrag.answers.saving import CARD
 from mixrag.config.bundle import Bundle, write_bundle
-from mixrag.config.default_models import default_encoder
+from mixrag.config.default_models import default_encoder, span_model_folder
 from mixrag.config.span_training import SpanTrainingSettings
-from mixrag.errors import PairsError, TrainingError
+from mixrag.errors import ModelError, PairsError, TrainingError
 from mixrag.generator.adapter import WEIGHTS
 from mixrag.generator.span_loading import TASK, write_span_config
 from mixrag.generator.span_windows import SpanConfig
@@ -73,6 +74,7 @@ def train_span_model(
     settings: SpanTrainingSettings | None = None,
     *,
     base: str | Path | None = None,
+    start: str | Path | None = None,
     answering: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> SpanTrainingResult:
@@ -83,6 +85,8 @@ def train_span_model(
         out: the folder.
         settings: how and how long.
         base: encoder to start from, a folder or hub name; None is the packaged one.
+        start: folder of a reader trained before, with an adapter of that encoder and of ``settings.rank``, which
+            is trained further; None is a new one.
         answering: fields of ``Settings`` that belong to the reader, such as a temperature, for ``mixrag.json``.
         progress: called with stages "reading examples" and "training", the latter with values loss, stated
             and empty (mean losses of the two kinds of examples), seconds and tokens (a step, means) and left
@@ -91,6 +95,7 @@ def train_span_model(
     Raises:
         PairsError: no example is usable.
         CheckpointError: the folder has checkpoints of another run.
+        ModelError: ``start`` is not a reader with such an adapter.
         TrainingError: a loss that is not finite, or a full disk.
     """
     chosen, report, folder = settings or SpanTrainingSettings(), guarded(progress), Path(out)
@@ -101,9 +106,11 @@ def train_span_model(
     read = _all_read(tokenizer, every, config, report)
     if not read:
         raise PairsError("examples whose passages state their answers", "none", "check passages and answers")
-    model = _model(source, chosen)
+    model = _model(source, chosen, None if start is None else Path(span_model_folder(start)))
     run_id = {**{name: str(value) for name, value in asdict(chosen).items()}, "examples": _digest(every)}
     run_id |= {"encoder": model_digest(source)}
+    if start is not None:
+        run_id |= {"start": model_digest(span_model_folder(start))}
     run = _Run(model, read, chosen, config, folder, run_id, report)
     run.learn()
     save_part(folder, "generator", lambda path: _save(path, run, tokenizer, base))
@@ -128,8 +135,8 @@ def _all_read(
     return found
 
 
-def _model(source: str | Path, settings: SpanTrainingSettings) -> Any:
-    """The encoder with a new head, in training mode; with an adapter where a rank is given."""
+def _model(source: str | Path, settings: SpanTrainingSettings, start: Path | None) -> Any:
+    """The encoder with a new head, in training mode; where a rank is given, with an adapter."""
     from transformers import AutoModelForQuestionAnswering
 
     with torch.random.fork_rng(), quiet_libraries():
@@ -139,6 +146,8 @@ def _model(source: str | Path, settings: SpanTrainingSettings) -> Any:
         )
         if settings.rank:
             model = _adapted(model, settings.rank)
+    if start is not None:
+        _continue_from(model, start)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = settings.dropout
@@ -157,6 +166,23 @@ def _adapted(model: Any, rank: int) -> Any:
         modules_to_save=[HEAD],
     )
     return get_peft_model(model, config)
+
+
+def _continue_from(model: Any, start: Path) -> None:
+    """Take the weights of the adapter in a folder, and of its head."""
+    from peft import set_peft_model_state_dict
+
+    expected = f"{start}/{WEIGHTS}, an adapter of the same encoder and rank"
+    remedy = "name a reader that train_span_model wrote, and give its rank"
+    if not (start / WEIGHTS).is_file() or not hasattr(model, "peft_config"):
+        raise ModelError(expected, "no such file" if hasattr(model, "peft_config") else "rank 0", remedy)
+    try:
+        found: Any = set_peft_model_state_dict(model, load_file(start / WEIGHTS))
+    except (RuntimeError, SafetensorError) as error:
+        raise ModelError(expected, str(error).splitlines()[0], remedy) from error
+    absent = [name for name in found.missing_keys if "lora_" in name or (HEAD in name and "original" not in name)]
+    if absent or found.unexpected_keys:
+        raise ModelError(expected, f"other weights, such as {[*absent, *found.unexpected_keys][0]}", remedy)
 
 
 class _Run:
