@@ -37,6 +37,8 @@ test-fast: install
 bench: install
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/generation.py --dtype int8
+	$(BIN)/python benchmarks/generation.py --dtype int8 --engine openvino
+	$(BIN)/python benchmarks/generation.py --engine openvino
 	$(BIN)/python benchmarks/pruning.py
 	$(BIN)/python benchmarks/encoding.py
 	$(BIN)/python benchmarks/index.py

@@ -1,6 +1,6 @@
 """Passages read before, and the decoding step, beside transformers' own batched forward pass.
 
-    python benchmarks/generation.py [--rounds N] [--dtype bfloat16]
+    python benchmarks/generation.py [--rounds N] [--dtype bfloat16] [--engine torch]
 
 The packaged language model, without its reader, in one number format for both; beside int8, which transformers
 does not have on processors, the peer computes in bfloat16, its fastest. Peer: all K prompts as one batch
@@ -39,25 +39,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--engine", default="torch", help="of ours: torch or openvino")
     options = parser.parse_args()
-    check()
-    ours, peer = loaded(options.dtype), loaded(options.dtype if options.dtype in DTYPES else "bfloat16")
+    check(options.engine)
+    ours, peer = (
+        loaded(options.dtype, options.engine),
+        loaded(options.dtype if options.dtype in DTYPES else "bfloat16"),
+    )
     as_it_comes(peer)
     rows = [
         first_token(ours, peer, 10, 150, "6", options.rounds),
         first_token(ours, peer, 10, 512, "15", options.rounds),
-        step(ours, peer, 10, "3", options.rounds),
+        step(ours, peer, 10, "3.5", options.rounds),
         step(ours, peer, 50, "4", options.rounds),
         one_and_ten(ours, options.rounds),
     ]
-    rows = [replace(row, scenario=f"{row.scenario}, {options.dtype}") for row in rows]
+    numbers = options.dtype if options.engine == "torch" else f"{options.engine} {options.dtype}"
+    rows = [replace(row, scenario=f"{row.scenario}, {numbers}") for row in rows]
     show(rows)
     keep(rows)
 
 
-def loaded(dtype: str) -> CausalGenerator:
+def loaded(dtype: str, engine: str = "torch") -> CausalGenerator:
     """The packaged model, with room for all passages of the largest scenario."""
-    found = load_generator(adapter="none", dtype=dtype, device="cpu", prefix_cache=4096)
+    found = load_generator(adapter="none", dtype=dtype, device="cpu", prefix_cache=4096, engine=engine)
     assert isinstance(found, CausalGenerator)
     return found
 
@@ -82,9 +87,9 @@ def as_it_comes(generator: CausalGenerator) -> CausalGenerator:
     return generator
 
 
-def check() -> None:
+def check(engine: str) -> None:
     """Both compute the same, in float32."""
-    generator, peer = loaded("float32"), as_it_comes(loaded("float32"))
+    generator, peer = loaded("float32", engine), as_it_comes(loaded("float32"))
     given = mixture(generator, 4, 50)
     expected = Peer(peer, given)
     for _ in range(2):  # the second time from the cache

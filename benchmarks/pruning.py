@@ -1,6 +1,6 @@
 """Certified pruning beside the same decoding without it: K = 50 passages, 0.001 of total variation.
 
-    python benchmarks/pruning.py [--dtype bfloat16]
+    python benchmarks/pruning.py [--dtype bfloat16 | --dtype openvino:int8]
 
 Questions about the bundled documents (demo/): asked of the packaged model with its reader, whose answers have a
 few words, and without it, whose answers are sentences. All passages have been read before. Timed is the writing of
@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mixrag import RAG, ModelConfig
+from mixrag import RAG
 from mixrag.inference.mixture import Mixture
 from mixrag.inference.pruning import Pruning
 from mixrag.inference.stepwise import greedy, scored
 from mixrag.pairs.pairs import read_pairs, sample
+from number_formats import models_in
 from side_by_side import Row, alternately, keep, seconds, show
 
 DEMO = Path(__file__).parent.parent / "demo"
@@ -57,7 +58,7 @@ def main() -> None:
 def rows_of(scenario: Scenario, dtype: str) -> list[Row]:
     """Two rows: with and without the restored numbers."""
     with tempfile.TemporaryDirectory() as folder:
-        models = ModelConfig(dtype=dtype, device="cpu", adapter=scenario.adapter)
+        models = replace(models_in(dtype), adapter=scenario.adapter)
         settings = {"max_tokens": scenario.tokens}
         with RAG.open(Path(folder) / "store", create=True, models=models, settings=settings) as rag:
             rag.index([DEMO / "corpus"])

@@ -1,6 +1,6 @@
 """How far rounding moves the language model's probabilities, and with them certificates.
 
-    python benchmarks/rounding.py STORE QUESTIONS.jsonl [--questions N] [--dtypes bfloat16,float32]
+    python benchmarks/rounding.py STORE QUESTIONS.jsonl [--questions N] [--dtypes bfloat16,openvino:int8]
 
 The answers that beam search finds in float32 are read again in every number format, in batches of several shapes:
 a component alone, one question, ten questions. For each next token with a probability between 0.001 and 0.999,
@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from mixrag import RAG, Answer
-from mixrag.config.model_config import ModelConfig
 from mixrag.inference import Mixture, ScoredAnswer
 from mixrag.inference.mixture import start_together
 from mixrag.pairs.pairs import read_pairs, sample
+from number_formats import models_in
 
 LEAST = 1e-3
 REFERENCE = "one question"
@@ -67,7 +67,7 @@ def main() -> None:
 
 def opened(store: Path, dtype: str) -> RAG:
     """The store with the packaged models."""
-    return RAG.open(store, models=ModelConfig(dtype=dtype, device="cpu"))
+    return RAG.open(store, models=models_in(dtype))
 
 
 def search(rag: RAG, question: str) -> Answer:

@@ -85,6 +85,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_folder: Call
         return opened
 
     monkeypatch.setattr(Pipeline, "open", classmethod(open_tiny))
+    monkeypatch.setenv("MIXRAG_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -133,6 +133,7 @@ class OpenStore:
         device_map: Any = None,
         dtype: Any = None,
         torch_dtype: Any = None,
+        engine: str | None = None,
         models: ModelConfig | Mapping[str, Any] | None = None,
         index: IndexChoice = "auto",
         retriever: Retriever | None = None,
@@ -159,6 +160,7 @@ class OpenStore:
             device_map: devices of the language model's parts, as ``from_pretrained`` takes it.
             dtype: of the language model: a name or a ``torch.dtype``; default "auto".
             torch_dtype: older name of ``dtype`` in transformers.
+            engine: what runs a causal model: "torch" (default), "openvino" or "auto".
             models: the same as one object or mapping; keywords given as well take precedence. Models given
                 either way take the place of those in ``model``.
             index: how to search: "auto", "exact", "faiss", or a function (rows, vectors) -> Index.
@@ -188,6 +190,7 @@ class OpenStore:
             "device": device,
             "device_map": device_map,
             "dtype": one_dtype(dtype, torch_dtype),
+            "engine": engine,
         }
         present = {name: value for name, value in named.items() if value is not None}
         given = replace(made(ModelConfig, models, "models"), **present)
@@ -279,6 +282,7 @@ class OpenStore:
                 language_model_weight=self.settings.language_model_weight,
                 api_key_env=models.api_key_env,
                 server_timeout=models.server_timeout,
+                engine=models.engine,
             )
             attach(generator, self.store.directory)
             self._generator = generator

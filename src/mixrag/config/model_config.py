@@ -201,6 +201,14 @@ class ModelConfig:
         commands=ASKING,
         also="torch_dtype",
     )
+    engine: Literal["auto", "torch", "openvino"] = setting(
+        default="torch",
+        help="Runs causal models: torch, openvino, auto.",
+        more="`openvino` is for processors (`pip install 'mixrag[openvino]'`): faster, with weights in eight bits "
+        "under `dtype` `auto`; a model is converted once. `auto` is OpenVINO where it is installed and can run "
+        "the model. Training always uses torch.",
+        commands=ASKING,
+    )
     encoder_dtype: EncoderDtype = setting(
         default="auto",
         help="Encoder: auto, float32 or bfloat16.",
@@ -317,10 +325,14 @@ def _with_defaults(models: ModelConfig) -> ModelConfig:
 
 
 def models_digest(models: ModelConfig) -> str:
-    """A digest of the models and the prompt, wherever their files are; of the dtypes only int8 changes it."""
+    """A digest of the models and the prompt, wherever their files are; of the dtypes only int8 changes it.
+
+    With an engine other than torch ``auto`` is int8, or may be.
+    """
     named = (models.generator, models.adapter, models.encoder, models.question_encoder)
     prompt = None if models.prompt is None else models.prompt.fields()
-    rounded = ["int8"] if models.dtype == "int8" else []
+    eight_bits = models.dtype == "int8" or (models.dtype == "auto" and models.engine != "torch")
+    rounded = ["int8"] if eight_bits else []
     chosen = [
         f"{name} {_known_by(value)}" for name in ("tokenizer", "revision") if (value := getattr(models, name))
     ]

@@ -72,6 +72,7 @@ def identity(rag: Pipeline) -> str:
     """A digest of models, store and index: answers of others are not taken for those of this system."""
     encoder = rag.store.encoder
     content = [rag.models_digest, resolve_dtype(rag.models.dtype, rag.models.device)]
+    content += [] if rag.models.engine == "torch" else [rag.models.engine]
     content += [index_name(rag.index_kind), rag.store.digest()]
     content.append(encoder.fingerprint if encoder else "none")
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]

@@ -19,18 +19,35 @@ def assembled(
     Raises:
         ModelError: the tokenizer has no end-of-text token.
     """
-    config = model.config
+    parts = reading_parts(model.config, model.generation_config, tokenizer, template)
+    if model.config.is_encoder_decoder:
+        return Seq2SeqGenerator(name, model, *parts, decoder_start(model))
+    return CausalGenerator(name, model, *parts)
+
+
+def reading_parts(
+    config: Any, generation: Any, tokenizer: Any, template: PromptTemplate
+) -> tuple[PromptTokenizer, frozenset[int], int]:
+    """What reads and ends texts for a model: tokenizer with prompt, stop tokens, the one after a given answer.
+
+    Args:
+        config: of the model.
+        generation: its generation configuration.
+        tokenizer: its tokenizer.
+        template: the prompt.
+
+    Raises:
+        ModelError: the tokenizer has no end-of-text token.
+    """
     tokens = PromptTokenizer(tokenizer, template, context_size(config, tokenizer), config.is_encoder_decoder)
     tokens.prompt("", (), 0)  # a chat template that fails should fail here
     if tokenizer.eos_token_id is None:
         raise ModelError("a model with an end-of-text token", "none", "set eos_token in its tokenizer")
-    stated = getattr(model.generation_config, "eos_token_id", None)
+    stated = getattr(generation, "eos_token_id", None)
     ids = stated if isinstance(stated, (list, tuple)) else [stated]
     stop_tokens = frozenset(int(i) for i in (*ids, tokenizer.eos_token_id) if i is not None)
     stop_token = tokens.turn_end(stop_tokens) or tokenizer.eos_token_id
-    if config.is_encoder_decoder:
-        return Seq2SeqGenerator(name, model, tokens, stop_tokens, stop_token, decoder_start(model))
-    return CausalGenerator(name, model, tokens, stop_tokens | {stop_token}, stop_token)
+    return tokens, stop_tokens if config.is_encoder_decoder else stop_tokens | {stop_token}, int(stop_token)
 
 
 def context_size(config: Any, tokenizer: Any) -> int:

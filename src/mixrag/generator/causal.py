@@ -10,7 +10,7 @@ them. No padding is ever between the two, so that distances inside a row are tho
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain
@@ -89,6 +89,8 @@ class CausalBranches:
 class CausalGenerator(ModelGenerator):
     """A causal model with its tokenizer."""
 
+    engine = "torch"
+    """What runs the model; see ``engines.py``."""
     prefix_cache_bytes: int | None = None
     """Memory for cached states of passages, in bytes; None: no cache, every prompt is read whole, in one pass."""
     prefix_cache: PrefixCache | None = field(init=False, compare=False)
@@ -162,10 +164,8 @@ class CausalGenerator(ModelGenerator):
         shorter than others, the last tokens of its passages are read again.
         """
         if self.prefix_cache is None or not all(prompt.question for prompt in prompts):
-            from transformers import DynamicCache
-
             nothing = torch.zeros(len(prompts), 0, dtype=torch.bool, device=self.device)
-            return DynamicCache(config=self.model.config), nothing, [prompt.tokens for prompt in prompts]
+            return self._no_states(), nothing, [prompt.tokens for prompt in prompts]
         width = max(len(prompt.question) for prompt in prompts)
         known = [max(0, len(_prefix(prompt)) + len(prompt.question) - width) for prompt in prompts]
         rest = [prompt.tokens[length:] for prompt, length in zip(prompts, known, strict=True)]
@@ -190,7 +190,7 @@ class CausalGenerator(ModelGenerator):
         """Let the prefix cache also look into a folder of states that this model, with these weights, computed."""
         assert self.prefix_cache is not None
         (example,) = replace(self).prefix_states([(0,)]).values()
-        self.prefix_cache.disk = DiskPrefixCache(folder, _fingerprint(self.model), example)
+        self.prefix_cache.disk = DiskPrefixCache(folder, self._fingerprint(), example)
         return self.prefix_cache.disk
 
     def _cached_prefixes(self, prompts: Sequence[Prompt], lengths: Sequence[int], more: int) -> tuple[Any, Tensor]:
@@ -198,16 +198,14 @@ class CausalGenerator(ModelGenerator):
 
         There is space for ``more`` tokens, which will be read next.
         """
-        from mixrag.generator.kv_cache import empty_states, states_of
-
         prefixes = [*map(_prefix, prompts)]
         states = self.prefix_states([*dict.fromkeys(prefix for prefix in prefixes if prefix)])
         if not states:
             nothing = torch.zeros(len(prompts), 0, dtype=torch.bool, device=self.device)
-            return empty_states(self.model.config), nothing
+            return self._no_states(), nothing
         states[()] = next(iter(states.values()))[..., :0, :]
         known = [states[prefix][..., :length, :] for prefix, length in zip(prefixes, lengths, strict=True)]
-        return states_of(self.model.config, known, more)
+        return self._states_of(known, more)
 
     @torch.inference_mode()
     def prefix_states(self, prefixes: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], Tensor]:
@@ -215,10 +213,8 @@ class CausalGenerator(ModelGenerator):
 
         Only for generators with a ``prefix_cache``.
         """
-        from mixrag.generator.kv_cache import empty_states, rows_of
-
         assert self.prefix_cache is not None
-        weights = _fingerprint(self.model)
+        weights = self._fingerprint()
         cached = {prefix: self.prefix_cache.get((weights, prefix)) for prefix in prefixes}
         found = {prefix: None if each is None else each.to(self.device) for prefix, each in cached.items()}
         missing = [prefix for prefix, states in found.items() if states is None]
@@ -226,12 +222,43 @@ class CausalGenerator(ModelGenerator):
         for batch in batches_by_length(lengths, SCORED_TOKENS_AT_ONCE, len(missing)):
             some = [missing[i] for i in batch]
             ids, attended = pad_left(some, self.device)
-            cache = empty_states(self.model.config)
+            cache = self._no_states()
             _forward(self.model, ids, attended, cache=cache, keep=1)
-            for prefix, states in zip(some, rows_of(cache, [len(prefix) for prefix in some]), strict=True):
+            read = self._rows_of(cache, [len(prefix) for prefix in some])
+            for prefix, states in zip(some, read, strict=True):
                 found[prefix] = states
                 self.prefix_cache.put((weights, prefix), states)
         return {prefix: states for prefix, states in found.items() if states is not None}
+
+    # What follows depends on where the states of rows are: with torch in a cache of transformers.
+
+    def _no_states(self) -> Any:
+        """States of rows that have read nothing; to be joined with cached ones only where there is a cache."""
+        if self.prefix_cache is None:
+            from transformers import DynamicCache
+
+            return DynamicCache(config=self.model.config)
+        from mixrag.generator.kv_cache import empty_states
+
+        return empty_states(self.model.config)
+
+    def _states_of(self, prefixes: Sequence[Tensor], more: int) -> tuple[Any, Tensor]:
+        """See ``kv_cache.states_of``."""
+        from mixrag.generator.kv_cache import states_of
+
+        return states_of(self.model.config, prefixes, more)
+
+    def _rows_of(self, cache: Any, lengths: Sequence[int]) -> list[Tensor]:
+        """See ``kv_cache.rows_of``."""
+        from mixrag.generator.kv_cache import rows_of
+
+        return rows_of(cache, lengths)
+
+    def _fingerprint(self) -> Hashable:
+        """A hash of the address of each weight and its count of changes in place: other weights, other states."""
+        tensors = chain(self.model.parameters(), self.model.buffers())
+        places = [(each.data_ptr(), 0 if each.is_inference() else each._version) for each in tensors]
+        return hash((self.model.dtype, self.model.device, *places))
 
 
 def _prefix(prompt: Prompt) -> tuple[int, ...]:
@@ -270,10 +297,3 @@ def _forward(
 def _arguments(forward: Callable[..., Any]) -> frozenset[str]:
     """Names of the arguments of a model's forward; needed at every token, so cached."""
     return frozenset(inspect.signature(forward).parameters)
-
-
-def _fingerprint(model: Any) -> int:
-    """A hash of the address of each weight and its count of changes in place: other weights, other states."""
-    tensors = chain(model.parameters(), model.buffers())
-    places = [(each.data_ptr(), 0 if each.is_inference() else each._version) for each in tensors]
-    return hash((model.dtype, model.device, *places))

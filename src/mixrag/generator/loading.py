@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from mixrag.generator.adapter import cast, check_adapter, merged
 from mixrag.generator.assembly import assembled, refuse_text_encoder
 from mixrag.generator.causal import CausalGenerator
 from mixrag.generator.devices import AUTO, DTYPES, INT8, DeviceMap, one_dtype, placement, resolve_dtype
+from mixrag.generator.engines import ENGINES, OPENVINO, TORCH, is_openvino, with_openvino
 from mixrag.generator.gguf import converted_gguf
 from mixrag.generator.kernels.onednn_linear import use_onednn_linears
 from mixrag.generator.model_object import generator_of
@@ -60,6 +62,7 @@ def load_generator(
     language_model_weight: float = 0.5,
     api_key_env: str | None = None,
     server_timeout: float = 120.0,
+    engine: str = "torch",
 ) -> Generator:
     """A causal or seq2seq language model, an extractive model, or a mixture of both, as a generator.
 
@@ -97,20 +100,27 @@ def load_generator(
         language_model_weight: of the language model in that mixture, between 0 and 1.
         api_key_env: environment variable with the key of a remote model; None: no key is sent.
         server_timeout: seconds that one answer of its server may take.
+        engine: what runs a causal model loaded by name on a processor: torch, openvino (faster; the model is
+            converted once, into the cache folder, and ``dtype`` auto is int8), or auto, which is openvino where
+            that is installed and can run the model.
 
     Raises:
         ModelError: no usable model or tokenizer there, or the adapter does not fit it.
         PluginError: an object that is neither a model nor has the members of ``Generator``.
         SettingError: an unknown ``dtype`` or ``device``, int8 elsewhere than on a CPU, a dtype that is not that of
-            the model object, or ``prefix_cache`` below zero.
+            the model object, ``prefix_cache`` below zero, or ``engine`` openvino for what it does not run.
+        MissingPackageError: ``engine`` openvino without its package.
     """
     if prefix_cache < 0:
         raise SettingError("prefix_cache of 0 MiB or more", f"{prefix_cache}", "choose 0 for no cache")
+    if engine not in ENGINES:
+        raise SettingError(f"engine among {', '.join(ENGINES)}", repr(engine), "choose one of them")
     dtype = one_dtype(dtype, torch_dtype)
     hub = {key: value for key, value in (("revision", revision), ("token", token)) if value is not None}
     if span_reader is not None and str(span_reader) != NO_ADAPTER:
         options: dict[str, Any] = {"tokenizer": tokenizer, "template": template, "template_args": template_args}
         options |= {"dtype": dtype, "device": device, "device_map": device_map, "adapter": adapter}
+        options |= {"engine": engine}
         found = load_generator(model, **options, revision=revision, token=token, prefix_cache=prefix_cache)
         where = str(getattr(found, "device", "cpu"))
         return with_span_reader(found, span_reader, language_model_weight, where, hub)
@@ -129,6 +139,7 @@ def load_generator(
     if extractive is not None:
         own = (template or PromptTemplate()).with_arguments(template_args or {})
         where = _one_device(device, device_map)
+        _refuse_openvino(engine, f"the extractive model {model}")
         return load_extractive(
             str(model), extractive, tokenizer=tokenizer, template=own, dtype=dtype, device=where, hub=hub
         )
@@ -142,10 +153,13 @@ def load_generator(
     }
     options |= {"dtype": dtype, "adapter": folder, "hub": hub}
     if isinstance(model, torch.nn.Module):
+        _refuse_openvino(engine, "a model object")
         found = generator_of(model, **options)
     else:
-        found = _of_name(model, *placement(device, device_map), **options)
+        found = _of_name(model, *_placement(engine, device, device_map), **options, engine=engine)
     logger.debug("language model %s on %s in %s", found.name, found.device, found.model.dtype)
+    if isinstance(found, CausalGenerator) and is_openvino(found):
+        return replace(found, prefix_cache_bytes=prefix_cache * 2**20 or None)
     return with_prefix_cache(found, prefix_cache) if isinstance(found, CausalGenerator) else found
 
 
@@ -155,6 +169,28 @@ def _extractive(model: Any, adapter: str | Path | None, hub: Mapping[str, Any]) 
     if found is not None and adapter is not None and str(adapter) != NO_ADAPTER:
         raise SettingError("no adapter with an extractive model", f"{adapter}", "leave it out")
     return found
+
+
+def _placement(
+    engine: str, device: str | torch.device | None, device_map: DeviceMap | None
+) -> tuple[str, DeviceMap | None]:
+    """As ``placement``; OpenVINO runs on the processor, whatever else there is.
+
+    Raises:
+        SettingError: it was asked for another device.
+    """
+    if engine != OPENVINO:
+        return placement(device, device_map)
+    found = placement("cpu" if device is None and device_map is None else device, device_map)
+    if found[1] is not None or torch.device(found[0]).type != "cpu":
+        _refuse_openvino(engine, f"device {found[1] or found[0]}")
+    return found
+
+
+def _refuse_openvino(engine: str, found: str) -> None:
+    if engine == OPENVINO:
+        remedy = "give engine torch"
+        raise SettingError("a causal model by name on a processor, for engine openvino", found, remedy)
 
 
 def _one_device(device: str | torch.device | None, device_map: DeviceMap | None) -> str:
@@ -191,6 +227,7 @@ def _of_name(
     dtype: str | torch.dtype | None,
     adapter: Path | None,
     hub: Mapping[str, Any],
+    engine: str,
 ) -> CausalGenerator | Seq2SeqGenerator:
     found_dtype = resolve_dtype("float32" if dtype is None else dtype, device)
     if found_dtype == INT8 and (device_map is not None or torch.device(device).type != "cpu"):
@@ -207,13 +244,22 @@ def _of_name(
         logger.info("%s comes from the hub: its package, which the trained reader needs, is not installed", name)
     if isinstance(source, Path) and source.is_file():
         source = converted_gguf(source)
+    own = name if adapter is None else f"{name} + {'reader' if adapter == packaged_reader() else adapter}"
+
+    def weights(dtype: str) -> Any:
+        with quiet_libraries():
+            return _weights(name, str(source), dtype, device, device_map, adapter, hub)
+
     try:
         found_tokenizer = loaded_tokenizer(tokenizer, str(source), hub)
-        with quiet_libraries():
-            weights = _weights(name, str(source), found_dtype, device, device_map, adapter, hub)
-        if adapter is not None:
-            name = f"{name} + {'reader' if adapter == packaged_reader() else adapter}"
-        generator = assembled(name, weights, found_tokenizer, template)
+        if engine != TORCH and device_map is None and torch.device(device).type == "cpu":
+            asked = "float32" if dtype is None else dtype
+            converted = with_openvino(
+                own, source, lambda: weights("float32"), found_tokenizer, template, asked, adapter, hub, engine
+            )
+            if converted is not None:
+                return converted
+        generator = assembled(own, weights(found_dtype), found_tokenizer, template)
         return generator if device_map is not None else _with_kernels(generator)
     except MixragError:
         raise

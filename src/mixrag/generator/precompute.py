@@ -19,6 +19,7 @@ import torch
 from mixrag.corpus import Store
 from mixrag.errors import ModelError, OutputError
 from mixrag.generator import CausalGenerator, Generator
+from mixrag.generator.engines import is_openvino
 from mixrag.generator.mixed import language_model_of
 from mixrag.generator.prefix_cache import DiskPrefixCache
 from mixrag.utils.arrays import Rows
@@ -53,6 +54,8 @@ def folder_of(directory: Path, generator: CausalGenerator) -> Path:
     Raises:
         ModelError: weights that accelerate moves to a device only while they are used.
     """
+    if is_openvino(generator):
+        return directory / FOLDER / str(generator.model.digest)[:16]
     found = hashlib.sha256()
     for name, weight in generator.model.state_dict().items():
         if weight.device.type == "meta":

@@ -13,7 +13,9 @@ import torch
 BY_DTYPE = {torch.float64: 0.0, torch.float32: 0.0, torch.float16: 0.1, torch.bfloat16: 0.75}
 """float32 is the reference. float16 has eight times the precision of bfloat16."""
 INT8 = 3.0
-"""Linear layers in eight bits."""
+"""Linear layers in eight bits, weights and activations."""
+OPENVINO_INT8 = 3.0
+"""Weights in eight bits, and in products what they are multiplied with, in groups of 32; the rest in bfloat16."""
 
 
 def rounding_of(generator: Any) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -20,6 +20,7 @@ from mixrag.corpus import check_encoder
 from mixrag.errors import ModelError, SettingError
 from mixrag.generator import CausalGenerator, load_generator
 from mixrag.generator.adapter import CONFIG, WEIGHTS
+from mixrag.generator.engines import is_openvino
 from mixrag.generator.huggingface import ModelGenerator
 from mixrag.generator.mixed import language_model_of
 from mixrag.retrieval.encoders import SentenceEncoder
@@ -224,10 +225,29 @@ def _frozen_generator(rag: Pipeline) -> ModelGenerator:
     generator = language_model_of(rag.generator)
     if not isinstance(generator, ModelGenerator):
         raise ModelError("a causal or seq2seq model", type(generator).__name__, "train with a model")
+    if is_openvino(generator):
+        generator = _with_torch(rag)
     if isinstance(generator, CausalGenerator):
         # The last bits of cached states depend on the batch they were read in: a resumed run would differ.
         return replace(generator, prefix_cache_bytes=None)
     return generator
+
+
+def _with_torch(rag: Pipeline) -> ModelGenerator:
+    """The language model once more, run by torch: what is learnt does not depend on how questions are answered."""
+    models = rag.models
+    found = load_generator(
+        models.generator,
+        tokenizer=models.tokenizer,
+        template=models.prompt,
+        template_args=models.template_args,
+        dtype=models.dtype,
+        device=models.device,
+        revision=models.revision,
+        token=models.token,
+        adapter=models.adapter,
+    )
+    return cast(ModelGenerator, found)
 
 
 def _trainable_generator(spec: RunSpec) -> TrainableGenerator:

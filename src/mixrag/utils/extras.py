@@ -15,6 +15,7 @@ EXTRAS = {
     "langchain": ("langchain_core",),
     "llama-index": ("llama_index.core",),
     "haystack": ("haystack",),
+    "openvino": ("openvino",),
 }
 """The modules that each extra of pyproject.toml is for."""
 
