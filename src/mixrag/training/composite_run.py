@@ -97,6 +97,8 @@ class CompositeRun:
     def _learn_spans(self, examples: Sequence[Example], dev_examples: Sequence[Example]) -> LoopState:
         assert isinstance(self.trained, TrainableSpans)
         settings, generator = self.spec.settings, self.trained.generator
+        if settings.targets == "posterior" and examples:
+            examples, dev_examples = self._answered(examples, dev_examples)
         reading = SpanReading(generator, settings.max_answer_tokens)
         read = reading.readable(self._sets(self.spec.pairs, examples))
         dev = reading.readable(self._sets(self.spec.dev, dev_examples))
@@ -152,11 +154,7 @@ class CompositeRun:
         step = TrainingStep(self.prior, self.trained.generator, None, settings, self.spec.rag.settings)
         step.likelihoods = likelihoods_of(self.trained, frozen=True)
         if isinstance(self.trained, TrainableSpans):
-            examples, _, notices = answered_by_spans(
-                examples, (), self.trained.generator, self.prior, settings, self.progress
-            )
-            for notice in notices:
-                _logger.info(notice)
+            examples, _ = self._answered(examples, ())
         if set(others) <= SCALARS:
             some = sample(examples, CALIBRATED, settings.seed)
             _logger.info(f"fitting {' and '.join(others)} to {len(some)} pairs")
@@ -168,6 +166,18 @@ class CompositeRun:
             step, weights, examples, [], settings, folder, self.run_id, self.accelerator, self.progress, stage
         ).run()
         return None
+
+    def _answered(
+        self, examples: Sequence[Example], dev: Sequence[Example]
+    ) -> tuple[Sequence[Example], Sequence[Example]]:
+        """Those that a retrieved passage can answer."""
+        assert isinstance(self.trained, TrainableSpans) and self.prior is not None
+        found, found_dev, notices = answered_by_spans(
+            examples, dev, self.trained.generator, self.prior, self.spec.settings, self.progress
+        )
+        for notice in notices:
+            _logger.info(notice)
+        return found, found_dev
 
     def _examples(self, pairs: Sequence[Pair], first: int = 0) -> list[Example]:
         """Pairs that ask for passages of the store."""

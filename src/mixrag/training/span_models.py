@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mixrag.answers.saving import CARD
-from mixrag.config.bundle import absolute
+from mixrag.config.bundle import NO_ADAPTER, absolute
 from mixrag.config.default_models import ENCODER, EXTRACTIVE, default_encoder
 from mixrag.config.model_config import ModelConfig
 from mixrag.config.prompt_template import PromptTemplate
@@ -30,6 +30,7 @@ from mixrag.generator.span_loading import (
     read_span_config,
     write_span_config,
 )
+from mixrag.training.baselines import BASELINES
 from mixrag.training.trainable_spans import TrainableSpans
 from mixrag.utils.hashing import model_digest
 
@@ -67,12 +68,17 @@ def reader_start(models: ModelConfig) -> ReaderStart | None:
     Raises:
         ModelError: a path where there is nothing.
         MissingPackageError: the packaged reader, which is not installed.
+        SettingError: an adapter beside it.
     """
     named = models.generator
     if named is None or not isinstance(named, (str, Path)):
         return None
     found = extractive_source(EXTRACTIVE if named == EXTRACTIVE else path_or_hub_name(named), _hub(models))
-    return None if found is None else ReaderStart(found)
+    if found is None:
+        return None
+    if models.adapter is not None and str(models.adapter) != NO_ADAPTER:
+        raise SettingError("no adapter with an extractive model", f"{models.adapter}", "leave it out")
+    return ReaderStart(found)
 
 
 def check_reader(settings: TrainingSettings, mixture: Settings) -> None:
@@ -94,13 +100,13 @@ def check_reader(settings: TrainingSettings, mixture: Settings) -> None:
         raise SettingError(expected, "reverse", "leave it out")
 
 
-def check_reader_baselines(names: Sequence[str], closed_book: Sequence[str]) -> None:
+def check_reader_baselines(names: Sequence[str]) -> None:
     """Refuse baselines that answer without a passage.
 
     Raises:
         SettingError: there is one among the names.
     """
-    wrong = [name for name in names if name in closed_book]
+    wrong = [name for name in names if BASELINES[name].changes.get("k") == 0]
     if wrong:
         expected = "--baselines that read passages for an extractive reader (concatenation, frozen)"
         raise SettingError(expected, wrong[0], "leave it out")
