@@ -1,4 +1,4 @@
-"""`mixrag train` with an extractive reader: it learns, resumes, goes on from its own adapter, and refuses in a line."""
+"""`mixrag train` with an extractive reader: it learns, resumes, goes on from its adapter, refuses in one line."""
 
 from __future__ import annotations
 
@@ -63,13 +63,16 @@ def open_reader(store_folder: Path, encoder_folder: Path, reader: Path) -> Itera
         rag.close()
 
 
-def spec(rag: RAG, folder: Path, pairs: Sequence[Pair] = PAIRS, dev: Sequence[Pair] = (), **changes: Any) -> RunSpec:
+def spec(
+    rag: RAG, folder: Path, pairs: Sequence[Pair] = PAIRS, dev: Sequence[Pair] = (), **changes: Any
+) -> RunSpec:
     return RunSpec(rag, tuple(pairs), tuple(dev), TrainingSettings(**{**QUICK, **changes}), folder)
 
 
 def test_it_learns_from_pairs_alone_and_its_folder_opens(open_reader: Callable[..., RAG], tmp_path: Path) -> None:
     recorder, rag = Recorder(), open_reader()
-    changes = {"epochs": 14.0, "objective": "em", "e_step_every": 2}
+    changes: dict[str, Any] = {"epochs": 50.0, "learning_rate": 1e-2, "keep": "last", "evaluate_every": 25}
+    changes |= {"objective": "em", "e_step_every": 2, "checkpoint_every": 50}
     result = train(spec(rag, tmp_path / "out", (*SPELLED, NEVER), (*PAIRS[:2], NEVER), **changes), recorder)
     assert recorder.losses[-1] < 0.5 * recorder.losses[0]
     left = [notice for notice in result.notices if "left out" in notice]
@@ -170,7 +173,9 @@ def test_what_an_extractive_reader_cannot_be_trained_with(
     with pytest.raises(SettingError, match=message):
         train(spec(open_reader(**mixture), tmp_path / "out", **training), Recorder())
     rag = open_reader()
-    with_adapter = RAG.open(rag.store.directory, models=replace(rag.models, adapter=tmp_path), settings=rag.settings)
+    with_adapter = RAG.open(
+        rag.store.directory, models=replace(rag.models, adapter=tmp_path), settings=rag.settings
+    )
     with with_adapter, pytest.raises(SettingError, match="no adapter with an extractive model"):
         train(spec(with_adapter, tmp_path / "out"), Recorder())
     assert not (tmp_path / "out").exists()
@@ -182,7 +187,9 @@ def test_pairs_and_baselines_that_no_passage_can_answer(open_reader: Callable[..
     path = tmp_path / "pairs.jsonl"
     path.write_text('{"question": "what does cod cost", "answer": "nine crowns"}\n')
     with pytest.raises(SettingError, match="that read passages for an extractive reader"):
-        open_reader().train(path, out=tmp_path / "out", dev=path, settings={"batch": 1}, baselines=("closed-book",))
+        open_reader().train(
+            path, out=tmp_path / "out", dev=path, settings={"batch": 1}, baselines=("closed-book",)
+        )
     assert not (tmp_path / "out").exists()
 
 

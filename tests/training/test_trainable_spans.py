@@ -1,4 +1,4 @@
-"""An extractive reader under the objectives of a mixture: gradients against an enumeration in probability space."""
+"""An extractive reader under the objectives of a mixture: gradients against enumeration in probability space."""
 
 from __future__ import annotations
 
@@ -46,7 +46,13 @@ def enumerated(generator: ExtractiveGenerator, prompt: Prompt) -> dict[str, Tens
         for j in range(i, min(i + generator.config.longest, len(parts))):
             first, last = offsets[i][0], offsets[j][1]
             one = any(a <= first and last <= b for a, b in prompt.regions)
-            if parts[i] != 1 or parts[j] != 1 or not one or inside_word(prompt.text, first) or inside_word(prompt.text, last):
+            if (
+                parts[i] != 1
+                or parts[j] != 1
+                or not one
+                or inside_word(prompt.text, first)
+                or inside_word(prompt.text, last)
+            ):
                 continue
             answer = " ".join(prompt.text[first:last].split())
             weights[answer] = weights.get(answer, torch.zeros(())) + (start[i] + end[j]).exp()
@@ -224,7 +230,9 @@ def test_weights_that_change_are_seen_at_once() -> None:
 def test_answers_count_as_the_passage_spells_them() -> None:
     generator = span_generator(longest=10)
     prompt = generator.prompt("what?", (passage("It costs nine\n crowns; Nine."),), 0)
-    found = possible_answers(generator, prompt, ("NINE CROWNS", "nine", "crown", "ten", "it costs nine crowns; nine."))
+    found = possible_answers(
+        generator, prompt, ("NINE CROWNS", "nine", "crown", "ten", "it costs nine crowns; nine.")
+    )
     assert [generator.text(tokens) for tokens in found] == ["nine crowns", "nine", "It costs nine crowns; Nine."]
     found = possible_answers(span_generator(longest=3), prompt, ("nine crowns", "it costs nine crowns"))
     assert [generator.text(tokens) for tokens in found] == ["nine crowns"], "a span has so many tokens at most"
@@ -261,4 +269,3 @@ def test_distillation_follows_the_passages_that_can_answer(open_rag: OPEN) -> No
     learnt = step.learn(examples, len(examples))
     assert all(each.loss < torch.inf for each in learnt.coefficients)
     assert all(bool(gradient.isfinite().all()) for gradient in taken(step).values())
-
