@@ -93,6 +93,7 @@ def test_the_probability_is_the_weighted_sum_of_both(rag: RAG) -> None:
         assert found is not None
         total = weight * found["language-model"].probability + (1 - weight) * found["extractive"].probability
         assert answer.probability == pytest.approx(total, rel=1e-9)
+        assert found["language-model"].p_empty is None
         part = weight * found["language-model"].probability / total
         assert found["language-model"].share == pytest.approx(part, abs=1e-9)
 
@@ -104,6 +105,21 @@ def test_agreement_is_the_smaller_probability_of_the_answer_by_the_larger(rag: R
         smaller, larger = sorted(each.probability for each in answer.generators.values())
         assert answer.signals.agreement == pytest.approx(smaller / larger, rel=1e-9)
         assert (answer.signals.agreement == 0.0) == (text == "seven")
+
+
+def test_the_empty_answer_is_the_weighted_sum_of_both(rag: RAG) -> None:
+    for weight in (0.2, 0.9):
+        answer = rag.score(QUESTION, "nine crowns", empty_answer=True, language_model_weight=weight)
+        assert answer.generators is not None
+        model, spans = (each.p_empty for each in answer.generators.values())
+        assert model is not None
+        assert spans is not None
+        assert abs(model - spans) > 0.001
+        assert answer.p_empty == pytest.approx(weight * model + (1 - weight) * spans, rel=1e-9)
+        assert answer.signals.most_empty == pytest.approx(max(model, spans), rel=1e-9)
+        assert answer.to_dict()["generators"]["extractive"]["p_empty"] == spans
+        alone = rag.score(QUESTION, "nine crowns", empty_answer=True, language_model_weight=1e-9)
+        assert alone.p_empty == pytest.approx(spans, rel=1e-6)
 
 
 def test_questions_together_and_alone_are_equal(rag: RAG) -> None:

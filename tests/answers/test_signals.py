@@ -77,10 +77,11 @@ def test_the_form_of_an_answer(text: str, form: str) -> None:
 @pytest.mark.parametrize("form", ["yes-no", "text", "number"])
 def test_features_never_fall_with_mass_and_never_rise_with_the_empty_answer(form: str) -> None:
     """Every feature that moves with them has weights of one sign: so no fitted map can turn them round."""
-    start = Signals(math.log(0.4), 0.5, 0.2, 0.3, 0.5, 4, form, 0.5, 0.5, 0.5, 0.8)  # type: ignore[arg-type]
+    start = Signals(math.log(0.4), 0.5, 0.2, 0.3, 0.5, 4, form, 0.5, 0.5, 0.3, 0.5, 0.8)  # type: ignore[arg-type]
     masses = [features(replace(start, log_mass=math.log(p))) for p in (1e-9, 0.1, 0.5, 0.9, 1.0)]
     empties = [features(replace(start, p_empty=p)) for p in (1.0, 0.9, 0.5, 1e-6, 0.0)]
-    for rising in (masses, empties):
+    by_one = [features(replace(start, most_empty=p)) for p in (1.0, 0.9, 0.5, 1e-6, 0.0)]
+    for rising in (masses, empties, by_one):
         for low, high in itertools.pairwise(rising):
             for name, sign in FEATURES.items():
                 assert low[name] == high[name] or (sign == 1 and low[name] < high[name]), name
@@ -93,6 +94,7 @@ def test_what_is_not_known_is_no_feature() -> None:
         "best_prior",
         "length",
         "overlap",
+        "answered_by_all",
         "sentence",
         "shortfall",
     }
@@ -112,6 +114,18 @@ def test_agreement_is_the_smaller_probability_beside_the_larger(
 
 def test_agreement_takes_two_generators_of_which_one_can_write_the_answer() -> None:
     assert agreement([]) == agreement([-0.5]) == agreement([-math.inf, -math.inf]) == 0.0
+
+
+def test_the_emptiest_generator_is_a_signal() -> None:
+    scored = toy_mixture(Toy([0.6, 0.4], seed=3, vocabulary=4, length=3), 0.0).score_tokens((1, 2))
+    found = signals_of(scored, (), 0.4, 0.1, (-1.0, -2.0), (0.05, 0.15))
+    assert found.most_empty == 0.15
+    assert features(found)["answered_by_all"] == pytest.approx(math.log(0.85 / 0.15))
+    assert features(found)["answered"] == pytest.approx(math.log(0.9 / 0.1))
+    for empty in ((), (None, None)):
+        alone = signals_of(scored, (), 0.4, 0.1, (-1.0, -2.0), empty)
+        assert alone.most_empty is None
+        assert "answered_by_all" not in features(alone)
 
 
 def test_agreement_is_a_signal_of_the_answer() -> None:

@@ -104,7 +104,10 @@ class Answer(AnswerFields):
 
 
 def _generators_to_dict(generators: Mapping[str, Contribution]) -> dict[str, Any]:
-    return {name: {"probability": each.probability, "share": each.share} for name, each in generators.items()}
+    return {
+        name: {"probability": each.probability, "share": each.share, "p_empty": each.p_empty}
+        for name, each in generators.items()
+    }
 
 
 def confidence_to_dict(confidence: Confidence) -> dict[str, Any]:
@@ -186,8 +189,9 @@ def build_answer(
     support = max(retrieval.inner_products.tolist(), default=0.0)
     p_empty, p_empty_within, unstated = unstated_by(mixture)
     generators = contributions(scored)
-    by_generator = [each.log_prob for each in (generators or {}).values()]
-    signals = signals_of(scored, found, support, p_empty or 0.0, by_generator)
+    parts = list((generators or {}).values())
+    by_generator, empty = [each.log_prob for each in parts], [each.p_empty for each in parts]
+    signals = signals_of(scored, found, support, p_empty or 0.0, by_generator, empty)
     null, second = mixture.null_component, mixture.log_question_likelihood is not None
     prior = mixture.unconditioned_log_prior.exp()
     passages = _passages(retrieval, mixture, scored.posterior)

@@ -49,6 +49,8 @@ class Signals:
     """A = min_g p_g(y | x) / max_g p_g(y | x) of the written answer y, p_g being the mixture of passages with
     generator g alone, given that something is answered: 1 where all generators give it the same probability, 0
     where one gives it none, or there is but one."""
+    most_empty: float | None = None
+    """max_g p_g(∅ | x), p_g as for ``agreement``; None of one generator, and without an empty answer."""
     sentence: float | None = None
     """Share of the question's content words in the sentence that has the answer (the best of them), in the
     passages of that component; 0 where none has it."""
@@ -66,6 +68,7 @@ FEATURES: Mapping[str, int] = {
     "spread": -1,
     "best_prior": 1,
     "answered": 1,
+    "answered_by_all": 1,
     "support": 1,
     "overlap": 1,
     "agreement": 1,
@@ -76,17 +79,17 @@ FEATURES: Mapping[str, int] = {
 
 plain: log-odds of p(y | x) = mass · (1 - p(∅ | x)); mass: log-odds of the mass, mass_yes_no the same of answers
 that are yes or no, whose mass has only two answers to be split between; yes_no, number: 1 for answers of that
-form; length: log of the tokens; spread: the entropy; answered: log-odds of 1 - p(∅ | x); agreement: A itself, not
-its logarithm, which has no least value where one generator cannot write the answer at all; shortfall:
-best_sentence - sentence, how much better another sentence suits the question than the one that has the answer. Yes
-and no are in no sentence: of them sentence and shortfall are 0."""
+form; length: log of the tokens; spread: the entropy; answered: log-odds of 1 - p(∅ | x); answered_by_all: the same
+of the generator that gives ∅ the most; agreement: A itself, not its logarithm, which has no least value where one
+generator cannot write the answer at all; shortfall: best_sentence - sentence, how much better another sentence
+suits the question than the one that has the answer. Yes and no are in no sentence: of them sentence and shortfall
+are 0."""
 
 
 def features(signals: Signals) -> dict[str, float]:
     """The features by name; those of signals that are not known are left out."""
     odds, yes_no = log_odds(signals.log_mass), signals.form == "yes-no"
-    log_answered = math.log1p(-signals.p_empty) if signals.p_empty < 1.0 else -math.inf
-    answered = max(-LARGEST_EMPTY_ODDS, min(LARGEST_EMPTY_ODDS, log_odds(log_answered)))
+    log_answered = _log_answered(signals.p_empty)
     own, best = signals.sentence, signals.best_sentence
     shortfall = None if own is None or best is None else best - own
     found: dict[str, float | None] = {
@@ -98,7 +101,8 @@ def features(signals: Signals) -> dict[str, float]:
         "length": None if signals.tokens is None else math.log(max(1, signals.tokens)),
         "spread": signals.entropy,
         "best_prior": signals.best_prior,
-        "answered": answered,
+        "answered": _answered_odds(signals.p_empty),
+        "answered_by_all": None if signals.most_empty is None else _answered_odds(signals.most_empty),
         "support": signals.support,
         "overlap": signals.overlap,
         "agreement": signals.agreement,
@@ -106,6 +110,14 @@ def features(signals: Signals) -> dict[str, float]:
         "shortfall": 0.0 if yes_no else shortfall,
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _log_answered(p_empty: float) -> float:
+    return math.log1p(-p_empty) if p_empty < 1.0 else -math.inf
+
+
+def _answered_odds(p_empty: float) -> float:
+    return max(-LARGEST_EMPTY_ODDS, min(LARGEST_EMPTY_ODDS, log_odds(_log_answered(p_empty))))
 
 
 def form_of(text: str) -> Form:
@@ -146,11 +158,12 @@ def signals_of(
     support: float,
     p_empty: float,
     by_generator: Sequence[float] = (),
+    empty_by_generator: Sequence[float | None] = (),
 ) -> Signals:
     """The signals of an answer.
 
     ``found`` are the decoder's further answers; ``by_generator`` (G,) is log p_g(y | x) by each generator g of a
-    mixture of several.
+    mixture of several, ``empty_by_generator`` (G,) its p_g(∅ | x).
     """
     mixture = scored.mixture
     posterior = scored.posterior
@@ -167,6 +180,7 @@ def signals_of(
         form=form_of(scored.text),
         overlap=overlap(mixture.question, passages),
         agreement=agreement(by_generator),
+        most_empty=max((each for each in empty_by_generator if each is not None), default=None),
         sentence=sentence,
         best_sentence=best_sentence,
     )

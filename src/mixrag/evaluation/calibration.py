@@ -36,7 +36,8 @@ PENALTIES = (1.0, 4.0, 16.0)
 _MASS = ("mass", "mass_yes_no", "yes_no")
 _PLACE = ("sentence", "shortfall", "agreement")
 _FORM = ("number", "length")
-_ANSWERABLE = ("answered", "support", "overlap")
+_EMPTY = ("answered", "answered_by_all")
+_ANSWERABLE = (*_EMPTY, "support", "overlap")
 _EVERY = (*_MASS, *_PLACE, *_FORM, "spread", "best_prior")
 
 
@@ -97,11 +98,11 @@ CANDIDATES = (
     Candidate("isotonic"),
     Candidate("logistic"),
     Candidate("logistic", ("plain", "agreement")),
-    Candidate("logistic", (*_MASS, "answered")),
-    Candidate("logistic", (*_MASS, *_PLACE, "answered")),
-    *(Candidate("logistic", (*_MASS, *_PLACE, *_FORM, "answered"), penalty=each) for each in PENALTIES),
+    Candidate("logistic", (*_MASS, *_EMPTY)),
+    Candidate("logistic", (*_MASS, *_PLACE, *_EMPTY)),
+    *(Candidate("logistic", (*_MASS, *_PLACE, *_FORM, *_EMPTY), penalty=each) for each in PENALTIES),
     *(Candidate("logistic", (*_EVERY, *_ANSWERABLE), penalty=each) for each in PENALTIES),
-    Candidate("two-part", _MASS, ("answered",)),
+    Candidate("two-part", _MASS, _EMPTY),
     Candidate("two-part", _MASS, _ANSWERABLE),
     Candidate("two-part", (*_MASS, *_PLACE), _ANSWERABLE),
     *(Candidate("two-part", (*_MASS, *_PLACE, *_FORM), _ANSWERABLE, each) for each in PENALTIES),

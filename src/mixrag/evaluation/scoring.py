@@ -80,6 +80,8 @@ class Record:
     """Share of the question's content words in the passages of that component."""
     agreement: float = 0.0
     """How far the generators of a mixture of several agree on the answer; 0 of one."""
+    most_empty: float | None = None
+    """The largest p_g(∅ | question) of the generators of a mixture of several; None of one."""
     sentence: float | None = None
     """Share of the question's content words in the sentence that has the answer; None in records of an earlier
     version, as the next."""
@@ -110,6 +112,7 @@ class Record:
             form_of(self.answer),
             self.overlap,
             self.agreement,
+            self.most_empty,
             self.sentence,
             self.best_sentence,
         )
@@ -194,6 +197,7 @@ def _record(
         best_prior=answer.signals.best_prior,
         overlap=answer.signals.overlap,
         agreement=answer.signals.agreement,
+        most_empty=answer.signals.most_empty,
         sentence=answer.signals.sentence,
         best_sentence=answer.signals.best_sentence,
         settings=conditions(replace(rag.settings, **changes)),

@@ -6,6 +6,7 @@ mixture's, which the scored answer has.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from mixrag.inference.mixture import Mixture, ScoredAnswer
 from mixrag.probability import (
     log_answered_prior,
     log_difference,
+    log_empty_probability,
     log_marginal,
     log_other_tokens,
 )
@@ -33,6 +35,8 @@ class Contribution:
     share: float
     """Σ_j p(z_j | x, y) p(g | x, z_j, y): at switch 0 the posterior p(g | x, y) that it wrote the answer. The
     shares of both add up to one."""
+    p_empty: float | None = None
+    """p_g(∅ | x), the probability of the empty answer in that mixture; None without one."""
 
     @property
     def probability(self) -> float:
@@ -56,7 +60,8 @@ def contributions(scored: ScoredAnswer) -> Mapping[str, Contribution] | None:
     extracted = (weight + spans.sum(-1) - mixed.sum(-1)).nan_to_num(nan=-torch.inf).clamp(max=0.0).exp()
     posterior = scored.posterior
     share = min(1.0, float((posterior * extracted).sum() / posterior.sum())) if float(posterior.sum()) else 0.5
-    found = zip(log_probs, (1.0 - share, share), strict=True)
+    empties = [_p_empty(mixture, own) if mixture.log_empty is not None else None for own in read]
+    found = zip(log_probs, (1.0 - share, share), empties, strict=True)
     return {name: Contribution(*each) for name, each in zip(NAMES, found, strict=True)}
 
 
@@ -74,6 +79,12 @@ def _other_empty(mixture: Mixture, empty: EmptyAnswers, weight: Tensor, other: T
         return None
     pairs = ((mixture.log_empty, empty.log_empty), (mixture.log_answered, empty.log_answered))
     return EmptyAnswers(*(log_difference(both, weight + one) - other for both, one in pairs))
+
+
+def _p_empty(mixture: Mixture, empty: EmptyAnswers | None) -> float | None:
+    if empty is None:
+        return None
+    return min(1.0, math.exp(float(log_empty_probability(mixture.reweighted_log_prior, empty.log_empty))))
 
 
 def _log_prob(scored: ScoredAnswer, table: Tensor, empty: EmptyAnswers | None) -> float:
