@@ -86,7 +86,7 @@ def reference(
             if parts[i] != 1 or parts[j] != 1:
                 continue
             first, last = offsets[i][0], offsets[j][1]
-            if whole_words and (_inside(text, first) or _inside(text, last)):
+            if whole_words and (inside_word(text, first) or inside_word(text, last)):
                 continue
             answer = " ".join(text[first:last].split())
             weights[answer] = weights.get(answer, 0.0) + math.exp(start[i] + end[j])
@@ -94,7 +94,7 @@ def reference(
     return {answer: weight / total for answer, weight in weights.items()}
 
 
-def _inside(text: str, place: int) -> bool:
+def inside_word(text: str, place: int) -> bool:
     if not 0 < place < len(text):
         return False
     before, after = text[place - 1], text[place]

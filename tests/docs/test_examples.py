@@ -24,6 +24,7 @@ from tiny_encoder import save_encoder
 
 NO_RUN = {
     "docs/how-to/gpu.md": 2,
+    "docs/how-to/long-answers.md": 2,
     "docs/how-to/own-language-model.md": 3,
     "docs/how-to/share-a-bundle.md": 2,
     "docs/how-to/train.md": 1,

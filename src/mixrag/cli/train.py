@@ -44,7 +44,7 @@ def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for what is learnt; --model opens it.")],
     json: Json = False,
 ) -> None:
-    """Learn from question-answer pairs alone: the retriever, the language model, or both.
+    """Learn from question-answer pairs alone: the retriever, the language model or extractive reader, or both.
 
     No labels say which passage answers which question: the marginal likelihood needs none. The same command
     continues where a killed run stopped. What is learnt is opened with --model FOLDER.

@@ -27,7 +27,6 @@ from mixrag.generator.rounding import rounding_of_model
 from mixrag.generator.span_scores import (
     SpanDistribution,
     end_scores,
-    nothing_to_read,
     span_distribution,
 )
 from mixrag.generator.span_windows import (
@@ -65,6 +64,13 @@ class Answers:
         if bool(spans.any()):
             found[spans] = self.tokens.at(members[spans], place)
         return found
+
+    def spelling(self, tokens: Sequence[int]) -> Tensor:
+        """(m,) the answers whose tokens are these, the stop token at their end included; none: it is no answer."""
+        members = torch.arange(len(self.log_probs))
+        for place, token in enumerate(tokens):
+            members = members[self.at(members, place) == token]
+        return members
 
     def texts(self) -> list[str]:
         """The n + 1 texts; the empty answer is the empty text."""
@@ -223,8 +229,7 @@ class ExtractiveGenerator:
 
     def prompt_length(self, prompt: Prompt) -> int:
         """Tokens that the encoder reads: all of every window, of which each has the question."""
-        own = _own(prompt)
-        return sum(len(window.ids) for window in self._windows(own)) if _has_text(own) else 0
+        return sum(len(window.ids) for window in self.windows(prompt))
 
     def answer_tokens(self, answer: str) -> tuple[int, ...]:
         """See ``Generator.answer_tokens``; white space counts as single spaces."""
@@ -238,11 +243,13 @@ class ExtractiveGenerator:
         """See ``Generator.log_likelihood``: exact, and -inf where no span has the text."""
         return self.start(prompts).score(answer)
 
+    def log_likelihoods(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Tensor:
+        """(R, T): as ``log_likelihood``, of R rows, each with its own answer; zero after its end."""
+        return row_log_likelihoods(self.read(prompts), answers)
+
     def start(self, prompts: Sequence[Prompt]) -> SpanBranches:
         """See ``Generator.start``."""
-        found = self.read(prompts)
-        rows = tuple(Prefix(each, torch.arange(len(each.log_probs)), 0) for each in found)
-        return SpanBranches(self.vocabulary_size, rows)
+        return SpanBranches(self.vocabulary_size, tuple(begun(each) for each in self.read(prompts)))
 
     def finite_answers(self, prompts: Sequence[Prompt]) -> list[FiniteAnswers]:
         """See ``FiniteGenerator.finite_answers``; a text that a passage has twice is there twice."""
@@ -257,26 +264,41 @@ class ExtractiveGenerator:
                     self._known.move_to_end(prompt)
                     found[prompt] = self._known[prompt]
         missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in found]
-        found |= {prompt: Answers(self._distribution(_own(prompt)), self.answers) for prompt in missing}
+        for prompt in missing:
+            windows = self.windows(prompt)
+            found[prompt] = self.answers_from(prompt, windows, end_scores(self.model, windows))
         with self._lock:
             self._known.update({prompt: found[prompt] for prompt in missing})
             while len(self._known) > CACHED:
                 self._known.popitem(last=False)
         return [found[prompt] for prompt in prompts]
 
-    def _distribution(self, prompt: SpanPrompt) -> SpanDistribution:
-        if not _has_text(prompt):
-            return nothing_to_read(prompt.text)
-        windows = self._windows(prompt)
-        return span_distribution(prompt, windows, end_scores(self.model, windows), self.config)
+    def windows(self, prompt: Prompt) -> list[Window]:
+        """What the encoder reads of a prompt; nothing where no passage has a text."""
+        own = _own(prompt)
+        return windows_of(self.tokenizer, own, self.config) if own.has_text else []
 
-    def _windows(self, prompt: SpanPrompt) -> list[Window]:
-        return windows_of(self.tokenizer, prompt, self.config)
+    def answers_from(
+        self, prompt: Prompt, windows: Sequence[Window], scores: Sequence[tuple[Tensor, Tensor]]
+    ) -> Answers:
+        """The answers of a prompt by the scores (L,) of the ends in its windows, with gradient in them."""
+        return Answers(span_distribution(_own(prompt), windows, scores, self.config), self.answers)
 
 
-def _has_text(prompt: SpanPrompt) -> bool:
-    """Whether a passage has anything to read: else the encoder reads nothing."""
-    return any(prompt.text[start:end].strip() for start, end in prompt.regions)
+def begun(answers: Answers) -> Prefix:
+    """No token written yet."""
+    return Prefix(answers, torch.arange(len(answers.log_probs)), 0)
+
+
+def row_log_likelihoods(found: Sequence[Answers], answers: Sequence[Sequence[int]]) -> Tensor:
+    """(R, T) float64 log p(y_t | prompt, y_<t) of one answer under each of R prompts; zero after its end."""
+    table = torch.zeros(len(answers), max(map(len, answers), default=0), dtype=torch.float64)
+    for row, each, answer in zip(table, found, answers, strict=True):
+        prefix = begun(each)
+        for place, token in enumerate(answer):
+            row[place] = prefix.log_prob(token)
+            prefix = prefix.then(token)
+    return table
 
 
 def _own(prompt: Prompt) -> SpanPrompt:

@@ -50,6 +50,11 @@ class Prompt:
         """All token ids in reading order."""
         return self.header + self.passages + self.question
 
+    @property
+    def content(self) -> str:
+        """All that the model reads; different prompts differ in it."""
+        return f"{self.tokens}"
+
 
 class Branches(Protocol):
     """R texts that one model is writing side by side, each with its own prompt and the tokens appended so far.

@@ -104,6 +104,7 @@ def load_extractive(
     dtype: Any,
     device: str,
     hub: Mapping[str, Any],
+    merge: bool = True,
 ) -> ExtractiveGenerator:
     """The extractive generator of a folder or hub name.
 
@@ -116,6 +117,7 @@ def load_extractive(
         dtype: auto and None are float32.
         device: a torch device.
         hub: revision and token.
+        merge: add the adapter of the folder into the weights; without it, it is left out.
 
     Raises:
         ModelError: no usable model or tokenizer there.
@@ -126,7 +128,7 @@ def load_extractive(
         raise SettingError("dtype float32, bfloat16 or float16 for an extractive model", chosen, "choose one")
     config, base = read_span_config(source) if isinstance(source, Path) else (SpanConfig(), None)
     try:
-        model, own = span_model(source, base, hub)
+        model, own = span_model(source, base, hub, merge=merge)
         if tokenizer is None and isinstance(source, Path) and (source / ANSWERS).is_dir():
             tokenizer = source / ANSWERS
         answers = AnswerTokenizer(answer_tokenizer(tokenizer, hub), template)
@@ -139,8 +141,10 @@ def load_extractive(
     return ExtractiveGenerator(name, model, own, answers, fitting)
 
 
-def span_model(source: Path | str, base: str | None, hub: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The model in float32, an adapter in its weights, and its tokenizer."""
+def span_model(
+    source: Path | str, base: str | None, hub: Mapping[str, Any], *, merge: bool = True
+) -> tuple[Any, Any]:
+    """The model in float32, an adapter in its weights (left out without ``merge``), and its tokenizer."""
     from transformers import AutoModelForQuestionAnswering
 
     adapter = isinstance(source, Path) and (source / ADAPTER).is_file()
@@ -156,7 +160,7 @@ def span_model(source: Path | str, base: str | None, hub: Mapping[str, Any]) -> 
     missing = [key for key in sorted(loading["missing_keys"]) if not (adapter and key.startswith("qa_outputs."))]
     if missing:
         raise ModelError("all weights of the model", f"{weights} lacks {missing[0]}", "get the complete model")
-    if adapter:
+    if adapter and merge:
         check_adapter(Path(source))
         model = merged(model, Path(source), str(weights))
     return model, loaded_tokenizer(None, str(weights), {} if adapter else hub)

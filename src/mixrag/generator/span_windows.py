@@ -54,6 +54,16 @@ class SpanPrompt(Prompt):
     regions: tuple[tuple[int, int], ...] = ()
     """Offsets in ``text`` of the text of each passage."""
 
+    @property
+    def content(self) -> str:
+        """See ``Prompt.content``."""
+        return repr((self.asked, self.text, self.regions))
+
+    @property
+    def has_text(self) -> bool:
+        """Whether a passage has anything to read: else the encoder reads nothing."""
+        return any(self.text[start:end].strip() for start, end in self.regions)
+
 
 def span_prompt(question: str, passages: Sequence[Passage]) -> SpanPrompt:
     """The prompt of a question and some passages: all of them are one text, titles and contexts before each."""

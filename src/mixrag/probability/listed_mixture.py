@@ -11,7 +11,6 @@ Shapes: K components, C tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,7 +41,7 @@ class NextToken:
     beyond: bool
 
 
-def next_token(log_weights: Interval, lists: Sequence[Listed]) -> NextToken:
+def next_token(log_weights: Interval, lists: list[Listed]) -> NextToken:
     """The most probable next token of the mixture, as far as the lists say.
 
     Token v is certainly at least as probable as w where, d_j being the least p_j(v) less the largest p_j(w),
@@ -72,7 +71,7 @@ def next_token(log_weights: Interval, lists: Sequence[Listed]) -> NextToken:
     return NextToken(tokens[best], not behind, rivals, len(tokens) in behind)
 
 
-def token_interval(lists: Sequence[Listed], token: int) -> Interval:
+def token_interval(lists: list[Listed] | tuple[Listed, ...], token: int) -> Interval:
     """Between what log p(token | x, z_j, y_<t) lies: both ends are equal where component j lists it."""
     lower = [each.log_probs.get(token, NEG_INF) for each in lists]
     upper = [each.upper(token) for each in lists]
@@ -107,7 +106,7 @@ def _share(log_own: Tensor, log_others: Tensor) -> Tensor:
     return torch.where(log_own == NEG_INF, torch.full_like(share, NEG_INF), share)
 
 
-def _table(lists: Sequence[Listed], tokens: Sequence[int], rest: float | None) -> Tensor:
+def _table(lists: list[Listed] | tuple[Listed, ...] | tuple[Listed, ...], tokens: list[int], rest: float | None) -> Tensor:
     """(K, C + 1) probabilities; ``rest`` is the logarithm for what is not listed, None its bound."""
     rows = []
     for each in lists:

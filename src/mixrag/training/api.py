@@ -21,6 +21,7 @@ from mixrag.training.metrics import read_metrics
 from mixrag.training.report import card, check_scorable, score_result, score_start, write_confidence
 from mixrag.training.run import RunResult, check_named_models, train
 from mixrag.training.run_spec import RunSpec
+from mixrag.training.span_models import check_reader_baselines, reader_start
 from mixrag.utils.extras import require_extra
 from mixrag.utils.progress import Progress, guarded, labelled
 
@@ -83,6 +84,8 @@ def run_training(rag: Pipeline, request: TrainingRequest, progress: Progress | N
     _logger.info(f"training {parts} by {request.settings.objective}: reading the pairs")
     pairs, dev, sources = _pairs(request)
     check_baselines(request.baselines, pairs, request.settings.batch)
+    if request.baselines and reader_start(rag.models) is not None:
+        check_reader_baselines(request.baselines)
     # What is asked of a passage of its own is learnt, not asked of the documents.
     scored = sample([pair for pair in dev if pair.passage is None], request.evaluate, request.settings.seed)
     check_scorable(rag, scored)

@@ -83,6 +83,8 @@ def _tables(step: TrainingStep, examples: Sequence[Example], batch: int) -> list
         found += [
             _Table(example, candidates, question.log_likelihood, question.mask, question.switch)
             for example, candidates, question in zip(some, chosen, questions, strict=True)
+            # Other candidates may not have the answer: an extractive reader then gives it no probability.
+            if bool((question.log_likelihood.sum(-1) > -math.inf).any())
         ]
     return found
 

@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,10 +20,22 @@ from mixrag.errors import PairsError
 from mixrag.training.loop import Loop
 from mixrag.training.packing import Row, branches_of, pack, size_of
 from mixrag.training.reading_sets import ReadableSet, trees
-from mixrag.training.row_reader import RowReader
+from mixrag.training.span_rows import SpanSet, span_rows
 
 Draw = Callable[[str], list[Row]]
 """From a name that seeds what is drawn to the rows of one visit of all sets."""
+
+
+class Reader(Protocol):
+    """Reads rows: see ``RowReader``."""
+
+    def log_likelihoods(self, rows: Sequence[Row]) -> Tensor:
+        """See ``RowReader.log_likelihoods``."""
+        ...
+
+    def backward(self, rows: Sequence[Row], total: float) -> Tensor:
+        """See ``RowReader.backward``."""
+        ...
 
 
 def drawing(sets: Sequence[ReadableSet], stop: int, settings: TrainingSettings, length: int) -> Draw:
@@ -33,6 +46,11 @@ def drawing(sets: Sequence[ReadableSet], stop: int, settings: TrainingSettings, 
         return pack(trees(sets, stop, settings.empty_weight, source), length, source)
 
     return draw
+
+
+def span_drawing(sets: Sequence[SpanSet], stop: int, settings: TrainingSettings) -> Draw:
+    """As ``drawing``, for an extractive reader."""
+    return lambda name: span_rows(sets, stop, settings.empty_weight, random.Random(f"{settings.seed}/{name}"))
 
 
 def steps_of(draw: Draw, settings: TrainingSettings) -> tuple[int, list[list[Row]]]:
@@ -73,7 +91,7 @@ def _steps(rows: Sequence[Row], questions: int) -> list[list[Row]]:
 class CompositeLoop(Loop):
     """A run whose steps (``train``) and dev pairs (``dev``) are packed rows."""
 
-    reader: RowReader | None = None
+    reader: Reader | None = None
     per_epoch: int = 1
     stops: frozenset[int] = field(default=frozenset())
     """Tokens that as an answer of their own are the empty one."""

@@ -19,6 +19,7 @@ from mixrag.generator import CausalGenerator, Prompt
 from mixrag.generator.adapter import added, check_adapter
 from mixrag.generator.huggingface import ModelGenerator
 from mixrag.generator.kernels.onednn_linear import use_torch_linears
+from mixrag.training.likelihoods import tokens_of
 
 ALPHA_OVER_RANK = 2
 """Scale of an adapter's product, as is common."""
@@ -39,6 +40,9 @@ class ScoredRows:
 class TrainableGenerator:
     """A language model whose weights, or whose adapter, are trained. ``adapted`` is peft's model, if any."""
 
+    any_answer = True
+    """It gives every answer a probability above zero."""
+
     def __init__(self, generator: ModelGenerator, settings: TrainingSettings, adapter: Path | None = None) -> None:
         if isinstance(generator, CausalGenerator):
             # Weights that change make states of passages stale: none is cached, and rows are read in one pass.
@@ -57,7 +61,7 @@ class TrainableGenerator:
             # On CPUs fused attention is slower than plain matrix products, above all backwards.
             model.set_attn_implementation("eager")
         if settings.checkpointing:
-            _checkpoint_activations(model)
+            checkpoint_activations(model)
         if settings.compile and settings.objective != "composite":  # there it depends on how rows are read
             compile_layers(model)
 
@@ -69,6 +73,10 @@ class TrainableGenerator:
         """(R, T) without gradient, zero after each answer's end."""
         with self.autocast():
             return self.generator.log_likelihoods(prompts, answers).clone()
+
+    def tokens_read(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> int:
+        """Tokens that the model reads to score R rows."""
+        return tokens_of(prompts, answers)
 
     def backward(self, rows: ScoredRows) -> Tensor:
         """Add Σ coefficient · ∂ log-likelihood / ∂ weight to the weights' gradients, a few rows at a time.
@@ -95,17 +103,24 @@ class TrainableGenerator:
     @contextmanager
     def autocast(self) -> Iterator[None]:
         """Matrix products in bfloat16, where the settings say so."""
-        if self.settings.dtype != "bfloat16":
+        with autocast(self.generator.model, self.adapted, self.settings.dtype):
             yield
-            return
-        with ExitStack() as stack:
-            stack.enter_context(torch.autocast(self.generator.model.device.type, torch.bfloat16))
-            if self.adapted is not None:
-                from peft.helpers import disable_input_dtype_casting
 
-                # Autocast brings inputs to the type of the product; peft's own cast would first widen them.
-                stack.enter_context(disable_input_dtype_casting(self.adapted))
-            yield
+
+@contextmanager
+def autocast(model: Any, adapted: Any, dtype: str) -> Iterator[None]:
+    """Matrix products in bfloat16, where it is the ``dtype``; ``adapted`` is peft's model around it, if any."""
+    if dtype != "bfloat16":
+        yield
+        return
+    with ExitStack() as stack:
+        stack.enter_context(torch.autocast(model.device.type, torch.bfloat16))
+        if adapted is not None:
+            from peft.helpers import disable_input_dtype_casting
+
+            # Autocast brings inputs to the type of the product; peft's own cast would first widen them.
+            stack.enter_context(disable_input_dtype_casting(adapted))
+        yield
 
 
 def _adapted(model: Any, base: str, settings: TrainingSettings, adapter: Path | None) -> Any:
@@ -177,7 +192,8 @@ def _layers(model: Any) -> list[Any]:
     return [module for module in model.modules() if type(module).__name__ in names]
 
 
-def _checkpoint_activations(model: Any) -> None:
+def checkpoint_activations(model: Any) -> None:
+    """Compute activations again in the backward pass: less memory, more time."""
     # transformers is renaming this; the old name warns.
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable()

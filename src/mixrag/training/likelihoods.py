@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixrag.generator import Prompt
+from mixrag.generator import ExtractiveGenerator, Prompt
 from mixrag.inference.components import Component
 from mixrag.inference.mixture import Mixture
 from mixrag.training.examples import Example
@@ -25,6 +25,8 @@ class Likelihoods:
 
     score: LogLikelihoods
     frozen: bool
+    measure: Callable[[Sequence[Prompt], Sequence[Sequence[int]]], int]
+    """How many tokens the model reads to score such rows."""
     cached: dict[str, Tensor] = field(default_factory=dict)
     """By digest of prompt and answer."""
     tokens: int = 0
@@ -43,7 +45,7 @@ class Likelihoods:
         if missing:
             prompts, answers = zip(*(wanted[key] for key in missing), strict=True)
             scored = self.score(prompts, answers)
-            self.tokens += tokens_of(prompts, answers)
+            self.tokens += self.measure(prompts, answers)
             known |= {key: row[: len(wanted[key][1])] for key, row in zip(missing, scored, strict=True)}
         return [self._table(example, mixture, known) for example, mixture in asked]
 
@@ -75,6 +77,13 @@ def tokens_of(prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> in
     return sum(len(prompt.tokens) + len(answer) - 1 for prompt, answer in zip(prompts, answers, strict=True))
 
 
+def span_tokens_of(
+    generator: ExtractiveGenerator, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]
+) -> int:
+    """As ``tokens_of``, of an extractive reader: it reads each prompt once, whatever is asked of it."""
+    return sum(generator.prompt_length(prompt) for prompt in dict.fromkeys(prompts))
+
+
 def _digest(component: Component, answer: Sequence[int]) -> str:
-    content = f"{component.prompt.tokens} {tuple(answer)}"
+    content = f"{component.prompt.content} {tuple(answer)}"
     return hashlib.sha256(content.encode()).hexdigest()[:32]

@@ -36,6 +36,9 @@ from mixrag.utils.progress import Progress, ProgressEvent
 
 DEV = "dev pairs"
 """The stage of progress that reports an evaluation: ``values`` holds nll and best, in nats per answer."""
+UNREACHED = 20.0
+"""Nats that a dev pair counts whose answer no retrieved passage can give: a change of the retriever can bring this
+about with an extractive reader. The mean over the other pairs would be less, as if something had been learnt."""
 _logger = logging.getLogger("mixrag.training")
 
 
@@ -178,19 +181,24 @@ class Loop:
         return metrics
 
     def _measure(self, output: StepOutput, size: int) -> dict[str, float]:
+        learnt = [c for c in output.coefficients if c.possible]
         sums = torch.tensor(
             [
-                sum(c.loss for c in output.coefficients),
-                sum(c.nll for c in output.coefficients),
+                sum(c.loss for c in learnt),
+                sum(c.nll for c in learnt),
                 float(output.rows),
                 float(output.backward),
                 float(output.tokens),
+                float(len(output.coefficients) - len(learnt)),
             ],
             dtype=torch.float64,
         )
-        loss, nll, rows, backward, tokens = self._total(sums).tolist()
+        loss, nll, rows, backward, tokens, unreached = self._total(sums).tolist()
+        size = max(1, size - round(unreached))
         metrics = {"loss": loss / size, "nll": nll / size, "rows": rows, "rows_backward": backward}
         metrics["tokens"] = tokens
+        if unreached:
+            metrics["unreached"] = unreached
         metrics["skipped"] = output.skipped
         if not output.exact:
             del metrics["nll"]
@@ -204,7 +212,8 @@ class Loop:
 
     def _diagnose(self, output: StepOutput) -> dict[str, float]:
         both = zip(output.questions, output.coefficients, strict=True)
-        some = [(q, c) for q, c in both if len(q.components) > 1]  # one component has nothing to diagnose
+        # One component has nothing to diagnose; where the answer is impossible there is no posterior.
+        some = [(q, c) for q, c in both if len(q.components) > 1 and c.possible]
         if not some:
             return {}
         questions = [q for q, _ in some]
@@ -270,13 +279,14 @@ class Loop:
         return {"nll": self.dev_nll()}
 
     def dev_nll(self) -> float:
-        """Mean -log p(any gold answer) over the dev pairs, in nats."""
+        """Mean -log p(any gold answer) over the dev pairs, in nats; ``UNREACHED`` where p is zero."""
         mine = self.dev[self.accelerator.process_index :: self.accelerator.num_processes]
         total = torch.zeros(1, dtype=torch.float64)
         with torch.no_grad():
             for start in range(0, len(mine), self.settings.batch):
                 for question in self.step.questions(mine[start : start + self.settings.batch]):
-                    total += self.step.coefficients(question).nll
+                    found = self.step.coefficients(question)
+                    total += found.nll if found.possible else UNREACHED
         return float(self._total(total)) / len(self.dev)
 
     def _save(self) -> None:

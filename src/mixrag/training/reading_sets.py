@@ -14,6 +14,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from mixrag.corpus import Passage, Store
 from mixrag.errors import QuestionError, SettingError
@@ -221,7 +222,25 @@ def trees(sets: Sequence[ReadableSet], stop: int, empty_weight: float, source: r
     return found
 
 
-def counted(sets: Sequence[ReadableSet]) -> dict[str, int]:
+class Counting(Protocol):
+    """A target that says how far its passage states the answer."""
+
+    @property
+    def holds(self) -> float:
+        """See ``Target.holds``."""
+        ...
+
+
+class CountingSet(Protocol):
+    """A passage with such targets."""
+
+    @property
+    def targets(self) -> Sequence[Counting]:
+        """Of its passage."""
+        ...
+
+
+def counted(sets: Sequence[CountingSet]) -> dict[str, int]:
     """How many passages, and questions that they answer and do not answer."""
     counts: dict[str, int] = defaultdict(int, passages=len(sets))
     for each in sets:

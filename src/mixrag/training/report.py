@@ -20,6 +20,7 @@ from mixrag.retrieval.retriever import StoreRetriever
 from mixrag.training.examples import check_fits
 from mixrag.training.output import Card, write_card
 from mixrag.training.run_spec import RunSpec, shown_adapter, starting_adapter
+from mixrag.training.span_models import reader_start
 from mixrag.training.trainable_prior import TrainablePrior
 from mixrag.utils.progress import Progress
 
@@ -117,8 +118,9 @@ def table(rows: Mapping[str, Summary]) -> list[str]:
 def card(spec: RunSpec, sources: Sequence[str], dev: int, rows: Mapping[str, Summary], command: str) -> None:
     """Write the model card of a run."""
     models = spec.rag.models
+    kind = "language model" if reader_start(models) is None else "extractive reader"
     base = {
-        "language model": models.generator or "SmolLM2-135M-Instruct (packaged)",
+        kind: models.generator or "SmolLM2-135M-Instruct (packaged)",
         "adapter": shown_adapter(starting_adapter(models)),
         "encoder": models.encoder or "all-MiniLM-L6-v2 (packaged)",
     }

@@ -13,12 +13,12 @@ from typing import Any, cast
 import torch
 
 from mixrag.answers.pipeline import Pipeline
-from mixrag.config.bundle import MODELS, Bundle, write_bundle
+from mixrag.config.bundle import MODELS, NO_ADAPTER, Bundle, write_bundle
 from mixrag.config.settings import trained_settings
 from mixrag.config.training_settings import SCALARS
 from mixrag.corpus import check_encoder
 from mixrag.errors import ModelError, SettingError
-from mixrag.generator import CausalGenerator, load_generator
+from mixrag.generator import CausalGenerator, ExtractiveGenerator, load_generator
 from mixrag.generator.adapter import CONFIG, WEIGHTS
 from mixrag.generator.engines import is_openvino
 from mixrag.generator.huggingface import ModelGenerator
@@ -34,8 +34,11 @@ from mixrag.training.loop import Loop, LoopState
 from mixrag.training.optimiser import parts
 from mixrag.training.output import save_adapter, save_encoders, save_generator, save_part
 from mixrag.training.run_spec import RunSpec, claim, fingerprint, refuse_other, starting_adapter, starting_prompt
+from mixrag.training.span_answers import answered_by_spans
+from mixrag.training.span_models import ReaderStart, check_reader, reader_start, save_reader, trainable_reader
 from mixrag.training.step import TrainingStep
 from mixrag.training.trainable_prior import TrainablePrior
+from mixrag.training.trainable_spans import LearningGenerator, Trainable, TrainableSpans
 from mixrag.utils.progress import Progress, guarded
 
 _logger = logging.getLogger("mixrag.training")
@@ -70,8 +73,9 @@ def train(spec: RunSpec, progress: Progress | None = None, stage: str = "trainin
         TrainingError: a loss that is not finite, or a full disk.
     """
     report = guarded(progress)
-    _check(spec)
-    run_id = fingerprint(spec)
+    start = reader_start(spec.rag.models)
+    _check(spec, start)
+    run_id = fingerprint(spec, None if start is None else start.digest)
     accelerator = _accelerator(spec.rag.models.device)
     main = bool(accelerator.is_main_process)
     refuse_other(spec.folder, run_id)
@@ -84,11 +88,12 @@ def train(spec: RunSpec, progress: Progress | None = None, stage: str = "trainin
         return RunResult(done.bundle, done.state, done.calibration, done.notices, main)
     torch.manual_seed(spec.settings.seed)
     _logger.info("loading the models")
-    trained = _trainable_generator(spec) if "generator" in spec.settings.parts else None
+    trained = _trainable_generator(spec, start) if "generator" in spec.settings.parts else None
     prior = _trainable_prior(spec)
     notices: list[str] = []
     state: LoopState | None = None
     left_out = [NO_SECOND_LOOK] if spec.rag.settings.question_likelihood > 0.0 else []
+    left_out += _of_two(spec, start)
     for notice in left_out:
         _logger.info(notice)
     if spec.settings.objective == "composite":
@@ -108,7 +113,7 @@ def train(spec: RunSpec, progress: Progress | None = None, stage: str = "trainin
     notices += left_out
     written = None
     if main:
-        written = write(spec, trained, prior)
+        written = write(spec, trained, prior, start)
         finish(spec.folder, run_id, Finished(written, state, calibration, tuple(notices)))
     accelerator.wait_for_everyone()
     bundle = written or describe(spec, {}, prior)
@@ -117,7 +122,7 @@ def train(spec: RunSpec, progress: Progress | None = None, stage: str = "trainin
 
 def _learn(
     spec: RunSpec,
-    trained: TrainableGenerator | None,
+    trained: Trainable | None,
     prior: TrainablePrior | None,
     run_id: Mapping[str, str],
     accelerator: Any,
@@ -127,6 +132,10 @@ def _learn(
     """By an objective of the mixture: all parts at once, or a calibration; with notices about the pairs."""
     generator = trained.generator if trained else _frozen_generator(spec.rag)
     examples, dev, notices = _examples(spec, generator)
+    if isinstance(generator, ExtractiveGenerator):
+        assert prior is not None
+        examples, dev, more = answered_by_spans(examples, dev, generator, prior, spec.settings, report)
+        notices += more
     if prior is not None:
         prior.place_null(examples)
     step = TrainingStep(prior, generator, trained, spec.settings, spec.rag.settings)
@@ -143,10 +152,15 @@ def _learn(
     return loop.run(), None, notices
 
 
-def write(spec: RunSpec, trained: TrainableGenerator | None, prior: TrainablePrior | None) -> Bundle:
+def write(
+    spec: RunSpec, trained: Trainable | None, prior: TrainablePrior | None, start: ReaderStart | None = None
+) -> Bundle:
     """Save what was trained, then the config that opens it."""
     folder, saved = spec.folder, dict[str, str]()
-    if trained is not None and trained.adapted is not None:
+    if isinstance(trained, TrainableSpans):
+        assert start is not None
+        saved["generator"] = save_part(folder, "generator", save_reader(trained, start, spec.rag.models))
+    elif trained is not None and trained.adapted is not None:
         saved["adapter"] = save_part(folder, "adapter", save_adapter(trained))
     elif trained is not None:
         saved["generator"] = save_part(folder, "generator", save_generator(trained))
@@ -193,8 +207,22 @@ def check_named_models(rag: Pipeline) -> None:
             raise ModelError(f"a path or name as {role} in training", f"a {type(model).__name__} object", remedy)
 
 
-def _check(spec: RunSpec) -> None:
+def _of_two(spec: RunSpec, start: ReaderStart | None) -> list[str]:
+    """What is said where a folder may have both a language model and an extractive reader."""
+    other = spec.rag.models.span_reader
+    if start is not None and "generator" in spec.settings.parts:
+        return [
+            "the extractive reader is trained, alone; --generator language-model trains a language model beside it"
+        ]
+    if start is None and other is not None and str(other) != NO_ADAPTER:
+        return ["the language model is trained, alone; --generator extractive trains the reader beside it"]
+    return []
+
+
+def _check(spec: RunSpec, start: ReaderStart | None) -> None:
     check_named_models(spec.rag)
+    if start is not None:
+        check_reader(spec.settings, spec.rag.settings)
     settings, mixture = spec.settings, spec.rag.settings
     if mixture.weights == "uniform" or mixture.max_outside is not None:
         expected = "the retriever's own weights and a fixed k in training"
@@ -221,10 +249,11 @@ def _accelerator(device: str | None) -> Any:
     return Accelerator(cpu=device == "cpu" or not torch.cuda.is_available(), kwargs_handlers=[patient])
 
 
-def _frozen_generator(rag: Pipeline) -> ModelGenerator:
+def _frozen_generator(rag: Pipeline) -> LearningGenerator:
     generator = language_model_of(rag.generator)
-    if not isinstance(generator, ModelGenerator):
-        raise ModelError("a causal or seq2seq model", type(generator).__name__, "train with a model")
+    if not isinstance(generator, ModelGenerator | ExtractiveGenerator):
+        found = type(generator).__name__
+        raise ModelError("a causal, seq2seq or extractive model", found, "train with a model")
     if is_openvino(generator):
         generator = _with_torch(rag)
     if isinstance(generator, CausalGenerator):
@@ -250,9 +279,11 @@ def _with_torch(rag: Pipeline) -> ModelGenerator:
     return cast(ModelGenerator, found)
 
 
-def _trainable_generator(spec: RunSpec) -> TrainableGenerator:
+def _trainable_generator(spec: RunSpec, reader: ReaderStart | None) -> Trainable:
     """The model in float32: bfloat16 is a matter of its products (autocast), not of what is learnt."""
     models, lora = spec.rag.models, spec.settings.method == "lora"
+    if reader is not None:
+        return trainable_reader(models, starting_prompt(models), spec.settings, reader)
     generator = load_generator(
         models.generator,
         tokenizer=models.tokenizer,
@@ -287,7 +318,7 @@ def _retrieves(spec: RunSpec) -> bool:
     return retriever or any(pair.passage is None for pair in (*spec.pairs, *spec.dev))
 
 
-def _examples(spec: RunSpec, generator: ModelGenerator) -> tuple[list[Example], list[Example], list[str]]:
+def _examples(spec: RunSpec, generator: LearningGenerator) -> tuple[list[Example], list[Example], list[str]]:
     limit = spec.settings.max_answer_tokens
     examples, notices = examples_from(spec.pairs, generator, limit)
     if not spec.dev:
@@ -332,6 +363,7 @@ def _learn_passages(
     if has_checkpoint(spec.folder / "checkpoints"):
         return  # the pairs are already under way, from weights that know the passages
     rows, _ = spec.rag.store.vectors()
+    assert isinstance(step.generator, ModelGenerator)
     texts = passage_examples(spec.rag.store.passages(rows), step.generator, first)
     batch = min(spec.settings.batch, len(texts))
     settings = replace(spec.settings, epochs=1.0, steps=None, batch=batch)

@@ -43,12 +43,15 @@ class RunSpec:
     """Before the pairs, learn the store's passages as plain text (the closed-book baseline)."""
 
 
-def fingerprint(spec: RunSpec) -> dict[str, str]:
-    """What makes two runs the same, by name; a checkpoint of another is refused."""
+def fingerprint(spec: RunSpec, reader: str | None = None) -> dict[str, str]:
+    """What makes two runs the same, by name; a checkpoint of another is refused.
+
+    ``reader`` is the digest of an extractive reader in the place of a language model.
+    """
     rag, models = spec.rag, spec.rag.models
     store = rag.store.encoder
     return {
-        "language model": model_digest(models.generator),
+        "language model": model_digest(models.generator) if reader is None else reader,
         "adapter to start from": model_digest(starting_adapter(models)),
         "prompt": json.dumps(starting_prompt(models).fields(), sort_keys=True),
         "encoder": store.fingerprint if store else "none",

@@ -145,7 +145,7 @@ def _model(source: str | Path, settings: SpanTrainingSettings, start: Path | Non
             str(source), use_safetensors=True, trust_remote_code=False, dtype=torch.float32
         )
         if settings.rank:
-            model = _adapted(model, settings.rank)
+            model = with_new_adapter(model, settings.rank)
     if start is not None:
         _continue_from(model, start)
     for module in model.modules():
@@ -154,7 +154,8 @@ def _model(source: str | Path, settings: SpanTrainingSettings, start: Path | Non
     return model.train()
 
 
-def _adapted(model: Any, rank: int) -> Any:
+def with_new_adapter(model: Any, rank: int) -> Any:
+    """peft's model with a new adapter of all layers, whose product is zero; the head is trained whole."""
     from peft import LoraConfig, get_peft_model
 
     layers = {name.rsplit(".", 1)[-1] for name, each in model.named_modules() if isinstance(each, nn.Linear)}

@@ -8,6 +8,7 @@ need no backward pass; with a frozen generator the table of likelihoods is a con
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,6 @@ from torch import Tensor
 from mixrag.config.settings import Settings
 from mixrag.config.training_settings import TrainingSettings
 from mixrag.corpus import Passage
-from mixrag.generator.huggingface import ModelGenerator
 from mixrag.inference.components import Component
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.pairs.matching import passage_holds
@@ -36,9 +36,9 @@ from mixrag.probability import (
 )
 from mixrag.training.e_step_cache import EStep, EStepCache
 from mixrag.training.examples import Example
-from mixrag.training.generators import ScoredRows, TrainableGenerator
-from mixrag.training.likelihoods import Likelihoods, tokens_of
+from mixrag.training.generators import ScoredRows
 from mixrag.training.trainable_prior import Candidates, TrainablePrior
+from mixrag.training.trainable_spans import LearningGenerator, Trainable, likelihoods_of
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,11 @@ class Coefficients:
     log_posterior: Tensor
     """(K,) under the most probable gold answer."""
 
+    @property
+    def possible(self) -> bool:
+        """False where no component gives any gold answer a probability above zero: then nothing can be learnt."""
+        return self.nll < math.inf
+
 
 @dataclass(frozen=True)
 class StepOutput:
@@ -97,15 +102,14 @@ class TrainingStep:
     def __init__(
         self,
         prior: TrainablePrior | None,
-        generator: ModelGenerator,
-        trained: TrainableGenerator | None,
+        generator: LearningGenerator,
+        trained: Trainable | None,
         settings: TrainingSettings,
         mixture: Settings,
     ) -> None:
         self.prior, self.generator, self.trained = prior, generator, trained
         self.settings, self.mixture = settings, mixture
-        score = trained.log_likelihoods if trained else generator.log_likelihoods
-        self.likelihoods = Likelihoods(score, frozen=trained is None)
+        self.likelihoods = likelihoods_of(generator if trained is None else trained, frozen=trained is None)
         self.e_steps = EStepCache()
 
     def questions(self, examples: Sequence[Example]) -> list[QuestionTables]:
@@ -152,7 +156,7 @@ class TrainingStep:
         fresh = (q for q, cached in zip(questions, known, strict=True) if cached is None)
         scored = sum(len(q.components) * len(q.example.answers) for q in fresh)
         exact = all(cached is None or not cached.components for cached in known)
-        read = tokens_of(rows.prompts, rows.answers)
+        read = 0 if self.trained is None else self.trained.tokens_read(rows.prompts, rows.answers)
         return StepOutput(questions, coefficients, scored, len(rows.prompts), skipped, exact, read)
 
     def _questions(self, asked: list[tuple[Example, Mixture]]) -> list[QuestionTables]:
@@ -168,7 +172,7 @@ class TrainingStep:
         """Responsibilities that need no E-step."""
         # Under the full normaliser a draw may also be of what is left out, and the prior is below 1.
         certain = len(mixture.components) == 1 and abs(float(mixture.log_prior.detach()[0])) < 1e-12
-        if certain and len(example.answers) == 1 and self.trained is not None:
+        if certain and len(example.answers) == 1 and self.trained is not None and self.trained.any_answer:
             # The one component has written the one answer, whatever its likelihood.
             ones = torch.full((1, 1, example.length), -1.0, dtype=torch.float64)
             return EStep(example.answers, (), -torch.ones(1, dtype=torch.float64), ones, ones.new_zeros(1))
@@ -179,7 +183,7 @@ class TrainingStep:
     def _coefficients(self, question: QuestionTables) -> Coefficients:
         """Those of the question; where E-steps are rare, they are cached."""
         found = self.coefficients(question)
-        if self.settings.e_step_every > 1:
+        if self.settings.e_step_every > 1 and found.possible:
             self.e_steps.entries[question.example.number] = EStep(
                 question.example.answers,
                 _names(question.components),
