@@ -106,7 +106,7 @@ def _share(log_own: Tensor, log_others: Tensor) -> Tensor:
     return torch.where(log_own == NEG_INF, torch.full_like(share, NEG_INF), share)
 
 
-def _table(lists: list[Listed] | tuple[Listed, ...] | tuple[Listed, ...], tokens: list[int], rest: float | None) -> Tensor:
+def _table(lists: list[Listed] | tuple[Listed, ...], tokens: list[int], rest: float | None) -> Tensor:
     """(K, C + 1) probabilities; ``rest`` is the logarithm for what is not listed, None its bound."""
     rows = []
     for each in lists:
