@@ -242,6 +242,8 @@ def test_nothing_can_be_withheld_without_a_calibration_that_holds(
 def test_the_width_of_a_search_counts_only_where_there_is_one() -> None:
     assert conditions(Settings(beams=3)) == conditions(Settings(beams=4))
     assert conditions(Settings(beams=3, decoder="beam")) != conditions(Settings(beams=4, decoder="beam"))
+    assert conditions(Settings(samples=2, decoder="beam")) != conditions(Settings(decoder="beam"))
+    assert conditions(Settings(samples=2, decoder="beam")) != conditions(Settings(samples=3, decoder="beam"))
 
 
 def test_where_the_passage_may_change_counts_only_where_it_does() -> None:

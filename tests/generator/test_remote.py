@@ -361,6 +361,22 @@ def test_chats_return_text(kind: str) -> None:
         found.log_likelihood([], [])
 
 
+@pytest.mark.parametrize("kind", ["openai", "ollama"])
+def test_thoughts_are_left_out_and_length_may_be_left_to_the_server(kind: str) -> None:
+    server = fake(kind)
+    server._said = lambda document: "<think>four, or nine?</think>\n\nnine crowns"  # type: ignore[method-assign]
+    found = connect(f"{kind}:model@http://server.test/v1", transport=server.transport())
+    assert isinstance(found, TextWriter)
+    for limit in (8, "all"):
+        assert [each.text for each in found.texts(QUESTION, [[PASSAGES[0]]], limit)] == ["nine crowns"]  # type: ignore[arg-type]
+    limited, unlimited = (request[1] for request in server.requests[-2:])
+    if kind == "ollama":
+        assert (limited["options"]["num_predict"], unlimited["options"]["num_predict"]) == (8, -1)
+    else:
+        assert limited["max_tokens"] == 8
+        assert "max_tokens" not in unlimited
+
+
 def test_a_service_without_a_list_of_models() -> None:
     server = fake("openai")
 

@@ -39,7 +39,7 @@ from mixrag.corpus import (
     ingest,
 )
 from mixrag.errors import EncoderMismatchError, SourceError
-from mixrag.generator import Generator, load_generator
+from mixrag.generator import Generator, load_configured
 from mixrag.generator.devices import one_dtype
 from mixrag.generator.mixed import language_model_of
 from mixrag.generator.precompute import FOLDER as PRECOMPUTED
@@ -265,25 +265,7 @@ class OpenStore:
 
     def _load_generator(self) -> Generator:
         if self._generator is None:  # no other thread has loaded it meanwhile
-            models = self.models
-            generator = load_generator(
-                models.generator,
-                tokenizer=models.tokenizer,
-                template=models.prompt,
-                template_args=models.template_args,
-                dtype=models.dtype,
-                device=models.device,
-                device_map=models.device_map,
-                revision=models.revision,
-                token=models.token,
-                adapter=models.adapter,
-                prefix_cache=models.prefix_cache,
-                span_reader=models.span_reader,
-                language_model_weight=self.settings.language_model_weight,
-                api_key_env=models.api_key_env,
-                server_timeout=models.server_timeout,
-                engine=models.engine,
-            )
+            generator = load_configured(self.models, self.settings.language_model_weight)
             attach(generator, self.store.directory)
             self._generator = generator
         return self._generator

@@ -252,7 +252,7 @@ class Settings:
         help="greedy, sample or beam; thorough, fast.",
         more="`greedy`, `sample` and `beam` are exact and take one pass; `thorough` and `fast` are "
         "the paper's, for comparison. "
-        "In Python also an object with the methods of `Decoder`. The packaged readers bring `beam`.",
+        "In Python also an object with the methods of `Decoder`. A trained folder may bring one.",
         commands=WRITING,
         trained=True,
         calibrated=True,

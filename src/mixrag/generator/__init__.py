@@ -4,7 +4,7 @@ from mixrag.config.prompt_template import PromptTemplate
 from mixrag.generator.base import BaseGenerator
 from mixrag.generator.causal import CausalGenerator
 from mixrag.generator.extractive import ExtractiveGenerator
-from mixrag.generator.loading import load_generator
+from mixrag.generator.loading import load_configured, load_generator
 from mixrag.generator.mixed import MixedGenerator
 from mixrag.generator.protocol import (
     Branches,
@@ -31,5 +31,6 @@ __all__ = [
     "Seq2SeqGenerator",
     "Shortened",
     "TableGenerator",
+    "load_configured",
     "load_generator",
 ]

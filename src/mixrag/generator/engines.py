@@ -6,13 +6,9 @@ OpenVINO and the modules that use it are imported only where it is to run a mode
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
-import torch
-
-from mixrag.config.prompt_template import PromptTemplate
 from mixrag.errors import MixragError, ModelError
 from mixrag.generator.protocol import Generator
 
@@ -20,7 +16,9 @@ if TYPE_CHECKING:
     from mixrag.generator.openvino.generator import OpenVINOGenerator
 
 logger = logging.getLogger("mixrag.generator")
-AUTO, TORCH, OPENVINO = "auto", "torch", "openvino"
+AUTO: Final = "auto"
+TORCH: Final = "torch"
+OPENVINO: Final = "openvino"
 ENGINES = (AUTO, TORCH, OPENVINO)
 
 
@@ -29,20 +27,13 @@ def is_openvino(generator: Generator) -> bool:
     return getattr(generator, "engine", None) == OPENVINO
 
 
-def with_openvino(
-    name: str,
-    source: Path | str,
-    load: Callable[[], Any],
-    tokenizer: Any,
-    template: PromptTemplate,
-    dtype: str | torch.dtype,
-    adapter: Path | None,
-    hub: Mapping[str, Any],
-    engine: str,
-) -> OpenVINOGenerator | None:
-    """The generator, run by OpenVINO; None where torch shall run it, which only ``auto`` allows.
+def with_openvino(name: str, build: Callable[[], OpenVINOGenerator], engine: str) -> OpenVINOGenerator | None:
+    """The generator that ``build`` makes, run by OpenVINO; None where torch shall run it, as ``auto`` allows.
 
-    ``engine`` is openvino or auto; see ``openvino_generator`` for the other arguments.
+    Args:
+        name: what messages call it.
+        build: makes it, once OpenVINO is known to be there.
+        engine: openvino or auto.
 
     Raises:
         ModelError: openvino was asked for, and cannot run the model.
@@ -52,14 +43,12 @@ def with_openvino(
 
     if engine == AUTO and not runtime.available():
         return None
-    options: dict[str, Any] = {"tokenizer": tokenizer, "template": template, "dtype": dtype}
     try:
         runtime.openvino()
         from mixrag.generator.openvino.conversion import NotConvertibleError
-        from mixrag.generator.openvino.generator import openvino_generator
 
         try:
-            return openvino_generator(name, source, load, **options, adapter=adapter, hub=hub)
+            return build()
         except NotConvertibleError as error:
             expected = "a model that OpenVINO can run, for engine openvino"
             raise ModelError(expected, f"{name}: {error}", "give engine torch") from error

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,7 +20,7 @@ from mixrag.config.default_models import (
     packaged_reader,
     unavailable,
 )
-from mixrag.config.model_config import PREFIX_CACHE_MIB
+from mixrag.config.model_config import PREFIX_CACHE_MIB, ModelConfig
 from mixrag.config.prompt_template import Argument, PromptTemplate
 from mixrag.config.server_address import is_remote
 from mixrag.errors import MixragError, ModelError, SettingError
@@ -41,7 +41,36 @@ from mixrag.generator.tokenizer import loaded_tokenizer
 from mixrag.utils.plugins import check_plugin
 from mixrag.utils.quiet import quiet_libraries
 
+if TYPE_CHECKING:
+    from mixrag.generator.openvino.generator import OpenVINOGenerator
+
 logger = logging.getLogger("mixrag.generator")
+
+
+def load_configured(models: ModelConfig, language_model_weight: float = 0.5) -> Generator:
+    """``load_generator`` with the fields of a configuration that are about the language model.
+
+    Raises:
+        ModelError, MissingPackageError, SettingError, ServerError: as ``load_generator``.
+    """
+    return load_generator(
+        models.generator,
+        tokenizer=models.tokenizer,
+        template=models.prompt,
+        template_args=models.template_args,
+        dtype=models.dtype,
+        device=models.device,
+        device_map=models.device_map,
+        revision=models.revision,
+        token=models.token,
+        adapter=models.adapter,
+        prefix_cache=models.prefix_cache,
+        span_reader=models.span_reader,
+        language_model_weight=language_model_weight,
+        api_key_env=models.api_key_env,
+        server_timeout=models.server_timeout,
+        engine=models.engine,
+    )
 
 
 def load_generator(
@@ -254,9 +283,16 @@ def _of_name(
         found_tokenizer = loaded_tokenizer(tokenizer, str(source), hub)
         if engine != TORCH and device_map is None and torch.device(device).type == "cpu":
             asked = "float32" if dtype is None else dtype
-            converted = with_openvino(
-                own, source, lambda: weights("float32"), found_tokenizer, template, asked, adapter, hub, engine
-            )
+
+            def build() -> OpenVINOGenerator:
+                from mixrag.generator.openvino.generator import openvino_generator
+
+                parts: dict[str, Any] = {"tokenizer": found_tokenizer, "template": template, "dtype": asked}
+                return openvino_generator(
+                    own, source, lambda: weights("float32"), **parts, adapter=adapter, hub=hub
+                )
+
+            converted = with_openvino(own, build, engine)
             if converted is not None:
                 return converted
         generator = assembled(own, weights(found_dtype), found_tokenizer, template)

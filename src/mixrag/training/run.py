@@ -18,9 +18,9 @@ from mixrag.config.settings import trained_settings
 from mixrag.config.training_settings import SCALARS
 from mixrag.corpus import check_encoder
 from mixrag.errors import ModelError, SettingError
-from mixrag.generator import CausalGenerator, ExtractiveGenerator, load_generator
+from mixrag.generator import CausalGenerator, ExtractiveGenerator, load_configured, load_generator
 from mixrag.generator.adapter import CONFIG, WEIGHTS
-from mixrag.generator.engines import is_openvino
+from mixrag.generator.engines import TORCH, is_openvino
 from mixrag.generator.huggingface import ModelGenerator
 from mixrag.generator.mixed import language_model_of
 from mixrag.retrieval.encoders import SentenceEncoder
@@ -264,19 +264,7 @@ def _frozen_generator(rag: Pipeline) -> LearningGenerator:
 
 def _with_torch(rag: Pipeline) -> ModelGenerator:
     """The language model once more, run by torch: what is learnt does not depend on how questions are answered."""
-    models = rag.models
-    found = load_generator(
-        models.generator,
-        tokenizer=models.tokenizer,
-        template=models.prompt,
-        template_args=models.template_args,
-        dtype=models.dtype,
-        device=models.device,
-        revision=models.revision,
-        token=models.token,
-        adapter=models.adapter,
-    )
-    return cast(ModelGenerator, found)
+    return cast(ModelGenerator, load_configured(replace(rag.models, engine=TORCH, span_reader=None)))
 
 
 def _trainable_generator(spec: RunSpec, reader: ReaderStart | None) -> Trainable:
