@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from documents_without_answers import MOST_SENTENCES, without, without_answers
 
+from documents_without_answers import MOST_SENTENCES, without, without_answers
 from mixrag.pairs.matching import passage_holds
 from mixrag.pairs.pairs import Pair
 
