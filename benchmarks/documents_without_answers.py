@@ -5,25 +5,29 @@
 PAIRS are questions with the name of their document (``doc``), DOCS the folder with these documents (text or
 Markdown). Of every fourth question, in order of a hash, the sentences that hold an answer are taken out of its
 document. OUT gets ``docs``, the documents so cut and all others of DOCS as they are; ``stated.jsonl``, the
-questions whose documents still state an answer; and ``near.jsonl``, those whose documents do not, with no answer.
-A question is in neither where its answer stands in more than ``MOST_SENTENCES`` sentences.
+questions whose documents still state an answer; and ``near.jsonl``, those whose documents do not, with no answer,
+and of the others that have a number or a name a second one with another that its document lacks
+(``near_misses.py``). A question is in neither where its answer stands in more than ``MOST_SENTENCES`` sentences.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from mixrag.corpus.splitters.sentences import sentences
 from mixrag.pairs.matching import passage_holds
 from mixrag.pairs.pairs import Pair, as_lines, question_digest, read_pairs
+from near_misses import changed_question, pools
 
 MOST_SENTENCES = 3
 """More sentences with the answer would be cut for one question: a short answer such as "two" is everywhere."""
 EVERY = 4
 """Of so many questions the answers to one are cut; with them go those of others that share its sentences."""
+SEED = 0
 
 
 def main() -> None:
@@ -58,7 +62,16 @@ def without_answers(
     stated = {pair: passage_holds(left[name_of(pair)], pair.answers) for pair in rare}
     kept = [pair for pair, held in stated.items() if held]
     near = [replace(pair, answers=()) for pair, held in stated.items() if not held]
-    return left, kept, near
+    return left, kept, [*near, *changed(kept, left)]
+
+
+def changed(pairs: Sequence[Pair], texts: Mapping[str, str]) -> Iterator[Pair]:
+    """The questions with a number or name that their documents lack in the place of one that they have."""
+    source, (numbers, names) = random.Random(SEED), pools([pair.question for pair in pairs])
+    for pair in pairs:
+        question = changed_question(pair.question, texts[name_of(pair)], numbers, names, source)
+        if question is not None:
+            yield replace(pair, question=question, answers=())
 
 
 def name_of(pair: Pair) -> str:

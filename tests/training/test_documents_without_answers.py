@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from documents_without_answers import MOST_SENTENCES, without, without_answers
+from documents_without_answers import MOST_SENTENCES, changed, without, without_answers
 from mixrag.pairs.matching import passage_holds
 from mixrag.pairs.pairs import Pair
 
@@ -45,3 +45,15 @@ def test_an_answer_of_many_sentences_is_left_alone() -> None:
 @pytest.mark.parametrize("cut", [[(0, 2), (4, 6)], [(4, 6), (0, 2)]])
 def test_cuts_are_made_in_any_order(cut: list[tuple[int, int]]) -> None:
     assert without("abcdefg", cut) == "cdg"
+
+
+def test_a_question_with_another_number_has_no_answer() -> None:
+    texts = {"a": "In 1998 there were 20 boats.", "b": "In 2004 there were 30 boats."}
+    pairs = [
+        Pair(f"How many boats in {year}?", (number,), name)
+        for year, number, name in ((1998, "20", "a"), (2004, "30", "b"))
+    ]
+    assert {(pair.question, pair.document) for pair in changed(pairs, texts)} == {
+        ("How many boats in 2004?", "a"),
+        ("How many boats in 1998?", "b"),
+    }
