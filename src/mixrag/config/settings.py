@@ -252,7 +252,8 @@ class Settings:
         help="greedy, sample or beam; thorough, fast.",
         more="`greedy`, `sample` and `beam` are exact and take one pass; `thorough` and `fast` are "
         "the paper's, for comparison. "
-        "In Python also an object with the methods of `Decoder`. A trained folder may bring one.",
+        "In Python also an object with the methods of `Decoder`. A trained folder may bring one: "
+        "the packaged readers bring `beam`.",
         commands=WRITING,
         trained=True,
         calibrated=True,
