@@ -1,4 +1,4 @@
-"""An engine that schedules as vLLM's does, for tests of what is inside it: without vLLM, with any function as model.
+"""An engine that schedules as vLLM's does, for tests of what is inside it; any function is its model.
 
 Both model runners: V1's persistent batch, whose rows are removed, refilled, moved and swapped, and the slots and
 reordered rows of Model Runner V2. Prompts that do not fit into a step are read in parts, and what is sampled in

@@ -1,4 +1,4 @@
-"""Groups in an engine that schedules as vLLM does, under both of its model runners: right, or known to be broken."""
+"""Groups in an engine that schedules as vLLM does, under both model runners: right, or known to be broken."""
 
 from __future__ import annotations
 
@@ -273,7 +273,9 @@ def test_the_class_of_the_entry_point_has_both_interfaces(monkeypatch: pytest.Mo
 
     def nothing(self: Any) -> None: ...
 
-    first = {name: abstractmethod(nothing) for name in ("__init__", "apply", "is_argmax_invariant", "update_state")}
+    first = {
+        name: abstractmethod(nothing) for name in ("__init__", "apply", "is_argmax_invariant", "update_state")
+    }
     for name in ("vllm", "vllm.v1", "vllm.v1.sample", "vllm.v1.worker", "vllm.v1.worker.gpu"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     monkeypatch.setitem(sys.modules, "vllm.v1.worker.gpu.sample", ModuleType("sample"))

@@ -1,4 +1,4 @@
-"""The branches of a question inside an engine, on synthetic steps: what groups decide, and when they are broken."""
+"""The branches of a question inside an engine, on synthetic steps: what groups decide, when they are broken."""
 
 from __future__ import annotations
 
@@ -46,9 +46,7 @@ class Writing:
         """(K, V + 1), the marker impossible; shifted, as logits are."""
         components = self.mixture.components
         law = self.mixture.generator.next_token
-        rows = [
-            law(each.prompt.passages, tuple(out)) for each, out in zip(components, self.outputs, strict=True)
-        ]
+        rows = [law(each.prompt.passages, tuple(out)) for each, out in zip(components, self.outputs, strict=True)]
         logits = torch.stack(rows).log() + torch.arange(len(rows))[:, None] - 1.5
         return torch.nn.functional.pad(logits, (0, 1), value=-math.inf)
 
@@ -120,7 +118,9 @@ def test_a_truncated_prior_stays_truncated() -> None:
 
 def test_interleaved_groups_do_not_disturb_one_another() -> None:
     order = random.Random(1)
-    toys = [Toy([0.5, 0.3, 0.2][:k] if k < 3 else [0.5, 0.3, 0.2], seed, 7, 3) for seed in range(6) for k in (2, 3)]
+    toys = [
+        Toy([0.5, 0.3, 0.2][:k] if k < 3 else [0.5, 0.3, 0.2], seed, 7, 3) for seed in range(6) for k in (2, 3)
+    ]
     writing = [Writing(toy_mixture(toy, switch)) for toy, switch in zip(toys, itertools.cycle(SWITCHES))]
     write(writing, order)
     for each in writing:

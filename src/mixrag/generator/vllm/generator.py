@@ -62,6 +62,8 @@ class VLLMGenerator(BaseGenerator):
         self.stop_tokens, self.stop_token, self.inside = stop_tokens, stop_token, inside
         # No stop token, and one that answers rarely have: often it stands for nothing.
         self.marker = next(each for each in reversed(range(self.vocabulary_size)) if each not in stop_tokens)
+        self.not_mixed = 0
+        """Answers that were asked for and not mixed, since their rows were not computed side by side."""
         self._session, self._groups = uuid.uuid4().hex, itertools.count()
 
     @property
@@ -82,6 +84,7 @@ class VLLMGenerator(BaseGenerator):
         for place, group in enumerate(groups):
             if found[place] is None:
                 found[place] = self._mixed([group], max_tokens)[0]
+        self.not_mixed += found.count(None)
         if broken := found.count(None):
             logger.info("%d of %d answers could not be mixed inside vLLM: scored instead", broken, len(groups))
         return found
