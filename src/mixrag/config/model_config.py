@@ -210,7 +210,7 @@ class ModelConfig:
     )
     engine: Literal["auto", "torch", "openvino", "vllm"] = setting(
         default="torch",
-        help="Runs causal models: torch, openvino, vllm, auto.",
+        help="Runs models: torch, openvino, vllm, auto.",
         more="`openvino` is for processors (`pip install 'mixrag[openvino]'`): faster, with weights in eight bits "
         "under `dtype` `auto`; a model is converted once. `auto` is OpenVINO where it is installed and can run "
         "the model. `vllm` is for many questions on [one or more GPUs](../how-to/vllm.md) "
@@ -222,6 +222,7 @@ class ModelConfig:
         help="Argument of vLLM's engine; repeatable.",
         repeat=True,
         read=lambda texts: values_of_options(texts, "--engine-arg"),
+        rare=True,
         more="Such as `--engine-arg tensor_parallel_size=2`, of `vllm.EngineArgs`; with `engine` `vllm` only.",
         absent="none",
         commands=ASKING,
