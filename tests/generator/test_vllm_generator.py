@@ -18,9 +18,11 @@ from torch import Tensor
 import tiny_adapter
 import tiny_models
 from fake_vllm import FakeEngine, params
+from mixrag import RAG
 from mixrag.config.model_config import ModelConfig, models_digest
 from mixrag.config.prompt_template import PromptTemplate
 from mixrag.config.settings import Settings
+from mixrag.corpus import Store
 from mixrag.errors import MissingPackageError, MixragError, ModelError, SettingError
 from mixrag.generator import load_generator
 from mixrag.generator.assembly import assembled
@@ -38,6 +40,7 @@ from mixrag.inference.engine_mixing import EngineMixing
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.inference.protocol import DecoderResult
 from tables import passage
+from words_encoder import WordsEncoder
 
 PASSAGES = [passage(f"p{j}", text) for j, text in enumerate(("the river", "a letter of the author", "the city"))]
 LOG_PRIOR = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64).log()
@@ -347,7 +350,7 @@ def test_a_model_by_name(folder: Path, reference: CausalGenerator) -> None:
     args = found.inside.engine._engine.args  # type: ignore[attr-defined]
     assert (args.tensor_parallel_size, args.dtype, args.async_scheduling) == (2, "float32", False)
     assert (args.logprobs_mode, args.max_logprobs, args.enable_prefix_caching) == ("raw_logprobs", -1, True)
-    assert found.inside.engine.limits == Limits(32, 300, 4, 400)
+    assert found.inside.engine.limits == Limits(32, 300, 4, 396)
     assert found.context_size == 199 and not found.inside.in_process
     same(decoded(mixture(found), Settings(prune=0.0)), decoded(mixture(reference), Settings(prune=0.0)))
 
@@ -402,6 +405,25 @@ def test_settings() -> None:
     assert models_digest(ModelConfig(engine="openvino")) != models_digest(ModelConfig())
     with pytest.raises(SettingError, match="engine_args"):
         ModelConfig(engine_args={"no name": 1})
+
+
+@pytest.mark.parametrize("runner", ["v1", "v2"])
+def test_a_store_is_asked(runner: str, tmp_path: Path, reference: CausalGenerator) -> None:
+    asked = ("What does the letter say?", "Which city lies on the river?", "Who?")
+    found = []
+    for generator in (made(runner), reference):
+        settings = Settings(kind="span", k=2, max_tokens=5, prune=0.0, switch=0.2)
+        store = Store.open(tmp_path / generator.engine, create=True)
+        with RAG(store, encoder=WordsEncoder(), generator=generator, settings=settings) as rag:
+            rag.add([{"id": each.id, "text": each.text} for each in PASSAGES])
+            answers = [*rag.ask_many(asked), *map(rag.ask, asked), rag.ask(asked[0], decoder="sample", seed=4)]
+            answers += [rag.ask(asked[0], copy=True), rag.score(asked[0], "the city")]
+        found.append(answers)
+    for one, other in zip(*found, strict=True):
+        assert one.text == other.text
+        close(one.log_prob, other.log_prob)
+        close([each.posterior for each in one.passages], [each.posterior for each in other.passages])
+        assert (one.log_drawn is None) == (other.log_drawn is None)
 
 
 def test_options_of_decoders_are_taken_over() -> None:

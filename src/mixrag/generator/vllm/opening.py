@@ -114,7 +114,7 @@ def described(engine: Any, params: Any) -> Opened:
         rows=int(scheduler.max_num_seqs),
         step=int(scheduler.max_num_batched_tokens),
         block=int(cache.block_size),
-        memory=None if not blocks else int(blocks) * int(cache.block_size),
+        memory=None if not blocks else (int(blocks) - 1) * int(cache.block_size),  # one block stays empty
     )
     return Opened(
         Engine(engine, params, limits),
