@@ -20,7 +20,7 @@ from mixrag.generator.protocol import Prompt
 from mixrag.generator.vllm.engine import Asked, Engine, Limits, Unit
 from mixrag.generator.vllm.generator import accepted
 from mixrag.generator.vllm.group import GroupSpec
-from mixrag.generator.vllm.processor import V1, V2, MixtureProcessor
+from mixrag.generator.vllm.processor import MADE, V1, V2, MixtureProcessor, interfaces, processor_class
 from mixrag.generator.vllm.runners import PersistentBatch
 from mixrag.inference.components import Component
 from mixrag.inference.mixture import Mixture
@@ -267,10 +267,6 @@ def interface(module: str, **members: Any) -> ModuleType:
 
 
 def test_the_class_of_the_entry_point_has_both_interfaces(monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib
-
-    import mixrag.generator.vllm.processor as processor
-
     def nothing(self: Any) -> None: ...
 
     first = {
@@ -281,28 +277,22 @@ def test_the_class_of_the_entry_point_has_both_interfaces(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "vllm.v1.worker.gpu.sample", ModuleType("sample"))
     monkeypatch.setitem(sys.modules, V1, interface(V1, **first))
     monkeypatch.setitem(sys.modules, V2, interface(V2, apply=abstractmethod(nothing)))
-    try:
-        loaded = importlib.reload(processor).MixtureLogitsProcessor
-        bases = [sys.modules[name].LogitsProcessor for name in (V1, V2)]
-        assert all(issubclass(loaded, base) for base in bases)
-        made = loaded(None, torch.device("cpu"), False), loaded(None, SimpleNamespace(max_num_reqs=8))
-        assert set(made) <= set(processor.MADE)
-        assert not made[0].is_argmax_invariant()
-        for runner, each in zip(RUNNERS, made, strict=True):
-            question = Question(3)
-            (rows,) = engine(FakeEngine(model, each, runner=runner)).run([question.unit])
-            assert compare([question], [rows]) == [True]
-        loaded.validate_params(params(1))
-        with pytest.raises(ValueError, match="expected"):
-            loaded.validate_params(params(1, extra_args={"mixrag": {}}))
-    finally:
-        monkeypatch.undo()
-        importlib.reload(processor)
+    loaded = processor_class()
+    bases = [sys.modules[name].LogitsProcessor for name in (V1, V2)]
+    assert all(issubclass(loaded, base) for base in bases)
+    made = loaded(None, torch.device("cpu"), False), loaded(None, SimpleNamespace(max_num_reqs=8))
+    assert set(made) <= set(MADE)
+    assert not made[0].is_argmax_invariant()
+    for runner, each in zip(RUNNERS, made, strict=True):
+        question = Question(3)
+        (rows,) = engine(FakeEngine(model, each, runner=runner)).run([question.unit])
+        assert compare([question], [rows]) == [True]
+    loaded.validate_params(params(1))
+    with pytest.raises(ValueError, match="expected"):
+        loaded.validate_params(params(1, extra_args={"mixrag": {}}))
 
 
 def test_a_version_with_one_interface_has_that_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mixrag.generator.vllm.processor import interfaces
-
     assert interfaces() == ()
     for name in ("vllm", "vllm.v1", "vllm.v1.sample"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))

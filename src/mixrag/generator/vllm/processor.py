@@ -72,5 +72,10 @@ def interfaces() -> tuple[type, ...]:
     return tuple(found)
 
 
-MixtureLogitsProcessor = type("MixtureLogitsProcessor", (MixtureProcessor, *interfaces()), {})
+def processor_class() -> type[MixtureProcessor]:
+    """``MixtureProcessor`` as a subclass of the interfaces that this vLLM has."""
+    return type("MixtureLogitsProcessor", (MixtureProcessor, *interfaces()), {})
+
+
+MixtureLogitsProcessor = processor_class()
 """The class of the entry point."""
