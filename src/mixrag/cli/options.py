@@ -134,6 +134,7 @@ def _parameter(setting: Setting) -> inspect.Parameter:
         envvar=declared.env or None,
         show_default=False,
         show_envvar=False,
+        hidden=declared.rare,
         rich_help_panel=None if declared.shown_first else declared.panel,
     )
     single: Any = bool | None if two_ways else bool if flag else str | None

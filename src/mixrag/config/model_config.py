@@ -25,7 +25,7 @@ from mixrag.config.default_models import (
     packaged_span_reader,
     span_model_folder,
 )
-from mixrag.config.prompt_template import Argument, PromptTemplate
+from mixrag.config.prompt_template import Argument, PromptTemplate, values_of_options
 from mixrag.config.schema import (
     ALL,
     ASKING,
@@ -53,6 +53,13 @@ def _checked_model(value: Any) -> Any:
     if is_plain(value) and not (isinstance(value, str) and value):
         raise ValueError("no model")
     return value
+
+
+def checked_names(given: Any) -> Any:
+    """Arguments of an engine, whose names are those of Python."""
+    if isinstance(given, Mapping) and not all(isinstance(name, str) and name.isidentifier() for name in given):
+        raise ValueError("no names of arguments")
+    return given
 
 
 def _dtype_name(value: Any) -> Any:
@@ -201,13 +208,26 @@ class ModelConfig:
         commands=ASKING,
         also="torch_dtype",
     )
-    engine: Literal["auto", "torch", "openvino"] = setting(
+    engine: Literal["auto", "torch", "openvino", "vllm"] = setting(
         default="torch",
-        help="Runs causal models: torch, openvino, auto.",
+        help="Runs models: torch, openvino, vllm, auto.",
         more="`openvino` is for processors (`pip install 'mixrag[openvino]'`): faster, with weights in eight bits "
         "under `dtype` `auto`; a model is converted once. `auto` is OpenVINO where it is installed and can run "
-        "the model. Training always uses torch.",
+        "the model. `vllm` is for many questions on [one or more GPUs](../how-to/vllm.md) "
+        "(`pip install 'mixrag[vllm]'`). Training always uses torch.",
         commands=ASKING,
+    )
+    engine_args: Annotated[Mapping[str, Argument], BeforeValidator(checked_names)] = setting(
+        default={},
+        help="Argument of vLLM's engine; repeatable.",
+        repeat=True,
+        read=lambda texts: values_of_options(texts, "--engine-arg"),
+        rare=True,
+        more="Such as `--engine-arg tensor_parallel_size=2`, of `vllm.EngineArgs`; with `engine` `vllm` only.",
+        absent="none",
+        commands=ASKING,
+        metavar="K=V",
+        option="--engine-arg",
     )
     encoder_dtype: EncoderDtype = setting(
         default="auto",
@@ -327,11 +347,11 @@ def _with_defaults(models: ModelConfig) -> ModelConfig:
 def models_digest(models: ModelConfig) -> str:
     """A digest of the models and the prompt, wherever their files are; of the dtypes only int8 changes it.
 
-    With an engine other than torch ``auto`` is int8, or may be.
+    With OpenVINO ``auto`` is int8, and with an engine that is chosen it may be.
     """
     named = (models.generator, models.adapter, models.encoder, models.question_encoder)
     prompt = None if models.prompt is None else models.prompt.fields()
-    eight_bits = models.dtype == "int8" or (models.dtype == "auto" and models.engine != "torch")
+    eight_bits = models.dtype == "int8" or (models.dtype == "auto" and models.engine in ("auto", "openvino"))
     rounded = ["int8"] if eight_bits else []
     chosen = [
         f"{name} {_known_by(value)}" for name in ("tokenizer", "revision") if (value := getattr(models, name))

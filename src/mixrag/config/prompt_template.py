@@ -35,7 +35,18 @@ def _checked_arguments(given: Any) -> Any:
 
 
 def arguments_of_options(texts: Sequence[str]) -> dict[str, Argument]:
-    """Arguments of a chat template from texts KEY=VALUE: true, false and numbers as such, all else as text.
+    """Arguments of a chat template from texts, as ``values_of_options``.
+
+    Raises:
+        SettingError: as there, or a name that is none of a chat template.
+    """
+    found = values_of_options(texts, "--template-arg")
+    _checked_arguments(found)
+    return found
+
+
+def values_of_options(texts: Sequence[str], option: str) -> dict[str, Argument]:
+    """Values by name from texts KEY=VALUE: true, false and numbers as such, all else as text.
 
     Raises:
         SettingError: another form, or a key that is given twice.
@@ -44,15 +55,14 @@ def arguments_of_options(texts: Sequence[str]) -> dict[str, Argument]:
     for text in texts:
         name, sign, value = text.partition("=")
         if not sign or not name or name in found:
-            expected = "--template-arg to be KEY=VALUE, each key once"
-            raise SettingError(expected, shown(text), "give --template-arg so")
+            expected = f"{option} to be KEY=VALUE, each key once"
+            raise SettingError(expected, shown(text), f"give {option} so")
         try:
             read = json.loads(value.lower() if value.lower() in ("true", "false") else value)
         except (ValueError, RecursionError):
             read = value
         number = isinstance(read, (bool, int)) or (isinstance(read, float) and math.isfinite(read))
         found[name] = read if number else value
-    _checked_arguments(found)
     return found
 
 

@@ -69,6 +69,8 @@ class Declared:
     shown_first: bool = False
     """Shown among the first options in ``--help``, not in ``panel``."""
     panel: str = MORE
+    rare: bool = False
+    """Left out of ``--help``, which fits on a screen; the documentation has it."""
     short: str = ""
     """A second option, of one letter."""
     option: str = ""

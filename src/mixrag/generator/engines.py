@@ -1,16 +1,24 @@
-"""What runs a causal model on a processor: torch, or OpenVINO where it is installed and can run the model.
+"""What runs a causal model: torch; OpenVINO on a processor, where it is installed and can run the model; or vLLM.
 
-OpenVINO and the modules that use it are imported only where it is to run a model.
+OpenVINO, vLLM and the modules that use them are imported only where they are to run a model.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-from mixrag.errors import MixragError, ModelError
+import torch
+
+from mixrag.config.default_models import GENERATOR, default_generator
+from mixrag.config.prompt_template import PromptTemplate
+from mixrag.errors import MixragError, ModelError, SettingError
+from mixrag.generator.gguf import converted_gguf
+from mixrag.generator.names import path_or_hub_name, unusable
 from mixrag.generator.protocol import Generator
+from mixrag.generator.tokenizer import loaded_tokenizer
 
 if TYPE_CHECKING:
     from mixrag.generator.openvino.generator import OpenVINOGenerator
@@ -19,7 +27,8 @@ logger = logging.getLogger("mixrag.generator")
 AUTO: Final = "auto"
 TORCH: Final = "torch"
 OPENVINO: Final = "openvino"
-ENGINES = (AUTO, TORCH, OPENVINO)
+VLLM: Final = "vllm"
+ENGINES = (AUTO, TORCH, OPENVINO, VLLM)
 
 
 def is_openvino(generator: Generator) -> bool:
@@ -63,3 +72,49 @@ def with_openvino(name: str, build: Callable[[], OpenVINOGenerator], engine: str
         reason = error
     logger.info("torch runs %s, not OpenVINO: %s", name, reason.found)
     return None
+
+
+def inside_vllm(
+    model: Any,
+    *,
+    tokenizer: Any,
+    template: PromptTemplate,
+    dtype: str | torch.dtype | None,
+    adapter: Path | None,
+    hub: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+) -> Generator:
+    """The generator of a model that vLLM runs.
+
+    Args:
+        model: path or hub name; None is the packaged model.
+        tokenizer: as for ``load_generator``.
+        template: the prompt.
+        dtype: as for ``load_generator``.
+        adapter: folder of a LoRA adapter.
+        hub: options of the hub.
+        arguments: of ``vllm.EngineArgs``.
+
+    Raises:
+        SettingError: an adapter, a dtype or arguments that cannot be used with vLLM.
+        MissingPackageError: vLLM is not installed.
+        ModelError: no such model, or vLLM cannot run it.
+    """
+    if adapter is not None:
+        remedy = "merge it (merge_and_unload of peft) and name the folder, or give adapter none (--adapter none)"
+        raise SettingError("a model without an adapter, for engine vllm", f"the adapter {adapter}", remedy)
+    from mixrag.generator.vllm.generator import vllm_generator
+
+    name = GENERATOR if model is None else str(model)
+    source = default_generator() if model is None else path_or_hub_name(model)
+    if isinstance(source, Path) and source.is_file():
+        source = converted_gguf(source)
+    try:
+        found = loaded_tokenizer(tokenizer, str(source), hub)
+        options: dict[str, Any] = {"template": template, "dtype": dtype or "float32", "hub": hub}
+        options |= {"arguments": arguments}
+        return vllm_generator(name, str(source), tokenizer=found, **options)
+    except MixragError:
+        raise
+    except Exception as error:
+        raise unusable(name, "a causal language model", error) from error

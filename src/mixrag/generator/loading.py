@@ -28,7 +28,7 @@ from mixrag.generator.adapter import cast, check_adapter, merged
 from mixrag.generator.assembly import assembled, refuse_text_encoder
 from mixrag.generator.causal import CausalGenerator
 from mixrag.generator.devices import AUTO, DTYPES, INT8, DeviceMap, one_dtype, placement, resolve_dtype
-from mixrag.generator.engines import ENGINES, OPENVINO, TORCH, is_openvino, with_openvino
+from mixrag.generator.engines import ENGINES, OPENVINO, TORCH, VLLM, inside_vllm, is_openvino, with_openvino
 from mixrag.generator.gguf import converted_gguf
 from mixrag.generator.kernels.onednn_linear import use_onednn_linears
 from mixrag.generator.model_object import generator_of
@@ -70,6 +70,7 @@ def load_configured(models: ModelConfig, language_model_weight: float = 0.5) -> 
         api_key_env=models.api_key_env,
         server_timeout=models.server_timeout,
         engine=models.engine,
+        engine_args=models.engine_args,
     )
 
 
@@ -92,6 +93,7 @@ def load_generator(
     api_key_env: str | None = None,
     server_timeout: float = 120.0,
     engine: str = "torch",
+    engine_args: Mapping[str, Argument] | None = None,
 ) -> Generator:
     """A causal or seq2seq language model, an extractive model, or a mixture of both, as a generator.
 
@@ -131,25 +133,29 @@ def load_generator(
         server_timeout: seconds that one answer of its server may take.
         engine: what runs a causal model loaded by name on a processor: torch, openvino (faster; the model is
             converted once, into the cache folder, and ``dtype`` auto is int8), or auto, which is openvino where
-            that is installed and can run the model.
+            that is installed and can run the model. Or vllm, on devices of its own choice, which mixes the
+            branches of a question itself (``mixrag.generator.vllm``).
+        engine_args: arguments of ``vllm.EngineArgs``, for engine vllm.
 
     Raises:
         ModelError: no usable model or tokenizer there, or the adapter does not fit it.
         PluginError: an object that is neither a model nor has the members of ``Generator``.
         SettingError: an unknown ``dtype`` or ``device``, int8 elsewhere than on a CPU, a dtype that is not that of
-            the model object, ``prefix_cache`` below zero, or ``engine`` openvino for what it does not run.
-        MissingPackageError: ``engine`` openvino without its package.
+            the model object, ``prefix_cache`` below zero, or an ``engine`` for what it does not run.
+        MissingPackageError: ``engine`` openvino or vllm without its package.
     """
     if prefix_cache < 0:
         raise SettingError("prefix_cache of 0 MiB or more", f"{prefix_cache}", "choose 0 for no cache")
     if engine not in ENGINES:
         raise SettingError(f"engine among {', '.join(ENGINES)}", repr(engine), "choose one of them")
+    if engine_args and engine != VLLM:
+        raise SettingError("engine_args with engine vllm", f"engine {engine}", "leave them out")
     dtype = one_dtype(dtype, torch_dtype)
     hub = {key: value for key, value in (("revision", revision), ("token", token)) if value is not None}
     if span_reader is not None and str(span_reader) != NO_ADAPTER:
         options: dict[str, Any] = {"tokenizer": tokenizer, "template": template, "template_args": template_args}
         options |= {"dtype": dtype, "device": device, "device_map": device_map, "adapter": adapter}
-        options |= {"engine": engine}
+        options |= {"engine": engine, "engine_args": engine_args}
         found = load_generator(model, **options, revision=revision, token=token, prefix_cache=prefix_cache)
         where = str(getattr(found, "device", "cpu"))
         return with_span_reader(found, span_reader, language_model_weight, where, hub)
@@ -168,7 +174,7 @@ def load_generator(
     if extractive is not None:
         own = (template or PromptTemplate()).with_arguments(template_args or {})
         where = _one_device(device, device_map)
-        _refuse_openvino(engine, f"the extractive model {model}")
+        _refuse_engines(engine, f"the extractive model {model}")
         return load_extractive(
             str(model), extractive, tokenizer=tokenizer, template=own, dtype=dtype, device=where, hub=hub
         )
@@ -181,8 +187,13 @@ def load_generator(
         "template": (template or _prompt_of(folder)).with_arguments(template_args or {}),
     }
     options |= {"dtype": dtype, "adapter": folder, "hub": hub}
+    if named and engine == VLLM:
+        if device_map is not None:
+            remedy = "leave it out; engine_args say it (tensor_parallel_size=2)"
+            raise SettingError("no device_map with engine vllm", f"device_map {device_map}", remedy)
+        return inside_vllm(model, **options, arguments=engine_args or {})
     if isinstance(model, torch.nn.Module):
-        _refuse_openvino(engine, "a model object")
+        _refuse_engines(engine, "a model object")
         found = generator_of(model, **options)
     else:
         found = _of_name(model, *_placement(engine, device, device_map), **options, engine=engine)
@@ -212,14 +223,16 @@ def _placement(
         return placement(device, device_map)
     found = placement("cpu" if device is None and device_map is None else device, device_map)
     if found[1] is not None or torch.device(found[0]).type != "cpu":
-        _refuse_openvino(engine, f"device {found[1] or found[0]}")
+        _refuse_engines(engine, f"device {found[1] or found[0]}")
     return found
 
 
-def _refuse_openvino(engine: str, found: str) -> None:
+def _refuse_engines(engine: str, found: str) -> None:
+    remedy = "give engine torch"
     if engine == OPENVINO:
-        remedy = "give engine torch"
         raise SettingError("a causal model by name on a processor, for engine openvino", found, remedy)
+    if engine == VLLM:
+        raise SettingError("a causal model by name, for engine vllm", found, remedy)
 
 
 def _one_device(device: str | torch.device | None, device_map: DeviceMap | None) -> str:

@@ -14,7 +14,9 @@ from typing import ClassVar, cast
 import torch
 
 from mixrag.errors import SettingError
+from mixrag.generator.branch_mixing import mixes_branches
 from mixrag.generator.protocol import AnswerWriter, lists_tokens, writes_answers
+from mixrag.inference.engine_mixing import mixed_inside
 from mixrag.inference.mixture import Mixture, ScoredAnswer
 from mixrag.inference.protocol import DecodedToken, Decoder, DecoderResult
 from mixrag.inference.token_mixing import TokenMixing
@@ -42,6 +44,7 @@ class Candidates:
 def decoder_on(mixture: Mixture, decoder: Decoder, name: object) -> Decoder:
     """The decoder itself, or what does the same by other calls of the mixture's generator.
 
+    Generators whose engine mixes branches have ``EngineMixing`` in the place of greedy decoding and sampling.
     Generators that write whole answers have ``Candidates``. Those that list next tokens and can be asked for more
     have ``TokenMixing`` in the place of greedy decoding: the same tokens and numbers from a part of the data.
 
@@ -56,6 +59,8 @@ def decoder_on(mixture: Mixture, decoder: Decoder, name: object) -> Decoder:
     generator = mixture.generator
     if not isinstance(name, str):
         return decoder
+    if mixes_branches(generator):
+        return mixed_inside(decoder, name) or decoder
     if not writes_answers(generator):
         # What is conditioned on the empty answer needs the whole first distribution, and what is drawn each one.
         lists = lists_tokens(generator) and generator.says_more and not mixture.empty_answer

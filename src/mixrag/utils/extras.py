@@ -16,6 +16,7 @@ EXTRAS = {
     "llama-index": ("llama_index.core",),
     "haystack": ("haystack",),
     "openvino": ("openvino",),
+    "vllm": ("vllm",),
 }
 """The modules that each extra of pyproject.toml is for."""
 
