@@ -29,6 +29,7 @@ from mixrag.generator.adapter import CONFIG as ADAPTER_CONFIG
 from mixrag.generator.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from mixrag.generator.extractive import ExtractiveGenerator
 from mixrag.generator.gguf import converted_gguf
+from mixrag.generator.llamacpp.generator import GGUFGenerator
 from mixrag.generator.huggingface import ModelGenerator
 from mixrag.generator.loading import default_prompt
 from mixrag.generator.mixed import MixedGenerator, language_model_of
@@ -156,7 +157,7 @@ def _fill(rag: Pipeline, folder: Path, title: str) -> None:
     prompt = models.prompt
     if prompt is None and isinstance(given, (str, Path, type(None))):
         prompt = default_prompt(given, models.adapter)
-    elif prompt is None and isinstance(model := language_model_of(rag.generator), ModelGenerator):
+    elif prompt is None and isinstance(model := language_model_of(rag.generator), ModelGenerator | GGUFGenerator):
         prompt = model.tokens.template
     elif prompt is None and isinstance(rag.generator, ExtractiveGenerator):
         prompt = rag.generator.answers.tokens.template
@@ -207,7 +208,7 @@ def _save_generator(rag: Pipeline, folder: Path) -> str | None:
         save = save_extractive if path is None else save_answer_tokenizer
         save(generator, folder / name)
     elif generator is not None:
-        if not isinstance(generator, ModelGenerator):
+        if not isinstance(generator, ModelGenerator | GGUFGenerator):
             raise _unsaved("generator", generator)
         if path is None:
             generator.model.save_pretrained(str(folder / name))

@@ -201,12 +201,13 @@ class ModelConfig:
         commands=ASKING,
         also="torch_dtype",
     )
-    engine: Literal["auto", "torch", "openvino"] = setting(
+    engine: Literal["auto", "torch", "openvino", "llamacpp"] = setting(
         default="torch",
-        help="Runs causal models: torch, openvino, auto.",
+        help="torch, openvino, llamacpp (GGUF) or auto.",
         more="`openvino` is for processors (`pip install 'mixrag[openvino]'`): faster, with weights in eight bits "
-        "under `dtype` `auto`; a model is converted once. `auto` is OpenVINO where it is installed and can run "
-        "the model. Training always uses torch.",
+        "under `dtype` `auto`; a model is converted once. `llamacpp` runs a GGUF file as it is, quantised weights "
+        "too (`pip install 'mixrag[gguf]'`). `auto` is, where they are installed and can run the model, llama.cpp "
+        "for a GGUF file that `generator` names, else OpenVINO. Training always uses torch.",
         commands=ASKING,
     )
     encoder_dtype: EncoderDtype = setting(
@@ -327,11 +328,12 @@ def _with_defaults(models: ModelConfig) -> ModelConfig:
 def models_digest(models: ModelConfig) -> str:
     """A digest of the models and the prompt, wherever their files are; of the dtypes only int8 changes it.
 
-    With an engine other than torch ``auto`` is int8, or may be.
+    With an engine other than torch ``auto`` is int8, or may be; llama.cpp rounds as much, whatever the dtype.
     """
     named = (models.generator, models.adapter, models.encoder, models.question_encoder)
     prompt = None if models.prompt is None else models.prompt.fields()
-    eight_bits = models.dtype == "int8" or (models.dtype == "auto" and models.engine != "torch")
+    eight_bits = "int8" == models.dtype or models.engine == "llamacpp"
+    eight_bits |= models.dtype == "auto" and models.engine != "torch"
     rounded = ["int8"] if eight_bits else []
     chosen = [
         f"{name} {_known_by(value)}" for name in ("tokenizer", "revision") if (value := getattr(models, name))

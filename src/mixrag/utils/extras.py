@@ -16,6 +16,7 @@ EXTRAS = {
     "llama-index": ("llama_index.core",),
     "haystack": ("haystack",),
     "openvino": ("openvino",),
+    "gguf": ("cyllama",),
 }
 """The modules that each extra of pyproject.toml is for."""
 
