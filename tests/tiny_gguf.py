@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tiny_models
 from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, quantize
+
+import tiny_models
 
 FORMATS = {
     "F32": (GGMLQuantizationType.F32, LlamaFileType.ALL_F32),
@@ -33,7 +34,7 @@ _NORMAL, _CONTROL = 1, 3
 
 
 def save(file: Path, kind: str = "llama-chat", format: str = "F32", architecture: str = "llama") -> Path:
-    """The GGUF file of what ``tiny_models.build`` gives for a kind of Llama; ``format`` is that of its matrices."""
+    """The GGUF file of what ``tiny_models.build`` gives for a kind of Llama, its matrices in a format."""
     model, tokenizer = tiny_models.build(kind)
     quantization, file_type = FORMATS[format]
     writer = GGUFWriter(file, architecture)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_gguf
 from doc_pages import PAGES, ROOT, Block, blocks, named
 
 from mixrag.answers.pipeline import Pipeline
@@ -76,6 +77,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_folder: Call
     shutil.copytree(ROOT / "demo", tmp_path / "demo", ignore=shutil.ignore_patterns("store"))
     generator = tiny_folder("llama")
     shutil.copytree(generator, tmp_path / "language-model")
+    tiny_gguf.save(tmp_path / "model.gguf", "llama")
     encoder = save_encoder(tmp_path / "encoder")
     open_given = Pipeline.open.__func__  # type: ignore[attr-defined]
 

@@ -134,7 +134,9 @@ def test_selected_rows_are_copies(both: Both) -> None:
     whole, expected = (each.start(prompts_of(each)) for each in both)
     rows = torch.tensor([3, 1])
     part, torchs = whole.select(rows), expected.select(rows)
-    longer, torchs_longer = (each.advance(torch.tensor([1, 0, 1]), torch.tensor([7, 8, 9])) for each in (part, torchs))
+    longer, torchs_longer = (
+        each.advance(torch.tensor([1, 0, 1]), torch.tensor([7, 8, 9])) for each in (part, torchs)
+    )
     close(longer.log_probs, torchs_longer.log_probs)
     close(part.log_probs, expected.select(rows).log_probs)
     five = torch.arange(5)
@@ -275,7 +277,7 @@ def test_a_call_that_fails_leaves_nothing_half_read(
         with pytest.raises(KeyboardInterrupt):
             ours.start(prompts_of(ours, OTHER))
     close(ours.start(prompts).log_probs, expected)
-    with pytest.raises(ModelError, match="to read 1 tokens; found .*; give engine torch"):
+    with pytest.raises(ModelError, match=r"to read 1 tokens; found .*; give engine torch"):
         ours.next_log_probs([((5000,), 0)])
     close(ours.start(prompts).log_probs, expected)
 
@@ -344,7 +346,9 @@ def test_a_tokenizer_is_converted_once(
 def test_auto_runs_a_gguf_that_is_named_as_it_is(files: dict[str, Path], caplog: pytest.LogCaptureFixture) -> None:
     file = files["llama-chat Q4_0"]
     assert isinstance(load_generator(file, engine="auto", dtype="auto", device="cpu"), GGUFGenerator)
-    assert not isinstance(load_generator(file, engine="auto", device="cpu"), GGUFGenerator), "float32 was asked for"
+    assert not isinstance(load_generator(file, engine="auto", device="cpu"), GGUFGenerator), (
+        "float32 was asked for"
+    )
     broken = file.parent / "auto.gguf"
     broken.write_bytes(file.read_bytes().replace(b"gpt-2", b"gpt-9"))
     caplog.set_level(logging.INFO, "mixrag.generator")
@@ -514,7 +518,10 @@ def test_llama_cpp_writes_nothing(files: dict[str, Path]) -> None:
         "try:\n    load_generator(__import__('mixrag').__file__, engine='llamacpp')\nexcept ModelError: pass\n"
     )
     ended = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code, files["llama F32"]], capture_output=True, text=True, check=False
+        [sys.executable, "-W", "ignore", "-c", code, files["llama F32"]],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 

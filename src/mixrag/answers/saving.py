@@ -29,8 +29,8 @@ from mixrag.generator.adapter import CONFIG as ADAPTER_CONFIG
 from mixrag.generator.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from mixrag.generator.extractive import ExtractiveGenerator
 from mixrag.generator.gguf import converted_gguf
-from mixrag.generator.llamacpp.generator import GGUFGenerator
 from mixrag.generator.huggingface import ModelGenerator
+from mixrag.generator.llamacpp.generator import GGUFGenerator
 from mixrag.generator.loading import default_prompt
 from mixrag.generator.mixed import MixedGenerator, language_model_of
 from mixrag.generator.span_loading import save_answer_tokenizer, save_extractive
@@ -210,7 +210,7 @@ def _save_generator(rag: Pipeline, folder: Path) -> str | None:
     elif generator is not None:
         if not isinstance(generator, ModelGenerator | GGUFGenerator):
             raise _unsaved("generator", generator)
-        if path is None:
+        if path is None and isinstance(generator, ModelGenerator):
             generator.model.save_pretrained(str(folder / name))
         generator.tokens.tokenizer.save_pretrained(str(folder / name))
     _without_paths(folder / name)

@@ -332,7 +332,7 @@ def models_digest(models: ModelConfig) -> str:
     """
     named = (models.generator, models.adapter, models.encoder, models.question_encoder)
     prompt = None if models.prompt is None else models.prompt.fields()
-    eight_bits = "int8" == models.dtype or models.engine == "llamacpp"
+    eight_bits = models.dtype == "int8" or models.engine == "llamacpp"
     eight_bits |= models.dtype == "auto" and models.engine != "torch"
     rounded = ["int8"] if eight_bits else []
     chosen = [

@@ -141,8 +141,8 @@ def load_generator(
         server_timeout: seconds that one answer of its server may take.
         engine: what runs a causal model loaded by name on a processor: torch, openvino (faster; the model is
             converted once, into the cache folder, and ``dtype`` auto is int8), llamacpp (a GGUF file as it is, its
-            quantised weights too), or auto: under ``dtype`` auto llamacpp for a GGUF file that ``model`` names, else
-            openvino, where they are installed and can run the model.
+            quantised weights too), or auto: under ``dtype`` auto llamacpp for a GGUF file that ``model`` names,
+            else openvino, where they are installed and can run the model.
 
     Raises:
         ModelError: no usable model or tokenizer there, or the adapter does not fit it.
@@ -300,6 +300,7 @@ def _of_name(
     try:
         found_tokenizer = loaded_tokenizer(tokenizer, str(source), hub)
         if engine not in (TORCH, LLAMACPP) and on_processor:
+
             def build() -> OpenVINOGenerator:
                 from mixrag.generator.openvino.generator import openvino_generator
 

@@ -1,1 +1,1 @@
-"""Causal language models in GGUF files, run by llama.cpp in this process as they are: quantised weights stay so."""
+"""Causal language models in GGUF files, run by llama.cpp in process as they are: quantised weights stay so."""

@@ -39,7 +39,7 @@ def llama() -> Any:
 def reason_of(failing: Callable[[], object]) -> str:
     """What llama.cpp writes of its errors while a call fails; empty where it writes nothing.
 
-    Its messages hold for the whole process, and their receiver must not outlive it, so they are asked for only here.
+    One receiver of its messages serves the whole process, and must not outlive it, so there is one only here.
     """
     lines: list[str] = []
     with _LOGGING:
@@ -54,7 +54,7 @@ def reason_of(failing: Callable[[], object]) -> str:
 
 
 def _shortest(lines: list[str]) -> str:
-    """The first message without the names of the functions that wrote it, as ``load: error loading model: reason``."""
+    """The reason in messages such as ``load: error loading model: reason``, else the first message."""
     if not lines:
         return ""
     first = next((each for each in lines if "error loading model" in each), lines[0])

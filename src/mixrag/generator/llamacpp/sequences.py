@@ -1,8 +1,8 @@
 """Rows of tokens that a model of llama.cpp has read.
 
-Its memory is cells, one for each token with its keys and values. A sequence is a set of cells; a copy of one has the
-same cells, so that rows which begin alike share what was read. What a row needs is looked up by its tokens: whatever
-was dropped for lack of space is read again, which costs time and changes nothing else.
+Its memory is cells, one for each token with its keys and values. A sequence is a set of cells; a copy of one has
+the same cells, so that rows which begin alike share what was read. What a row needs is looked up by its tokens:
+whatever was dropped for lack of space is read again, which costs time and changes nothing else.
 """
 
 from __future__ import annotations
@@ -96,8 +96,7 @@ class Sequences:
         with self._lock:
             try:
                 for first in range(0, len(rows), ROWS_AT_ONCE):
-                    some = rows[first : first + ROWS_AT_ONCE]
-                    self._read(some, lambda row, place, logits, first=first: found(first + row, place, logits))  # type: ignore[misc]
+                    self._read(rows[first : first + ROWS_AT_ONCE], _counted_from(first, found))
             except BaseException:
                 self.forget()  # what was read in part is of no use
                 raise
@@ -231,12 +230,19 @@ class Sequences:
             self._context.decode(self._batch)
         except Exception as error:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise ModelError(f"{self.model.name} to read {self._batch.n_tokens} tokens", reason, "give engine torch") from error
+            raise ModelError(
+                f"{self.model.name} to read {self._batch.n_tokens} tokens", reason, "give engine torch"
+            ) from error
         for place, row, output in asked:
             logits = np.fromiter(self._context.get_logits_ith(place), np.float32, self.model.vocabulary_size)
             found(row, output, torch.from_numpy(logits))
         self._batch.clear()
         asked.clear()
+
+
+def _counted_from(first: int, found: Found) -> Found:
+    """``found`` for rows of which the first has that number."""
+    return lambda row, place, logits: found(first + row, place, logits)
 
 
 def _unasked(row: int, place: int, logits: Tensor) -> None:

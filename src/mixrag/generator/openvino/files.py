@@ -78,7 +78,9 @@ def digest_of(source: Path, adapter: Path | None) -> str:
         ModelError: a file cannot be read.
     """
     folders = (source, *([] if adapter is None else [adapter]))
-    files = [file for folder in folders for file in sorted({each for kind in WEIGHTS for each in folder.glob(kind)})]
+    files = [
+        file for folder in folders for file in sorted({each for kind in WEIGHTS for each in folder.glob(kind)})
+    ]
     found = [[file.name, digest] for file, digest in zip(files, remembered_digests(files), strict=True)]
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
