@@ -24,7 +24,7 @@ from mixrag.corpus.passage import Passage
 from mixrag.errors import MissingPackageError, MixragError, ModelError, QuestionError, SettingError
 from mixrag.generator import CausalGenerator, Generator, Prompt, engines, gguf, load_generator
 from mixrag.generator.llamacpp import model as model_module
-from mixrag.generator.llamacpp import runtime, sequences
+from mixrag.generator.llamacpp import runtime, sequences, trial
 from mixrag.generator.llamacpp.generator import GGUFGenerator
 from mixrag.generator.llamacpp.model import states_for
 from mixrag.generator.llamacpp.sequences import Row, Sequences
@@ -399,6 +399,27 @@ def test_a_damaged_or_unknown_file_is_one_line(
     text = refusal(ModelError, file)
     assert "a GGUF file that llama.cpp can run" in text and reason in text.partition("; found ")[2]
     assert str(tmp_path) in text and "Failed to load model from file" not in text
+
+
+def test_a_file_that_ends_the_process_of_llama_cpp_is_one_line(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = files["llama F32"].read_bytes()
+    name = b"blk.1.attn_v.weight"
+    place = data.index(name) + len(name) + 4 + 8  # behind the number of dimensions, and the first of two
+    file = tmp_path / "model.gguf"
+    file.write_bytes(data[:place] + bytes(8) + data[place + 8 :])
+    text = refusal(ModelError, file)
+    assert "found one at which llama.cpp ends its process (SIG" in text
+    with monkeypatch.context() as patch:
+        patch.setattr(trial, "LOADING", "import os; os.kill(os.getpid(), 9)")
+        by_llamacpp(files["llama F32"])  # was tried before
+        file.write_bytes(data + b"\0")
+        assert "(SIGKILL)" in refusal(ModelError, file)
+        patch.setattr(trial, "LOADING", "import time; time.sleep(60)")
+        patch.setattr(trial, "LONGEST", 0.1)
+        assert "does not load within 0.1 seconds" in refusal(ModelError, file)
+    by_llamacpp(file)
 
 
 def test_weights_that_are_no_numbers_are_refused(files: dict[str, Path], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from mixrag.errors import ModelError, SettingError
 from mixrag.generator.llamacpp.runtime import llama, reason_of
+from mixrag.generator.llamacpp.trial import check
 from mixrag.generator.rounding import LLAMACPP_FILE_TYPES, LLAMACPP_QUANTISED, LLAMACPP_STATES
 
 STATES = {"auto": "float16", "float16": "float16", "float32": "float32"}
@@ -116,6 +117,7 @@ def opened(file: Path, name: str, states: str) -> GGUFModel:
     """
     expected = f"a GGUF file that llama.cpp can run at {name!r}"
     llama()
+    check(file, name)
     try:
         model = GGUFModel(name, _loaded(file), states)
     except Exception as error:

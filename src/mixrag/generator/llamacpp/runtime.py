@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from functools import cache
+from importlib import metadata
 from threading import RLock
 from typing import Any, TypeVar
 
@@ -34,6 +35,11 @@ def llama() -> Any:
     found = require(_MODULE, EXTRA, "--engine llamacpp")
     found.disable_logging()
     return found
+
+
+def version() -> str:
+    """Version of the package."""
+    return metadata.version(_PACKAGE)
 
 
 def reason_of(failing: Callable[[], object]) -> str:
