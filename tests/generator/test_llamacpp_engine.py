@@ -411,6 +411,7 @@ def test_a_file_that_ends_the_process_of_llama_cpp_is_one_line(
     file.write_bytes(data[:place] + bytes(8) + data[place + 8 :])
     text = refusal(ModelError, file)
     assert "found one at which llama.cpp ends its process (SIG" in text
+    by_llamacpp(files["llama F32"])
     with monkeypatch.context() as patch:
         patch.setattr(trial, "LOADING", "import os; os.kill(os.getpid(), 9)")
         by_llamacpp(files["llama F32"])  # was tried before
