@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from mixrag import RAG, ModelConfig
+from mixrag.answers.signals import features
 from mixrag.evaluation import trust_measures
 from mixrag.evaluation.proportions import share
 from mixrag.pairs.matching import exact_match, f1, normalise
@@ -107,6 +108,7 @@ def scored(rows: Sequence[Row], answers: Sequence[Any]) -> list[dict[str, Any]]:
             "withheld": answer.text is None or not answer.best_guess.strip(),
             **scores(row, answer.best_guess),
             **{name: signal(answer) for name, signal in SIGNALS.items()},
+            "features": features(answer.signals),
         }
         for row, answer in zip(rows, answers, strict=True)
     ]

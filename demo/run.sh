@@ -1,10 +1,11 @@
 #!/bin/sh
-# Index the bundled corpus and ask it a few questions: run.sh MIXRAG STORE
+# Index the bundled corpus, ask it a few questions, and test how far the answers can be relied on: run.sh MIXRAG STORE
 set -eu
 mixrag=$1
 store=$2
+say() { printf '\n# %s\n' "$*"; }
 show() {
-    printf '\n$ mixrag'
+    printf '$ mixrag'
     for word in "$@"; do
         case $word in
         *" "*) printf ' "%s"' "$word" ;;
@@ -14,13 +15,22 @@ show() {
     printf '\n'
     "$mixrag" "$@"
 }
+say "Thirty documents of an invented island: PDF, DOCX, HTML, Markdown, CSV and text."
 show index demo/corpus --store "$store"
-show ask "Which bacterium was behind the Hesterlin cough epidemic of winter 2022?" --store "$store" --switch 1
-show ask "What was the name of Rosamund Quill's boat?" --store "$store"
-show ask "Who founded the Dunmarret Credit Union?" --store "$store" -k 10
+say "An answer with its page, and how likely it is right:"
+show ask "How many beds does Brackwater Hospital have?" --store "$store"
+say "A question that the documents nearly answer: there are licences of class A, B and C."
+show ask "class D fishing licence fee" --store "$store"
+say "A list:"
+show ask "which judges heard Quill's case?" --store "$store"
+say "What is no single phrase is answered by the sentences that say it:"
+show ask "explain how to start a small claim" --store "$store"
+say "The probability of an answer of your own, and of each passage as its source:"
 show score "Who founded the Dunmarret Credit Union?" "Osric Penhallow" --store "$store"
+say "The confidence from which on at least 70 % of the answers are right, with probability 95 % (about two minutes):"
+show guarantee demo/pairs.jsonl --store "$store" --risk 0.3 --out "$store-guaranteed"
+show ask "How many beds does Brackwater Hospital have?" --store "$store" --confidence "$store-guaranteed/confidence.json"
 cat <<'END'
 
-The packaged model is small: with the reader that comes with it, it answers 53 of the 85 questions in
-demo/pairs.jsonl exactly. Ask your own: mixrag ask "..." --store demo/store (--why takes an answer apart).
+Ask your own: mixrag ask "..." --store demo/store (--why takes an answer apart).
 END

@@ -77,7 +77,7 @@ def test_the_form_of_an_answer(text: str, form: str) -> None:
 @pytest.mark.parametrize("form", ["yes-no", "text", "number"])
 def test_features_never_fall_with_mass_and_never_rise_with_the_empty_answer(form: str) -> None:
     """Every feature that moves with them has weights of one sign: so no fitted map can turn them round."""
-    start = Signals(math.log(0.4), 0.5, 0.2, 0.3, 0.5, 4, form, 0.5, 0.5, 0.3, 0.5, 0.8)  # type: ignore[arg-type]
+    start = Signals(math.log(0.4), 0.5, 0.2, 0.3, 0.5, 4, form, 0.5, 0.5, 0.3, 0.5, 0.8, 1.0)  # type: ignore[arg-type]
     masses = [features(replace(start, log_mass=math.log(p))) for p in (1e-9, 0.1, 0.5, 0.9, 1.0)]
     empties = [features(replace(start, p_empty=p)) for p in (1.0, 0.9, 0.5, 1e-6, 0.0)]
     by_one = [features(replace(start, most_empty=p)) for p in (1.0, 0.9, 0.5, 1e-6, 0.0)]
@@ -97,6 +97,7 @@ def test_what_is_not_known_is_no_feature() -> None:
         "answered_by_all",
         "sentence",
         "shortfall",
+        "labels",
     }
     assert all(map(math.isfinite, features(Signals(-math.inf, 0.0, 1.0)).values()))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mixrag.answers.word_overlap import overlap, sentence_overlaps
+from mixrag.answers.word_overlap import labels_stated, overlap, sentence_overlaps
 from mixrag.corpus import Passage
 
 
@@ -68,3 +68,27 @@ def test_scripts_without_spaces() -> None:
     read = [passage("办公室九点开门。费用是四元。")]
     asked, other = (sentence_overlaps("费用是多少", answer, read) for answer in ("四元", "九点"))
     assert asked[0] == asked[1] == other[1] > other[0] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("question", "share"),
+    [
+        ("How many transfers in 2022?", 1.0),
+        ("How many transfers in 2021?", 0.0),
+        ("What did class C pay in 2021?", 0.5),
+        ("What does class D pay?", 0.0),
+        ("What does class C pay?", 1.0),
+        ("What may I do in class A?", 1.0),
+        ("D, is it there?", 1.0),
+        ("What is the fee?", 1.0),
+        ("What is the 1,250 for?", 1.0),
+    ],
+)
+def test_numbers_and_letters_of_the_question_are_looked_for(question: str, share: float) -> None:
+    text = "In 2022 there were 318 transfers. Class C pays 20 talms, 1250 in all."
+    assert labels_stated(question, [Passage("", text, "", "Fees", 0, len(text))]) == share
+
+
+def test_a_number_of_title_or_headings_counts() -> None:
+    passage = Passage("", "The rate is 5 %.", "", "Report 2022", 0, 16, context="Class D")
+    assert labels_stated("What was the class D rate in 2022?", [passage]) == 1.0

@@ -26,6 +26,7 @@ from demo_questions import (
     signal_report,
     threshold_keeping,
 )
+from mixrag.answers.signals import Signals
 from mixrag.corpus import ParserRegistry
 from mixrag.pairs.matching import normalise
 from mixrag.pairs.pairs import read_pairs
@@ -164,7 +165,10 @@ def answer(text: str, confidence: float | None, probability: float, **more: Any)
     sure = None if confidence is None else SimpleNamespace(value=confidence)
     withheld = confidence is not None and confidence < 0.5
     shown = None if withheld else text
-    return SimpleNamespace(best_guess=text, text=shown, confidence=sure, probability=probability, **more)
+    signals = Signals(log_mass=math.log(probability), support=0.5)
+    return SimpleNamespace(
+        best_guess=text, text=shown, confidence=sure, probability=probability, signals=signals, **more
+    )
 
 
 def asked(**more: Any) -> dict[str, list[dict[str, Any]]]:

@@ -58,6 +58,7 @@ def records(n: int, seed: int, scale: float = 0.3, **changes: Any) -> list[Recor
             overlap=0.9,
             sentence=0.5,
             best_sentence=0.75,
+            labels=1.0,
             settings=SETTINGS,
             models="m",
         )
@@ -68,7 +69,17 @@ def records(n: int, seed: int, scale: float = 0.3, **changes: Any) -> list[Recor
 def written(path: Path, by_system: dict[str, Sequence[Record]], old: bool = False) -> Path:
     """A file of answers as an evaluation writes it; ``old``: as version 0.1 did."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    later = ("p_empty", "entropy", "best_prior", "overlap", "settings", "models", "sentence", "best_sentence")
+    later = (
+        "p_empty",
+        "entropy",
+        "best_prior",
+        "overlap",
+        "settings",
+        "models",
+        "sentence",
+        "best_sentence",
+        "labels",
+    )
     lines = []
     for system, some in by_system.items():
         for number, record in enumerate(some):

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from mixrag.answers.word_overlap import overlap, sentence_overlaps
+from mixrag.answers.word_overlap import labels_stated, overlap, sentence_overlaps
 from mixrag.inference.mixture import ScoredAnswer
 from mixrag.pairs.matching import normalise
 
@@ -56,6 +56,8 @@ class Signals:
     passages of that component; 0 where none has it."""
     best_sentence: float | None = None
     """The largest such share of any sentence there, with the answer or without."""
+    labels: float | None = None
+    """Share of the question's numbers and letters ("2021", "class D") that the passages of that component have."""
 
 
 FEATURES: Mapping[str, int] = {
@@ -74,6 +76,7 @@ FEATURES: Mapping[str, int] = {
     "agreement": 1,
     "sentence": 1,
     "shortfall": -1,
+    "labels": 1,
 }
 """By name the sign that a weight may have; 0: either.
 
@@ -108,6 +111,7 @@ def features(signals: Signals) -> dict[str, float]:
         "agreement": signals.agreement,
         "sentence": 0.0 if yes_no else own,
         "shortfall": 0.0 if yes_no else shortfall,
+        "labels": signals.labels,
     }
     return {name: value for name, value in found.items() if value is not None}
 
@@ -183,6 +187,7 @@ def signals_of(
         most_empty=max((each for each in empty_by_generator if each is not None), default=None),
         sentence=sentence,
         best_sentence=best_sentence,
+        labels=labels_stated(mixture.question, passages),
     )
 
 

@@ -7,6 +7,7 @@ the lexical index (``corpus/words.py``).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
@@ -28,12 +29,27 @@ FUNCTION_WORDS = frozenset(
     for word in words(text)
 )
 """Stems of English words that a question has whatever it is about."""
+LABEL = re.compile(r"(?<=\w )[B-HJ-Z](?!\w)")
+"""A single capital letter that is not the first word of a question, as in "class D"; I and A are words."""
 
 
 def overlap(question: str, passages: Sequence[Passage]) -> float:
     """Share of the question's content words, by their weights, that the passages have; 1 where it has none."""
     there = {word for each in passages for word in words(f"{each.title} {each.context} {each.text}")}
     return _share(content_words(question), there)
+
+
+def labels_stated(question: str, passages: Sequence[Passage]) -> float:
+    """Share of the question's numbers and letters ("2021", "class D") that the passages have; 1 where it has none.
+
+    A question with another number than the text's is the commonest one that a text nearly answers.
+    """
+    text = "\n".join(f"{each.title} {each.context} {each.text}" for each in passages)
+    there = set(words(text))
+    numbers = {word for word in words(question) if word.isdigit()}
+    found = [number in there for number in numbers]
+    found += [re.search(rf"(?<!\w){letter}(?!\w)", text) is not None for letter in set(LABEL.findall(question))]
+    return sum(found) / len(found) if found else 1.0
 
 
 def sentence_overlaps(question: str, answer: str, passages: Sequence[Passage]) -> tuple[float, float]:

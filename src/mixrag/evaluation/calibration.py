@@ -37,7 +37,7 @@ _MASS = ("mass", "mass_yes_no", "yes_no")
 _PLACE = ("sentence", "shortfall", "agreement")
 _FORM = ("number", "length")
 _EMPTY = ("answered", "answered_by_all")
-_ANSWERABLE = (*_EMPTY, "support", "overlap")
+_ANSWERABLE = (*_EMPTY, "support", "overlap", "labels")
 _EVERY = (*_MASS, *_PLACE, *_FORM, "spread", "best_prior")
 
 

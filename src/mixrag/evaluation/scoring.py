@@ -87,6 +87,9 @@ class Record:
     version, as the next."""
     best_sentence: float | None = None
     """The largest share of any sentence of that component."""
+    labels: float | None = None
+    """Share of the question's numbers and letters that the passages of that component have; None in records of an
+    earlier version."""
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Those that a calibration depends on."""
     models: str = ""
@@ -115,6 +118,7 @@ class Record:
             self.most_empty,
             self.sentence,
             self.best_sentence,
+            self.labels,
         )
 
 
@@ -200,6 +204,7 @@ def _record(
         most_empty=answer.signals.most_empty,
         sentence=answer.signals.sentence,
         best_sentence=answer.signals.best_sentence,
+        labels=answer.signals.labels,
         settings=conditions(replace(rag.settings, **changes)),
         models=rag.models_digest,
         finished=answer.finished,
