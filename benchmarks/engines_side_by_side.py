@@ -5,8 +5,8 @@
 
 The reference is torch in float32, greedy, without pruning. Beside it: a server on loopback that speaks vLLM's
 dialect over the same weights and scores given texts; the same server, which lists 20 or 5 next tokens and scores
-nothing; the packaged GGUF file as it is, in four bits, by llama.cpp in this process (`mixrag[gguf]`); and, where the
-package xllamacpp is installed (`pip install xllamacpp`, or its folder in PYTHONPATH), by a real llama.cpp server.
+nothing; the packaged GGUF file as it is, in four bits, by llama.cpp in this process (`mixrag[gguf]`); and, where
+the package xllamacpp is installed (`pip install xllamacpp`, or its folder in PYTHONPATH), by its real server.
 `--engines` chooses among them by the beginning of their names.
 
 Each engine answers, and scores the reference's answer where it can: the largest differences of log p and of a

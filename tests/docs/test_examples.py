@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_gguf
 from doc_pages import PAGES, ROOT, Block, blocks, named
 
+import tiny_gguf
 from mixrag.answers.pipeline import Pipeline
 from tiny_encoder import save_encoder
 

@@ -29,7 +29,8 @@ except Exception:
     sys.exit(0)  # reported where it is loaded again
 parameters = llama_cpp.LlamaContextParams()
 parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = 256
-context, batch = llama_cpp.LlamaContext(model, parameters, False), llama_cpp.LlamaBatch(n_tokens=8, embd=0, n_seq_max=1)
+context = llama_cpp.LlamaContext(model, parameters, False)
+batch = llama_cpp.LlamaBatch(n_tokens=8, embd=0, n_seq_max=1)
 for place in range(8):
     batch.add((place + 1) % model.get_vocab().n_vocab, place, [0], place == 7)
 context.decode(batch)
