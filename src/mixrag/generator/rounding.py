@@ -19,7 +19,7 @@ OPENVINO_INT8 = 3.0
 
 LLAMACPP_FILE_TYPES = {"0": 0.0, "1": BY_DTYPE[torch.float16], "32": BY_DTYPE[torch.bfloat16]}
 """By ``general.file_type`` of a GGUF file: all weights in float32, float16, bfloat16."""
-LLAMACPP_QUANTISED = 3.0
+LLAMACPP_QUANTISED = 1.5
 """Quantised weights of a GGUF file, which are the reference's too; in products what they are multiplied with has
 eight bits, in blocks."""
 LLAMACPP_STATES = BY_DTYPE[torch.float16]
