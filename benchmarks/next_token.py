@@ -1,7 +1,9 @@
 """What fewer bits cost a causal model: its distributions of the next token beside those in float32.
 
-    python benchmarks/next_token.py [--texts N] [--formats bfloat16,int8,openvino:bfloat16,openvino:int8,llamacpp:auto]
+    python benchmarks/next_token.py [--texts N] [--formats bfloat16,int8,openvino:bfloat16,openvino:int8]
         [--adapter none] [--model NAME]
+
+``llamacpp:auto`` is the GGUF file as it is, with ``--adapter none``.
 
 At every place of the first 160 tokens of N bundled documents, read whole, with the packaged model: the total
 variation between the two distributions; and how far the log-odds of tokens with a probability between 0.001 and

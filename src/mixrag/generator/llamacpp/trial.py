@@ -29,6 +29,7 @@ except Exception:
     sys.exit(0)  # reported where it is loaded again
 parameters = llama_cpp.LlamaContextParams()
 parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = 256
+parameters.n_threads = parameters.n_threads_batch = 1
 context = llama_cpp.LlamaContext(model, parameters, False)
 batch = llama_cpp.LlamaBatch(n_tokens=8, embd=0, n_seq_max=1)
 for place in range(8):
