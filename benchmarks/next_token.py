@@ -3,6 +3,8 @@
     python benchmarks/next_token.py [--texts N] [--formats bfloat16,int8,openvino:bfloat16,openvino:int8]
         [--adapter none] [--model NAME]
 
+``llamacpp:auto`` is the GGUF file as it is, with ``--adapter none``.
+
 At every place of the first 160 tokens of N bundled documents, read whole, with the packaged model: the total
 variation between the two distributions; and how far the log-odds of tokens with a probability between 0.001 and
 0.999 are from those in float32, which is what ``rounding`` has to cover. All formats are read alternately, text by
@@ -20,6 +22,8 @@ import torch
 from torch import Tensor
 
 from mixrag.generator import CausalGenerator, load_generator
+from mixrag.generator.llamacpp.generator import GGUFGenerator
+from mixrag.generator.llamacpp.sequences import Row
 from number_formats import DEMO, FORMATS, REFERENCE
 from rounding import odds_off
 
@@ -59,16 +63,16 @@ def main() -> None:
         print(f"| {' | '.join([*cells, *(f'{each:.3g}' for each in quantiles)])} |")
 
 
-def loaded(name: str, model: str | None, adapter: str | None) -> CausalGenerator:
+def loaded(name: str, model: str | None, adapter: str | None) -> CausalGenerator | GGUFGenerator:
     """The model in a format, DTYPE or ENGINE:DTYPE."""
     *engine, dtype = name.split(":")
     options: dict[str, Any] = {"engine": engine[0]} if engine else {"device": "cpu"}
     found = load_generator(model, dtype=dtype, adapter=adapter, prefix_cache=0, **options)
-    assert isinstance(found, CausalGenerator)
+    assert isinstance(found, CausalGenerator | GGUFGenerator)
     return found
 
 
-def texts(generator: CausalGenerator, count: int) -> list[Sequence[int]]:
+def texts(generator: CausalGenerator | GGUFGenerator, count: int) -> list[Sequence[int]]:
     """Token ids of the first documents that have enough of them."""
     files = sorted(each for each in Path(DEMO / "corpus").rglob("*") if each.suffix in (".txt", ".md"))
     read = (generator.tokens.tokenizer(each.read_text(encoding="utf-8")).input_ids[:LENGTH] for each in files)
@@ -76,9 +80,17 @@ def texts(generator: CausalGenerator, count: int) -> list[Sequence[int]]:
 
 
 @torch.inference_mode()
-def log_probs(generator: CausalGenerator, ids: Sequence[int]) -> Tensor:
+def log_probs(generator: CausalGenerator | GGUFGenerator, ids: Sequence[int]) -> Tensor:
     r"""(T - FIRST, V\) log p(next token) after each token of a text."""
     length = len(ids)
+    if isinstance(generator, GGUFGenerator):
+        table = torch.empty(length - FIRST, generator.vocabulary_size)
+
+        def found_at(_: int, place: int, logits: Tensor) -> None:
+            table[place] = logits.log_softmax(-1)
+
+        generator.sequences.read([Row(tuple(ids), 0, outputs=len(table))], found_at)
+        return table
     found = generator.model(
         input_ids=torch.tensor([ids]),
         attention_mask=torch.ones(1, length, dtype=torch.long),

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from doc_pages import PAGES, ROOT, Block, blocks, named
 
+import tiny_gguf
 from mixrag.answers.pipeline import Pipeline
 from tiny_encoder import save_encoder
 
@@ -76,6 +77,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_folder: Call
     shutil.copytree(ROOT / "demo", tmp_path / "demo", ignore=shutil.ignore_patterns("store"))
     generator = tiny_folder("llama")
     shutil.copytree(generator, tmp_path / "language-model")
+    tiny_gguf.save(tmp_path / "model.gguf", "llama")
     encoder = save_encoder(tmp_path / "encoder")
     open_given = Pipeline.open.__func__  # type: ignore[attr-defined]
 

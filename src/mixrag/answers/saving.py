@@ -30,6 +30,7 @@ from mixrag.generator.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from mixrag.generator.extractive import ExtractiveGenerator
 from mixrag.generator.gguf import converted_gguf
 from mixrag.generator.huggingface import ModelGenerator
+from mixrag.generator.llamacpp.generator import GGUFGenerator
 from mixrag.generator.loading import default_prompt
 from mixrag.generator.mixed import MixedGenerator, language_model_of
 from mixrag.generator.span_loading import save_answer_tokenizer, save_extractive
@@ -156,7 +157,7 @@ def _fill(rag: Pipeline, folder: Path, title: str) -> None:
     prompt = models.prompt
     if prompt is None and isinstance(given, (str, Path, type(None))):
         prompt = default_prompt(given, models.adapter)
-    elif prompt is None and isinstance(model := language_model_of(rag.generator), ModelGenerator):
+    elif prompt is None and isinstance(model := language_model_of(rag.generator), ModelGenerator | GGUFGenerator):
         prompt = model.tokens.template
     elif prompt is None and isinstance(rag.generator, ExtractiveGenerator):
         prompt = rag.generator.answers.tokens.template
@@ -207,9 +208,9 @@ def _save_generator(rag: Pipeline, folder: Path) -> str | None:
         save = save_extractive if path is None else save_answer_tokenizer
         save(generator, folder / name)
     elif generator is not None:
-        if not isinstance(generator, ModelGenerator):
+        if not isinstance(generator, ModelGenerator | GGUFGenerator):
             raise _unsaved("generator", generator)
-        if path is None:
+        if path is None and isinstance(generator, ModelGenerator):
             generator.model.save_pretrained(str(folder / name))
         generator.tokens.tokenizer.save_pretrained(str(folder / name))
     _without_paths(folder / name)

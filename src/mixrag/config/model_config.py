@@ -208,13 +208,14 @@ class ModelConfig:
         commands=ASKING,
         also="torch_dtype",
     )
-    engine: Literal["auto", "torch", "openvino", "vllm"] = setting(
+    engine: Literal["auto", "torch", "openvino", "llamacpp", "vllm"] = setting(
         default="torch",
-        help="Runs models: torch, openvino, vllm, auto.",
+        help="torch, openvino, llamacpp (GGUF), vllm or auto.",
         more="`openvino` is for processors (`pip install 'mixrag[openvino]'`): faster, with weights in eight bits "
-        "under `dtype` `auto`; a model is converted once. `auto` is OpenVINO where it is installed and can run "
-        "the model. `vllm` is for many questions on [one or more GPUs](../how-to/vllm.md) "
-        "(`pip install 'mixrag[vllm]'`). Training always uses torch.",
+        "under `dtype` `auto`; a model is converted once. `llamacpp` runs a GGUF file as it is, quantised weights "
+        "too (`pip install 'mixrag[gguf]'`). `auto` is, where they are installed and can run the model, llama.cpp "
+        "for a GGUF file that `generator` names, else OpenVINO. `vllm` is for many questions on "
+        "[one or more GPUs](../how-to/vllm.md) (`pip install 'mixrag[vllm]'`). Training always uses torch.",
         commands=ASKING,
     )
     engine_args: Annotated[Mapping[str, Argument], BeforeValidator(checked_names)] = setting(
@@ -347,11 +348,13 @@ def _with_defaults(models: ModelConfig) -> ModelConfig:
 def models_digest(models: ModelConfig) -> str:
     """A digest of the models and the prompt, wherever their files are; of the dtypes only int8 changes it.
 
-    With OpenVINO ``auto`` is int8, and with an engine that is chosen it may be.
+    With OpenVINO ``auto`` is int8, and with an engine that is chosen it may be; llama.cpp rounds as much, whatever
+    the dtype.
     """
     named = (models.generator, models.adapter, models.encoder, models.question_encoder)
     prompt = None if models.prompt is None else models.prompt.fields()
-    eight_bits = models.dtype == "int8" or (models.dtype == "auto" and models.engine in ("auto", "openvino"))
+    eight_bits = models.dtype == "int8" or models.engine == "llamacpp"
+    eight_bits |= models.dtype == "auto" and models.engine in ("auto", "openvino")
     rounded = ["int8"] if eight_bits else []
     chosen = [
         f"{name} {_known_by(value)}" for name in ("tokenizer", "revision") if (value := getattr(models, name))

@@ -1,28 +1,20 @@
-"""GGUF files: converted once into de-quantised safetensors, in the cache folder."""
+"""GGUF files for transformers: weights and tokenizer converted once, into the cache folder."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from pathlib import Path
 
 import torch
 
-from mixrag.errors import ModelError
+from mixrag.errors import MixragError, ModelError
+from mixrag.generator.cache_folder import cache_folder, remembered_digests
 from mixrag.generator.names import unusable
 from mixrag.utils.atomic import replace_atomically
 from mixrag.utils.quiet import quiet_libraries
 
 logger = logging.getLogger("mixrag.generator")
-
-
-def cache_folder() -> Path:
-    """The folder for converted models: MIXRAG_CACHE, else XDG_CACHE_HOME/mixrag, else ~/.cache/mixrag."""
-    own = os.environ.get("MIXRAG_CACHE")
-    if own:
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mixrag"
 
 
 def converted_gguf(file: Path) -> Path:
@@ -45,6 +37,38 @@ def converted_gguf(file: Path) -> Path:
     except Exception as error:
         raise unusable(str(file), "a GGUF language model", error) from error
     return target
+
+
+def gguf_tokenizer(file: Path) -> Path:
+    """Folder with the tokenizer of a GGUF file, made at the first call, as that takes seconds.
+
+    Raises:
+        ModelError: transformers cannot read it, or the cache folder cannot be written.
+    """
+    (digest,) = remembered_digests([file])
+    folders = [cache_folder() / f"{name}-{digest[:24]}" for name in ("gguf", "gguf-tokenizer")]
+    found = next((each for each in folders if each.exists()), folders[-1])
+    try:
+        if not found.exists():
+            replace_atomically(found, lambda folder: _convert_tokenizer(file, folder), shared=True)
+    except MixragError:
+        raise
+    except OSError as error:
+        raise ModelError("a cache folder for the tokenizer of the GGUF", str(error), "set MIXRAG_CACHE") from error
+    return found
+
+
+def _convert_tokenizer(file: Path, folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet_libraries():
+            tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        expected = f"a tokenizer in {str(file)!r} that transformers can read"
+        raise ModelError(expected, reason, "give the tokenizer of the model (--tokenizer)") from error
+    tokenizer.save_pretrained(folder)
 
 
 def _convert_gguf(file: Path, folder: Path) -> None:

@@ -28,7 +28,18 @@ from mixrag.generator.adapter import cast, check_adapter, merged
 from mixrag.generator.assembly import assembled, refuse_text_encoder
 from mixrag.generator.causal import CausalGenerator
 from mixrag.generator.devices import AUTO, DTYPES, INT8, DeviceMap, one_dtype, placement, resolve_dtype
-from mixrag.generator.engines import ENGINES, OPENVINO, TORCH, VLLM, inside_vllm, is_openvino, with_openvino
+from mixrag.generator.engines import (
+    ENGINES,
+    LLAMACPP,
+    ON_PROCESSORS,
+    TORCH,
+    VLLM,
+    inside_vllm,
+    is_openvino,
+    refuse_engine,
+    with_llamacpp,
+    with_openvino,
+)
 from mixrag.generator.gguf import converted_gguf
 from mixrag.generator.kernels.onednn_linear import use_onednn_linears
 from mixrag.generator.model_object import generator_of
@@ -42,6 +53,7 @@ from mixrag.utils.plugins import check_plugin
 from mixrag.utils.quiet import quiet_libraries
 
 if TYPE_CHECKING:
+    from mixrag.generator.llamacpp.generator import GGUFGenerator
     from mixrag.generator.openvino.generator import OpenVINOGenerator
 
 logger = logging.getLogger("mixrag.generator")
@@ -132,9 +144,10 @@ def load_generator(
         api_key_env: environment variable with the key of a remote model; None: no key is sent.
         server_timeout: seconds that one answer of its server may take.
         engine: what runs a causal model loaded by name on a processor: torch, openvino (faster; the model is
-            converted once, into the cache folder, and ``dtype`` auto is int8), or auto, which is openvino where
-            that is installed and can run the model. Or vllm, on devices of its own choice, which mixes the
-            branches of a question itself (``mixrag.generator.vllm``).
+            converted once, into the cache folder, and ``dtype`` auto is int8), llamacpp (a GGUF file as it is, its
+            quantised weights too), or auto: under ``dtype`` auto llamacpp for a GGUF file that ``model`` names,
+            else openvino, where they are installed and can run the model. Or vllm, on devices of its own choice,
+            which mixes the branches of a question itself (``mixrag.generator.vllm``).
         engine_args: arguments of ``vllm.EngineArgs``, for engine vllm.
 
     Raises:
@@ -142,7 +155,7 @@ def load_generator(
         PluginError: an object that is neither a model nor has the members of ``Generator``.
         SettingError: an unknown ``dtype`` or ``device``, int8 elsewhere than on a CPU, a dtype that is not that of
             the model object, ``prefix_cache`` below zero, or an ``engine`` for what it does not run.
-        MissingPackageError: ``engine`` openvino or vllm without its package.
+        MissingPackageError: ``engine`` openvino, llamacpp or vllm without its package.
     """
     if prefix_cache < 0:
         raise SettingError("prefix_cache of 0 MiB or more", f"{prefix_cache}", "choose 0 for no cache")
@@ -174,7 +187,7 @@ def load_generator(
     if extractive is not None:
         own = (template or PromptTemplate()).with_arguments(template_args or {})
         where = _one_device(device, device_map)
-        _refuse_engines(engine, f"the extractive model {model}")
+        refuse_engine(engine, f"the extractive model {model}")
         return load_extractive(
             str(model), extractive, tokenizer=tokenizer, template=own, dtype=dtype, device=where, hub=hub
         )
@@ -193,10 +206,11 @@ def load_generator(
             raise SettingError("no device_map with engine vllm", f"device_map {device_map}", remedy)
         return inside_vllm(model, **options, arguments=engine_args or {})
     if isinstance(model, torch.nn.Module):
-        _refuse_engines(engine, "a model object")
+        refuse_engine(engine, "a model object")
         found = generator_of(model, **options)
     else:
-        found = _of_name(model, *_placement(engine, device, device_map), **options, engine=engine)
+        place = _placement(engine, device, device_map)
+        found = _of_name(model, *place, **options, engine=engine, budget=prefix_cache * 2**20)
     logger.debug("language model %s on %s in %s", found.name, found.device, found.model.dtype)
     if isinstance(found, CausalGenerator) and is_openvino(found):
         return replace(found, prefix_cache_bytes=prefix_cache * 2**20 or None)
@@ -214,25 +228,17 @@ def _extractive(model: Any, adapter: str | Path | None, hub: Mapping[str, Any]) 
 def _placement(
     engine: str, device: str | torch.device | None, device_map: DeviceMap | None
 ) -> tuple[str, DeviceMap | None]:
-    """As ``placement``; OpenVINO runs on the processor, whatever else there is.
+    """As ``placement``; OpenVINO and llama.cpp run on the processor, whatever else there is.
 
     Raises:
-        SettingError: it was asked for another device.
+        SettingError: they were asked for another device.
     """
-    if engine != OPENVINO:
+    if engine not in ON_PROCESSORS:
         return placement(device, device_map)
     found = placement("cpu" if device is None and device_map is None else device, device_map)
     if found[1] is not None or torch.device(found[0]).type != "cpu":
-        _refuse_engines(engine, f"device {found[1] or found[0]}")
+        refuse_engine(engine, f"device {found[1] or found[0]}")
     return found
-
-
-def _refuse_engines(engine: str, found: str) -> None:
-    remedy = "give engine torch"
-    if engine == OPENVINO:
-        raise SettingError("a causal model by name on a processor, for engine openvino", found, remedy)
-    if engine == VLLM:
-        raise SettingError("a causal model by name, for engine vllm", found, remedy)
 
 
 def _one_device(device: str | torch.device | None, device_map: DeviceMap | None) -> str:
@@ -270,8 +276,10 @@ def _of_name(
     adapter: Path | None,
     hub: Mapping[str, Any],
     engine: str,
-) -> CausalGenerator | Seq2SeqGenerator:
-    found_dtype = resolve_dtype("float32" if dtype is None else dtype, device)
+    budget: int,
+) -> CausalGenerator | Seq2SeqGenerator | GGUFGenerator:
+    dtype = "float32" if dtype is None else dtype
+    found_dtype = resolve_dtype(dtype, device)
     if found_dtype == INT8 and (device_map is not None or torch.device(device).type != "cpu"):
         raise SettingError("int8 on a processor", f"device {device_map or device}", "choose bfloat16 there")
     if device_map is not None and adapter is not None:
@@ -284,7 +292,16 @@ def _of_name(
     if from_hub:
         name = HUB_GENERATOR
         logger.info("%s comes from the hub: its package, which the trained reader needs, is not installed", name)
+    on_processor = device_map is None and torch.device(device).type == "cpu"
+    if engine == LLAMACPP and (adapter is not None or not isinstance(source, Path) or source.is_dir()):
+        remedy = "give engine torch" if adapter is None else "give adapter none, or engine torch"
+        refuse_engine(engine, name if adapter is None else f"{name} with an adapter", remedy)
     if isinstance(source, Path) and source.is_file():
+        as_named = model is not None and adapter is None and str(dtype) == AUTO and on_processor
+        if engine == LLAMACPP or (engine == AUTO and as_named):
+            parts = {"tokenizer": tokenizer, "template": template, "dtype": dtype, "budget": budget, "hub": hub}
+            if (whole := with_llamacpp(name, source, engine, **parts)) is not None:
+                return whole
         source = converted_gguf(source)
     own = name if adapter is None else f"{name} + {'reader' if adapter == packaged_reader() else adapter}"
 
@@ -294,13 +311,12 @@ def _of_name(
 
     try:
         found_tokenizer = loaded_tokenizer(tokenizer, str(source), hub)
-        if engine != TORCH and device_map is None and torch.device(device).type == "cpu":
-            asked = "float32" if dtype is None else dtype
+        if engine not in (TORCH, LLAMACPP) and on_processor:
 
             def build() -> OpenVINOGenerator:
                 from mixrag.generator.openvino.generator import openvino_generator
 
-                parts: dict[str, Any] = {"tokenizer": found_tokenizer, "template": template, "dtype": asked}
+                parts: dict[str, Any] = {"tokenizer": found_tokenizer, "template": template, "dtype": dtype}
                 return openvino_generator(
                     own, source, lambda: weights("float32"), **parts, adapter=adapter, hub=hub
                 )

@@ -17,6 +17,14 @@ INT8 = 3.0
 OPENVINO_INT8 = 3.0
 """Weights in eight bits, and in products what they are multiplied with, in groups of 32; the rest in bfloat16."""
 
+LLAMACPP_FILE_TYPES = {"0": 0.0, "1": BY_DTYPE[torch.float16], "32": BY_DTYPE[torch.bfloat16]}
+"""By ``general.file_type`` of a GGUF file: all weights in float32, float16, bfloat16."""
+LLAMACPP_QUANTISED = 1.5
+"""Quantised weights of a GGUF file, which are the reference's too; in products what they are multiplied with has
+eight bits, in blocks."""
+LLAMACPP_STATES = BY_DTYPE[torch.float16]
+"""Keys and values in float16, and attention computed in it."""
+
 
 def rounding_of(generator: Any) -> float:
     """h of a generator; 0 for one that does not say: its numbers are taken as they are."""

@@ -10,6 +10,12 @@ from mixrag.errors import MixragError, ModelError
 from mixrag.generator.names import path_or_hub_name
 from mixrag.utils.quiet import quiet_libraries
 
+SAMPLES = (
+    "Zoë paid £5 (in 1973): 東京, naïve 𝔸",
+    "two  spaces,\n\nlines\tand don't",
+    "The 12345.678 of X_y-z is https://example.org/?a=1",
+)
+"""Texts that two tokenizers hardly split alike unless they are the same."""
 _REMEDY = "give tokenizer=AutoTokenizer.from_pretrained(...)"
 
 

@@ -20,7 +20,7 @@ from mixrag.corpus import check_encoder
 from mixrag.errors import ModelError, SettingError
 from mixrag.generator import CausalGenerator, ExtractiveGenerator, load_configured, load_generator
 from mixrag.generator.adapter import CONFIG, WEIGHTS
-from mixrag.generator.engines import TORCH, is_openvino
+from mixrag.generator.engines import TORCH, runs_torch
 from mixrag.generator.huggingface import ModelGenerator
 from mixrag.generator.mixed import language_model_of
 from mixrag.retrieval.encoders import SentenceEncoder
@@ -251,11 +251,11 @@ def _accelerator(device: str | None) -> Any:
 
 def _frozen_generator(rag: Pipeline) -> LearningGenerator:
     generator = language_model_of(rag.generator)
+    if not runs_torch(generator):
+        generator = _with_torch(rag)
     if not isinstance(generator, ModelGenerator | ExtractiveGenerator):
         found = type(generator).__name__
         raise ModelError("a causal, seq2seq or extractive model", found, "train with a model")
-    if is_openvino(generator):
-        generator = _with_torch(rag)
     if isinstance(generator, CausalGenerator):
         # The last bits of cached states depend on the batch they were read in: a resumed run would differ.
         return replace(generator, prefix_cache_bytes=None)

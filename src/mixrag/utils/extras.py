@@ -17,6 +17,7 @@ EXTRAS = {
     "haystack": ("haystack",),
     "openvino": ("openvino",),
     "vllm": ("vllm",),
+    "gguf": ("cyllama",),
 }
 """The modules that each extra of pyproject.toml is for."""
 

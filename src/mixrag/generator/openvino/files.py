@@ -8,7 +8,6 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,22 +16,20 @@ import torch
 from torch import Tensor
 
 from mixrag.errors import ModelError
-from mixrag.generator.gguf import cache_folder
+from mixrag.generator.cache_folder import cache_folder, remembered_digests
 from mixrag.generator.openvino.conversion import NotConvertibleError, States, convert
 from mixrag.generator.openvino.model import OpenVINOModel, OpenVINOStates, compiled
 from mixrag.generator.openvino.runtime import openvino, version
 from mixrag.generator.openvino.weights import compress
-from mixrag.utils.atomic import remove, replace_atomically, write_atomically
+from mixrag.utils.atomic import remove, replace_atomically
 from mixrag.utils.hashing import file_digest
 
 logger = logging.getLogger("mixrag.generator")
 FORMAT = 1
 """To be raised where a conversion gives something else than before."""
-MODEL, ABOUT, DIGESTS = "model.xml", "about.json", "digests.json"
+MODEL, ABOUT = "model.xml", "about.json"
 WEIGHTS = ("*.safetensors", "config.json", "adapter_config.json")
 """Names of the files that a conversion reads."""
-REMEMBERED = 1000
-"""Digests of files that are remembered."""
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2, "int8": 0.6}
 """Sum of the differences of probabilities, in the trial of a conversion; that of unlike distributions is 2."""
 _TRIAL = (tuple(range(1, 41)), tuple(range(3, 20)))
@@ -80,26 +77,11 @@ def digest_of(source: Path, adapter: Path | None) -> str:
     Raises:
         ModelError: a file cannot be read.
     """
-    memory = cache_folder() / DIGESTS
-    known: dict[str, str] = {}
-    with suppress(OSError, ValueError, AttributeError):
-        known = {str(key): str(value) for key, value in json.loads(memory.read_text(encoding="utf-8")).items()}
-    before, found = len(known), []
-    for folder in (source, *([] if adapter is None else [adapter])):
-        for file in sorted({each for kind in WEIGHTS for each in folder.glob(kind)}):
-            try:
-                state = file.stat()
-                place = f"{file.resolve()} {state.st_size} {state.st_mtime_ns}"
-                if place not in known:
-                    known[place] = file_digest(file)
-            except OSError as error:
-                raise ModelError("a model that can be read", str(error), "correct it") from error
-            found.append([file.name, known[place]])
-    if len(known) > before:
-        kept = dict([*known.items()][-REMEMBERED:])
-        with suppress(OSError):  # a digest that is not remembered is computed again
-            memory.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(memory, json.dumps(kept).encode(), shared=True)
+    folders = (source, *([] if adapter is None else [adapter]))
+    files = [
+        file for folder in folders for file in sorted({each for kind in WEIGHTS for each in folder.glob(kind)})
+    ]
+    found = [[file.name, digest] for file, digest in zip(files, remembered_digests(files), strict=True)]
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 

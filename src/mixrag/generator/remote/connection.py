@@ -22,10 +22,10 @@ from mixrag.generator.remote.generator import ListingGenerator, LlamaCppGenerato
 from mixrag.generator.remote.llamacpp import LlamaCpp
 from mixrag.generator.remote.ollama import Ollama, ProbedLists, probe_lists
 from mixrag.generator.remote.pieces import PieceTexts
-from mixrag.generator.remote.probe import SAMPLES, check_tokenizer, probe
+from mixrag.generator.remote.probe import check_tokenizer, probe
 from mixrag.generator.remote.sglang import SGLang
 from mixrag.generator.remote.text_writer import CHATS, TextWriter
-from mixrag.generator.tokenizer import loaded_tokenizer
+from mixrag.generator.tokenizer import SAMPLES, loaded_tokenizer
 from mixrag.utils.quiet import quiet_libraries
 from mixrag.utils.text import printable_name
 

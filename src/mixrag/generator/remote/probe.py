@@ -10,16 +10,11 @@ from mixrag.generator.protocol import Written
 from mixrag.generator.remote.client import Refused, reason_of
 from mixrag.generator.remote.completions import refused_for_number
 from mixrag.generator.remote.engine import Engine
+from mixrag.generator.tokenizer import SAMPLES
 from mixrag.probability import Listed
 
 COUNTS = (20, 5, 1, 0)
 """Numbers of listed tokens that are asked for, until one is not refused."""
-SAMPLES = (
-    "Zoë paid £5 (in 1973): 東京, naïve 𝔸",
-    "two  spaces,\n\nlines\tand don't",
-    "The 12345.678 of X_y-z is https://example.org/?a=1",
-)
-"""Texts that two tokenizers hardly split alike unless they are the same."""
 MOST_DIFFERENCE = 0.5
 """Of the log-probability of one token, written and given: the order of additions differs, the model does not."""
 

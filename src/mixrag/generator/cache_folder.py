@@ -1,0 +1,53 @@
+"""The cache folder: where it is, and digests of files that are remembered in it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from mixrag.errors import ModelError
+from mixrag.utils.atomic import write_atomically
+from mixrag.utils.hashing import file_digest
+
+DIGESTS = "digests.json"
+REMEMBERED = 1000
+"""Digests of files that are remembered."""
+
+
+def cache_folder() -> Path:
+    """The folder for converted models: MIXRAG_CACHE, else XDG_CACHE_HOME/mixrag, else ~/.cache/mixrag."""
+    own = os.environ.get("MIXRAG_CACHE")
+    if own:
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mixrag"
+
+
+def remembered_digests(files: Sequence[Path]) -> list[str]:
+    """SHA-256 of files; each is read once, and again when its size or its time changes.
+
+    Raises:
+        ModelError: a file cannot be read.
+    """
+    memory = cache_folder() / DIGESTS
+    known: dict[str, str] = {}
+    with suppress(OSError, ValueError, AttributeError):
+        known = {str(key): str(value) for key, value in json.loads(memory.read_text(encoding="utf-8")).items()}
+    before, found = len(known), list[str]()
+    for file in files:
+        try:
+            state = file.stat()
+            place = f"{file.resolve()} {state.st_size} {state.st_mtime_ns}"
+            if place not in known:
+                known[place] = file_digest(file)
+        except OSError as error:
+            raise ModelError("a model that can be read", str(error), "correct it") from error
+        found.append(known[place])
+    if len(known) > before:
+        kept = dict([*known.items()][-REMEMBERED:])
+        with suppress(OSError):  # a digest that is not remembered is computed again
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(memory, json.dumps(kept).encode(), shared=True)
+    return found
