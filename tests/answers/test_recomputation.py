@@ -58,8 +58,9 @@ class Remembering:
 @pytest.fixture(scope="module")
 def rag(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RAG]:
     store = tmp_path_factory.mktemp("recomputation") / "store"
-    settings = {"k": 3, "max_tokens": 8}
-    with RAG.open(store, create=True, models=ModelConfig(device="cpu", dtype="float32"), settings=settings) as rag:
+    settings = {"k": 3, "max_tokens": 8, "empty_answer": False, "decoder": "greedy"}
+    alone = ModelConfig(generator="language-model", device="cpu", dtype="float32")
+    with RAG.open(store, create=True, models=alone, settings=settings) as rag:
         rag.index([FINANCE / name for name in DOCUMENTS], splitter=WordSplitter(100, context="none"))
         rag._generator = Remembering(rag.generator)  # type: ignore[assignment]
         yield rag

@@ -8,6 +8,7 @@ import pytest
 from mixrag.evaluation.trust_measures import (
     accuracy_at,
     auroc,
+    auroc_difference,
     brier_score,
     chance_error,
     expected_calibration_error,
@@ -162,3 +163,25 @@ def test_intervals_of_resampled_measures_hold_the_measure() -> None:
     value = auroc(confidences, right)
     assert found is not None and value is not None and found[0] < value < found[1]
     assert resampled(auroc, confidences, np.ones(200)) is None
+
+
+def test_the_difference_of_two_aurocs_and_its_error() -> None:
+    """Beside both AUROCs, and the spread of the difference over draws of other answers."""
+    source = np.random.default_rng(3)
+
+    def drawn(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        right = (source.random(n) < 0.4).astype(float)
+        one, other = right + source.normal(size=n), right + 1.5 * source.normal(size=n)
+        return one, other, right, source.integers(0, 2, n)
+
+    one, other, right, folds = drawn(200)
+    gain, _ = auroc_difference(one, other, right, folds)
+    assert gain == pytest.approx(auroc(one, right, folds) - auroc(other, right, folds))  # type: ignore[operator]
+    whole = np.zeros(200, int)
+    gains = []
+    for _ in range(400):
+        own, beside, hit, _ = drawn(200)
+        gains.append(auroc_difference(own, beside, hit, whole)[0])
+    assert auroc_difference(one, other, right, whole)[1] == pytest.approx(np.std(gains), rel=0.25)
+    assert auroc_difference(one, one, right, folds) == (0.0, 0.0)
+    assert auroc_difference(one, other, np.ones(200), folds) == (0.0, 0.0)

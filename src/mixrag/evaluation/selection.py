@@ -38,7 +38,7 @@ from mixrag.evaluation.map_fits import fit_candidate
 from mixrag.evaluation.trust_measures import (
     SAME,
     Threshold,
-    auroc,
+    auroc_difference,
     chance_errors,
     expected_calibration_error,
     log_loss,
@@ -52,6 +52,8 @@ FOLDS = 5
 
 BY_CHANCE = 0.95
 """Share of the draws in which perfect confidences have less error than what counts as an error."""
+WORSE = 1.645
+"""Standard errors below which a smaller AUROC may be chance: a one-sided test at 0.05."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,9 +188,10 @@ def select(
 def not_worse(found: Measured, plain: Measured, outcomes: Sequence[Outcome]) -> bool:
     """Whether a candidate is as good as plain p(answer) in each group and in all together.
 
-    It is where its AUROC within folds is not smaller, and its ECE not larger, or not larger than that of perfect
-    confidences of this number in ``BY_CHANCE`` of the draws. Groups of fewer than ``ENOUGH_OF_EACH`` right or
-    wrong answers do not count.
+    It is where its AUROC within folds is not smaller, or by no more than ``WORSE`` standard errors of the
+    difference (DeLong et al. 1988), and its ECE not larger, or not larger than that of perfect confidences of
+    this number in ``BY_CHANCE`` of the draws. Groups of fewer than ``ENOUGH_OF_EACH`` right or wrong answers do
+    not count.
     """
     right = rights(outcomes)
     groups = [*groups_of(outcomes).values(), [*range(len(outcomes))]]
@@ -201,8 +204,8 @@ def not_worse(found: Measured, plain: Measured, outcomes: Sequence[Outcome]) -> 
 
 def _not_worse_on(places: npt.NDArray[np.int_], found: Measured, plain: Measured, right: Floats) -> bool:
     own, other, outcome = found.confidences[places], plain.confidences[places], right[places]
-    ordered, plainly = (auroc(each, outcome, found.folds[places]) for each in (own, other))
-    if ordered is not None and plainly is not None and ordered < plainly - SAME:
+    gain, spread = auroc_difference(own, other, outcome, found.folds[places])
+    if gain < -WORSE * spread - SAME:
         return False
     error = expected_calibration_error(own, outcome)
     if error <= expected_calibration_error(other, outcome) + SAME:
