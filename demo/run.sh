@@ -18,7 +18,7 @@ show() {
 say "Thirty documents of an invented island: PDF, DOCX, HTML, Markdown, CSV and text."
 show index demo/corpus --store "$store"
 say "An answer with its page, and how likely it is right:"
-show ask "How many beds does Brackwater Hospital have?" --store "$store"
+show ask "Who is the medical director of Brackwater Hospital?" --store "$store"
 say "A question that the documents nearly answer: there are licences of class A, B and C."
 show ask "class D fishing licence fee" --store "$store"
 say "A list:"
@@ -28,8 +28,10 @@ show ask "explain how to start a small claim" --store "$store"
 say "The probability of an answer of your own, and of each passage as its source:"
 show score "Who founded the Dunmarret Credit Union?" "Osric Penhallow" --store "$store"
 say "The confidence from which on at least 70 % of the answers are right, with probability 95 % (about two minutes):"
-show guarantee demo/pairs.jsonl --store "$store" --risk 0.3 --out "$store-guaranteed"
-show ask "How many beds does Brackwater Hospital have?" --store "$store" --confidence "$store-guaranteed/confidence.json"
+if show guarantee demo/pairs.jsonl --store "$store" --risk 0.3 --out "$store-guaranteed"; then
+    show ask "Who is the medical director of Brackwater Hospital?" --store "$store" \
+        --confidence "$store-guaranteed/confidence.json"
+fi
 cat <<'END'
 
 Ask your own: mixrag ask "..." --store demo/store (--why takes an answer apart).
