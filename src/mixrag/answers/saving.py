@@ -210,7 +210,9 @@ def _save_generator(rag: Pipeline, folder: Path) -> str | None:
     elif generator is not None:
         if not isinstance(generator, ModelGenerator | GGUFGenerator):
             raise _unsaved("generator", generator)
-        if path is None and isinstance(generator, ModelGenerator):
+        if path is None:
+            if not isinstance(generator, ModelGenerator):
+                raise _unsaved("generator", generator)
             generator.model.save_pretrained(str(folder / name))
         generator.tokens.tokenizer.save_pretrained(str(folder / name))
     _without_paths(folder / name)

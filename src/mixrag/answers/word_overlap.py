@@ -29,8 +29,9 @@ FUNCTION_WORDS = frozenset(
     for word in words(text)
 )
 """Stems of English words that a question has whatever it is about."""
-LABEL = re.compile(r"(?<=\w )[B-HJ-Z](?!\w)")
-"""A single capital letter that is not the first word of a question, as in "class D"; I and A are words."""
+LABEL = re.compile(r"(?<=\w )[B-HJ-Z](?![\w&'’-]|\.\w|\. \w)")
+"""A single capital letter that is not the first word of a question, as in "class D"; I and A are words. The first
+letter of an abbreviation ("U.S.", "D. Smith", "X-ray") is none."""
 
 
 def overlap(question: str, passages: Sequence[Passage]) -> float:

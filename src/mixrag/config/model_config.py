@@ -210,7 +210,7 @@ class ModelConfig:
     )
     engine: Literal["auto", "torch", "openvino", "llamacpp", "vllm"] = setting(
         default="torch",
-        help="torch, openvino, llamacpp (GGUF), vllm or auto.",
+        help="torch, openvino, llamacpp, vllm or auto.",
         more="`openvino` is for processors (`pip install 'mixrag[openvino]'`): faster, with weights in eight bits "
         "under `dtype` `auto`; a model is converted once. `llamacpp` runs a GGUF file as it is, quantised weights "
         "too (`pip install 'mixrag[gguf]'`). `auto` is, where they are installed and can run the model, llama.cpp "
@@ -353,9 +353,9 @@ def models_digest(models: ModelConfig) -> str:
     """
     named = (models.generator, models.adapter, models.encoder, models.question_encoder)
     prompt = None if models.prompt is None else models.prompt.fields()
-    eight_bits = models.dtype == "int8" or models.engine == "llamacpp"
-    eight_bits |= models.dtype == "auto" and models.engine in ("auto", "openvino")
+    eight_bits = models.dtype == "int8" or (models.dtype == "auto" and models.engine in ("auto", "openvino"))
     rounded = ["int8"] if eight_bits else []
+    rounded += ["llamacpp"] if models.engine == "llamacpp" else []
     chosen = [
         f"{name} {_known_by(value)}" for name in ("tokenizer", "revision") if (value := getattr(models, name))
     ]
@@ -363,6 +363,8 @@ def models_digest(models: ModelConfig) -> str:
         chosen.append(f"span_reader {_known_by(span_model_folder(models.span_reader))}")
     if models.template_args:
         chosen.append(f"template_args {json.dumps(dict(models.template_args), sort_keys=True)}")
+    if models.engine_args:
+        chosen.append(f"engine_args {json.dumps(dict(models.engine_args), sort_keys=True)}")
     content = json.dumps([*map(_known_by, named), prompt, models.titles, *rounded, *chosen], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 

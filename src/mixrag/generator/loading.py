@@ -204,6 +204,8 @@ def load_generator(
         if device_map is not None:
             remedy = "leave it out; engine_args say it (tensor_parallel_size=2)"
             raise SettingError("no device_map with engine vllm", f"device_map {device_map}", remedy)
+        if device is not None:
+            raise SettingError("no device with engine vllm, which chooses it", f"device {device}", "leave it out")
         return inside_vllm(model, **options, arguments=engine_args or {})
     if isinstance(model, torch.nn.Module):
         refuse_engine(engine, "a model object")

@@ -87,7 +87,8 @@ class _Found:
 
     def complete(self, found: MixedAnswer | None, max_tokens: int) -> tuple[ScoredAnswer, float | None]:
         """The answer, and the log-probability with which it was drawn."""
-        if found is None:
+        forgotten = found is not None and found.log_drawn is None and self.draw is not None and self.draw.sampling
+        if found is None or forgotten:
             return self._otherwise(max_tokens)
         table, mixture = found.log_likelihood, self.mixture
         if mixture.empty_answer:

@@ -97,7 +97,8 @@ class BoundedAnswer:
             for j in range(len(self.mixture.components))
         ]
         mixture = self.mixture
-        most = log_most_elsewhere(mixture.log_prior, known, [self.tokens], self.max_tokens, mixture.switch)
+        switch = mixture.switch_after if mixture.by_sentence else mixture.switch
+        most = log_most_elsewhere(mixture.log_prior, known, [self.tokens], self.max_tokens, switch)
         return self.log_interval[0] >= most
 
     def scored(self) -> ScoredAnswer:
@@ -167,7 +168,7 @@ def mixed_tokens(mixture: Mixture, max_tokens: int, *, exact: bool = False) -> I
         tokens = (*tokens, found.token)
         if found.token in mixture.generator.stop_tokens:
             return
-        weights = interval_before_next(log_joint, log_prior, mixture.switch)
+        weights = interval_before_next(log_joint, log_prior, mixture.switch_after(tokens))
 
 
 class _Place:

@@ -121,7 +121,8 @@ def described(engine: Any, params: Any) -> Opened:
         vocabulary_size=int(model.get_vocab_size()),
         context_size=int(model.max_model_len) - 1,
         dtype=model.dtype,
-        quantised=getattr(model, "quantization", None) is not None,
+        quantised=getattr(model, "quantization", None) is not None
+        or getattr(cache, "cache_dtype", "auto") not in ("auto", str(model.dtype).removeprefix("torch.")),
         in_process=int(parallel.world_size) == 1,
     )
 
