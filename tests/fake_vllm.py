@@ -224,7 +224,7 @@ class FakeEngine:
         read = [each.tokens[position] for each, position in zip(rows, positions, strict=True)]
         context = SimpleNamespace(
             expanded_idx_mapping=slots,
-            idx_mapping_np=np.array(slots),
+            idx_mapping_np=np.array([int(slot) for slot in slots]),
             input_ids=torch.tensor(read),
             pos=torch.tensor(positions),
         )

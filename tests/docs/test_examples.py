@@ -29,6 +29,7 @@ NO_RUN = {
     "docs/how-to/own-language-model.md": 3,
     "docs/how-to/share-a-bundle.md": 2,
     "docs/how-to/train.md": 1,
+    "docs/how-to/vllm.md": 1,
 }
 """How many examples of each page do not run."""
 

@@ -395,7 +395,7 @@ def test_what_is_no_causal_model_by_name_on_a_processor_is_refused(
         load_generator(llama, engine="openvino", device_map={"": "cpu", "lm_head": "disk"})
     with pytest.raises(SettingError, match="for OpenVINO; found float16"):
         by_openvino(llama, dtype="float16")
-    with pytest.raises(SettingError, match="engine among auto, torch, openvino, llamacpp; found 'onnx'"):
+    with pytest.raises(SettingError, match="engine among auto, torch, openvino, llamacpp, vllm; found 'onnx'"):
         load_generator(llama, engine="onnx")
     assert isinstance(load_generator(llama, engine="auto", device="cpu"), OpenVINOGenerator)
 

@@ -32,7 +32,7 @@ from mixrag.generator.engines import VLLM
 from mixrag.generator.protocol import Generator, lists_tokens
 from mixrag.generator.vllm.engine import Engine, Limits
 from mixrag.generator.vllm.generator import VLLMGenerator
-from mixrag.generator.vllm.opening import Opened
+from mixrag.generator.vllm.opening import PROCESSOR, Opened
 from mixrag.generator.vllm.processor import MixtureProcessor
 from mixrag.inference.candidates import decoder_on
 from mixrag.inference.decoders import Greedy, Sample, decoder_for
@@ -313,7 +313,8 @@ class Loaded(FakeEngine):
     def from_engine_args(cls, args: EngineArgs) -> Loaded:
         if args.tensor_parallel_size > 4:
             raise RuntimeError("not that many\nGPUs")
-        module, _, name = args.logits_processors[0].partition(":")
+        # An installed mixrag brings its processor by an entry point.
+        module, _, name = (args.logits_processors or [PROCESSOR])[0].partition(":")
         found = cls(LOGITS, getattr(importlib.import_module(module), name)(None))
         found.args = args  # type: ignore[attr-defined]
         model = SimpleNamespace(
@@ -391,7 +392,7 @@ def test_models_that_it_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_the_entry_point_names_the_class() -> None:
     import tomllib
 
-    from mixrag.generator.vllm.opening import ENTRY_POINTS, PROCESSOR
+    from mixrag.generator.vllm.opening import ENTRY_POINTS
 
     declared = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
     assert declared["project"]["entry-points"][ENTRY_POINTS] == {"mixrag": PROCESSOR}
@@ -402,6 +403,8 @@ def test_the_entry_point_names_the_class() -> None:
 def test_settings() -> None:
     models = ModelConfig(engine="vllm", engine_args={"tensor_parallel_size": 2})
     assert models_digest(models) == models_digest(ModelConfig())
+    rounded = ModelConfig(engine="vllm", engine_args={"quantization": "fp8"})
+    assert models_digest(rounded) != models_digest(ModelConfig())
     assert models_digest(ModelConfig(engine="openvino")) != models_digest(ModelConfig())
     with pytest.raises(SettingError, match="engine_args"):
         ModelConfig(engine_args={"no name": 1})

@@ -44,6 +44,13 @@ from mixrag.errors import SettingError
 from mixrag.utils.hashing import model_digest
 
 logger = logging.getLogger("mixrag.config")
+SAME_NUMBERS = frozenset(
+    (
+        *("tensor_parallel_size", "pipeline_parallel_size", "distributed_executor_backend"),
+        *("gpu_memory_utilization", "max_model_len", "max_num_batched_tokens", "max_num_seqs"),
+    )
+)
+"""Arguments of vLLM's engine that say where and how much at once; others may change what is computed."""
 DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 EncoderDtype = Literal["auto", "float32", "bfloat16"]
 
@@ -363,8 +370,8 @@ def models_digest(models: ModelConfig) -> str:
         chosen.append(f"span_reader {_known_by(span_model_folder(models.span_reader))}")
     if models.template_args:
         chosen.append(f"template_args {json.dumps(dict(models.template_args), sort_keys=True)}")
-    if models.engine_args:
-        chosen.append(f"engine_args {json.dumps(dict(models.engine_args), sort_keys=True)}")
+    if rounding := {name: value for name, value in models.engine_args.items() if name not in SAME_NUMBERS}:
+        chosen.append(f"engine_args {json.dumps(rounding, sort_keys=True)}")
     content = json.dumps([*map(_known_by, named), prompt, models.titles, *rounded, *chosen], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
