@@ -253,7 +253,7 @@ class Settings:
         more="`greedy`, `sample` and `beam` are exact and take one pass; `thorough` and `fast` are "
         "the paper's, for comparison. "
         "In Python also an object with the methods of `Decoder`. A trained folder may bring one: "
-        "the packaged readers bring `beam`.",
+        "the packaged reader brings `beam`.",
         commands=WRITING,
         trained=True,
         calibrated=True,

@@ -1,6 +1,6 @@
 """What runs a causal model: torch; on a processor OpenVINO or, a GGUF file as it is, llama.cpp; or vLLM.
 
-OpenVINO, llama.cpp, vLLM and the modules that use them are imported only where they are to run a model.
+OpenVINO, llama.cpp and vLLM themselves are imported only where they are to run a model.
 """
 
 from __future__ import annotations
