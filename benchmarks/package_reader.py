@@ -47,7 +47,8 @@ it out.
 Questions on single sentences have other sentences around them (`benchmarks/reading_pairs.py`); for every six that
 a passage answers there is one about a sentence that it lacks. Pairs read the passages that the retriever finds,
 and one that holds the answer. Passages whose sentence with the answer was taken out, and questions with another
-number or name, have none (`benchmarks/near_misses.py`). Answers of more than 48 tokens were left out. The weights are those of the last step. No held-out pair took part.
+number or name, have none (`benchmarks/near_misses.py`). Answers of more than 48 tokens were left out. The
+weights are those of the last step. No held-out pair took part.
 
 | pairs | documents | licence |
 | --- | --- | --- |
