@@ -133,11 +133,9 @@ def test_the_bound_holds_where_the_switch_depends_on_the_token_before() -> None:
     too_low = 0
     for seed in range(200):
         model, ends = Model(seed, 12), 2 + seed % 2
-
-        def switch(prefix: tuple[int, ...], ends: int = ends) -> float:
-            return 0.9 if prefix[-1] % ends == 0 else 0.0
-
         candidates = {model.greedy(j) for j in range(model.components)}
+        parts = {answer[:t] for answer in candidates for t in range(1, len(answer))}
+        switch = {part: 0.9 * (part[-1] % ends == 0) for part in parts}
         known = read(model, candidates, 5)
         every = model.answers(0.9, after=ends)
         assert math.isclose(sum(float(level.sum()) for level in every), 1.0, rel_tol=1e-9)

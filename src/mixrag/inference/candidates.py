@@ -90,7 +90,7 @@ def best_candidate(mixture: Mixture, max_tokens: int) -> DecoderResult:
             _add(own, tokens, row)
     for own, each in zip(known, written, strict=True):
         _add(own, each.tokens, each.known)
-    switch = mixture.switch_after if mixture.by_sentence else mixture.switch
+    switch = mixture.switches_inside(candidates)
     most = log_most_elsewhere(log_prior, known, candidates, max_tokens, switch)
     answers.sort(key=lambda answer: (not answer.finished, -answer.log_prob))
     most = max([most, *(other.log_interval[1] for other in answers[1:])])

@@ -80,6 +80,13 @@ class WeightedComponents:
         """ρ_T of an answer so far, of at least one token."""
         return self.switch if not self.by_sentence or ends_at(self.generator, tokens) else 0.0
 
+    def switches_inside(self, answers: Sequence[tuple[int, ...]]) -> float | dict[tuple[int, ...], float]:
+        """ρ; where it differs between tokens, ρ_t after each part of these answers."""
+        if not self.by_sentence:
+            return self.switch
+        parts = {answer[:t] for answer in answers for t in range(1, len(answer))}
+        return {part: self.switch_after(part) for part in parts}
+
     @property
     def passages(self) -> tuple[Passage, ...]:
         """The passages of all components, in order of rank."""

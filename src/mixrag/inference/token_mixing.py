@@ -97,7 +97,7 @@ class BoundedAnswer:
             for j in range(len(self.mixture.components))
         ]
         mixture = self.mixture
-        switch = mixture.switch_after if mixture.by_sentence else mixture.switch
+        switch = mixture.switches_inside([self.tokens])
         most = log_most_elsewhere(mixture.log_prior, known, [self.tokens], self.max_tokens, switch)
         return self.log_interval[0] >= most
 

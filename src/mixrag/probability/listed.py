@@ -9,7 +9,6 @@ probable as that prefix with that token: the largest of these is a bound on all 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -72,7 +71,7 @@ def log_most_elsewhere(
     known: list[dict[Prefix, Listed]],
     candidates: list[Prefix] | set[Prefix],
     max_tokens: int,
-    switch: float | Callable[[Prefix], float] = 0.0,
+    switch: float | dict[Prefix, float] = 0.0,
 ) -> float:
     """log B: no answer that is not among the candidates is more probable than B under the mixture.
 
@@ -88,7 +87,7 @@ def log_most_elsewhere(
         known: for each component, what was listed after each prefix.
         candidates: whole answers, of at most ``max_tokens`` tokens. What follows one of them is no other answer.
         max_tokens: where answers are cut off.
-        switch: ρ, or a function that gives ρ_t after a prefix of at least one token.
+        switch: ρ, or ρ_t after each prefix of a candidate, of at least one token.
     """
     children: dict[Prefix, set[int]] = {(): set()}
     for answer in candidates:
@@ -102,7 +101,9 @@ def log_most_elsewhere(
             continue
         weights = log_prior
         if prefix:
-            weights = log_transition(joint[prefix], log_prior, switch(prefix) if callable(switch) else switch)
+            weights = log_transition(
+                joint[prefix], log_prior, switch[prefix] if isinstance(switch, dict) else switch
+            )
         after = [each.get(prefix) for each in known]
         inside = children[prefix]
         leaving = {token for each in after if each is not None for token in each.log_probs} - inside
