@@ -27,7 +27,7 @@ say "What is no single phrase is answered by the sentences that say it:"
 show ask "explain how to start a small claim" --store "$store"
 say "The probability of an answer of your own, and of each passage as its source:"
 show score "Who founded the Dunmarret Credit Union?" "Osric Penhallow" --store "$store"
-say "The confidence from which on at least 70 % of the answers are right, with probability 95 % (about two minutes):"
+say "The confidence from which on at least 70 % of the answers are right, with probability 95 % (some minutes):"
 if show guarantee demo/pairs.jsonl --store "$store" --risk 0.3 --out "$store-guaranteed"; then
     show ask "Who is the medical director of Brackwater Hospital?" --store "$store" \
         --confidence "$store-guaranteed/confidence.json"
