@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -173,8 +173,34 @@ def exactly_mixed(model: RandomTables, count: int, switch: float) -> Found:
     return Found(bool(result.certified), len(answer.tokens), 0, 0.0, *_asked(server), wrong)  # type: ignore[union-attr]
 
 
-def _mixture(model: RandomTables, server: FakeServer, count: int, switch: float, *, scores: bool) -> Mixture:
-    words = (*(f"w{v}" for v in range(model.stop)), "<end>")
+def by_sentence(model: RandomTables, count: int, switch: float) -> tuple[list[int], list[int], set[int]]:
+    """What token mixing writes where tokens of even number end a sentence, those of a loop, and the ends."""
+    words = tuple(f"Word{v}." if v % 2 == 0 else f"word{v}" for v in range(model.stop))
+    mixture = _mixture(model, model.behind(count), count, switch, scores=True, words=words)
+    mixture = replace(mixture, switch_at="sentence")
+    *_, result = TokenMixing().decode(mixture, model.length)
+    ends = {v for v in range(model.stop) if mixture.switch_after((v,)) > 0.0}
+    prior, answer = model.log_prior.exp(), tuple[int, ...]()
+    weights = prior
+    while len(answer) < model.length and model.stop not in answer:
+        rows = torch.stack([model.next_token(j, answer).exp() for j in range(model.components)])
+        token = int((weights @ rows).argmax())
+        weights, answer = weights * rows[:, token], (*answer, token)
+        rho = switch if token in ends else 0.0
+        weights = (1 - rho) * weights + rho * prior * weights.sum()
+    return list(result.answers[0].tokens), list(answer), ends  # type: ignore[union-attr]
+
+
+def _mixture(
+    model: RandomTables,
+    server: FakeServer,
+    count: int,
+    switch: float,
+    *,
+    scores: bool,
+    words: tuple[str, ...] | None = None,
+) -> Mixture:
+    words = (*(words or (f"w{v}" for v in range(model.stop))), "<end>")
     texts = TableGenerator(words, lambda *_: torch.tensor([]))
     client = Client(URL, transport=server.transport())
     engine = Completions(client, URL, "http://server.test", "model")

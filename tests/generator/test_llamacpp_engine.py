@@ -585,5 +585,12 @@ def test_a_rag_answers_as_with_torch_and_is_saved(files: dict[str, Path], tmp_pa
         with pytest.raises(ModelError, match="a causal model with a prefix cache"):
             rag.precompute()
         rag.save(tmp_path / "saved")
+        loaded = rag.generator
+    alone = replace(models, generator=loaded, dtype="auto", device=None)
+    with (
+        RAG.open(tmp_path / "s", models=alone) as rag,
+        pytest.raises(MixragError, match="generator"),
+    ):
+        rag.save(tmp_path / "object")
     with RAG.open(tmp_path / "s", model=tmp_path / "saved", dtype="float32", device="cpu") as rag:
         assert rag.ask(question, k=2, max_tokens=6).log_prob == pytest.approx(expected.log_prob, abs=1e-4)

@@ -366,6 +366,7 @@ def test_a_model_by_name(folder: Path, reference: CausalGenerator) -> None:
         ({"engine_args": {"tensor_parallel_size": 8}}, "not that many GPUs"),
         ({"dtype": "int8"}, "quantised"),
         ({"device_map": "auto"}, "no device_map with engine vllm"),
+        ({"device": "cpu"}, "no device with engine vllm"),
         ({"adapter": "ADAPTER"}, "merge it"),
         ({"engine": "torch", "engine_args": {"a": 1}}, "engine_args with engine vllm"),
     ],

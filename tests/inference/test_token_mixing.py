@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from certificates import random_models as models
-from table_servers import Found, exactly_mixed, mixed, thorough
+from table_servers import Found, by_sentence, exactly_mixed, mixed, thorough
 
 
 def never_wrong(found: list[Found]) -> None:
@@ -45,3 +45,13 @@ def test_a_server_that_scores_tokens_is_asked_for_what_the_lists_lack(count: int
 
 def test_numbers_are_exact_where_the_server_scores_tokens() -> None:
     never_wrong([exactly_mixed(model, 5, switch) for model, switch in models(5, 20)])
+
+
+def test_weights_move_at_the_ends_of_sentences_only() -> None:
+    """Tokens are those of a loop in probability space, which differ from those with one switch for all tokens."""
+    ended = 0
+    for model, _ in models(20, 40):
+        written, expected, ends = by_sentence(model, 20, 0.9)
+        assert written == expected
+        ended += bool(ends & set(expected[:-1]))
+    assert ended > 5

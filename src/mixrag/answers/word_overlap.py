@@ -36,8 +36,7 @@ letter of an abbreviation ("U.S.", "D. Smith", "X-ray") is none."""
 
 def overlap(question: str, passages: Sequence[Passage]) -> float:
     """Share of the question's content words, by their weights, that the passages have; 1 where it has none."""
-    there = {word for each in passages for word in words(f"{each.title} {each.context} {each.text}")}
-    return _share(content_words(question), there)
+    return _share(content_words(question), _words_of(passages))
 
 
 def labels_stated(question: str, passages: Sequence[Passage]) -> float:
@@ -45,12 +44,20 @@ def labels_stated(question: str, passages: Sequence[Passage]) -> float:
 
     A question with another number than the text's is the commonest one that a text nearly answers.
     """
-    text = "\n".join(f"{each.title} {each.context} {each.text}" for each in passages)
-    there = set(words(text))
+    there, text = _words_of(passages), "\n".join(map(_whole, passages))
     numbers = {word for word in words(question) if word.isdigit()}
     found = [number in there for number in numbers]
     found += [re.search(rf"(?<!\w){letter}(?!\w)", text) is not None for letter in set(LABEL.findall(question))]
     return sum(found) / len(found) if found else 1.0
+
+
+def _words_of(passages: Sequence[Passage]) -> set[str]:
+    return {word for each in passages for word in words(_whole(each))}
+
+
+def _whole(passage: Passage) -> str:
+    """All that is read of a passage."""
+    return f"{passage.title} {passage.context} {passage.text}"
 
 
 def sentence_overlaps(question: str, answer: str, passages: Sequence[Passage]) -> tuple[float, float]:

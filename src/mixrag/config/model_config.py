@@ -355,8 +355,8 @@ def _with_defaults(models: ModelConfig) -> ModelConfig:
 def models_digest(models: ModelConfig) -> str:
     """A digest of the models and the prompt, wherever their files are; of the dtypes only int8 changes it.
 
-    With OpenVINO ``auto`` is int8, and with an engine that is chosen it may be; llama.cpp rounds as much, whatever
-    the dtype.
+    With OpenVINO ``auto`` is int8, and with an engine that is chosen it may be. llama.cpp, which rounds in its own
+    way, and arguments of vLLM's engine that may change numbers are part of it.
     """
     named = (models.generator, models.adapter, models.encoder, models.question_encoder)
     prompt = None if models.prompt is None else models.prompt.fields()

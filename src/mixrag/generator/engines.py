@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import torch
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mixrag.generator.openvino.generator import OpenVINOGenerator
 
 logger = logging.getLogger("mixrag.generator")
+Built = TypeVar("Built")
 AUTO: Final = "auto"
 TORCH: Final = "torch"
 OPENVINO: Final = "openvino"
@@ -76,24 +77,15 @@ def with_llamacpp(name: str, file: Path, engine: str, **parts: Any) -> GGUFGener
     """
     from mixrag.generator.llamacpp import runtime
 
-    if engine == AUTO and not runtime.available():
-        return None
-    try:
+    def build() -> GGUFGenerator:
         runtime.llama()
         from mixrag.generator.llamacpp.generator import gguf_generator
 
         return gguf_generator(name, file, **parts)
-    except ImportError as error:  # libraries of the system that its own libraries need
-        found = ModelError("a package cyllama that can be imported", str(error)[:200], "give engine torch")
-        if engine == LLAMACPP:
-            raise found from error
-        reason: MixragError = found
-    except MixragError as error:
-        if engine == LLAMACPP:
-            raise
-        reason = error
-    logger.info("llama.cpp does not run %s: %s", name, reason.found)
-    return None
+
+    if engine == AUTO and not runtime.available():
+        return None
+    return _built(build, name, "cyllama", engine, "llama.cpp does not run %s: %s")
 
 
 def with_openvino(name: str, build: Callable[[], OpenVINOGenerator], engine: str) -> OpenVINOGenerator | None:
@@ -110,9 +102,7 @@ def with_openvino(name: str, build: Callable[[], OpenVINOGenerator], engine: str
     """
     from mixrag.generator.openvino import runtime
 
-    if engine == AUTO and not runtime.available():
-        return None
-    try:
+    def checked() -> OpenVINOGenerator:
         runtime.openvino()
         from mixrag.generator.openvino.conversion import NotConvertibleError
 
@@ -121,16 +111,27 @@ def with_openvino(name: str, build: Callable[[], OpenVINOGenerator], engine: str
         except NotConvertibleError as error:
             expected = "a model that OpenVINO can run, for engine openvino"
             raise ModelError(expected, f"{name}: {error}", "give engine torch") from error
+
+    if engine == AUTO and not runtime.available():
+        return None
+    return _built(checked, name, "openvino", engine, "torch runs %s, not OpenVINO: %s")
+
+
+def _built(build: Callable[[], Built], name: str, package: str, engine: str, refused: str) -> Built | None:
+    """What ``build`` makes; None, and a line (``refused``) in the log, where it fails and ``auto`` was given."""
+    try:
+        return build()
     except ImportError as error:  # libraries of the system that its own libraries need
-        found = ModelError("a package openvino that can be imported", str(error)[:200], "give engine torch")
-        if engine == OPENVINO:
-            raise found from error
-        reason: MixragError = found
+        reason: MixragError = ModelError(
+            f"a package {package} that can be imported", str(error)[:200], "give engine torch"
+        )
+        if engine != AUTO:
+            raise reason from error
     except MixragError as error:
-        if engine == OPENVINO:
+        if engine != AUTO:
             raise
         reason = error
-    logger.info("torch runs %s, not OpenVINO: %s", name, reason.found)
+    logger.info(refused, name, reason.found)
     return None
 
 
