@@ -329,6 +329,23 @@ def test_the_rule_looks_at_order_and_at_error() -> None:
     assert not_worse(plain, squeezed, outcomes)
 
 
+def test_an_order_that_is_worse_beyond_chance_is_refused() -> None:
+    """Confidences that are calibrated and say nothing: of many answers that is worse, a swap of two is chance."""
+    outcomes = [replace(each, group="one") for each in planted(400, 1.0)]
+    true = confidences_of(ConfidenceMap(), outcomes)
+    plain = with_confidences(outcomes, true)
+    nothing = float(rights(outcomes).mean()) + np.random.default_rng(5).uniform(-1e-3, 1e-3, len(outcomes))
+    assert not not_worse(with_confidences(outcomes, nothing), plain, outcomes)
+    swapped, right = true.copy(), rights(outcomes) == 1.0
+    best, worst = (
+        int(np.flatnonzero(right)[true[right].argmax()]),
+        int(np.flatnonzero(~right)[true[~right].argmin()]),
+    )
+    swapped[[best, worst]] = swapped[[worst, best]]
+    assert auroc(swapped, rights(outcomes)) < auroc(true, rights(outcomes))  # type: ignore[operator]
+    assert not_worse(with_confidences(outcomes, swapped), plain, outcomes)
+
+
 def test_an_error_that_perfect_confidences_show_by_chance_is_none() -> None:
     """The true chances of being right, on answers where they look worse than usual, beside the same, tuned."""
     outcomes = planted(80, 1.0, seed=7)

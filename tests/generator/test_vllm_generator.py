@@ -26,7 +26,7 @@ from mixrag.corpus import Store
 from mixrag.errors import MissingPackageError, MixragError, ModelError, SettingError
 from mixrag.generator import load_generator
 from mixrag.generator.assembly import assembled
-from mixrag.generator.branch_mixing import mixes_branches
+from mixrag.generator.branch_mixing import Draw, MixedAnswer, mixes_branches
 from mixrag.generator.causal import CausalGenerator
 from mixrag.generator.engines import VLLM
 from mixrag.generator.protocol import Generator, lists_tokens
@@ -36,7 +36,7 @@ from mixrag.generator.vllm.opening import PROCESSOR, Opened
 from mixrag.generator.vllm.processor import MixtureProcessor
 from mixrag.inference.candidates import decoder_on
 from mixrag.inference.decoders import Greedy, Sample, decoder_for
-from mixrag.inference.engine_mixing import EngineMixing
+from mixrag.inference.engine_mixing import EngineMixing, _Found, _log_drawn
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.inference.protocol import DecoderResult
 from tables import passage
@@ -172,6 +172,16 @@ def test_how_probably_an_answer_was_drawn_is_known_without_the_processor(referen
         chosen = replace(settings, sampling=sampling)
         same(decoded(truncated, chosen), decoded(expected, chosen))
     assert not elsewhere.knows_drawn({"temperature": 0.5}) and elsewhere.knows_drawn({})
+
+
+def test_a_draw_whose_probability_was_forgotten_is_drawn_again() -> None:
+    draw = Draw(1, {"temperature": 0.5})
+    one = _Found(mixture(made()), draw)
+    answer, log_drawn = one.complete(None, 4)
+    forgotten = MixedAnswer(answer.tokens, answer.log_likelihood, None)
+    again, log_again = one.complete(forgotten, 4)
+    assert (again.tokens, log_again) == (answer.tokens, log_drawn)
+    assert log_drawn != _log_drawn(answer), "what a draw without settings would have"
 
 
 def test_answers_given_that_one_is_stated(reference: CausalGenerator) -> None:
