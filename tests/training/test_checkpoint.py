@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import multiprocessing
 import os
@@ -277,7 +278,7 @@ def test_a_kill_while_a_checkpoint_is_replaced_loses_nothing(tmp_path: Path) -> 
     assert names(tmp_path) == ["step-000010", "step-000020"]
 
 
-def save_until_killed(folder: str, done: "multiprocessing.sharedctypes.Synchronized[int]") -> None:  # noqa: UP037
+def save_until_killed(folder: str, done: ctypes.c_longlong) -> None:
     found = latest_checkpoint(Path(folder), RUN)
     step = 0 if found is None else found.step
     while True:
@@ -290,7 +291,7 @@ def test_kill_9_at_any_instant_leaves_a_complete_checkpoint(tmp_path: Path) -> N
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["mixrag.training.checkpoint"])
     chance = random.Random(5)
-    done = processes.Value("q", 0)
+    done = processes.RawValue("q", 0)  # no lock: a killed process would keep it
     for _ in range(8):
         before = done.value
         process = processes.Process(target=save_until_killed, args=(str(tmp_path), done))
