@@ -22,6 +22,11 @@ main()
 """
 MODELS = {"transformers", "sentence_transformers", "peft", "accelerate", "sklearn", "scipy", "faiss", "gguf"}
 EXTRAS = {
+    "fastapi",
+    "uvicorn",
+    "starlette",
+    "mcp",
+    "prometheus_client",
     "matplotlib",
     "tensorboardX",
     "kreuzberg",

@@ -48,6 +48,9 @@ ARGUMENTS = {
     "calibrate": ["answers.jsonl"],
     "clozes": ["--out", "out.jsonl"],
     "info": [],
+    "serve": [],
+    "chat": [],
+    "decide": ["q", "yes", "no"],
     "precompute": [],
 }
 

@@ -44,20 +44,21 @@ class Options:
         """
         return schema(**self.of(schema))
 
-    def open(self, *, create: bool = False) -> RAG:
-        """The store, models and settings that these options name.
+    def open(self, *, create: bool = False, store: Path | None = None) -> RAG:
+        """The store, models and settings that these options name; ``store`` is one in the place of ``--store``.
 
         Raises:
             StoreMissingError: there is no store, and ``create`` is false.
             MixragError: as ``RAG.open``.
         """
         chosen = self.made(StoreConfig)
+        folder = chosen.store if store is None else store
         if not create:
-            _check_store(Path(chosen.store))
+            _check_store(Path(folder))
         from mixrag import RAG
 
         return RAG.open(
-            chosen.store,
+            folder,
             create=create,
             model=chosen.model,
             models=self.made(ModelConfig),

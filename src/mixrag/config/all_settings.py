@@ -9,6 +9,7 @@ from mixrag.config.command_settings import (
     GuaranteeSettings,
     IndexingSettings,
     PrecomputeSettings,
+    ServerSettings,
     StoreConfig,
     TrainingReportSettings,
 )
@@ -21,6 +22,7 @@ from mixrag.config.training_settings import TrainingSettings
 
 SCHEMAS: tuple[type, ...] = (
     StoreConfig,
+    ServerSettings,
     IndexingSettings,
     ClozeSettings,
     PrecomputeSettings,

@@ -146,6 +146,37 @@ class IndexingSettings:
     )
 
 
+_serving = partial(setting, commands=("serve",), shown_first=True)
+
+
+@schema
+class ServerSettings:
+    """Where the server listens, and how much it takes on at once."""
+
+    host: str = _serving(default="127.0.0.1", help="Address to listen at.")
+    port: Annotated[int, Ge(0), Le(65535)] = _serving(default=8080, help="Port; 0 = one that is free.", short="-p")
+    also: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = _serving(
+        default=(),
+        help="A further store: NAME=DIR; repeatable.",
+        more="Clients name it as the model; it has the same models and settings as the first.",
+        repeat=True,
+        absent="none",
+        metavar="NAME=DIR",
+    )
+    presets: Path | None = _serving(
+        default=None,
+        help="TOML file of named settings.",
+        more="Each table `[NAME]` changes settings of `ask`; clients name it as `STORE:NAME`.",
+        absent="none",
+        metavar="FILE",
+    )
+    threads: Count = _serving(default=4, help="Questions answered side by side.")
+    waiting: CountOrNone = _serving(
+        default=64, help="Questions that may wait.", more="Further ones are refused with status 429."
+    )
+    answer_seconds: Positive = _serving(default=300.0, help="Longest time for one answer.")
+
+
 @schema
 class ClozeSettings:
     """How many cloze pairs are made of the stored documents."""

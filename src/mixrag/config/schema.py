@@ -39,9 +39,9 @@ Temperature = Annotated[float, Ge(1e-6), Le(LARGEST)]
 """A smaller one would overflow the exponent of a softmax."""
 
 INDEXING = ("index", "info", "remove", "clozes")
-WRITING = ("ask", "diagnose", "train", "eval", "guarantee")
+WRITING = ("ask", "serve", "chat", "diagnose", "train", "eval", "guarantee")
 """Commands that let the language model write answers."""
-ASKING = (*WRITING, "score", "passages", "precompute")
+ASKING = (*WRITING, "score", "decide", "passages", "precompute")
 ALL = (*INDEXING, *ASKING)
 
 MORE = "More options"

@@ -12,6 +12,8 @@ EXTRAS = {
     "ocr": ("pytesseract",),
     "train": ("tensorboardX", "matplotlib", "sklearn"),
     "eval": ("sklearn", "scipy", "matplotlib"),
+    "server": ("fastapi", "uvicorn", "sse_starlette", "python_multipart", "prometheus_client", "mcp"),
+    "telemetry": ("opentelemetry.sdk",),
     "langchain": ("langchain_core",),
     "llama-index": ("llama_index.core",),
     "haystack": ("haystack",),

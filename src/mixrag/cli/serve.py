@@ -1,0 +1,21 @@
+"""mixrag serve: its options, and the lines it starts with."""
+
+from __future__ import annotations
+
+from mixrag.cli.app import ENVIRONMENT, app
+from mixrag.cli.help import Command
+from mixrag.cli.options import Options, takes
+from mixrag.cli.show import error_line
+from mixrag.config.command_settings import ServerSettings
+from mixrag.utils.extras import require_extra
+
+
+@app.command(cls=Command, epilog=ENVIRONMENT)
+@takes("serve")
+def serve(options: Options) -> None:
+    """Serve a store to browsers and programs: a page, endpoints that clients of OpenAI speak, and MCP."""
+    chosen = options.made(ServerSettings)
+    require_extra("server", "mixrag serve")
+    from mixrag.server.serving import opened, run
+
+    run(opened(chosen, lambda store: options.open(store=store)), chosen, error_line)

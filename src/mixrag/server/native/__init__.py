@@ -1,0 +1,1 @@
+"""mixrag's own endpoints: the whole mixture of an answer, its passages, and the documents of a store."""

@@ -1,0 +1,53 @@
+"""What the endpoints share: stores, questions under way, and the settings that a request may change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from mixrag.config.schema import settings_of
+from mixrag.config.settings import Settings
+from mixrag.server.errors import RequestError
+from mixrag.server.questions import Questions
+from mixrag.server.stores import Stores
+
+
+@dataclass(frozen=True)
+class Service:
+    """One process: ``app.state.service``."""
+
+    stores: Stores
+    questions: Questions = field(default_factory=Questions)
+
+    def close(self) -> None:
+        """Wait for the questions under way, close the stores."""
+        self.questions.close()
+        self.stores.close()
+
+
+def _service(request: Request) -> Service:
+    found: Service = request.app.state.service
+    return found
+
+
+WithService = Annotated[Service, Depends(_service)]
+"""Type of an endpoint's parameter that takes the service."""
+
+
+def checked_changes(settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Changes to ``Settings`` that a request may make; their values are checked where they are used.
+
+    Raises:
+        RequestError: a setting that does not exist.
+    """
+    found = dict(settings or {})
+    known = settings_of(Settings)
+    for name in found:
+        if name not in known:
+            raise RequestError(
+                f"settings among {', '.join(known)}", repr(name[:80]), "leave it out", f"settings.{name[:80]}"
+            )
+    return found

@@ -1,0 +1,93 @@
+"""From settings to a running process: open the stores, listen, stop when asked."""
+
+from __future__ import annotations
+
+import socket
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from mixrag.config.command_settings import ServerSettings
+from mixrag.errors import SettingError
+from mixrag.rag import RAG
+from mixrag.server.app import make_app
+from mixrag.server.questions import Limits, Questions
+from mixrag.server.service import Service, checked_changes
+from mixrag.server.stores import Served, Stores
+
+Presets = Mapping[str, Mapping[str, Any]]
+
+
+def opened(settings: ServerSettings, open_store: Callable[[Path | None], RAG]) -> Service:
+    """The stores that the settings name; ``open_store`` opens one by its folder, None being the first of all.
+
+    Raises:
+        SettingError: a name twice, or presets that cannot be read.
+        MixragError: as ``RAG.open``.
+    """
+    presets = read_presets(settings.presets)
+    first = open_store(None)
+    served = {first.store.directory.resolve().name: first}
+    try:
+        for name, folder in _named(settings.also):
+            if name in served:
+                raise SettingError("a name of its own for each store", f"{name} twice", "give --also NAME=DIR")
+            served[name] = open_store(folder)
+    except BaseException:
+        for rag in served.values():
+            rag.close()
+        raise
+    stores = Stores([Served(name, rag, presets) for name, rag in served.items()])
+    limits = Limits(settings.threads, settings.waiting, settings.answer_seconds)
+    return Service(stores, Questions(limits))
+
+
+def read_presets(path: Path | None) -> Presets:
+    """Named changes to settings, from a TOML file with a table for each.
+
+    Raises:
+        SettingError: it cannot be read, or a setting that does not exist.
+    """
+    if path is None:
+        return {}
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingError("a TOML file of presets", f"{path}: {error}", "see docs/how-to/serve.md") from error
+    for name, changes in found.items():
+        if not isinstance(changes, dict):
+            raise SettingError("a table for each preset", f"{name} in {path}", f"write it below [{name}]")
+        checked_changes(changes)
+    return found
+
+
+def run(service: Service, settings: ServerSettings, say: Callable[[str], None]) -> None:
+    """Serve until the process is told to stop; the questions under way are answered first.
+
+    Raises:
+        SettingError: the address cannot be listened at.
+    """
+    listener = _listening(settings)
+    host, port = listener.getsockname()[:2]
+    say(f"{', '.join(service.stores.ids())}: open http://{host}:{port} in a browser; Ctrl-C stops")
+    server = uvicorn.Server(uvicorn.Config(make_app(service), log_level="warning", server_header=False))
+    server.run(sockets=[listener])
+
+
+def _listening(settings: ServerSettings) -> socket.socket:
+    try:
+        return socket.create_server((settings.host, settings.port), backlog=128)
+    except (OSError, OverflowError) as error:
+        where = f"{settings.host}:{settings.port}"
+        raise SettingError(f"to listen at {where}", str(error), "give another --port or --host") from error
+
+
+def _named(also: Iterable[str]) -> Iterable[tuple[str, Path]]:
+    for each in also:
+        name, separator, folder = each.partition("=")
+        if not separator or not name or not folder or ":" in name or "/" in name:
+            raise SettingError("NAME=DIR for a further store", repr(each), "for instance --also law=law-store")
+        yield name, Path(folder)
