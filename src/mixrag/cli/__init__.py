@@ -22,6 +22,7 @@ def _run() -> None:
     from mixrag.cli.app import app
     from mixrag.cli.calibrate import calibrate as _calibrate  # noqa: F401 - registers itself
     from mixrag.cli.clozes import clozes as _clozes  # noqa: F401 - registers itself
+    from mixrag.cli.decide import decide as _decide  # noqa: F401 - registers itself
     from mixrag.cli.diagnose import diagnose as _diagnose  # noqa: F401 - registers itself
     from mixrag.cli.evaluate import evaluate as _evaluate  # noqa: F401 - registers itself
     from mixrag.cli.guarantee import guarantee as _guarantee  # noqa: F401 - registers itself

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
     from mixrag.answers.answer import Answer
     from mixrag.answers.bounded import IntervalAnswer
     from mixrag.answers.explanation import ComponentExplanation, Explanation
-    from mixrag.answers.fields import AnswerFields
+    from mixrag.answers.fields import AnswerFields, AnswerPassage
     from mixrag.answers.stream import Stream
     from mixrag.answers.written import WrittenAnswer
     from mixrag.config.settings import Settings
@@ -124,7 +124,8 @@ def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> 
     for line in _remarks(found):
         console.print(Text(line, style="dim"))
     if found.passages:
-        console.print(_passage_table(found))
+        null = found.null_prior, found.null_reweighted_prior, found.null_posterior
+        console.print(passage_table(found.passages, null))
         if found.kind != "extract":
             console.print(Text("Written by: ").append_text(_coloured(found)), soft_wrap=True)
     if explanation:
@@ -265,17 +266,21 @@ def _certificate(found: Answer) -> str:
     return f"not certified as the best{'; --dtype float32 has no rounding to allow for' if found.rounding else ''}"
 
 
-def _passage_table(found: Answer) -> Table:
+Weights = tuple[float | None, float | None, float | None]
+"""Prior, reweighted prior and posterior of the null component; the first is None where there is none."""
+
+
+def passage_table(passages: Sequence[AnswerPassage], null: Weights) -> Table:
     """Passages with their weights; columns that have no number in this answer are left out."""
     columns: dict[str, tuple[list[float | None], float | None]] = {
-        "prior": ([each.prior for each in found.passages], found.null_prior),
-        "reweighted": ([each.reweighted_prior for each in found.passages], found.null_reweighted_prior),
-        "not stated": ([each.p_empty for each in found.passages], None),
-        "posterior": ([each.posterior for each in found.passages], found.null_posterior),
+        "prior": ([each.prior for each in passages], null[0]),
+        "reweighted": ([each.reweighted_prior for each in passages], null[1]),
+        "not stated": ([each.p_empty for each in passages], None),
+        "posterior": ([each.posterior for each in passages], null[2]),
     }
     shown = {name: each for name, each in columns.items() if each[0][0] is not None}
     table = Table("", *shown, "source", "text", box=None, pad_edge=False)
-    for rank, passage in enumerate(found.passages):
+    for rank, passage in enumerate(passages):
         source = Text(
             printable_name(citation_of(Path(passage.document).name, passage.place, passage.start, passage.end))
         )
@@ -287,9 +292,9 @@ def _passage_table(found: Answer) -> Table:
         )
         number = Text(str(rank + 1), style=_style(rank))
         table.add_row(number, *(f"{values[rank]:.4f}" for values, _ in shown.values()), source, text)
-    if found.null_prior is not None:
+    if null[0] is not None:
         table.add_row(
-            "∅", *("" if null is None else f"{null:.4f}" for _, null in shown.values()), "no passage", ""
+            "∅", *("" if each is None else f"{each:.4f}" for _, each in shown.values()), "no passage", ""
         )
     return table
 
