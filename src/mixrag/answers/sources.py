@@ -60,9 +60,7 @@ def sources_of(answer: AnswerFields) -> tuple[Source, ...]:
     ranked = {passage.id: (rank, passage) for rank, passage in enumerate(answer.passages, 1)}
     if answer.kind == "extract" and not answer.abstains:
         return tuple(_of_sentence(*ranked[each.passage], each) for each in answer.sentences)
-    weights = {
-        rank: passage.prior if answer.abstains else passage.posterior for rank, passage in ranked.values()
-    }
+    weights = {rank: passage.prior if answer.abstains else passage.posterior for rank, passage in ranked.values()}
     most = max(weights.values(), default=0.0)
     chosen = [each for each in ranked.values() if weights[each[0]] >= min(LEAST_WEIGHT, most)]
     chosen.sort(key=lambda each: -weights[each[0]])
@@ -121,7 +119,7 @@ def _nearest(text: str, wanted: Mapping[str, float]) -> tuple[int, int]:
 
 
 def _around(text: str, start: int, end: int) -> tuple[int, int]:
-    """The sentences that a span is part of, in fewer characters than ``LONGEST_SENTENCE`` where that is possible."""
+    """The sentences that a span is part of; of more than ``LONGEST_SENTENCE`` characters what is around it."""
     touched = [(a, b) for a, b in sentences(text, 0, len(text)) if a < end and start < b] or [(start, end)]
     first, last = min(start, touched[0][0]), max(end, touched[-1][1])
     if last - first > LONGEST_SENTENCE:
