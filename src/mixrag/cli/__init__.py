@@ -21,6 +21,7 @@ def main() -> None:
 def _run() -> None:
     from mixrag.cli.app import app
     from mixrag.cli.calibrate import calibrate as _calibrate  # noqa: F401 - registers itself
+    from mixrag.cli.chat import chat as _chat  # noqa: F401 - registers itself
     from mixrag.cli.clozes import clozes as _clozes  # noqa: F401 - registers itself
     from mixrag.cli.decide import decide as _decide  # noqa: F401 - registers itself
     from mixrag.cli.diagnose import diagnose as _diagnose  # noqa: F401 - registers itself
