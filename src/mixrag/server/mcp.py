@@ -98,7 +98,7 @@ def mcp_server(service: Service) -> Server[Any]:
 
 
 async def run_stdio(service: Service) -> None:
-    """Serve over standard input and output until the client closes it; what else is printed goes to standard error."""
+    """Serve over standard input and output until the client closes it; other output goes to standard error."""
     server = mcp_server(service)
     async with stdio_server() as (read, write):
         await server.run(read, write, server.create_initialization_options())
