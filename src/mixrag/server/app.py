@@ -11,14 +11,26 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+import mixrag.server.openai.chat
+import mixrag.server.openai.completions
+import mixrag.server.openai.embeddings
 import mixrag.server.openai.models
+import mixrag.server.openai.rerank
+import mixrag.server.openai.responses
 from mixrag.errors import MixragError
 from mixrag.server.errors import BusyError, RequestError, error_object, status_of
 from mixrag.server.service import Service
 
 _LOG = logging.getLogger("mixrag.server")
 
-ROUTERS: tuple[APIRouter, ...] = (mixrag.server.openai.models.router,)
+ROUTERS: tuple[APIRouter, ...] = (
+    mixrag.server.openai.models.router,
+    mixrag.server.openai.chat.router,
+    mixrag.server.openai.responses.router,
+    mixrag.server.openai.completions.router,
+    mixrag.server.openai.embeddings.router,
+    mixrag.server.openai.rerank.router,
+)
 
 
 def make_app(service: Service) -> FastAPI:
