@@ -26,12 +26,6 @@ HOSTILE = "Eels ![x](http://evil.example/p.png) <img src=x> swim."
 
 
 @pytest.fixture
-def official(address: str) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as found:
-        yield found
-
-
-@pytest.fixture
 def unstated(tmp_path: Path) -> Iterator[str]:
     """A store whose readers say that nothing is stated; the address."""
     files = tmp_path / "other"
@@ -133,7 +127,7 @@ def test_a_withheld_answer_is_said_to_be_and_passages_are_shown_instead(unstated
         assert text.startswith("The documents do not seem to answer this question.")
         assert "in rivers" not in text and extension["withheld"] is True and "best_guess" not in extension
         assert extension["p_empty"] == pytest.approx(0.9)
-        assert "swim." in text and "](" not in text and "<img" not in text.replace("\\<", "")
+        assert r"Eels \!\[x\](http://evil.example/p.png) \<img src=x\> swim." in text
         cited = message.annotations[0].url_citation  # type: ignore[index]
         assert text[cited.start_index : cited.end_index].startswith("1. ")
         guessed = official.chat.completions.create(
@@ -194,9 +188,7 @@ def test_a_preset_and_limits_of_tokens_shorten_an_answer(official: openai.OpenAI
         ({"temperature": "warm"}, "temperature"),
     ],
 )
-def test_what_would_change_the_meaning_is_refused(
-    client: TestClient, changes: dict[str, Any], param: str
-) -> None:
+def test_what_would_change_the_meaning_is_refused(client: TestClient, changes: dict[str, Any], param: str) -> None:
     for stream in (False, True):
         body = {"model": "demo", "messages": ASKED, "stream": stream, **changes}
         found = client.post("/v1/chat/completions", json=body)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import Field
 from sse_starlette import ServerSentEvent
 
@@ -40,7 +40,7 @@ from mixrag.server.openai.requests import (
     refuse_unless,
     turns_of,
 )
-from mixrag.server.openai.sse import DONE, Events, event, stream_error
+from mixrag.server.openai.sending import DONE, Events, event, json_response, stream_error
 from mixrag.server.questions import Asked
 from mixrag.server.service import WithService
 from mixrag.server.stores import Choice
@@ -139,7 +139,7 @@ async def chat_completions(request: Request, body: ChatRequest, service: WithSer
     if not body.stream:
         async with asked:
             reply = chat.reply(await asked.answer())
-        return JSONResponse(_completion(chat, reply))
+        return json_response(_completion(chat, reply))
     try:
         stream = await asked.stream()  # errors of the request are found before the stream begins
     except BaseException:
@@ -243,7 +243,7 @@ def _task(request: Request, body: ChatRequest, choice: Choice, task: ClientTask)
     if body.stream:
         return Events(_stream_task(chat, task, extension), lambda: None)
     message: dict[str, Any] = {"role": "assistant", "content": task.text, "refusal": None, "annotations": []}
-    return JSONResponse(
+    return json_response(
         {
             "id": chat.id,
             "object": "chat.completion",

@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import Field
 from sse_starlette import ServerSentEvent
 
@@ -21,7 +21,7 @@ from mixrag.server.conversation import Question, Turn, question_of
 from mixrag.server.errors import RequestError
 from mixrag.server.openai.replies import Reply, extension_of, reply_of, usage_object, usage_of
 from mixrag.server.openai.requests import OpenAIRequest, StreamOptions, Text, changes_of, client_of, refuse_unless
-from mixrag.server.openai.sse import DONE, Events, event, stream_error
+from mixrag.server.openai.sending import DONE, Events, event, json_response, stream_error
 from mixrag.server.questions import Asked
 from mixrag.server.service import Service, WithService
 from mixrag.server.stores import Choice
@@ -137,7 +137,7 @@ async def completions(request: Request, body: CompletionRequest, service: WithSe
         tokens = usage_of(answer)
         read, written = read + tokens[0], written + tokens[1]
         choices.append({"index": index, **made})
-    return JSONResponse({**head, "choices": choices, "usage": usage_object(read, written)})
+    return json_response({**head, "choices": choices, "usage": usage_object(read, written)})
 
 
 async def _scored(

@@ -9,8 +9,8 @@ import numpy as np
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from mixrag.retrieval.encoders.protocol import CompleteEncoder
 from mixrag.server.errors import RequestError
+from mixrag.server.openai.encoding import passage_vectors, question_vectors, tokens_in
 from mixrag.server.openai.requests import client_of, refuse_unless
 from mixrag.server.service import WithService
 from mixrag.utils.arrays import Vectors
@@ -54,12 +54,13 @@ async def embeddings(request: Request, body: EmbeddingRequest, service: WithServ
     choice = service.stores.choice(body.model)
     texts = body.texts
 
+    titled = [(body.title, text) for text in texts]
+
     def encode() -> tuple[Vectors, int]:
-        encoder = choice.rag.encoder
-        if body.input_type in QUESTIONS:
-            return encoder.encode_questions(texts), _counted(encoder, texts)
-        whole = [encoder.passage_text(body.title, text) for text in texts]
-        return encoder.encode_passages(whole), _counted(encoder, whole)
+        rag = choice.rag
+        questions = body.input_type in QUESTIONS
+        vectors = question_vectors(rag, texts) if questions else passage_vectors(rag, titled)
+        return vectors, tokens_in(rag, texts)
 
     vectors, tokens = await service.questions.run(encode, client_of(request))
     own = vectors.shape[1]
@@ -76,8 +77,3 @@ async def embeddings(request: Request, body: EmbeddingRequest, service: WithServ
 
 def _written(vector: Vectors, form: str) -> str | list[float]:
     return base64.b64encode(vector.tobytes()).decode() if form == "base64" else vector.tolist()
-
-
-def _counted(encoder: CompleteEncoder, texts: list[str]) -> int:
-    """Tokens of the texts, by the encoder's tokenizer, or its estimate where it has none."""
-    return sum(encoder.tokens.counts(texts))

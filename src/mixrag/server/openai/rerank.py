@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mixrag.probability import passage_scores
 from mixrag.server.conversation import LONGEST_QUESTION
+from mixrag.server.openai.encoding import passage_vectors, question_vectors, tokens_in
 from mixrag.server.openai.requests import client_of, refuse_unless
 from mixrag.server.service import WithService, checked_changes
 
@@ -55,14 +56,11 @@ async def rerank(request: Request, body: RerankRequest, service: WithService) ->
 
     def score() -> tuple[list[float], int]:
         rag = choice.rag
-        encoder = rag.encoder
         settings = replace(rag.settings, **changes)
-        whole = [encoder.passage_text(title, text) for title, text in texts]
-        question = torch.as_tensor(encoder.encode_questions([body.query])[0]).double()
-        products = torch.as_tensor(encoder.encode_passages(whole)).double() @ question
-        scores = passage_scores(products, settings.temperature or encoder.temperature)
-        tokens = sum(encoder.tokens.counts([body.query, *whole]))
-        return scores.softmax(0).tolist(), tokens
+        question = torch.as_tensor(question_vectors(rag, [body.query])[0]).double()
+        products = torch.as_tensor(passage_vectors(rag, texts)).double() @ question
+        scores = passage_scores(products, settings.temperature or rag.encoder.temperature)
+        return scores.softmax(0).tolist(), tokens_in(rag, [body.query, *(text for _, text in texts)])
 
     found, tokens = await service.questions.run(score, client_of(request))
     order = sorted(range(len(found)), key=lambda place: -found[place])[: body.top_n]

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from sse_starlette import ServerSentEvent
 
 from mixrag.answers.stream import Stream
@@ -16,7 +16,7 @@ from mixrag.server.openai.replies import token_log_prob
 from mixrag.server.openai.requests import changes_of, client_of
 from mixrag.server.openai.response_objects import LOG_PROBS, Job
 from mixrag.server.openai.responses_request import ResponsesRequest
-from mixrag.server.openai.sse import DONE, Events, event, stream_error
+from mixrag.server.openai.sending import DONE, Events, event, json_response, stream_error
 from mixrag.server.questions import Asked
 from mixrag.server.service import WithService
 
@@ -34,7 +34,7 @@ async def create_response(request: Request, body: ResponsesRequest, service: Wit
     if task is not None:
         job = Job(request, body, choice, Question("", ""))
         done = job.task(task)
-        return Events(_stream_task(job, done), lambda: None) if body.stream else JSONResponse(done)
+        return Events(_stream_task(job, done), lambda: None) if body.stream else json_response(done)
     question = question_of(turns, body.mixrag.question, "input")
     job = Job(request, body, choice, question)
     changes = {**searching, **changes_of(body, choice, body.max_output_tokens)}
@@ -42,7 +42,7 @@ async def create_response(request: Request, body: ResponsesRequest, service: Wit
     if not body.stream:
         async with asked:
             reply = job.reply(await asked.answer())
-        return JSONResponse(job.finished(reply))
+        return json_response(job.finished(reply))
     try:
         stream = await asked.stream()  # errors of the request are found before the stream begins
     except BaseException:

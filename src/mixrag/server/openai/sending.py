@@ -1,4 +1,4 @@
-"""Server-sent events as OpenAI's clients read them, which end the work where the client goes away."""
+"""Responses, and server-sent events as OpenAI's clients read them; work ends where the client goes away."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from fastapi.responses import JSONResponse
 from sse_starlette import EventSourceResponse, JSONServerSentEvent, ServerSentEvent
 from starlette.types import Receive, Scope, Send
 
@@ -31,6 +32,11 @@ class Events(EventSourceResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._close()
+
+
+def json_response(document: dict[str, Any]) -> JSONResponse:
+    """A response; the logarithm of zero is null, since JSON has no infinity."""
+    return JSONResponse(finite(document))
 
 
 def event(document: dict[str, Any], name: str | None = None) -> ServerSentEvent:
