@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 import mixrag.server.openai.chat
 import mixrag.server.openai.completions
@@ -19,6 +20,7 @@ import mixrag.server.openai.rerank
 import mixrag.server.openai.responses
 from mixrag.errors import MixragError
 from mixrag.server.errors import BusyError, RequestError, error_object, status_of
+from mixrag.server.mcp import McpEndpoint
 from mixrag.server.service import Service
 
 _LOG = logging.getLogger("mixrag.server")
@@ -35,16 +37,19 @@ ROUTERS: tuple[APIRouter, ...] = (
 
 def make_app(service: Service) -> FastAPI:
     """The ASGI application over these stores; it closes them when it ends."""
+    mcp = McpEndpoint(service)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
+        async with mcp.running():
+            yield
         service.close()
 
     app = FastAPI(title="mixrag", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
     for router in ROUTERS:
         app.include_router(router)
+    app.router.routes.append(Route("/mcp", endpoint=mcp))
     app.add_exception_handler(MixragError, _error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
