@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,15 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
+import mixrag.server.native.answers
+import mixrag.server.native.decisions
+import mixrag.server.native.diagnose
+import mixrag.server.native.docs
+import mixrag.server.native.documents
+import mixrag.server.native.health
+import mixrag.server.native.metrics
+import mixrag.server.native.passages
+import mixrag.server.native.score
 import mixrag.server.openai.chat
 import mixrag.server.openai.completions
 import mixrag.server.openai.embeddings
@@ -21,6 +31,10 @@ import mixrag.server.openai.responses
 from mixrag.errors import MixragError
 from mixrag.server.errors import BusyError, RequestError, error_object, status_of
 from mixrag.server.mcp import McpEndpoint
+from mixrag.server.native.documents import settle_uploads
+from mixrag.server.native.health import load_models
+from mixrag.server.native.metrics import Metrics
+from mixrag.server.native.telemetry import Telemetry
 from mixrag.server.service import Service
 
 _LOG = logging.getLogger("mixrag.server")
@@ -32,6 +46,15 @@ ROUTERS: tuple[APIRouter, ...] = (
     mixrag.server.openai.completions.router,
     mixrag.server.openai.embeddings.router,
     mixrag.server.openai.rerank.router,
+    mixrag.server.native.answers.router,
+    mixrag.server.native.passages.router,
+    mixrag.server.native.score.router,
+    mixrag.server.native.decisions.router,
+    mixrag.server.native.diagnose.router,
+    mixrag.server.native.documents.router,
+    mixrag.server.native.health.router,
+    mixrag.server.native.metrics.router,
+    mixrag.server.native.docs.router,
 )
 
 
@@ -41,12 +64,16 @@ def make_app(service: Service) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        starting = asyncio.create_task(_start(service))
         async with mcp.running():
             yield
+        starting.cancel()
         service.close()
 
     app = FastAPI(title="mixrag", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
+    app.state.metrics = Metrics(service.stores, service.questions)
+    service.questions.watches = [app.state.metrics, Telemetry(service.stores)]
     for router in ROUTERS:
         app.include_router(router)
     app.router.routes.append(Route("/mcp", endpoint=mcp))
@@ -55,6 +82,12 @@ def make_app(service: Service) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected)
     return app
+
+
+async def _start(service: Service) -> None:
+    """What is done beside the first requests: uploads that were interrupted are indexed, models are loaded."""
+    await settle_uploads(service)
+    await load_models(service)
 
 
 async def _error(_: Request, error: Exception) -> JSONResponse:
