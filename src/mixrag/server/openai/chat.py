@@ -19,6 +19,7 @@ from mixrag.server.openai.client_tasks import ClientTask, client_task
 from mixrag.server.openai.replies import (
     Reply,
     extension_of,
+    json_response,
     passage_link,
     passage_title,
     reply_of,
@@ -40,9 +41,9 @@ from mixrag.server.openai.requests import (
     refuse_unless,
     turns_of,
 )
-from mixrag.server.openai.sending import DONE, Events, event, json_response, stream_error
 from mixrag.server.questions import Asked
 from mixrag.server.service import WithService
+from mixrag.server.sse import DONE, Events, error_event, event
 from mixrag.server.stores import Choice
 
 router = APIRouter(prefix="/v1/chat/completions", tags=["OpenAI"])
@@ -194,7 +195,7 @@ async def _stream(chat: Chat, asked: Asked, stream: Stream) -> AsyncIterator[Ser
         for each in _ending(chat, reply):
             yield each
     except Exception as error:
-        yield event(stream_error(error))
+        yield error_event(error)
 
 
 def _text_chunk(chat: Chat, text: str, log_prob: float | None) -> ServerSentEvent:

@@ -19,11 +19,11 @@ from mixrag.answers.answer import Answer
 from mixrag.answers.stream import Stream
 from mixrag.server.conversation import Question, Turn, question_of
 from mixrag.server.errors import RequestError
-from mixrag.server.openai.replies import Reply, extension_of, reply_of, usage_object, usage_of
+from mixrag.server.openai.replies import Reply, extension_of, json_response, reply_of, usage_object, usage_of
 from mixrag.server.openai.requests import OpenAIRequest, StreamOptions, Text, changes_of, client_of, refuse_unless
-from mixrag.server.openai.sending import DONE, Events, event, json_response, stream_error
 from mixrag.server.questions import Asked
 from mixrag.server.service import Service, WithService
+from mixrag.server.sse import DONE, Events, error_event, event
 from mixrag.server.stores import Choice
 
 router = APIRouter(prefix="/v1/completions", tags=["OpenAI"])
@@ -225,7 +225,7 @@ async def _streamed(
                 yield event({**head, **each})
             yield DONE
         except Exception as error:
-            yield event(stream_error(error))
+            yield error_event(error)
 
     return Events(events(), asked.close)
 

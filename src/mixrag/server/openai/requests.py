@@ -115,7 +115,8 @@ def _text(message: Message, param: str) -> str:
 
 def client_of(request: Request) -> str:
     """Who asks, for fairness between clients."""
-    return request.client.host if request.client else ""
+    named = request.scope.get("state", {}).get("client")
+    return str(named) if named else (request.client.host if request.client else "")
 
 
 def changes_of(request: OpenAIRequest, choice: Choice, longest: int | None) -> dict[str, Any]:
