@@ -175,6 +175,7 @@ class ServerSettings:
         default=64, help="Questions that may wait.", more="Further ones are refused with status 429."
     )
     answer_seconds: Positive = _serving(default=300.0, help="Longest time for one answer.")
+    file_mb: Positive = _serving(default=25.0, help="Largest uploaded file, in MB.")
 
 
 @schema

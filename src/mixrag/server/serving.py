@@ -17,6 +17,7 @@ from mixrag.server.app import make_app
 from mixrag.server.questions import Limits, Questions
 from mixrag.server.service import Service, checked_changes
 from mixrag.server.stores import Served, Stores
+from mixrag.server.writers import WriterLimits, Writers
 
 Presets = Mapping[str, Mapping[str, Any]]
 
@@ -42,7 +43,8 @@ def opened(settings: ServerSettings, open_store: Callable[[Path | None], RAG]) -
         raise
     stores = Stores([Served(name, rag, presets) for name, rag in served.items()])
     limits = Limits(settings.threads, settings.waiting, settings.answer_seconds)
-    return Service(stores, Questions(limits))
+    writers = Writers(WriterLimits(file_bytes=int(settings.file_mb * 2**20)))
+    return Service(stores, Questions(limits), writers)
 
 
 def read_presets(path: Path | None) -> Presets:
