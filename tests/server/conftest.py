@@ -1,4 +1,4 @@
-"""A small store, served: in this process for most tests, on loopback for clients with a connection of their own."""
+"""A small store, served: in this process for most tests, on loopback for clients with connections of their own."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ def address(service: Service) -> Iterator[str]:
         yield found
 
 
-class listening:  # noqa: N801 - a context manager
+class listening:
     """Serve an application on a free port of loopback."""
 
-    def __init__(self, app: Any) -> None:
-        self._server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    def __init__(self, app: Any, config: uvicorn.Config | None = None) -> None:
+        self._server = uvicorn.Server(config or uvicorn.Config(app, port=0, log_level="warning"))
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 
     def __enter__(self) -> str:
