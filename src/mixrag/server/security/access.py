@@ -49,8 +49,8 @@ class OwnOrigin:
     """Refuses what pages of other sites send.
 
     They may send forms, which no preflight request announces, to any server; the answer is hidden from them, but
-    what was asked for is done. The rule is that of Go's ``net/http.CrossOriginProtection``: ``Sec-Fetch-Site`` where
-    a browser sends it, else ``Origin`` against ``Host``. Programs send neither.
+    what was asked for is done. The rule is that of Go's ``net/http.CrossOriginProtection``: ``Sec-Fetch-Site``
+    where a browser sends it, else ``Origin`` against ``Host``. Programs send neither.
     """
 
     def __init__(self, app: ASGIApp, security: Security) -> None:
@@ -59,8 +59,9 @@ class OwnOrigin:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass it on, or refuse with 403."""
         if scope["type"] == "http" and (origin := self._foreign(scope)):
-            expected, remedy = "a request from this server's own page", "start it with --cors ORIGIN to allow that"
-            return await refuse(OriginError(expected, f"one from {origin[:80]}", remedy), scope, receive, send)
+            remedy = "start the server with --cors ORIGIN to allow that"
+            error = OriginError("a request from this server's own page", f"one from {origin[:80]}", remedy)
+            return await refuse(error, scope, receive, send)
         await self._app(scope, receive, send)
 
     def _foreign(self, scope: Scope) -> str | None:

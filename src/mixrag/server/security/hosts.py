@@ -52,7 +52,7 @@ def is_own_origin(origin: str, host: str) -> bool:
 
 def is_origin(text: str) -> bool:
     """Whether a text is an origin, such as ``https://example.org:8443``."""
-    found = _ORIGIN.fullmatch(text)
+    found = _ORIGIN.fullmatch(text.lower())
     return found is not None and host_name(found[2]) is not None and not text.endswith(DEFAULT_PORTS[found[1]])
 
 
