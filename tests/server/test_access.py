@@ -122,9 +122,22 @@ def test_own_names_are_answered(clients: Clients, host: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "192.0.2.7", "0.0.0.0",
-     "127.0.0.1:8080:1", "127.0.0.1@evil.example", "", "127.0.0.1/", "[::1", "2130706433", "127.1"],
-)  # fmt: skip
+    [
+        "evil.example",
+        "evil.example:8080",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "127.0.0.1@evil.example",
+        "127.0.0.1:8080:1",
+        "127.0.0.1/",
+        "127.1",
+        "192.0.2.7",
+        "0.0.0.0",
+        "2130706433",
+        "[::1",
+        "",
+    ],
+)
 def test_other_names_are_not(clients: Clients, host: str) -> None:
     """A page whose name was made to point here names itself."""
     client = clients()

@@ -117,7 +117,7 @@ def test_no_body_and_another_type_are_errors_of_the_route(probe: TestClient) -> 
         assert found.status_code == 400 and found.json()["error"]["type"] == "invalid_request_error"
 
 
-def test_another_method_is_told_those_of_the_path(probe: TestClient) -> None:
+def test_another_method_is_refused_with_those_of_the_path(probe: TestClient) -> None:
     found = probe.delete("/probe")
     assert error(found) == (405, "method_not_allowed")
     assert found.headers["allow"] == "GET, POST"
