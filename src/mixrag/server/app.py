@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,10 +15,23 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import ASGIApp
 
+import mixrag.server.native.answers
+import mixrag.server.native.decisions
+import mixrag.server.native.diagnose
+import mixrag.server.native.docs
+import mixrag.server.native.documents
+import mixrag.server.native.health
+import mixrag.server.native.metrics
+import mixrag.server.native.passages
+import mixrag.server.native.score
 import mixrag.server.openai.models
 from mixrag.errors import MixragError
 from mixrag.server.described import RESPONSES, complete
 from mixrag.server.errors import BusyError, RequestError, error_object, status_of
+from mixrag.server.native.documents import settle_uploads
+from mixrag.server.native.health import load_models
+from mixrag.server.native.metrics import Metrics
+from mixrag.server.native.telemetry import Telemetry
 from mixrag.server.security.policy import Security, is_open
 from mixrag.server.security.stack import protected
 from mixrag.server.service import Service
@@ -27,7 +41,18 @@ _LOG = logging.getLogger("mixrag.server")
 CODES = {404: "not_found", 405: "method_not_allowed", 408: "request_timeout", 413: "request_too_large"}
 """Of errors that the framework finds, by status."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-ROUTERS: tuple[APIRouter, ...] = (mixrag.server.openai.models.router,)
+ROUTERS: tuple[APIRouter, ...] = (
+    mixrag.server.openai.models.router,
+    mixrag.server.native.answers.router,
+    mixrag.server.native.passages.router,
+    mixrag.server.native.score.router,
+    mixrag.server.native.decisions.router,
+    mixrag.server.native.diagnose.router,
+    mixrag.server.native.documents.router,
+    mixrag.server.native.health.router,
+    mixrag.server.native.metrics.router,
+    mixrag.server.native.docs.router,
+)
 
 
 class App(FastAPI):
@@ -54,7 +79,9 @@ def make_app(service: Service, security: Security | None = None) -> App:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        starting = asyncio.create_task(_start(service))
         yield
+        starting.cancel()
         service.close()
 
     # An address is answered or not: with redirections to and from a slash at its end, the server would write
@@ -69,6 +96,8 @@ def make_app(service: Service, security: Security | None = None) -> App:
         responses=RESPONSES,
     )
     app.state.service = service
+    app.state.metrics = Metrics(service.stores, service.questions)
+    service.questions.watches = [app.state.metrics, Telemetry(service.stores)]
     for router in ROUTERS:
         app.include_router(router)
     app.add_exception_handler(MixragError, _error)
@@ -76,6 +105,12 @@ def make_app(service: Service, security: Security | None = None) -> App:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected)
     return app
+
+
+async def _start(service: Service) -> None:
+    """What is done beside the first requests: uploads that were interrupted are indexed, models are loaded."""
+    await settle_uploads(service)
+    await load_models(service)
 
 
 async def _error(_: Request, error: Exception) -> JSONResponse:
