@@ -12,13 +12,19 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 import mixrag.server.openai.models
+import mixrag.server.page.routes
+import mixrag.server.page.settings
 from mixrag.errors import MixragError
 from mixrag.server.errors import BusyError, RequestError, error_object, status_of
 from mixrag.server.service import Service
 
 _LOG = logging.getLogger("mixrag.server")
 
-ROUTERS: tuple[APIRouter, ...] = (mixrag.server.openai.models.router,)
+ROUTERS: tuple[APIRouter, ...] = (
+    mixrag.server.openai.models.router,
+    mixrag.server.page.routes.router,
+    mixrag.server.page.settings.router,
+)
 
 
 def make_app(service: Service) -> FastAPI:
