@@ -9,6 +9,7 @@ import { announce, append, byId, el, fill, foreign } from "./dom.js";
 import { History } from "./history.js";
 import { listenToKeys } from "./keyboard.js";
 import { Passages } from "./passages.js";
+import { isPlain, showPlain } from "./plain.js";
 import { Reader } from "./reader.js";
 import { changedNote, SettingsForm } from "./settings.js";
 import { count, isWithheld, percent, sureness } from "./words.js";
@@ -29,7 +30,7 @@ async function start() {
   state.models = found.data.map((each) => each.id);
   const stores = [...new Set(state.models.map(storeOf))];
   fill(byId("store"), stores.map((name) => el("option", { value: name }, name)));
-  byId("store-choice").classList.toggle("single", stores.length < 2);
+  byId("store-choice").hidden = stores.length < 2;
   await choose(stores[0]);
   byId("question").focus();
 }
@@ -54,7 +55,7 @@ function drawAbout(n = state.documents?.n, inPassages = state.documents?.inPassa
   state.documents = { n, inPassages };
   byId("empty").hidden = n > 0;
   byId("send").disabled = n === 0;
-  const about = n ? `Answers come from ${count(n, "document")} in ${inPassages ? count(inPassages, "passage") : "the store"}. ` : "";
+  const about = n ? `Answers come from ${count(n, "document")} (${count(inPassages, "passage")}) in ${storeOf(state.model)}. ` : "";
   fill(byId("about"), about, changedNote(Object.keys(settings.changes).length, () => settings.reset()));
 }
 
@@ -87,7 +88,8 @@ function begin(asked, stopper) {
   byId("after").hidden = byId("details").hidden = true;
   byId("send").hidden = true;
   byId("stop").hidden = false;
-  foreignText(byId("asked"), asked.question);
+  fill(byId("asked"), asked.question);
+  fit();
   byId("answer").setAttribute("aria-busy", "true");
   fill(byId("answer"), el("p", { class: "waiting" }, "Looking for passages …"));
   fill(byId("sources"));
@@ -104,14 +106,13 @@ function take(event, data, asked) {
 function takePassages(data) {
   const found = data.passages;
   passages.found(found);
-  state.shown.silent = data.may_abstain === true;
   fill(byId("answer"), el("p", { class: "waiting" }, `Reading ${count(found.length, "passage")} …`));
   announce(`Reading ${count(found.length, "passage")}.`);
 }
 
 function takeToken(token) {
   passages.live(token.posterior);
-  if (state.shown.silent || !token.text) return;
+  if (!token.text) return;
   const node = byId("answer").querySelector(".words") ?? fill(byId("answer"), foreign("p", { class: "words" })).firstChild;
   append(node, [token.text]);
 }
@@ -127,18 +128,24 @@ function show({ model, question, settings: changes, answer }, old = false) {
   const asked = { model, question, settings: changes };
   state.shown = { asked, answer, store: storeOf(model) };
   byId("result").hidden = false;
-  foreignText(byId("asked"), question);
-  passages.finish(answer, citedSpans(answer), isWithheld(answer));
-  showAnswer(byId("answer"), answer, passages);
-  byId("answer").setAttribute("aria-busy", "false");
-  fill(byId("numbers"), detailsOf(answer));
-  byId("details").hidden = byId("after").hidden = false;
+  fill(byId("asked"), question);
+  fit();
+  byId("after").hidden = false;
+  byId("details").hidden = isPlain(answer);
+  if (isPlain(answer)) showPlain(byId("answer"), byId("sources"), answer);
+  else showWhole(answer);
   byId("copy").hidden = isWithheld(answer);
   byId("again").hidden = !old;
   fill(byId("wrong"), isWithheld(answer) ? "I know the answer: why was it not found?" : "Why is this wrong?");
   closeDiagnosis();
   document.title = `${question.slice(0, 60)} – mixrag`;
-  announce(isWithheld(answer) ? "No answer found." : `The answer is there. ${sureness(answer).head}`);
+  announce(isWithheld(answer) ? "No answer found." : `The answer is there. ${isPlain(answer) ? "" : sureness(answer).head}`);
+}
+
+function showWhole(answer) {
+  passages.finish(answer, citedSpans(answer), isWithheld(answer));
+  showAnswer(byId("answer"), answer, passages);
+  fill(byId("numbers"), detailsOf(answer));
 }
 
 function stopped() {
@@ -160,22 +167,17 @@ function problem(message) {
   if (message !== null) byId("result").hidden = state.shown?.answer === undefined;
 }
 
-function foreignText(node, text) {
-  fill(node, text);
-}
-
 function openEntry(entry) {
   byId("history").close();
   problem(null);
   byId("question").value = entry.question;
-  fit();
   show(entry, true);
   byId("result").scrollIntoView();
 }
 
 async function copyAnswer() {
   const { answer } = state.shown;
-  const places = answer.passages.filter((each) => each.posterior >= 0.05).map((each) => `${each.document}${each.place ? `, ${each.place}` : ""}`);
+  const places = (answer.passages ?? []).filter((each) => each.posterior >= 0.05).map((each) => `${each.document}${each.place ? `, ${each.place}` : ""}`);
   await navigator.clipboard.writeText([answer.answer, ...places.map((place) => `– ${place}`)].join("\n"));
   fill(byId("copy"), "Copied");
   announce("Copied.");
@@ -230,9 +232,10 @@ function askForKey(wrong) {
   });
 }
 
-/** Let the field of the question be as high as its text. */
+/** Let the field of the question be as high as its text; the question of the answer shown is repeated where it differs. */
 function fit() {
   const field = byId("question");
+  byId("asked").hidden = field.value.trim() === state.shown?.asked.question;
   field.style.height = "auto";
   field.style.height = `${Math.min(field.scrollHeight, 240)}px`;
 }

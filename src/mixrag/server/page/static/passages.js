@@ -165,7 +165,8 @@ export class Passages {
 }
 
 function titleOf(passage) {
-  const plain = !passage.title || passage.title === fileName(passage.document);
+  const name = fileName(passage.document);
+  const plain = !passage.title || [name, name.replace(/\.[^.]*$/, "")].includes(passage.title);
   return plain ? null : foreign("p", { class: "title" }, passage.title);
 }
 
