@@ -12,8 +12,11 @@ export class Documents {
   constructor(onCount) {
     this.onCount = onCount;
     this.store = null;
-    this.documents = [];
-    byId("document-filter").addEventListener("input", () => this.#draw());
+    this.asked = 0;
+    byId("document-filter").addEventListener("input", () => {
+      clearTimeout(this.typing);
+      this.typing = setTimeout(() => this.load(this.store), 150);
+    });
     byId("files").addEventListener("change", (event) => {
       this.add([...event.target.files]);
       event.target.value = "";
@@ -22,15 +25,17 @@ export class Documents {
 
   /** List the documents of a store. */
   async load(store) {
+    if (store !== this.store) byId("document-filter").value = "";
     this.store = store;
-    const list = byId("document-list");
+    const asked = ++this.asked;
     try {
-      const found = await request("/v1/documents", { query: { store } });
-      this.documents = found.data ?? found.documents ?? [];
-      this.onCount(this.documents.length, this.documents.reduce((sum, each) => sum + (each.passages ?? 0), 0));
-      this.#draw();
+      const contains = byId("document-filter").value.trim();
+      const found = await request("/v1/documents", { query: { store, contains, limit: SHOWN } });
+      if (asked !== this.asked) return;
+      this.onCount(found.documents, found.passages);
+      this.#draw(found);
     } catch (error) {
-      fill(list, el("p", { class: "problem", role: "alert" }, error.message));
+      fill(byId("document-list"), el("p", { class: "problem", role: "alert" }, error.message));
     }
   }
 
@@ -54,16 +59,14 @@ export class Documents {
     await this.load(this.store);
   }
 
-  #draw() {
-    const wanted = byId("document-filter").value.trim().toLowerCase();
-    const found = this.documents.filter((each) => `${each.document} ${each.title}`.toLowerCase().includes(wanted));
-    byId("document-filter-row").hidden = this.documents.length < 8;
-    const rows = found.slice(0, SHOWN).map((each) => this.#row(each));
+  #draw({ documents, matching, data }) {
+    byId("document-filter-row").hidden = documents < 8;
     fill(
       byId("document-list"),
-      !this.documents.length && el("p", { class: "note" }, "No documents yet."),
-      rows.length > 0 && el("ul", { class: "documents" }, rows),
-      found.length > SHOWN && el("p", { class: "note" }, `${count(found.length - SHOWN, "document")} more: type a part of the name above.`),
+      !documents && el("p", { class: "note" }, "No documents yet."),
+      documents > 0 && !matching && el("p", { class: "note" }, "No document has this in its name or title."),
+      data.length > 0 && el("ul", { class: "documents" }, data.map((each) => this.#row(each))),
+      matching > data.length && el("p", { class: "note" }, `${count(matching - data.length, "document")} more: type a part of the name above.`),
     );
   }
 
@@ -92,7 +95,7 @@ export class Documents {
         this.#offer(actions, each, name);
         actions.querySelector("button").focus();
       });
-      const yes = button("Delete", () => this.#remove(each, actions), { class: "danger", "aria-label": `Delete ${name} from the store` });
+      const yes = button("Delete", () => this.#remove(each, actions), { class: "danger", "aria-label": `Delete ${name} from the store`, title: each.uploaded ? "From the store and from the disk" : "From the store; the file itself stays where it is" });
       fill(actions, yes, no);
       yes.focus();
     };
@@ -117,31 +120,36 @@ function showSent(meter, step, share) {
   if (share >= 1) fill(step, "Reading …");
 }
 
-/** Steps of the server: `{done, total, what}`. */
-function showProgress(meter, step, data) {
-  if (data.total) meter.value = 0.5 + (0.5 * data.done) / data.total;
-  fill(step, [data.what ?? data.step ?? "Reading", data.total ? ` ${data.done} of ${data.total}` : " …"].join(""));
+/** Steps of the server: `{what, done, total, document}`. */
+function showProgress(meter, step, { what, done, total, document }) {
+  if (total) meter.value = 0.5 + (0.5 * done) / total;
+  const number = total ? ` ${done} of ${total}` : " …";
+  const words = { "reading files": "Reading file", embedding: "Preparing passage" };
+  fill(step, foreign("span", {}, `${words[what] ?? what}${number}${document ? `: ${document}` : ""}`));
 }
 
-/** What a run over files did, and all that it left out. */
+/** What became of uploaded files, and all that was left out of them. */
 export function reportOf(report) {
-  const left = [
-    ...(report.skipped ?? []).map(({ path, reason }) => [fileName(path), reason]),
-    ...Object.entries(report.left_out ?? {}).map(([kind, n]) => [`${n} ${kind}`, "no parser reads such files"]),
-  ];
+  const left = leftOut(report);
   const partly = (report.notices ?? []).map((each) => (typeof each === "string" ? each : `${each.kind}: ${each.count}`));
   return [
-    el("p", {}, summaryOf(report, left.length)),
+    el("p", {}, foreign("span", {}, summaryOf(report)), left.length > 0 && " Left out:"),
     left.length > 0 && el("ul", { class: "left-out" }, left.map(([name, reason]) => el("li", {}, foreign("strong", {}, name), ": ", foreign("span", {}, reason)))),
     partly.length > 0 && el("details", {}, el("summary", {}, "Read only in part"), el("ul", {}, partly.map((each) => foreign("li", {}, each)))),
   ];
 }
 
-function summaryOf(report, left) {
-  const parts = [];
-  if (report.added) parts.push(`Added ${count(report.added, "passage")}.`);
-  if (report.removed) parts.push(`Replaced or removed ${count(report.removed, "passage")}.`);
-  if (report.unchanged) parts.push(`${count(report.unchanged, "file")} ${report.unchanged === 1 ? "was" : "were"} there already.`);
-  if (left) parts.push("Left out:");
-  return parts.join(" ") || "Nothing new in them.";
+/** Files that were not stored, and records of the others that could not be used, each `[name, reason]`. */
+function leftOut(report) {
+  const files = (report.files ?? []).filter((each) => !each.stored).map((each) => [each.name, each.reason]);
+  const known = new Set(files.map(([name]) => name));
+  const records = (report.skipped ?? []).map(({ path, reason }) => [fileName(path), reason]).filter(([name]) => !known.has(name));
+  return [...files, ...records];
+}
+
+function summaryOf(report) {
+  const stored = (report.files ?? []).filter((each) => each.stored).map((each) => each.name);
+  if (!stored.length) return "Nothing was added.";
+  const names = stored.length > 5 ? count(stored.length, "file") : stored.join(", ");
+  return report.added ? `Added ${names} (${count(report.added, "passage")}).` : `${names}: there already, and not changed.`;
 }

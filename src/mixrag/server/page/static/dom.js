@@ -64,3 +64,20 @@ export function fileName(path) {
   const name = String(path ?? "").split(/[\\/]/).filter(Boolean).pop();
   return name || String(path ?? "");
 }
+
+/** A text by its characters, as offsets of documents count them: JavaScript counts some as two. */
+export class Characters {
+  constructor(text) {
+    const plain = String(text ?? "");
+    this.all = /[\ud800-\udfff]/.test(plain) ? Array.from(plain) : plain;
+  }
+
+  get length() {
+    return this.all.length;
+  }
+
+  slice(start, end) {
+    const found = this.all.slice(start, end);
+    return typeof found === "string" ? found : found.join("");
+  }
+}

@@ -1,6 +1,6 @@
 // The passages behind an answer: how well each fits the question, and how much of the answer it wrote.
 
-import { append, button, el, fileName, fill, foreign } from "./dom.js";
+import { append, button, Characters, el, fileName, fill, foreign } from "./dom.js";
 import { count, percent } from "./words.js";
 
 const PALETTE = 7;
@@ -130,10 +130,11 @@ export class Passages {
   }
 
   #excerpt(i) {
-    const { text, start } = this.passages[i];
+    const { start } = this.passages[i];
+    const text = new Characters(this.passages[i].text);
     const span = this.spans[i];
     const quote = foreign("blockquote", {});
-    if (!span) return append(quote, [cut(text, 0, EXCERPT)]);
+    if (!span) return append(quote, [cut(text)]);
     const [from, to] = [span.start - start, span.end - start];
     const left = Math.max(0, from - 120);
     const right = Math.min(text.length, Math.max(to + 120, left + EXCERPT));
@@ -170,8 +171,8 @@ function titleOf(passage) {
   return plain ? null : foreign("p", { class: "title" }, passage.title);
 }
 
-function cut(text, start, end) {
-  return end < text.length ? `${text.slice(start, end).replace(/\s+\S*$/, "")} …` : text.slice(start);
+function cut(text) {
+  return EXCERPT < text.length ? `${text.slice(0, EXCERPT).replace(/\s+\S*$/, "")} …` : text.slice(0);
 }
 
 /** The passages that most probably wrote a word of an answer, by their positions. */

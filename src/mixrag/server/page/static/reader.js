@@ -1,8 +1,10 @@
 // The document of a passage, opened at its page and span, next to the answer.
 
 import { request } from "./api.js";
-import { announce, append, button, byId, el, fileName, fill, foreign } from "./dom.js";
+import { announce, append, button, byId, Characters, el, fileName, fill, foreign } from "./dom.js";
 
+const BEFORE = 3;
+const PART = 20;
 const NARROW = matchMedia("(max-width: 68rem)");
 
 /** The pane with a document. */
@@ -28,7 +30,7 @@ export class Reader {
     fill(byId("reader-title"), foreign("span", {}, passage.title || fileName(passage.document)));
     fill(byId("reader-place"), [fileName(passage.document), passage.place].filter(Boolean).join(", "));
     byId("reader-place").title = passage.document;
-    await this.#show({ document: passage.document, offset: passage.start });
+    await this.#show(passage.page ? { page: passage.page } : { offset: passage.start, before: BEFORE });
     byId("reader-title").focus({ preventScroll: true });
   }
 
@@ -46,12 +48,12 @@ export class Reader {
     for (const id of ["main", "top"]) byId(id).inert = this.isOpen && NARROW.matches;
   }
 
-  async #show(place) {
+  async #show(place, jumps = false) {
     const asked = ++this.asked;
     const body = byId("reader-text");
     fill(body, el("p", { class: "note" }, "Opening the document …"));
     try {
-      const part = await request("/v1/documents/content", { query: { store: this.shown.store, ...place } });
+      const part = await this.#part(place, jumps);
       if (asked === this.asked) this.#fill(body, part);
     } catch (error) {
       if (asked !== this.asked) return;
@@ -59,41 +61,50 @@ export class Reader {
     }
   }
 
+  /** A part of the document: a page, or passages from an offset; the passage is in it unless a person went elsewhere. */
+  async #part(place, jumps) {
+    const { store, passage } = this.shown;
+    const query = { store, document: passage.document, limit: place.page ? 200 : PART };
+    const part = await request("/v1/documents/content", { query: { ...query, ...place } });
+    const hasPassage = part.start <= passage.start && passage.end <= part.end;
+    if (jumps || hasPassage || !place.page) return part;
+    return request("/v1/documents/content", { query: { ...query, limit: PART, offset: passage.start } });
+  }
+
   #fill(body, part) {
     const { passage, span, colour } = this.shown;
+    const characters = new Characters(part.text);
     const cuts = [passage.start, passage.end, span?.start, span?.end]
       .filter((at) => at !== undefined)
-      .map((at) => Math.min(part.text.length, Math.max(0, at - part.start)));
-    const borders = [...new Set([0, part.text.length, ...cuts])].sort((a, b) => a - b);
+      .map((at) => Math.min(characters.length, Math.max(0, at - part.start)));
+    const borders = [...new Set([0, characters.length, ...cuts])].sort((a, b) => a - b);
     const inside = (a, b, range) => range && range.start <= part.start + a && part.start + b <= range.end;
     const pieces = borders.slice(1).map((b, n) => {
-      const [a, text] = [borders[n], part.text.slice(borders[n], b)];
+      const [a, text] = [borders[n], characters.slice(borders[n], b)];
       if (inside(a, b, span)) return el("mark", { class: `cited ${colour}` }, text);
       return inside(a, b, passage) ? el("mark", { class: `read ${colour}` }, text) : text;
     });
     const text = foreign("div", { class: "document", tabindex: "0", role: "region", "aria-label": "Text of the document" });
-    fill(body, this.#pages(part), append(text, pieces));
+    fill(body, this.#parts(part), append(text, pieces));
     const mark = text.querySelector("mark.cited") ?? text.querySelector("mark");
     mark?.scrollIntoView({ block: "center" });
     announce(`${fileName(passage.document)} is open${part.page ? ` at page ${part.page}` : ""}.`);
   }
 
-  #pages(part) {
-    const go = (text, place) => button(text, () => this.#show({ document: part.document, ...place }), { disabled: place === null });
-    const [before, after] = this.#neighbours(part);
+  /** Ways to the parts before and after; null where this is the whole document. */
+  #parts(part) {
+    const go = (text, place) => button(text, () => this.#show(place, true), { disabled: place === null });
+    const [before, after] = neighbours(part);
     if (before === null && after === null) return null;
-    const where = part.page ? `Page ${part.page}${part.pages ? ` of ${part.pages}` : ""}` : `Characters ${part.start + 1} to ${part.end} of ${part.length}`;
+    const where = part.page && part.pages ? `Page ${part.page} of ${part.pages}` : `${Math.round((100 * part.start) / part.length)} % of the document`;
     return el("nav", { class: "pages", "aria-label": "Parts of the document" }, go("‹ Before", before), el("span", {}, where), go("After ›", after));
   }
+}
 
-  #neighbours(part) {
-    if (part.page && part.pages) {
-      return [part.page > 1 ? { page: part.page - 1 } : null, part.page < part.pages ? { page: part.page + 1 } : null];
-    }
-    const size = part.end - part.start;
-    return [
-      part.start > 0 ? { offset: Math.max(0, part.start - size) } : null,
-      part.end < part.length ? { offset: part.end } : null,
-    ];
+function neighbours(part) {
+  if (part.page && part.pages) {
+    return [part.page > 1 ? { page: part.page - 1 } : null, part.page < part.pages ? { page: part.page + 1 } : null];
   }
+  const before = part.start > 0 ? { offset: part.start, before: PART, limit: 1 } : null;
+  return [before, part.next === null ? null : { offset: part.next }];
 }
