@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 from page_tools import Answering
 
@@ -44,15 +44,15 @@ def tab(browser: Browser, address: str, request: pytest.FixtureRequest) -> Itera
     context = browser.new_context(base_url=address, **options)
     context.set_default_timeout(20_000)
     page = context.new_page()
-    problems, asked = list[str](), list[Request]()
+    problems, asked = list[str](), set[str]()
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda said: problems.append(said.text) if _is_problem(said) else None)
-    page.on("request", asked.append)
+    page.on("request", lambda each: asked.add(each.url))
     page.goto("/")
-    page.wait_for_function("document.querySelector('#about').textContent !== '' || !document.querySelector('#empty').hidden")
+    page.locator("#about:not(:empty), #empty:not([hidden])").first.wait_for(state="attached")
     yield page
     assert problems == []
-    assert {each.url for each in asked if not each.url.startswith((f"{address}/", "blob:"))} == set()
+    assert {each for each in asked if not each.startswith(f"{address}/")} == set()
     context.close()
 
 
@@ -74,4 +74,3 @@ def answering(tab: Page) -> Answering:
         tab.route("**/v1/answers", fulfil)
 
     return answer
-

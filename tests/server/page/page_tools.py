@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 Answering = Callable[..., None]
 
@@ -14,7 +14,7 @@ def ask(tab: Page, question: str) -> None:
     """Type a question, ask it, and wait for the answer."""
     tab.get_by_label("Ask your documents").fill(question)
     tab.keyboard.press("Enter")
-    tab.wait_for_function("!document.querySelector('#after').hidden")
+    expect(tab.locator("#after")).to_be_visible(timeout=20_000)
 
 
 def violations(tab: Page) -> str:

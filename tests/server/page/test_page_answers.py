@@ -32,13 +32,15 @@ def document(rag: RAG) -> dict[str, Any]:
     return {**answer.to_dict(), "citations": citations_of(answer)}
 
 
-def test_each_run_of_words_has_the_colour_of_its_passage(tab: Page, answering: Answering, document: dict[str, Any]) -> None:
+def test_each_run_of_words_has_the_colour_of_its_passage(
+    tab: Page, answering: Answering, document: dict[str, Any]
+) -> None:
     first, second = document["tokens"][0], document["tokens"][1]
     first["responsibility"], second["responsibility"] = [0.9, 0.1, 0.0], [0.2, 0.8, 0.0]
     answering(("answer", document))
     ask(tab, QUESTION)
     runs = tab.locator("#answer .run")
-    assert [each.inner_text().split() for each in runs.all()] == [["nine", "1"], ["crowns", "2"]]
+    assert [each.inner_text().split() for each in runs.all()] == [["nine1"], ["crowns2"]]
     assert [each.get_attribute("class") for each in runs.all()] == ["run c1", "run c2"]
     grounds = [each.evaluate("node => getComputedStyle(node).backgroundColor") for each in runs.all()]
     assert len(set(grounds)) == 2
@@ -57,7 +59,9 @@ def test_bars_show_the_weights_before_and_after(tab: Page, answering: Answering,
     ask(tab, QUESTION)
     first = tab.locator(".passage").first
     expect(first).to_contain_text("cod.txt")
-    shares = first.locator(".fill").evaluate_all("nodes => nodes.map(node => Number(node.style.getPropertyValue('--share')))")
+    shares = first.locator(".fill").evaluate_all(
+        "nodes => nodes.map(node => Number(node.style.getPropertyValue('--share')))"
+    )
     assert shares == pytest.approx([document["passages"][0]["prior"], document["passages"][0]["posterior"]])
     assert [each.inner_text() for each in first.locator(".value").all()] == [
         f"{100 * document['passages'][0][name]:.0f} %" for name in ("prior", "posterior")
@@ -133,30 +137,46 @@ def test_an_answer_that_is_withheld_is_a_guess_behind_a_button(
     assert violations(tab) == ""
 
 
-def test_documents_that_do_not_say_it_are_said_so(tab: Page, answering: Answering, document: dict[str, Any]) -> None:
+def test_documents_that_do_not_say_it_are_said_so(
+    tab: Page, answering: Answering, document: dict[str, Any]
+) -> None:
     answering(("answer", {**document, "answer": None, "p_empty_within": 0.8}))
     ask(tab, QUESTION)
     expect(tab.locator("#answer")).to_contain_text("What was read in your documents does not seem to say it.")
 
 
 def test_yes_or_no_has_both_shares(tab: Page, answering: Answering, document: dict[str, Any]) -> None:
-    items = [{"text": text, "probability": p, "passage": None, "start": None, "end": None} for text, p in (("yes", 0.83), ("no", 0.17))]
+    items = [
+        {"text": text, "probability": p, "passage": None, "start": None, "end": None}
+        for text, p in (("yes", 0.83), ("no", 0.17))
+    ]
     answering(("answer", {**document, "kind": "yes-no", "items": items}))
     ask(tab, QUESTION)
     assert tab.locator(".either").inner_text().split() == ["yes", "83", "%", "no", "17", "%"]
     assert violations(tab) == ""
 
 
-def test_the_items_of_a_list_open_where_they_stand(tab: Page, answering: Answering, document: dict[str, Any]) -> None:
+def test_the_items_of_a_list_open_where_they_stand(
+    tab: Page, answering: Answering, document: dict[str, Any]
+) -> None:
     passage = document["passages"][1]
     start = passage["start"] + passage["text"].index("four crowns")
     items = [
-        {"text": "nine crowns", "probability": 0.9, "passage": document["passages"][0]["id"], "start": 28, "end": 39},
+        {
+            "text": "nine crowns",
+            "probability": 0.9,
+            "passage": document["passages"][0]["id"],
+            "start": 28,
+            "end": 39,
+        },
         {"text": "four crowns", "probability": None, "passage": passage["id"], "start": start, "end": start + 11},
     ]
     answering(("answer", {**document, "kind": "list", "items": items}))
     ask(tab, QUESTION)
-    assert [re.sub(r"\d$", "", each.inner_text()).strip() for each in tab.locator(".items li").all()] == ["nine crowns", "four crowns"]
+    assert [re.sub(r"\d$", "", each.inner_text()).strip() for each in tab.locator(".items li").all()] == [
+        "nine crowns",
+        "four crowns",
+    ]
     assert violations(tab) == ""
     tab.locator(".items .reference").nth(1).click()
     expect(tab.locator("#reader mark.cited")).to_have_text("four crowns")
@@ -181,7 +201,9 @@ def test_a_server_without_probabilities_is_said_to_be_one(tab: Page, answering: 
         "answer": "nine crowns",
         "log_prob": None,
         "no_probability": "the server lists no probabilities",
-        "components": [{"passages": ["1"], "titles": ["cod"], "prior": 0.9, "text": "nine crowns", "finished": True}],
+        "components": [
+            {"passages": ["1"], "titles": ["cod"], "prior": 0.9, "text": "nine crowns", "finished": True}
+        ],
     }
     answering(("answer", found))
     ask(tab, QUESTION)
@@ -202,7 +224,12 @@ def test_numbers_are_behind_details(tab: Page, answering: Answering, document: d
 
 
 def test_an_error_in_the_stream_is_shown(tab: Page, answering: Answering) -> None:
-    answering(("error", {"error": {"message": "expected more memory", "type": "server_error", "param": None, "code": None}}))
+    answering(
+        (
+            "error",
+            {"error": {"message": "expected more memory", "type": "server_error", "param": None, "code": None}},
+        )
+    )
     tab.get_by_label("Ask your documents").fill(QUESTION)
     tab.keyboard.press("Enter")
     expect(tab.get_by_role("alert")).to_have_text("expected more memory")
@@ -211,7 +238,10 @@ def test_an_error_in_the_stream_is_shown(tab: Page, answering: Answering) -> Non
 
 
 def test_an_answer_that_breaks_off_is_an_error(tab: Page, answering: Answering, document: dict[str, Any]) -> None:
-    answering(("passages", {"passages": document["passages"]}), ("token", {"text": "nine", "log_prob": -0.1, "posterior": [1, 0, 0]}))
+    answering(
+        ("passages", {"passages": document["passages"]}),
+        ("token", {"text": "nine", "log_prob": -0.1, "posterior": [1, 0, 0]}),
+    )
     tab.get_by_label("Ask your documents").fill(QUESTION)
     tab.keyboard.press("Enter")
     expect(tab.get_by_role("alert")).to_have_text("The answer was broken off.")

@@ -47,7 +47,9 @@ def test_its_policy_allows_files_of_this_server_alone(client: TestClient) -> Non
         assert headers["referrer-policy"] == "no-referrer"
 
 
-@pytest.mark.parametrize("name", ["routes.py", "__init__.py", "%2e%2e", "%2e%2e%2froutes.py", "..%2Fsettings.py", ""])
+@pytest.mark.parametrize(
+    "name", ["routes.py", "__init__.py", "%2e%2e", "%2e%2e%2froutes.py", "..%2Fsettings.py", ""]
+)
 def test_nothing_else_of_the_package_can_be_read(client: TestClient, name: str) -> None:
     assert client.get(f"/page/{name}").status_code == 404
 

@@ -45,6 +45,7 @@ async function choose(store) {
 }
 
 function choosePreset(preset) {
+  byId("preset").value = preset;
   const store = storeOf(state.model);
   state.model = preset ? `${store}:${preset}` : store;
   return settings.load(state.model);
@@ -175,6 +176,16 @@ function openEntry(entry) {
   byId("result").scrollIntoView();
 }
 
+/** Ask a question of the history again, of its own store and preset where they are served. */
+async function askAgain({ model, question }) {
+  if (state.models.includes(model) && model !== state.model) {
+    await choose(storeOf(model));
+    await choosePreset(model.slice(storeOf(model).length + 1));
+  }
+  byId("question").value = question;
+  await ask();
+}
+
 async function copyAnswer() {
   const { answer } = state.shown;
   const places = (answer.passages ?? []).filter((each) => each.posterior >= 0.05).map((each) => `${each.document}${each.place ? `, ${each.place}` : ""}`);
@@ -232,6 +243,12 @@ function askForKey(wrong) {
   });
 }
 
+/** Whether a click is on a panel itself, and not on what lies around it. */
+function isWithin({ clientX: x, clientY: y }, panel) {
+  const { left, right, top, bottom } = panel.getBoundingClientRect();
+  return left <= x && x <= right && top <= y && y <= bottom;
+}
+
 /** Let the field of the question be as high as its text; the question of the answer shown is repeated where it differs. */
 function fit() {
   const field = byId("question");
@@ -280,7 +297,7 @@ function listen() {
   byId("preset").addEventListener("change", (event) => guarded(choosePreset(event.target.value)));
   byId("copy").addEventListener("click", () => guarded(copyAnswer()));
   byId("wrong").addEventListener("click", toggleDiagnosis);
-  byId("again").addEventListener("click", () => ask());
+  byId("again").addEventListener("click", () => guarded(askAgain(state.shown.asked)));
   byId("reader-close").addEventListener("click", () => reader.close());
   byId("settings-reset").addEventListener("click", () => settings.reset());
   byId("settings-form").addEventListener("submit", (event) => event.preventDefault());
@@ -288,7 +305,7 @@ function listen() {
   for (const opener of document.querySelectorAll("[data-opens]")) opener.addEventListener("click", () => openPanel(opener.dataset.opens));
   for (const closer of document.querySelectorAll("[data-closes]")) closer.addEventListener("click", () => closer.closest("dialog").close());
   for (const panel of document.querySelectorAll("dialog")) {
-    panel.addEventListener("click", (event) => event.target === panel && panel.close());
+    panel.addEventListener("pointerdown", (event) => event.target === panel && !isWithin(event, panel) && panel.close());
   }
   listenForFiles();
   listenToKeys({

@@ -74,15 +74,16 @@ export class Reader {
   #fill(body, part) {
     const { passage, span, colour } = this.shown;
     const characters = new Characters(part.text);
-    const cuts = [passage.start, passage.end, span?.start, span?.end]
-      .filter((at) => at !== undefined)
-      .map((at) => Math.min(characters.length, Math.max(0, at - part.start)));
+    const ends = [passage, span, ...part.passages].filter(Boolean).flatMap((each) => [each.start, each.end]);
+    const cuts = ends.map((at) => Math.min(characters.length, Math.max(0, at - part.start)));
     const borders = [...new Set([0, characters.length, ...cuts])].sort((a, b) => a - b);
     const inside = (a, b, range) => range && range.start <= part.start + a && part.start + b <= range.end;
     const pieces = borders.slice(1).map((b, n) => {
       const [a, text] = [borders[n], characters.slice(borders[n], b)];
       if (inside(a, b, span)) return el("mark", { class: `cited ${colour}` }, text);
-      return inside(a, b, passage) ? el("mark", { class: `read ${colour}` }, text) : text;
+      if (inside(a, b, passage)) return el("mark", { class: `read ${colour}` }, text);
+      const between = !text.trim() && !part.passages.some((each) => inside(a, b, each));
+      return between && b - a > 1 ? "\n\n" : text;
     });
     const text = foreign("div", { class: "document", tabindex: "0", role: "region", "aria-label": "Text of the document" });
     fill(body, this.#parts(part), append(text, pieces));
