@@ -2,8 +2,9 @@
 
     python benchmarks/screenshots.py [--store demo/store] [--out docs/pictures]
 
-Serves the store on loopback with the packaged readers, asks in a real browser (chromium, through playwright), and writes
-PNG files of at most 256 colours. Needs the extras ``server`` and ``dev``, and the demo's store (``make demo``).
+Serves the store on loopback with the packaged readers, asks in a real browser (chromium, through playwright), and
+writes PNG files of at most 256 colours. Needs the extras ``server`` and ``dev``, and the demo's store (``make
+demo``).
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def tab(browser: Browser, address: str, request: pytest.FixtureRequest) -> Itera
 
 
 def _is_problem(said: Any) -> bool:
-    """Whether the console says that a script failed or broke the policy; statuses such as 404 are the test's own."""
+    """Whether a script failed or broke the policy; statuses such as 404 are the test's own."""
     return said.type == "error" and "Failed to load resource" not in said.text
 
 

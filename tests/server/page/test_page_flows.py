@@ -1,4 +1,4 @@
-"""The page and the server's own endpoints together: ask, stream, open a passage, upload, delete, diagnose, several stores."""
+"""The page and the server together: ask, stream, open a passage, upload, delete, diagnose, several stores."""
 
 from __future__ import annotations
 
@@ -57,12 +57,13 @@ def test_words_and_posterior_bars_appear_one_by_one(tab: Page) -> None:
         globalThis.seen = [];
         const look = () => {
             const words = document.querySelector("#answer .words")?.textContent;
-            const bars = [...document.querySelectorAll(".meter.after .fill")].map((bar) => bar.style.getPropertyValue("--share"));
+            const fills = [...document.querySelectorAll(".meter.after .fill")];
+            const bars = fills.map((fill) => fill.style.getPropertyValue("--share"));
             if (words !== undefined) seen.push([words, ...bars]);
         };
-        new MutationObserver(look).observe(document.querySelector("#result"), { childList: true, subtree: true, attributes: true });
+        const all = { childList: true, subtree: true, attributes: true };
+        new MutationObserver(look).observe(document.querySelector("#result"), all);
     }""")
-    # Events that arrive together are handled together: each is let through on its own.
     ask(tab, COD)
     seen = tab.evaluate("seen")
     words = list(dict.fromkeys(each[0] for each in seen))
@@ -135,7 +136,7 @@ def test_uploaded_documents_answer_at_once(tab: Page) -> None:
 def test_files_can_be_dropped_anywhere(tab: Page) -> None:
     drop = tab.evaluate_handle("""() => {
         const data = new DataTransfer();
-        data.items.add(new File(["A licence to fish roach costs two crowns."], "roach.txt", { type: "text/plain" }));
+        data.items.add(new File(["A licence to fish roach costs two crowns."], "roach.txt"));
         return data;
     }""")
     tab.dispatch_event("main", "dragover", {"dataTransfer": drop})

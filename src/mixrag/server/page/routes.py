@@ -25,8 +25,8 @@ POLICY = (
     "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-"""Scripts and styles are files of this server, and nothing else is loaded. Text is never read as HTML: with no policy
-for trusted types a browser refuses every assignment that would."""
+"""Scripts and styles are files of this server, and nothing else is loaded. Text is never read as HTML: with no
+policy for trusted types a browser refuses every assignment that would."""
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",

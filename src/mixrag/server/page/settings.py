@@ -28,8 +28,8 @@ def list_settings(service: WithService, model: str | None = None) -> dict[str, A
     """The settings that a request may change, with their values for a model; and the model's presets.
 
     Each has ``name``, ``help`` (one line), ``more`` (what the documentation adds), ``value`` (in force), ``first``
-    (to be shown first), ``type`` ("whole", "number", "truth", "choice", "text" or "mapping"), ``choices`` (values that
-    are words), ``optional`` (null is a value), ``least`` and ``most``.
+    (to be shown first), ``type`` ("whole", "number", "truth", "choice", "text" or "mapping"), ``choices`` (values
+    that are words), ``optional`` (null is a value), ``least`` and ``most``.
     """
     choice = service.stores.choice(model)
     in_force = replace(choice.rag.settings, **choice.changes)
