@@ -174,7 +174,7 @@ def test_a_diagnosis_says_at_which_step_an_answer_was_lost(tab: Page) -> None:
 def test_a_diagnosis_offers_to_ask_again_where_that_helps(tab: Page) -> None:
     tab.keyboard.press("Tab")
     tab.get_by_role("button", name="Settings").click()
-    tab.get_by_label("k", exact=True).fill("1")
+    tab.get_by_label("Passages to read").fill("1")
     tab.keyboard.press("Tab")
     tab.keyboard.press("Escape")
     ask(tab, COD)
@@ -182,7 +182,7 @@ def test_a_diagnosis_offers_to_ask_again_where_that_helps(tab: Page) -> None:
     tab.keyboard.type("four crowns")
     tab.keyboard.press("Enter")
     expect(tab.locator(".finding")).to_have_text(
-        "A passage says it, but it came at place 2, and the first 1 were read."
+        "A passage says it, but it came at place 2, and only 1 passage was read."
     )
     tab.get_by_role("button", name="Ask again, reading 2 passages").click()
     expect(tab.locator(".passage")).to_have_count(2)
@@ -212,12 +212,12 @@ def test_another_store_has_its_own_documents(tab: Page) -> None:
 def test_a_preset_and_settings_change_what_is_asked(tab: Page) -> None:
     tab.get_by_label("Preset").select_option("short")
     tab.get_by_role("button", name="Settings").click()
-    expect(tab.get_by_label("max tokens")).to_have_attribute("placeholder", "as it is: 1")
-    tab.get_by_label("k", exact=True).fill("none")
+    expect(tab.get_by_label("Longest answer")).to_have_attribute("placeholder", "as it is: 1")
+    tab.get_by_label("Passages to read").fill("none")
     tab.keyboard.press("Tab")
     expect(tab.locator("#setting-k-problem")).to_have_text("Give a whole number from 0, or all.")
     assert violations(tab) == ""
-    tab.get_by_label("k", exact=True).fill("2")
+    tab.get_by_label("Passages to read").fill("2")
     tab.get_by_text("More settings").click()
     assert violations(tab) == ""
     tab.keyboard.press("Escape")

@@ -2,6 +2,7 @@
 
 import { request } from "./api.js";
 import { append, announce, button, el, fill, foreign } from "./dom.js";
+import { count } from "./words.js";
 
 const STEPS = {
   indexed: "Your documents say it",
@@ -55,12 +56,14 @@ export function diagnosisForm(asked, again) {
 }
 
 function shown(found, asked, again) {
-  const steps = Object.entries(STEPS).map(([name, text]) => step(text, found.stages[name], name === found.failed));
+  const names = Object.keys(STEPS);
+  const reached = found.failed ? names.indexOf(found.failed) : names.length;
+  const steps = names.map((name, n) => step(STEPS[name], n <= reached ? found.stages[name] : null, name === found.failed));
   const repeat = remedyOf(found, again);
   return [
     el("p", { class: "finding" }, inWords(found)),
     repeat,
-    el("ol", { class: "steps" }, steps),
+    !found.right && el("ol", { class: "steps" }, steps),
     el(
       "details",
       {},
@@ -91,7 +94,7 @@ function inWords(found) {
       return PLACES[stage.place] ?? stage.finding;
     case "retrieved":
       return stage.rank
-        ? `A passage says it, but it came at place ${stage.rank}, and the first ${stage.k} were read.`
+        ? `A passage says it, but it came at place ${stage.rank}, and only ${count(stage.k, "passage")} ${stage.k === 1 ? "was" : "were"} read.`
         : `A passage says it, but it was not among the ${stage.ranked} that fit the question best.`;
     case "weighted":
       return "The passage that says it was read, and alone it gives your answer. Others had more weight.";

@@ -1,7 +1,7 @@
 // The documents of a store: the list, deletion, and uploads with what was left out.
 
 import { request, upload } from "./api.js";
-import { announce, button, byId, el, fileName, fill, foreign } from "./dom.js";
+import { announce, button, byId, el, fileName, fill, foreign, titleOf } from "./dom.js";
 import { count } from "./words.js";
 
 const SHOWN = 200;
@@ -79,7 +79,7 @@ export class Documents {
         "div",
         { class: "named" },
         foreign("span", { class: "name", title: each.document }, name),
-        each.title && each.title !== name && foreign("span", { class: "note" }, each.title),
+        titleOf(each) && foreign("span", { class: "note" }, titleOf(each)),
       ),
       el("span", { class: "note number" }, count(each.passages ?? 0, "passage")),
     );

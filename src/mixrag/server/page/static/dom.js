@@ -65,6 +65,12 @@ export function fileName(path) {
   return name || String(path ?? "");
 }
 
+/** A document's title; empty where it says no more than the name of its file. */
+export function titleOf({ document: path, title }) {
+  const name = fileName(path);
+  return title && ![name, name.replace(/\.[^.]*$/, "")].includes(title) ? title : "";
+}
+
 /** A text by its characters, as offsets of documents count them: JavaScript counts some as two. */
 export class Characters {
   constructor(text) {

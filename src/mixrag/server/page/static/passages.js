@@ -1,6 +1,6 @@
 // The passages behind an answer: how well each fits the question, and how much of the answer it wrote.
 
-import { append, button, Characters, el, fileName, fill, foreign } from "./dom.js";
+import { append, button, Characters, el, fileName, fill, foreign, titleOf } from "./dom.js";
 import { count, percent } from "./words.js";
 
 const PALETTE = 7;
@@ -124,7 +124,7 @@ export class Passages {
     return el(
       "li",
       { class: `passage ${this.colours[i]}`, value: i + 1 },
-      el("div", { class: "said" }, heading, titleOf(passage), this.#excerpt(i)),
+      el("div", { class: "said" }, heading, titleOf(passage) && foreign("p", { class: "title" }, titleOf(passage)), this.#excerpt(i)),
       this.#weights(i, share),
     );
   }
@@ -163,12 +163,6 @@ export class Passages {
       row("Wrote the answer", afterBar, after),
     );
   }
-}
-
-function titleOf(passage) {
-  const name = fileName(passage.document);
-  const plain = !passage.title || [name, name.replace(/\.[^.]*$/, "")].includes(passage.title);
-  return plain ? null : foreign("p", { class: "title" }, passage.title);
 }
 
 function cut(text) {

@@ -1,7 +1,7 @@
 // The document of a passage, opened at its page and span, next to the answer.
 
 import { request } from "./api.js";
-import { announce, append, button, byId, Characters, el, fileName, fill, foreign } from "./dom.js";
+import { announce, append, button, byId, Characters, el, fileName, fill, foreign, titleOf } from "./dom.js";
 
 const BEFORE = 3;
 const PART = 20;
@@ -27,7 +27,7 @@ export class Reader {
     this.pane.hidden = false;
     document.body.classList.add("reading");
     this.#cover();
-    fill(byId("reader-title"), foreign("span", {}, passage.title || fileName(passage.document)));
+    fill(byId("reader-title"), foreign("span", {}, titleOf(passage) || fileName(passage.document)));
     fill(byId("reader-place"), [fileName(passage.document), passage.place].filter(Boolean).join(", "));
     byId("reader-place").title = passage.document;
     await this.#show(passage.page ? { page: passage.page } : { offset: passage.start, before: BEFORE });

@@ -4,6 +4,13 @@ import { request } from "./api.js";
 import { append, button, byId, el, fill } from "./dom.js";
 
 const STORED = "mixrag-settings";
+const LABELS = {
+  k: "Passages to read",
+  kind: "Kind of answer",
+  where: "Only these documents",
+  abstain_below: "How sure to be at least",
+  max_tokens: "Longest answer",
+};
 
 /** The changes to settings; they last as long as the tab. */
 export class SettingsForm {
@@ -68,9 +75,9 @@ export class SettingsForm {
     return el(
       "div",
       { class: `field ${setting.name in this.changes ? "changed" : ""}` },
-      el("label", { for: id }, setting.name.replaceAll("_", " ")),
+      el("label", { for: id }, LABELS[setting.name] ?? setting.name.replaceAll("_", " ")),
       control,
-      el("p", { class: "help", id: `${id}-help` }, setting.help),
+      el("p", { class: "help", id: `${id}-help` }, setting.help, setting.name in LABELS && [" (", el("code", {}, setting.name), ")"]),
       problem,
       setting.more && el("details", { class: "more" }, el("summary", {}, "What it means", el("span", { class: "hidden" }, `: ${setting.name}`)), el("p", {}, setting.more)),
     );
