@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,11 +12,24 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+import mixrag.server.native.answers
+import mixrag.server.native.decisions
+import mixrag.server.native.diagnose
+import mixrag.server.native.docs
+import mixrag.server.native.documents
+import mixrag.server.native.health
+import mixrag.server.native.metrics
+import mixrag.server.native.passages
+import mixrag.server.native.score
 import mixrag.server.openai.models
 import mixrag.server.page.routes
 import mixrag.server.page.settings
 from mixrag.errors import MixragError
 from mixrag.server.errors import BusyError, RequestError, error_object, status_of
+from mixrag.server.native.documents import settle_uploads
+from mixrag.server.native.health import load_models
+from mixrag.server.native.metrics import Metrics
+from mixrag.server.native.telemetry import Telemetry
 from mixrag.server.service import Service
 
 _LOG = logging.getLogger("mixrag.server")
@@ -24,6 +38,15 @@ ROUTERS: tuple[APIRouter, ...] = (
     mixrag.server.openai.models.router,
     mixrag.server.page.routes.router,
     mixrag.server.page.settings.router,
+    mixrag.server.native.answers.router,
+    mixrag.server.native.passages.router,
+    mixrag.server.native.score.router,
+    mixrag.server.native.decisions.router,
+    mixrag.server.native.diagnose.router,
+    mixrag.server.native.documents.router,
+    mixrag.server.native.health.router,
+    mixrag.server.native.metrics.router,
+    mixrag.server.native.docs.router,
 )
 
 
@@ -32,11 +55,15 @@ def make_app(service: Service) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        starting = asyncio.create_task(_start(service))
         yield
+        starting.cancel()
         service.close()
 
     app = FastAPI(title="mixrag", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
+    app.state.metrics = Metrics(service.stores, service.questions)
+    service.questions.watches = [app.state.metrics, Telemetry(service.stores)]
     for router in ROUTERS:
         app.include_router(router)
     app.add_exception_handler(MixragError, _error)
@@ -44,6 +71,12 @@ def make_app(service: Service) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected)
     return app
+
+
+async def _start(service: Service) -> None:
+    """What is done beside the first requests: uploads that were interrupted are indexed, models are loaded."""
+    await settle_uploads(service)
+    await load_models(service)
 
 
 async def _error(_: Request, error: Exception) -> JSONResponse:
