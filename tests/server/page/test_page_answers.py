@@ -6,10 +6,10 @@ import re
 from typing import Any
 
 import pytest
-from mixrag.server.native.citations import citations_of
 from playwright.sync_api import Page, expect
 
 from mixrag import RAG
+from mixrag.server.native.citations import citations_of
 from page_tools import Answering, ask, violations
 
 QUESTION = "What does a licence for cod cost?"
