@@ -25,6 +25,8 @@ import mixrag.server.native.metrics
 import mixrag.server.native.passages
 import mixrag.server.native.score
 import mixrag.server.openai.models
+import mixrag.server.page.routes
+import mixrag.server.page.settings
 from mixrag.errors import MixragError
 from mixrag.server.described import RESPONSES, complete
 from mixrag.server.errors import BusyError, RequestError, error_object, status_of
@@ -43,6 +45,8 @@ CODES = {404: "not_found", 405: "method_not_allowed", 408: "request_timeout", 41
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 ROUTERS: tuple[APIRouter, ...] = (
     mixrag.server.openai.models.router,
+    mixrag.server.page.routes.router,
+    mixrag.server.page.settings.router,
     mixrag.server.native.answers.router,
     mixrag.server.native.passages.router,
     mixrag.server.native.score.router,
