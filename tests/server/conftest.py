@@ -1,4 +1,4 @@
-"""A small store, served: in this process for most tests, on loopback for clients with connections of their own."""
+"""A small store, served: in this process, or on loopback for clients with a connection of their own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
@@ -69,6 +70,13 @@ def client(service: Service) -> Iterator[TestClient]:
 def address(service: Service) -> Iterator[str]:
     """The address of the same application on loopback."""
     with listening(make_app(service)) as found:
+        yield found
+
+
+@pytest.fixture
+def official(address: str) -> Iterator[openai.OpenAI]:
+    """The official client of OpenAI's API."""
+    with openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as found:
         yield found
 
 

@@ -148,6 +148,7 @@ class IndexingSettings:
 
 _serving = partial(setting, commands=("serve",), shown_first=True)
 _guarding = partial(setting, commands=("serve",), panel="Safety")
+_asked_by_clients = partial(setting, commands=("serve", "mcp"), shown_first=True)
 
 
 @schema
@@ -156,7 +157,7 @@ class ServerSettings:
 
     host: str = _serving(default="127.0.0.1", help="Address to listen at.")
     port: Annotated[int, Ge(0), Le(65535)] = _serving(default=8080, help="Port; 0 = one that is free.", short="-p")
-    also: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = _serving(
+    also: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = _asked_by_clients(
         default=(),
         help="A further store: NAME=DIR; repeatable.",
         more="Clients name it as the model; it has the same models and settings as the first.",
@@ -164,7 +165,7 @@ class ServerSettings:
         absent="none",
         metavar="NAME=DIR",
     )
-    presets: Path | None = _serving(
+    presets: Path | None = _asked_by_clients(
         default=None,
         help="TOML file of named settings.",
         more="Each table `[NAME]` changes settings of `ask`; clients name it as `STORE:NAME`.",

@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 import mixrag.server.native.answers
@@ -24,12 +24,18 @@ import mixrag.server.native.health
 import mixrag.server.native.metrics
 import mixrag.server.native.passages
 import mixrag.server.native.score
+import mixrag.server.openai.chat
+import mixrag.server.openai.completions
+import mixrag.server.openai.embeddings
 import mixrag.server.openai.models
+import mixrag.server.openai.rerank
+import mixrag.server.openai.responses
 import mixrag.server.page.routes
 import mixrag.server.page.settings
 from mixrag.errors import MixragError
 from mixrag.server.described import RESPONSES, complete
 from mixrag.server.errors import BusyError, RequestError, error_object, status_of
+from mixrag.server.mcp import McpEndpoint
 from mixrag.server.native.documents import settle_uploads
 from mixrag.server.native.health import load_models
 from mixrag.server.native.metrics import Metrics
@@ -47,6 +53,11 @@ ROUTERS: tuple[APIRouter, ...] = (
     mixrag.server.openai.models.router,
     mixrag.server.page.routes.router,
     mixrag.server.page.settings.router,
+    mixrag.server.openai.chat.router,
+    mixrag.server.openai.responses.router,
+    mixrag.server.openai.completions.router,
+    mixrag.server.openai.embeddings.router,
+    mixrag.server.openai.rerank.router,
     mixrag.server.native.answers.router,
     mixrag.server.native.passages.router,
     mixrag.server.native.score.router,
@@ -80,11 +91,13 @@ class App(FastAPI):
 
 def make_app(service: Service, security: Security | None = None) -> App:
     """The ASGI application over these stores; it closes them when it ends."""
+    mcp = McpEndpoint(service)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         starting = asyncio.create_task(_start(service))
-        yield
+        async with mcp.running():
+            yield
         starting.cancel()
         service.close()
 
@@ -104,6 +117,7 @@ def make_app(service: Service, security: Security | None = None) -> App:
     service.questions.watches = [app.state.metrics, Telemetry(service.stores)]
     for router in ROUTERS:
         app.include_router(router)
+    app.router.routes.append(Route("/mcp", endpoint=mcp))
     app.add_exception_handler(MixragError, _error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
