@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from test_commands import Shell, encoder, indexed  # noqa: F401 - fixtures
 
 from licences import COD, HEN, WORDS, distribution, licences
 from mixrag import RAG, Settings
 from mixrag.cli.chat import Conversation
 from mixrag.generator import TableGenerator
-from test_commands import Shell, encoder, indexed  # noqa: F401 - fixtures
 
 
 @pytest.fixture

@@ -83,8 +83,8 @@ def official(address: str) -> Iterator[openai.OpenAI]:
 class listening:
     """Serve an application on a free port of loopback."""
 
-    def __init__(self, app: Any) -> None:
-        self._server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    def __init__(self, app: Any, config: uvicorn.Config | None = None) -> None:
+        self._server = uvicorn.Server(config or uvicorn.Config(app, port=0, log_level="warning"))
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 
     def __enter__(self) -> str:
