@@ -36,13 +36,12 @@ from mixrag.server.openai.requests import (
     StreamOptions,
     Tokens,
     changes_of,
-    client_of,
     refuse_tools,
     refuse_unless,
     turns_of,
 )
 from mixrag.server.questions import Asked
-from mixrag.server.service import WithService
+from mixrag.server.service import WithService, client_of
 from mixrag.server.sse import DONE, Events, error_event, event
 from mixrag.server.stores import Choice
 

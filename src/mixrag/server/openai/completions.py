@@ -20,9 +20,9 @@ from mixrag.answers.stream import Stream
 from mixrag.server.conversation import Question, Turn, question_of
 from mixrag.server.errors import RequestError
 from mixrag.server.openai.replies import Reply, extension_of, json_response, reply_of, usage_object, usage_of
-from mixrag.server.openai.requests import OpenAIRequest, StreamOptions, Text, changes_of, client_of, refuse_unless
+from mixrag.server.openai.requests import OpenAIRequest, StreamOptions, Text, changes_of, refuse_unless
 from mixrag.server.questions import Asked
-from mixrag.server.service import Service, WithService
+from mixrag.server.service import Service, WithService, client_of
 from mixrag.server.sse import DONE, Events, error_event, event
 from mixrag.server.stores import Choice
 

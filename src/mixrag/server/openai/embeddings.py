@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mixrag.server.errors import RequestError
 from mixrag.server.openai.encoding import passage_vectors, question_vectors, tokens_in
-from mixrag.server.openai.requests import client_of, refuse_unless
-from mixrag.server.service import WithService
+from mixrag.server.openai.requests import refuse_unless
+from mixrag.server.service import WithService, client_of
 from mixrag.utils.arrays import Vectors
 
 router = APIRouter(prefix="/v1/embeddings", tags=["OpenAI"])

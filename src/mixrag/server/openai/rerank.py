@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from mixrag.probability import passage_scores
 from mixrag.server.conversation import LONGEST_QUESTION
 from mixrag.server.openai.encoding import passage_vectors, question_vectors, tokens_in
-from mixrag.server.openai.requests import client_of, refuse_unless
-from mixrag.server.service import WithService, checked_changes
+from mixrag.server.openai.requests import refuse_unless
+from mixrag.server.service import WithService, checked_changes, client_of
 
 router = APIRouter(prefix="/v1/rerank", tags=["Rerank"])
 MOST_DOCUMENTS = 1000

@@ -13,11 +13,11 @@ from mixrag.answers.stream import Stream
 from mixrag.server.conversation import Question, question_of
 from mixrag.server.openai.client_tasks import client_task
 from mixrag.server.openai.replies import json_response, token_log_prob
-from mixrag.server.openai.requests import changes_of, client_of
+from mixrag.server.openai.requests import changes_of
 from mixrag.server.openai.response_objects import LOG_PROBS, Job
 from mixrag.server.openai.responses_request import ResponsesRequest
 from mixrag.server.questions import Asked
-from mixrag.server.service import WithService
+from mixrag.server.service import WithService, client_of
 from mixrag.server.sse import DONE, Events, event, logged_error
 
 router = APIRouter(prefix="/v1/responses", tags=["OpenAI"])
