@@ -138,6 +138,23 @@ def passage_to_dict(passage: Passage) -> dict[str, Any]:
     return {name: value for name, value in weighted.items() if name not in weights}
 
 
+def retrieval_to_dict(question: str, found: Retrieval, settings: Settings) -> dict[str, Any]:
+    """Passages and their prior: the JSON contract of ``mixrag passages --json``."""
+    prior, products = found.log_prior.exp().tolist(), found.inner_products.tolist()
+    return {
+        "question": question,
+        "normaliser": settings.normaliser,
+        "temperature": found.temperature,
+        "outside": found.outside,
+        "outside_bounds": found.outside_bounds and list(found.outside_bounds),
+        "null": None if found.log_null is None else {"prior": math.exp(found.log_null)},
+        "passages": [
+            {**passage_to_dict(passage), "prior": p, "inner_product": s}
+            for passage, p, s in zip(found.passages, prior, products, strict=True)
+        ],
+    }
+
+
 def answer_passage(
     passage: Passage,
     *,

@@ -27,6 +27,7 @@ def _run() -> None:
     from mixrag.cli.diagnose import diagnose as _diagnose  # noqa: F401 - registers itself
     from mixrag.cli.evaluate import evaluate as _evaluate  # noqa: F401 - registers itself
     from mixrag.cli.guarantee import guarantee as _guarantee  # noqa: F401 - registers itself
+    from mixrag.cli.keys import keys as _keys  # noqa: F401 - registers itself
     from mixrag.cli.mcp import mcp as _mcp  # noqa: F401 - registers itself
     from mixrag.cli.notices import notices
     from mixrag.cli.precompute import precompute as _precompute  # noqa: F401 - registers itself

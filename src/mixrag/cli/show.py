@@ -172,24 +172,11 @@ def _texts(found: WrittenAnswer) -> None:
 
 def passages(question: str, found: Retrieval, settings: Settings, *, as_json: bool) -> None:
     """Passages and prior, before any language model."""
-    from mixrag.answers.answer import passage_to_dict
+    from mixrag.answers.answer import retrieval_to_dict
 
-    prior = found.log_prior.exp().tolist()
     if as_json:
-        return print_json(
-            {
-                "question": question,
-                "normaliser": settings.normaliser,
-                "temperature": found.temperature,
-                "outside": found.outside,
-                "outside_bounds": found.outside_bounds and list(found.outside_bounds),
-                "null": None if found.log_null is None else {"prior": math.exp(found.log_null)},
-                "passages": [
-                    {**passage_to_dict(passage), "prior": p, "inner_product": s}
-                    for passage, p, s in zip(found.passages, prior, found.inner_products.tolist(), strict=True)
-                ],
-            }
-        )
+        return print_json(retrieval_to_dict(question, found, settings))
+    prior = found.log_prior.exp().tolist()
     console = terminal()
     for rank, (passage, p) in enumerate(zip(found.passages, prior, strict=True)):
         head = Text(f"{rank + 1}. p = {p:.4f}  ", style=_style(rank))

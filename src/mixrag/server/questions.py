@@ -13,6 +13,7 @@ from mixrag.answers.answer import Answer
 from mixrag.answers.stream import Stream, StreamedToken
 from mixrag.rag import RAG
 from mixrag.server.errors import BusyError, TimeLimitError
+from mixrag.server.watch import Watch, WatchedByAll
 
 T = TypeVar("T")
 
@@ -36,6 +37,8 @@ class Questions:
         self.limits = limits
         self.running = 0
         """Questions that were taken and have not ended."""
+        self.watches: list[Watch] = []
+        """These look on at every answer."""
         self._threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="mixrag-question")
 
     async def run(self, work: Callable[[], T], client: str = "") -> T:
@@ -94,6 +97,7 @@ class Asked(AsyncIterator[StreamedToken]):
         self._stream: Stream | None = None
         self._deadline = time.monotonic() + questions.limits.seconds
         self._taken = False
+        self._watched = WatchedByAll([watch.asked(rag) for watch in questions.watches])
 
     async def stream(self) -> Stream:
         """The stream, its passages retrieved and read: ``retrieval``, ``may_abstain``, ``decoder.streams``.
@@ -106,6 +110,7 @@ class Asked(AsyncIterator[StreamedToken]):
             self._questions._take()
             self._taken = True
             self._stream = await self._in_thread(lambda: self._rag.stream(self._question, **self._changes))
+            self._watched.began(self._stream)
         return self._stream
 
     def __aiter__(self) -> Asked:
@@ -118,12 +123,15 @@ class Asked(AsyncIterator[StreamedToken]):
         token = await self._in_thread(lambda: next(stream, None))
         if token is None:
             raise StopAsyncIteration
+        self._watched.token()
         return token
 
     async def answer(self) -> Answer:
         """The whole answer; takes the tokens that are left."""
         stream = await self.stream()
-        return await self._in_thread(lambda: stream.answer)
+        answer = await self._in_thread(lambda: stream.answer)
+        self._watched.answered(answer)
+        return answer
 
     def close(self) -> None:
         """End it after the token that is being computed."""
@@ -132,6 +140,7 @@ class Asked(AsyncIterator[StreamedToken]):
         if self._taken:
             self._taken = False
             self._questions.running -= 1
+        self._watched.ended()
 
     async def __aenter__(self) -> Asked:
         """For ``async with``."""
@@ -146,4 +155,8 @@ class Asked(AsyncIterator[StreamedToken]):
         try:
             return await asyncio.wait_for(asyncio.shield(future), max(0.0, self._deadline - time.monotonic()))
         except TimeoutError as error:
+            self._watched.failed(error)
             raise self._questions._too_long() from error
+        except BaseException as error:
+            self._watched.failed(error)
+            raise

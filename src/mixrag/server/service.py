@@ -13,6 +13,7 @@ from mixrag.config.settings import Settings
 from mixrag.server.errors import RequestError
 from mixrag.server.questions import Questions
 from mixrag.server.stores import Stores
+from mixrag.server.writers import Writers
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,12 @@ class Service:
 
     stores: Stores
     questions: Questions = field(default_factory=Questions)
+    writers: Writers = field(default_factory=Writers)
 
     def close(self) -> None:
-        """Wait for the questions under way, close the stores."""
+        """Wait for the questions and the changes under way, close the stores."""
         self.questions.close()
+        self.writers.close()
         self.stores.close()
 
 
@@ -35,6 +38,12 @@ def _service(request: Request) -> Service:
 
 WithService = Annotated[Service, Depends(_service)]
 """Type of an endpoint's parameter that takes the service."""
+
+
+def client_of(request: Request) -> str:
+    """Who asks, for fairness between clients: the name of the key, else the address."""
+    named = request.scope.get("state", {}).get("client")
+    return str(named) if named else (request.client.host if request.client else "")
 
 
 def checked_changes(settings: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -81,6 +81,11 @@ class ContentQueries:
         )
         return int(rows[0][0]) if rows else None
 
+    def files_of(self, document: int) -> list[str]:
+        """The paths of all files that hold the document of a row id; none for a document from memory alone."""
+        sql = "SELECT DISTINCT path FROM sources JOIN files ON files.id = file_id WHERE document_id = ?"
+        return sorted(path for (path,) in self.query(sql, (document,)) if path != MEMORY)
+
     def extent(self, document: int) -> Extent:
         """How long the document of a row id is."""
         sql = "SELECT count(*), max(page), coalesce(max(stop), 0) FROM passages WHERE document_id = ?"
@@ -105,6 +110,12 @@ class ContentQueries:
                 values,
             )
             return self.passages([row for (row,) in rows])
+
+    def offset_before(self, document: int, offset: int, passages: int) -> int:
+        """Where the text begins that is so many passages before an offset, or the document's own beginning."""
+        sql = "SELECT start FROM passages WHERE document_id = ? AND stop <= ? ORDER BY ordinal DESC LIMIT ?"
+        rows = self.query(sql, (document, offset, passages))
+        return int(rows[-1][0]) if rows else offset
 
     def _first_sources(self, document_ids: list[int] | None) -> dict[int, tuple[str, str]]:
         """Path and record of the source to show of each document (of all documents for None)."""

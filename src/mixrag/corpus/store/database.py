@@ -328,8 +328,8 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries, ContentQuerie
         """Remove a document by its ``DocumentRecord.path``, with all of its sources; on disk nothing changes.
 
         Returns:
-            What went, and the paths of the files of which nothing is left in the store; None where there is no such
-            document.
+            What went, and the paths of the files of which nothing is left in the store; None where there is no
+            such document.
 
         Raises:
             StoreBusyError: another process is writing to the store.
