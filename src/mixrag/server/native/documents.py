@@ -191,7 +191,7 @@ async def delete_document(service: WithService, document: Document, store: Store
 
 
 async def settle_uploads(service: Service) -> None:
-    """Index the uploads of all stores that an earlier process was killed before it had indexed; errors are logged."""
+    """Index the uploads that an earlier process was killed before it had indexed; errors are logged."""
     for each in service.stores:
         try:
             indexed = await service.writers.run(each.name, Uploads(each.rag).settle)
