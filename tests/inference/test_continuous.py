@@ -79,7 +79,7 @@ ASKED = st.tuples(
     st.integers(0, 6),
     st.one_of(st.none(), st.integers(0, 3)),
 )
-"""Which mixture, which decoder, its longest answer, the step before which it joins, after how many more it leaves."""
+"""Which mixture and decoder, its longest answer, the step before which it joins, after how many more it leaves."""
 
 
 @settings(max_examples=60, deadline=None)

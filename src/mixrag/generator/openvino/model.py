@@ -226,7 +226,7 @@ class OpenVINOStates:
             variable.state = _as_tensor(values)
 
     def read(self, chosen: Tensor | None = None) -> Tensor:
-        """Copies (2 · layers, R, G, L, D) of the keys and values of chosen rows (R,) or all, in the model's dtype."""
+        """Copies (2 · layers, R, G, L, D) of keys and values in the model's dtype: of chosen rows (R,), or all."""
         rows = self.rows
         if chosen is not None:
             rows = chosen.cpu() if rows is None else rows[chosen.cpu()]
