@@ -18,4 +18,4 @@ def serve(options: Options) -> None:
     require_extra("server", "mixrag serve")
     from mixrag.server.serving import opened, run
 
-    run(opened(chosen, lambda store: options.open(store=store)), chosen, error_line)
+    run(opened(chosen, lambda store, sharing: options.open(store=store, sharing=sharing)), chosen, error_line)

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 import mixrag.server.openai.models
 from mixrag.errors import MixragError
+from mixrag.server.disconnects import CancelledWithClient
 from mixrag.server.errors import BusyError, RequestError, error_object, status_of
 from mixrag.server.service import Service
 
@@ -31,6 +32,7 @@ def make_app(service: Service) -> FastAPI:
 
     app = FastAPI(title="mixrag", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
+    app.add_middleware(CancelledWithClient)
     for router in ROUTERS:
         app.include_router(router)
     app.add_exception_handler(MixragError, _error)
