@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from gated import Gate, gated
+
 from mixrag import RAG, Answer, Settings
 from mixrag.corpus import Store
 from mixrag.errors import QuestionError, StreamClosedError
@@ -99,7 +99,9 @@ async def answered(questions: Questions, rag: RAG, question: str, **changes: Any
 def same(found: Answer, alone: Answer) -> None:
     assert (found.question, found.text, found.kind) == (alone.question, alone.text, alone.kind)
     assert found.probability == pytest.approx(alone.probability, rel=1e-12)
-    assert [each.posterior for each in found.passages] == pytest.approx([each.posterior for each in alone.passages])
+    assert [each.posterior for each in found.passages] == pytest.approx(
+        [each.posterior for each in alone.passages]
+    )
     assert [each.text for each in found.tokens] == [each.text for each in alone.tokens]
     assert found.certified == alone.certified
 
@@ -121,7 +123,9 @@ def test_questions_that_are_under_way_share_passes_and_others_join_them(rag: RAG
         gate.shut()
         tasks = [asyncio.ensure_future(answered(questions, rag, ASKED[0], decoder="greedy", prune=0.0))]
         await until(gate.reached.is_set)
-        tasks += [asyncio.ensure_future(answered(questions, rag, q, decoder="greedy", prune=0.0)) for q in ASKED[1:]]
+        tasks += [
+            asyncio.ensure_future(answered(questions, rag, q, decoder="greedy", prune=0.0)) for q in ASKED[1:]
+        ]
         await until(lambda: questions.batches.answers == 4)
         gate.rows.clear()
         gate.opened.set()
