@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mixrag.answers.answer import Answer
+    from mixrag.answers.decision import Decision
     from mixrag.answers.fields import AnswerPassage
     from mixrag.config.model_config import ModelConfig
     from mixrag.config.prompt_template import PromptTemplate
@@ -38,6 +39,7 @@ _HOME = {
     "Answer": "answers.answer",
     "Document": "corpus",
     "AnswerPassage": "answers.fields",
+    "Decision": "answers.decision",
     "Decoder": "inference.protocol",
     "Encoder": "retrieval.encoders",
     "Generator": "generator",
@@ -65,6 +67,7 @@ __all__ = [
     "RAG",
     "Answer",
     "AnswerPassage",
+    "Decision",
     "Decoder",
     "Document",
     "Encoder",

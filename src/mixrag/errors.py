@@ -11,6 +11,7 @@ MixragError                 one line for the user: expected, found, remedy
 │   ├── StoreVersionError   written by a newer mixrag
 │   ├── StoreCorruptError   not a readable mixrag store
 │   ├── StoreBusyError      another process is writing to it
+│   ├── StoreFullError      no space is left on its disk
 │   └── EncoderMismatchError  its vectors come from another encoder
 ├── PairsError              question-answer pairs that cannot be used
 ├── StreamClosedError       an answer asked of a stream that was not read to its end
@@ -74,6 +75,10 @@ class StoreCorruptError(StoreError):
 
 class StoreBusyError(StoreError):
     """Another process holds the store's write lock."""
+
+
+class StoreFullError(StoreError):
+    """No space is left on the disk of the store."""
 
 
 class EncoderMismatchError(StoreError):

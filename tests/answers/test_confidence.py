@@ -75,10 +75,8 @@ def test_levels_in_words_cover_all_confidences(value: float, words: str) -> None
 
 def test_a_confidence_says_in_words_how_often_its_like_was_right() -> None:
     sure = Confidence(0.7, 0.3, "p", level_n=80, level_right=0.8125)
-    assert sure.sentence == "likely (of 100 answers at this level about 81 were right)"
-    assert (
-        replace(sure, level_n=12, level_right=0.75).sentence == "likely (of 12 answers at this level 9 were right)"
-    )
+    assert sure.sentence == "likely: of answers this sure, about 8 in 10 were right"
+    assert replace(sure, level_n=12, level_right=0.75).sentence == "likely: of 12 answers this sure, 9 were right"
     assert Confidence(0.1, 0.3, "p").sentence == "unlikely"
 
 

@@ -59,7 +59,7 @@ class Shell:
             (self.files / name).write_text(text)
         self.models = {"index": ["--encoder", str(encoder)]}
         asking = ["--encoder", str(encoder), "--generator", str(generator), "--max-tokens", "6"]
-        self.models |= dict.fromkeys(("ask", "score", "passages"), asking)
+        self.models |= dict.fromkeys(("ask", "score", "passages", "decide", "chat"), asking)
 
     def __call__(self, command: str, *arguments: object, code: int = 0) -> str:
         """Standard output; the exit code is checked, and standard error kept in ``errors``."""

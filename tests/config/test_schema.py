@@ -49,6 +49,7 @@ ARGUMENTS = {
     "clozes": ["--out", "out.jsonl"],
     "info": [],
     "serve": [],
+    "mcp": [],
     "chat": [],
     "decide": ["q", "yes", "no"],
     "precompute": [],

@@ -1,4 +1,4 @@
-"""A small store, served: in this process for most tests, on loopback for clients with a connection of their own."""
+"""A small store, served: in this process, or on loopback for clients with a connection of their own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
@@ -72,11 +73,18 @@ def address(service: Service) -> Iterator[str]:
         yield found
 
 
-class listening:  # noqa: N801 - a context manager
+@pytest.fixture
+def official(address: str) -> Iterator[openai.OpenAI]:
+    """The official client of OpenAI's API."""
+    with openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as found:
+        yield found
+
+
+class listening:
     """Serve an application on a free port of loopback."""
 
-    def __init__(self, app: Any) -> None:
-        self._server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    def __init__(self, app: Any, config: uvicorn.Config | None = None) -> None:
+        self._server = uvicorn.Server(config or uvicorn.Config(app, port=0, log_level="warning"))
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 
     def __enter__(self) -> str:

@@ -18,7 +18,7 @@ from mixrag.answers.signals import signals_of
 from mixrag.answers.written_sentences import written_sentences
 from mixrag.config.settings import Settings
 from mixrag.corpus import Passage
-from mixrag.generator import Generator
+from mixrag.generator import Generator, Shortened
 from mixrag.inference.contributions import Contribution, contributions
 from mixrag.inference.mixture import Mixture, ScoredAnswer
 from mixrag.inference.protocol import DecoderResult
@@ -100,9 +100,7 @@ class Answer(AnswerFields):
             "certified": self.certified,
             "pruned": self.pruned,
             "log_drawn": self.log_drawn,
-            "shortened": [
-                {"passage": s.passage, "kept_tokens": s.kept, "tokens": s.total} for s in self.shortened
-            ],
+            "shortened": shortened_to_dict(self.shortened),
             **({} if self.generators is None else {"generators": _generators_to_dict(self.generators)}),
         }
         found: dict[str, Any] = finite(document)
@@ -114,6 +112,11 @@ def _generators_to_dict(generators: Mapping[str, Contribution]) -> dict[str, Any
         name: {"probability": each.probability, "share": each.share, "p_empty": each.p_empty}
         for name, each in generators.items()
     }
+
+
+def shortened_to_dict(shortened: Sequence[Shortened]) -> list[dict[str, Any]]:
+    """Passages that the model could not read to their end, as in the JSON contract."""
+    return [{"passage": each.passage, "kept_tokens": each.kept, "tokens": each.total} for each in shortened]
 
 
 def confidence_to_dict(confidence: Confidence) -> dict[str, Any]:
@@ -133,6 +136,23 @@ def passage_to_dict(passage: Passage) -> dict[str, Any]:
         "log_question_likelihood",
     )
     return {name: value for name, value in weighted.items() if name not in weights}
+
+
+def retrieval_to_dict(question: str, found: Retrieval, settings: Settings) -> dict[str, Any]:
+    """Passages and their prior: the JSON contract of ``mixrag passages --json``."""
+    prior, products = found.log_prior.exp().tolist(), found.inner_products.tolist()
+    return {
+        "question": question,
+        "normaliser": settings.normaliser,
+        "temperature": found.temperature,
+        "outside": found.outside,
+        "outside_bounds": found.outside_bounds and list(found.outside_bounds),
+        "null": None if found.log_null is None else {"prior": math.exp(found.log_null)},
+        "passages": [
+            {**passage_to_dict(passage), "prior": p, "inner_product": s}
+            for passage, p, s in zip(found.passages, prior, products, strict=True)
+        ],
+    }
 
 
 def answer_passage(
@@ -202,7 +222,7 @@ def build_answer(
     signals = signals_of(scored, found, support, p_empty or 0.0, by_generator, empty)
     null, second = mixture.null_component, mixture.log_question_likelihood is not None
     prior = mixture.unconditioned_log_prior.exp()
-    passages = _passages(retrieval, mixture, scored.posterior)
+    passages = weighted_passages(retrieval, mixture, scored.posterior)
     tokens = _tokens(scored, null)
     source = max(passages, key=lambda each: each.posterior).metadata if passages else {}
     confidence = calibration.confidence(signals, source) if calibration and scored.finished else None
@@ -308,7 +328,8 @@ class TextPieces:
         return piece
 
 
-def _passages(retrieval: Retrieval, mixture: Mixture, posterior: Tensor) -> tuple[AnswerPassage, ...]:
+def weighted_passages(retrieval: Retrieval, mixture: Mixture, posterior: Tensor) -> tuple[AnswerPassage, ...]:
+    """The passages retrieved, with their prior and the posterior (K,) of their components."""
     prior, products = retrieval.log_prior.exp().tolist(), retrieval.inner_products.tolist()
     empty: list[float] | None = None if mixture.log_empty is None else mixture.log_empty.exp().tolist()
     question = mixture.log_question_likelihood

@@ -52,7 +52,7 @@ LEVELS = (("very likely", 0.85), ("likely", 0.6), ("unsure", 0.3), ("unlikely", 
 LARGEST_WEIGHT = 1e6
 """Of a feature, and of an offset, in a file."""
 MANY = 30
-"""Answers of a level from which their share is given per hundred."""
+"""Answers of a level from which their share is given, not their number."""
 
 
 @schema
@@ -163,18 +163,34 @@ class Confidence:
 
     @property
     def sentence(self) -> str:
-        """The level, with how often answers of it were right where that is known."""
+        """The level, with how often answers of it were right where that is known.
+
+        "likely: of answers this sure, about 8 in 10 were right"
+        """
         if self.level_right is None:
             return self.words
         if self.level_n >= MANY:
-            return f"{self.words} (of 100 answers at this level about {100 * self.level_right:.0f} were right)"
+            return f"{self.words}: of answers this sure, about {in_words(self.level_right)} were right"
         right = round(self.level_right * self.level_n)
-        return f"{self.words} (of {self.level_n} answers at this level {right} were right)"
+        return f"{self.words}: of {self.level_n} answers this sure, {right} were right"
 
     @property
     def abstains(self) -> bool:
         """True where the confidence is too low to answer."""
         return self.value < self.threshold
+
+
+def in_words(share: float) -> str:
+    """A share in tenths, but for those that are nearly all or nothing.
+
+    >>> [in_words(share) for share in (0.81, 0.97, 0.004)]
+    ['8 in 10', '97 in 100', 'less than 1 in 100']
+    """
+    if 0.05 <= share < 0.95:
+        return f"{max(1, min(9, round(10 * share)))} in 10"
+    if share < 0.005:
+        return "less than 1 in 100"
+    return "more than 99 in 100" if share >= 0.995 else f"{round(100 * share)} in 100"
 
 
 def level_of(confidence: float) -> str:

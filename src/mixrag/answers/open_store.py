@@ -287,6 +287,11 @@ class OpenStore:
         return self._generator
 
     @property
+    def is_loaded(self) -> bool:
+        """Whether the models that a question needs are in memory."""
+        return self._generator is not None and (self._encoder is not None or self._given_retriever is not None)
+
+    @property
     def retriever(self) -> Retriever:
         """The one that was given, else one over the store, whose index is opened here if it is not up to date."""
         if self._given_retriever is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ from mixrag.answers.answer import Answer, answer_of, build_answer
 from mixrag.answers.applied_calibration import AppliedCalibration, apply_calibration
 from mixrag.answers.async_stream import AsyncStream
 from mixrag.answers.bounded import IntervalAnswer, interval_answer
+from mixrag.answers.decision import PREDICATE, Decision, checked_labels, decision, label_tokens
 from mixrag.answers.extract import Extract, extract, extract_of
 from mixrag.answers.in_kind import Reader, asked_kind, extract_answer, in_kind
 from mixrag.answers.kinds import Kind
@@ -231,6 +233,29 @@ class Pipeline(OpenStore):
         settings = replace(_of_kind(kind, settings), max_tokens=longest)
         scored = self._condition(question, retrieval, settings).score_tokens(tokens)
         return build_answer(scored, retrieval, settings, given=True)
+
+    def decide(self, question: str, labels: Sequence[str] = PREDICATE, **changes: Any) -> Decision:
+        """Decide between given labels: p(label | question) of each as a full answer, exact, in one reading.
+
+        The prompt does not name the labels: a question may. They need not be words of a passage, so ``copy`` does
+        not apply, and neither do ``kind`` and the settings of decoders.
+
+        >>> rag.decide("Is the licence free?").probability  # doctest: +SKIP
+        >>> rag.decide("How strict is the rule, from 1 to 3?", ["1", "2", "3"]).expected  # doctest: +SKIP
+
+        Raises:
+            QuestionError: fewer than two labels, or two that are one answer; else as ``ask``.
+        """
+        labels, settings = checked_labels(labels), replace(self._settings(changes), copy=False)
+        _check_text(question, "a question")
+        retrieval = self._retrieve(question, settings)
+        longest = max(map(len, label_tokens(self.generator, labels)))
+        settings = replace(settings, max_tokens=leaving_room(settings.max_tokens, longest, self.generator))
+        return decision(self._condition(question, retrieval, settings), retrieval, settings, labels)
+
+    async def adecide(self, question: str, labels: Sequence[str] = PREDICATE, **changes: Any) -> Decision:
+        """As ``decide``, in a worker thread."""
+        return await asyncio.to_thread(self.decide, question, labels, **changes)
 
     def _score_extract(self, question: str, answer: str, retrieval: Retrieval, settings: Settings) -> Answer:
         found = extract_of(answer, question, retrieval, self._sentence_scores(question, settings))

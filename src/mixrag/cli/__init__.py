@@ -21,10 +21,14 @@ def main() -> None:
 def _run() -> None:
     from mixrag.cli.app import app
     from mixrag.cli.calibrate import calibrate as _calibrate  # noqa: F401 - registers itself
+    from mixrag.cli.chat import chat as _chat  # noqa: F401 - registers itself
     from mixrag.cli.clozes import clozes as _clozes  # noqa: F401 - registers itself
+    from mixrag.cli.decide import decide as _decide  # noqa: F401 - registers itself
     from mixrag.cli.diagnose import diagnose as _diagnose  # noqa: F401 - registers itself
     from mixrag.cli.evaluate import evaluate as _evaluate  # noqa: F401 - registers itself
     from mixrag.cli.guarantee import guarantee as _guarantee  # noqa: F401 - registers itself
+    from mixrag.cli.keys import keys as _keys  # noqa: F401 - registers itself
+    from mixrag.cli.mcp import mcp as _mcp  # noqa: F401 - registers itself
     from mixrag.cli.notices import notices
     from mixrag.cli.precompute import precompute as _precompute  # noqa: F401 - registers itself
     from mixrag.cli.serve import serve as _serve  # noqa: F401 - registers itself

@@ -7,14 +7,17 @@ from typing import Annotated
 
 import typer
 
-from mixrag.cli import output, show, show_reports
+from mixrag.cli import output, show, show_page, show_reports
 from mixrag.cli.help import Command
 from mixrag.cli.options import Options, takes
 from mixrag.config.command_settings import IndexingSettings
+from mixrag.config.schema import MORE
 from mixrag.errors import SettingError, SourceError
 
 SKIPPED = 3
 """Exit code of ``index`` where it did its work but had to skip something."""
+WITHHELD = 4
+"""Exit code of ``ask`` where no answer was given."""
 
 app = typer.Typer(
     name="mixrag",
@@ -25,7 +28,8 @@ app = typer.Typer(
         "Answers from your own documents, with their probability and the passages behind them.\n\n"
         "First index a folder, then ask. Nothing leaves this machine.\n\n"
         "Exit codes: 0 done; 1 error (one line says what to do); 2 wrong usage; "
-        "3 index: done, but some files were skipped; 130 interrupted."
+        "3 index: done, but some files were skipped; 4 ask: no answer was given, since it would probably be wrong; "
+        "130 interrupted."
     ),
     epilog="Example: mixrag index documents --store store && mixrag ask 'Who issues the licence?' --store store",
 )
@@ -75,39 +79,51 @@ def index(
 def ask(
     options: Options,
     question: Question,
-    why: Annotated[bool, typer.Option("--why", help="Explain: prompts, scores, each passage alone.")] = False,
+    why: Annotated[bool, typer.Option("--why", help="Explain: numbers, prompts, each passage alone.")] = False,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write the explanation as an HTML page.", show_default=False),
+        typer.Option(
+            metavar="FILE", help="Write the explanation as a page.", show_default=False, rich_help_panel=MORE
+        ),
     ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer alone, for scripts.")] = False,
     json: Json = False,
 ) -> None:
-    """Answer a question, with the probability of the answer and its passages."""
+    """Answer a question: how surely, and from where. Exit code 4: no answer."""
+    if quiet and (why or json):
+        raise SettingError("--quiet without --why and --json", "both", "leave one out")
     target = html and output.target(html, "why.html")
     with options.open() as rag:
         server = rag.server
         if server and not server.returns_probabilities and (why or target):
             expected = "a server that gives exact probabilities, for --why and --html"
             raise SettingError(expected, server.describe(), "leave them out")
-        if server and not json:
+        if server and not json and not quiet:
             show.error_line(server.describe())
         if server and not server.returns_probabilities:
-            return show.written(rag.write(question), as_json=json)
+            written = rag.write(question)
+            return show_page.text_alone(written) if quiet else show.written(written, as_json=json)
         stream = rag.stream(question)
         at_once = stream.decoder.streams and not stream.may_abstain
-        if not json and at_once:
+        if at_once and not json and not quiet:
             show.streaming(stream)
         answer = stream.answer
-        if not json and not at_once:
-            show.decided(answer)
         explanation = answer.explain() if why or target else None
+    if quiet:
+        show_page.text_alone(answer)
+    elif json:
+        show.answer(answer, explanation if why else None, as_json=True)
+    else:
+        if not at_once:
+            show.decided(answer, numbers=why)
+        show_page.page(answer)
+    if why and not json:
+        show.answer(answer, explanation, as_json=False)
     if target and explanation:
         output.write_explanation(target, explanation)
-    show.answer(answer, explanation if why else None, as_json=json)
-    if not json and answer.uncalibrated:
-        show.uncalibrated(answer.uncalibrated)
-    if target:
         show.error_line(f"explanation written to {target}")
+    if answer.abstains:
+        raise typer.Exit(WITHHELD)
 
 
 @app.command(cls=Command, epilog=ENVIRONMENT)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+
 from mixrag.cli.app import ENVIRONMENT, app
 from mixrag.cli.help import Command
+from mixrag.cli.notices import notices
 from mixrag.cli.options import Options, takes
 from mixrag.cli.show import error_line
 from mixrag.config.command_settings import ServerSettings
@@ -16,6 +19,14 @@ def serve(options: Options) -> None:
     """Serve a store to browsers and programs: a page, endpoints that clients of OpenAI speak, and MCP."""
     chosen = options.made(ServerSettings)
     require_extra("server", "mixrag serve")
+    from mixrag.server.security.policy import policy
     from mixrag.server.serving import opened, run
 
-    run(opened(chosen, lambda store, sharing: options.open(store=store, sharing=sharing)), chosen, error_line)
+    security = policy(chosen)
+    with notices(logging.INFO if chosen.log_requests else logging.WARNING, error_line):
+        run(
+            opened(chosen, lambda store, sharing: options.open(store=store, sharing=sharing)),
+            chosen,
+            security,
+            error_line,
+        )

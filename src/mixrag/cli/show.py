@@ -16,13 +16,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mixrag.utils.text import citation_of, printable, printable_name, strict_json
+from mixrag.utils.text import citation_of, named_place, printable, printable_name, strict_json
 
 if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
     from mixrag.answers.answer import Answer
     from mixrag.answers.bounded import IntervalAnswer
     from mixrag.answers.explanation import ComponentExplanation, Explanation
-    from mixrag.answers.fields import AnswerFields
+    from mixrag.answers.fields import AnswerFields, AnswerPassage
     from mixrag.answers.stream import Stream
     from mixrag.answers.written import WrittenAnswer
     from mixrag.config.settings import Settings
@@ -48,23 +48,21 @@ def streaming(stream: Stream) -> None:
     console.print()
 
 
-def decided(found: Answer) -> None:
-    """The text of a whole answer, or what is shown instead where it is withheld."""
-    console, confidence = terminal(), found.confidence
+def decided(found: Answer, *, numbers: bool = False) -> None:
+    """The text of a whole answer, or why it is withheld; ``numbers``: with the probability of each part of it."""
+    from mixrag.answers.how_sure import why_withheld
+
+    console = terminal()
     if not found.abstains:
-        return _in_kind(console, found)
-    line = "No answer: the documents do not seem to state it."
-    if found.guaranteed_only and (confidence is None or not confidence.abstains):
-        reason = f": {found.not_covered}" if found.not_covered else ""
-        line = printable(f"No answer: no guarantee covers it{reason}.")
-    elif confidence is not None:
-        line = f"No answer: {confidence.sentence}; the confidence is {confidence.value:.3f}, "
-        line += f"and {confidence.threshold:.3f} is asked for."
-    console.print(Text(line, style="bold"), soft_wrap=True)
-    console.print(Text(printable(f"The best guess would be: {found.best_guess}"), style="dim"), soft_wrap=True)
+        return _in_kind(console, found, numbers=numbers)
+    line = f"No answer: {why_withheld(found)}."
+    console.print(Text(printable(line), style="bold"), soft_wrap=True)
+    if numbers:
+        line = f"The best guess would be: {found.best_guess}"
+        console.print(Text(printable(line), style="dim"), soft_wrap=True)
 
 
-def _in_kind(console: Console, found: Answer) -> None:
+def _in_kind(console: Console, found: Answer, *, numbers: bool) -> None:
     """The text of an answer by its kind: one line, the items of a list, or the sentences of an extract."""
     if found.kind == "extract":
         said = "Extract: the documents' own sentences nearest to the question, which need not answer it."
@@ -72,43 +70,30 @@ def _in_kind(console: Console, found: Answer) -> None:
         ranks = {passage.id: rank for rank, passage in enumerate(found.passages)}
         for sentence in found.sentences:
             line = Text(printable(sentence.text), style=_style(ranks[sentence.passage]))
-            name = Path(sentence.document).name
-            where = citation_of(name, sentence.place, sentence.start, sentence.end)
-            note = printable_name(f"  [{where}; p = {sentence.probability:.3f}]")
-            console.print(line.append(note, style="dim"), soft_wrap=True)
+            where = named_place(sentence.document, sentence.place)
+            if numbers:
+                where = citation_of(Path(sentence.document).name, sentence.place, sentence.start, sentence.end)
+                where += f"; p = {sentence.probability:.3f}"
+            console.print(line.append(printable_name(f"  [{where}]"), style="dim"), soft_wrap=True)
     elif found.kind == "list":
         for item in found.items:
-            known = "" if item.probability is None else f"  [p = {item.probability:.3f}]"
+            known = f"  [p = {item.probability:.3f}]" if numbers and item.probability is not None else ""
             console.print(Text(printable(f"- {item.text}")).append(known, style="dim"), soft_wrap=True)
     else:
         console.print(_coloured(found), soft_wrap=True)
 
 
-def uncalibrated(setting: str) -> None:
-    """Explain why there is no confidence."""
-    line = f"no confidence: it was calibrated with other {setting}"
-    if setting in ("k", "switch"):
-        line += f"; p(answer) is that of this {setting}, and says nothing of how often such answers are right"
-    line += " (--confidence FILE names another; mixrag calibrate fits one)"
-    terminal().print(Text(line, style="dim"), soft_wrap=True)
-
-
 def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> None:
-    """All fields of an answer, below the text that ``streaming`` wrote."""
+    """The numbers of an answer, below its text; as JSON all of its fields."""
     if as_json:
         extra = {"why": explanation.to_dict()} if explanation else {}
         return print_json({**found.to_dict(), **extra})
     console = terminal()
     if found.confidence:
         sure = found.confidence
-        console.print(Text(sure.sentence, style="bold"), soft_wrap=True)
-        line = f"confidence = {sure.value:.3f}   (that it is right; calibrated on {sure.fitted_on})"
+        least = f"; {sure.threshold:.3f} is asked for" if sure.threshold else ""
+        line = f"confidence = {sure.value:.3f}   (that it is right; calibrated on {sure.fitted_on}{least})"
         console.print(Text(printable(line), style="bold"), soft_wrap=True)
-    if found.guarantee:
-        console.print(Text(printable(found.guarantee.words), style="bold"), soft_wrap=True)
-    if found.not_covered and not found.uncalibrated:
-        line = f"not covered by the guarantee: {found.not_covered}"
-        console.print(Text(printable(line), style="dim"), soft_wrap=True)
     over = f"over {len(found.passages)} passages" if found.passages else "closed book"
     if found.passages and found.normaliser == "full":
         over += ", of the whole corpus' prior"
@@ -124,7 +109,8 @@ def answer(found: Answer, explanation: Explanation | None, *, as_json: bool) -> 
     for line in _remarks(found):
         console.print(Text(line, style="dim"))
     if found.passages:
-        console.print(_passage_table(found))
+        null = found.null_prior, found.null_reweighted_prior, found.null_posterior
+        console.print(passage_table(found.passages, null))
         if found.kind != "extract":
             console.print(Text("Written by: ").append_text(_coloured(found)), soft_wrap=True)
     if explanation:
@@ -186,24 +172,11 @@ def _texts(found: WrittenAnswer) -> None:
 
 def passages(question: str, found: Retrieval, settings: Settings, *, as_json: bool) -> None:
     """Passages and prior, before any language model."""
-    from mixrag.answers.answer import passage_to_dict
+    from mixrag.answers.answer import retrieval_to_dict
 
-    prior = found.log_prior.exp().tolist()
     if as_json:
-        return print_json(
-            {
-                "question": question,
-                "normaliser": settings.normaliser,
-                "temperature": found.temperature,
-                "outside": found.outside,
-                "outside_bounds": found.outside_bounds and list(found.outside_bounds),
-                "null": None if found.log_null is None else {"prior": math.exp(found.log_null)},
-                "passages": [
-                    {**passage_to_dict(passage), "prior": p, "inner_product": s}
-                    for passage, p, s in zip(found.passages, prior, found.inner_products.tolist(), strict=True)
-                ],
-            }
-        )
+        return print_json(retrieval_to_dict(question, found, settings))
+    prior = found.log_prior.exp().tolist()
     console = terminal()
     for rank, (passage, p) in enumerate(zip(found.passages, prior, strict=True)):
         head = Text(f"{rank + 1}. p = {p:.4f}  ", style=_style(rank))
@@ -244,6 +217,9 @@ def _unstated(found: Answer) -> str:
 
 def _remarks(found: Answer) -> list[str]:
     remarks = []
+    if found.uncalibrated in ("k", "switch"):
+        other = f"p(answer) is that of this {found.uncalibrated}"
+        remarks.append(f"{other}, and says nothing of how often such answers are right")
     if found.passages and found.outside == 0.0:
         remarks.append("exact: no passage was left out")
     elif found.log_bounds:
@@ -265,17 +241,21 @@ def _certificate(found: Answer) -> str:
     return f"not certified as the best{'; --dtype float32 has no rounding to allow for' if found.rounding else ''}"
 
 
-def _passage_table(found: Answer) -> Table:
+Weights = tuple[float | None, float | None, float | None]
+"""Prior, reweighted prior and posterior of the null component; the first is None where there is none."""
+
+
+def passage_table(passages: Sequence[AnswerPassage], null: Weights) -> Table:
     """Passages with their weights; columns that have no number in this answer are left out."""
     columns: dict[str, tuple[list[float | None], float | None]] = {
-        "prior": ([each.prior for each in found.passages], found.null_prior),
-        "reweighted": ([each.reweighted_prior for each in found.passages], found.null_reweighted_prior),
-        "not stated": ([each.p_empty for each in found.passages], None),
-        "posterior": ([each.posterior for each in found.passages], found.null_posterior),
+        "prior": ([each.prior for each in passages], null[0]),
+        "reweighted": ([each.reweighted_prior for each in passages], null[1]),
+        "not stated": ([each.p_empty for each in passages], None),
+        "posterior": ([each.posterior for each in passages], null[2]),
     }
     shown = {name: each for name, each in columns.items() if each[0][0] is not None}
     table = Table("", *shown, "source", "text", box=None, pad_edge=False)
-    for rank, passage in enumerate(found.passages):
+    for rank, passage in enumerate(passages):
         source = Text(
             printable_name(citation_of(Path(passage.document).name, passage.place, passage.start, passage.end))
         )
@@ -287,9 +267,9 @@ def _passage_table(found: Answer) -> Table:
         )
         number = Text(str(rank + 1), style=_style(rank))
         table.add_row(number, *(f"{values[rank]:.4f}" for values, _ in shown.values()), source, text)
-    if found.null_prior is not None:
+    if null[0] is not None:
         table.add_row(
-            "∅", *("" if null is None else f"{null:.4f}" for _, null in shown.values()), "no passage", ""
+            "∅", *("" if each is None else f"{each:.4f}" for _, each in shown.values()), "no passage", ""
         )
     return table
 

@@ -24,18 +24,11 @@ if TYPE_CHECKING:  # these load torch, for which `mixrag --help` should not wait
 
 def index_report(report: IndexReport, *, as_json: bool) -> None:
     """What an indexing run did, what it left out, skipped files last."""
-    skipped = [{"path": s.path, "reason": s.reason} for s in report.skipped]
-    names = ("documents", "passages", "added", "embedded", "removed", "unchanged", "too_long")
     if as_json:
-        notices = [
-            {**asdict(each), "examples": [{"path": path, "detail": detail} for path, detail in each.examples]}
-            for each in report.notices
-        ]
-        left_out = {"left_out": dict(report.left_out), "notices": notices, "skipped": skipped}
-        return print_json({**{name: getattr(report, name) for name in names}, **left_out})
+        return print_json(report.to_dict())
     from mixrag.corpus.report import kinds_in_words
 
-    console = terminal()
+    console, skipped = terminal(), report.to_dict()["skipped"]
     console.print(
         f"{report.documents} documents, {report.passages} passages in the store "
         f"(+{report.added} -{report.removed} passages, {report.embedded} embedded, "

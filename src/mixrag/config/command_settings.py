@@ -147,6 +147,8 @@ class IndexingSettings:
 
 
 _serving = partial(setting, commands=("serve",), shown_first=True)
+_guarding = partial(setting, commands=("serve",), panel="Safety")
+_asked_by_clients = partial(setting, commands=("serve", "mcp"), shown_first=True)
 
 
 @schema
@@ -155,7 +157,7 @@ class ServerSettings:
 
     host: str = _serving(default="127.0.0.1", help="Address to listen at.")
     port: Annotated[int, Ge(0), Le(65535)] = _serving(default=8080, help="Port; 0 = one that is free.", short="-p")
-    also: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = _serving(
+    also: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = _asked_by_clients(
         default=(),
         help="A further store: NAME=DIR; repeatable.",
         more="Clients name it as the model; it has the same models and settings as the first.",
@@ -163,7 +165,7 @@ class ServerSettings:
         absent="none",
         metavar="NAME=DIR",
     )
-    presets: Path | None = _serving(
+    presets: Path | None = _asked_by_clients(
         default=None,
         help="TOML file of named settings.",
         more="Each table `[NAME]` changes settings of `ask`; clients name it as `STORE:NAME`.",
@@ -179,6 +181,53 @@ class ServerSettings:
         default=64, help="Questions that may wait.", more="Further ones are refused with status 429."
     )
     answer_seconds: Positive = _serving(default=300.0, help="Longest time for one answer.")
+    file_mb: Positive = _serving(default=25.0, help="Largest uploaded file, in MB.")
+    keys: Path | None = _serving(
+        default=None,
+        help="API keys: a file that mixrag keys add wrote.",
+        more="Needed with a --host that other machines reach. See [serve safely](../how-to/serve-safely.md).",
+        absent="none",
+        metavar="FILE",
+    )
+    allowed_host: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = _guarding(
+        default=(),
+        help="A further name of this server; repeatable.",
+        more="Requests under other names are refused with status 421; `localhost` and --host are known.",
+        repeat=True,
+        absent="none",
+        metavar="NAME",
+    )
+    cors: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = _guarding(
+        default=(),
+        help="A site whose pages may ask; repeatable.",
+        more="An origin, such as `https://chat.example.org`. Pages of other sites are refused with status 403.",
+        repeat=True,
+        absent="none",
+        metavar="ORIGIN",
+    )
+    proxy: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = _guarding(
+        default=(),
+        help="Address of a reverse proxy; repeatable.",
+        more="Of its requests `X-Forwarded-For` and `X-Forwarded-Proto` are believed; of others they are not.",
+        repeat=True,
+        absent="none",
+        metavar="ADDRESS",
+    )
+    request_mb: Positive = _guarding(default=4.0, help="Largest request, in megabytes.")
+    upload_mb: Positive = _guarding(default=100.0, help="Largest upload of files, in megabytes.")
+    read_seconds: Positive = _guarding(
+        default=20.0,
+        help="Longest wait for a request to arrive.",
+        more="A body has a second more for each 16 KiB of it.",
+    )
+    connections: Count = _guarding(
+        default=256, help="Connections at once.", more="Further ones are refused with status 503."
+    )
+    log_requests: bool = _guarding(
+        default=False,
+        help="One line on standard error for each request.",
+        more="Without questions, answers and keys. See [logging](../how-to/logging.md#requests-to-mixrag-serve).",
+    )
 
 
 @schema

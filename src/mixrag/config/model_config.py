@@ -130,6 +130,7 @@ class ModelConfig:
         absent="the encoder",
         commands=ALL,
         metavar="MODEL",
+        rare=True,
     )
     adapter: str | Path | None = setting(
         default=None,

@@ -39,7 +39,7 @@ Temperature = Annotated[float, Ge(1e-6), Le(LARGEST)]
 """A smaller one would overflow the exponent of a softmax."""
 
 INDEXING = ("index", "info", "remove", "clozes")
-WRITING = ("ask", "serve", "chat", "diagnose", "train", "eval", "guarantee")
+WRITING = ("ask", "serve", "mcp", "chat", "diagnose", "train", "eval", "guarantee")
 """Commands that let the language model write answers."""
 ASKING = (*WRITING, "score", "decide", "passages", "precompute")
 ALL = (*INDEXING, *ASKING)

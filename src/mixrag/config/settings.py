@@ -219,7 +219,7 @@ class Settings:
         more="w of p(y given x, z) = w p_LM(y given x, z) + (1-w) p_ext(y given x, z), where an extractive reader "
         "is mixed with the language model (`--generator both`); a trained folder has it fitted. See "
         "[two generators](../background/mathematics.md#two-generators).",
-        commands=("score", "eval", "guarantee"),
+        commands=("score", "decide", "eval", "guarantee"),
         calibrated=True,
         trained=True,
     )
@@ -232,7 +232,7 @@ class Settings:
         "Training leaves it out. See "
         "[the second look at the prior](../background/mathematics.md#the-second-look-at-the-prior), also for how "
         "it is fitted.",
-        commands=(*WRITING, "score"),
+        commands=(*WRITING, "score", "decide"),
         calibrated=True,
         trained=True,
     )
@@ -244,7 +244,7 @@ class Settings:
         "which no language model writes. `auto` takes it from the wording of the question. "
         "Training and evaluation, which compare with short answers, take `auto` as `span`; a guarantee leaves out "
         "the questions that `auto` answers in another kind.",
-        commands=("ask", "score", "guarantee"),
+        commands=("ask", "serve", "mcp", "chat", "score", "guarantee"),
         trained=True,
     )
     decoder: AnyDecoder = setting(

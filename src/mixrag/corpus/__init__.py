@@ -17,7 +17,8 @@ from mixrag.corpus.splitters import (
     splitter_named,
 )
 from mixrag.corpus.store.changes import Removed
-from mixrag.corpus.store.database import Counts, DocumentRecord, Store
+from mixrag.corpus.store.contents import DocumentRecord, Extent
+from mixrag.corpus.store.database import Counts, Store
 from mixrag.corpus.store.search import Stretch
 from mixrag.corpus.store.stored_vectors import EncoderRecord
 from mixrag.corpus.store.vectors import check_encoder
@@ -30,6 +31,7 @@ __all__ = [
     "Document",
     "DocumentRecord",
     "EncoderRecord",
+    "Extent",
     "FoundFiles",
     "IndexReport",
     "Notice",

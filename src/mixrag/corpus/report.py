@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 from mixrag.corpus.parsers.result import Notice, Skipped
 
@@ -54,6 +55,20 @@ class IndexReport:
     """New passages that are longer than the encoder reads: the rest of them is not in their vectors."""
     token_limit: int | None = None
     """How many tokens of a passage the encoder reads; None: all, or it is not known."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON contract of ``mixrag index --json`` (docs/reference/json.md)."""
+        names = ("documents", "passages", "added", "embedded", "removed", "unchanged", "too_long")
+        notices = [
+            {**asdict(each), "examples": [{"path": path, "detail": detail} for path, detail in each.examples]}
+            for each in self.notices
+        ]
+        return {
+            **{name: getattr(self, name) for name in names},
+            "left_out": dict(self.left_out),
+            "notices": notices,
+            "skipped": [asdict(each) for each in self.skipped],
+        }
 
 
 def aggregated(found: Iterable[tuple[str, Notice]]) -> tuple[ReportedNotice, ...]:

@@ -18,6 +18,7 @@ from mixrag.inference.components import Component, WeightedComponents
 from mixrag.inference.decoding_state import DecodingState
 from mixrag.inference.empty_answer import answered_branches, log_answered_table, read_prompts
 from mixrag.inference.missing_generator import MissingGenerator
+from mixrag.inference.read_together import read_together, shares_rows
 from mixrag.inference.sentence_switch import AnswersSoFar, sentence_ends
 from mixrag.probability import (
     Switch,
@@ -91,6 +92,20 @@ class Mixture(WeightedComponents):
         self._note(found)
         stops = torch.tensor(sorted(self.generator.stop_tokens), dtype=torch.long)
         return ScoredAnswer(self, tokens, log_answered_table(table, tokens, found.log_answered, stops))
+
+    def score_all(self, answers: Sequence[Sequence[int]]) -> list[ScoredAnswer]:
+        """As ``score_tokens``, for several answers; a model whose rows are at hand reads each prompt once."""
+        if not shares_rows(self.generator):
+            return [self.score_tokens(tokens) for tokens in answers]
+        read = read_together(self.generator, self._prompts, answers, question=self.needs_question)
+        self._note(read.empty if self.empty_answer else None, read.log_question)
+        _ = self.reweighted_log_prior  # what is derived from the tables later must need no model
+        answered, tables = read.empty.log_answered, read.tables
+        if self.empty_answer:
+            stops = torch.tensor(sorted(self.generator.stop_tokens), dtype=torch.long)
+            pairs = zip(tables, answers, strict=True)
+            tables = tuple(log_answered_table(table, tokens, answered, stops) for table, tokens in pairs)
+        return [ScoredAnswer(self, tuple(each), table) for each, table in zip(answers, tables, strict=True)]
 
     def log_prob(self, answer: str) -> float:
         """log p(answer | question), in nats, the end of the answer included."""

@@ -6,12 +6,14 @@ from typing import Any
 
 from mixrag.errors import (
     MixragError,
+    PairsError,
     QuestionError,
     ServerError,
     SettingError,
     SourceError,
     StoreBusyError,
     StoreEmptyError,
+    StoreFullError,
 )
 
 
@@ -75,9 +77,11 @@ class TimeLimitError(RequestError):
 _STATUS: dict[type[MixragError], tuple[int, str, str | None]] = {
     SettingError: (400, "invalid_request_error", "invalid_setting"),
     QuestionError: (400, "invalid_request_error", "invalid_question"),
+    PairsError: (400, "invalid_request_error", "invalid_answer"),
     SourceError: (400, "invalid_request_error", "invalid_document"),
     StoreBusyError: (409, "conflict_error", "store_busy"),
     StoreEmptyError: (409, "conflict_error", "store_empty"),
+    StoreFullError: (507, "server_error", "disk_full"),
     ServerError: (502, "server_error", "language_model_server"),
 }
 

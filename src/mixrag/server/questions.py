@@ -20,6 +20,7 @@ from mixrag.rag import RAG
 from mixrag.server.batches import Batches, InBatch
 from mixrag.server.errors import TimeLimitError
 from mixrag.server.waiting import FairQueue, Place
+from mixrag.server.watch import Watch, WatchedByAll
 
 T = TypeVar("T")
 
@@ -42,6 +43,8 @@ class Questions:
     def __init__(self, limits: Limits = Limits()) -> None:
         self.limits = limits
         self.batches = Batches()
+        self.watches: list[Watch] = []
+        """These look on at every answer."""
         self._queue = FairQueue(limits.threads, limits.waiting)
         self._threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="mixrag-question")
 
@@ -132,6 +135,7 @@ class Asked(AsyncIterator[StreamedToken]):
         self._working: Future[Any] | None = None
         self._decoder: InBatch | None = None
         self._closed = False
+        self._watched = WatchedByAll([watch.asked(rag) for watch in questions.watches])
 
     async def stream(self) -> Stream:
         """The stream, its passages retrieved: ``retrieval``, ``may_abstain``, ``decoder.streams``.
@@ -147,10 +151,12 @@ class Asked(AsyncIterator[StreamedToken]):
                 self._place = self._questions._queue.enter(self.client)
                 try:
                     await self._questions._begun(self._place, self._deadline)
-                except BaseException:
+                except BaseException as error:
+                    self._watched.failed(error)
                     self.close()
                     raise
             self._stream = await self._in_thread(self._begin)
+            self._watched.began(self._stream)
         return self._stream
 
     def __aiter__(self) -> Asked:
@@ -163,12 +169,15 @@ class Asked(AsyncIterator[StreamedToken]):
         token = await self._in_thread(lambda: next(stream, None))
         if token is None:
             raise StopAsyncIteration
+        self._watched.token()
         return token
 
     async def answer(self) -> Answer:
         """The whole answer; takes the tokens that are left."""
         stream = await self.stream()
-        return await self._in_thread(lambda: stream.answer)
+        answer = await self._in_thread(lambda: stream.answer)
+        self._watched.answered(answer)
+        return answer
 
     def close(self) -> None:
         """End it: it leaves the batch after the token that is being computed. More than once is as once."""
@@ -183,6 +192,7 @@ class Asked(AsyncIterator[StreamedToken]):
                 place.leave()
             else:  # its thread is not free before
                 working.add_done_callback(lambda _: place.leave())
+        self._watched.ended()
 
     async def __aenter__(self) -> Asked:
         """For ``async with``."""
@@ -211,8 +221,10 @@ class Asked(AsyncIterator[StreamedToken]):
         self._working = self._questions._threads.submit(work)
         try:
             return await self._questions._within(self._working, self._deadline, self._questions.limits.seconds)
-        except TimeLimitError:
-            self.close()
+        except BaseException as error:
+            self._watched.failed(error)
+            if isinstance(error, TimeLimitError):
+                self.close()
             raise
 
 

@@ -13,6 +13,7 @@ from mixrag.config.settings import Settings
 from mixrag.server.errors import RequestError
 from mixrag.server.questions import Questions
 from mixrag.server.stores import Stores
+from mixrag.server.writers import Writers
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,12 @@ class Service:
 
     stores: Stores
     questions: Questions = field(default_factory=Questions)
+    writers: Writers = field(default_factory=Writers)
 
     def close(self) -> None:
-        """Wait for the questions under way, close the stores."""
+        """Wait for the questions and the changes under way, close the stores."""
         self.questions.close()
+        self.writers.close()
         self.stores.close()
 
 

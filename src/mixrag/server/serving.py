@@ -14,10 +14,13 @@ import uvicorn
 from mixrag.config.command_settings import ServerSettings
 from mixrag.errors import SettingError
 from mixrag.rag import RAG
-from mixrag.server.app import make_app
+from mixrag.server.app import App, make_app
 from mixrag.server.questions import Limits, Questions
+from mixrag.server.security.policy import Security
+from mixrag.server.security.protocol import HEADER_BYTES, guarded
 from mixrag.server.service import Service, checked_changes
 from mixrag.server.stores import Served, Stores
+from mixrag.server.writers import WriterLimits, Writers
 
 Presets = Mapping[str, Mapping[str, Any]]
 
@@ -47,7 +50,8 @@ def opened(settings: ServerSettings, open_store: Callable[[Path | None, RAG | No
         raise
     stores = Stores([Served(name, rag, presets) for name, rag in served.items()])
     limits = Limits(settings.threads, settings.waiting, settings.answer_seconds)
-    return Service(stores, Questions(limits))
+    writers = Writers(WriterLimits(file_bytes=int(settings.file_mb * 2**20)))
+    return Service(stores, Questions(limits), writers)
 
 
 def read_presets(path: Path | None) -> Presets:
@@ -69,7 +73,7 @@ def read_presets(path: Path | None) -> Presets:
     return found
 
 
-def run(service: Service, settings: ServerSettings, say: Callable[[str], None]) -> None:
+def run(service: Service, settings: ServerSettings, security: Security, say: Callable[[str], None]) -> None:
     """Serve until the process is told to stop; the questions under way are answered first.
 
     Raises:
@@ -77,8 +81,9 @@ def run(service: Service, settings: ServerSettings, say: Callable[[str], None]) 
     """
     listener = _listening(settings)
     host, port = listener.getsockname()[:2]
-    say(f"{', '.join(service.stores.ids())}: open http://{host}:{port} in a browser; Ctrl-C stops")
-    config = uvicorn.Config(make_app(service), log_level="warning", server_header=False)
+    shown = f"[{host}]" if ":" in host else host
+    say(f"{', '.join(service.stores.ids())}: open http://{shown}:{port} in a browser; Ctrl-C stops")
+    config = configured(make_app(service, security), security, settings.proxy)
     with suppress(KeyboardInterrupt):  # which uvicorn raises again once all has ended
         GracefulServer(config, service.questions).run(sockets=[listener])
 
@@ -96,9 +101,28 @@ class GracefulServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+def configured(app: App, security: Security, proxies: Iterable[str] = ()) -> uvicorn.Config:
+    """uvicorn with the limits of ``security``; it writes no log of requests, ours does."""
+    trusted = list(proxies)
+    return uvicorn.Config(
+        app,
+        http=guarded(security),
+        ws="none",
+        h11_max_incomplete_event_size=HEADER_BYTES,
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        # Else uvicorn believes what processes of this machine say about who they are.
+        proxy_headers=bool(trusted),
+        forwarded_allow_ips=trusted,
+    )
+
+
 def _listening(settings: ServerSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), backlog=128)
+        return socket.create_server((settings.host, settings.port), family=family, backlog=128)
     except (OSError, OverflowError) as error:
         where = f"{settings.host}:{settings.port}"
         raise SettingError(f"to listen at {where}", str(error), "give another --port or --host") from error

@@ -18,20 +18,23 @@ WRITING, REPLACED = ".writing-", ".replaced-"
 """Before the name of what is not complete yet; before that of a folder whose successor takes its place."""
 
 
-def write_atomically(path: Path, content: bytes, *, shared: bool = False) -> None:
+def write_atomically(path: Path, content: bytes, *, shared: bool = False, private: bool = False) -> None:
     """Write a file.
 
     Args:
         path: where; the folder must exist. A file that is there is replaced.
         content: the whole file.
         shared: other processes may write the same file at the same time.
+        private: only its owner may read it, from its first byte on.
 
     Raises:
         OSError: it cannot be written; one that was there before is unchanged.
     """
     scratch = _scratch(path, shared)
     try:
-        with scratch.open("wb") as stream:
+        if private:
+            scratch.unlink(missing_ok=True)  # one that a killed process left may have another mode
+        with open(scratch, "wb", opener=_private if private else None) as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
@@ -80,6 +83,10 @@ def remove(path: Path) -> None:
     else:
         with suppress(OSError):
             path.unlink(missing_ok=True)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_EXCL, 0o600)
 
 
 def _scratch(path: Path, shared: bool) -> Path:

@@ -43,6 +43,16 @@ def citation_of(source: str, place: str, start: int, end: int) -> str:
     return f"{named} [{start}:{end}]"
 
 
+def named_place(document: str, place: str) -> str:
+    """A file by its name, or a document by its id, and the place in it, as people say it.
+
+    >>> named_place("/files/fees.pdf", "page 12")
+    'fees.pdf, page 12'
+    """
+    name = Path(document).name or document
+    return f"{name}, {place}" if place else name
+
+
 def is_unicode(text: str) -> bool:
     r"""Whether the text can be encoded: bytes of a shell that are not UTF-8 arrive as lone surrogates.
 

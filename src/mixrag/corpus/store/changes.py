@@ -160,6 +160,20 @@ def remove_files(db: sqlite3.Connection, file_ids: list[int]) -> Removed:
     return Removed(*(old - new for old, new in zip(before, _counts(db), strict=True)))
 
 
+def remove_document(db: sqlite3.Connection, document_id: int) -> tuple[Removed, list[str]]:
+    """Remove a document with all of its sources, and the files of which nothing is left; the paths of those."""
+    before = _counts(db)
+    sql = "SELECT DISTINCT f.id, f.path FROM files f JOIN sources s ON s.file_id = f.id WHERE s.document_id = ?"
+    files = dict(db.execute(sql, (document_id,)).fetchall())
+    db.execute("DELETE FROM sources WHERE document_id = ?", (document_id,))
+    _drop_if_unused(db, document_id)
+    left = "SELECT 1 FROM sources WHERE file_id = ?"
+    empty = [file for file in files if db.execute(left, (file,)).fetchone() is None]
+    db.executemany("DELETE FROM files WHERE id = ?", [(file,) for file in empty])
+    removed = Removed(*(old - new for old, new in zip(before, _counts(db), strict=True)))
+    return removed, [files[file] for file in empty if files[file] != MEMORY]
+
+
 def drop_sources(db: sqlite3.Connection, file_ids: list[int], paths: str) -> None:
     """Drop from these files what the files at ``paths`` (a JSON list) hold as well, and files without a source."""
     for file_id in file_ids:

@@ -20,7 +20,8 @@ from mixrag.corpus.parsers.result import Notice
 from mixrag.corpus.passage import Passage
 from mixrag.corpus.store import changes, locks, schema, search, terms
 from mixrag.corpus.store.connections import Connections
-from mixrag.corpus.store.sources import MEMORY, composed, display, fallback_title, is_there, preferred
+from mixrag.corpus.store.contents import ContentQueries
+from mixrag.corpus.store.sources import MEMORY, composed, display, fallback_title, is_there
 from mixrag.corpus.store.stored_vectors import EncoderRecord, VectorQueries
 from mixrag.corpus.walk import absolute
 from mixrag.errors import StoreError
@@ -38,19 +39,7 @@ class Counts:
     """Files, records and documents from memory; several may share one content."""
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentRecord:
-    """One line of the list of documents."""
-
-    path: str
-    """First source in sorted order that exists: its path, with '#record' appended for a record; or the id of a
-    document from memory."""
-    title: str
-    passages: int
-    sources: int
-
-
-class Store(search.StoreQueries, terms.TermQueries, VectorQueries):
+class Store(search.StoreQueries, terms.TermQueries, VectorQueries, ContentQueries):
     """A store on disk; all methods may be called from several threads, which read without waiting for each other.
 
     >>> with Store.open(Path("store")) as store:  # doctest: +SKIP
@@ -174,20 +163,6 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries):
         tables = ("documents", "passages", "sources")
         (row,) = self.query("SELECT " + ", ".join(f"(SELECT count(*) FROM {name})" for name in tables))
         return Counts(*row)
-
-    def documents(self) -> list[DocumentRecord]:
-        """All documents, sorted by path."""
-        with self.snapshot():
-            first = self._first_sources(None)
-            rows = self.query(
-                "SELECT id, title, (SELECT count(*) FROM passages WHERE document_id = documents.id),"
-                " (SELECT count(*) FROM sources WHERE document_id = documents.id) FROM documents"
-            )
-        records = (
-            DocumentRecord(display(*first[id_]), title or fallback_title(*first[id_]), passages, sources)
-            for id_, title, passages, sources in rows
-        )
-        return sorted(records, key=lambda record: record.path)
 
     def passages(self, row_ids: Sequence[int] | Rows) -> list[Passage]:
         """Passages of the row ids, in their order.
@@ -349,6 +324,25 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries):
             changes.drop_orphan_vectors(db)
         return removed
 
+    def remove_document(self, path: str) -> tuple[changes.Removed, list[str]] | None:
+        """Remove a document by its ``DocumentRecord.path``, with all of its sources; on disk nothing changes.
+
+        Returns:
+            What went, and the paths of the files of which nothing is left in the store; None where there is no
+            such document.
+
+        Raises:
+            StoreBusyError: another process is writing to the store.
+        """
+        with self.writing(), self.transaction() as db:
+            document = self.document_row(path)  # here, since row ids are given again
+            if document is None:
+                return None
+            removed, paths = changes.remove_document(db, document)
+            removed = _counted(db, removed)
+            changes.drop_orphan_vectors(db)
+        return removed, paths
+
     def files_below(self, path: str) -> list[tuple[int, str]]:
         """Row id and path of the stored files at an absolute path or below it."""
         prefix = os.path.join(path, "")  # noqa: PTH118 - a string prefix is wanted, "/" included
@@ -361,18 +355,6 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries):
         prefix = os.path.join(wanted, "")  # noqa: PTH118
         stored = ((id_, name) for id_, name in self.query("SELECT id, path FROM files ORDER BY path"))
         return [each for each in stored if f"{composed(each[1])}/".startswith(prefix)]
-
-    def _first_sources(self, document_ids: list[int] | None) -> dict[int, tuple[str, str]]:
-        """Path and record of the source to show of each document (of all documents for None)."""
-        chosen = "" if document_ids is None else "WHERE document_id IN (SELECT value FROM json_each(?))"
-        rows = self.query(
-            f"SELECT document_id, path, record FROM sources JOIN files ON files.id = file_id {chosen}",
-            () if document_ids is None else (json.dumps(document_ids),),
-        )
-        known: dict[int, list[tuple[str, str]]] = {}
-        for id_, path, record in rows:
-            known.setdefault(id_, []).append((path, record))
-        return {id_: preferred(each) for id_, each in known.items()}
 
 
 def _counted(db: sqlite3.Connection, removed: changes.Removed) -> changes.Removed:

@@ -14,6 +14,7 @@ from mixrag.errors import (
     StoreBusyError,
     StoreCorruptError,
     StoreError,
+    StoreFullError,
     StoreMissingError,
     StoreVersionError,
 )
@@ -150,6 +151,8 @@ def _translated(error: sqlite3.Error, directory: Path) -> StoreError:
         return busy(directory)
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}:
         return _corrupt(directory, str(error))
+    if code == sqlite3.SQLITE_FULL:
+        return StoreFullError(f"space for the store in {directory}", str(error), "free some, then run this again")
     return StoreError(f"a usable store in {directory}", str(error), "check free space and permissions there")
 
 

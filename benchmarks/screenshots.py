@@ -1,0 +1,119 @@
+"""Pictures of the page that ``mixrag serve`` shows, for README and documentation.
+
+    python benchmarks/screenshots.py [--store demo/store] [--out docs/pictures]
+
+Serves the store on loopback with the packaged readers, asks in a real browser (chromium, through playwright), and
+writes PNG files of at most 256 colours. Needs the extras ``server`` and ``dev``, and the demo's store (``make
+demo``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from mixrag import RAG
+from mixrag.server.app import make_app
+from mixrag.server.service import Service
+from mixrag.server.stores import Served, Stores
+
+ANSWERED = "Who is the medical director of Brackwater Hospital?"
+EXTRACT = "How do I apply for a fishing licence?"
+WITHHELD = "class D fishing licence fee"
+WIDE, NARROW = (1200, 800), (390, 780)
+COLOURS = 256
+
+
+def main() -> None:
+    """Take all pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", type=Path, default=Path("demo/store"))
+    parser.add_argument("--out", type=Path, default=Path("docs/pictures"))
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    browser_path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with RAG.open(given.store) as rag, served(rag) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path)
+        for name, page in pictures(browser, address):
+            file = given.out / f"{name}.png"
+            page.screenshot(path=file)
+            shrink(file)
+            print(f"{file}: {file.stat().st_size / 1000:.0f} kB")
+        browser.close()
+
+
+@contextmanager
+def served(rag: RAG) -> Iterator[str]:
+    """The store at an address of loopback."""
+    app = make_app(Service(Stores([Served("demo", rag)])))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    host, port = server.servers[0].sockets[0].getsockname()[:2]
+    yield f"http://{host}:{port}"
+    server.should_exit = True
+    thread.join()
+
+
+def pictures(browser: Browser, address: str) -> Iterator[tuple[str, Page]]:
+    """Names, and the page as each picture shows it."""
+    page = opened(browser, address, WIDE)
+    ask(page, ANSWERED)
+    yield "page-answer", page
+    page.locator("#answer .reference").first.click()
+    expect(page.locator("#reader mark").first).to_be_visible()
+    yield "page-document", page
+    page = opened(browser, address, WIDE)
+    ask(page, EXTRACT)
+    yield "page-extract", page
+    page = opened(browser, address, WIDE)
+    ask(page, WITHHELD)
+    yield "page-withheld", page
+    page = opened(browser, address, WIDE, dark=True)
+    ask(page, ANSWERED)
+    yield "page-dark", page
+    page = opened(browser, address, NARROW)
+    ask(page, ANSWERED)
+    yield "page-narrow", page
+
+
+def opened(browser: Browser, address: str, size: tuple[int, int], *, dark: bool = False) -> Page:
+    """The page in a window of its own."""
+    page = browser.new_page(
+        viewport={"width": size[0], "height": size[1]},
+        color_scheme="dark" if dark else "light",
+        reduced_motion="reduce",
+    )
+    page.goto(address)
+    expect(page.locator("#about")).not_to_be_empty()
+    return page
+
+
+def ask(page: Page, question: str) -> None:
+    """Ask, and wait for the answer."""
+    page.get_by_label("Ask your documents").fill(question)
+    page.keyboard.press("Enter")
+    expect(page.locator("#after")).to_be_visible(timeout=120_000)
+    page.locator("#question").blur()
+
+
+def shrink(file: Path) -> None:
+    """Write a picture again with few colours."""
+    with Image.open(file) as picture:
+        few = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    few.save(file, optimize=True)
+
+
+if __name__ == "__main__":
+    main()

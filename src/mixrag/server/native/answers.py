@@ -1,0 +1,117 @@
+"""``/v1/answers``: the whole mixture of an answer, at once or as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import Field
+from sse_starlette import ServerSentEvent
+
+from mixrag.answers.answer import Answer, retrieval_to_dict
+from mixrag.answers.stream import Stream, StreamedToken
+from mixrag.rag import RAG
+from mixrag.server.disconnect import unless_gone
+from mixrag.server.native import examples
+from mixrag.server.native.citations import citations_of
+from mixrag.server.native.requests import QuestionRequest, check_probabilities, client_of, server_of
+from mixrag.server.questions import Asked, Questions
+from mixrag.server.service import WithService
+from mixrag.server.sse import Events, error_event, event
+
+router = APIRouter(prefix="/v1/answers", tags=["mixrag"])
+
+
+class AnswerRequest(QuestionRequest):
+    """A question, and how its answer is wanted."""
+
+    stream: Annotated[bool, Field(description="As server-sent events: passages, token, answer, error.")] = False
+    explain: Annotated[bool, Field(description="With `why`: prompts, scores, what each passage says alone.")] = (
+        False
+    )
+
+
+@router.post(
+    "", response_model=None, openapi_extra=examples.body(examples.ANSWER_REQUESTS), responses=examples.ANSWERS
+)
+async def answer_question(request: Request, body: AnswerRequest, service: WithService) -> Response:
+    """Answer a question: the answer with its probability, tokens, passages and citations.
+
+    The document is that of `mixrag ask --json`, with `citations` besides. With `stream` it is the last of several
+    events; `token` events come as the answer is written, or at its end where it may be withheld or is decided as a
+    whole, and not at all where it is withheld. A client that goes away ends the work.
+    """
+    choice = service.stores.choice(body.model)
+    changes, questions = body.changes(choice), service.questions
+    server = await server_of(choice.rag, questions)
+    if server is not None and not server.returns_probabilities:
+        if body.explain:
+            await check_probabilities(choice.rag, questions, "explain")
+        return await _written(request, body, choice.rag, questions, changes)
+    asked = questions.ask(choice.rag, body.question, changes, client_of(request))
+    if not body.stream:
+        return JSONResponse(await unless_gone(request, _document(asked, questions, explain=body.explain)))
+    try:
+        stream = await unless_gone(request, asked.stream())  # errors of the request come before the stream begins
+    except BaseException:
+        asked.close()
+        raise
+    return Events(_events(asked, stream, questions, body), asked.close)
+
+
+async def _document(asked: Asked, questions: Questions, *, explain: bool) -> dict[str, Any]:
+    """The answer, as JSON; closes it."""
+    async with asked:
+        answer = await asked.answer()
+    return await _complete(answer, questions, explain=explain)
+
+
+async def _complete(answer: Answer, questions: Questions, *, explain: bool) -> dict[str, Any]:
+    found = await asyncio.to_thread(lambda: {**answer.to_dict(), "citations": citations_of(answer)})
+    if explain:
+        explanation = await questions.run(answer.explain)
+        found["why"] = explanation.to_dict()
+    return found
+
+
+async def _events(
+    asked: Asked, stream: Stream, questions: Questions, body: AnswerRequest
+) -> AsyncIterator[ServerSentEvent]:
+    """The passages, each token, and the whole answer."""
+    waiting = list[StreamedToken]()
+    try:
+        yield event(retrieval_to_dict(body.question, stream.retrieval, stream.settings), "passages")
+        async for token in asked:
+            if stream.may_abstain:
+                waiting.append(token)
+            else:
+                yield _token(token)
+        answer = await asked.answer()
+        for token in () if answer.abstains else waiting:
+            yield _token(token)
+        yield event(await _complete(answer, questions, explain=body.explain), "answer")
+    except Exception as error:
+        yield error_event(error)
+
+
+def _token(token: StreamedToken) -> ServerSentEvent:
+    found = {"text": token.text, "log_prob": token.log_prob, "posterior": list(token.posterior)}
+    return event(found, "token")
+
+
+async def _written(
+    request: Request, body: AnswerRequest, rag: RAG, questions: Questions, changes: dict[str, Any]
+) -> Response:
+    """What a server without exact probabilities writes: the other documents of ``mixrag ask --json``."""
+    work = questions.run(lambda: rag.write(body.question, **changes), client_of(request))
+    found = (await unless_gone(request, work)).to_dict()
+    if not body.stream:
+        return JSONResponse(found)
+    return Events(_only(found), lambda: None)
+
+
+async def _only(found: dict[str, Any]) -> AsyncIterator[ServerSentEvent]:
+    yield event(found, "answer")

@@ -1,0 +1,264 @@
+"""``/v1/chat/completions``: the last message of the user is the question."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from pydantic import Field
+from sse_starlette import ServerSentEvent
+
+from mixrag.answers.stream import Stream
+from mixrag.server.conversation import Question, question_of
+from mixrag.server.openai.client_tasks import ClientTask, client_task
+from mixrag.server.openai.replies import (
+    Reply,
+    extension_of,
+    passage_link,
+    passage_title,
+    reply_of,
+    token_log_prob,
+    token_log_probs,
+    url_citations,
+    usage_object,
+    usage_of,
+)
+from mixrag.server.openai.requests import (
+    MOST_MESSAGES,
+    Message,
+    OpenAIRequest,
+    StreamOptions,
+    Tokens,
+    changes_of,
+    client_of,
+    refuse_tools,
+    refuse_unless,
+    turns_of,
+)
+from mixrag.server.openai.sending import DONE, Events, event, json_response, stream_error
+from mixrag.server.questions import Asked
+from mixrag.server.service import WithService
+from mixrag.server.stores import Choice
+
+router = APIRouter(prefix="/v1/chat/completions", tags=["OpenAI"])
+OPEN_WEBUI = "x-openwebui-"
+"""Requests with a header that begins so get the sources as Open WebUI's events."""
+
+
+class ChatRequest(OpenAIRequest):
+    """A conversation."""
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES)]
+    stream_options: StreamOptions | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    max_tokens: Tokens | None = None
+    max_completion_tokens: Tokens | None = None
+    response_format: dict[str, Any] | None = None
+    modalities: Annotated[list[str], Field(max_length=10)] | None = None
+    functions: Annotated[list[dict[str, Any]], Field(max_length=MOST_MESSAGES)] | None = None
+
+    @property
+    def longest(self) -> int | None:
+        """The client's limit of tokens."""
+        return self.max_completion_tokens or self.max_tokens
+
+    def refuse_what_is_not_done(self) -> None:
+        """As the base, and tools, formats and sound as well."""
+        super().refuse_what_is_not_done()
+        refuse_tools(self.tools)
+        refuse_tools(self.functions)
+        form = (self.response_format or {}).get("type", "text")
+        remedy = "leave it out: answers are plain text"
+        refuse_unless(form == "text", "the format text", repr(form)[:80], remedy, "response_format")
+        others = [each for each in self.modalities or () if each != "text"]
+        refuse_unless(not others, "text alone", ", ".join(others)[:80], remedy, "modalities")
+
+
+@dataclass(frozen=True)
+class Chat:
+    """One request under way."""
+
+    request: Request
+    body: ChatRequest
+    choice: Choice
+    question: Question
+    id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def store(self) -> str:
+        """Name of the store."""
+        return self.choice.store.name
+
+    def reply(self, answer: Any) -> Reply:
+        """What is shown of the answer."""
+        return reply_of(answer, best_guess=self.body.mixrag.best_guess)
+
+    def extension(self, reply: Reply) -> dict[str, Any]:
+        """The object ``mixrag``."""
+        best_guess = self.body.mixrag.best_guess or not reply.answer.abstains
+        return extension_of(self.request, self.store, self.question, reply, best_guess=best_guess)
+
+    def chunk(self, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+        """An event of the stream; ``usage`` is null in all but its own, where it is asked for."""
+        head = {"id": self.id, "object": "chat.completion.chunk", "created": self.created}
+        usage = {"usage": None} if self.wants_usage else {}
+        return {**head, "model": self.choice.id, "choices": choices, **usage, **more}
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether the stream ends with the usage."""
+        options = self.body.stream_options
+        return options is not None and bool(options.include_usage)
+
+    @property
+    def wants_sources(self) -> bool:
+        """Whether sources are streamed as events of Open WebUI."""
+        return self.body.mixrag.sources or any(name.startswith(OPEN_WEBUI) for name in self.request.headers)
+
+
+@router.post("", response_model=None)
+async def chat_completions(request: Request, body: ChatRequest, service: WithService) -> Response:
+    """Answer the last question of a conversation, as one response or as a stream of server-sent events."""
+    choice = service.stores.choice(body.model)
+    body.refuse_what_is_not_done()
+    turns = turns_of(body.messages)
+    task = client_task(turns)
+    if task is not None:
+        return _task(request, body, choice, task)
+    question = question_of(turns, body.mixrag.question)
+    chat = Chat(request, body, choice, question)
+    changes = changes_of(body, choice, body.longest)
+    asked = service.questions.ask(choice.rag, question.text, changes, client_of(request))
+    if not body.stream:
+        async with asked:
+            reply = chat.reply(await asked.answer())
+        return json_response(_completion(chat, reply))
+    try:
+        stream = await asked.stream()  # errors of the request are found before the stream begins
+    except BaseException:
+        asked.close()
+        raise
+    return Events(_stream(chat, asked, stream), asked.close)
+
+
+def _completion(chat: Chat, reply: Reply) -> dict[str, Any]:
+    message = {
+        "role": "assistant",
+        "content": reply.text,
+        "refusal": None,
+        "annotations": url_citations(chat.request, chat.store, reply),
+    }
+    shown = bool(chat.body.logprobs) and reply.is_its_tokens
+    return {
+        "id": chat.id,
+        "object": "chat.completion",
+        "created": chat.created,
+        "model": chat.choice.id,
+        "choices": [
+            {
+                "index": 0,
+                "message": message,
+                "logprobs": {"content": token_log_probs(reply.answer), "refusal": None} if shown else None,
+                "finish_reason": _finish_reason(reply),
+            }
+        ],
+        "usage": usage_object(*usage_of(reply.answer)),
+        "mixrag": chat.extension(reply),
+    }
+
+
+def _finish_reason(reply: Reply) -> str:
+    return "stop" if reply.answer.finished or reply.answer.abstains else "length"
+
+
+async def _stream(chat: Chat, asked: Asked, stream: Stream) -> AsyncIterator[ServerSentEvent]:
+    """Tokens as they are decided; where an answer may be withheld, or is decided as a whole, at its end."""
+    try:
+        yield event(chat.chunk([_delta({"role": "assistant", "content": ""})]))
+        live = stream.decoder.streams and not stream.may_abstain
+        if live:
+            async for token in asked:
+                yield _text_chunk(chat, token.text, token.log_prob)
+        reply = chat.reply(await asked.answer())
+        if not live:
+            log_probs = [token.log_prob for token in reply.answer.tokens] if reply.is_its_tokens else [None]
+            for piece, log_prob in zip(reply.pieces, log_probs, strict=True):
+                yield _text_chunk(chat, piece, log_prob)
+        for each in _ending(chat, reply):
+            yield each
+    except Exception as error:
+        yield event(stream_error(error))
+
+
+def _text_chunk(chat: Chat, text: str, log_prob: float | None) -> ServerSentEvent:
+    choice = _delta({"content": text})
+    if chat.body.logprobs and log_prob is not None:
+        choice["logprobs"] = {"content": [token_log_prob(text, log_prob)], "refusal": None}
+    return event(chat.chunk([choice]))
+
+
+def _ending(chat: Chat, reply: Reply) -> list[ServerSentEvent]:
+    """Sources, how it ended, our own object, and the usage."""
+    found = []
+    if chat.wants_sources:
+        found += [event(chat.chunk([], event=_source(chat, reply, place))) for place in range(len(reply.passages))]
+    elif reply.cited:
+        found.append(event(chat.chunk([_delta({"annotations": url_citations(chat.request, chat.store, reply)})])))
+    last = {**_delta({}), "finish_reason": _finish_reason(reply)}
+    found.append(event(chat.chunk([last], mixrag=chat.extension(reply))))
+    if chat.wants_usage:
+        found.append(event({**chat.chunk([]), "usage": usage_object(*usage_of(reply.answer))}))
+    return [*found, DONE]
+
+
+def _delta(content: dict[str, Any]) -> dict[str, Any]:
+    return {"index": 0, "delta": content, "logprobs": None, "finish_reason": None}
+
+
+def _source(chat: Chat, reply: Reply, place: int) -> dict[str, Any]:
+    """A passage as Open WebUI shows it; the share that it shows as relevance is the posterior."""
+    passage = reply.passages[place]
+    title, url = passage_title(passage), passage_link(chat.request, chat.store, passage)
+    metadata = {"source": url, "name": title, "page": passage.page, "prior": passage.prior}
+    data = {
+        "source": {"id": passage.id, "name": title, "url": url},
+        "document": [passage.text],
+        "metadata": [metadata],
+        "distances": [passage.posterior],
+    }
+    return {"type": "source", "data": data}
+
+
+def _task(request: Request, body: ChatRequest, choice: Choice, task: ClientTask) -> Response:
+    """What a chat page asks for itself: no passage is read."""
+    chat = Chat(request, body, choice, Question("", ""))
+    extension = {"task": task.name, "passages": []}
+    if body.stream:
+        return Events(_stream_task(chat, task, extension), lambda: None)
+    message: dict[str, Any] = {"role": "assistant", "content": task.text, "refusal": None, "annotations": []}
+    return json_response(
+        {
+            "id": chat.id,
+            "object": "chat.completion",
+            "created": chat.created,
+            "model": choice.id,
+            "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
+            "usage": usage_object(0, 0),
+            "mixrag": extension,
+        }
+    )
+
+
+async def _stream_task(chat: Chat, task: ClientTask, extension: dict[str, Any]) -> AsyncIterator[ServerSentEvent]:
+    yield event(chat.chunk([_delta({"role": "assistant", "content": task.text})]))
+    yield event(chat.chunk([{**_delta({}), "finish_reason": "stop"}], mixrag=extension))
+    if chat.wants_usage:
+        yield event({**chat.chunk([]), "usage": usage_object(0, 0)})
+    yield DONE

@@ -1,0 +1,159 @@
+"""``/v1/answers``: the document of ``ask --json``, its citations, and its stream of events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from conftest import QUESTION, wait_until
+from mixrag import RAG
+from mixrag.server.service import Service
+
+
+def ask(client: TestClient, **more: Any) -> Any:
+    return client.post("/v1/answers", json={"question": QUESTION, **more})
+
+
+def events(response: Any) -> list[tuple[str, Any]]:
+    """Name and data of each event."""
+    found = []
+    for block in response.text.replace("\r\n", "\n").split("\n\n"):
+        lines = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        if lines:
+            found.append((lines["event"], json.loads(lines["data"])))
+    return found
+
+
+def test_the_document_is_that_of_ask(client: TestClient, rag: RAG) -> None:
+    found = ask(client).json()
+    citations = found.pop("citations")
+    assert found == rag.ask(QUESTION).to_dict()
+    assert found["answer"] == "nine crowns"
+    best = max(found["passages"], key=lambda each: each["posterior"])
+    first = citations[0]
+    assert (first["passage"], first["text"], first["f1"]) == (best["id"], "nine crowns", 1.0)
+    assert best["text"][first["start"] - best["start"] : first["end"] - best["start"]] == "nine crowns"
+
+
+def test_settings_of_the_request_go_before_those_of_the_preset(client: TestClient) -> None:
+    short = ask(client, model="demo:short").json()
+    assert (short["best_guess"], short["finished"]) == ("nine", False)
+    assert ask(client, model="demo:short", settings={"max_tokens": 6, "k": 1}).json()["answer"] == "nine crowns"
+    assert len(ask(client, settings={"k": 1}).json()["passages"]) == 1
+
+
+def test_the_explanation_has_the_prompts(client: TestClient, rag: RAG) -> None:
+    found = ask(client, explain=True).json()
+    why = rag.ask(QUESTION).explain().to_dict()
+    assert found["why"] == why
+    assert all(each["prompt"] for each in why["components"])
+
+
+@pytest.mark.parametrize("decoder", ["greedy", "beam"])
+def test_events_are_passages_tokens_and_the_answer(client: TestClient, decoder: str) -> None:
+    response = ask(client, stream=True, explain=True, settings={"decoder": decoder, "abstain_below": 0.0})
+    assert response.headers["content-type"].startswith("text/event-stream")
+    found = events(response)
+    names = [name for name, _ in found]
+    tokens = [data for name, data in found if name == "token"]
+    answer = found[-1][1]
+    assert names == ["passages", *["token"] * len(answer["tokens"]), "answer"]
+    assert "".join(each["text"] for each in tokens) == answer["best_guess"] == "nine crowns"
+    assert [each["log_prob"] for each in tokens] == pytest.approx([each["log_prob"] for each in answer["tokens"]])
+    assert all(len(each["posterior"]) == len(answer["passages"]) for each in tokens)
+    assert [each["prior"] for each in found[0][1]["passages"]] == [each["prior"] for each in answer["passages"]]
+    whole = ask(client, explain=True, settings={"decoder": decoder, "abstain_below": 0.0}).json()
+    counts = [document["why"].pop("prefix_cache") for document in (answer, whole)]
+    assert answer == whole and len(counts) == 2
+
+
+def test_a_withheld_answer_has_no_tokens_before_or_after(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mixrag.answers.stream.Stream.may_abstain", property(lambda _: True))
+    monkeypatch.setattr("mixrag.answers.fields.AnswerFields.abstains", property(lambda _: True))
+    found = events(ask(client, stream=True, settings={"decoder": "greedy"}))
+    assert [name for name, _ in found] == ["passages", "answer"]
+    assert found[-1][1]["answer"] is None and found[-1][1]["best_guess"] == "nine crowns"
+
+
+def test_tokens_that_might_have_been_withheld_come_once_it_is_decided(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mixrag.answers.stream.Stream.may_abstain", property(lambda _: True))
+    names = [name for name, _ in events(ask(client, stream=True, settings={"decoder": "greedy"}))]
+    assert names[0] == "passages" and names[-1] == "answer" and names.count("token") > 1
+
+
+def test_an_error_while_it_is_written_is_the_last_event(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("secret of the house")
+
+    monkeypatch.setattr("mixrag.answers.answer.Answer.to_dict", broken)
+    response = ask(client, stream=True)
+    name, data = events(response)[-1]
+    assert (name, data["error"]["code"]) == ("error", "internal_error")
+    assert "secret" not in response.text
+    assert ask(client).status_code == 500
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"question": ""}, 400),
+        ({"question": "  "}, 400),
+        ({"question": "x" * 20_001}, 400),
+        ({"question": QUESTION, "model": "other"}, 404),
+        ({"question": QUESTION, "settings": {"k": -1}}, 400),
+        ({"question": QUESTION, "settings": {"k": 1e300}}, 400),
+        ({"question": QUESTION, "settings": {"temperature": [1]}}, 400),
+        ({"question": QUESTION, "settings": {"colour": 1}}, 400),
+        ({"question": QUESTION, "settings": {"where": {"document": "none"}}}, 409),
+        ({"question": QUESTION, "colour": 1}, 400),
+        ({"question": QUESTION, "stream": "perhaps"}, 400),
+        ({"question": 7}, 400),
+        ({}, 400),
+        ([], 400),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_bad_requests(client: TestClient, body: Any, status: int, stream: bool) -> None:
+    if isinstance(body, dict):
+        body = {"stream": stream, **body}
+    found = client.post("/v1/answers", json=body)
+    assert found.status_code == status, found.text
+    assert set(found.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_a_client_that_goes_away_ends_the_work(
+    address: str, service: Service, rag: RAG, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+    close = type(rag.stream(QUESTION)).close
+
+    def noted(stream: Any) -> None:
+        closed.append(stream)
+        close(stream)
+
+    def endless(self: Any) -> Iterator[Any]:
+        token = next(iter(whole))
+        while True:
+            yield token
+
+    whole = list(rag.stream(QUESTION, decoder="greedy"))
+    monkeypatch.setattr("mixrag.answers.stream.Stream._run", endless)
+    monkeypatch.setattr("mixrag.answers.stream.Stream.close", noted)
+    body = {"question": QUESTION, "settings": {"decoder": "greedy"}}
+    with httpx.stream("POST", f"{address}/v1/answers", json={**body, "stream": True}) as response:
+        assert next(response.iter_lines()).startswith("event: passages")
+    wait_until(lambda: bool(closed) and service.questions.running == 0)
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{address}/v1/answers", json=body, timeout=0.3)
+    wait_until(lambda: len(closed) >= 2 and service.questions.running == 0)
