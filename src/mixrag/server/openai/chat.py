@@ -15,6 +15,7 @@ from sse_starlette import ServerSentEvent
 
 from mixrag.answers.stream import Stream
 from mixrag.server.conversation import Question, question_of
+from mixrag.server.openai import examples
 from mixrag.server.openai.client_tasks import ClientTask, client_task
 from mixrag.server.openai.replies import (
     Reply,
@@ -123,7 +124,9 @@ class Chat:
         return self.body.mixrag.sources or any(name.startswith(OPEN_WEBUI) for name in self.request.headers)
 
 
-@router.post("", response_model=None)
+@router.post(
+    "", response_model=None, openapi_extra=examples.body(examples.CHAT_REQUESTS), responses=examples.CHATS
+)
 async def chat_completions(request: Request, body: ChatRequest, service: WithService) -> Response:
     """Answer the last question of a conversation, as one response or as a stream of server-sent events."""
     choice = service.stores.choice(body.model)

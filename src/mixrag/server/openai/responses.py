@@ -11,6 +11,7 @@ from sse_starlette import ServerSentEvent
 
 from mixrag.answers.stream import Stream
 from mixrag.server.conversation import Question, question_of
+from mixrag.server.openai import examples
 from mixrag.server.openai.client_tasks import client_task
 from mixrag.server.openai.replies import json_response, token_log_prob
 from mixrag.server.openai.requests import changes_of
@@ -23,7 +24,9 @@ from mixrag.server.sse import DONE, Events, event, logged_error
 router = APIRouter(prefix="/v1/responses", tags=["OpenAI"])
 
 
-@router.post("", response_model=None)
+@router.post(
+    "", response_model=None, openapi_extra=examples.body(examples.RESPONSES_REQUESTS), responses=examples.RESPONSES
+)
 async def create_response(request: Request, body: ResponsesRequest, service: WithService) -> Response:
     """Answer a question, or the last one of a conversation, as one response or as a stream of events."""
     choice = service.stores.choice(body.model)
