@@ -11,7 +11,7 @@ from mixrag.server.security import hosts
 from mixrag.server.security.keys import KeyFile
 
 OPEN = frozenset({"/", "/health", "/docs", "/openapi.json", "/favicon.ico"})
-OPEN_BELOW = ("/page/",)
+OPEN_BELOW = ("/page/", "/docs/")
 """What is read without a key: the page and its files, whether the server lives, and the description of its
 endpoints. They are the same on every server and say nothing of its stores."""
 UPLOADS = ("/v1/documents",)
