@@ -172,11 +172,16 @@ class ServerSettings:
         absent="none",
         metavar="FILE",
     )
-    threads: Count = _serving(default=4, help="Questions answered side by side.")
+    threads: Count = _serving(
+        default=16,
+        help="Questions answered side by side.",
+        more="Those of one language model are rows of one batch, which they join and leave between its steps.",
+    )
     waiting: CountOrNone = _serving(
         default=64, help="Questions that may wait.", more="Further ones are refused with status 429."
     )
     answer_seconds: Positive = _serving(default=300.0, help="Longest time for one answer.")
+    file_mb: Positive = _serving(default=25.0, help="Largest uploaded file, in MB.")
     keys: Path | None = _serving(
         default=None,
         help="API keys: a file that mixrag keys add wrote.",

@@ -11,8 +11,8 @@ from pydantic import Field
 from mixrag.evaluation.diagnosis import diagnose
 from mixrag.server.disconnect import unless_gone
 from mixrag.server.native import examples
-from mixrag.server.native.requests import QuestionRequest, Text, check_probabilities, client_of
-from mixrag.server.service import WithService
+from mixrag.server.native.requests import QuestionRequest, Text, check_probabilities
+from mixrag.server.service import WithService, client_of
 from mixrag.utils.text import finite
 
 router = APIRouter(prefix="/v1/diagnose", tags=["mixrag"])

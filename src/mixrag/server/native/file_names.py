@@ -30,8 +30,9 @@ def safe_name(given: str) -> str:
 
 
 def _cleaned(part: str) -> str:
-    visible = "".join(each for each in part if unicodedata.category(each) not in _INVISIBLE)
-    return _FORBIDDEN.sub("_", visible).strip(" .")
+    kinds = ((each, unicodedata.category(each)) for each in part)
+    visible = "".join(" " if kind == "Zs" else each for each, kind in kinds if kind not in _INVISIBLE)
+    return _FORBIDDEN.sub("_", unicodedata.normalize("NFC", visible)).strip(" .")
 
 
 def _shortened(name: str) -> str:

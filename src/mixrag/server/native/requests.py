@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from mixrag.config.server_address import is_remote
@@ -49,12 +48,6 @@ class QuestionRequest(OwnRequest):
     """A request with a question."""
 
     question: Text
-
-
-def client_of(request: Request) -> str:
-    """Who asks, for fairness between clients."""
-    named = request.scope.get("state", {}).get("client")
-    return str(named) if named else (request.client.host if request.client else "")
 
 
 async def server_of(rag: RAG, questions: Questions) -> Capabilities | None:

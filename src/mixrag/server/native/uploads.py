@@ -80,8 +80,8 @@ class Uploads:
     def add(self, files: Mapping[str, Path], progress: Progress | None = None) -> UploadReport:
         """Put files that have arrived in their place, by name, and index them.
 
-        A file of the same name is replaced, unless the new one cannot be read. Where the store could not be changed
-        at all, nothing of the files remains.
+        A file of the same name is replaced, unless the new one cannot be read. Where the store could not be
+        changed at all, nothing of the files remains.
 
         Raises:
             StoreBusyError: another process is writing to the store.

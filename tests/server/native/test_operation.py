@@ -1,0 +1,175 @@
+"""``/health``, ``/metrics``, spans, and the pages that describe the endpoints."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from conftest import QUESTION
+from mixrag import RAG
+from mixrag.server.app import make_app
+from mixrag.server.service import Service
+
+
+def ask(client: TestClient, **more: Any) -> Any:
+    return client.post("/v1/answers", json={"question": QUESTION, **more})
+
+
+def test_health(client: TestClient, rag: RAG, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert client.get("/health").json()["status"] == "ok"
+    ready = client.get("/health/ready")
+    assert (ready.status_code, ready.json()["stores"]) == (200, {"demo": "ready"})
+    monkeypatch.setattr(rag, "_generator", None)
+    waiting = client.get("/health/ready")
+    assert (waiting.status_code, waiting.json()["status"]) == (503, "loading")
+
+
+def figures(client: TestClient) -> dict[str, float]:
+    """Name with labels, and value, of each line."""
+    lines = [line for line in client.get("/metrics").text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+
+def test_figures(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = 'model_name="demo"'
+    before = figures(client)
+    assert before[f'mixrag:answers_total{{{store},outcome="answered"}}'.replace("{model", "{model")] == 0.0
+    assert before["mixrag:num_requests_running"] == before["mixrag:num_requests_waiting"] == 0.0
+    tokens = len(ask(client).json()["tokens"])
+    ask(client, stream=True, settings={"decoder": "greedy"})
+    ask(client, model="demo:short")
+    ask(client, settings={"where": {"document": "none"}})
+    monkeypatch.setattr("mixrag.answers.fields.AnswerFields.abstains", property(lambda _: True))
+    ask(client)
+    after = figures(client)
+    outcomes = {
+        outcome: after[f'mixrag:answers_total{{{store},outcome="{outcome}"}}']
+        for outcome in ("answered", "withheld", "cut_off")
+    }
+    assert outcomes == {"answered": 2.0, "withheld": 1.0, "cut_off": 1.0}
+    assert after[f"mixrag:e2e_request_latency_seconds_count{{{store}}}"] == 4.0
+    assert after[f"mixrag:time_to_first_token_seconds_count{{{store}}}"] == 4.0
+    assert after[f"mixrag:generation_tokens_total{{{store}}}"] == 3 * tokens + 1
+    assert after[f'mixrag:request_failures_total{{error="StoreEmptyError",{store}}}'] == 1.0
+    assert after["mixrag:num_requests_running"] == 0.0
+    assert not any("python_" in name or "process_" in name for name in after)
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
+    """The spans of an SDK that is set up, for this test alone."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "get_tracer", lambda name: provider.get_tracer(name))
+    yield exporter
+    provider.shutdown()
+
+
+def test_spans(spans: InMemorySpanExporter, service: Service) -> None:
+    with TestClient(make_app(service), base_url="http://127.0.0.1") as client:
+        ask(client)
+        ask(client, settings={"where": {"document": "none"}})
+    good, bad = (attributes(span) for span in spans.get_finished_spans())
+    assert [span.name for span in spans.get_finished_spans()] == ["chat demo", "chat demo"]
+    assert (good["gen_ai.operation.name"], good["gen_ai.provider.name"]) == ("chat", "mixrag")
+    assert (good["gen_ai.request.model"], good["gen_ai.request.max_tokens"]) == ("demo", 6)
+    assert good["gen_ai.response.finish_reasons"] == ("stop",) and good["gen_ai.usage.output_tokens"] == 3
+    assert (good["mixrag.outcome"], good["mixrag.passages"]) == ("answered", 3)
+    assert bad["error.type"] == "StoreEmptyError"
+    assert "crowns" not in str((good, bad)) and "licence" not in str((good, bad))
+
+
+def attributes(span: ReadableSpan) -> dict[str, Any]:
+    return dict(span.attributes or {})
+
+
+def test_every_endpoint_is_described_with_examples(client: TestClient) -> None:
+    description = client.get("/openapi.json").json()
+    own = [
+        (path, method, operation)
+        for path, methods in description["paths"].items()
+        for method, operation in methods.items()
+        if set(operation["tags"]) & {"mixrag", "Operation"}
+    ]
+    assert len(own) >= 12
+    for path, method, operation in own:
+        assert operation["description"], path
+        contents = [operation["responses"]["200"]["content"]]
+        if method == "post":
+            contents.append(operation["requestBody"]["content"])
+        for each in contents:
+            if "multipart/form-data" not in each:
+                assert all("example" in kind or "examples" in kind for kind in each.values()), (path, each)
+
+
+def test_examples_of_requests_are_requests(client: TestClient) -> None:
+    description = client.get("/openapi.json").json()
+    for path, methods in description["paths"].items():
+        body = methods.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json", {})
+        for name, example in body.get("examples", {}).items():
+            if path.startswith(("/v1/answers", "/v1/passages", "/v1/score", "/v1/diagnose", "/v1/decisions")):
+                found = client.post(path, json={**example["value"], "model": "demo"})
+                assert found.status_code == 200, (path, name, found.text)
+
+
+def test_examples_of_responses_have_keys_that_are_there(client: TestClient) -> None:
+    description = client.get("/openapi.json").json()
+    for path in ("/v1/answers", "/v1/passages"):
+        content = description["paths"][path]["post"]["responses"]["200"]["content"]
+        example = content["application/json"]["example"]
+        found = client.post(path, json={"question": QUESTION}).json()
+        assert set(example) <= set(found), path
+        assert set(example["passages"][0]) <= set(found["passages"][0])
+
+
+class Page(HTMLParser):
+    """The elements of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.names: set[str] = set()
+        self.ids: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.add(tag)
+        for name, value in attrs:
+            if name in ("href", "src"):
+                self.addresses.append(value or "")
+            if name == "id":
+                self.ids.add(value or "")
+            assert not name.startswith("on") and name != "style"
+
+
+def test_the_page_of_endpoints_loads_nothing_from_elsewhere(client: TestClient) -> None:
+    response = client.get("/docs")
+    page = Page()
+    page.feed(response.text)
+    assert response.headers["content-type"].startswith("text/html")
+    assert not page.names & {"script", "iframe", "img", "style"}
+    for address in page.addresses:
+        if address.startswith("#"):
+            assert address[1:] in page.ids
+        else:
+            assert client.get(address).status_code == 200
+            assert address.startswith("/") and not address.startswith("//")
+    style = client.get("/docs/style.css")
+    assert style.headers["content-type"].startswith("text/css") and not re.search(r"@import|url\(", style.text)
+    for path in client.get("/openapi.json").json()["paths"]:
+        assert path in response.text
+    assert json.dumps(QUESTION)[1:-1] in response.text
+
+
+def test_the_page_escapes_what_it_shows(client: TestClient) -> None:
+    found = client.get("/docs", headers={"Host": "127.0.0.1"})
+    assert "<b>" not in found.text and "&#34;question&#34;" in found.text
