@@ -41,7 +41,8 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     browser_path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with RAG.open(given.store) as rag, served(rag) as address, sync_playwright() as playwright:
+    with RAG.open(given.store) as rag, sync_playwright() as playwright, served(rag) as address:
+        rag.ask(ANSWERED)  # which loads the models
         browser = playwright.chromium.launch(executable_path=browser_path)
         for name, page in pictures(browser, address):
             file = given.out / f"{name}.png"

@@ -129,7 +129,7 @@ export function detailsOf(answer) {
   const rows = numbers(answer).filter(([, value]) => value !== null && value !== undefined);
   return [
     el("dl", { class: "numbers" }, rows.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
-    table("Passages", passageRows(answer)),
+    table("Weights of the passages", passageRows(answer)),
     table("Token by token", tokenRows(answer)),
   ];
 }

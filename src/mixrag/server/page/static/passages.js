@@ -58,7 +58,7 @@ export class Passages {
   /** The passages with the shares that they have of the whole answer. */
   finish(answer, spans, withheld) {
     this.passages = answer.passages;
-    this.spans = spans;
+    this.spans = withheld ? spans.map(() => null) : spans;
     this.colours = colours(answer.passages, writersOf(answer));
     const shares = answer.passages.map((passage) => passage.posterior);
     if (!shares.length) {
