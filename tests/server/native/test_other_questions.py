@@ -34,6 +34,15 @@ def test_the_probability_of_an_impossible_answer_is_null_in_logarithms(client: T
     assert (found["log_prob"], found["probability"]) == (None, 0.0)
 
 
+def test_decision(client: TestClient, rag: RAG) -> None:
+    labels = ["nine crowns", "four crowns"]
+    found = client.post("/v1/decisions", json={"question": QUESTION, "labels": labels}).json()
+    assert found == rag.decide(QUESTION, labels).to_dict()
+    assert found["label"] == "nine crowns"
+    for refused in ([], ["nine crowns"], ["nine crowns", "nine crowns"], ["", "four crowns"], "nine crowns", None):
+        assert client.post("/v1/decisions", json={"question": QUESTION, "labels": refused}).status_code == 400
+
+
 def test_diagnosis(client: TestClient, rag: RAG) -> None:
     body = {"question": QUESTION, "expected": ["four crowns"], "document": "eel.txt"}
     found = client.post("/v1/diagnose", json=body)

@@ -22,9 +22,9 @@ class DiagnosisRequest(QuestionRequest):
     """A question, and what its answer should have been."""
 
     expected: Annotated[list[Text], Field(min_length=1, max_length=20, description="Any of them is right.")]
-    document: Annotated[str, Field(max_length=5000, description="Where it should be: a path, or its end.")] | (
-        None
-    ) = None
+    document: Annotated[
+        str | None, Field(max_length=5000, description="Where it should be: a path, or its end.")
+    ] = None
 
 
 @router.post(

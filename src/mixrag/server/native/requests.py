@@ -25,15 +25,12 @@ class OwnRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: Annotated[
-        str, Field(max_length=300, description="STORE or STORE:PRESET; without it the first store.")
-    ] | (None) = None
-    settings: (
-        Annotated[
-            dict[str, Any],
-            Field(max_length=100, description="Changes to settings of `ask`, for this request alone."),
-        ]
-        | None
-    ) = None
+        str | None, Field(max_length=300, description="STORE or STORE:PRESET; without it the first store.")
+    ] = None
+    settings: Annotated[
+        dict[str, Any] | None,
+        Field(max_length=100, description="Changes to settings of `ask`, for this request alone."),
+    ] = None
 
     def changes(self, choice: Choice) -> dict[str, Any]:
         """The settings of the preset, and the request's own over them.
