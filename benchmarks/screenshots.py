@@ -3,7 +3,7 @@
     python benchmarks/screenshots.py [--store demo/store] [--out docs/pictures]
 
 Serves the store on loopback with the packaged readers, asks in a real browser (chromium, through playwright), and
-writes PNG files of at most 256 colours. Needs the extras ``server`` and ``dev``, and the demo's store (``make
+writes PNG files below 200 kB. Needs the extras ``server`` and ``dev``, and the demo's store (``make
 demo``).
 """
 
@@ -30,7 +30,7 @@ ANSWERED = "Who is the medical director of Brackwater Hospital?"
 EXTRACT = "How do I apply for a fishing licence?"
 WITHHELD = "class D fishing licence fee"
 WIDE, NARROW = (1200, 800), (390, 780)
-COLOURS = 256
+LARGEST = 200_000
 
 
 def main() -> None:
@@ -110,10 +110,12 @@ def ask(page: Page, question: str) -> None:
 
 
 def shrink(file: Path) -> None:
-    """Write a picture again with few colours."""
+    """Write a picture again as small as it goes; with few colours where it is still large."""
     with Image.open(file) as picture:
-        few = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
-    few.save(file, optimize=True)
+        whole = picture.convert("RGB")
+    whole.save(file, optimize=True)
+    if file.stat().st_size > LARGEST:
+        whole.quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
 
 
 if __name__ == "__main__":

@@ -140,6 +140,7 @@ function numbers(answer) {
   return [
     ["p(answer | question)", `${exact(answer.probability)} (log ${nats(answer.log_prob)} nats)`],
     ["Confidence", answer.confidence && exact(answer.confidence.value)],
+    ["Measured on", answer.confidence?.fitted_on],
     ["Withheld below", answer.confidence && exact(answer.confidence.threshold)],
     ["p(no answer stated)", answer.p_empty === null ? null : exact(answer.p_empty)],
     ["p(answer) over all passages", between(answer.log_bounds, p)],
