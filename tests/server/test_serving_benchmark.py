@@ -47,9 +47,7 @@ def test_nothing_is_lost_or_mixed_up_under_load(service: Service) -> None:
     async def loaded(address: str) -> Found:
         alone = await asked_alone(address, QUESTIONS)
         assert len({each.log_prob for each in alone.values()}) == len(QUESTIONS)
-        return await under_load(
-            address, alone, CLIENTS, SECONDS, "demo", lambda: process.memory_info().rss / 2**20
-        )
+        return await under_load(address, alone, CLIENTS, 1.0, "demo", memory, least=ANSWERS)
 
     with listening(make_app(service)) as address:
         found = asyncio.run(loaded(address))
