@@ -9,9 +9,9 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
-from conftest import listening
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
+from served import listening
 
 from mixrag import RAG, Settings
 from mixrag.server import mcp_documents
