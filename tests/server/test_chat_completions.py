@@ -11,8 +11,8 @@ from typing import Any
 import openai
 import pytest
 from fastapi.testclient import TestClient
+from served import QUESTION, listening
 
-from conftest import QUESTION, listening
 from mixrag import RAG, Settings
 from mixrag.corpus import Store
 from mixrag.server.app import make_app

@@ -11,8 +11,8 @@ from contextlib import ExitStack
 import httpx
 import pytest
 from probes import probed
+from served import listening, wait_until
 
-from conftest import listening, wait_until
 from mixrag.server.security import protocol
 from mixrag.server.security.policy import Security
 from mixrag.server.service import Service
@@ -137,6 +137,30 @@ def test_what_is_no_http_is_openais_error(served: Served, sent: bytes, status: i
         connection.sendall(sent)
         assert answered(connection)[0] == status
     assert httpx.get(f"{address}/probe").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "//probe",
+        "/probe/",
+        "/../../../etc/passwd",
+        "/page/../probe",
+        "/page/..%2f..%2fapp.py",
+        "/page/%2e%2e%2froutes.py",
+        "/%2e%2e/etc/passwd",
+        "/page//etc/passwd",
+        "http://127.0.0.1/probe",
+        "//evil.example/%2e%2e",
+        "/%00",
+        "/%ff",
+    ],
+)
+def test_paths_are_taken_as_they_are(served: Served, target: str) -> None:
+    """No path is simplified before its key is looked for or after, and no answer is a redirection."""
+    with connected(served()) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+        assert answered(connection)[::2] == (404, "not_found")
 
 
 def test_a_request_that_ends_in_the_middle_is_forgotten(served: Served) -> None:

@@ -11,6 +11,7 @@ import httpx2
 import pytest
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
+from served import listening
 
 from conftest import listening
 from mixrag import RAG, Settings
