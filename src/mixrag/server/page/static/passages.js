@@ -58,7 +58,7 @@ export class Passages {
   /** The passages with the shares that they have of the whole answer. */
   finish(answer, spans, withheld) {
     this.passages = answer.passages;
-    this.spans = spans;
+    this.spans = withheld ? spans.map(() => null) : spans;
     this.colours = colours(answer.passages, writersOf(answer));
     const shares = answer.passages.map((passage) => passage.posterior);
     if (!shares.length) {
@@ -115,17 +115,22 @@ export class Passages {
       "h3",
       {},
       el("span", { class: "badge", "aria-hidden": "true" }, i + 1),
-      button(fileName(passage.document), () => this.openNumber(i + 1), {
-        class: "source",
-        title: passage.document,
-        "aria-label": `Passage ${i + 1}: open ${placeOf(passage)}`,
-      }),
-      passage.place && el("span", { class: "place" }, passage.place),
+      el(
+        "span",
+        {},
+        button(fileName(passage.document), () => this.openNumber(i + 1), {
+          class: "source",
+          title: passage.document,
+          "aria-label": `Passage ${i + 1}: open ${placeOf(passage)}`,
+        }),
+        passage.place && el("span", { class: "place" }, ` ${passage.place}`),
+      ),
     );
+    const title = passage.text.startsWith(titleOf(passage)) ? "" : titleOf(passage);
     return el(
       "li",
       { class: `passage ${this.colours[i]}`, value: i + 1 },
-      el("div", { class: "said" }, heading, titleOf(passage) && foreign("p", { class: "title" }, titleOf(passage)), this.#excerpt(i)),
+      el("div", { class: "said" }, heading, title && foreign("p", { class: "title" }, title), this.#excerpt(i)),
       this.#weights(i, share),
     );
   }
@@ -135,15 +140,16 @@ export class Passages {
     const text = new Characters(this.passages[i].text);
     const span = this.spans[i];
     const quote = foreign("blockquote", {});
-    if (!span) return append(quote, [cut(text)]);
+    const tight = (part) => part.replace(/\n\s*\n/g, "\n");
+    if (!span) return append(quote, [tight(cut(text))]);
     const [from, to] = [span.start - start, span.end - start];
     const left = Math.max(0, from - 120);
     const right = Math.min(text.length, Math.max(to + 120, left + EXCERPT));
     return append(quote, [
       left > 0 && "… ",
-      text.slice(left, from),
+      tight(text.slice(left, from)),
       el("mark", {}, text.slice(from, to)),
-      text.slice(to, right),
+      tight(text.slice(to, right)),
       right < text.length && " …",
     ]);
   }
