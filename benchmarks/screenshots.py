@@ -27,7 +27,7 @@ from mixrag.server.service import Service
 from mixrag.server.stores import Served, Stores
 
 ANSWERED = "Who is the medical director of Brackwater Hospital?"
-EXTRACT = "How do I apply for a fishing licence?"
+EXTRACT = "How does the Tidal Account work?"
 WITHHELD = "class D fishing licence fee"
 WIDE, NARROW = (1200, 800), (390, 780)
 LARGEST = 200_000
