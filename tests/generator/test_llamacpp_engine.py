@@ -130,6 +130,22 @@ def test_rows_are_chosen_repeated_dropped_and_continued(both: Both) -> None:
         close(found.log_probs, expected.log_probs)
 
 
+def test_rows_join_others_and_go_on(both: Both) -> None:
+    found = []
+    for generator in both:
+        longer, shorter = prompts_of(generator, OTHER), prompts_of(generator)[:2]
+        one = generator.start(longer).advance(torch.tensor([0, 3, 3]), torch.tensor([5, 6, 7]))
+        two, before = generator.start(shorter), one.log_probs.clone()
+        joined: Any = one.join(torch.tensor([2, 0]), [(two, torch.tensor([1, 1, 0])), (one, torch.tensor([1]))])
+        close(joined.log_probs, torch.cat([one.log_probs[[2, 0]], two.log_probs[[1, 1, 0]], one.log_probs[[1]]]))
+        after = joined.advance(torch.tensor([0, 1, 2, 4, 5]), torch.tensor([8, 9, 10, 11, 12]))
+        close(one.log_probs, before)
+        rows = (torch.tensor([1, 0]), torch.tensor([12, 9]))
+        close(after.log_probs[[4, 1]], one.advance(*rows).log_probs)
+        found.append(after.advance(torch.tensor([4, 3, 2, 2]), torch.tensor([13, 14, 15, 16])).log_probs)
+    close(*found)
+
+
 def test_selected_rows_are_copies(both: Both) -> None:
     whole, expected = (each.start(prompts_of(each)) for each in both)
     rows = torch.tensor([3, 1])

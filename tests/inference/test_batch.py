@@ -11,7 +11,8 @@ import torch
 from enumeration import Toy
 from mixrag.corpus import Passage
 from mixrag.generator import Generator
-from mixrag.inference.batch import Share, batches_by_rows, greedy_together
+from mixrag.inference.batch import batches_by_rows, greedy_together
+from mixrag.inference.continuous import Share
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.inference.pruning import Pruning
 from mixrag.inference.stepwise import greedy, scored

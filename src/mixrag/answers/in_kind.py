@@ -18,6 +18,8 @@ from mixrag.answers.fields import AnswerItem, AnswerPassage
 from mixrag.answers.kinds import Kind, kind_of
 from mixrag.config.settings import Settings
 from mixrag.generator.sentences import EXTRACT
+from mixrag.inference.continuous import Writing
+from mixrag.inference.decoders import begun
 from mixrag.inference.mixture import Mixture, ScoredAnswer
 from mixrag.inference.protocol import DecodedToken, Decoder, DecoderResult
 from mixrag.inference.yes_no import YesNo, share_of_first
@@ -56,6 +58,10 @@ class Whole:
     def decode(self, mixture: Mixture, max_tokens: int) -> Iterator[DecodedToken | DecoderResult]:
         """See ``Decoder.decode``."""
         return self.decoder.decode(mixture, max_tokens)
+
+    def begin(self, mixture: Mixture, max_tokens: int) -> Writing | None:
+        """See ``inference.decoders.begun``."""
+        return begun(self.decoder, mixture, max_tokens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,7 @@ class OpenStore:
         guarantee: Guarantee | None = None,
         parsers: Sequence[Parser] = (),
         splitter: Splitter | None = None,
+        sharing: OpenStore | None = None,
     ) -> None:
         self.store = store
         self.models = models or ModelConfig()
@@ -109,6 +110,7 @@ class OpenStore:
         self._encoder = encoder
         self._generator = generator
         self._copying: tuple[Generator, Generator] | None = None
+        self._sharing = sharing if sharing is not None and sharing.models == self.models else None
         self._given: dict[str, Any] = {"encoder": encoder, "generator": generator}
         self._given_retriever = None if retriever is None else check_plugin(retriever, Retriever, "retriever")
         self._snapshots = SnapshotRetriever(store, lambda: self.encoder, lambda: self.index_kind)
@@ -141,6 +143,7 @@ class OpenStore:
         confidence: str | Path | None = None,
         parsers: Sequence[Parser] = (),
         splitter: Splitter | None = None,
+        sharing: OpenStore | None = None,
     ) -> Self:
         """Open the store in a directory.
 
@@ -171,6 +174,9 @@ class OpenStore:
                 ``model``, where the models are its own.
             parsers: read files of their suffixes, in the place of the built-in parsers where those read them too.
             splitter: how documents become passages; default ``StructureSplitter(200)``.
+            sharing: another open store, whose models are used where its model settings are equal to those of this
+                one: several stores in one process then load each model once, whichever of them needs it first.
+                Stores whose vectors come from different encoders, or number formats, each have their own encoder.
 
         Raises:
             StoreMissingError: there is none, and ``create`` is false.
@@ -211,6 +217,7 @@ class OpenStore:
             guarantee=guarantee,
             parsers=parsers,
             splitter=splitter,
+            sharing=sharing,
         )
 
     def close(self) -> None:
@@ -241,6 +248,8 @@ class OpenStore:
         return self._encoder
 
     def _load_encoder(self) -> CompleteEncoder:
+        if self._encoder is None and self._sharing is not None and self._encoded_as(self._sharing):
+            self._encoder = self._sharing.encoder
         if self._encoder is None:  # no other thread has loaded it meanwhile
             models, stored = self.models, self.store.encoder
             self._encoder = load_encoder(
@@ -255,6 +264,11 @@ class OpenStore:
             )
         return self._encoder
 
+    def _encoded_as(self, other: OpenStore) -> bool:
+        """Whether the vectors of both stores, where there are any, come from the same encoder."""
+        own, theirs = self.store.encoder, other.store.encoder
+        return own is None or (theirs is not None and own.fingerprint == theirs.fingerprint)
+
     @property
     def generator(self) -> Generator:
         """The language model, loaded at first use."""
@@ -264,6 +278,8 @@ class OpenStore:
         return self._generator
 
     def _load_generator(self) -> Generator:
+        if self._generator is None and self._sharing is not None:
+            self._generator = self._sharing.generator
         if self._generator is None:  # no other thread has loaded it meanwhile
             generator = load_configured(self.models, self.settings.language_model_weight)
             attach(generator, self.store.directory)

@@ -23,7 +23,7 @@ def mcp(options: Options) -> None:
     from mixrag.server.mcp import run_stdio
     from mixrag.server.serving import opened
 
-    service = opened(chosen, lambda store: options.open(store=store))
+    service = opened(chosen, lambda store, sharing: options.open(store=store, sharing=sharing))
     try:
         anyio.run(run_stdio, service)
     finally:

@@ -44,8 +44,13 @@ class Options:
         """
         return schema(**self.of(schema))
 
-    def open(self, *, create: bool = False, store: Path | None = None) -> RAG:
-        """The store, models and settings that these options name; ``store`` is one in the place of ``--store``.
+    def open(self, *, create: bool = False, store: Path | None = None, sharing: RAG | None = None) -> RAG:
+        """The store, models and settings that these options name.
+
+        Args:
+            create: make a store where there is none.
+            store: in the place of ``--store``.
+            sharing: an open store whose models are used where they are the same.
 
         Raises:
             StoreMissingError: there is no store, and ``create`` is false.
@@ -65,6 +70,7 @@ class Options:
             settings=self.of(Settings),
             index=chosen.index,
             confidence=chosen.confidence,
+            sharing=sharing,
         )
 
 

@@ -24,4 +24,9 @@ def serve(options: Options) -> None:
 
     security = policy(chosen)
     with notices(logging.INFO if chosen.log_requests else logging.WARNING, error_line):
-        run(opened(chosen, lambda store: options.open(store=store)), chosen, security, error_line)
+        run(
+            opened(chosen, lambda store, sharing: options.open(store=store, sharing=sharing)),
+            chosen,
+            security,
+            error_line,
+        )

@@ -172,7 +172,11 @@ class ServerSettings:
         absent="none",
         metavar="FILE",
     )
-    threads: Count = _serving(default=4, help="Questions answered side by side.")
+    threads: Count = _serving(
+        default=16,
+        help="Questions answered side by side.",
+        more="Those of one language model are rows of one batch, which they join and leave between its steps.",
+    )
     waiting: CountOrNone = _serving(
         default=64, help="Questions that may wait.", more="Further ones are refused with status 429."
     )

@@ -24,8 +24,10 @@ from mixrag.generator.batching import (
     DISTRIBUTIONS_AT_ONCE,
     SCORED_TOKENS_AT_ONCE,
     batches_by_length,
+    can_be_joined,
     in_batches,
     is_identity,
+    joined_rows,
     log_probs_of,
     pad_right,
     scored_in_parts,
@@ -70,6 +72,23 @@ class CausalBranches:
         chosen = rows.to(self.attended.device)
         cache = select_rows(self.cache, chosen)
         return replace(self, cache=cache, attended=self.attended[chosen], log_probs=self.log_probs[rows])
+
+    @property
+    def joins(self) -> bool:
+        """Where all states are keys and values of each token."""
+        return can_be_joined(self.cache)
+
+    @torch.inference_mode()
+    def join(self, rows: Tensor, others: Sequence[tuple[CausalBranches, Tensor]]) -> CausalBranches:
+        """See ``JoiningBranches.join``; columns that no chosen row attends to are left out."""
+        device = self.attended.device
+        parts = [(each, some.to(device)) for each, some in [(self, rows), *others]]
+        masks = [each.attended[some] for each, some in parts]
+        length = max(int(mask.sum(-1).max()) for mask in masks)
+        attended = torch.cat([_last_columns(mask, length) for mask in masks])
+        cache = joined_rows([(each.cache, some) for each, some in parts], length)
+        log_probs = torch.cat([each.log_probs[some.to(each.log_probs.device)] for each, some in parts])
+        return replace(self, cache=cache, attended=attended, log_probs=log_probs)
 
     @torch.inference_mode()
     def score(self, tokens: Sequence[int]) -> Tensor:
@@ -272,6 +291,12 @@ def pad_left(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tenso
     ids = torch.tensor([[0] * (length - len(row)) + list(row) for row in rows], device=device)
     starts = torch.tensor([length - len(row) for row in rows], device=device)
     return ids, torch.arange(length, device=device) >= starts.unsqueeze(1)
+
+
+def _last_columns(mask: Tensor, length: int) -> Tensor:
+    """(R, length): the last columns of a mask (R, L), with padding before them where there are too few."""
+    missing = length - mask.shape[1]
+    return mask[:, -missing:] if missing < 0 else torch.nn.functional.pad(mask, (missing, 0), value=False)
 
 
 def _forward(

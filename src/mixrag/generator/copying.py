@@ -27,7 +27,16 @@ from torch import Tensor
 
 from mixrag.corpus.passage import Passage
 from mixrag.generator.occurrences import Occurrences, Source, Vocabulary, whole_words
-from mixrag.generator.protocol import Branches, Generator, Prompt, QuestionReader, Shortened, answer_room
+from mixrag.generator.protocol import (
+    Branches,
+    Generator,
+    JoiningBranches,
+    Prompt,
+    QuestionReader,
+    Shortened,
+    answer_room,
+    can_join,
+)
 from mixrag.generator.questions import start_with_question
 from mixrag.generator.rounding import rounding_of
 from mixrag.generator.token_bytes import token_bytes
@@ -78,6 +87,18 @@ class CopyingBranches:
         """See ``Branches.select``."""
         answers = tuple(self.answers[row] for row in rows.tolist())
         return CopyingBranches(self.generator, self.branches.select(rows), answers)
+
+    @property
+    def joins(self) -> bool:
+        """Where those of the model can be joined."""
+        return can_join(self.branches)
+
+    def join(self, rows: Tensor, others: Sequence[tuple[CopyingBranches, Tensor]]) -> CopyingBranches:
+        """See ``JoiningBranches.join``."""
+        parts = [(self, rows), *others]
+        answers = tuple(each.answers[row] for each, some in parts for row in some.tolist())
+        joined = cast(JoiningBranches, self.branches).join(rows, [(each.branches, some) for each, some in others])
+        return CopyingBranches(self.generator, joined, answers)
 
     def score(self, tokens: Sequence[int]) -> Tensor:
         """See ``Branches.score``; a pass for each token, since the sum over the allowed ones is needed."""

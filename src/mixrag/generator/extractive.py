@@ -137,6 +137,16 @@ class SpanBranches:
         """See ``Branches.select``."""
         return SpanBranches(self.size, tuple(self.rows[row] for row in rows.tolist()))
 
+    @property
+    def joins(self) -> bool:
+        """Always."""
+        return True
+
+    def join(self, rows: Tensor, others: Sequence[tuple[SpanBranches, Tensor]]) -> SpanBranches:
+        """See ``JoiningBranches.join``."""
+        parts = [self.select(rows), *(each.select(some) for each, some in others)]
+        return SpanBranches(self.size, tuple(row for part in parts for row in part.rows))
+
     def score(self, tokens: Sequence[int]) -> Tensor:
         """See ``Branches.score``."""
         rows = []

@@ -119,6 +119,43 @@ def states_of(config: Any, prefixes: Sequence[Tensor], more: int) -> tuple[Cache
     return cache, torch.arange(longest, device=first.device) >= starts.unsqueeze(1)
 
 
+def has_all_tokens(cache: Cache) -> bool:
+    """Whether each layer has read something, and has the keys and values of every token."""
+    known = (DynamicLayer, GrowingLayer)
+    return bool(cache.layers) and all(type(each) in known and each.is_initialized for each in cache.layers)
+
+
+def joined_states(parts: Sequence[tuple[Cache, Tensor]], length: int) -> Cache:
+    """A cache of chosen rows (R',) of several caches, of the last ``length`` tokens of each, or of all there are.
+
+    Rows are aligned at their ends, with zeros before those that are shorter.
+    """
+    layers = []
+    for several in zip(*(cache.layers for cache, _ in parts), strict=True):
+        layer = GrowingLayer()
+        chosen = [(each, rows) for each, (_, rows) in zip(several, parts, strict=True)]
+        layer.fill(_joined_layer(chosen, length), length)
+        layers.append(layer)
+    return Cache(layers=layers)
+
+
+def _joined_layer(parts: Sequence[tuple[DynamicLayer, Tensor]], length: int) -> Tensor:
+    """(2, R, G, length + spare, D)."""
+    example, total = parts[0][0].keys, sum(len(rows) for _, rows in parts)
+    _, heads, _, size = example.shape
+    buffer: Tensor = example.new_empty(2, total, heads, length + max(SPARE, length // 8), size)
+    first = 0
+    for layer, rows in parts:
+        chosen, own = rows.to(example.device), min(length, layer.keys.shape[-2])
+        places = slice(first, first + len(rows))
+        buffer[:, places, :, : length - own] = 0  # masked, but uninitialised memory times 0 may be NaN
+        for both, states in zip(buffer, (layer.keys, layer.values), strict=True):
+            last = states[:, :, states.shape[-2] - own :].to(example.device)
+            both[places, :, length - own : length] = last[chosen]
+        first += len(rows)
+    return buffer
+
+
 def rows_of(cache: Cache, lengths: Sequence[int]) -> list[Tensor]:
     """Copies of the states (layers, 2, G, P, D) of each row of a cache, P its last tokens; on one device."""
     device = cache.layers[0].keys.device  # the layers of a model that is spread over devices lie on several

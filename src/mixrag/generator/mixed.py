@@ -23,7 +23,15 @@ from torch import Tensor
 from mixrag.corpus.passage import Passage
 from mixrag.errors import ModelError, SettingError
 from mixrag.generator.copying import CopyingGenerator
-from mixrag.generator.protocol import Branches, Generator, Prompt, QuestionReader, answer_room
+from mixrag.generator.protocol import (
+    Branches,
+    Generator,
+    JoiningBranches,
+    Prompt,
+    QuestionReader,
+    answer_room,
+    can_join,
+)
 from mixrag.generator.questions import start_with_question
 from mixrag.generator.rounding import rounding_of
 from mixrag.probability import log_mixed_tokens, log_normalise
@@ -77,6 +85,20 @@ class MixedBranches:
         model, spans = self.branches
         chosen = rows.to(self.log_weights.device)
         return MixedBranches((model.select(chosen), spans.select(rows.cpu())), self.log_weights[chosen])
+
+    @property
+    def joins(self) -> bool:
+        """Where those of both can be joined."""
+        return all(map(can_join, self.branches))
+
+    def join(self, rows: Tensor, others: Sequence[tuple[MixedBranches, Tensor]]) -> MixedBranches:
+        """See ``JoiningBranches.join``; also with other weights of the two."""
+        model, spans = (cast(JoiningBranches, each) for each in self.branches)
+        models = [(each.branches[0], some) for each, some in others]
+        readers = [(each.branches[1], some.cpu()) for each, some in others]
+        parts = [(self.log_weights, rows), *((each.log_weights, some) for each, some in others)]
+        weights = torch.cat([each[some.to(each.device)] for each, some in parts])
+        return MixedBranches((model.join(rows, models), spans.join(rows.cpu(), readers)), weights)
 
     def score(self, tokens: Sequence[int]) -> Tensor:
         """See ``Branches.score``; one pass of the language model."""

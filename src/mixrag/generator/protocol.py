@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeGuard
+from typing import Any, Protocol, TypeGuard
 
 from torch import Tensor
 
@@ -84,6 +84,31 @@ class Branches(Protocol):
         May reuse the memory of these branches, which must not be used afterwards.
         """
         ...
+
+
+class JoiningBranches(Branches, Protocol):
+    """Branches to which those of further prompts can be added while their texts are being written."""
+
+    @property
+    def joins(self) -> bool:
+        """Whether ``join`` can be used: of some models the rows of a batch must have been read together."""
+        ...
+
+    def join(self, rows: Tensor, others: Sequence[tuple[Any, Tensor]]) -> Branches:
+        """Copies of the rows ``rows`` (R',) of these branches, then of rows (R',) of each of the others.
+
+        Args:
+            rows: of these branches.
+            others: branches of the same kind and model, and which of their rows.
+
+        They may have read texts of any length. All of them stay as they are.
+        """
+        ...
+
+
+def can_join(branches: Branches) -> TypeGuard[JoiningBranches]:
+    """Whether branches are ``JoiningBranches`` that can be joined with others."""
+    return bool(getattr(branches, "joins", False))
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,17 @@ class TableBranches:
         prompts = tuple(self.prompts[row] for row in chosen)
         return replace(self, prompts=prompts, answers=tuple(self.answers[row] for row in chosen))
 
+    @property
+    def joins(self) -> bool:
+        """Always."""
+        return True
+
+    def join(self, rows: Tensor, others: Sequence[tuple[TableBranches, Tensor]]) -> TableBranches:
+        """See ``JoiningBranches.join``."""
+        parts = [self.select(rows), *(each.select(some) for each, some in others)]
+        prompts = tuple(prompt for part in parts for prompt in part.prompts)
+        return replace(self, prompts=prompts, answers=tuple(answer for part in parts for answer in part.answers))
+
     def score(self, tokens: Sequence[int]) -> Tensor:
         """See ``Branches.score``."""
         columns, branches, rows = [], self, torch.arange(len(self.prompts))

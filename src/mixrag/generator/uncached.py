@@ -103,6 +103,17 @@ class UncachedBranches:
         chosen = tuple(self.rows[row] for row in rows.tolist())
         return UncachedBranches(self.generator, chosen, self.log_probs[rows])
 
+    @property
+    def joins(self) -> bool:
+        """Always: rows are read with rows of their own length only."""
+        return True
+
+    def join(self, rows: Tensor, others: Sequence[tuple[UncachedBranches, Tensor]]) -> UncachedBranches:
+        """See ``JoiningBranches.join``."""
+        parts = [self.select(rows), *(each.select(some) for each, some in others)]
+        log_probs = torch.cat([part.log_probs for part in parts])
+        return UncachedBranches(self.generator, tuple(row for part in parts for row in part.rows), log_probs)
+
     def score(self, tokens: Sequence[int]) -> Tensor:
         """See ``Branches.score``; all tokens in one pass."""
         prompts = [Prompt((), row, ()) for row in self.rows]

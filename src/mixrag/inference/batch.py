@@ -6,19 +6,19 @@ A pass of the model costs about the same for few rows as for many. What comes ou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import cast
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from mixrag.generator.protocol import Branches
+from mixrag.inference.continuous import write_together
 from mixrag.inference.decoding_state import DecodingState
-from mixrag.inference.mixture import Mixture, ScoredAnswer, start_together
-from mixrag.inference.protocol import DecodedToken
+from mixrag.inference.mixture import Mixture, ScoredAnswer
+from mixrag.inference.protocol import DecodedToken, DecoderResult
 from mixrag.inference.pruning import Pruning
-from mixrag.inference.stepwise import most_probable, next_step, scored
+from mixrag.inference.stepwise import Draw, most_probable, next_step, scored
 
 ROWS = 64
 """Components in one batch of the language model: bounds its memory."""
@@ -53,92 +53,56 @@ def greedy_together(mixtures: Sequence[Mixture], max_tokens: int, budget: float 
         max_tokens: longest answer.
         budget: of ``Pruning``, for each answer.
     """
-    found = [Written(mixture, [], Pruning(budget)) for mixture in mixtures]
-    states = shared_states(mixtures)
-    for position in range(max_tokens):
-        under_way: list[tuple[Written, DecodingState]] = []
-        for written, state in zip([each for each in found if not each.ended], states, strict=True):
-            step = next_step(state, most_probable, written.pruning)
-            written.steps.append(step)
-            if not written.ended:
-                under_way.append((written, state))
-        if not under_way or position + 1 == max_tokens:
-            break
-        states = _advanced(under_way, position, max_tokens - position - 1)
+    found = [Written(mixture, max_tokens, Pruning(budget)) for mixture in mixtures]
+    write_together(found)
     return found
 
 
-def shared_states(mixtures: Sequence[Mixture]) -> list[DecodingState]:
-    """The state of each mixture before the first token; their branches are a ``Share`` of one batch."""
-    branches = start_together(mixtures)
-    places = torch.arange(len(branches.log_probs), device=branches.log_probs.device)
-    rows = places.split([len(mixture.components) for mixture in mixtures])
-    return [mixture.state(Share(branches, own)) for mixture, own in zip(mixtures, rows, strict=True)]
-
-
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Written:
-    """An answer under way among others."""
+    """An answer under way, token by token; a ``Writing``."""
 
     mixture: Mixture
-    steps: list[DecodedToken]
+    max_tokens: int
+    """Longest answer."""
     pruning: Pruning
+    choose: Callable[[DecodingState], int] = most_probable
+    """From the state of the one answer to the id of its next token."""
+    steps: list[DecodedToken] = field(default_factory=list)
 
     @property
-    def ended(self) -> bool:
-        """True where the last token ended it."""
-        return bool(self.steps) and self.steps[-1].token in self.mixture.generator.stop_tokens
+    def rows(self) -> int:
+        """K."""
+        return len(self.mixture.components)
+
+    @property
+    def step(self) -> DecodedToken | None:
+        """The last token."""
+        return self.steps[-1] if self.steps else None
+
+    def extend(self, state: DecodingState) -> bool:
+        """See ``Writing.extend``: by the token that ``choose`` finds."""
+        step = next_step(state, self.choose, self.pruning)
+        drawn = self.choose.log_drawn if isinstance(self.choose, Draw) else None
+        self.steps.append(replace(step, log_drawn=drawn))
+        return self.steps[-1].token in self.mixture.generator.stop_tokens or len(self.steps) == self.max_tokens
+
+    def drop(self, state: DecodingState) -> Tensor | None:
+        """See ``Writing.drop``: within the budget of ``pruning``."""
+        remaining = self.max_tokens - len(self.steps)
+        return self.pruning.drop(state, self.steps[-1].token, len(self.steps) - 1, remaining, shared=True)
+
+    @property
+    def continued(self) -> tuple[Tensor, Tensor]:
+        """See ``Writing.continued``: the one answer, by its last token."""
+        return torch.tensor([0]), torch.tensor([self.steps[-1].token])
 
     def scored(self) -> ScoredAnswer:
         """The answer, its table complete."""
         return scored(self.mixture, self.steps, self.pruning)
 
-
-@dataclass(frozen=True)
-class Share:
-    """The rows of one question among those of several, as branches."""
-
-    branches: Branches
-    rows: Tensor
-    """(R,)"""
-
-    @property
-    def log_probs(self) -> Tensor:
-        """(R, V)."""
-        return self.branches.log_probs[self.rows]
-
-    def select(self, rows: Tensor) -> Branches:
-        """See ``Branches.select``."""
-        return self.branches.select(self.rows[rows])
-
-    def advance(self, rows: Tensor, tokens: Tensor) -> Branches:
-        """See ``Branches.advance``; the other rows stay as they are."""
-        return self.branches.select(self.rows).advance(rows, tokens)
-
-    def score(self, tokens: Sequence[int]) -> Tensor:
-        """See ``Branches.score``."""
-        return self.branches.select(self.rows).score(tokens)
-
-
-def _advanced(
-    under_way: Sequence[tuple[Written, DecodingState]], position: int, remaining: int
-) -> list[DecodingState]:
-    """The states of all answers under way, each with its last token, after one pass of the model."""
-    rows, tokens, weights, states = [], [], [], []
-    for written, state in under_way:
-        share, token = cast(Share, state.branches), written.steps[-1].token
-        followed = written.pruning.drop(state, token, position, remaining, shared=True)
-        if followed is not None:
-            share = Share(share.branches, share.rows[followed])
-            state = state.only(followed, share)
-        chosen = torch.tensor([token], device=share.rows.device)
-        rows.append(share.rows)
-        tokens.append(chosen.expand(len(share.rows)))
-        weights.append(state.later_weights(torch.zeros_like(chosen), chosen))
-        states.append(state)
-    branches = cast(Share, under_way[0][1].branches).branches.advance(torch.cat(rows), torch.cat(tokens))
-    places = torch.arange(len(branches.log_probs), device=branches.log_probs.device).split([*map(len, rows)])
-    return [
-        state.continued(torch.zeros_like(token[:1]), token[:1], Share(branches, place), each)
-        for state, token, place, each in zip(states, tokens, places, weights, strict=True)
-    ]
+    def result(self) -> DecoderResult:
+        """See ``Writing.result``."""
+        drawn = [step.log_drawn for step in self.steps if step.log_drawn is not None]
+        log_drawn = math.fsum(drawn) if isinstance(self.choose, Draw) else None
+        return DecoderResult((self.scored(),), pruned=self.pruning.spent, log_drawn=log_drawn)

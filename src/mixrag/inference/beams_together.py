@@ -6,14 +6,15 @@ What comes out is, question by question, what ``beam`` finds alone, up to the or
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import cast
 
-import torch
+from torch import Tensor
 
-from mixrag.inference.batch import ROWS, Share, batches_by_rows, shared_states
+from mixrag.inference.batch import ROWS, batches_by_rows
 from mixrag.inference.beam_search import BeamSearch, SearchResult
+from mixrag.inference.continuous import write_together
 from mixrag.inference.decoding_state import DecodingState
 from mixrag.inference.mixture import Mixture
+from mixrag.inference.protocol import DecoderResult
 
 
 def beams_in_batches(mixtures: Sequence[Mixture], width: int, max_tokens: int) -> Iterator[SearchResult]:
@@ -30,30 +31,49 @@ def beams_together(mixtures: Sequence[Mixture], width: int, max_tokens: int) -> 
         width: of each beam.
         max_tokens: longest answer.
     """
-    searches = [BeamSearch(mixture, width) for mixture in mixtures]
-    active = list(zip(searches, shared_states(mixtures), strict=True))
-    for position in range(max_tokens):
-        active = [(search, state) for search, state in active if not search.extend(state)]
-        if not active or position + 1 == max_tokens:
-            break
-        active = _advanced(active)
-    return [search.result() for search in searches]
+    searches = [Searching(mixture, width, max_tokens) for mixture in mixtures]
+    write_together(searches)
+    return [each.search.result() for each in searches]
 
 
-def _advanced(active: Sequence[tuple[BeamSearch, DecodingState]]) -> list[tuple[BeamSearch, DecodingState]]:
-    """Every search with its state after the tokens that it has chosen, which one pass reads."""
-    rows, tokens, weights = [], [], []
-    for search, state in active:
-        share, size = cast(Share, state.branches), state.log_weights.shape[1]
-        parents, chosen = (each.to(share.rows.device) for each in search.continued)
-        places = parents[:, None] * size + torch.arange(size, device=parents.device)
-        rows.append(share.rows[places.flatten()])
-        tokens.append(chosen.repeat_interleave(size))
-        weights.append(state.later_weights(parents, chosen))
-    branches = cast(Share, active[0][1].branches).branches.advance(torch.cat(rows), torch.cat(tokens))
-    places = torch.arange(len(branches.log_probs), device=branches.log_probs.device)
-    shares = [Share(branches, own) for own in places.split([*map(len, rows)])]
-    return [
-        (search, state.continued(*search.continued, share, later))
-        for (search, state), share, later in zip(active, shares, weights, strict=True)
-    ]
+class Searching:
+    """A beam search under way, which ends after so many tokens; a ``Writing``."""
+
+    step = None
+    """It decides on whole answers."""
+
+    def __init__(self, mixture: Mixture, width: int, max_tokens: int) -> None:
+        self.mixture, self.max_tokens = mixture, max_tokens
+        self._width, self._count = width, 0
+        self._search: BeamSearch | None = None
+
+    @property
+    def search(self) -> BeamSearch:
+        """The search; it begins with the prior, which may need what the model says of the prompts."""
+        if self._search is None:
+            self._search = BeamSearch(self.mixture, self._width)
+        return self._search
+
+    @property
+    def rows(self) -> int:
+        """K for each answer in the beam."""
+        return self._width * len(self.mixture.components)
+
+    def extend(self, state: DecodingState) -> bool:
+        """See ``Writing.extend``."""
+        self._count += 1
+        return self.search.extend(state) or self._count == self.max_tokens
+
+    def drop(self, state: DecodingState) -> Tensor | None:
+        """See ``Writing.drop``: a beam follows all components."""
+        return None
+
+    @property
+    def continued(self) -> tuple[Tensor, Tensor]:
+        """See ``Writing.continued``."""
+        return self.search.continued
+
+    def result(self) -> DecoderResult:
+        """See ``Writing.result``."""
+        found = self.search.result()
+        return DecoderResult(found.answers, certified=found.certified)

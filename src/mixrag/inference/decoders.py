@@ -11,13 +11,14 @@ from mixrag.config.sampling import sampling_settings
 from mixrag.config.settings import Settings
 from mixrag.config.values import shown
 from mixrag.errors import SettingError
-from mixrag.inference.batch import greedy_in_batches
+from mixrag.inference.batch import Written, greedy_in_batches
 from mixrag.inference.beam_search import beam, fast, thorough
-from mixrag.inference.beams_together import beams_in_batches
+from mixrag.inference.beams_together import Searching, beams_in_batches
+from mixrag.inference.continuous import Writing
 from mixrag.inference.mixture import Mixture, ScoredAnswer
 from mixrag.inference.protocol import BatchDecoder, DecodedToken, Decoder, DecoderResult
 from mixrag.inference.pruning import Pruning
-from mixrag.inference.stepwise import greedy, sample, scored
+from mixrag.inference.stepwise import Draw, greedy, sample, scored
 from mixrag.utils.plugins import check_plugin
 
 
@@ -54,6 +55,10 @@ class Greedy:
         answer = scored(mixture, steps, pruning)
         others = _samples(mixture, max_tokens, self.samples, self.seed, pruning.budget, self.sampling)
         yield DecoderResult((answer, *others), pruned=pruning.spent)
+
+    def begin(self, mixture: Mixture, max_tokens: int) -> Writing | None:
+        """See ``begun``."""
+        return Written(mixture, max_tokens, Pruning(self.prune)) if self.batches else None
 
     def decode_batch(self, mixtures: Sequence[Mixture], max_tokens: int) -> Iterator[DecoderResult]:
         """See ``BatchDecoder.decode_batch``."""
@@ -94,6 +99,12 @@ class Sample:
         others = _samples(mixture, max_tokens, self.samples, self.seed, pruning.budget, self.sampling)
         yield DecoderResult((answer, *others), pruned=pruning.spent, log_drawn=log_drawn)
 
+    def begin(self, mixture: Mixture, max_tokens: int) -> Writing | None:
+        """See ``begun``."""
+        if self.samples:
+            return None
+        return Written(mixture, max_tokens, Pruning(self.prune), Draw(self.seed, self.sampling))
+
 
 def _samples(
     mixture: Mixture, max_tokens: int, samples: int, seed: int, budget: float, sampling: Mapping[str, float]
@@ -132,6 +143,10 @@ class Beam:
         found = beam(mixture, self.width, max_tokens)
         drawn = _samples(mixture, max_tokens, self.samples, self.seed, 0.0, self.sampling)
         yield DecoderResult((*found.answers, *drawn), certified=found.certified)
+
+    def begin(self, mixture: Mixture, max_tokens: int) -> Writing | None:
+        """See ``begun``."""
+        return Searching(mixture, self.width, max_tokens) if self.batches else None
 
     def decode_batch(self, mixtures: Sequence[Mixture], max_tokens: int) -> Iterator[DecoderResult]:
         """See ``BatchDecoder.decode_batch``."""
@@ -223,6 +238,19 @@ def decoder_for(settings: Settings) -> Decoder:
 def decode_all(decoder: Decoder, mixtures: Sequence[Mixture], max_tokens: int) -> Iterator[DecoderResult]:
     """What a decoder that batches finds for each of several mixtures."""
     return cast(BatchDecoder, decoder).decode_batch(mixtures, max_tokens)
+
+
+def begun(decoder: Decoder, mixture: Mixture, max_tokens: int) -> Writing | None:
+    """The answer that a decoder would write, to be written in a ``RunningBatch``.
+
+    A decoder of yours has a method ``begin(mixture, max_tokens)`` for this, or answers by itself.
+
+    Returns:
+        None where the decoder makes passes of its own, as for further answers that are drawn.
+    """
+    begin = getattr(decoder, "begin", None)
+    found: Writing | None = None if begin is None else begin(mixture, max_tokens)
+    return found
 
 
 def decoder_name(decoder: str | Decoder) -> str:

@@ -49,16 +49,28 @@ def sample(
     With ``sampling`` settings it is drawn from what ``log_sampling`` makes of each of the mixture's distributions
     of the next token.
     """
-    source, log_drawn = torch.Generator().manual_seed(seed), [0.0]
-
-    def draw(state: DecodingState) -> int:
-        log_q = _log_sampling(state.log_mixed()[0].cpu(), sampling)
-        token = int(torch.multinomial(log_q.exp(), 1, generator=source))
-        log_drawn[0] = float(log_q[token])
-        return token
-
+    draw = Draw(seed, sampling)
     for step in stepwise(mixture, max_tokens, draw, pruning):
-        yield replace(step, log_drawn=log_drawn[0])
+        yield replace(step, log_drawn=draw.log_drawn)
+
+
+class Draw:
+    """Draws the tokens of one answer; equal seeds draw equal ones.
+
+    Attributes:
+        log_drawn: log-probability with which the last one was drawn.
+    """
+
+    def __init__(self, seed: int, sampling: Mapping[str, float] = NOTHING) -> None:
+        self.sampling, self.log_drawn = sampling, 0.0
+        self._source = torch.Generator().manual_seed(seed)
+
+    def __call__(self, state: DecodingState) -> int:
+        """The next token of the one answer of a state."""
+        log_q = _log_sampling(state.log_mixed()[0].cpu(), self.sampling)
+        token = int(torch.multinomial(log_q.exp(), 1, generator=self._source))
+        self.log_drawn = float(log_q[token])
+        return token
 
 
 def _log_sampling(log_probs: Tensor, sampling: Mapping[str, float]) -> Tensor:

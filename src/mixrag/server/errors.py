@@ -58,6 +58,14 @@ class BusyError(RequestError):
         self.seconds = seconds
 
 
+class ClosingError(BusyError):
+    """The server is about to stop, and begins nothing more."""
+
+    status = 503
+    kind = "server_error"
+    code = "shutting_down"
+
+
 class TimeLimitError(RequestError):
     """An answer took longer than the server allows."""
 

@@ -1,18 +1,25 @@
-"""Questions under way: a bounded queue before the threads that answer them, each answer token by token."""
+"""Questions under way: a bounded queue before the threads that answer them, each answer token by token.
+
+The tokens of several answers by one language model come from one running batch (batches.py); who may begin is
+decided by a queue that is fair between clients (waiting.py).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mixrag.answers.answer import Answer
 from mixrag.answers.stream import Stream, StreamedToken
+from mixrag.errors import StreamClosedError
 from mixrag.rag import RAG
-from mixrag.server.errors import BusyError, TimeLimitError
+from mixrag.server.batches import Batches, InBatch
+from mixrag.server.errors import TimeLimitError
+from mixrag.server.waiting import FairQueue, Place
 from mixrag.server.watch import Watch, WatchedByAll
 
 T = TypeVar("T")
@@ -22,8 +29,8 @@ T = TypeVar("T")
 class Limits:
     """Of the questions under way at once."""
 
-    threads: int = 4
-    """Answered side by side; tokens of one language model take turns."""
+    threads: int = 16
+    """Answered side by side; those of one language model are rows of one batch."""
     waiting: int = 64
     """Questions beyond those; further ones are refused."""
     seconds: float = 300.0
@@ -35,27 +42,46 @@ class Questions:
 
     def __init__(self, limits: Limits = Limits()) -> None:
         self.limits = limits
-        self.running = 0
-        """Questions that were taken and have not ended."""
+        self.batches = Batches()
         self.watches: list[Watch] = []
         """These look on at every answer."""
+        self._queue = FairQueue(limits.threads, limits.waiting)
         self._threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="mixrag-question")
 
-    async def run(self, work: Callable[[], T], client: str = "") -> T:
+    @property
+    def running(self) -> int:
+        """Questions that have begun and not ended; also one whose client has gone, while its thread works."""
+        return self._queue.running
+
+    @property
+    def waiting(self) -> int:
+        """Questions that were taken and have not begun."""
+        return self._queue.waiting
+
+    async def run(self, work: Callable[[], T], client: str = "", seconds: float | None = None) -> T:
         """What a function returns, run by a thread of the queue.
+
+        Args:
+            work: the function. Once begun it ends, whatever becomes of its client.
+            client: who asks, for fairness between clients.
+            seconds: longest time for it, waiting included; None: that of the limits.
 
         Raises:
             BusyError: too many are waiting.
+            ClosingError: the server is about to stop.
             TimeLimitError: it took too long; it ends in the background.
         """
-        self._take()
+        limit = self.limits.seconds if seconds is None else seconds
+        deadline = time.monotonic() + limit
+        place = self._queue.enter(client)
         try:
-            future = asyncio.get_running_loop().run_in_executor(self._threads, work)
-            return await asyncio.wait_for(asyncio.shield(future), self.limits.seconds)
-        except TimeoutError as error:
-            raise self._too_long() from error
-        finally:
-            self.running -= 1
+            await self._begun(place, deadline)
+            future = self._threads.submit(work)
+        except BaseException:
+            place.leave()
+            raise
+        future.add_done_callback(lambda _: place.leave())
+        return await self._within(future, deadline, limit)
 
     def ask(self, rag: RAG, question: str, changes: Mapping[str, Any], client: str = "") -> Asked:
         """An answer under way; nothing runs before its first token or ``answer`` is awaited.
@@ -64,19 +90,28 @@ class Questions:
         """
         return Asked(self, rag, question, changes, client)
 
+    def end(self) -> None:
+        """Begin nothing more: who waits or comes is refused with ``ClosingError``; what has begun goes on."""
+        self._queue.end()
+
     def close(self) -> None:
-        """Take no more questions, and wait for those under way."""
-        self._threads.shutdown(cancel_futures=True)
+        """``end``, and wait for what has begun."""
+        self.end()
+        self._threads.shutdown()
 
-    def _take(self) -> None:
-        if self.running >= self.limits.threads + self.limits.waiting:
-            expected = f"at most {self.limits.threads + self.limits.waiting} questions at once"
-            raise BusyError(expected, "more", "ask again in some seconds", seconds=5)
-        self.running += 1
+    async def _begun(self, place: Place, deadline: float) -> None:
+        await self._within(place.begun, deadline, self.limits.seconds)
 
-    def _too_long(self) -> TimeLimitError:
-        expected = f"an answer within {self.limits.seconds:g} seconds"
-        return TimeLimitError(expected, "none yet", "ask with fewer passages (k) or fewer tokens (max_tokens)")
+    async def _within(self, future: Future[T], deadline: float, limit: float) -> T:
+        """The result of a future, which is not cancelled where the time is up or the task is cancelled."""
+        waited = asyncio.wrap_future(future)
+        waited.add_done_callback(lambda done: done.cancelled() or done.exception())  # else it is logged as lost
+        try:
+            return await asyncio.wait_for(asyncio.shield(waited), max(0.0, deadline - time.monotonic()))
+        except TimeoutError as error:
+            if waited.done() and not waited.cancelled() and waited.exception() is error:
+                raise  # of the work itself
+            raise _too_long(limit) from error
 
 
 class Asked(AsyncIterator[StreamedToken]):
@@ -96,20 +131,31 @@ class Asked(AsyncIterator[StreamedToken]):
         self._question, self._changes, self.client = question, changes, client
         self._stream: Stream | None = None
         self._deadline = time.monotonic() + questions.limits.seconds
-        self._taken = False
+        self._place: Place | None = None
+        self._working: Future[Any] | None = None
+        self._decoder: InBatch | None = None
+        self._closed = False
         self._watched = WatchedByAll([watch.asked(rag) for watch in questions.watches])
 
     async def stream(self) -> Stream:
-        """The stream, its passages retrieved and read: ``retrieval``, ``may_abstain``, ``decoder.streams``.
+        """The stream, its passages retrieved: ``retrieval``, ``may_abstain``, ``decoder.streams``.
 
         Raises:
             BusyError: too many questions are waiting.
+            ClosingError: the server is about to stop.
             MixragError: as ``RAG.stream``.
         """
         if self._stream is None:
-            self._questions._take()
-            self._taken = True
-            self._stream = await self._in_thread(lambda: self._rag.stream(self._question, **self._changes))
+            self._check_open()
+            if self._place is None:
+                self._place = self._questions._queue.enter(self.client)
+                try:
+                    await self._questions._begun(self._place, self._deadline)
+                except BaseException as error:
+                    self._watched.failed(error)
+                    self.close()
+                    raise
+            self._stream = await self._in_thread(self._begin)
             self._watched.began(self._stream)
         return self._stream
 
@@ -134,12 +180,18 @@ class Asked(AsyncIterator[StreamedToken]):
         return answer
 
     def close(self) -> None:
-        """End it after the token that is being computed."""
+        """End it: it leaves the batch after the token that is being computed. More than once is as once."""
+        self._closed = True
+        if self._decoder is not None:
+            self._decoder.cancel()
         if self._stream is not None:
             self._stream.close()
-        if self._taken:
-            self._taken = False
-            self._questions.running -= 1
+        place, working = self._place, self._working
+        if place is not None:
+            if working is None or working.done():
+                place.leave()
+            else:  # its thread is not free before
+                working.add_done_callback(lambda _: place.leave())
         self._watched.ended()
 
     async def __aenter__(self) -> Asked:
@@ -150,13 +202,32 @@ class Asked(AsyncIterator[StreamedToken]):
         """Close it."""
         self.close()
 
+    def _begin(self) -> Stream:
+        """The stream, whose answer is decoded in a batch with others."""
+        stream = self._rag.stream(self._question, **self._changes)
+        self._decoder = self._questions.batches.decoder(stream.decoder)
+        stream.decoder = self._decoder
+        if self._closed:
+            stream.close()
+            self._decoder.cancel()
+        return stream
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StreamClosedError("an answer under way", "one that was closed", "ask again")
+
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        future = asyncio.get_running_loop().run_in_executor(self._questions._threads, work)
+        self._check_open()
+        self._working = self._questions._threads.submit(work)
         try:
-            return await asyncio.wait_for(asyncio.shield(future), max(0.0, self._deadline - time.monotonic()))
-        except TimeoutError as error:
-            self._watched.failed(error)
-            raise self._questions._too_long() from error
+            return await self._questions._within(self._working, self._deadline, self._questions.limits.seconds)
         except BaseException as error:
             self._watched.failed(error)
+            if isinstance(error, TimeLimitError):
+                self.close()
             raise
+
+
+def _too_long(seconds: float) -> TimeLimitError:
+    expected = f"an answer within {seconds:g} seconds"
+    return TimeLimitError(expected, "none yet", "ask with fewer passages (k) or fewer tokens (max_tokens)")

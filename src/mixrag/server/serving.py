@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +25,25 @@ from mixrag.server.writers import WriterLimits, Writers
 Presets = Mapping[str, Mapping[str, Any]]
 
 
-def opened(settings: ServerSettings, open_store: Callable[[Path | None], RAG]) -> Service:
-    """The stores that the settings name; ``open_store`` opens one by its folder, None being the first of all.
+def opened(settings: ServerSettings, open_store: Callable[[Path | None, RAG | None], RAG]) -> Service:
+    """The stores that the settings name.
+
+    Args:
+        settings: of the server.
+        open_store: opens a store by its folder, None being the first of all, with the models of another one.
 
     Raises:
         SettingError: a name twice, or presets that cannot be read.
         MixragError: as ``RAG.open``.
     """
     presets = read_presets(settings.presets)
-    first = open_store(None)
+    first = open_store(None, None)
     served = {first.store.directory.resolve().name: first}
     try:
         for name, folder in _named(settings.also):
             if name in served:
                 raise SettingError("a name of its own for each store", f"{name} twice", "give --also NAME=DIR")
-            served[name] = open_store(folder)
+            served[name] = open_store(folder, first)
     except BaseException:
         for rag in served.values():
             rag.close()
@@ -78,7 +83,22 @@ def run(service: Service, settings: ServerSettings, security: Security, say: Cal
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     say(f"{', '.join(service.stores.ids())}: open http://{shown}:{port} in a browser; Ctrl-C stops")
-    uvicorn.Server(configured(make_app(service, security), security, settings.proxy)).run(sockets=[listener])
+    config = configured(make_app(service, security), security, settings.proxy)
+    with suppress(KeyboardInterrupt):  # which uvicorn raises again once all has ended
+        GracefulServer(config, service.questions).run(sockets=[listener])
+
+
+class GracefulServer(uvicorn.Server):
+    """To stop, it lets what has begun end and refuses what waits with status 503; then the stores close."""
+
+    def __init__(self, config: uvicorn.Config, questions: Questions) -> None:
+        super().__init__(config)
+        self._questions = questions
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See ``uvicorn.Server``."""
+        self._questions.end()
+        await super().shutdown(sockets)
 
 
 def configured(app: App, security: Security, proxies: Iterable[str] = ()) -> uvicorn.Config:

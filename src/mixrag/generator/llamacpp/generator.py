@@ -52,6 +52,17 @@ class SequenceBranches:
         chosen = tuple(self.rows[row] for row in rows.tolist())
         return SequenceBranches(self.generator, chosen, self.log_probs[rows])
 
+    @property
+    def joins(self) -> bool:
+        """Always: what a row has read is looked up by its tokens."""
+        return True
+
+    def join(self, rows: Tensor, others: Sequence[tuple[SequenceBranches, Tensor]]) -> SequenceBranches:
+        """See ``JoiningBranches.join``."""
+        parts = [self.select(rows), *(each.select(some) for each, some in others)]
+        log_probs = torch.cat([part.log_probs for part in parts])
+        return SequenceBranches(self.generator, tuple(row for part in parts for row in part.rows), log_probs)
+
     def score(self, tokens: Sequence[int]) -> Tensor:
         """See ``Branches.score``."""
         tokens = tuple(tokens)

@@ -40,8 +40,8 @@ class Metrics:
         waiting = Gauge(
             "mixrag:num_requests_waiting", "Questions that wait for their turn.", registry=self._registry
         )
-        running.set_function(lambda: min(questions.running, questions.limits.threads))
-        waiting.set_function(lambda: max(0, questions.running - questions.limits.threads))
+        running.set_function(lambda: questions.running)
+        waiting.set_function(lambda: questions.waiting)
         self.latency = self._histogram("e2e_request_latency_seconds", "From a question to its whole answer.")
         self.first_token = self._histogram(
             "time_to_first_token_seconds", "From a question to the first token that is decided."
