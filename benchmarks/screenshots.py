@@ -105,7 +105,7 @@ def ask(page: Page, question: str) -> None:
     """Ask, and wait for the answer."""
     page.get_by_label("Ask your documents").fill(question)
     page.keyboard.press("Enter")
-    expect(page.locator("#after")).to_be_visible(timeout=120_000)
+    expect(page.locator("#after")).to_be_visible(timeout=600_000)
     page.locator("#question").blur()
 
 
