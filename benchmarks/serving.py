@@ -294,6 +294,12 @@ async def measured(address: str, server: psutil.Process, options: argparse.Names
                 print(f"    {line}", file=sys.stderr)
 
 
+def split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """The arguments before and behind ``--``."""
+    place = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:place], arguments[place + 1 :]
+
+
 def main() -> None:
     """Start the server, measure, stop it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -303,9 +309,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="for each number of clients")
     parser.add_argument("--questions", type=int, default=24)
     parser.add_argument("--no-writes", dest="writes", action="store_false", help="neither uploads nor deletions")
-    parser.add_argument("serve", nargs="*", help="options of mixrag serve, behind --")
-    options = parser.parse_args()
-    with serving(options.store, options.serve) as (address, server):
+    own, serve = split(sys.argv[1:])
+    options = parser.parse_args(own)
+    with serving(options.store, serve) as (address, server):
         asyncio.run(measured(address, server, options))
 
 
