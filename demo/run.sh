@@ -13,7 +13,11 @@ show() {
         esac
     done
     printf '\n'
-    "$mixrag" "$@"
+    "$mixrag" "$@" || {
+        code=$?
+        [ $code -eq 4 ] || return $code
+        echo "(exit code 4: no answer)"
+    }
 }
 say "Thirty documents of an invented island: PDF, DOCX, HTML, Markdown, CSV and text."
 show index demo/corpus --store "$store"
@@ -34,5 +38,6 @@ if show guarantee demo/pairs.jsonl --store "$store" --risk 0.3 --out "$store-gua
 fi
 cat <<'END'
 
-Ask your own: mixrag ask "..." --store demo/store (--why takes an answer apart).
+Ask your own: mixrag ask "..." --store demo/store (--why takes an answer apart), or
+mixrag chat --store demo/store; serve it with mixrag serve --store demo/store.
 END

@@ -211,7 +211,7 @@ def test_what_a_person_reads(indexed: Shell, monkeypatch: pytest.MonkeyPatch) ->
     assert text.count("cod.txt [0:47]\n") == 1, "--why names the places as well"
     assert "\x1b" not in text, "colour is for terminals"
     assert "over all passages, retrieved or not, p(answer) is between" in text
-    assert "exact: no passage was left out" in indexed("ask", QUESTION, "-k", "all")
+    assert "exact: no passage was left out" in indexed("ask", QUESTION, "-k", "all", "--why")
     assert "p(answer) = " in indexed("score", QUESTION, "nine")
     assert "1. p = " in indexed("passages", QUESTION)
     info = indexed("info")

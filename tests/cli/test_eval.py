@@ -76,12 +76,15 @@ def test_what_cannot_be_asked_for_is_one_line(
 
 def test_an_answer_that_is_not_sure_enough_is_withheld(shell: Shell, tmp_path: Path) -> None:
     path = calibrated(tmp_path / "c.json")
-    shown = shell("ask", QUESTION, "--confidence", path)
-    assert shown.startswith("No answer: ") and "0.900 is asked for" in shown
-    assert "(of 100 answers at this level about 25 were right); the confidence is " in shown
-    assert "The best guess would be: " in shown and "prior" in shown
-    assert "calibrated on sixty pairs" in " ".join(shown.split())
-    found = shell.json("ask", QUESTION, "--confidence", path)
+    shown = shell("ask", QUESTION, "--confidence", path, code=4)
+    assert shown.startswith("No answer: the best guess is ")
+    assert ": of answers this sure, about 2 in 10 were right.\nNearest passages:\n" in shown
+    assert "The best guess would be: " not in shown and "prior" not in shown
+    why = shell("ask", QUESTION, "--confidence", path, "--why", code=4)
+    assert "The best guess would be: " in why and "prior" in why and "0.900 is asked for" in why
+    assert "calibrated on sixty pairs" in " ".join(why.split())
+    assert shell("ask", QUESTION, "--confidence", path, "--quiet", code=4) == ""
+    found = shell.json("ask", QUESTION, "--confidence", path, code=4)
     assert found["confidence"]["words"] == level_of(found["confidence"]["value"])
     assert (found["confidence"]["level_right"], found["confidence"]["level_n"]) == (0.25, 60)
     assert found["confidence"]["abstains"] is True and found["answer"] is None and found["best_guess"]
@@ -90,9 +93,9 @@ def test_an_answer_that_is_not_sure_enough_is_withheld(shell: Shell, tmp_path: P
 
 def test_the_threshold_can_be_set_or_left_out(shell: Shell, tmp_path: Path) -> None:
     path = calibrated(tmp_path / "c.json")
-    sure = shell("ask", QUESTION, "--confidence", path, "--abstain-below", "0")
+    sure = shell("ask", QUESTION, "--confidence", path, "--abstain-below", "0", "--why")
     assert "No answer" not in sure
-    assert sure.index("at this level about 25 were right") < sure.index("confidence = ")
+    assert sure.index("of answers this sure, about 2 in 10 were right") < sure.index("confidence = ")
     found = shell.json("ask", QUESTION, "--confidence", path, "--abstain-below", "0")
     assert found["confidence"]["abstains"] is False and found["confidence"]["threshold"] == 0.0
     assert shell.json("ask", QUESTION)["confidence"] is None
@@ -103,9 +106,12 @@ def test_the_threshold_can_be_set_or_left_out(shell: Shell, tmp_path: Path) -> N
 def test_a_confidence_of_other_settings_is_not_shown(shell: Shell, tmp_path: Path) -> None:
     path = calibrated(tmp_path / "c.json", settings={"k": 4})
     shown = shell("ask", QUESTION, "--confidence", path)
-    assert "calibrated with other k" in " ".join(shown.split()) and "confidence = " not in shown
+    assert "not known: the confidence was fitted with other k" in " ".join(shown.split())
+    assert "mixrag calibrate fits one" in shown and "confidence = " not in shown
+    why = " ".join(shell("ask", QUESTION, "--confidence", path, "--why").split())
+    assert "p(answer) is that of this k, and says nothing of how often such answers are right" in why
     assert shell.json("ask", QUESTION, "--confidence", path)["confidence"] is None
-    assert shell.json("ask", QUESTION, "--confidence", path, "-k", "4")["confidence"] is not None
+    assert shell.json("ask", QUESTION, "--confidence", path, "-k", "4", code=4)["confidence"] is not None
 
 
 def test_samples_that_say_the_same_add_to_the_mass(shell: Shell) -> None:

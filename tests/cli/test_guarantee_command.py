@@ -95,10 +95,10 @@ def test_what_is_not_covered_is_withheld_where_that_is_asked_for(shell: Shell, t
     path = guaranteed(shell, tmp_path / "none", 1.0)
     assert shell.json("ask", QUESTION, *AUTO, path)["guarantee"] is None
     assert shell.json("ask", QUESTION, *AUTO, path)["answer"] is not None
-    withheld = shell.json("ask", QUESTION, *AUTO, path, "--guaranteed-only")
+    withheld = shell.json("ask", QUESTION, *AUTO, path, "--guaranteed-only", code=4)
     assert withheld["answer"] is None and withheld["confidence"]["threshold"] == 1.0
-    assert "No answer" in shell("ask", QUESTION, *AUTO, path, "--guaranteed-only")
-    shown = shell("ask", EXPLAIN, *AUTO, path, "--guaranteed-only")
+    assert "No answer" in shell("ask", QUESTION, *AUTO, path, "--guaranteed-only", code=4)
+    shown = shell("ask", EXPLAIN, *AUTO, path, "--guaranteed-only", code=4)
     assert "No answer: no guarantee covers it: it was tested on answers of kind span" in " ".join(shown.split())
     assert "a guarantee that applies" in shell.refused("ask", QUESTION, "--guaranteed-only")
 

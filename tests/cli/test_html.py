@@ -26,7 +26,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Callable[[str],
 def test_the_page_is_written_and_told_of_on_standard_error(asked: Shell, tmp_path: Path) -> None:
     page = tmp_path / "why.html"
     printed = asked("ask", QUESTION, "-k", "2", "--html", page)
-    assert "p(answer) = " in printed and "log evidence ratio" not in printed, "that is for --why"
+    assert "Sources:" in printed and "p(answer) = " not in printed, "that is for --why"
     assert asked.errors == f"mixrag: explanation written to {page}\n"
     found = lxml.html.document_fromstring(page.read_text(encoding="utf-8"))
     assert next(found.iter("h1")).text_content() == QUESTION

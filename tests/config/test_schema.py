@@ -108,7 +108,7 @@ def test_no_command_declares_an_option_that_a_setting_is() -> None:
 def test_the_options_of_a_command_are_its_settings(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     shown = re.findall(r"^  (?:-\w, )?(--[\w-]+)", run(command, "--help"), re.MULTILINE)
-    own = {"--why", "--html", "--json", "--help", "--out", "--expected", "--document"}
+    own = {"--why", "--html", "--quiet", "--json", "--help", "--out", "--expected", "--document"}
     assert len(set(shown)) == len(shown) and set(shown) - own == {
         each.option for each in options_of(command).values() if not each.declared.rare
     }

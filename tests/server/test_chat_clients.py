@@ -11,8 +11,8 @@ from typing import Any
 import openai
 import pytest
 from fastapi.testclient import TestClient
+from served import QUESTION
 
-from conftest import QUESTION
 from mixrag import RAG
 from mixrag.server.conversation import Turn
 from mixrag.server.openai.client_tasks import client_task, title_of

@@ -11,8 +11,8 @@ from typing import Any
 import openai
 import pytest
 from fastapi.testclient import TestClient
+from served import QUESTION, listening
 
-from conftest import QUESTION, listening
 from mixrag import RAG, Settings
 from mixrag.corpus import Store
 from mixrag.server.app import make_app
@@ -124,7 +124,7 @@ def test_a_withheld_answer_is_said_to_be_and_passages_are_shown_instead(unstated
         message, extension = found.choices[0].message, found.model_extra["mixrag"]  # type: ignore[index]
         text = message.content or ""
         assert found.choices[0].finish_reason == "stop" and found.choices[0].logprobs is None
-        assert text.startswith("The documents do not seem to answer this question.")
+        assert text.startswith("No answer: the documents do not seem to state it.")
         assert "in rivers" not in text and extension["withheld"] is True and "best_guess" not in extension
         assert extension["p_empty"] == pytest.approx(0.9)
         assert r"Eels \!\[x\](http://evil.example/p.png) \<img src=x\> swim." in text
@@ -179,10 +179,10 @@ def test_a_preset_and_limits_of_tokens_shorten_an_answer(official: openai.OpenAI
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "assistant", "content": "hm"}]}, "messages"),
         ({"messages": [{"role": "user", "content": " "}]}, "messages"),
-        ({"messages": [{"role": "user", "content": "a" * 10_001}]}, "messages"),
+        ({"messages": [{"role": "user", "content": "a" * 20_001}]}, "messages"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content"),
         ({"mixrag": {"other": 1}}, "mixrag.other"),
-        ({"mixrag": {"question": "a" * 10_001}}, "messages"),
+        ({"mixrag": {"question": "a" * 20_001}}, "messages"),
         ({"settings": {"other": 1}}, "settings.other"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"temperature": "warm"}, "temperature"),

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx2
 import pytest
 from mcp import Client, MCPError
+from mcp.client.streamable_http import streamable_http_client
+from served import listening
 
 from mixrag import RAG, Settings
 from mixrag.server import mcp_documents
+from mixrag.server.app import make_app
 from mixrag.server.mcp import mcp_server
 from mixrag.server.mcp_documents import Wanted, document_uri, wanted_by
+from mixrag.server.security.keys import KeyFile
+from mixrag.server.security.policy import Security
 from mixrag.server.service import Service
 from mixrag.server.stores import Served, Stores
 from scripted import scripted
@@ -202,3 +209,24 @@ def test_long_lists_and_long_documents_come_in_parts(
     names, read = within(service, use)
     assert sorted(names) == ["cod.txt", "eel.txt", "hen.txt", "long"]
     assert read.split() == text.split()
+
+
+def test_over_http_a_key_and_a_name_of_this_server_are_needed(service: Service, tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path / "keys.json")
+    key = keys.add("alice")
+    clients: list[str] = []
+    run = service.questions.run
+    service.questions.run = lambda work, client="": clients.append(client) or run(work, client)  # type: ignore[method-assign]
+
+    async def use(address: str) -> None:
+        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {key}"}) as http:
+            async with Client(streamable_http_client(f"{address}/mcp", http_client=http)) as client:
+                assert not (await client.call_tool("passages", {"question": QUESTION})).is_error
+        async with httpx2.AsyncClient() as http:
+            for headers, status in (({}, 401), ({"Authorization": f"Bearer {key}", "Host": "evil.example"}, 421)):
+                found = await http.post(f"{address}/mcp", json={}, headers=headers)
+                assert found.status_code == status
+
+    with listening(make_app(service, Security(keys=keys))) as address:
+        anyio.run(use, address)
+    assert [each for each in clients if each] == ["alice"], "without a name only models are loaded"

@@ -1,4 +1,4 @@
-"""``mixrag mcp``, started by the official client as a process of its own: standard output is the protocol alone."""
+"""``mixrag mcp``, started by the official client as a process: standard output is the protocol alone."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from typing import Any
 import openai
 import pytest
 from fastapi.testclient import TestClient
+from served import QUESTION
 
-from conftest import QUESTION
 from mixrag import RAG
 
 RESULTS, LOG_PROBS = "file_search_call.results", "message.output_text.logprobs"

@@ -28,7 +28,7 @@ app = typer.Typer(
         "Answers from your own documents, with their probability and the passages behind them.\n\n"
         "First index a folder, then ask. Nothing leaves this machine.\n\n"
         "Exit codes: 0 done; 1 error (one line says what to do); 2 wrong usage; "
-        "3 index: done, but some files were skipped; 4 ask: no answer was given, since it would probably be wrong; "
+        "3 index: done, but some files were skipped; 4 ask: no answer was given, for it would probably be wrong; "
         "130 interrupted."
     ),
     epilog="Example: mixrag index documents --store store && mixrag ask 'Who issues the licence?' --store store",
@@ -109,6 +109,8 @@ def ask(
             show.streaming(stream)
         answer = stream.answer
         explanation = answer.explain() if why or target else None
+    if target and explanation:
+        output.write_explanation(target, explanation)
     if quiet:
         show_page.text_alone(answer)
     elif json:
@@ -119,8 +121,7 @@ def ask(
         show_page.page(answer)
     if why and not json:
         show.answer(answer, explanation, as_json=False)
-    if target and explanation:
-        output.write_explanation(target, explanation)
+    if target:
         show.error_line(f"explanation written to {target}")
     if answer.abstains:
         raise typer.Exit(WITHHELD)

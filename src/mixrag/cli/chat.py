@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -144,10 +145,8 @@ def _lines() -> Iterator[str]:
     if not sys.stdin.isatty():
         yield from sys.stdin
         return
-    try:
+    with suppress(ImportError):
         import readline  # noqa: F401 - input() uses it
-    except ImportError:
-        pass
     while True:
         try:
             yield input(PROMPT)

@@ -15,7 +15,7 @@ from itertools import pairwise
 from mixrag.answers.standalone import standalone
 from mixrag.server.errors import RequestError
 
-LONGEST_QUESTION = 10_000
+LONGEST_QUESTION = 20_000
 """Characters."""
 EARLIER = 20
 """So many questions before the last one are looked at."""

@@ -32,6 +32,7 @@ from mcp_types import (
     ToolAnnotations,
 )
 from pydantic import ValidationError
+from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from mixrag import __version__
@@ -39,7 +40,7 @@ from mixrag.errors import MixragError
 from mixrag.server import mcp_documents
 from mixrag.server.errors import RequestError
 from mixrag.server.mcp_tools import TOOLS, ToolOf
-from mixrag.server.service import Service
+from mixrag.server.service import Service, client_of
 from mixrag.utils.text import strict_json
 
 _LOG = logging.getLogger("mixrag.server")
@@ -98,7 +99,7 @@ def mcp_server(service: Service) -> Server[Any]:
 
 
 async def run_stdio(service: Service) -> None:
-    """Serve over standard input and output until the client closes it; what else is printed goes to standard error."""
+    """Serve over standard input and output until the client closes it; other output goes to standard error."""
     server = mcp_server(service)
     async with stdio_server() as (read, write):
         await server.run(read, write, server.create_initialization_options())
@@ -174,7 +175,5 @@ async def _or_error(work: Awaitable[T]) -> T:
 
 
 def _client(context: ServerRequestContext[Any]) -> str:
-    """Who asks, for fairness between clients: a key's name, else an address; empty over standard input."""
-    scope: Scope = getattr(context.request, "scope", None) or {}
-    named = (scope.get("state") or {}).get("client")
-    return str(named or (scope.get("client") or ("",))[0])
+    """Who asks, for fairness between clients; empty over standard input."""
+    return client_of(context.request) if isinstance(context.request, Request) else ""

@@ -40,6 +40,12 @@ WithService = Annotated[Service, Depends(_service)]
 """Type of an endpoint's parameter that takes the service."""
 
 
+def client_of(request: Request) -> str:
+    """Who asks, for fairness between clients: the name of the key, else the address."""
+    named = request.scope.get("state", {}).get("client")
+    return str(named) if named else (request.client.host if request.client else "")
+
+
 def checked_changes(settings: Mapping[str, Any] | None) -> dict[str, Any]:
     """Changes to ``Settings`` that a request may make; their values are checked where they are used.
 

@@ -38,8 +38,17 @@ def event(document: dict[str, Any], name: str | None = None) -> ServerSentEvent:
     return JSONServerSentEvent(finite(document), event=name, sep=_END)
 
 
+DONE = ServerSentEvent("[DONE]", sep=_END)
+"""The end of a stream in OpenAI's dialect."""
+
+
 def error_event(error: Exception) -> ServerSentEvent:
     """The event "error" for an error after the response has begun; what is not mixrag's own is logged."""
+    return event(logged_error(error), "error")
+
+
+def logged_error(error: Exception) -> dict[str, Any]:
+    """The error object for an error after the response has begun; what is not mixrag's own is logged."""
     if not isinstance(error, MixragError):
         _LOG.error("unexpected %s", type(error).__name__, exc_info=error)
-    return event(error_object(error), "error")
+    return error_object(error)

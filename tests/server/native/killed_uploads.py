@@ -1,7 +1,7 @@
 """Changes of uploads, killed at every step in turn; run by test_killed_uploads.py in a process of its own.
 
-A change runs in a forked process, which kills itself (SIGKILL) before the n-th call that changes the disk. Then the
-store is opened again, and what is there is printed.
+A change runs in a forked process, which kills itself (SIGKILL) before the n-th call that changes the disk. Then
+the store is opened again, and what is there is printed.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.testclient import TestClient
+from served import QUESTION, wait_until
 
-from conftest import QUESTION, wait_until
 from mixrag import RAG
 from mixrag.server.service import Service
 

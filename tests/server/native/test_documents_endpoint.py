@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.testclient import TestClient
+from served import QUESTION, listening, wait_until
 
-from conftest import QUESTION, listening, wait_until
 from mixrag import RAG
 from mixrag.corpus.store.locks import exclusive
 from mixrag.server.app import make_app
@@ -141,11 +141,15 @@ def small(rag: RAG) -> Any:
     """A client of a server that takes little."""
     limits = WriterLimits(file_bytes=1000, files=2, waiting=1, seconds=0.2)
     service = Service(Stores([Served("demo", rag)]), writers=Writers(limits))
-    with TestClient(make_app(service), base_url="http://127.0.0.1", raise_server_exceptions=False) as found:
+    with listening(make_app(service)) as address, connected(address) as found:
         yield found
 
 
-def test_limits_of_size_and_number(small: TestClient, rag: RAG) -> None:
+def connected(address: str) -> httpx.Client:
+    return httpx.Client(base_url=address, timeout=120)
+
+
+def test_limits_of_size_and_number(small: httpx.Client, rag: RAG) -> None:
     assert upload(small, ("a.txt", "x" * 1000)).status_code == 200
     for files in ([("b.txt", "x" * 1001)], [(f"{n}.txt", "x") for n in range(3)]):
         found = upload(small, *files)
@@ -154,7 +158,7 @@ def test_limits_of_size_and_number(small: TestClient, rag: RAG) -> None:
     assert [each.name for each in left_behind(rag)] == ["a.txt"]
 
 
-def test_changes_that_would_wait_too_long_are_refused(small: TestClient, rag: RAG, service: Service) -> None:
+def test_changes_that_would_wait_too_long_are_refused(small: httpx.Client, rag: RAG) -> None:
     release = threading.Event()
     original = rag.index
 
@@ -163,12 +167,8 @@ def test_changes_that_would_wait_too_long_are_refused(small: TestClient, rag: RA
         return original(*given, **named)
 
     rag.index = slow  # type: ignore[method-assign]
-    with (
-        listening(small.app) as address,
-        ThreadPoolExecutor(1) as threads,
-        httpx.Client(base_url=address) as other,
-    ):
-        first = threads.submit(upload, other, ("first.txt", "The first file."))
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(upload, small, ("first.txt", "The first file."))
         wait_until(lambda: any(each.name == "first.txt" for each in left_behind(rag)))
         found = upload(small, ("second.txt", "The second file."))
         assert (found.status_code, found.json()["error"]["code"]) == (409, "store_busy")
@@ -178,7 +178,7 @@ def test_changes_that_would_wait_too_long_are_refused(small: TestClient, rag: RA
     assert [each.name for each in left_behind(rag)] == ["first.txt"]
 
 
-def client_answers(client: TestClient) -> bool:
+def client_answers(client: Any) -> bool:
     return bool(client.post("/v1/answers", json={"question": QUESTION}).json()["answer"] == "nine crowns")
 
 
@@ -254,14 +254,14 @@ def test_what_was_not_indexed_is_indexed_with_the_next_upload(client: TestClient
 
 def test_the_same_file_from_many_clients_at_once(address: str, rag: RAG) -> None:
     def send(n: int) -> Any:
-        with httpx.Client(base_url=address) as client:
+        with connected(address) as client:
             return upload(client, ("dog.txt", DOG), (f"own-{n}.txt", f"File of client {n}.")).json()
 
     with ThreadPoolExecutor(8) as threads:
         reports = list(threads.map(send, range(8)))
     assert sum(each["added"] for each in reports) == 9
     assert all(file["stored"] for each in reports for file in each["files"])
-    with httpx.Client(base_url=address) as client:
+    with connected(address) as client:
         assert uploaded(client) == sorted(["dog.txt", *(f"own-{n}.txt" for n in range(8))])
 
 
@@ -385,7 +385,7 @@ def test_what_is_being_read_may_be_deleted(client: TestClient, rag: RAG) -> None
 
 def test_questions_uploads_and_deletions_at_once(address: str, rag: RAG) -> None:
     def work(n: int) -> list[int]:
-        with httpx.Client(base_url=address, timeout=60) as client:
+        with connected(address) as client:
             found = []
             for turn in range(3):
                 name = f"own-{n}.txt"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from served import QUESTION
 
-from conftest import QUESTION
 from mixrag import RAG
 from mixrag.answers.answer import retrieval_to_dict
 from mixrag.evaluation import diagnose
@@ -32,6 +32,15 @@ def test_score(client: TestClient, rag: RAG) -> None:
 def test_the_probability_of_an_impossible_answer_is_null_in_logarithms(client: TestClient) -> None:
     found = client.post("/v1/score", json={"question": QUESTION, "answer": "crowns nine"}).json()
     assert (found["log_prob"], found["probability"]) == (None, 0.0)
+
+
+def test_decision(client: TestClient, rag: RAG) -> None:
+    labels = ["nine crowns", "four crowns"]
+    found = client.post("/v1/decisions", json={"question": QUESTION, "labels": labels}).json()
+    assert found == rag.decide(QUESTION, labels).to_dict()
+    assert found["label"] == "nine crowns"
+    for refused in ([], ["nine crowns"], ["nine crowns", "nine crowns"], ["", "four crowns"], "nine crowns", None):
+        assert client.post("/v1/decisions", json={"question": QUESTION, "labels": refused}).status_code == 400
 
 
 def test_diagnosis(client: TestClient, rag: RAG) -> None:

@@ -47,11 +47,15 @@ def test_each_run_of_words_has_the_colour_of_its_passage(
 
 
 def test_what_no_passage_wrote_is_marked_so(tab: Page, answering: Answering, document: dict[str, Any]) -> None:
+    document["null"] = {"prior": 0.1, "posterior": 0.7, "reweighted_prior": None}
     for token in document["tokens"]:
         token["responsibility"], token["null"] = [0.1, 0.1, 0.1], 0.7
     answering(("answer", document))
     ask(tab, QUESTION)
     assert tab.locator("#answer .run.null").inner_text().replace("\n", "") == "nine crowns∅"
+    expect(tab.locator("#sources")).to_contain_text(
+        "The language model by itself, without any passage, wrote 70 % of it."
+    )
 
 
 def test_bars_show_the_weights_before_and_after(tab: Page, answering: Answering, document: dict[str, Any]) -> None:
@@ -129,6 +133,7 @@ def test_an_answer_that_is_withheld_is_a_guess_behind_a_button(
     expect(shown).to_contain_text("No answer found.")
     expect(shown).to_contain_text("Of answers this sure, 1 in 10 were right, which is not enough")
     expect(tab.get_by_role("heading", name="The passages that fit best")).to_be_visible()
+    assert "Wrote the answer" not in tab.locator("#sources").inner_text()
     expect(tab.get_by_role("button", name="Copy")).to_be_hidden()
     assert not tab.get_by_text("nine crowns", exact=True).first.is_visible()
     assert violations(tab) == ""

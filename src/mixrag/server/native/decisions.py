@@ -10,8 +10,8 @@ from pydantic import Field
 
 from mixrag.server.disconnect import unless_gone
 from mixrag.server.native import examples
-from mixrag.server.native.requests import QuestionRequest, check_probabilities, client_of
-from mixrag.server.service import WithService
+from mixrag.server.native.requests import QuestionRequest, check_probabilities
+from mixrag.server.service import WithService, client_of
 
 router = APIRouter(prefix="/v1/decisions", tags=["mixrag"])
 Label = Annotated[str, Field(min_length=1, max_length=500)]

@@ -11,8 +11,8 @@ from pydantic import Field
 from mixrag.evaluation.diagnosis import diagnose
 from mixrag.server.disconnect import unless_gone
 from mixrag.server.native import examples
-from mixrag.server.native.requests import QuestionRequest, Text, check_probabilities, client_of
-from mixrag.server.service import WithService
+from mixrag.server.native.requests import QuestionRequest, Text, check_probabilities
+from mixrag.server.service import WithService, client_of
 from mixrag.utils.text import finite
 
 router = APIRouter(prefix="/v1/diagnose", tags=["mixrag"])
@@ -22,9 +22,9 @@ class DiagnosisRequest(QuestionRequest):
     """A question, and what its answer should have been."""
 
     expected: Annotated[list[Text], Field(min_length=1, max_length=20, description="Any of them is right.")]
-    document: Annotated[str, Field(max_length=5000, description="Where it should be: a path, or its end.")] | (
-        None
-    ) = None
+    document: Annotated[
+        str | None, Field(max_length=5000, description="Where it should be: a path, or its end.")
+    ] = None
 
 
 @router.post(

@@ -48,6 +48,7 @@ def _endpoint(path: str, method: str, operation: dict[str, Any], description: di
             {"name": each["name"], "text": each.get("description", ""), "required": each.get("required", False)}
             for each in operation.get("parameters", ())
         ],
+        "request": operation.get("requestBody", {}).get("description", ""),
         "requests": _examples(operation.get("requestBody", {}).get("content", {}), description),
         "responses": _examples(operation.get("responses", {}).get("200", {}).get("content", {}), description),
     }

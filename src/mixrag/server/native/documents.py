@@ -195,8 +195,9 @@ async def settle_uploads(service: Service) -> None:
     for each in service.stores:
         try:
             indexed = await service.writers.run(each.name, Uploads(each.rag).settle)
-        except (MixragError, OSError) as error:
-            _LOG.warning("uploads of %s that may not be indexed: %s", each.name, error)
+        except Exception as error:
+            known = isinstance(error, (MixragError, OSError))
+            _LOG.warning("uploads of %s may not be indexed: %s", each.name, error, exc_info=not known)
         else:
             if indexed:
                 _LOG.info("uploads of %s that were not indexed before: %d", each.name, len(indexed))

@@ -197,7 +197,8 @@ def upload() -> dict[str, Any]:
         "additionalProperties": False,
     }
     form = {"schema": schema, "encoding": {"files": {"contentType": "application/octet-stream"}}}
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": form}}}
+    how = "A form of files, as curl sends it: curl -F files=@report.pdf ADDRESS/v1/documents"
+    return {"requestBody": {"description": how, "required": True, "content": {"multipart/form-data": form}}}
 
 
 def _json(description: str, example: Any) -> Responses:

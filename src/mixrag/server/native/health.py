@@ -38,8 +38,9 @@ async def load_models(service: Service) -> None:
     for each in service.stores:
         try:
             await service.questions.run(partial(_load, each.rag))
-        except MixragError as error:
-            _LOG.warning("the models of %s are not loaded: %s", each.name, error)
+        except Exception as error:
+            known = isinstance(error, MixragError)
+            _LOG.warning("the models of %s are not loaded: %s", each.name, error, exc_info=not known)
 
 
 def _load(rag: RAG) -> None:

@@ -11,8 +11,8 @@ from fastapi.responses import JSONResponse, Response
 from mixrag.answers.answer import retrieval_to_dict
 from mixrag.server.disconnect import unless_gone
 from mixrag.server.native import examples
-from mixrag.server.native.requests import QuestionRequest, client_of
-from mixrag.server.service import WithService
+from mixrag.server.native.requests import QuestionRequest
+from mixrag.server.service import WithService, client_of
 from mixrag.utils.text import finite
 
 router = APIRouter(prefix="/v1/passages", tags=["mixrag"])

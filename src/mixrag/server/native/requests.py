@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from mixrag.config.server_address import is_remote
@@ -26,15 +25,12 @@ class OwnRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: Annotated[
-        str, Field(max_length=300, description="STORE or STORE:PRESET; without it the first store.")
-    ] | (None) = None
-    settings: (
-        Annotated[
-            dict[str, Any],
-            Field(max_length=100, description="Changes to settings of `ask`, for this request alone."),
-        ]
-        | None
-    ) = None
+        str | None, Field(max_length=300, description="STORE or STORE:PRESET; without it the first store.")
+    ] = None
+    settings: Annotated[
+        dict[str, Any] | None,
+        Field(max_length=100, description="Changes to settings of `ask`, for this request alone."),
+    ] = None
 
     def changes(self, choice: Choice) -> dict[str, Any]:
         """The settings of the preset, and the request's own over them.
@@ -49,12 +45,6 @@ class QuestionRequest(OwnRequest):
     """A request with a question."""
 
     question: Text
-
-
-def client_of(request: Request) -> str:
-    """Who asks, for fairness between clients."""
-    named = request.scope.get("state", {}).get("client")
-    return str(named) if named else (request.client.host if request.client else "")
 
 
 async def server_of(rag: RAG, questions: Questions) -> Capabilities | None:

@@ -15,10 +15,12 @@ from sse_starlette import ServerSentEvent
 
 from mixrag.answers.stream import Stream
 from mixrag.server.conversation import Question, question_of
+from mixrag.server.openai import examples
 from mixrag.server.openai.client_tasks import ClientTask, client_task
 from mixrag.server.openai.replies import (
     Reply,
     extension_of,
+    json_response,
     passage_link,
     passage_title,
     reply_of,
@@ -35,14 +37,13 @@ from mixrag.server.openai.requests import (
     StreamOptions,
     Tokens,
     changes_of,
-    client_of,
     refuse_tools,
     refuse_unless,
     turns_of,
 )
-from mixrag.server.openai.sending import DONE, Events, event, json_response, stream_error
 from mixrag.server.questions import Asked
-from mixrag.server.service import WithService
+from mixrag.server.service import WithService, client_of
+from mixrag.server.sse import DONE, Events, error_event, event
 from mixrag.server.stores import Choice
 
 router = APIRouter(prefix="/v1/chat/completions", tags=["OpenAI"])
@@ -123,7 +124,9 @@ class Chat:
         return self.body.mixrag.sources or any(name.startswith(OPEN_WEBUI) for name in self.request.headers)
 
 
-@router.post("", response_model=None)
+@router.post(
+    "", response_model=None, openapi_extra=examples.body(examples.CHAT_REQUESTS), responses=examples.CHATS
+)
 async def chat_completions(request: Request, body: ChatRequest, service: WithService) -> Response:
     """Answer the last question of a conversation, as one response or as a stream of server-sent events."""
     choice = service.stores.choice(body.model)
@@ -194,7 +197,7 @@ async def _stream(chat: Chat, asked: Asked, stream: Stream) -> AsyncIterator[Ser
         for each in _ending(chat, reply):
             yield each
     except Exception as error:
-        yield event(stream_error(error))
+        yield error_event(error)
 
 
 def _text_chunk(chat: Chat, text: str, log_prob: float | None) -> ServerSentEvent:

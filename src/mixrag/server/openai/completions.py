@@ -19,11 +19,12 @@ from mixrag.answers.answer import Answer
 from mixrag.answers.stream import Stream
 from mixrag.server.conversation import Question, Turn, question_of
 from mixrag.server.errors import RequestError
-from mixrag.server.openai.replies import Reply, extension_of, reply_of, usage_object, usage_of
-from mixrag.server.openai.requests import OpenAIRequest, StreamOptions, Text, changes_of, client_of, refuse_unless
-from mixrag.server.openai.sending import DONE, Events, event, json_response, stream_error
+from mixrag.server.openai import examples
+from mixrag.server.openai.replies import Reply, extension_of, json_response, reply_of, usage_object, usage_of
+from mixrag.server.openai.requests import OpenAIRequest, StreamOptions, Text, changes_of, refuse_unless
 from mixrag.server.questions import Asked
-from mixrag.server.service import Service, WithService
+from mixrag.server.service import Service, WithService, client_of
+from mixrag.server.sse import DONE, Events, error_event, event
 from mixrag.server.stores import Choice
 
 router = APIRouter(prefix="/v1/completions", tags=["OpenAI"])
@@ -120,7 +121,12 @@ def split_prompt(prompt: str) -> Scored:
     return Scored(question, answer.strip(), prompt[: begins + lead])
 
 
-@router.post("", response_model=None)
+@router.post(
+    "",
+    response_model=None,
+    openapi_extra=examples.body(examples.COMPLETION_REQUESTS),
+    responses=examples.COMPLETIONS,
+)
 async def completions(request: Request, body: CompletionRequest, service: WithService) -> Response:
     """Answer questions; with ``echo`` give the probability of each token of given answers."""
     choice = service.stores.choice(body.model)
@@ -225,7 +231,7 @@ async def _streamed(
                 yield event({**head, **each})
             yield DONE
         except Exception as error:
-            yield event(stream_error(error))
+            yield error_event(error)
 
     return Events(events(), asked.close)
 

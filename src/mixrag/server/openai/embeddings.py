@@ -10,9 +10,10 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from mixrag.server.errors import RequestError
+from mixrag.server.openai import examples
 from mixrag.server.openai.encoding import passage_vectors, question_vectors, tokens_in
-from mixrag.server.openai.requests import client_of, refuse_unless
-from mixrag.server.service import WithService
+from mixrag.server.openai.requests import refuse_unless
+from mixrag.server.service import WithService, client_of
 from mixrag.utils.arrays import Vectors
 
 router = APIRouter(prefix="/v1/embeddings", tags=["OpenAI"])
@@ -48,7 +49,12 @@ class EmbeddingRequest(BaseModel):
         return texts
 
 
-@router.post("")
+@router.post(
+    "",
+    response_model=None,
+    openapi_extra=examples.body(examples.EMBEDDING_REQUESTS),
+    responses=examples.EMBEDDINGS,
+)
 async def embeddings(request: Request, body: EmbeddingRequest, service: WithService) -> dict[str, Any]:
     """The vectors d(z) of passages, or q(x) of questions: their inner product is the score of a passage."""
     choice = service.stores.choice(body.model)

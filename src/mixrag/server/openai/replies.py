@@ -8,9 +8,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fastapi import Request
+from fastapi.responses import JSONResponse
 
 from mixrag.answers.answer import Answer, confidence_to_dict
 from mixrag.answers.fields import AnswerFields, AnswerPassage
+from mixrag.answers.how_sure import how_sure, why_withheld
+from mixrag.answers.sources import sources_of
 from mixrag.generator.protocol import prompt_length
 from mixrag.server.conversation import Question
 from mixrag.server.document_links import document_link, document_title
@@ -18,8 +21,8 @@ from mixrag.utils.text import finite, printable
 
 LEAST_SHARE, MOST_CITED = 0.1, 3
 """A part of an answer cites the passages that wrote at least this share of it, and at most so many."""
-CLOSEST, SNIPPET = 3, 200
-"""Passages shown where an answer is withheld, and characters of each."""
+SNIPPET = 200
+"""Characters of each passage shown where an answer is withheld."""
 _MARKUP = re.compile(r"([\\`*_\[\]<>!#|~$])")
 
 
@@ -66,28 +69,18 @@ def reply_of(answer: Answer, *, best_guess: bool = False) -> Reply:
     return _withheld(answer, best_guess)
 
 
-def why_withheld(answer: AnswerFields) -> str:
-    """Why an answer is not given, in a sentence."""
-    confidence = answer.confidence
-    if answer.guaranteed_only and (confidence is None or not confidence.abstains):
-        return "No answer is given, because no guarantee covers one."
-    if confidence is not None:
-        return f"No answer is sure enough to be given: the best guess is {confidence.sentence}."
-    return "The documents do not seem to answer this question."
-
-
 def _withheld(answer: Answer, best_guess: bool) -> Reply:
-    text, cited = why_withheld(answer), list[Cited]()
+    text, cited = f"No answer: {_escaped(why_withheld(answer))}.", list[Cited]()
     if best_guess:
         text += f"\n\nThe best guess would be: {_escaped(answer.best_guess)}"
-    closest = answer.passages[:CLOSEST]
+    by_id, closest = {passage.id: passage for passage in answer.passages}, sources_of(answer)
     if closest:
         text += "\n\nThe passages closest to the question:\n"
-    for rank, passage in enumerate(closest, 1):
+    for number, source in enumerate(closest, 1):
         start = len(text) + 1
-        title = _escaped(document_title(passage.title, passage.document, passage.place))
-        text += f"\n{rank}. {title}: {_escaped(_snippet(passage.text))}"
-        cited.append(Cited(start, len(text), passage))
+        title = _escaped(document_title(source.title, source.document, source.place))
+        text += f"\n{number}. {title}: {_escaped(_snippet(source.sentence))}"
+        cited.append(Cited(start, len(text), by_id[source.passage]))
     return Reply(answer, text, tuple(cited))
 
 
@@ -137,6 +130,11 @@ def _writers(answer: AnswerFields, shares: tuple[float, ...], null: float) -> li
     ranked = sorted(zip(shares, answer.passages, strict=True), key=lambda each: -each[0])
     chosen = [passage for share, passage in ranked[:MOST_CITED] if share >= LEAST_SHARE]
     return chosen or [ranked[0][1]]
+
+
+def json_response(document: dict[str, Any]) -> JSONResponse:
+    """A response; the logarithm of zero is null, since JSON has no infinity."""
+    return JSONResponse(finite(document))
 
 
 def url_citations(request: Request, store: str, reply: Reply) -> list[dict[str, Any]]:
@@ -201,7 +199,8 @@ def extension_of(
         "withheld": answer.abstains,
         **({"best_guess": answer.best_guess} if best_guess else {}),
         "probability": answer.probability,
-        "confidence": confidence and {**confidence_to_dict(confidence), "sentence": confidence.sentence},
+        "confidence": confidence and confidence_to_dict(confidence),
+        "how_sure": how_sure(answer),
         "guarantee": answer.guarantee and {**asdict(answer.guarantee), "sentence": answer.guarantee.words},
         "p_empty": answer.p_empty,
         "passages": [

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from mixrag.server.conversation import Turn
@@ -111,11 +110,6 @@ def _text(message: Message, param: str) -> str:
         if not is_text and message.role == "user":
             raise RequestError("text", repr(part.type), "index documents first (/v1/documents)", param)
     return "\n".join(part.text or "" for part in message.content)
-
-
-def client_of(request: Request) -> str:
-    """Who asks, for fairness between clients."""
-    return request.client.host if request.client else ""
 
 
 def changes_of(request: OpenAIRequest, choice: Choice, longest: int | None) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mixrag.probability import passage_scores
 from mixrag.server.conversation import LONGEST_QUESTION
+from mixrag.server.openai import examples
 from mixrag.server.openai.encoding import passage_vectors, question_vectors, tokens_in
-from mixrag.server.openai.requests import client_of, refuse_unless
-from mixrag.server.service import WithService, checked_changes
+from mixrag.server.openai.requests import refuse_unless
+from mixrag.server.service import WithService, checked_changes, client_of
 
 router = APIRouter(prefix="/v1/rerank", tags=["Rerank"])
 MOST_DOCUMENTS = 1000
@@ -46,7 +47,9 @@ class RerankRequest(BaseModel):
         return [("", each) if isinstance(each, str) else (each.title, each.text) for each in self.documents]
 
 
-@router.post("")
+@router.post(
+    "", response_model=None, openapi_extra=examples.body(examples.RERANK_REQUESTS), responses=examples.RERANKED
+)
 async def rerank(request: Request, body: RerankRequest, service: WithService) -> dict[str, Any]:
     """Documents with their ``relevance_score``: p(z | x) over the documents given, whose total is one."""
     choice = service.stores.choice(body.model)

@@ -11,19 +11,22 @@ from sse_starlette import ServerSentEvent
 
 from mixrag.answers.stream import Stream
 from mixrag.server.conversation import Question, question_of
+from mixrag.server.openai import examples
 from mixrag.server.openai.client_tasks import client_task
-from mixrag.server.openai.replies import token_log_prob
-from mixrag.server.openai.requests import changes_of, client_of
+from mixrag.server.openai.replies import json_response, token_log_prob
+from mixrag.server.openai.requests import changes_of
 from mixrag.server.openai.response_objects import LOG_PROBS, Job
 from mixrag.server.openai.responses_request import ResponsesRequest
-from mixrag.server.openai.sending import DONE, Events, event, json_response, stream_error
 from mixrag.server.questions import Asked
-from mixrag.server.service import WithService
+from mixrag.server.service import WithService, client_of
+from mixrag.server.sse import DONE, Events, event, logged_error
 
 router = APIRouter(prefix="/v1/responses", tags=["OpenAI"])
 
 
-@router.post("", response_model=None)
+@router.post(
+    "", response_model=None, openapi_extra=examples.body(examples.RESPONSES_REQUESTS), responses=examples.RESPONSES
+)
 async def create_response(request: Request, body: ResponsesRequest, service: WithService) -> Response:
     """Answer a question, or the last one of a conversation, as one response or as a stream of events."""
     choice = service.stores.choice(body.model)
@@ -95,7 +98,7 @@ async def _stream(job: Job, asked: Asked, stream: Stream) -> AsyncIterator[Serve
             yield each
         yield send(f"response.{done['status']}", response=done)
     except Exception as error:
-        found = stream_error(error)["error"]
+        found = logged_error(error)["error"]
         failed = {"code": found["code"] or found["type"], "message": found["message"]}
         yield send("response.failed", response=job.response("failed", [], error=failed))
     yield DONE

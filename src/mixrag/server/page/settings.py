@@ -23,7 +23,31 @@ FIRST = ("k", "kind", "where", "abstain_below", "max_tokens")
 _LINK = re.compile(r"\[([^\]]+)\]\([^)]+\)")
 
 
-@router.get("")
+EXAMPLE = {
+    "model": "store",
+    "settings": [
+        {
+            "name": "k",
+            "help": "Number of passages.",
+            "more": "",
+            "absent": "",
+            "first": True,
+            "value": 5,
+            "type": "whole",
+            "choices": ["all"],
+            "optional": False,
+            "least": 0,
+            "most": 1000000000,
+        }
+    ],
+    "presets": {"thorough": {"k": 20}},
+}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The settings.", "content": {"application/json": {"example": EXAMPLE}}}
+}
+
+
+@router.get("", responses=_RESPONSES)
 def list_settings(service: WithService, model: str | None = None) -> dict[str, Any]:
     """The settings that a request may change, with their values for a model; and the model's presets.
 

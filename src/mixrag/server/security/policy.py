@@ -10,7 +10,7 @@ from mixrag.errors import SettingError
 from mixrag.server.security import hosts
 from mixrag.server.security.keys import KeyFile
 
-OPEN = frozenset({"/", "/health", "/docs", "/openapi.json", "/favicon.ico"})
+OPEN = frozenset({"/", "/health", "/docs", "/docs/style.css", "/openapi.json", "/favicon.ico"})
 OPEN_BELOW = ("/page/",)
 """What is read without a key: the page and its files, whether the server lives, and the description of its
 endpoints. They are the same on every server and say nothing of its stores."""

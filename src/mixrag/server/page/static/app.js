@@ -55,6 +55,7 @@ function drawAbout(n = state.documents?.n, inPassages = state.documents?.inPassa
   if (n === undefined) return;
   state.documents = { n, inPassages };
   byId("empty").hidden = n > 0;
+  byId("hints").hidden = n === 0 || state.shown !== null;
   byId("send").disabled = n === 0;
   const about = n ? `Answers come from ${count(n, "document")} (${count(inPassages, "passage")}) in ${storeOf(state.model)}. ` : "";
   fill(byId("about"), about, changedNote(Object.keys(settings.changes).length, () => settings.reset()));
@@ -83,6 +84,7 @@ function begin(asked, stopper) {
   state.running = stopper;
   state.shown = { asked, store: storeOf(asked.model), text: "" };
   problem(null);
+  byId("hints").hidden = true;
   if (reader.isOpen) reader.close();
   byId("result").hidden = false;
   byId("result").classList.add("running");
@@ -129,6 +131,7 @@ function show({ model, question, settings: changes, answer }, old = false) {
   const asked = { model, question, settings: changes };
   state.shown = { asked, answer, store: storeOf(model) };
   byId("result").hidden = false;
+  byId("hints").hidden = true;
   fill(byId("asked"), question);
   fit();
   byId("after").hidden = false;

@@ -46,7 +46,7 @@ export class Passages {
     this.passages = passages;
     this.colours = colours(passages);
     this.spans = passages.map(() => null);
-    const list = el("ol", { class: "passages" }, this.#cards(passages.map((_, i) => i), null));
+    const list = el("ol", { class: "passages" }, this.#cards(passages.map((_, i) => i), passages.map(() => "…")));
     fill(this.host, this.#heading("Reading what was found"), list);
   }
 
@@ -72,6 +72,7 @@ export class Passages {
     fill(
       this.host,
       this.#heading(withheld ? "The passages that fit best" : "Where it comes from"),
+      withoutPassage(answer, withheld),
       el("ol", { class: "passages" }, this.#cards(first, shown)),
       rest.length > 0 && this.#rest(rest, shown, withheld),
     );
@@ -149,8 +150,8 @@ export class Passages {
 
   #weights(i, share) {
     const prior = this.passages[i].prior;
-    const after = el("span", { class: "value" }, share === null ? "…" : percent(share));
-    const afterBar = bar(share ?? 0, "after");
+    const after = el("span", { class: "value" }, share === "…" ? share : percent(share));
+    const afterBar = bar(share === "…" ? 0 : share, "after");
     this.meters[i] = (value) => {
       fill(after, percent(value));
       setShare(afterBar.firstChild, value);
@@ -160,9 +161,15 @@ export class Passages {
       "dl",
       { class: "weights" },
       row("Fits the question", bar(prior, "before"), el("span", { class: "value" }, percent(prior))),
-      row("Wrote the answer", afterBar, after),
+      share !== null && row("Wrote the answer", afterBar, after),
     );
   }
+}
+
+/** That a good part was written without any passage, where it was. */
+function withoutPassage(answer, withheld) {
+  const share = answer.null?.posterior ?? 0;
+  return !withheld && share >= WRITER && el("p", { class: "note" }, `The language model by itself, without any passage, wrote ${percent(share)} of it.`);
 }
 
 function cut(text) {

@@ -1,0 +1,59 @@
+"""The examples of the how-to on clients, as they are printed, against a server."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from served import listening
+
+from mixrag import RAG
+from mixrag.server.app import make_app
+from mixrag.server.service import Service
+from mixrag.server.stores import Served, Stores
+
+PAGE = Path(__file__).parents[2] / "docs/how-to/serve-clients.md"
+PRINTED = "http://127.0.0.1:8080"
+
+
+@pytest.fixture
+def store_address(rag: RAG) -> Iterator[str]:
+    with listening(make_app(Service(Stores([Served("store", rag)])))) as found:
+        yield found
+
+
+def blocks(kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def test_the_examples_in_python(store_address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    for block in blocks("python"):
+        exec(compile(block.replace(PRINTED, store_address), str(PAGE), "exec"), names)
+    assert names["response"].output_text == "nine crowns"
+    assert names["answer"].choices[0].message.content == "four crowns"
+    assert names["answer"].mixrag["question"] == "What does a licence for eel cost?"
+    printed = capsys.readouterr().out
+    assert "nine crowns\ncod" in printed and f"{store_address}/v1/documents/content" in printed
+    names["client"].close()
+
+
+def test_the_example_with_curl(store_address: str) -> None:
+    (command,) = (block for block in blocks("sh") if block.startswith("curl"))
+    command = command.replace(PRINTED, store_address)
+    found = subprocess.run(["bash", "-c", command], capture_output=True, check=True, timeout=60).stdout
+    assert json.loads(found)["choices"][0]["message"]["content"] == "nine crowns"
+
+
+def test_a_cited_address_reads_the_document(store_address: str) -> None:
+    import httpx2
+
+    body = {"messages": [{"role": "user", "content": "What does a licence for cod cost?"}]}
+    message = httpx2.post(f"{store_address}/v1/chat/completions", json=body).json()["choices"][0]["message"]
+    url = message["annotations"][0]["url_citation"]["url"]
+    assert "nine crowns" in httpx2.get(url).json()["text"]
