@@ -56,19 +56,20 @@ def test_words_and_posterior_bars_appear_one_by_one(tab: Page) -> None:
     tab.evaluate("""() => {
         globalThis.seen = [];
         const look = () => {
-            const words = document.querySelector("#answer .words")?.textContent;
+            const words = document.querySelector("#answer .words")?.textContent ?? "";
             const fills = [...document.querySelectorAll(".meter.after .fill")];
             const bars = fills.map((fill) => fill.style.getPropertyValue("--share"));
-            if (words !== undefined) seen.push([words, ...bars]);
+            seen.push([words, ...bars.map(Number)]);
         };
         const all = { childList: true, subtree: true, attributes: true };
         new MutationObserver(look).observe(document.querySelector("#result"), all);
     }""")
     ask(tab, COD)
     seen = tab.evaluate("seen")
-    words = list(dict.fromkeys(each[0] for each in seen))
-    assert words[0].strip() == "nine" and words[-1].replace("1", "").strip() == "nine crowns"
-    assert len({tuple(each[1:]) for each in seen}) > 1
+    words = [each for each in dict.fromkeys(each[0].strip() for each in seen) if each]
+    assert words[:2] == ["nine", "nine crowns"]
+    bars = list(dict.fromkeys(tuple(each[1:]) for each in seen if each[1:]))
+    assert bars[0] == (0, 0, 0) and bars[1][0] > 0.8, "nothing is written, then passage 1 writes"
 
 
 def test_the_live_region_says_what_happens(tab: Page) -> None:
@@ -102,6 +103,7 @@ def test_a_long_document_opens_at_its_passage_and_leads_on(tab: Page) -> None:
     expect(tab.locator("#uploads")).to_contain_text("Added pike.txt")
     tab.get_by_role("button", name="Close").first.click()
     ask(tab, "What does a licence to fish pike cost?")
+    tab.locator(".rest summary").click()
     tab.get_by_role("button", name=re.compile("open pike.txt")).first.click()
     mark = tab.locator("#reader mark").first
     expect(mark).to_be_in_viewport()
@@ -198,7 +200,7 @@ def test_an_expected_answer_that_is_there_is_said_to_be(tab: Page) -> None:
 
 
 def test_another_store_has_its_own_documents(tab: Page) -> None:
-    tab.get_by_label("Store").select_option("empty")
+    tab.get_by_label("Store", exact=True).select_option("empty")
     expect(tab.get_by_role("heading", name="This store has no documents yet")).to_be_visible()
     expect(tab.get_by_role("button", name="Ask", exact=True)).to_be_disabled()
     assert violations(tab) == ""

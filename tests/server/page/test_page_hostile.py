@@ -24,7 +24,7 @@ HOSTILE = {
     "link": f"""<a href="javascript:{RUNS}">here</a> [here](javascript:void) <iframe src="{LOADS}"></iframe>""",
     "style": f"</style><style>body {{ display: none; background: url({LOADS}) }}</style>",
     "template": "{{ constructor.constructor('globalThis.ran = true')() }} ${globalThis.ran = true}",
-    "direction": "gnp.\u202eecivres\u202c \u2066hidden\u2069 \u0007\u0000",
+    "direction": "gnp.\u202eecivres\u202c \u2066hidden\u2069 \u0007",
     "astral": "𝕏🙂" * 20,
 }
 QUESTION = "What does the licence cost?"

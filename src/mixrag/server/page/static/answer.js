@@ -129,7 +129,7 @@ export function detailsOf(answer) {
   const rows = numbers(answer).filter(([, value]) => value !== null && value !== undefined);
   return [
     el("dl", { class: "numbers" }, rows.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
-    table("Passages", passageRows(answer)),
+    table("Weights of the passages", passageRows(answer)),
     table("Token by token", tokenRows(answer)),
   ];
 }
@@ -140,6 +140,7 @@ function numbers(answer) {
   return [
     ["p(answer | question)", `${exact(answer.probability)} (log ${nats(answer.log_prob)} nats)`],
     ["Confidence", answer.confidence && exact(answer.confidence.value)],
+    ["Measured on", answer.confidence?.fitted_on],
     ["Withheld below", answer.confidence && exact(answer.confidence.threshold)],
     ["p(no answer stated)", answer.p_empty === null ? null : exact(answer.p_empty)],
     ["p(answer) over all passages", between(answer.log_bounds, p)],

@@ -51,20 +51,23 @@ const LEVELS = {
   unlikely: [1, "Unlikely to be right."],
 };
 
+const NEAREST = "These sentences are nearest to your question; whether they answer it is for you to judge.";
+
 /** How sure an answer is: `{level, head, text}`, level 1 to 4, or 0 where nothing is known. */
 export function sureness(answer) {
   const confidence = answer.confidence;
+  if (answer.kind === "extract") return { level: 0, head: "Not measured.", text: NEAREST };
   if (!confidence) return { level: 0, head: "How sure is not known.", text: whyUnknown(answer) };
   const [level, head] = LEVELS[confidence.words] ?? [0, confidence.words];
   const right = record(confidence);
-  const on = confidence.fitted_on ? `, on ${confidence.fitted_on}` : "";
+  const pairs = confidence.fitted_on.replace(/ \([^()]*\)$/, "");
+  const on = pairs ? `, on ${pairs}` : "";
   return { level, head, text: right && `${right}${on}.` };
 }
 
 function whyUnknown(answer) {
   if (!answer.finished) return "The answer was cut off, and only whole answers are judged.";
   if (answer.kind === "yes-no") return "For yes or no it has not been measured.";
-  if (answer.kind === "extract") return "These are sentences of your documents, word for word.";
   if (answer.uncalibrated === "models") return "It was measured with other models.";
   if (answer.uncalibrated) return `It was measured with another value of the setting ${answer.uncalibrated}.`;
   return "It has not been measured for these models.";
@@ -85,8 +88,7 @@ export function withheldBecause(answer) {
   const confidence = answer.confidence;
   if (confidence?.abstains) {
     const right = record(confidence);
-    const known = right ? `${right}, which is not enough to show it as an answer.` : "";
-    return `There is a guess, but it is too unsure to be an answer. ${known}`.trim();
+    return right ? `There is a guess, but ${right[0].toLowerCase()}${right.slice(1)}.` : "There is a guess, but it is too unsure to be an answer.";
   }
   if (answer.p_empty_within !== null && answer.p_empty_within >= 0.5) {
     return "What was read in your documents does not seem to say it.";
