@@ -27,6 +27,7 @@ NO_RUN = {
     "docs/how-to/gpu.md": 2,
     "docs/how-to/long-answers.md": 2,
     "docs/how-to/own-language-model.md": 3,
+    "docs/how-to/serve-mcp.md": 1,
     "docs/how-to/serve-clients.md": 4,  # they run in tests/server/test_documented_clients.py
     "docs/how-to/share-a-bundle.md": 2,
     "docs/how-to/train.md": 1,

@@ -124,7 +124,7 @@ def test_another_method_is_refused_with_those_of_the_path(probe: TestClient) -> 
     assert probe.post("/v1/models").headers["allow"] == "GET"
 
 
-@pytest.mark.parametrize("path", ["/nothing", "//probe", "/probe/", "/..%2fetc/passwd", "/%00", "/\u00e9", "/v1"])
+@pytest.mark.parametrize("path", ["/nothing", "/probe/", "/..%2fetc/passwd", "/%00", "/\u00e9", "/v1"])
 def test_other_paths_are_not_found(probe: TestClient, path: str) -> None:
     found = probe.get(path, follow_redirects=False)
     assert error(found) == (404, "not_found")

@@ -121,6 +121,11 @@ def test_a_persons_question_is_no_task(question: str) -> None:
     assert client_task([Turn("user", question)]) is None
 
 
+def test_a_history_that_never_ends_is_read_once() -> None:
+    found = client_task([Turn("user", TITLE.split("<chat")[0] + "<chat_history>" * 50_000)])
+    assert found is not None and found.name == "title"
+
+
 def test_an_earlier_task_does_not_make_the_next_question_one() -> None:
     assert client_task([Turn("user", TITLE), Turn("assistant", "Fees"), Turn("user", QUESTION)]) is None
 

@@ -139,6 +139,30 @@ def test_what_is_no_http_is_openais_error(served: Served, sent: bytes, status: i
     assert httpx.get(f"{address}/probe").status_code == 200
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "//probe",
+        "/probe/",
+        "/../../../etc/passwd",
+        "/page/../probe",
+        "/page/..%2f..%2fapp.py",
+        "/page/%2e%2e%2froutes.py",
+        "/%2e%2e/etc/passwd",
+        "/page//etc/passwd",
+        "http://127.0.0.1/probe",
+        "//evil.example/%2e%2e",
+        "/%00",
+        "/%ff",
+    ],
+)
+def test_paths_are_taken_as_they_are(served: Served, target: str) -> None:
+    """No path is simplified before its key is looked for or after, and no answer is a redirection."""
+    with connected(served()) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+        assert answered(connection)[::2] == (404, "not_found")
+
+
 def test_a_request_that_ends_in_the_middle_is_forgotten(served: Served) -> None:
     address = served()
     for sent in (b"GET /pro", HEAD, HEAD + b"Content-Length: 90\r\n\r\n{"):

@@ -214,7 +214,9 @@ class ServerSettings:
         metavar="ADDRESS",
     )
     request_mb: Positive = _guarding(default=4.0, help="Largest request, in megabytes.")
-    upload_mb: Positive = _guarding(default=100.0, help="Largest upload of files, in megabytes.")
+    upload_mb: Positive = _guarding(
+        default=100.0, help="Largest upload, in megabytes.", more="All files of one request together."
+    )
     read_seconds: Positive = _guarding(
         default=20.0,
         help="Longest wait for a request to arrive.",

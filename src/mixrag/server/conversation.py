@@ -17,8 +17,8 @@ from mixrag.server.errors import RequestError
 
 LONGEST_QUESTION = 20_000
 """Characters."""
-EARLIER = 20
-"""So many questions before the last one are looked at."""
+EARLIER, EARLIER_CHARACTERS = 20, 1000
+"""So many questions before the last one are looked at, and so much of each."""
 
 
 @dataclass(frozen=True)
@@ -69,5 +69,5 @@ def question_of(turns: Sequence[Turn], given: str | None = None, param: str = "m
             expected = f"a question of at most {LONGEST_QUESTION} characters"
             raise RequestError(expected, f"{len(text)}", "documents are indexed, not sent with a question", param)
     if given is None:
-        given = standalone(asked[-1], [each[:LONGEST_QUESTION] for each in earlier])
+        given = standalone(asked[-1], [each[:EARLIER_CHARACTERS] for each in earlier])
     return Question(given, asked[-1])

@@ -17,8 +17,9 @@ from mixrag.rag import RAG
 from mixrag.server.disconnect import unless_gone
 from mixrag.server.native import examples
 from mixrag.server.native.citations import citations_of
-from mixrag.server.native.requests import QuestionRequest, check_probabilities, server_of
+from mixrag.server.native.requests import QuestionRequest
 from mixrag.server.questions import Asked, Questions
+from mixrag.server.remote import check_probabilities, server_of
 from mixrag.server.service import WithService, client_of
 from mixrag.server.sse import Events, error_event, event
 

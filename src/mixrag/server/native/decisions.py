@@ -10,7 +10,8 @@ from pydantic import Field
 
 from mixrag.server.disconnect import unless_gone
 from mixrag.server.native import examples
-from mixrag.server.native.requests import QuestionRequest, check_probabilities
+from mixrag.server.native.requests import QuestionRequest
+from mixrag.server.remote import check_probabilities
 from mixrag.server.service import WithService, client_of
 
 router = APIRouter(prefix="/v1/decisions", tags=["mixrag"])

@@ -11,7 +11,8 @@ from pydantic import Field
 from mixrag.evaluation.diagnosis import diagnose
 from mixrag.server.disconnect import unless_gone
 from mixrag.server.native import examples
-from mixrag.server.native.requests import QuestionRequest, Text, check_probabilities
+from mixrag.server.native.requests import QuestionRequest, Text
+from mixrag.server.remote import check_probabilities
 from mixrag.server.service import WithService, client_of
 from mixrag.utils.text import finite
 

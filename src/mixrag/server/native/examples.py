@@ -205,9 +205,17 @@ def _json(description: str, example: Any) -> Responses:
     return {200: {"description": description, "content": {"application/json": {"example": example}}}}
 
 
+EVENT = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["event", "data"],
+}
+"""One server-sent event."""
+
+
 def _or_events(description: str, example: Any, events: str) -> Responses:
     found = _json(description, example)
-    found[200]["content"]["text/event-stream"] = {"schema": {"type": "string"}, "example": events}
+    found[200]["content"]["text/event-stream"] = {"itemSchema": EVENT, "example": events}
     return found
 
 

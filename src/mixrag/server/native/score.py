@@ -11,7 +11,8 @@ from pydantic import Field
 from mixrag.server.disconnect import unless_gone
 from mixrag.server.native import examples
 from mixrag.server.native.citations import citations_of
-from mixrag.server.native.requests import QUESTION_LENGTH, QuestionRequest, check_probabilities
+from mixrag.server.native.requests import QUESTION_LENGTH, QuestionRequest
+from mixrag.server.remote import check_probabilities
 from mixrag.server.service import WithService, client_of
 
 router = APIRouter(prefix="/v1/score", tags=["mixrag"])

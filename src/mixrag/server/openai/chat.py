@@ -13,22 +13,18 @@ from fastapi.responses import Response
 from pydantic import Field
 from sse_starlette import ServerSentEvent
 
-from mixrag.answers.stream import Stream
 from mixrag.server.conversation import Question, question_of
 from mixrag.server.openai import examples
+from mixrag.server.openai.asking import UnderWay, begin
 from mixrag.server.openai.client_tasks import ClientTask, client_task
 from mixrag.server.openai.replies import (
     Reply,
+    Weighed,
     extension_of,
     json_response,
-    passage_link,
-    passage_title,
-    reply_of,
     token_log_prob,
-    token_log_probs,
     url_citations,
     usage_object,
-    usage_of,
 )
 from mixrag.server.openai.requests import (
     MOST_MESSAGES,
@@ -41,8 +37,7 @@ from mixrag.server.openai.requests import (
     refuse_unless,
     turns_of,
 )
-from mixrag.server.questions import Asked
-from mixrag.server.service import WithService, client_of
+from mixrag.server.service import WithService
 from mixrag.server.sse import DONE, Events, error_event, event
 from mixrag.server.stores import Choice
 
@@ -97,14 +92,9 @@ class Chat:
         """Name of the store."""
         return self.choice.store.name
 
-    def reply(self, answer: Any) -> Reply:
-        """What is shown of the answer."""
-        return reply_of(answer, best_guess=self.body.mixrag.best_guess)
-
     def extension(self, reply: Reply) -> dict[str, Any]:
         """The object ``mixrag``."""
-        best_guess = self.body.mixrag.best_guess or not reply.answer.abstains
-        return extension_of(self.request, self.store, self.question, reply, best_guess=best_guess)
+        return extension_of(self.request, self.store, self.question, reply)
 
     def chunk(self, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
         """An event of the stream; ``usage`` is null in all but its own, where it is asked for."""
@@ -137,18 +127,14 @@ async def chat_completions(request: Request, body: ChatRequest, service: WithSer
         return _task(request, body, choice, task)
     question = question_of(turns, body.mixrag.question)
     chat = Chat(request, body, choice, question)
-    changes = changes_of(body, choice, body.longest)
-    asked = service.questions.ask(choice.rag, question.text, changes, client_of(request))
-    if not body.stream:
-        async with asked:
-            reply = chat.reply(await asked.answer())
-        return json_response(_completion(chat, reply))
+    changes, best_guess = changes_of(body, choice, body.longest), body.mixrag.best_guess
+    way = await begin(request, service, choice, question, changes, best_guess=best_guess)
+    if body.stream:
+        return Events(_stream(chat, way), way.close)
     try:
-        stream = await asked.stream()  # errors of the request are found before the stream begins
-    except BaseException:
-        asked.close()
-        raise
-    return Events(_stream(chat, asked, stream), asked.close)
+        return json_response(_completion(chat, await way.reply()))
+    finally:
+        way.close()
 
 
 def _completion(chat: Chat, reply: Reply) -> dict[str, Any]:
@@ -158,7 +144,7 @@ def _completion(chat: Chat, reply: Reply) -> dict[str, Any]:
         "refusal": None,
         "annotations": url_citations(chat.request, chat.store, reply),
     }
-    shown = bool(chat.body.logprobs) and reply.is_its_tokens
+    shown = bool(chat.body.logprobs) and reply.tokens is not None
     return {
         "id": chat.id,
         "object": "chat.completion",
@@ -168,32 +154,24 @@ def _completion(chat: Chat, reply: Reply) -> dict[str, Any]:
             {
                 "index": 0,
                 "message": message,
-                "logprobs": {"content": token_log_probs(reply.answer), "refusal": None} if shown else None,
-                "finish_reason": _finish_reason(reply),
+                "logprobs": {"content": reply.token_log_probs, "refusal": None} if shown else None,
+                "finish_reason": "stop" if reply.finished else "length",
             }
         ],
-        "usage": usage_object(*usage_of(reply.answer)),
+        "usage": reply.usage,
         "mixrag": chat.extension(reply),
     }
 
 
-def _finish_reason(reply: Reply) -> str:
-    return "stop" if reply.answer.finished or reply.answer.abstains else "length"
-
-
-async def _stream(chat: Chat, asked: Asked, stream: Stream) -> AsyncIterator[ServerSentEvent]:
+async def _stream(chat: Chat, way: UnderWay) -> AsyncIterator[ServerSentEvent]:
     """Tokens as they are decided; where an answer may be withheld, or is decided as a whole, at its end."""
     try:
         yield event(chat.chunk([_delta({"role": "assistant", "content": ""})]))
-        live = stream.decoder.streams and not stream.may_abstain
-        if live:
-            async for token in asked:
-                yield _text_chunk(chat, token.text, token.log_prob)
-        reply = chat.reply(await asked.answer())
-        if not live:
-            log_probs = [token.log_prob for token in reply.answer.tokens] if reply.is_its_tokens else [None]
-            for piece, log_prob in zip(reply.pieces, log_probs, strict=True):
-                yield _text_chunk(chat, piece, log_prob)
+        async for text, log_prob in way.tokens():
+            yield _text_chunk(chat, text, log_prob)
+        reply = await way.reply()
+        for piece, known in () if way.live else reply.pieces:
+            yield _text_chunk(chat, piece, known)
         for each in _ending(chat, reply):
             yield each
     except Exception as error:
@@ -211,13 +189,13 @@ def _ending(chat: Chat, reply: Reply) -> list[ServerSentEvent]:
     """Sources, how it ended, our own object, and the usage."""
     found = []
     if chat.wants_sources:
-        found += [event(chat.chunk([], event=_source(chat, reply, place))) for place in range(len(reply.passages))]
+        found += [event(chat.chunk([], event=_source(chat, each))) for each in reply.sources]
     elif reply.cited:
         found.append(event(chat.chunk([_delta({"annotations": url_citations(chat.request, chat.store, reply)})])))
-    last = {**_delta({}), "finish_reason": _finish_reason(reply)}
+    last = {**_delta({}), "finish_reason": "stop" if reply.finished else "length"}
     found.append(event(chat.chunk([last], mixrag=chat.extension(reply))))
     if chat.wants_usage:
-        found.append(event({**chat.chunk([]), "usage": usage_object(*usage_of(reply.answer))}))
+        found.append(event({**chat.chunk([]), "usage": reply.usage}))
     return [*found, DONE]
 
 
@@ -225,16 +203,15 @@ def _delta(content: dict[str, Any]) -> dict[str, Any]:
     return {"index": 0, "delta": content, "logprobs": None, "finish_reason": None}
 
 
-def _source(chat: Chat, reply: Reply, place: int) -> dict[str, Any]:
+def _source(chat: Chat, source: Weighed) -> dict[str, Any]:
     """A passage as Open WebUI shows it; the share that it shows as relevance is the posterior."""
-    passage = reply.passages[place]
-    title, url = passage_title(passage), passage_link(chat.request, chat.store, passage)
-    metadata = {"source": url, "name": title, "page": passage.page, "prior": passage.prior}
+    url, passage = source.link(chat.request, chat.store), source.passage
+    metadata = {"source": url, "name": source.title, "page": passage.page, "prior": source.prior}
     data = {
-        "source": {"id": passage.id, "name": title, "url": url},
+        "source": {"id": passage.id, "name": source.title, "url": url},
         "document": [passage.text],
         "metadata": [metadata],
-        "distances": [passage.posterior],
+        "distances": [source.score],
     }
     return {"type": "source", "data": data}
 

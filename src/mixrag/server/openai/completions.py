@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Annotated, Any
@@ -15,14 +15,14 @@ from fastapi.responses import Response
 from pydantic import Field
 from sse_starlette import ServerSentEvent
 
-from mixrag.answers.answer import Answer
-from mixrag.answers.stream import Stream
 from mixrag.server.conversation import Question, Turn, question_of
 from mixrag.server.errors import RequestError
 from mixrag.server.openai import examples
-from mixrag.server.openai.replies import Reply, extension_of, json_response, reply_of, usage_object, usage_of
+from mixrag.server.openai.answered import reply_of
+from mixrag.server.openai.asking import UnderWay, begin
+from mixrag.server.openai.replies import Reply, extension_of, json_response, usage_object
 from mixrag.server.openai.requests import OpenAIRequest, StreamOptions, Text, changes_of, refuse_unless
-from mixrag.server.questions import Asked
+from mixrag.server.remote import check_probabilities
 from mixrag.server.service import Service, WithService, client_of
 from mixrag.server.sse import DONE, Events, error_event, event
 from mixrag.server.stores import Choice
@@ -134,123 +134,105 @@ async def completions(request: Request, body: CompletionRequest, service: WithSe
     head = {"id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion", "created": int(time.time())}
     head["model"] = choice.id
     changes = changes_of(body, choice, body.max_tokens or None)
+    job = Job(request, body, service, choice, changes, head)
     if body.stream:
-        return await _streamed(request, body, service, choice, changes, head)
-    choices, read, written = [], 0, 0
-    for index, prompt in enumerate(body.prompts):
-        make = _scored if body.echo else _answered
-        answer, made = await make(request, body, service, choice, changes, prompt)
-        tokens = usage_of(answer)
-        read, written = read + tokens[0], written + tokens[1]
-        choices.append({"index": index, **made})
-    return json_response({**head, "choices": choices, "usage": usage_object(read, written)})
+        return await _streamed(job)
+    replies = [await (_scored if body.echo else _answered)(job, prompt) for prompt in body.prompts]
+    return json_response(
+        {
+            **head,
+            "choices": [{"index": index, **made} for index, (_, made) in enumerate(replies)],
+            "usage": usage_object(sum(r.read for r, _ in replies), sum(r.written for r, _ in replies)),
+        }
+    )
 
 
-async def _scored(
-    request: Request,
-    body: CompletionRequest,
-    service: Service,
-    choice: Choice,
-    changes: dict[str, Any],
-    prompt: str,
-) -> tuple[Answer, dict[str, Any]]:
+@dataclass(frozen=True)
+class Job:
+    """One request under way."""
+
+    request: Request
+    body: CompletionRequest
+    service: Service
+    choice: Choice
+    changes: dict[str, Any]
+    head: dict[str, Any]
+
+    async def begin(self, prompt: str) -> tuple[Question, UnderWay]:
+        """Begin to answer a question."""
+        options = self.body.mixrag
+        question = question_of([Turn("user", prompt)], options.question, "prompt")
+        way = await begin(
+            self.request, self.service, self.choice, question, self.changes, best_guess=options.best_guess
+        )
+        return question, way
+
+    def end(self, question: Question, reply: Reply) -> dict[str, Any]:
+        """What a choice has besides its text."""
+        return {
+            "logprobs": None if reply.tokens is None else self.log_probs(reply.pieces),
+            "finish_reason": "stop" if reply.finished else "length",
+            "mixrag": extension_of(self.request, self.choice.store.name, question, reply),
+        }
+
+    def log_probs(self, pieces: Sequence[tuple[str, float | None]]) -> dict[str, Any] | None:
+        """Tokens with log p(token | question, tokens before) and where each begins; a question has none."""
+        if self.body.logprobs is None:
+            return None
+        return {
+            "tokens": [text for text, _ in pieces],
+            "token_logprobs": [log_prob for _, log_prob in pieces],
+            "top_logprobs": None,
+            "text_offset": [0, *accumulate(len(text) for text, _ in pieces)][:-1],
+        }
+
+
+async def _scored(job: Job, prompt: str) -> tuple[Reply, dict[str, Any]]:
     asked = split_prompt(prompt)
     question = question_of([Turn("user", asked.question)], param="prompt")
-    rag = choice.rag
-    answer = await service.questions.run(
-        lambda: rag.score(question.text, asked.answer, **changes), client_of(request)
+    rag, questions = job.choice.rag, job.service.questions
+    await check_probabilities(rag, questions, "the probability of a given answer")
+    answer = await questions.run(
+        lambda: rag.score(question.text, asked.answer, **job.changes), client_of(job.request)
     )
-    pieces = [asked.before, *(token.text for token in answer.tokens)]
-    reply = Reply(answer, answer.best_guess, ())
-    made = {
-        "text": "".join(pieces),
-        "logprobs": _log_probs(pieces, [None, *(token.log_prob for token in answer.tokens)], body),
-        "finish_reason": "stop",
-        "mixrag": extension_of(request, choice.store.name, question, reply, best_guess=True),
-    }
-    return answer, made
+    reply = reply_of(answer)
+    pieces = [(asked.before, None), *((token.text, token.log_prob) for token in answer.tokens)]
+    made = {**job.end(question, reply), "logprobs": job.log_probs(pieces), "finish_reason": "stop"}
+    return reply, {"text": "".join(text for text, _ in pieces), **made}
 
 
-async def _answered(
-    request: Request,
-    body: CompletionRequest,
-    service: Service,
-    choice: Choice,
-    changes: dict[str, Any],
-    prompt: str,
-) -> tuple[Answer, dict[str, Any]]:
-    question = question_of([Turn("user", prompt)], body.mixrag.question, "prompt")
-    async with service.questions.ask(choice.rag, question.text, changes, client_of(request)) as asked:
-        answer = await asked.answer()
-    reply = reply_of(answer, best_guess=body.mixrag.best_guess)
-    return answer, {"text": reply.text, **_end_of(request, body, choice, question, reply)}
-
-
-def _end_of(
-    request: Request, body: CompletionRequest, choice: Choice, question: Question, reply: Reply
-) -> dict[str, Any]:
-    answer = reply.answer
-    best_guess = body.mixrag.best_guess or not answer.abstains
-    log_probs = [token.log_prob for token in answer.tokens]
-    return {
-        "logprobs": _log_probs(reply.pieces, [*log_probs], body) if reply.is_its_tokens else None,
-        "finish_reason": "stop" if answer.finished or answer.abstains else "length",
-        "mixrag": extension_of(request, choice.store.name, question, reply, best_guess=best_guess),
-    }
-
-
-def _log_probs(pieces: list[str], log_probs: list[float | None], body: CompletionRequest) -> dict[str, Any] | None:
-    """Tokens with log p(token | question, tokens before) and where each begins; the question has none."""
-    if body.logprobs is None:
-        return None
-    offsets = [0, *accumulate(map(len, pieces))][:-1]
-    return {"tokens": pieces, "token_logprobs": log_probs, "top_logprobs": None, "text_offset": offsets}
-
-
-async def _streamed(
-    request: Request,
-    body: CompletionRequest,
-    service: Service,
-    choice: Choice,
-    changes: dict[str, Any],
-    head: dict[str, Any],
-) -> Response:
-    prompts = body.prompts
-    refuse_unless(len(prompts) == 1, "one prompt in a stream", f"{len(prompts)}", "send one", "prompt")
-    question = question_of([Turn("user", prompts[0])], body.mixrag.question, "prompt")
-    asked = service.questions.ask(choice.rag, question.text, changes, client_of(request))
+async def _answered(job: Job, prompt: str) -> tuple[Reply, dict[str, Any]]:
+    question, way = await job.begin(prompt)
     try:
-        stream = await asked.stream()  # errors of the request are found before the stream begins
-    except BaseException:
-        asked.close()
-        raise
-
-    async def events() -> AsyncIterator[ServerSentEvent]:
-        try:
-            async for each in _events(request, body, choice, question, asked, stream):
-                yield event({**head, **each})
-            yield DONE
-        except Exception as error:
-            yield error_event(error)
-
-    return Events(events(), asked.close)
+        reply = await way.reply()
+    finally:
+        way.close()
+    return reply, {"text": reply.text, **job.end(question, reply)}
 
 
-async def _events(
-    request: Request, body: CompletionRequest, choice: Choice, question: Question, asked: Asked, stream: Stream
-) -> AsyncIterator[dict[str, Any]]:
-    live = stream.decoder.streams and not stream.may_abstain
-    if live:
-        async for token in asked:
-            yield _chunk(token.text)
-    reply = reply_of(await asked.answer(), best_guess=body.mixrag.best_guess)
-    if not live:
-        for piece in reply.pieces:
-            yield _chunk(piece)
-    yield {"choices": [{"index": 0, "text": "", **_end_of(request, body, choice, question, reply)}]}
-    if body.stream_options is not None and body.stream_options.include_usage:
-        yield {"choices": [], "usage": usage_object(*usage_of(reply.answer))}
+async def _streamed(job: Job) -> Response:
+    prompts = job.body.prompts
+    refuse_unless(len(prompts) == 1, "one prompt in a stream", f"{len(prompts)}", "send one", "prompt")
+    question, way = await job.begin(prompts[0])
+    return Events(_stream(job, question, way), way.close)
 
 
-def _chunk(text: str) -> dict[str, Any]:
-    return {"choices": [{"index": 0, "text": text, "logprobs": None, "finish_reason": None}]}
+async def _stream(job: Job, question: Question, way: UnderWay) -> AsyncIterator[ServerSentEvent]:
+    try:
+        async for text, _ in way.tokens():
+            yield _chunk(job, text)
+        reply = await way.reply()
+        for text, _ in () if way.live else reply.pieces:
+            yield _chunk(job, text)
+        yield event({**job.head, "choices": [{"index": 0, "text": "", **job.end(question, reply)}]})
+        options = job.body.stream_options
+        if options is not None and options.include_usage:
+            yield event({**job.head, "choices": [], "usage": reply.usage})
+        yield DONE
+    except Exception as error:
+        yield error_event(error)
+
+
+def _chunk(job: Job, text: str) -> ServerSentEvent:
+    choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": None}
+    return event({**job.head, "choices": [choice]})

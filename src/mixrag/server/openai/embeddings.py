@@ -26,7 +26,7 @@ InputType = Literal["query", "question", "search_query", "passage", "document", 
 class EmbeddingRequest(BaseModel):
     """Texts to be encoded."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
     model: Annotated[str, Field(max_length=1000)] | None = None
     input: LongText | Annotated[list[LongText | int | list[int]], Field(min_length=1, max_length=MOST_TEXTS)]
     encoding_format: Literal["float", "base64"] = "float"

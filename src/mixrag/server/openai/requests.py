@@ -25,7 +25,7 @@ MOST_MESSAGES = 1000
 class Part(BaseModel):
     """A part of a message."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
     type: Annotated[str, Field(max_length=100)]
     text: Text | None = None
 
@@ -33,7 +33,7 @@ class Part(BaseModel):
 class Message(BaseModel):
     """A message of a conversation."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
     role: Annotated[str, Field(max_length=100)]
     content: Text | Annotated[list[Part], Field(max_length=MOST_MESSAGES)] | None = None
 
@@ -41,7 +41,7 @@ class Message(BaseModel):
 class Extension(BaseModel):
     """Our own part of a request, which an openai client sends by ``extra_body={"mixrag": {...}}``."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
     question: Text | None = None
     """The question as it is to be asked, instead of what is made of the conversation."""
     best_guess: bool = False
@@ -53,13 +53,14 @@ class Extension(BaseModel):
 class StreamOptions(BaseModel):
     """What a stream has besides its text."""
 
+    model_config = ConfigDict(extra="ignore", strict=True)
     include_usage: bool | None = None
 
 
 class OpenAIRequest(BaseModel):
     """The fields that every request for an answer may have."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
     model: Annotated[str, Field(max_length=1000)] | None = None
     stream: bool | None = None
     user: Annotated[str, Field(max_length=1000)] | None = None

@@ -25,7 +25,7 @@ LongText = Annotated[str, Field(max_length=100_000)]
 class GivenDocument(BaseModel):
     """A document as an object."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
     text: LongText
     title: Annotated[str, Field(max_length=10_000)] = ""
 
@@ -33,7 +33,7 @@ class GivenDocument(BaseModel):
 class RerankRequest(BaseModel):
     """A question, and documents that are not of the store."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
     model: Annotated[str, Field(max_length=1000)] | None = None
     query: Annotated[str, Field(min_length=1, max_length=LONGEST_QUESTION)]
     documents: Annotated[list[LongText | GivenDocument], Field(min_length=1, max_length=MOST_DOCUMENTS)]

@@ -10,18 +10,9 @@ from typing import Any
 
 from fastapi import Request
 
-from mixrag.answers.answer import Answer
-from mixrag.answers.fields import AnswerPassage
 from mixrag.server.conversation import Question
 from mixrag.server.openai.client_tasks import ClientTask
-from mixrag.server.openai.replies import (
-    Reply,
-    extension_of,
-    passage_link,
-    reply_of,
-    token_log_probs,
-    usage_of,
-)
+from mixrag.server.openai.replies import Reply, Weighed, extension_of
 from mixrag.server.openai.responses_request import ResponsesRequest
 from mixrag.server.stores import Choice
 from mixrag.utils.text import printable_name
@@ -45,15 +36,6 @@ class Job:
     def includes(self, what: str) -> bool:
         """Whether the request asks for this addition."""
         return what in (self.body.include or ())
-
-    def reply(self, answer: Answer) -> Reply:
-        """What is shown of the answer."""
-        return reply_of(answer, best_guess=self.body.mixrag.best_guess)
-
-    def extension(self, reply: Reply) -> dict[str, Any]:
-        """The object ``mixrag``."""
-        best_guess = self.body.mixrag.best_guess or not reply.answer.abstains
-        return extension_of(self.request, self.choice.store.name, self.question, reply, best_guess=best_guess)
 
     def response(self, status: str, output: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
         """The response object, with all of its fields."""
@@ -95,11 +77,10 @@ class Job:
 
     def finished(self, reply: Reply) -> dict[str, Any]:
         """The whole response."""
-        status = "completed" if reply.answer.finished or reply.answer.abstains else "incomplete"
-        read, written = usage_of(reply.answer)
-        output = [self.search(reply.answer.passages), self.message(reply, status)]
-        usage = _usage(read, written)
-        return self.response(status, output, usage=usage, mixrag=self.extension(reply))
+        status = "completed" if reply.finished else "incomplete"
+        output = [self.search(reply.passages), self.message(reply, status)]
+        extension = extension_of(self.request, self.choice.store.name, self.question, reply)
+        return self.response(status, output, usage=_usage(reply.read, reply.written), mixrag=extension)
 
     def task(self, task: ClientTask) -> dict[str, Any]:
         """The whole response to what a chat page asks for itself: no search."""
@@ -108,7 +89,7 @@ class Job:
         extension = {"task": task.name, "passages": []}
         return self.response("completed", output, usage=_usage(0, 0), mixrag=extension)
 
-    def search(self, passages: tuple[AnswerPassage, ...] | None) -> dict[str, Any]:
+    def search(self, passages: tuple[Weighed, ...] | None) -> dict[str, Any]:
         """The search; without passages, under way."""
         found = None
         if passages is not None and self.includes(RESULTS):
@@ -133,12 +114,11 @@ class Job:
         """The text with its citations; without a reply, empty."""
         if reply is None:
             return {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
-        shown = self.includes(LOG_PROBS) and reply.is_its_tokens
         return {
             "type": "output_text",
             "text": reply.text,
             "annotations": self.citations(reply),
-            "logprobs": token_log_probs(reply.answer) if shown else [],
+            "logprobs": reply.token_log_probs if self.includes(LOG_PROBS) else [],
         }
 
     def citations(self, reply: Reply) -> list[dict[str, Any]]:
@@ -147,22 +127,23 @@ class Job:
             {
                 "type": "file_citation",
                 "index": each.end,
-                "file_id": each.passage.document,
-                "filename": _filename(each.passage),
-                "url": passage_link(self.request, self.choice.store.name, each.passage),
+                "file_id": each.source.passage.document,
+                "filename": _filename(each.source),
+                "url": each.source.link(self.request, self.choice.store.name),
             }
             for each in reply.cited
         ]
 
-    def _result(self, passage: AnswerPassage) -> dict[str, Any]:
-        attributes: dict[str, Any] = {"passage": passage.id, "prior": passage.prior}
+    def _result(self, source: Weighed) -> dict[str, Any]:
+        passage = source.passage
+        attributes: dict[str, Any] = {"passage": passage.id, "prior": source.prior}
         if passage.page is not None:
             attributes["page"] = passage.page
-        attributes["url"] = passage_link(self.request, self.choice.store.name, passage)
+        attributes["url"] = source.link(self.request, self.choice.store.name)
         return {
             "file_id": passage.document,
-            "filename": _filename(passage),
-            "score": min(1.0, passage.posterior),
+            "filename": _filename(source),
+            "score": source.score,
             "text": passage.text,
             "attributes": attributes,
         }
@@ -178,5 +159,6 @@ def _usage(read: int, written: int) -> dict[str, Any]:
     }
 
 
-def _filename(passage: AnswerPassage) -> str:
-    return printable_name(PurePath(passage.document).name or passage.document)
+def _filename(source: Weighed) -> str:
+    document = source.passage.document
+    return printable_name(PurePath(document).name or document)

@@ -9,16 +9,15 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from sse_starlette import ServerSentEvent
 
-from mixrag.answers.stream import Stream
 from mixrag.server.conversation import Question, question_of
 from mixrag.server.openai import examples
+from mixrag.server.openai.asking import UnderWay, begin
 from mixrag.server.openai.client_tasks import client_task
-from mixrag.server.openai.replies import json_response, token_log_prob
+from mixrag.server.openai.replies import Reply, json_response, token_log_prob
 from mixrag.server.openai.requests import changes_of
 from mixrag.server.openai.response_objects import LOG_PROBS, Job
 from mixrag.server.openai.responses_request import ResponsesRequest
-from mixrag.server.questions import Asked
-from mixrag.server.service import WithService, client_of
+from mixrag.server.service import WithService
 from mixrag.server.sse import DONE, Events, event, logged_error
 
 router = APIRouter(prefix="/v1/responses", tags=["OpenAI"])
@@ -41,17 +40,13 @@ async def create_response(request: Request, body: ResponsesRequest, service: Wit
     question = question_of(turns, body.mixrag.question, "input")
     job = Job(request, body, choice, question)
     changes = {**searching, **changes_of(body, choice, body.max_output_tokens)}
-    asked = service.questions.ask(choice.rag, question.text, changes, client_of(request))
-    if not body.stream:
-        async with asked:
-            reply = job.reply(await asked.answer())
-        return json_response(job.finished(reply))
+    way = await begin(request, service, choice, question, changes, best_guess=body.mixrag.best_guess)
+    if body.stream:
+        return Events(_stream(job, way), way.close)
     try:
-        stream = await asked.stream()  # errors of the request are found before the stream begins
-    except BaseException:
-        asked.close()
-        raise
-    return Events(_stream(job, asked, stream), asked.close)
+        return json_response(job.finished(await way.reply()))
+    finally:
+        way.close()
 
 
 class Numbered:
@@ -66,7 +61,7 @@ class Numbered:
         return event({"type": name, "sequence_number": number, **fields}, name)
 
 
-async def _stream(job: Job, asked: Asked, stream: Stream) -> AsyncIterator[ServerSentEvent]:
+async def _stream(job: Job, way: UnderWay) -> AsyncIterator[ServerSentEvent]:
     """The events in OpenAI's order; text as it is decided, or at its end where the answer may be withheld."""
     send = Numbered()
     yield send("response.created", response=job.response("in_progress", []))
@@ -76,23 +71,19 @@ async def _stream(job: Job, asked: Asked, stream: Stream) -> AsyncIterator[Serve
         yield send("response.output_item.added", output_index=0, item=job.search(None))
         yield send("response.file_search_call.in_progress", **place)
         yield send("response.file_search_call.searching", **place)
-        live = stream.decoder.streams and not stream.may_abstain
-        reply = None if live else job.reply(await asked.answer())
+        reply = None if way.live else await way.reply()
         yield send("response.file_search_call.completed", **place)
         if reply is not None:  # the scores are posteriors, so that they are known with the answer
-            yield send("response.output_item.done", output_index=0, item=job.search(reply.answer.passages))
+            yield _search_ends(job, send, reply)
         for each in _message_begins(job, send):
             yield each
-        if live:
-            async for token in asked:
-                yield _text_delta(job, send, token.text, token.log_prob)
-            reply = job.reply(await asked.answer())
-            yield send("response.output_item.done", output_index=0, item=job.search(reply.answer.passages))
-        else:
-            assert reply is not None
-            log_probs = [token.log_prob for token in reply.answer.tokens] if reply.is_its_tokens else [None]
-            for piece, log_prob in zip(reply.pieces, log_probs, strict=True):
-                yield _text_delta(job, send, piece, log_prob)
+        async for text, log_prob in way.tokens():
+            yield _text_delta(job, send, text, log_prob)
+        for piece, known in () if reply is None else reply.pieces:
+            yield _text_delta(job, send, piece, known)
+        if reply is None:
+            reply = await way.reply()
+            yield _search_ends(job, send, reply)
         done = job.finished(reply)
         for each in _message_ends(job, send, done):
             yield each
@@ -102,6 +93,10 @@ async def _stream(job: Job, asked: Asked, stream: Stream) -> AsyncIterator[Serve
         failed = {"code": found["code"] or found["type"], "message": found["message"]}
         yield send("response.failed", response=job.response("failed", [], error=failed))
     yield DONE
+
+
+def _search_ends(job: Job, send: Numbered, reply: Reply) -> ServerSentEvent:
+    return send("response.output_item.done", output_index=0, item=job.search(reply.passages))
 
 
 def _message_begins(job: Job, send: Numbered) -> list[ServerSentEvent]:

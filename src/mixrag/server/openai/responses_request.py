@@ -24,7 +24,7 @@ _STATE = "send the earlier messages in input: nothing is remembered between requ
 class InputItem(BaseModel):
     """A message, or an item of an earlier response, which is not read."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
     type: Annotated[str, Field(max_length=100)] = "message"
     role: Annotated[str, Field(max_length=100)] = ""
     content: Text | Annotated[list[Part], Field(max_length=MOST_MESSAGES)] | None = None
