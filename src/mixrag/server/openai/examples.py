@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mixrag.server.described import EVENT
+
 Responses = dict[int | str, dict[str, Any]]
 
 QUESTION = "What does a licence for cod cost?"
@@ -42,7 +44,7 @@ def _json(description: str, example: Any) -> Responses:
 
 def _or_events(description: str, example: Any, events: str) -> Responses:
     found = _json(description, example)
-    found[200]["content"]["text/event-stream"] = {"schema": {"type": "string"}, "example": events}
+    found[200]["content"]["text/event-stream"] = {"itemSchema": EVENT, "example": events}
     return found
 
 
