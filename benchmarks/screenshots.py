@@ -70,6 +70,7 @@ def served(rag: RAG) -> Iterator[str]:
 def pictures(browser: Browser, address: str) -> Iterator[tuple[str, Page]]:
     """Names, and the page as each picture shows it."""
     page = opened(browser, address, WIDE)
+    yield "page-start", page
     ask(page, ANSWERED)
     yield "page-answer", page
     page.locator("#answer .reference").first.click()
