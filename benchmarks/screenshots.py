@@ -27,7 +27,7 @@ from mixrag.server.service import Service
 from mixrag.server.stores import Served, Stores
 
 ANSWERED = "Who is the medical director of Brackwater Hospital?"
-EXTRACT = "How do I apply for a fishing licence?"
+EXTRACT = "How does the Tidal Account work?"
 WITHHELD = "class D fishing licence fee"
 WIDE, NARROW = (1200, 800), (390, 780)
 LARGEST = 200_000
@@ -70,6 +70,7 @@ def served(rag: RAG) -> Iterator[str]:
 def pictures(browser: Browser, address: str) -> Iterator[tuple[str, Page]]:
     """Names, and the page as each picture shows it."""
     page = opened(browser, address, WIDE)
+    yield "page-start", page
     ask(page, ANSWERED)
     yield "page-answer", page
     page.locator("#answer .reference").first.click()
@@ -105,7 +106,7 @@ def ask(page: Page, question: str) -> None:
     """Ask, and wait for the answer."""
     page.get_by_label("Ask your documents").fill(question)
     page.keyboard.press("Enter")
-    expect(page.locator("#after")).to_be_visible(timeout=120_000)
+    expect(page.locator("#after")).to_be_visible(timeout=600_000)
     page.locator("#question").blur()
 
 

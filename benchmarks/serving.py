@@ -7,7 +7,7 @@ What follows ``--`` are options of ``mixrag serve``. Every question is first ask
 language model read all passages, as a server that has been asked for a while has. Then so many clients at a time
 ask them by ``POST /v1/answers``, each one question after the other, in an order of its own, while files are
 uploaded to a second store of the same process, and deleted. A client that is refused (429) waits as long as it is
-told.
+told. ``core s/answer``: seconds of all cores that the server took for each.
 
 Each answer is compared with that of the question asked alone. ``off``: by how many nats its log-probability
 differs at most; in bfloat16 it depends on what is read together. ``other text``: answers with another text, which
@@ -28,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +43,8 @@ from mixrag.pairs.pairs import read_pairs
 OTHER = "uploads"
 """Name of the store to which files are uploaded."""
 TIMEOUT = 600.0
+PAUSE = 2.0
+"""Seconds between two uploads."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Found:
     uploads: int = 0
     memory: list[float] = field(default_factory=list)
     """Resident MiB of the server, each second."""
+    processor: float = 0.0
+    """Seconds of all cores."""
     end: float = 0.0
     least: int = 0
 
@@ -100,15 +104,17 @@ class Found:
         halves = self.memory[:half], self.memory[half:]
         first, last = (statistics.median(part) if part else math.nan for part in halves)
         return (
-            f"| {self.clients} | {self.answers} | {self.rate:.2f} | {p50:.2f} | {p95:.2f} | {self.refused} "
+            f"| {self.clients} | {self.answers} | {self.rate:.2f} | {p50:.2f} | {p95:.2f} "
+            f"| {self.processor / max(1, self.answers):.2f} | {self.refused} "
             f"| {len(self.other_text)} | {self.off:.2g} | {len(self.mixed_up)} | {len(self.lost)} "
             f"| {self.uploads} | {first:.0f} to {last:.0f} |"
         )
 
 
 HEAD = (
-    "| clients | answers | answers/s | p50, s | p95, s | refused | other text | off | mixed up | lost "
-    "| uploads | MiB, first to second half |\n|" + " --- |" * 12
+    "| clients | answers | answers/s | p50, s | p95, s | core s/answer "
+    "| refused | other text | off | mixed up | lost "
+    "| uploads | MiB, first to second half |\n|" + " --- |" * 13
 )
 
 
@@ -143,7 +149,7 @@ async def under_load(
     clients: int,
     seconds: float,
     store: str | None,
-    memory: Callable[[], float],
+    server: psutil.Process,
     least: int = 0,
 ) -> Found:
     """So many clients for so many seconds; what is under way then is waited for.
@@ -154,17 +160,18 @@ async def under_load(
         clients: each with one question at a time.
         seconds: after which no question is begun.
         store: files are uploaded to it and deleted; None: to none.
-        memory: of the server, in MiB.
+        server: its process, whose memory and time are noted.
         least: answers, and one upload with its deletion, before it ends, however long that takes; 0: as many as
             there are.
     """
-    start = time.perf_counter()
+    start, before = time.perf_counter(), processor(server)
     found = Found(clients, end=start + seconds, least=least)
     async with connected(address) as client:
         work = [one_client(client, alone, number, found) for number in range(clients)]
         others = [] if store is None else [writer(client, store, found)]
-        await asyncio.gather(*work, *others, sampled(memory, found))
+        await asyncio.gather(*work, *others, sampled(server, found))
     found.seconds = time.perf_counter() - start
+    found.processor = processor(server) - before
     return found
 
 
@@ -213,7 +220,7 @@ async def writer(client: httpx.AsyncClient, store: str, found: Found) -> None:
             found.uploads += 1
         except (httpx.HTTPError, KeyError, IndexError, ValueError) as error:
             found.lost.append(f"{name}: {type(error).__name__} {error}")
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(PAUSE)
 
 
 async def uploaded(client: httpx.AsyncClient, store: str, name: str, text: str) -> str:
@@ -233,11 +240,17 @@ async def listed(client: httpx.AsyncClient, store: str, name: str) -> list[dict[
     return found
 
 
-async def sampled(memory: Callable[[], float], found: Found) -> None:
+async def sampled(server: psutil.Process, found: Found) -> None:
     """The memory of the server, each second."""
     while not found.complete:
-        found.memory.append(memory())
+        found.memory.append(server.memory_info().rss / 2**20)
         await asyncio.sleep(1.0)
+
+
+def processor(server: psutil.Process) -> float:
+    """Seconds of all cores that the server has taken."""
+    times = server.cpu_times()
+    return float(times.user + times.system)
 
 
 def connected(address: str) -> httpx.AsyncClient:
@@ -247,8 +260,8 @@ def connected(address: str) -> httpx.AsyncClient:
 
 
 @contextmanager
-def serving(store: Path, options: Sequence[str]) -> Iterator[tuple[str, Callable[[], float]]]:
-    """``mixrag serve`` in a process of its own: its address, and its resident memory in MiB."""
+def serving(store: Path, options: Sequence[str]) -> Iterator[tuple[str, psutil.Process]]:
+    """``mixrag serve`` in a process of its own: its address, and the process."""
     with tempfile.TemporaryDirectory() as folder:
         other = Path(folder) / OTHER
         Store.open(other, create=True).close()
@@ -260,13 +273,12 @@ def serving(store: Path, options: Sequence[str]) -> Iterator[tuple[str, Callable
                 address = next(
                     match[1] for line in process.stderr if (match := re.search(r"open (http://\S+)", line))
                 )
-                server = psutil.Process(process.pid)
-                yield address, lambda: server.memory_info().rss / 2**20
+                yield address, psutil.Process(process.pid)
             finally:
                 process.terminate()
 
 
-async def measured(address: str, memory: Callable[[], float], options: argparse.Namespace) -> None:
+async def measured(address: str, server: psutil.Process, options: argparse.Namespace) -> None:
     """All numbers of clients in turn; a Markdown table."""
     questions = [pair.question for pair in read_pairs([options.pairs]).pairs][: options.questions]
     start = time.perf_counter()
@@ -275,11 +287,19 @@ async def measured(address: str, memory: Callable[[], float], options: argparse.
     print(f"{len(alone)} questions alone, passages read for the first time: {rate:.2f} answers/s")
     print(HEAD, flush=True)
     for clients in options.clients:
-        found = await under_load(address, alone, clients, options.seconds, options.writes and OTHER, memory)
+        found = await under_load(
+            address, alone, clients, options.seconds, OTHER if options.writes else None, server
+        )
         print(found.row(), flush=True)
         for kind in (found.mixed_up, found.lost, found.other_text):
             for line in sorted(set(kind))[:5]:
                 print(f"    {line}", file=sys.stderr)
+
+
+def split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """The arguments before and behind ``--``."""
+    place = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:place], arguments[place + 1 :]
 
 
 def main() -> None:
@@ -291,10 +311,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="for each number of clients")
     parser.add_argument("--questions", type=int, default=24)
     parser.add_argument("--no-writes", dest="writes", action="store_false", help="neither uploads nor deletions")
-    parser.add_argument("serve", nargs="*", help="options of mixrag serve, behind --")
-    options = parser.parse_args()
-    with serving(options.store, options.serve) as (address, memory):
-        asyncio.run(measured(address, memory, options))
+    own, serve = split(sys.argv[1:])
+    options = parser.parse_args(own)
+    with serving(options.store, serve) as (address, server):
+        asyncio.run(measured(address, server, options))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,10 @@ from mixrag.answers.answer import Answer
 from mixrag.answers.sources import LONGEST_SENTENCE, MOST_SOURCES, sources_of
 
 LICENCE = "Eels sleep by day. The licence costs nine crowns. It is sold at the harbour."
-WINTER = "The harbour rules. It has to be paid every winter, before the ice is thick enough to walk on."
+WINTER = (
+    "How thick is the ice\n\n"
+    "The harbour rules. It has to be paid every winter, before the ice is thick enough to walk on."
+)
 CERTAIN, MAYBE, NEVER = ((p, p, 0.1, 0.1, 0.5) for p in (0.9, 0.5, 1e-4))
 """Of "nine crowns" and its end."""
 

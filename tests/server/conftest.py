@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import openai
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
+from served import ANSWERS, TEXTS, listening
 
 from mixrag import RAG, Settings
 from mixrag.corpus import Store
@@ -20,19 +17,6 @@ from mixrag.server.service import Service
 from mixrag.server.stores import Served, Stores
 from scripted import scripted
 from words_encoder import WordsEncoder
-
-TEXTS = {
-    "cod.txt": "A licence to fish cod costs nine crowns a year.",
-    "eel.txt": "A licence to fish eel costs four crowns a season.",
-    "hen.txt": "Hens lay fewer eggs during winter.",
-}
-QUESTION = "What does a licence for cod cost?"
-ANSWERS = {
-    "cod": {"nine crowns": 0.9, "four crowns": 0.05},
-    "eel": {"four crowns": 0.8, "nine crowns": 0.1},
-    "": {"nine crowns": 0.3, "four crowns": 0.3},
-}
-"""What the language model answers where a passage has this word."""
 
 
 @pytest.fixture
@@ -78,29 +62,3 @@ def official(address: str) -> Iterator[openai.OpenAI]:
     """The official client of OpenAI's API."""
     with openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as found:
         yield found
-
-
-class listening:
-    """Serve an application on a free port of loopback."""
-
-    def __init__(self, app: Any, config: uvicorn.Config | None = None) -> None:
-        self._server = uvicorn.Server(config or uvicorn.Config(app, port=0, log_level="warning"))
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-
-    def __enter__(self) -> str:
-        """Start; the address, such as http://127.0.0.1:40123."""
-        self._thread.start()
-        wait_until(lambda: self._server.started)
-        host, port = self._server.servers[0].sockets[0].getsockname()[:2]
-        return f"http://{host}:{port}"
-
-    def __exit__(self, *error: object) -> None:
-        """Stop, and wait for it."""
-        self._server.should_exit = True
-        self._thread.join()
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    """Poll; a test that waits in vain is ended by its time limit."""
-    while not true():
-        time.sleep(0.005)

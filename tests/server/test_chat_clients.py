@@ -11,8 +11,8 @@ from typing import Any
 import openai
 import pytest
 from fastapi.testclient import TestClient
+from served import QUESTION
 
-from conftest import QUESTION
 from mixrag import RAG
 from mixrag.server.conversation import Turn
 from mixrag.server.openai.client_tasks import client_task, title_of
@@ -119,6 +119,11 @@ def test_the_choice_of_a_tool_reads_no_passage(client: TestClient, unread: None)
 )
 def test_a_persons_question_is_no_task(question: str) -> None:
     assert client_task([Turn("user", question)]) is None
+
+
+def test_a_history_that_never_ends_is_read_once() -> None:
+    found = client_task([Turn("user", TITLE.split("<chat")[0] + "<chat_history>" * 50_000)])
+    assert found is not None and found.name == "title"
 
 
 def test_an_earlier_task_does_not_make_the_next_question_one() -> None:

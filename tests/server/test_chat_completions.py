@@ -11,8 +11,8 @@ from typing import Any
 import openai
 import pytest
 from fastapi.testclient import TestClient
+from served import QUESTION, listening
 
-from conftest import QUESTION, listening
 from mixrag import RAG, Settings
 from mixrag.corpus import Store
 from mixrag.server.app import make_app
@@ -148,7 +148,7 @@ def test_a_follow_up_is_made_to_stand_alone_and_can_be_given(official: openai.Op
     ]
     found = official.chat.completions.create(model="demo", messages=talk)
     extension = found.model_extra["mixrag"]  # type: ignore[index]
-    assert extension["question"] == "And for eel? (licence cost)"
+    assert extension["question"] == "What does a licence for eel cost?"
     assert (extension["written"], extension["rewritten"]) == ("And for eel?", True)
     assert found.choices[0].message.content == "four crowns"
     given = "What does a licence for cod cost per year?"

@@ -7,8 +7,8 @@ from typing import Any
 import openai
 import pytest
 from fastapi.testclient import TestClient
+from served import QUESTION
 
-from conftest import QUESTION
 from mixrag import RAG
 from mixrag.server.errors import RequestError
 from mixrag.server.openai.completions import split_prompt

@@ -11,8 +11,8 @@ from contextlib import ExitStack
 import httpx
 import pytest
 from probes import probed
+from served import listening, wait_until
 
-from conftest import listening, wait_until
 from mixrag.server.security import protocol
 from mixrag.server.security.policy import Security
 from mixrag.server.service import Service

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from served import listening
 
-from conftest import listening
 from mixrag import RAG
 from mixrag.server.app import make_app
 from mixrag.server.service import Service

@@ -8,8 +8,8 @@ import numpy as np
 import openai
 import pytest
 from fastapi.testclient import TestClient
+from served import QUESTION, TEXTS
 
-from conftest import QUESTION, TEXTS
 from mixrag import RAG
 from mixrag.corpus.splitters.tokens import ESTIMATED
 

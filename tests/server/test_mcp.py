@@ -9,9 +9,9 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
-from conftest import listening
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
+from served import listening
 
 from mixrag import RAG, Settings
 from mixrag.server import mcp_documents
@@ -219,9 +219,11 @@ def test_over_http_a_key_and_a_name_of_this_server_are_needed(service: Service, 
     service.questions.run = lambda work, client="": clients.append(client) or run(work, client)  # type: ignore[method-assign]
 
     async def use(address: str) -> None:
-        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {key}"}) as http:
-            async with Client(streamable_http_client(f"{address}/mcp", http_client=http)) as client:
-                assert not (await client.call_tool("passages", {"question": QUESTION})).is_error
+        async with (
+            httpx2.AsyncClient(headers={"Authorization": f"Bearer {key}"}) as http,
+            Client(streamable_http_client(f"{address}/mcp", http_client=http)) as client,
+        ):
+            assert not (await client.call_tool("passages", {"question": QUESTION})).is_error
         async with httpx2.AsyncClient() as http:
             for headers, status in (({}, 401), ({"Authorization": f"Bearer {key}", "Host": "evil.example"}, 421)):
                 found = await http.post(f"{address}/mcp", json={}, headers=headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import openai
 from fastapi.testclient import TestClient
 
 
@@ -21,3 +22,8 @@ def test_an_unknown_model_is_openais_error(client: TestClient) -> None:
 def test_an_unknown_path_is_openais_error(client: TestClient) -> None:
     found = client.get("/v2")
     assert (found.status_code, found.json()["error"]["type"]) == (404, "invalid_request_error")
+
+
+def test_the_official_client_lists_models(official: openai.OpenAI) -> None:
+    assert [each.id for each in official.models.list()] == ["demo", "demo:short"]
+    assert official.models.retrieve("demo:short").owned_by == "mixrag"

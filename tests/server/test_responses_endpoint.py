@@ -8,8 +8,8 @@ from typing import Any
 import openai
 import pytest
 from fastapi.testclient import TestClient
+from served import QUESTION
 
-from conftest import QUESTION
 from mixrag import RAG
 
 RESULTS, LOG_PROBS = "file_search_call.results", "message.output_text.logprobs"
@@ -97,7 +97,7 @@ def test_a_conversation_is_one_question(official: openai.OpenAI) -> None:
         {"role": "user", "content": [{"type": "input_text", "text": "And for eel?"}]},
     ]
     found = official.responses.create(model="demo", input=talk, instructions="Be brief.")
-    assert found.output[0].queries == ["And for eel? (licence cost)"]  # type: ignore[union-attr]
+    assert found.output[0].queries == ["What does a licence for eel cost?"]  # type: ignore[union-attr]
     assert found.output_text == "four crowns"
 
 

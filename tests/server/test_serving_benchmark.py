@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from served import listening
 
-from conftest import listening
 from mixrag import RAG, Generator, Settings
 from mixrag.corpus import Store
 from mixrag.server.app import make_app
@@ -41,13 +40,10 @@ def service(tmp_path: Path, tiny_generator: Callable[[str], Generator]) -> Itera
 
 
 def test_nothing_is_lost_or_mixed_up_under_load(service: Service) -> None:
-    def memory() -> float:
-        return psutil.Process(os.getpid()).memory_info().rss / 2**20
-
     async def loaded(address: str) -> Found:
         alone = await asked_alone(address, QUESTIONS)
         assert len({each.log_prob for each in alone.values()}) == len(QUESTIONS)
-        return await under_load(address, alone, CLIENTS, 1.0, "demo", memory, least=ANSWERS)
+        return await under_load(address, alone, CLIENTS, 1.0, "demo", psutil.Process(), least=ANSWERS)
 
     with listening(make_app(service)) as address:
         found = asyncio.run(loaded(address))

@@ -37,7 +37,9 @@ def test_the_list_of_modules_is_that_of_pyproject() -> None:
         if extra in ELSEWHERE:
             assert [named(each) for each in DECLARED[extra]] == [*modules]
             continue
-        installed = {name.lower() for module in modules for name in distributions[module.split(".")[0]]}
+        installed = {
+            name.lower().replace("_", "-") for module in modules for name in distributions[module.split(".")[0]]
+        }
         assert {named(each) for each in DECLARED[extra]} <= installed
         assert len(DECLARED[extra]) == len(modules)
 

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from mixrag.answers.citation import cited_span
 from mixrag.answers.fields import AnswerFields, AnswerPassage, AnswerSentence
 from mixrag.answers.word_overlap import content_words
-from mixrag.corpus.splitters.sentences import sentences
+from mixrag.corpus.splitters.sentences import ends_sentence, sentences
 from mixrag.corpus.words import words
 
 LEAST_WEIGHT = 0.05
 """Passages of less posterior are no sources, unless none has more."""
 MOST_SOURCES = 3
+WORDS_OF_A_SENTENCE = 9
+"""Fewer, and no mark of an end: a heading, or a cell."""
 LONGEST_SENTENCE = 400
 """Characters; of a longer one (a table, a list without full stops) the line, or a stretch around the answer."""
 
@@ -61,8 +63,8 @@ def sources_of(answer: AnswerFields) -> tuple[Source, ...]:
     if answer.kind == "extract" and not answer.abstains:
         return tuple(_of_sentence(*ranked[each.passage], each) for each in answer.sentences)
     weights = {rank: passage.prior if answer.abstains else passage.posterior for rank, passage in ranked.values()}
-    most = max(weights.values(), default=0.0)
-    chosen = [each for each in ranked.values() if weights[each[0]] >= min(LEAST_WEIGHT, most)]
+    least = 0.0 if answer.abstains else min(LEAST_WEIGHT, max(weights.values(), default=0.0))
+    chosen = [each for each in ranked.values() if weights[each[0]] >= least]
     chosen.sort(key=lambda each: -weights[each[0]])
     said = "" if answer.abstains else answer.best_guess
     sought = said if answer.kind in ("span", "list") else ""
@@ -107,15 +109,21 @@ def _of_sentence(rank: int, passage: AnswerPassage, sentence: AnswerSentence) ->
 
 
 def _nearest(text: str, wanted: Mapping[str, float]) -> tuple[int, int]:
-    """The sentence with most of the words wanted, the first among equals."""
+    """The sentence with most of the words wanted, the first among equals; a heading where there is no other."""
 
     def share(span: tuple[int, int]) -> float:
         there = {*words(text[slice(*span)])}
         return sum(weight for word, weight in wanted.items() if word in there)
 
     spans = [*sentences(text, 0, len(text))] or [(0, len(text))]
-    start, end = max(spans, key=share)
+    whole = [span for span in spans if _is_whole(text[slice(*span)])]
+    start, end = max(whole or spans, key=share)
     return start, min(end, start + LONGEST_SENTENCE)
+
+
+def _is_whole(text: str) -> bool:
+    """Whether a stretch is a sentence, not a heading: it ends like one, or is longer than headings are."""
+    return ends_sentence(text) or len(text.split()) >= WORDS_OF_A_SENTENCE
 
 
 def _around(text: str, start: int, end: int) -> tuple[int, int]:

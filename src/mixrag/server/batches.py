@@ -26,7 +26,7 @@ from mixrag.inference.protocol import DecodedToken, Decoder, DecoderResult
 
 _LOG = logging.getLogger("mixrag.server")
 
-ROWS = 160
+ROWS = 80
 """Rows of the language model in one running batch, unless a single question needs more: bounds its memory."""
 
 

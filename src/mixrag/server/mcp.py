@@ -8,10 +8,11 @@ language model that called it reads it; else an error of the protocol.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+import anyio.to_thread
 from mcp.server import Server, ServerRequestContext
 from mcp.server.stdio import stdio_server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -67,22 +68,18 @@ def mcp_server(service: Service) -> Server[Any]:
         return await _called(service, tool, given.arguments or {}, _client(context))
 
     async def list_resources(
-        context: ServerRequestContext[Any], given: PaginatedRequestParams | None
+        _: ServerRequestContext[Any], given: PaginatedRequestParams | None
     ) -> ListResourcesResult:
         cursor = given.cursor if given else None
-        work = service.questions.run(lambda: mcp_documents.listed(service.stores, cursor), _client(context))
-        return await _or_error(work)
+        return await _or_error(lambda: mcp_documents.listed(service.stores, cursor))
 
     async def list_templates(
         _: ServerRequestContext[Any], __: PaginatedRequestParams | None
     ) -> ListResourceTemplatesResult:
         return ListResourceTemplatesResult(resource_templates=[mcp_documents.TEMPLATE])
 
-    async def read_resource(
-        context: ServerRequestContext[Any], given: ReadResourceRequestParams
-    ) -> ReadResourceResult:
-        work = service.questions.run(lambda: mcp_documents.read(service.stores, str(given.uri)), _client(context))
-        return await _or_error(work)
+    async def read_resource(_: ServerRequestContext[Any], given: ReadResourceRequestParams) -> ReadResourceResult:
+        return await _or_error(lambda: mcp_documents.read(service.stores, str(given.uri)))
 
     return Server(
         "mixrag",
@@ -162,10 +159,10 @@ def _invalid(error: ValidationError) -> str:
     return str(RequestError("valid arguments", f"{place}: {first['msg'][:200]}", "see the tool's input schema"))
 
 
-async def _or_error(work: Awaitable[T]) -> T:
-    """The result, or an error of the protocol in one line."""
+async def _or_error(work: Callable[[], T]) -> T:
+    """What a function that runs no model returns, from a thread; or an error of the protocol in one line."""
     try:
-        return await work
+        return await anyio.to_thread.run_sync(work)
     except MixragError as error:
         code = INVALID_PARAMS if isinstance(error, RequestError) and error.status in (400, 404) else INTERNAL_ERROR
         raise MCPError(code, str(error)) from error

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.testclient import TestClient
+from served import QUESTION, listening, wait_until
 
-from conftest import QUESTION, listening, wait_until
 from mixrag import RAG
 from mixrag.corpus.store.locks import exclusive
 from mixrag.server.app import make_app

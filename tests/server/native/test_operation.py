@@ -14,8 +14,8 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from served import QUESTION
 
-from conftest import QUESTION
 from mixrag import RAG
 from mixrag.server.app import make_app
 from mixrag.server.service import Service

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from served import QUESTION
 
-from conftest import QUESTION
 from mixrag import RAG
 from mixrag.answers.answer import retrieval_to_dict
 from mixrag.evaluation import diagnose

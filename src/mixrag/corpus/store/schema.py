@@ -152,7 +152,8 @@ def _translated(error: sqlite3.Error, directory: Path) -> StoreError:
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}:
         return _corrupt(directory, str(error))
     if code == sqlite3.SQLITE_FULL:
-        return StoreFullError(f"space for the store in {directory}", str(error), "free some, then run this again")
+        remedy = "check free space there, then run this again"
+        return StoreFullError(f"space for the store in {directory}", str(error), remedy)
     return StoreError(f"a usable store in {directory}", str(error), "check free space and permissions there")
 
 

@@ -79,11 +79,12 @@ def _last_question(template: str) -> str:
 
 def _questions(template: str) -> list[str]:
     """What the user said in the history that a template quotes."""
-    quoted = _HISTORY.search(template)
-    return [" ".join(each.split()) for each in _USER.findall(quoted[1] if quoted else template)]
+    start, end = template.find(_HISTORY), template.rfind(_HISTORY_ENDS)
+    quoted = template[start + len(_HISTORY) : end] if 0 <= start < end else template
+    return [" ".join(each.split()) for each in _USER.findall(quoted)]
 
 
-_HISTORY = re.compile(r"<chat_history>(.*)</chat_history>", re.DOTALL)
+_HISTORY, _HISTORY_ENDS = "<chat_history>", "</chat_history>"
 _USER = re.compile(
     r"^[ \t]*User:[ \t]*(.*?)(?=^[ \t]*(?:User|Assistant|AI|Title)[ \t]*:|\Z)",
     re.MULTILINE | re.DOTALL | re.IGNORECASE,

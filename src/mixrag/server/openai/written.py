@@ -47,7 +47,7 @@ def _numbers(document: dict[str, Any], interval: bool) -> dict[str, Any]:
 
 
 def _shares(answer: WrittenAnswer | IntervalAnswer) -> dict[str, float]:
-    """By passage, how much of the answer is certainly its component's; of text alone, the prior of who wrote it."""
+    """By passage, how much of the answer its component certainly wrote; of text alone, the prior of who did."""
     known = dict[tuple[str, ...], float]()
     for each in answer.components:
         if isinstance(each, WrittenComponent):

@@ -15,7 +15,7 @@ import { changedNote, SettingsForm } from "./settings.js";
 import { count, isWithheld, percent, sureness } from "./words.js";
 
 const reader = new Reader();
-const passages = new Passages(byId("sources"), (passage, span, colour) => reader.open(state.shown.store, passage, span, colour));
+const passages = new Passages(byId("sources"), (...opened) => reader.open(state.shown.store, ...opened));
 const documents = new Documents((n, inPassages) => drawAbout(n, inPassages));
 const history = new History((entry) => openEntry(entry));
 const settings = new SettingsForm(() => drawAbout());

@@ -6,6 +6,7 @@ import { count, percent } from "./words.js";
 const PALETTE = 7;
 const WRITER = 0.05;
 const EXCERPT = 300;
+const LONGEST = 600;
 
 /** The class of the style sheet for each passage: colours by rank; where they are too few, first for those that write. */
 export function colours(passages, writers = new Set()) {
@@ -32,7 +33,7 @@ export function placeOf(passage) {
 
 /** The list of passages of one question. */
 export class Passages {
-  /** `open(passage, span, colour)` opens its document; `span` is the cited part of it, or null. */
+  /** `open(passage, spans, colour)` opens its document; `spans` are the cited parts of it. */
   constructor(host, open) {
     this.host = host;
     this.open = open;
@@ -45,7 +46,7 @@ export class Passages {
   found(passages) {
     this.passages = passages;
     this.colours = colours(passages);
-    this.spans = passages.map(() => null);
+    this.spans = passages.map(() => []);
     const list = el("ol", { class: "passages" }, this.#cards(passages.map((_, i) => i), passages.map(() => "…")));
     fill(this.host, this.#heading("Reading what was found"), list);
   }
@@ -58,7 +59,7 @@ export class Passages {
   /** The passages with the shares that they have of the whole answer. */
   finish(answer, spans, withheld) {
     this.passages = answer.passages;
-    this.spans = withheld ? spans.map(() => null) : spans;
+    this.spans = withheld ? spans.map(() => []) : spans;
     this.colours = colours(answer.passages, writersOf(answer));
     const shares = answer.passages.map((passage) => passage.posterior);
     if (!shares.length) {
@@ -88,7 +89,7 @@ export class Passages {
   /** Open the document of a passage by its id, at a span of the document. */
   openAt(id, span) {
     const i = this.passages.findIndex((passage) => passage.id === id);
-    if (i >= 0) this.open(this.passages[i], span ?? this.spans[i], this.colours[i]);
+    if (i >= 0) this.open(this.passages[i], span ? [span] : this.spans[i], this.colours[i]);
   }
 
   #heading(text) {
@@ -138,20 +139,20 @@ export class Passages {
   #excerpt(i) {
     const { start } = this.passages[i];
     const text = new Characters(this.passages[i].text);
-    const span = this.spans[i];
     const quote = foreign("blockquote", {});
     const tight = (part) => part.replace(/\n\s*\n/g, "\n");
-    if (!span) return append(quote, [tight(cut(text))]);
-    const [from, to] = [span.start - start, span.end - start];
-    const left = Math.max(0, from - 120);
-    const right = Math.min(text.length, Math.max(to + 120, left + EXCERPT));
-    return append(quote, [
-      left > 0 && "… ",
-      tight(text.slice(left, from)),
-      el("mark", {}, text.slice(from, to)),
-      tight(text.slice(to, right)),
-      right < text.length && " …",
-    ]);
+    const [first] = this.spans[i];
+    if (!first) return append(quote, [tight(cut(text))]);
+    const spans = this.spans[i].filter((span) => span.end - first.start <= LONGEST || span === first);
+    const left = Math.max(0, first.start - start - 120);
+    const right = Math.min(text.length, Math.max(spans.at(-1).end - start + 120, left + EXCERPT));
+    append(quote, [left > 0 && "… "]);
+    let at = left;
+    for (const span of spans) {
+      append(quote, [tight(text.slice(at, span.start - start)), el("mark", {}, text.slice(span.start - start, span.end - start))]);
+      at = span.end - start;
+    }
+    return append(quote, [tight(text.slice(at, right)), right < text.length && " …"]);
   }
 
   #weights(i, share) {

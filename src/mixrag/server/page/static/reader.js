@@ -20,10 +20,10 @@ export class Reader {
     return !this.pane.hidden;
   }
 
-  /** Open a document where a passage is; `span` is the part of it to mark more, or null. */
-  async open(store, passage, span, colour) {
+  /** Open a document where a passage is; `spans` are the parts of it to mark more. */
+  async open(store, passage, spans, colour) {
     if (!this.isOpen) this.back = document.activeElement;
-    this.shown = { store, passage, span, colour };
+    this.shown = { store, passage, spans, colour };
     this.pane.hidden = false;
     document.body.classList.add("reading");
     this.#cover();
@@ -72,15 +72,15 @@ export class Reader {
   }
 
   #fill(body, part) {
-    const { passage, span, colour } = this.shown;
+    const { passage, spans, colour } = this.shown;
     const characters = new Characters(part.text);
-    const ends = [passage, span, ...part.passages].filter(Boolean).flatMap((each) => [each.start, each.end]);
+    const ends = [passage, ...spans, ...part.passages].flatMap((each) => [each.start, each.end]);
     const cuts = ends.map((at) => Math.min(characters.length, Math.max(0, at - part.start)));
     const borders = [...new Set([0, characters.length, ...cuts])].sort((a, b) => a - b);
-    const inside = (a, b, range) => range && range.start <= part.start + a && part.start + b <= range.end;
+    const inside = (a, b, range) => range.start <= part.start + a && part.start + b <= range.end;
     const pieces = borders.slice(1).map((b, n) => {
       const [a, text] = [borders[n], characters.slice(borders[n], b)];
-      if (inside(a, b, span)) return el("mark", { class: `cited ${colour}` }, text);
+      if (spans.some((span) => inside(a, b, span))) return el("mark", { class: `cited ${colour}` }, text);
       if (inside(a, b, passage)) return el("mark", { class: `read ${colour}` }, text);
       const between = !text.trim() && !part.passages.some((each) => inside(a, b, each));
       return between && b - a > 1 ? "\n\n" : text;
