@@ -1,4 +1,4 @@
-"""Decoders of several threads in one batch: those that join, those of one call for several, and those by themselves."""
+"""Decoders of several threads in one batch: those that join, those of one call for several, and those alone."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from gated import Gate, gated
 
 from enumeration import Toy
-from gated import Gate, gated
 from mixrag.errors import StreamClosedError
 from mixrag.inference.decoders import Beam, Greedy
 from mixrag.inference.mixture import Mixture

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from served import QUESTION
 
-from conftest import QUESTION
 from mixrag import RAG
 from mixrag.answers.bounded import IntervalAnswer, IntervalComponent
 from mixrag.answers.written import WrittenAnswer, WrittenComponent

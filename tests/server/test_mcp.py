@@ -13,7 +13,6 @@ from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from served import listening
 
-from conftest import listening
 from mixrag import RAG, Settings
 from mixrag.server import mcp_documents
 from mixrag.server.app import make_app

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from served import listening
 
-from conftest import listening
 from mixrag import RAG, Generator, Settings
 from mixrag.corpus import Store
 from mixrag.server.app import make_app

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 from fastapi.testclient import TestClient
-from served import QUESTION, wait_until
+from served import QUESTION, listening, wait_until
 
 from mixrag import RAG
+from mixrag.answers.stream import Stream
+from mixrag.server.app import make_app
 from mixrag.server.service import Service
+from mixrag.server.stores import Served, Stores
 
 
 def ask(client: TestClient, **more: Any) -> Any:
@@ -132,28 +135,38 @@ def test_bad_requests(client: TestClient, body: Any, status: int, stream: bool) 
     assert set(found.json()["error"]) == {"message", "type", "param", "code"}
 
 
-def test_a_client_that_goes_away_ends_the_work(
-    address: str, service: Service, rag: RAG, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    closed = []
-    close = type(rag.stream(QUESTION)).close
+HEADERS = {"Content-Type": "application/json"}
+BODIES = {
+    "/v1/answers": {"question": QUESTION, "settings": {"decoder": "greedy"}},
+    "/v1/chat/completions": {"model": "demo:greedy", "messages": [{"role": "user", "content": QUESTION}]},
+    "/v1/responses": {"model": "demo:greedy", "input": QUESTION},
+    "/v1/completions": {"model": "demo:greedy", "prompt": QUESTION},
+}
 
-    def noted(stream: Any) -> None:
+
+@pytest.mark.parametrize("path", BODIES)
+def test_a_client_that_goes_away_ends_the_work(rag: RAG, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    service = Service(Stores([Served("demo", rag, {"greedy": {"decoder": "greedy"}})]))
+    begun, closed = list[Any](), list[Any]()
+    close = Stream.close
+    whole = list(rag.stream(QUESTION, decoder="greedy"))
+
+    def endless(stream: Stream) -> Iterator[Any]:
+        begun.append(stream)
+        while True:
+            yield whole[0]
+
+    def noted(stream: Stream) -> None:
         closed.append(stream)
         close(stream)
 
-    def endless(self: Any) -> Iterator[Any]:
-        token = next(iter(whole))
-        while True:
-            yield token
-
-    whole = list(rag.stream(QUESTION, decoder="greedy"))
-    monkeypatch.setattr("mixrag.answers.stream.Stream._run", endless)
-    monkeypatch.setattr("mixrag.answers.stream.Stream.close", noted)
-    body = {"question": QUESTION, "settings": {"decoder": "greedy"}}
-    with httpx.stream("POST", f"{address}/v1/answers", json={**body, "stream": True}) as response:
-        assert next(response.iter_lines()).startswith("event: passages")
-    wait_until(lambda: bool(closed) and service.questions.running == 0)
-    with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{address}/v1/answers", json=body, timeout=0.3)
-    wait_until(lambda: len(closed) >= 2 and service.questions.running == 0)
+    monkeypatch.setattr(Stream, "_run", endless)
+    monkeypatch.setattr(Stream, "close", noted)
+    with listening(make_app(service)) as address:
+        for stream in (True, False):
+            connection = http.client.HTTPConnection(address.removeprefix("http://"))
+            connection.request("POST", path, json.dumps({**BODIES[path], "stream": stream}), HEADERS)
+            wait_until(lambda: len(begun) == 1)
+            connection.close()
+            wait_until(lambda: begun[0] in closed and service.questions.running == 0)
+            begun.clear()

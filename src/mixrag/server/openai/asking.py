@@ -10,6 +10,7 @@ from fastapi import Request
 
 from mixrag.answers.stream import Stream
 from mixrag.server.conversation import Question
+from mixrag.server.disconnect import unless_gone
 from mixrag.server.openai.answered import reply_of
 from mixrag.server.openai.replies import Reply
 from mixrag.server.openai.written import written_reply
@@ -47,6 +48,10 @@ class UnderWay:
         assert self.asked is not None
         return reply_of(await self.asked.answer(), best_guess=self.best_guess)
 
+    async def whole_reply(self, request: Request) -> Reply:
+        """The whole answer, for a response that is no stream; the work ends where its client goes away."""
+        return await unless_gone(request, self.reply())
+
     def close(self) -> None:
         """End the work."""
         if self.asked is not None:
@@ -75,7 +80,7 @@ async def begin(
         return UnderWay(None, None, best_guess, written_reply(written, passages))
     asked = questions.ask(rag, question.text, changes, client_of(request))
     try:
-        return UnderWay(asked, await asked.stream(), best_guess)
+        return UnderWay(asked, await unless_gone(request, asked.stream()), best_guess)
     except BaseException:
         asked.close()
         raise

@@ -132,7 +132,7 @@ async def chat_completions(request: Request, body: ChatRequest, service: WithSer
     if body.stream:
         return Events(_stream(chat, way), way.close)
     try:
-        return json_response(_completion(chat, await way.reply()))
+        return json_response(_completion(chat, await way.whole_reply(request)))
     finally:
         way.close()
 

@@ -204,7 +204,7 @@ async def _scored(job: Job, prompt: str) -> tuple[Reply, dict[str, Any]]:
 async def _answered(job: Job, prompt: str) -> tuple[Reply, dict[str, Any]]:
     question, way = await job.begin(prompt)
     try:
-        reply = await way.reply()
+        reply = await way.whole_reply(job.request)
     finally:
         way.close()
     return reply, {"text": reply.text, **job.end(question, reply)}

@@ -44,7 +44,7 @@ async def create_response(request: Request, body: ResponsesRequest, service: Wit
     if body.stream:
         return Events(_stream(job, way), way.close)
     try:
-        return json_response(job.finished(await way.reply()))
+        return json_response(job.finished(await way.whole_reply(request)))
     finally:
         way.close()
 
