@@ -26,6 +26,7 @@ const storeOf = (model) => model.split(":")[0];
 // Stores and presets
 
 async function start() {
+  fit();
   const found = await request("/v1/models");
   state.models = found.data.map((each) => each.id);
   const stores = [...new Set(state.models.map(storeOf))];
