@@ -43,6 +43,8 @@ from mixrag.pairs.pairs import read_pairs
 OTHER = "uploads"
 """Name of the store to which files are uploaded."""
 TIMEOUT = 600.0
+PAUSE = 2.0
+"""Seconds between two uploads."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,7 @@ async def writer(client: httpx.AsyncClient, store: str, found: Found) -> None:
             found.uploads += 1
         except (httpx.HTTPError, KeyError, IndexError, ValueError) as error:
             found.lost.append(f"{name}: {type(error).__name__} {error}")
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(PAUSE)
 
 
 async def uploaded(client: httpx.AsyncClient, store: str, name: str, text: str) -> str:

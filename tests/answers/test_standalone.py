@@ -8,17 +8,25 @@ from mixrag.answers.standalone import MOST_WORDS, key_words, standalone
 
 COD = "What does a licence for cod cost?"
 DIALOGUES = [
-    # Elliptical.
-    (["What does a licence for cod cost?"], "And for eel?", "And for eel? (licence cost)"),
-    ([COD], "And for the eel?", "And for the eel? (licence cost)"),
+    # Elliptical, with a preposition.
+    ([COD], "And for eel?", "What does a licence for eel cost?"),
+    ([COD], "And for the eel?", "What does a licence for the eel cost?"),
+    ([COD], "What about for eel in winter?", "What does a licence for eel in winter cost?"),
+    (["How much is a permit for brown trout?"], "and for eel", "How much is a permit for eel?"),
+    (["Why does the fee for brown trout rise?"], "And for eel?", "Why does the fee for eel rise?"),
+    (["How many eels were caught in 2020?"], "And in 2021?", "How many eels were caught in 2021?"),
+    (["Who is mayor of New Orrin today?"], "And of Sand Bay?", "Who is mayor of Sand Bay today?"),
+    (["When does the ferry to Orrin leave?"], "And to Sand Bay?", "When does the ferry to Sand Bay leave?"),
+    (["Who sells hens in spring in Orrin?"], "And in Skarrow?", "Who sells hens in spring in Skarrow?"),
+    ([COD], "And in winter?", "licence cod cost in winter?"),
+    (["Which hens lay?"], "And for the winter?", "hens lay for the winter?"),
+    # Elliptical, without one.
     ([COD], "What about eel?", "What about eel? (licence cod cost)"),
-    ([COD], "how about in winter", "how about in winter (licence cod cost)"),
+    ([COD], "how about in winter", "licence cod cost in winter"),
     ([COD], "Why?", "Why? (licence cod cost)"),
     ([COD], "Who pays?", "Who pays? (licence cod cost)"),
     ([COD], "And the price?", "And the price? (licence cod cost)"),
-    (["How many eels were caught in 2020?"], "And in 2021?", "And in 2021? (eels caught)"),
     (["How many eels were caught in 2020?"], "2021?", "2021? (eels caught)"),
-    (["Who is mayor of New Orrin today?"], "And of Sand Bay?", "And of Sand Bay? (mayor today)"),
     # Pronominal.
     ([COD], "Who issues it?", "Who issues it? (licence cod cost)"),
     ([COD], "Is that free for children?", "Is that free for children? (licence cod cost)"),
@@ -30,7 +38,7 @@ DIALOGUES = [
     (["Who wrote the harbour rules?"], "What is her name?", "What is her name? (wrote harbour rules)"),
     (["How long is a cod licence valid?"], "Who issues it?", "Who issues it? (cod licence valid)"),
     # Both, over several turns.
-    ([COD, "And for eel?"], "Who issues it?", "Who issues it? (eel licence cost)"),
+    ([COD, "And for eel?"], "Who issues it?", "Who issues it? (licence eel cost)"),
     ([COD, "Who issues it?"], "Where?", "Where? (issues licence cod cost)"),
     ([COD, "Where is Orrin?"], "Who rules it?", "Who rules it? (Orrin)"),
     # Questions that stand alone.

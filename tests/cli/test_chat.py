@@ -39,8 +39,8 @@ def test_a_follow_up_is_asked_with_the_words_before_it(rag: RAG, capsys: pytest.
     stream = rag.stream
     rag.stream = lambda question: asked.append(question) or stream(question)  # type: ignore[method-assign]
     out, _ = said(rag, capsys, COD, "And for eel?", "Why?", HEN, "/new", "And for eel?")
-    assert asked == [COD, "And for eel? (licence cost)", "Why? (eel licence cost)", HEN, "And for eel?"]
-    assert out.count("asked: ") == 2 and "asked: And for eel? (licence cost)\n" in out
+    assert asked == [COD, "What does a licence for eel cost?", "Why? (licence eel cost)", HEN, "And for eel?"]
+    assert out.count("asked: ") == 2 and "asked: What does a licence for eel cost?\n" in out
 
 
 def test_a_question_may_be_asked_exactly(rag: RAG, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,5 +105,5 @@ def test_the_command_reads_standard_input(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{COD}\n\n/k 2\nAnd for eel?\n"))
     out = indexed("chat")
-    assert "asked: And for eel? (licence cost)" in out and "passages read: 2" in out and "> " not in out
+    assert "asked: What does a licence for eel cost?" in out and "passages read: 2" in out and "> " not in out
     assert "Sources:" in out and indexed.errors == ""

@@ -1,4 +1,4 @@
-"""Decoders of several threads in one batch: those that join, those of one call for several, and those alone."""
+"""Decoders of several threads: those that join a batch, those of one call for several, those by themselves."""
 
 from __future__ import annotations
 

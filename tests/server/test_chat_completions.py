@@ -148,7 +148,7 @@ def test_a_follow_up_is_made_to_stand_alone_and_can_be_given(official: openai.Op
     ]
     found = official.chat.completions.create(model="demo", messages=talk)
     extension = found.model_extra["mixrag"]  # type: ignore[index]
-    assert extension["question"] == "And for eel? (licence cost)"
+    assert extension["question"] == "What does a licence for eel cost?"
     assert (extension["written"], extension["rewritten"]) == ("And for eel?", True)
     assert found.choices[0].message.content == "four crowns"
     given = "What does a licence for cod cost per year?"

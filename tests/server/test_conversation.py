@@ -17,11 +17,11 @@ def talk(*texts: str) -> list[Turn]:
 
 DIALOGUES = [
     (talk(COD), COD),
-    (talk(COD, "nine crowns", "And for eel?"), "And for eel? (licence cost)"),
+    (talk(COD, "nine crowns", "And for eel?"), "What does a licence for eel cost?"),
     (talk(COD, "nine crowns", "Who issues it?"), "Who issues it? (licence cod cost)"),
     (
         talk(COD, "nine crowns", "And for eel?", "four crowns", "Who issues it?"),
-        "Who issues it? (eel licence cost)",
+        "Who issues it? (licence eel cost)",
     ),
     (talk(COD, "nine crowns", "When does the trout season end?"), "When does the trout season end?"),
     (talk(COD, "nine crowns", "Why?"), "Why? (licence cod cost)"),

@@ -97,7 +97,7 @@ def test_a_conversation_is_one_question(official: openai.OpenAI) -> None:
         {"role": "user", "content": [{"type": "input_text", "text": "And for eel?"}]},
     ]
     found = official.responses.create(model="demo", input=talk, instructions="Be brief.")
-    assert found.output[0].queries == ["And for eel? (licence cost)"]  # type: ignore[union-attr]
+    assert found.output[0].queries == ["What does a licence for eel cost?"]  # type: ignore[union-attr]
     assert found.output_text == "four crowns"
 
 

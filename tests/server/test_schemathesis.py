@@ -69,6 +69,7 @@ def known(value: Any) -> Any:
     }
 
 
+@pytest.mark.slow
 @described().parametrize()
 @settings(
     max_examples=EXAMPLES,

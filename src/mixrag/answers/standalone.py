@@ -1,26 +1,29 @@
-"""A follow-up question made to stand alone: the earlier question's key words after it. Rules of plain English.
+"""A follow-up question made to stand alone, by the words of the question before it. Rules of plain English.
 
 Retrieval and readers see one question, so a conversation becomes one: "And for eel?" after "What does a licence
-for cod cost?" is asked as "And for eel? (licence cost)". The rule, which uses no model:
+for cod cost?" is asked as "What does a licence for eel cost?". The rule, which uses no model:
 
 1. A follow-up refers back where it is *elliptical* (it begins with "what about" or "how about"; or, after "and",
    "but", "or", "also", "so", it has no question word and no auxiliary; or it has at most one content word, and
    does not ask what something *is*), or *pronominal* (it, they, this, that, there, the same, which one, ... where
    the word refers to nothing in the question itself).
-2. It gets, in parentheses, the key words of the question before it, as that stands alone itself: its words that
-   are no function words, in their order, each once, without those that the follow-up has, at most ``MOST_WORDS``.
-3. What an elliptical follow-up replaces is left out: the name after the preposition that it begins with ("for
-   eel" replaces "for cod"), and numbers where it has a number.
+2. An elliptical one that begins with a preposition ("for eel") takes the place of the last name after the same
+   preposition in the question before it ("for cod"). Where that has no such preposition, its key words are put in
+   front: "licence cod cost in winter?".
+3. Any other gets the key words of the question before it, in parentheses: "Who issues it? (licence cod cost)".
+   Those are its words that are no function words, in their order, each once, without those that the follow-up
+   has, at most ``MOST_WORDS``; of numbers none where the follow-up is elliptical and has one.
 
-All other questions stay as they are, and so do those that no rule knows, as in other languages. Both kinds of
-error can happen, so the rewritten question is shown wherever one is asked.
+The question before it is taken as it stands alone itself. All other questions stay as they are, and so do those
+that no rule knows, as in other languages. Errors of both kinds happen, so the rewritten question is shown wherever
+one is asked.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import islice, takewhile
 
 from mixrag.answers.word_overlap import FUNCTION_WORDS
 from mixrag.corpus.words import words
@@ -44,9 +47,8 @@ _DEGREE = re.compile(
     r"\bhow\s+(?:long|far|old|often|soon|late|early|big|large|high|deep|wide|heavy|fast|tall|small)\b",
     re.IGNORECASE,
 )
-_BEGINS = re.compile(rf"(?:(?:what|how) about\s+)?({_PREPOSITION})\s+(?:an?\s+|the\s+)?(\w+)", re.IGNORECASE)
-
-_CAPITAL = r"[^\W\d_a-z]\w*"
+_BEGINS = re.compile(rf"(?:(?:what|how) about\s+)?({_PREPOSITION})\s+\w", re.IGNORECASE)
+_DO = re.compile(r"\b(?:do|does|did)\b", re.IGNORECASE)
 
 _EXPLETIVE = re.compile(
     rf"\b{_AUXILIARY}\s+it\s+(?:\w+\s+){{0,2}}?(?:to|that|if|whether|when)\s|\bit\s+(?:takes?|costs?)\s.*\bto\s"
@@ -79,9 +81,9 @@ def standalone(question: str, earlier: Sequence[str]) -> str:
         earlier one's key words already: what this function returned is returned as it is.
 
     >>> standalone("And for eel?", ["What does a licence for cod cost?"])
-    'And for eel? (licence cost)'
+    'What does a licence for eel cost?'
     >>> standalone("Who issues it?", ["What does a licence for cod cost?", "And for eel?"])
-    'Who issues it? (eel licence cost)'
+    'Who issues it? (licence eel cost)'
     """
     before = ""
     for each in (*earlier, question):
@@ -112,40 +114,78 @@ def is_elliptical(question: str) -> bool:
 def key_words(question: str) -> Iterator[str]:
     """The words of a question that are no function words, as they stand in it."""
     for each in _WORD.findall(_DEGREE.sub(" ", question)):
-        stems = words(each)
-        if stems and not set(stems) <= FUNCTION_WORDS:
+        if _is_content(each):
             yield each
 
 
 def _after(question: str, before: str) -> str:
-    """The question with the key words of the one before it, which stands alone, where it refers back."""
+    """The question with words of the one before it, which stands alone, where it refers back."""
     if not before.strip() or not refers_back(question):
         return question
-    own = {stem for each in key_words(question) for stem in words(each)}
-    left_out = _replaced(question, before) if is_elliptical(question) else set()
-    found: dict[tuple[str, ...], str] = {}
-    for each in key_words(before):
-        stems = tuple(words(each))
-        if not own.issuperset(stems) and not left_out.issuperset(stems):
-            found.setdefault(stems, each)
-    added = " ".join(islice(found.values(), MOST_WORDS))
+    elliptical = is_elliptical(question)
+    begins = _BEGINS.match(_rest(question)) if elliptical else None
+    if begins is not None:
+        return _continued(begins[1].lower(), _rest(question)[begins.start(1) :], before)
+    added = " ".join(islice(_others(question, before, numbers=not elliptical), MOST_WORDS))
     return f"{question.strip()} ({added})" if added else question
 
 
-def _replaced(question: str, before: str) -> set[str]:
-    """Stems of what an elliptical question has another one of: see the rule, 3."""
-    found = set[str]()
-    if begins := _BEGINS.match(_rest(question)):
-        name = re.search(rf"\b(?i:{begins[1]})\s+(?i:an?\s+|the\s+)?({_CAPITAL}(?:\s+{_CAPITAL})*|\w+)", before)
-        found.update(words(name[1]) if name else ())
-    if any(each.isdigit() for each in words(question)):
-        found.update(each for each in words(before) if each.isdigit())
+def _continued(preposition: str, phrase: str, before: str) -> str:
+    """The question before, with a phrase in the place of the name after the same preposition, or at its end."""
+    place = _name_after(preposition, before)
+    if place is not None:
+        return before[: place[0]] + phrase.rstrip(" ?!.") + before[place[1] :]
+    return " ".join([*islice(_others(phrase, before), MOST_WORDS), phrase])
+
+
+def _name_after(preposition: str, before: str) -> tuple[int, int] | None:
+    """Where the last such preposition with a name after it begins, and where the name ends.
+
+    A name is capitalised words in a row, or content words in a row; but for the last of several in a question with
+    "do", where that is the verb ("does a licence for brown trout cost").
+    """
+    found = None
+    for each in re.finditer(rf"\b{preposition}\s+(?:an?\s+|the\s+)?(?=\w)", before, re.IGNORECASE):
+        row = [*_content_words_at(before, each.end())]
+        capitals = [*takewhile(lambda word: word[0][0].isupper(), row)]
+        if not capitals and len(row) > 1 and _DO.search(before[: each.start()]):
+            row.pop()
+        if row:
+            found = each.start(), (capitals or row)[-1].end()
     return found
+
+
+def _content_words_at(text: str, place: int) -> Iterator[re.Match[str]]:
+    """The content words that follow each other from a place on."""
+    for each in _WORD.finditer(text, place):
+        if text[place : each.start()].strip() or not _is_content(each[0]):
+            return
+        yield each
+        place = each.end()
+
+
+def _others(question: str, before: str, *, numbers: bool = True) -> Iterator[str]:
+    """The key words of the question before that this one has not; of numbers none where it has one itself."""
+    known = {tuple(words(each)) for each in key_words(question)}
+    own = {stem for each in known for stem in each}
+    numbers = numbers or not any(each.isdigit() for each in own)
+    for each in key_words(before):
+        stems = tuple(words(each))
+        if stems not in known and not own.issuperset(stems) and (numbers or not all(map(str.isdigit, stems))):
+            known.add(stems)
+            yield each
+
+
+def _is_content(word: str) -> bool:
+    stems = words(word)
+    return bool(stems) and not set(stems) <= FUNCTION_WORDS
 
 
 def _rest(question: str) -> str:
     """Without the connectives that it begins with."""
-    return _CONNECTIVE.sub("", question.strip(), count=1)
+    asked = question.strip()
+    connective = _CONNECTIVE.match(asked)
+    return asked[connective.end() :] if connective else asked
 
 
 def _is_pronominal(question: str) -> bool:

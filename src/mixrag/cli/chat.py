@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PROMPT = "> "
 HELP = """\
-Ask in plain words. A question that refers back ("And for eel?") is asked with the key words of the one before it;
+Ask in plain words. A question that refers back ("And for eel?") is asked with words of the one before it;
 what is asked then is shown.
 /why          the numbers of the last answer, and what each passage alone would answer
 /passages     the passages of the last question, with their probability

@@ -1,7 +1,7 @@
 """From a conversation to the one question that is asked of the documents.
 
 Readers see one question and no history, so earlier turns count only through the rule of ``answers.standalone``: a
-follow-up that refers back gets the key words of the question before it. Nothing else of the history is read:
+follow-up that refers back gets words of the question before it. Nothing else of the history is read:
 neither the answers, which a client may have changed, nor system messages. The rewritten question is part of every
 response, and a client that wants another one sends it.
 """
@@ -50,7 +50,7 @@ def question_of(turns: Sequence[Turn], given: str | None = None, param: str = "m
 
     >>> turns = [Turn("user", "What does a licence for cod cost?"), Turn("assistant", "Nine crowns.")]
     >>> question_of([*turns, Turn("user", "And for eel?")]).text
-    'And for eel? (licence cost)'
+    'What does a licence for eel cost?'
 
     Args:
         turns: all messages, oldest first.

@@ -47,6 +47,12 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse, "description": meaning} for status, meaning in MEANINGS.items()
 }
 """For every route: what is not about one route is decided before it."""
+EVENT = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["data"],
+}
+"""One server-sent event, as the ``itemSchema`` of a stream."""
 _KEY = "API key"
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mixrag.server.described import EVENT
+
 Responses = dict[int | str, dict[str, Any]]
 
 QUESTION = "What does a licence for cod cost?"
@@ -203,14 +205,6 @@ def upload() -> dict[str, Any]:
 
 def _json(description: str, example: Any) -> Responses:
     return {200: {"description": description, "content": {"application/json": {"example": example}}}}
-
-
-EVENT = {
-    "type": "object",
-    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
-    "required": ["event", "data"],
-}
-"""One server-sent event."""
 
 
 def _or_events(description: str, example: Any, events: str) -> Responses:

@@ -17,7 +17,7 @@ Text = Annotated[str, Field(min_length=1, max_length=QUESTION_LENGTH)]
 class OwnRequest(BaseModel):
     """A request; what it does not know it refuses."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     model: Annotated[
         str | None, Field(max_length=300, description="STORE or STORE:PRESET; without it the first store.")

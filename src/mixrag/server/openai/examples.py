@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mixrag.server.described import EVENT
+
 Responses = dict[int | str, dict[str, Any]]
 
 QUESTION = "What does a licence for cod cost?"
@@ -30,14 +32,6 @@ _HEAD = {"id": "chatcmpl-1f", "created": 1767225600, "model": "demo"}
 _FILE = {"file_id": "/srv/fees/cod.txt", "filename": "cod.txt"}
 
 
-_EVENT = {
-    "type": "object",
-    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
-    "required": ["data"],
-}
-"""A server-sent event; its data is JSON, or [DONE]."""
-
-
 def body(examples: Mapping[str, Any]) -> dict[str, Any]:
     """Named examples of a request's JSON."""
     named = {name: {"value": value} for name, value in examples.items()}
@@ -50,7 +44,7 @@ def _json(description: str, example: Any) -> Responses:
 
 def _or_events(description: str, example: Any, events: str) -> Responses:
     found = _json(description, example)
-    found[200]["content"]["text/event-stream"] = {"itemSchema": _EVENT, "example": events}
+    found[200]["content"]["text/event-stream"] = {"itemSchema": EVENT, "example": events}
     return found
 
 
