@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
+from served import QUESTION, listening, wait_until
 
-from conftest import QUESTION, listening, wait_until
 from mixrag.server.app import make_app
 from mixrag.server.security.policy import MIB, Security
 from mixrag.server.service import Service
