@@ -16,13 +16,15 @@ from mixrag.utils.text import finite
 _LOG = logging.getLogger("mixrag.server")
 _END = "\n"
 _PING_SECONDS = 15
+_GRACE_SECONDS = 86_400.0
+"""How long a stream may go on when the server is told to stop: to its end, which other limits see to."""
 
 
 class Events(EventSourceResponse):
     """A stream of events; ``close`` is called when it has ended, whether or not all of it was sent."""
 
     def __init__(self, events: AsyncIterator[ServerSentEvent], close: Callable[[], None]) -> None:
-        super().__init__(events, sep=_END, ping=_PING_SECONDS)
+        super().__init__(events, sep=_END, ping=_PING_SECONDS, shutdown_grace_period=_GRACE_SECONDS)
         self._close = close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

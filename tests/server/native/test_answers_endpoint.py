@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import http.client
 import json
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from served import QUESTION, listening, wait_until
+from sse_starlette.sse import AppStatus
 
 from mixrag import RAG
 from mixrag.answers.stream import Stream
@@ -133,6 +137,26 @@ def test_bad_requests(client: TestClient, body: Any, status: int, stream: bool) 
     found = client.post("/v1/answers", json=body)
     assert found.status_code == status, found.text
     assert set(found.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_a_stream_ends_with_its_answer_where_the_server_is_told_to_stop(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released, run = threading.Event(), Stream._run
+
+    def waiting(stream: Stream) -> Iterator[Any]:
+        released.wait()
+        yield from run(stream)
+
+    monkeypatch.setattr(Stream, "_run", waiting)
+    body = {"question": QUESTION, "stream": True}
+    with httpx.stream("POST", f"{address}/v1/answers", json=body, timeout=60) as response:
+        lines = response.iter_lines()
+        assert next(lines) == "event: passages"
+        monkeypatch.setattr(AppStatus, "should_exit", True)  # as the signal does; streams look twice a second
+        time.sleep(1.5)
+        released.set()
+        assert "event: answer" in list(lines)
 
 
 HEADERS = {"Content-Type": "application/json"}
