@@ -30,7 +30,10 @@ from mixrag.generator.openvino import model as engine
 from mixrag.generator.openvino.generator import OpenVINOGenerator, formats
 from mixrag.generator.rounding import rounding_of
 from mixrag.inference.batch import greedy_together
+from mixrag.inference.beam_search import beam
 from mixrag.inference.components import Component
+from mixrag.inference.continuous import RunningBatch
+from mixrag.inference.decoders import Beam, begun
 from mixrag.inference.mixture import Mixture
 from mixrag.inference.stepwise import greedy
 from mixrag.training.run import _frozen_generator
@@ -131,20 +134,24 @@ def test_rows_are_chosen_repeated_dropped_and_continued(
         close(found.log_probs, expected.log_probs)
 
 
-def test_rows_join_others_and_go_on(both: tuple[OpenVINOGenerator, CausalGenerator]) -> None:
-    found = []
-    for generator in both:
-        longer, shorter = prompts_of(generator, OTHER), prompts_of(generator)[:2]
-        one = generator.start(longer).advance(torch.tensor([0, 3, 3]), torch.tensor([5, 6, 7]))
-        two, before = generator.start(shorter), one.log_probs.clone()
-        joined: Any = one.join(torch.tensor([2, 0]), [(two, torch.tensor([1, 1, 0])), (one, torch.tensor([1]))])
-        close(joined.log_probs, torch.cat([one.log_probs[[2, 0]], two.log_probs[[1, 1, 0]], one.log_probs[[1]]]))
-        after = joined.advance(torch.tensor([0, 1, 2, 4, 5]), torch.tensor([8, 9, 10, 11, 12]))
-        close(one.log_probs, before)
-        rows = (torch.tensor([1, 0]), torch.tensor([12, 9]))
-        close(after.log_probs[[4, 1]], one.advance(*rows).log_probs)
-        found.append(after.advance(torch.tensor([4, 3, 2, 2]), torch.tensor([13, 14, 15, 16])).log_probs)
-    close(*found)
+def test_a_batch_that_is_running_is_not_joined_but_goes_on_beside_others(folder_of: dict[str, Path]) -> None:
+    ours, torchs = by_openvino(folder_of["llama"]), by_torch(folder_of["llama"])
+    asked = ((QUESTION, TEXTS), (OTHER, TEXTS[:2]))
+    batch, found = RunningBatch(), list[Any]()
+    for question, texts in asked:
+        writing = begun(Beam(2), mixture(ours, question, texts), 5)
+        assert writing is not None
+        found.append(writing)
+        batch.add([writing])
+        assert not batch.joins
+        batch.step()
+    while len(batch):
+        assert not any(left.error for left in batch.step())
+    for writing, (question, texts) in zip(found, asked, strict=True):
+        alone = beam(mixture(torchs, question, texts), 2, 5).answers[0]
+        best = writing.result().answers[0]
+        assert best.tokens == alone.tokens
+        torch.testing.assert_close(best.log_likelihood, alone.log_likelihood, rtol=1e-4, atol=1e-4)
 
 
 def test_selected_rows_are_copies(both: tuple[OpenVINOGenerator, CausalGenerator]) -> None:

@@ -87,28 +87,6 @@ def shallow_copy(cache: Any) -> Any:
     return found
 
 
-def can_be_joined(cache: Any) -> bool:
-    """Whether ``joined_rows`` can join a cache with others: each layer has the keys and values of all tokens."""
-    if hasattr(cache, "join"):  # of an engine of its own
-        return True
-    from mixrag.generator.kv_cache import has_all_tokens
-
-    return has_all_tokens(cache)
-
-
-def joined_rows(parts: Sequence[tuple[Any, Tensor]], length: int) -> Any:
-    """One cache with copies of chosen rows (R',) of several, of the last ``length`` tokens of each, or all.
-
-    Rows are aligned at their ends, with zeros before those that are shorter.
-    """
-    first = parts[0][0]
-    if hasattr(first, "join"):
-        return first.join(parts, length)
-    from mixrag.generator.kv_cache import joined_states
-
-    return joined_states(parts, length)
-
-
 def is_identity(rows: Tensor, size: int) -> bool:
     """True where the rows ``rows`` (R',) are all ``size`` rows in their order."""
     return len(rows) == size and bool((rows == torch.arange(size, device=rows.device)).all())

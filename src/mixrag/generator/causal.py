@@ -24,10 +24,8 @@ from mixrag.generator.batching import (
     DISTRIBUTIONS_AT_ONCE,
     SCORED_TOKENS_AT_ONCE,
     batches_by_length,
-    can_be_joined,
     in_batches,
     is_identity,
-    joined_rows,
     log_probs_of,
     pad_right,
     scored_in_parts,
@@ -75,18 +73,25 @@ class CausalBranches:
 
     @property
     def joins(self) -> bool:
-        """Where all states are keys and values of each token."""
-        return can_be_joined(self.cache)
+        """Where all states are keys and values of each token, in torch's memory.
+
+        OpenVINO's are not: to read those of some rows out of the engine takes as long as twenty passes with them.
+        """
+        from mixrag.generator.kv_cache import has_all_tokens
+
+        return has_all_tokens(self.cache)
 
     @torch.inference_mode()
     def join(self, rows: Tensor, others: Sequence[tuple[CausalBranches, Tensor]]) -> CausalBranches:
         """See ``JoiningBranches.join``; columns that no chosen row attends to are left out."""
+        from mixrag.generator.kv_cache import joined_states
+
         device = self.attended.device
         parts = [(each, some.to(device)) for each, some in [(self, rows), *others]]
         masks = [each.attended[some] for each, some in parts]
         length = max(int(mask.sum(-1).max()) for mask in masks)
         attended = torch.cat([_last_columns(mask, length) for mask in masks])
-        cache = joined_rows([(each.cache, some) for each, some in parts], length)
+        cache = joined_states([(each.cache, some) for each, some in parts], length)
         log_probs = torch.cat([each.log_probs[some.to(each.log_probs.device)] for each, some in parts])
         return replace(self, cache=cache, attended=attended, log_probs=log_probs)
 

@@ -119,10 +119,10 @@ def states_of(config: Any, prefixes: Sequence[Tensor], more: int) -> tuple[Cache
     return cache, torch.arange(longest, device=first.device) >= starts.unsqueeze(1)
 
 
-def has_all_tokens(cache: Cache) -> bool:
-    """Whether each layer has read something, and has the keys and values of every token."""
-    known = (DynamicLayer, GrowingLayer)
-    return bool(cache.layers) and all(type(each) in known and each.is_initialized for each in cache.layers)
+def has_all_tokens(cache: Any) -> bool:
+    """Whether it is a cache of transformers of which each layer has the keys and values of every token read."""
+    layers, known = getattr(cache, "layers", ()), (DynamicLayer, GrowingLayer)
+    return bool(layers) and all(type(each) in known and each.is_initialized for each in layers)
 
 
 def joined_states(parts: Sequence[tuple[Cache, Tensor]], length: int) -> Cache:

@@ -205,33 +205,15 @@ class OpenVINOStates:
         rows = beam_idx.cpu()
         self.rows = rows if self.rows is None else self.rows[rows]
 
-    def join(self, parts: Sequence[tuple[OpenVINOStates, Tensor]], length: int) -> OpenVINOStates:
-        """See ``batching.joined_rows``: of several states of this model."""
-        sizes = self.model.sizes
-        total = sum(len(rows) for _, rows in parts)
-        joined = torch.zeros(2 * sizes.layers, total, sizes.heads, length, sizes.size, dtype=self.model.dtype)
-        first = 0
-        for each, rows in parts:
-            states = each.read(rows)
-            own = min(length, states.shape[-2])
-            joined[:, first : first + len(rows), :, length - own :] = states[..., states.shape[-2] - own :, :]
-            first += len(rows)
-        found = OpenVINOStates(self.model)
-        found.fill(joined)
-        return found
-
     def fill(self, states: Tensor) -> None:
         """Begin with keys and values (2 · layers, R, G, L, D) of R rows."""
         for variable, values in zip(self.request.variables, states, strict=True):
             variable.state = _as_tensor(values)
 
-    def read(self, chosen: Tensor | None = None) -> Tensor:
-        """Copies (2 · layers, R, G, L, D) of keys and values in the model's dtype: of chosen rows (R,), or all."""
-        rows = self.rows
-        if chosen is not None:
-            rows = chosen.cpu() if rows is None else rows[chosen.cpu()]
-        states = (_of_tensor(each.state).to(self.model.dtype) for each in self.request.variables)
-        return torch.stack([*states] if rows is None else [each[rows] for each in states])
+    def read(self) -> Tensor:
+        """Copies (2 · layers, R, G, L, D) of the keys and values, in the model's dtype."""
+        found = torch.stack([_of_tensor(each.state).to(self.model.dtype) for each in self.request.variables])
+        return found if self.rows is None else found[:, self.rows]
 
     def to_run(self, rows: int) -> tuple[Request, Any]:
         """A request that nobody else owns, and which of its rows (R,) each row continues."""
