@@ -3,8 +3,8 @@
     python benchmarks/package_reader.py TRAINED SPAN [--scores TABLE.md]
 
 TRAINED is what ``mixrag train`` wrote, SPAN what ``train_extractive.py`` did; train_reader.sh is the command.
-Copied are adapter, settings and prompt, to src/mixrag/reader, with a model card, and the extractive reader with
-its settings to src/mixrag/span_reader; TABLE.md, what scores.py printed, goes into the card.
+Copied are adapter, settings and prompt, to src/mixrag/readers/language_model, with a model card, and the extractive
+reader with its settings to src/mixrag/readers/extractive; TABLE.md, what scores.py printed, goes into the card.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mixrag.config.bundle import read_bundle
 from mixrag.config.default_models import EXTRACTIVE
 
 PACKAGE = Path(__file__).parent.parent / "src" / "mixrag"
-READER, SPAN_READER = PACKAGE / "reader", PACKAGE / "span_reader"
+READER, SPAN_READER = PACKAGE / "readers" / "language_model", PACKAGE / "readers" / "extractive"
 COPIED = ("temperature", "lexical", "lexical_temperature", "empty_answer")
 """Settings that the reader brings along; k, group and switch stay those of the library."""
 CARD = """\

@@ -55,7 +55,7 @@ def packaged_generator() -> Path:
 
 def packaged_reader() -> Path | None:
     """Folder of the trained bundle that ships with mixrag; None without the packaged model it was made for."""
-    folder = Path(__file__).resolve().parents[1] / "reader"
+    folder = Path(__file__).resolve().parents[1] / "readers" / "language_model"
     needed = ("adapter_config.json", "adapter_model.safetensors", "mixrag.json")
     complete = all((folder / name).is_file() for name in needed)
     return folder if complete and isinstance(default_generator(), Path) else None
@@ -66,7 +66,7 @@ def packaged_span_reader() -> Path | None:
 
     It is what ``train_span_model`` wrote; its sub-folder ``generator`` is the reader.
     """
-    folder = Path(__file__).resolve().parents[1] / "span_reader"
+    folder = Path(__file__).resolve().parents[1] / "readers" / "extractive"
     complete = all((folder / name).is_file() for name in ("generator/adapter_model.safetensors", "mixrag.json"))
     return folder if complete and isinstance(default_encoder(), Path) else None
 
