@@ -19,6 +19,8 @@ CALLS: dict[str, tuple[tuple[Any, ...], Callable[[RAG, Any], object]]] = {
     "ask": ((None, 5, "", [], "x\ud800"), lambda rag, bad: rag.ask(bad)),
     "score question": ((None, 5, "", "x\ud800"), lambda rag, bad: rag.score(bad, "nine")),
     "score answer": ((None, 5, [], "x\ud800"), lambda rag, bad: rag.score("What?", bad)),
+    "decide question": ((None, 5, "", "x\ud800"), lambda rag, bad: rag.decide(bad, ["nine", "four"])),
+    "decide labels": ((None, 5, "nine", ["nine"], [5, 6]), lambda rag, bad: rag.decide("What?", bad)),
     "ask_many": ((None, 5, "What?", [5], [""]), lambda rag, bad: rag.ask_many(bad)),
     "index": ((None, 5, [5]), lambda rag, bad: rag.index(bad)),
     "index max_bytes": (("1", -1, True, 2.5), lambda rag, bad: rag.index([], reembed=True, max_bytes=bad)),

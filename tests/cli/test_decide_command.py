@@ -51,6 +51,7 @@ def test_people_see_the_label_first(rag: RAG, capsys: pytest.CaptureFixture[str]
     assert lines[0] == "nine crowns"
     shown = next(line for line in lines if line.startswith("nine crowns "))
     assert f"{found.probability:.3f}" in shown and f"1 ({found.best.posterior[0]:.3f})" in shown
+    assert found.mass > 0.5 and not any("something else" in line for line in lines)
     assert f"p(one of these labels) = {found.mass:.3g}" in lines and "exact: no passage was left out" in lines
     assert any("cod.txt" in line for line in lines)
 
@@ -58,6 +59,15 @@ def test_people_see_the_label_first(rag: RAG, capsys: pytest.CaptureFixture[str]
 def test_people_are_told_what_the_documents_do_not_state(rag: RAG, capsys: pytest.CaptureFixture[str]) -> None:
     show_decision(rag.decide(HEN, ["nine", "four"], k=1, empty_answer=True))
     assert "The documents do not seem to state it, with probability 0.850." in capsys.readouterr().out
+
+
+def test_people_are_told_of_labels_that_are_hardly_thought_of(
+    rag: RAG, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = rag.decide(COD, ["crowns nine", "crowns four"])
+    assert 0 < found.mass < 0.01
+    show_decision(found)
+    assert "The model would answer with something else" in capsys.readouterr().out
 
 
 def test_what_a_terminal_would_obey_is_replaced(rag: RAG, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mixrag.cli import main
 from mixrag.config.command_settings import ServerSettings
 from mixrag.errors import SettingError
 from mixrag.server.security.hosts import is_own_origin
@@ -122,3 +124,16 @@ def test_the_defaults_are_those_of_the_settings() -> None:
 )
 def test_whose_origin_it_is(origin: str, host: str, own: bool) -> None:
     assert is_own_origin(origin, host) is own
+
+
+def test_the_command_refuses_before_it_opens_anything(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["mixrag", "serve", "--host", "0.0.0.0", "--store", str(tmp_path / "none")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == (
+        "mixrag: expected --keys FILE with an address that other machines reach; "
+        "found --host 0.0.0.0 without keys; run: mixrag keys add NAME --file FILE, and serve with --keys FILE\n"
+    )

@@ -91,7 +91,7 @@ def test_a_request_is_a_line_without_what_it_says(
         client.get("/a%0Aforged%1b[31m", headers=headers)
     lines = [each for each in caplog.records if each.name == "mixrag.server.access"]
     assert re.fullmatch(r"POST /probe 200 \d+\.\d{3}s client=alice id=trace-1", lines[0].message)
-    assert re.fullmatch(r"GET /probe 401 \d+\.\d{3}s client= id=req_\w+", lines[1].message)
+    assert re.fullmatch(r"GET /probe 401 \d+\.\d{3}s client=testclient id=req_\w+", lines[1].message)
     assert lines[2].message.startswith("GET /a%0Aforged%1B%5B31m 404 ")
     assert (lines[0].request_id, lines[0].client, lines[0].status) == ("trace-1", "alice", 200)
     assert "secret" not in caplog.text and key not in caplog.text and "cod" not in caplog.text

@@ -19,7 +19,7 @@ from mixrag.corpus.words import words
 LEAST_WEIGHT = 0.05
 """Passages of less posterior are no sources, unless none has more."""
 MOST_SOURCES = 3
-WORDS_OF_A_SENTENCE = 9
+WORDS_OF_A_SENTENCE = 12
 """Fewer, and no mark of an end: a heading, or a cell."""
 LONGEST_SENTENCE = 400
 """Characters; of a longer one (a table, a list without full stops) the line, or a stretch around the answer."""

@@ -18,6 +18,8 @@ from mixrag.utils.text import printable
 if TYPE_CHECKING:
     from mixrag.answers.decision import Decision
 
+LITTLE_MASS = 0.01
+"""Labels that are together less probable than this were hardly thought of."""
 Labels = Annotated[
     list[str] | None, typer.Argument(help="All that the answer may be. Without any: yes no.", show_default=False)
 ]
@@ -61,7 +63,11 @@ def show_decision(found: Decision) -> None:
     console.print(table)
     if found.expected is not None:
         console.print(f"expected value = {found.expected:.4g}")
-    console.print(f"p(one of these labels) = {found.mass:.3g}")
+    given = "" if found.p_empty is None else ", if an answer is stated"
+    console.print(f"p(one of these labels) = {found.mass:.3g}{given}")
+    if 0.0 < found.mass < LITTLE_MASS:
+        line = "The model would answer with something else: the shares above are of very little."
+        console.print(Text(line, style="bold"), soft_wrap=True)
     for line in _remarks(found):
         console.print(Text(line, style="dim"), soft_wrap=True)
     if found.passages:

@@ -41,7 +41,7 @@ MEANINGS = {
     502: "The server of the language model failed.",
     503: "The server is busy or stopping: try again after `Retry-After` seconds.",
     504: "The answer took longer than the server allows.",
-    507: "No space is left on the disk of the store.",
+    507: "No space is left for what was sent.",
 }
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse, "description": meaning} for status, meaning in MEANINGS.items()

@@ -45,6 +45,10 @@ def test_every_state_passes_axe(tab: Page) -> None:
 @pytest.mark.parametrize("tab", [NARROW], indirect=True)
 def test_nothing_is_wider_than_a_narrow_screen(tab: Page) -> None:
     assert not is_wider_than_the_screen(tab)
+    question = tab.locator("#question")
+    assert question.evaluate("node => node.scrollHeight <= node.clientHeight"), (
+        "nor is its field lower than its text"
+    )
     for name, panel in PANELS.items():
         tab.get_by_role("button", name=name).click()
         assert tab.locator(panel).evaluate("node => node.scrollWidth <= node.clientWidth"), name

@@ -54,6 +54,11 @@ def test_nothing_else_of_the_package_can_be_read(client: TestClient, name: str) 
     assert client.get(f"/page/{name}").status_code == 404
 
 
+def test_its_files_have_headers_to_ask_for_alone(client: TestClient) -> None:
+    found = client.head("/page/app.js")
+    assert (found.status_code, found.headers["etag"]) == (200, client.get("/page/app.js").headers["etag"])
+
+
 def test_a_file_that_has_not_changed_is_not_sent_again(client: TestClient) -> None:
     first = client.get("/page/style.css")
     again = client.get("/page/style.css", headers={"If-None-Match": first.headers["etag"]})

@@ -286,3 +286,14 @@ def test_a_key_is_asked_for_once_and_stays_in_the_tab(tab: Page) -> None:
     assert tab.evaluate(
         "[sessionStorage.getItem('mixrag-key'), JSON.stringify(localStorage).includes('right')]"
     ) == ["right", False]
+
+
+def test_models_that_are_being_loaded_are_said_to_be(tab: Page) -> None:
+    loading = {"status": "loading", "stores": {"demo": "loading"}}
+    tab.route("**/health/ready", lambda route: route.fulfill(status=503, json=loading))
+    tab.goto("/")
+    about = tab.locator("#about")
+    expect(about).to_contain_text("3 documents (3 passages) in demo. The models are being loaded")
+    tab.unroute("**/health/ready")
+    expect(about).not_to_contain_text("loaded")
+    expect(about).to_contain_text("3 documents")

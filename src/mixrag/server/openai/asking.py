@@ -75,9 +75,12 @@ async def begin(
     rag, questions = choice.rag, service.questions
     server = await server_of(rag, questions)
     if server is not None and not server.returns_probabilities:
-        passages = await questions.run(lambda: rag.passages(question.text, **changes), client_of(request))
-        written = await questions.run(lambda: rag.write(question.text, **changes), client_of(request))
-        return UnderWay(None, None, best_guess, written_reply(written, passages))
+
+        def write() -> Reply:
+            return written_reply(rag.write(question.text, **changes), rag.passages(question.text, **changes))
+
+        whole = await unless_gone(request, questions.run(write, client_of(request)))
+        return UnderWay(None, None, best_guess, whole)
     asked = questions.ask(rag, question.text, changes, client_of(request))
     try:
         return UnderWay(asked, await unless_gone(request, asked.stream()), best_guess)

@@ -46,13 +46,13 @@ class PageFile:
     """Its entity tag."""
 
 
-@router.get("/")
+@router.api_route("/", methods=["GET", "HEAD"])
 def page(request: Request) -> Response:
     """The page."""
     return _response("index.html", request)
 
 
-@router.get("/page/{name}")
+@router.api_route("/page/{name}", methods=["GET", "HEAD"])
 def page_file(name: str, request: Request) -> Response:
     """A file that the page loads."""
     return _response(name, request)

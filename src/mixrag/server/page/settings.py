@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from mixrag.config.schema import LARGEST, Setting, settings_of
 from mixrag.config.settings import DECODERS, AnyDecoder, Settings
@@ -21,14 +21,15 @@ router = APIRouter(prefix="/v1/settings", tags=["mixrag"])
 FIRST = ("k", "kind", "where", "abstain_below", "max_tokens")
 """Those that a form shows first, in this order."""
 _LINK = re.compile(r"\[([^\]]+)\]\([^)]+\)")
-
-
+Model = Annotated[
+    str | None, Query(max_length=300, description="STORE or STORE:PRESET; without it the first store.")
+]
 EXAMPLE = {
     "model": "store",
     "settings": [
         {
             "name": "k",
-            "help": "Number of passages.",
+            "help": "Passages to retrieve; all = every one, 0 = none.",
             "more": "",
             "absent": "",
             "first": True,
@@ -37,7 +38,7 @@ EXAMPLE = {
             "choices": ["all"],
             "optional": False,
             "least": 0,
-            "most": 1000000000,
+            "most": None,
         }
     ],
     "presets": {"thorough": {"k": 20}},
@@ -48,7 +49,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("", responses=_RESPONSES)
-def list_settings(service: WithService, model: str | None = None) -> dict[str, Any]:
+def list_settings(service: WithService, model: Model = None) -> dict[str, Any]:
     """The settings that a request may change, with their values for a model; and the model's presets.
 
     Each has ``name``, ``help`` (one line), ``more`` (what the documentation adds), ``value`` (in force), ``first``

@@ -89,8 +89,6 @@ class WithKey:
         """Pass it on, or refuse with 401."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        peer = scope.get("client")
-        name: str | None = str(peer[0]) if peer else ""
         if self._security.keys is not None and not is_open(scope["path"], scope["method"]):
             sent = _key(scope)
             name = self._security.keys.name_of(sent) if sent else None
@@ -101,7 +99,7 @@ class WithKey:
                     "send it as Authorization: Bearer KEY",
                 )
                 return await refuse(error, scope, receive, send, {"WWW-Authenticate": 'Bearer realm="mixrag"'})
-        scope.setdefault("state", {})["client"] = name
+            scope["state"]["client"] = name
         await self._app(scope, receive, send)
 
 

@@ -44,6 +44,7 @@ class Traced:
             return await self._app(scope, receive, send)
         state = scope.setdefault("state", {})
         state["request_id"] = request_id = _request_id(Headers(scope=scope))
+        state["client"] = str(scope["client"][0]) if scope.get("client") else ""  # until its key is known
         start, status, complete = time.perf_counter(), 0, False
 
         async def send_traced(message: Message) -> None:
@@ -87,7 +88,7 @@ def _log(scope: Scope, status: int, seconds: float) -> None:
         "path": quote(scope["path"])[:512],
         "status": status,
         "seconds": round(seconds, 4),
-        "client": state.get("client", ""),
+        "client": state["client"],
         "request_id": state["request_id"],
     }
     line = "%(method)s %(path)s %(status)d %(seconds).3fs client=%(client)s id=%(request_id)s"

@@ -19,13 +19,14 @@ const passages = new Passages(byId("sources"), (...opened) => reader.open(state.
 const documents = new Documents((n, inPassages) => drawAbout(n, inPassages));
 const history = new History((entry) => openEntry(entry));
 const settings = new SettingsForm(() => drawAbout());
-const state = { models: [], model: null, shown: null, running: null, documents: null };
+const state = { models: [], model: null, shown: null, running: null, documents: null, loading: false };
 
 const storeOf = (model) => model.split(":")[0];
 
 // Stores and presets
 
 async function start() {
+  fit();
   const found = await request("/v1/models");
   state.models = found.data.map((each) => each.id);
   const stores = [...new Set(state.models.map(storeOf))];
@@ -33,6 +34,21 @@ async function start() {
   byId("store-choice").hidden = stores.length < 2;
   await choose(stores[0]);
   byId("question").focus();
+  await noteLoading();
+}
+
+/** Say that models are being loaded, until they are: the first answers wait for that. */
+async function noteLoading() {
+  for (state.loading = true; state.loading; drawAbout()) {
+    try {
+      await request("/health/ready");
+      state.loading = false;
+    } catch (error) {
+      if (error.status !== 503) throw error;
+      drawAbout();
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+    }
+  }
 }
 
 async function choose(store) {
@@ -58,7 +74,8 @@ function drawAbout(n = state.documents?.n, inPassages = state.documents?.inPassa
   byId("hints").hidden = n === 0 || state.shown !== null;
   byId("send").disabled = n === 0;
   const about = n ? `Answers come from ${count(n, "document")} (${count(inPassages, "passage")}) in ${storeOf(state.model)}. ` : "";
-  fill(byId("about"), about, changedNote(Object.keys(settings.changes).length, () => settings.reset()));
+  const loading = state.loading ? "The models are being loaded; the first answer waits for them. " : "";
+  fill(byId("about"), about, loading, changedNote(Object.keys(settings.changes).length, () => settings.reset()));
 }
 
 // A question and its answer
