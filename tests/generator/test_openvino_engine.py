@@ -29,11 +29,11 @@ from mixrag.generator.openvino import generator as openvino_module
 from mixrag.generator.openvino import model as engine
 from mixrag.generator.openvino.generator import OpenVINOGenerator, formats
 from mixrag.generator.rounding import rounding_of
-from mixrag.inference.batch import greedy_together
+from mixrag.inference.batch import Written, greedy_together
 from mixrag.inference.beam_search import beam
 from mixrag.inference.components import Component
 from mixrag.inference.continuous import RunningBatch
-from mixrag.inference.decoders import Beam, begun
+from mixrag.inference.decoders import Beam, Greedy, Sample, begun
 from mixrag.inference.mixture import Mixture
 from mixrag.inference.stepwise import greedy
 from mixrag.training.run import _frozen_generator
@@ -137,6 +137,9 @@ def test_rows_are_chosen_repeated_dropped_and_continued(
 def test_a_batch_that_is_running_is_not_joined_but_goes_on_beside_others(folder_of: dict[str, Path]) -> None:
     ours, torchs = by_openvino(folder_of["llama"]), by_torch(folder_of["llama"])
     asked = ((QUESTION, TEXTS), (OTHER, TEXTS[:2]))
+    drawn, greedily = (begun(each, mixture(ours, *asked[0]), 5) for each in (Sample(prune=0.3), Greedy(prune=0.3)))
+    assert isinstance(drawn, Written) and isinstance(greedily, Written)
+    assert drawn.pruning.budget == greedily.pruning.budget == 0.0, "rows that are dropped would be copied"
     batch, found = RunningBatch(), list[Any]()
     for question, texts in asked:
         writing = begun(Beam(2), mixture(ours, question, texts), 5)

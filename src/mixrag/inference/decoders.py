@@ -17,7 +17,7 @@ from mixrag.inference.beams_together import Searching, beams_in_batches
 from mixrag.inference.continuous import Writing
 from mixrag.inference.mixture import Mixture, ScoredAnswer
 from mixrag.inference.protocol import BatchDecoder, DecodedToken, Decoder, DecoderResult
-from mixrag.inference.pruning import Pruning
+from mixrag.inference.pruning import Pruning, budget_beside_others
 from mixrag.inference.stepwise import Draw, greedy, sample, scored
 from mixrag.utils.plugins import check_plugin
 
@@ -58,7 +58,8 @@ class Greedy:
 
     def begin(self, mixture: Mixture, max_tokens: int) -> Writing | None:
         """See ``begun``."""
-        return Written(mixture, max_tokens, Pruning(self.prune)) if self.batches else None
+        pruning = Pruning(budget_beside_others(self.prune, mixture.generator))
+        return Written(mixture, max_tokens, pruning) if self.batches else None
 
     def decode_batch(self, mixtures: Sequence[Mixture], max_tokens: int) -> Iterator[DecoderResult]:
         """See ``BatchDecoder.decode_batch``."""
@@ -103,7 +104,8 @@ class Sample:
         """See ``begun``."""
         if self.samples:
             return None
-        return Written(mixture, max_tokens, Pruning(self.prune), Draw(self.seed, self.sampling))
+        pruning = Pruning(budget_beside_others(self.prune, mixture.generator))
+        return Written(mixture, max_tokens, pruning, Draw(self.seed, self.sampling))
 
 
 def _samples(

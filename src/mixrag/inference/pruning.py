@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from mixrag.generator.batching import DISTRIBUTIONS_AT_ONCE
-from mixrag.generator.protocol import Branches
+from mixrag.generator.mixed import language_model_of
+from mixrag.generator.protocol import Branches, Generator
 from mixrag.inference.decoding_state import DecodingState
 from mixrag.probability import most_prunable
 
@@ -97,6 +98,14 @@ class Pruning:
         for components, position, columns in self._read:
             table[components, position:] = columns.to(table)
         return table
+
+
+def budget_beside_others(budget: float, generator: Generator) -> float:
+    """The budget of an answer whose rows are in a batch with others, where dropped components are copied.
+
+    None is dropped where copying costs more than to follow them to the end: the answer is then exact.
+    """
+    return 0.0 if getattr(language_model_of(generator), "copies_rows_slowly", False) else budget
 
 
 def _all_read(dropped: Dropped, tokens: Sequence[int]) -> Tensor:

@@ -31,6 +31,8 @@ class OpenVINOGenerator(CausalGenerator):
 
     model: OpenVINOModel
     engine = "openvino"
+    copies_rows_slowly = True
+    """Rows that are selected have to be read out of the engine."""
 
     @property
     def vocabulary_size(self) -> int:
