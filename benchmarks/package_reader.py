@@ -3,8 +3,9 @@
     python benchmarks/package_reader.py TRAINED SPAN [--scores TABLE.md]
 
 TRAINED is what ``mixrag train`` wrote, SPAN what ``train_extractive.py`` did; train_reader.sh is the command.
-Copied are adapter, settings and prompt, to src/mixrag/readers/language_model, with a model card, and the extractive
-reader with its settings to src/mixrag/readers/extractive; TABLE.md, what scores.py printed, goes into the card.
+Copied are adapter, settings and prompt, to src/mixrag/readers/language_model, with a model card, and the
+extractive reader with its settings to src/mixrag/readers/extractive; TABLE.md, what scores.py printed, goes into
+the card.
 """
 
 from __future__ import annotations

@@ -10,7 +10,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(
-    [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), ROOT / "demo/README.md", ROOT / "src/mixrag/readers/language_model/README.md"]
+    [
+        *ROOT.glob("*.md"),
+        *DOCS.rglob("*.md"),
+        ROOT / "demo/README.md",
+        ROOT / "src/mixrag/readers/language_model/README.md",
+    ]
 )
 
 _FENCE = re.compile(
