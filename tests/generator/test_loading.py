@@ -669,8 +669,8 @@ def test_a_reader_is_there_when_all_its_files_are(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(packaged, "__file__", str(tmp_path / "config" / "default_models.py"))
     assert packaged.packaged_reader() is None
-    folder = tmp_path / "reader"
-    folder.mkdir()
+    folder = tmp_path / "readers" / "language_model"
+    folder.mkdir(parents=True)
     for name in ("adapter_config.json", "adapter_model.safetensors", "mixrag.json"):
         assert packaged.packaged_reader() is None
         (folder / name).write_text("")
