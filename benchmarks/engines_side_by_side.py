@@ -5,8 +5,9 @@
 
 The reference is torch in float32, greedy, without pruning. Beside it: a server on loopback that speaks vLLM's
 dialect over the same weights and scores given texts; the same server, which lists 20 or 5 next tokens and scores
-nothing; the packaged GGUF file as it is, in four bits, by llama.cpp in this process (`mixrag[gguf]`); and, where
-the package xllamacpp is installed (`pip install xllamacpp`, or its folder in PYTHONPATH), by its real server.
+nothing; OpenVINO in this process, in float32 and in eight bits; the packaged GGUF file as it is, in four bits, by
+llama.cpp in this process (`mixrag[gguf]`); and, where the package xllamacpp is installed (`pip install xllamacpp`,
+or its folder in PYTHONPATH), by its real server.
 `--engines` chooses among them by the beginning of their names.
 
 Each engine answers, and scores the reference's answer where it can: the largest differences of log p and of a
@@ -17,6 +18,7 @@ in the intervals that it states; one that does not is an error.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -145,6 +147,10 @@ def _engines(stack: ExitStack, store: Path, reference: RAG, passages: int) -> It
         server = ModelServer(rows, **options)
         url = stack.enter_context(listening(server))
         yield name, stack.enter_context(_behind(store, url, tokenizer)), server
+    if importlib.util.find_spec("openvino"):
+        for dtype in ("float32", "int8"):
+            models = ModelConfig(engine="openvino", adapter="none", dtype=dtype, device="cpu")
+            yield f"OpenVINO, {dtype}", stack.enter_context(RAG.open(store, models=models)), None
     if runtime.available():
         for dtype in ("float32", "auto"):
             models = ModelConfig(generator=packaged_generator(), engine="llamacpp", dtype=dtype, device="cpu")

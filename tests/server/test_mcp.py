@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
+from fastapi.testclient import TestClient
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from served import listening
@@ -232,3 +233,11 @@ def test_over_http_a_key_and_a_name_of_this_server_are_needed(service: Service, 
     with listening(make_app(service, Security(keys=keys))) as address:
         anyio.run(use, address)
     assert [each for each in clients if each] == ["alice"], "without a name only models are loaded"
+
+
+def test_answers_of_the_endpoint_are_whole_responses(client: TestClient) -> None:
+    """A stream would be cut off where the server is stopped while a tool runs."""
+    first = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": first}
+    found = client.post("/mcp", json=body, headers={"Accept": "application/json, text/event-stream"})
+    assert (found.status_code, found.headers["content-type"]) == (200, "application/json")

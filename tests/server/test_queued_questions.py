@@ -16,6 +16,7 @@ from mixrag.corpus import Store
 from mixrag.errors import QuestionError, StreamClosedError
 from mixrag.server.errors import BusyError, ClosingError, TimeLimitError
 from mixrag.server.questions import Asked, Limits, Questions
+from mixrag.server.watch import Watched
 from scripted import scripted
 from words_encoder import WordsEncoder
 
@@ -275,6 +276,52 @@ def test_run_returns_and_raises_what_its_work_does() -> None:
         assert await questions.run(lambda: 7) == 7
         with pytest.raises(TimeoutError, match="of a server"):
             await questions.run(fails)
+
+    run(work)
+
+
+class Failures:
+    """Which errors ended a question."""
+
+    def __init__(self) -> None:
+        self.found = list[str]()
+
+    def asked(self, _: RAG) -> Watched:
+        failures = self.found
+
+        class One(Watched):
+            def failed(self, error: BaseException) -> None:
+                failures.append(type(error).__name__)
+
+        return One()
+
+
+def test_a_refusal_is_a_failure_and_a_client_that_leaves_is_none(rag: RAG, gate: Gate) -> None:
+    async def work(questions: Questions) -> None:
+        failures = Failures()
+        questions.watches = [failures]
+        gate.shut()
+        first = asyncio.ensure_future(answered(questions, rag, COD))
+        await until(gate.reached.is_set)
+        second = asyncio.ensure_future(answered(questions, rag, ASKED[1]))
+        await until(lambda: questions.waiting == 1)
+        with pytest.raises(BusyError):
+            await answered(questions, rag, ASKED[2])
+        first.cancel()
+        second.cancel()
+        await asyncio.gather(first, second, return_exceptions=True)
+        gate.opened.set()
+        assert failures.found == ["BusyError"]
+
+    run(work, Limits(threads=1, waiting=1))
+
+
+def test_an_explanation_needs_no_second_place(rag: RAG) -> None:
+    async def work(questions: Questions) -> None:
+        async with questions.ask(rag, COD, {}) as asked:
+            await asked.answer()
+            questions.end()  # nothing else may begin
+            assert (await asked.explain()).components
 
     run(work)
 

@@ -51,7 +51,9 @@ _BEGINS = re.compile(rf"(?:(?:what|how) about\s+)?({_PREPOSITION})\s+\w", re.IGN
 _DO = re.compile(r"\b(?:do|does|did)\b", re.IGNORECASE)
 
 _EXPLETIVE = re.compile(
-    rf"\b{_AUXILIARY}\s+it\s+(?:\w+\s+){{0,2}}?(?:to|that|if|whether|when)\s|\bit\s+(?:takes?|costs?)\s.*\bto\s"
+    rf"\b{_AUXILIARY}\s+it\s+(?:\w+\s+){{0,2}}?(?:to|that|if|whether|when)\s"
+    # Bounded, so that a long question takes no longer than its length.
+    r"|\bit\s+(?:takes?|costs?)\s.{0,80}?\bto\s"
     r"|\bwhat time is it\b",
     re.IGNORECASE,
 )

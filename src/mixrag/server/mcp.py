@@ -103,7 +103,10 @@ async def run_stdio(service: Service) -> None:
 
 
 class McpEndpoint:
-    """The ASGI application at ``/mcp``: streamable HTTP. Host, origin and keys are checked in front of it."""
+    """The ASGI application at ``/mcp``: streamable HTTP. Host, origin and keys are checked before it.
+
+    Answers are JSON, not streams: these would be cut off where the server is stopped.
+    """
 
     def __init__(self, service: Service) -> None:
         self._server = mcp_server(service)
@@ -112,7 +115,7 @@ class McpEndpoint:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """For the lifespan of the application; requests are answered inside of it."""
-        self._manager = StreamableHTTPSessionManager(self._server, stateless=True)
+        self._manager = StreamableHTTPSessionManager(self._server, stateless=True, json_response=True)
         async with self._manager.run():
             yield
 

@@ -155,7 +155,10 @@ class LabelResult(BaseModel):
 
     label: str
     probability: float = Field(description="p(label | question, one of the labels): they add up to one.")
-    mass: float = Field(description="p(label | question): what the mixture gives it among all answers.")
+    mass: float = Field(
+        description="p(label | question): what the mixture gives it among all answers. Where not_stated is a "
+        "number, given that an answer is stated."
+    )
     posterior: list[float] = Field(description="For each of passages, p(passage | question, this label).")
 
 
@@ -165,7 +168,10 @@ class DecideResult(BaseModel):
     label: str | None = Field(description="The most probable label; null where none has any probability.")
     probability: float
     expected: float | None = Field(description="Σ probability · number, where all labels are numbers.")
-    mass: float = Field(description="Σ p(label | question): little means that no label answers the question.")
+    mass: float = Field(
+        description="Σ p(label | question), given as that of each label: little means that no label answers the "
+        "question; 0, that the probabilities of the labels say nothing."
+    )
     not_stated: float | None
     seems_unstated: bool = Field(description="As probably as not, the passages do not state it.")
     labels: list[LabelResult]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mixrag.answers.answer import Answer
+from mixrag.answers.explanation import Explanation
 from mixrag.answers.stream import Stream, StreamedToken
 from mixrag.errors import StreamClosedError
 from mixrag.rag import RAG
@@ -148,11 +149,11 @@ class Asked(AsyncIterator[StreamedToken]):
         if self._stream is None:
             self._check_open()
             if self._place is None:
-                self._place = self._questions._queue.enter(self.client)
                 try:
+                    self._place = self._questions._queue.enter(self.client)
                     await self._questions._begun(self._place, self._deadline)
                 except BaseException as error:
-                    self._watched.failed(error)
+                    self._failed(error)
                     self.close()
                     raise
             self._stream = await self._in_thread(self._begin)
@@ -178,6 +179,11 @@ class Asked(AsyncIterator[StreamedToken]):
         answer = await self._in_thread(lambda: stream.answer)
         self._watched.answered(answer)
         return answer
+
+    async def explain(self) -> Explanation:
+        """``Answer.explain`` of the whole answer, within its place and time."""
+        answer = await self.answer()
+        return await self._in_thread(answer.explain)
 
     def close(self) -> None:
         """End it: it leaves the batch after the token that is being computed. More than once is as once."""
@@ -212,6 +218,10 @@ class Asked(AsyncIterator[StreamedToken]):
             self._decoder.cancel()
         return stream
 
+    def _failed(self, error: BaseException) -> None:
+        if not isinstance(error, asyncio.CancelledError):  # then the client has gone: nothing failed
+            self._watched.failed(error)
+
     def _check_open(self) -> None:
         if self._closed:
             raise StreamClosedError("an answer under way", "one that was closed", "ask again")
@@ -222,7 +232,7 @@ class Asked(AsyncIterator[StreamedToken]):
         try:
             return await self._questions._within(self._working, self._deadline, self._questions.limits.seconds)
         except BaseException as error:
-            self._watched.failed(error)
+            self._failed(error)
             if isinstance(error, TimeLimitError):
                 self.close()
             raise

@@ -23,6 +23,8 @@ class Service:
     stores: Stores
     questions: Questions = field(default_factory=Questions)
     writers: Writers = field(default_factory=Writers)
+    failed: set[str] = field(default_factory=set)
+    """Names of the stores whose models could not be loaded at the start."""
 
     def close(self) -> None:
         """Wait for the questions and the changes under way, close the stores."""

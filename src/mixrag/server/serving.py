@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +40,10 @@ def opened(settings: ServerSettings, open_store: Callable[[Path | None, RAG | No
     """
     presets = read_presets(settings.presets)
     first = open_store(None, None)
-    served = {first.store.directory.resolve().name: first}
+    # Model ids are STORE:PRESET, and parts of paths.
+    served = {re.sub(r"[:/]", "-", first.store.directory.resolve().name) or "store": first}
     try:
+        _check_presets(presets, first, settings.presets)
         for name, folder in _named(settings.also):
             if name in served:
                 raise SettingError("a name of its own for each store", f"{name} twice", "give --also NAME=DIR")
@@ -73,8 +77,19 @@ def read_presets(path: Path | None) -> Presets:
     return found
 
 
+def _check_presets(presets: Presets, rag: RAG, path: Path | None) -> None:
+    """Refuse a value now that would be refused at every question."""
+    for name, changes in presets.items():
+        try:
+            replace(rag.settings, **changes)
+        except SettingError as error:
+            raise SettingError(
+                error.expected, f"{error.found} in preset {name} of {path}", error.remedy
+            ) from error
+
+
 def run(service: Service, settings: ServerSettings, security: Security, say: Callable[[str], None]) -> None:
-    """Serve until the process is told to stop; the questions under way are answered first.
+    """Serve until the process is asked to stop; the questions under way are answered first.
 
     Raises:
         SettingError: the address cannot be listened at.
@@ -132,5 +147,5 @@ def _named(also: Iterable[str]) -> Iterable[tuple[str, Path]]:
     for each in also:
         name, separator, folder = each.partition("=")
         if not separator or not name or not folder or ":" in name or "/" in name:
-            raise SettingError("NAME=DIR for a further store", repr(each), "for instance --also law=law-store")
+            raise SettingError("NAME=DIR for a further store", repr(each), "for instance --also acts=acts-store")
         yield name, Path(folder)

@@ -17,7 +17,7 @@ _LOG = logging.getLogger("mixrag.server")
 _END = "\n"
 _PING_SECONDS = 15
 _GRACE_SECONDS = 86_400.0
-"""How long a stream may go on when the server is told to stop: to its end, which other limits see to."""
+"""How long a stream may go on when the server is asked to stop: to its end, which other limits see to."""
 
 
 class Events(EventSourceResponse):

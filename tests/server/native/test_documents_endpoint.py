@@ -399,3 +399,14 @@ def test_questions_uploads_and_deletions_at_once(address: str, rag: RAG) -> None
     with ThreadPoolExecutor(6) as threads:
         assert {status for each in threads.map(work, range(6)) for status in each} == {200}
     assert rag.store.counts().documents == 3 and left_behind(rag) == []
+
+
+def test_a_deletion_that_was_cut_short_is_finished_by_the_next_upload(client: TestClient, rag: RAG) -> None:
+    upload(client, ("dog.txt", b"A dog costs three crowns."))
+    folder = rag.store.directory / "uploads"
+    rag.remove(folder / "dog.txt")
+    (folder / ".deleted").mkdir(exist_ok=True)
+    (folder / ".deleted" / "dog.txt").touch()  # killed before the file was deleted
+    upload(client, ("cat.txt", b"A cat costs two crowns."))
+    assert not (folder / "dog.txt").exists()
+    assert uploaded(client) == ["cat.txt"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -17,7 +18,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from served import QUESTION
 
 from mixrag import RAG
+from mixrag.errors import ModelError
 from mixrag.server.app import make_app
+from mixrag.server.native.health import load_models
 from mixrag.server.service import Service
 
 
@@ -32,6 +35,18 @@ def test_health(client: TestClient, rag: RAG, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(rag, "_generator", None)
     waiting = client.get("/health/ready")
     assert (waiting.status_code, waiting.json()["status"]) == (503, "loading")
+
+
+def test_models_that_cannot_be_loaded_are_said_to_be(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: RAG) -> None:
+        raise ModelError("a model", "none", "install it")
+
+    monkeypatch.setattr("mixrag.server.native.health._load", refuse)
+    monkeypatch.setattr(RAG, "is_loaded", False)
+    asyncio.run(load_models(service))
+    with TestClient(make_app(service), base_url="http://127.0.0.1") as client:
+        found = client.get("/health/ready")
+    assert (found.status_code, found.json()) == (503, {"status": "failed", "stores": {"demo": "failed"}})
 
 
 def figures(client: TestClient) -> dict[str, float]:

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 from sse_starlette import ServerSentEvent
 
-from mixrag.answers.answer import Answer, retrieval_to_dict
+from mixrag.answers.answer import retrieval_to_dict
 from mixrag.answers.stream import Stream, StreamedToken
 from mixrag.rag import RAG
 from mixrag.server.disconnect import unless_gone
@@ -54,33 +54,31 @@ async def answer_question(request: Request, body: AnswerRequest, service: WithSe
         return await _written(request, body, choice.rag, questions, changes)
     asked = questions.ask(choice.rag, body.question, changes, client_of(request))
     if not body.stream:
-        return JSONResponse(await unless_gone(request, _document(asked, questions, explain=body.explain)))
+        return JSONResponse(await unless_gone(request, _document(asked, explain=body.explain)))
     try:
         stream = await unless_gone(request, asked.stream())  # errors of the request come before the stream begins
     except BaseException:
         asked.close()
         raise
-    return Events(_events(asked, stream, questions, body), asked.close)
+    return Events(_events(asked, stream, body), asked.close)
 
 
-async def _document(asked: Asked, questions: Questions, *, explain: bool) -> dict[str, Any]:
+async def _document(asked: Asked, *, explain: bool) -> dict[str, Any]:
     """The answer, as JSON; closes it."""
     async with asked:
-        answer = await asked.answer()
-    return await _complete(answer, questions, explain=explain)
+        return await _complete(asked, explain=explain)
 
 
-async def _complete(answer: Answer, questions: Questions, *, explain: bool) -> dict[str, Any]:
+async def _complete(asked: Asked, *, explain: bool) -> dict[str, Any]:
+    answer = await asked.answer()
     found = await asyncio.to_thread(lambda: {**answer.to_dict(), "citations": citations_of(answer)})
     if explain:
-        explanation = await questions.run(answer.explain)
-        found["why"] = explanation.to_dict()
+        explanation = await asked.explain()
+        found["why"] = await asyncio.to_thread(explanation.to_dict)
     return found
 
 
-async def _events(
-    asked: Asked, stream: Stream, questions: Questions, body: AnswerRequest
-) -> AsyncIterator[ServerSentEvent]:
+async def _events(asked: Asked, stream: Stream, body: AnswerRequest) -> AsyncIterator[ServerSentEvent]:
     """The passages, each token, and the whole answer."""
     waiting = list[StreamedToken]()
     try:
@@ -93,7 +91,7 @@ async def _events(
         answer = await asked.answer()
         for token in () if answer.abstains else waiting:
             yield _token(token)
-        yield event(await _complete(answer, questions, explain=body.explain), "answer")
+        yield event(await _complete(asked, explain=body.explain), "answer")
     except Exception as error:
         yield error_event(error)
 

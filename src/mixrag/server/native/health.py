@@ -13,6 +13,7 @@ from mixrag.errors import MixragError
 from mixrag.rag import RAG
 from mixrag.server.native import examples
 from mixrag.server.service import Service, WithService
+from mixrag.server.stores import Served
 
 router = APIRouter(prefix="/health", tags=["Operation"])
 _LOG = logging.getLogger("mixrag.server")
@@ -26,11 +27,21 @@ async def health() -> dict[str, Any]:
 
 @router.get("/ready", responses=examples.READY)
 async def ready(service: WithService, response: Response) -> dict[str, Any]:
-    """Which stores have their models in memory; status 503 until all have."""
-    stores = {each.name: "ready" if each.rag.is_loaded else "loading" for each in service.stores}
-    whole = all(state == "ready" for state in stores.values())
-    response.status_code = 200 if whole else 503
-    return {"status": "ready" if whole else "loading", "stores": stores}
+    """Which stores have their models in memory; status 503 until all have.
+
+    A store whose models could not be loaded is "failed"; a question to it says why.
+    """
+    stores = {each.name: _state(service, each) for each in service.stores}
+    states = set(stores.values())
+    response.status_code = 200 if states == {"ready"} else 503
+    whole = next(state for state in ("loading", "failed", "ready") if state in states)
+    return {"status": whole, "stores": stores}
+
+
+def _state(service: Service, served: Served) -> str:
+    if served.rag.is_loaded:
+        return "ready"
+    return "failed" if served.name in service.failed else "loading"
 
 
 async def load_models(service: Service) -> None:
@@ -39,6 +50,7 @@ async def load_models(service: Service) -> None:
         try:
             await service.questions.run(partial(_load, each.rag))
         except Exception as error:
+            service.failed.add(each.name)
             known = isinstance(error, MixragError)
             _LOG.warning("the models of %s are not loaded: %s", each.name, error, exc_info=not known)
 

@@ -138,8 +138,6 @@ class Uploads:
             return []
         with self._locked():
             self._forget_stale()
-            for name in _names_in(self._deleted):
-                self._finish_deletion(name)
             unsettled = self._unsettled()
             return list(self._index(unsettled, {}, None).stored) if unsettled else []
 
@@ -156,6 +154,8 @@ class Uploads:
 
     def _unsettled(self) -> list[str]:
         """Files that may not be indexed: marked ones, and those that the store does not know."""
+        for name in _names_in(self._deleted):
+            self._finish_deletion(name)
         for name in _names_in(self._pending):
             if not (self.folder / name).exists():
                 self._withdraw(name)

@@ -16,6 +16,7 @@ from pydantic import Field
 from sse_starlette import ServerSentEvent
 
 from mixrag.server.conversation import Question, Turn, question_of
+from mixrag.server.disconnect import unless_gone
 from mixrag.server.errors import RequestError
 from mixrag.server.openai import examples
 from mixrag.server.openai.answered import reply_of
@@ -192,9 +193,8 @@ async def _scored(job: Job, prompt: str) -> tuple[Reply, dict[str, Any]]:
     question = question_of([Turn("user", asked.question)], param="prompt")
     rag, questions = job.choice.rag, job.service.questions
     await check_probabilities(rag, questions, "the probability of a given answer")
-    answer = await questions.run(
-        lambda: rag.score(question.text, asked.answer, **job.changes), client_of(job.request)
-    )
+    work = questions.run(lambda: rag.score(question.text, asked.answer, **job.changes), client_of(job.request))
+    answer = await unless_gone(job.request, work)
     reply = reply_of(answer)
     pieces = [(asked.before, None), *((token.text, token.log_prob) for token in answer.tokens)]
     made = {**job.end(question, reply), "logprobs": job.log_probs(pieces), "finish_reason": "stop"}

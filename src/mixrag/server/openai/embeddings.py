@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from mixrag.server.disconnect import unless_gone
 from mixrag.server.errors import RequestError
 from mixrag.server.openai import examples
 from mixrag.server.openai.encoding import passage_vectors, question_vectors, tokens_in
@@ -55,7 +58,7 @@ class EmbeddingRequest(BaseModel):
     openapi_extra=examples.body(examples.EMBEDDING_REQUESTS),
     responses=examples.EMBEDDINGS,
 )
-async def embeddings(request: Request, body: EmbeddingRequest, service: WithService) -> dict[str, Any]:
+async def embeddings(request: Request, body: EmbeddingRequest, service: WithService) -> JSONResponse:
     """The vectors d(z) of passages, or q(x) of questions: their inner product is the score of a passage."""
     choice = service.stores.choice(body.model)
     texts = body.texts
@@ -68,17 +71,21 @@ async def embeddings(request: Request, body: EmbeddingRequest, service: WithServ
         vectors = question_vectors(rag, texts) if questions else passage_vectors(rag, titled)
         return vectors, tokens_in(rag, texts)
 
-    vectors, tokens = await service.questions.run(encode, client_of(request))
+    vectors, tokens = await unless_gone(request, service.questions.run(encode, client_of(request)))
     own = vectors.shape[1]
     if body.dimensions not in (None, own):
         remedy = "leave it out: a vector that is cut has other inner products"
         raise RequestError(f"dimensions {own}", f"{body.dimensions}", remedy, "dimensions")
-    data = [
-        {"object": "embedding", "index": index, "embedding": _written(vector, body.encoding_format)}
-        for index, vector in enumerate(np.asarray(vectors, dtype="<f4"))
-    ]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return {"object": "list", "data": data, "model": choice.id, "usage": usage}
+
+    def document() -> JSONResponse:  # a million numbers take a second
+        data = [
+            {"object": "embedding", "index": index, "embedding": _written(vector, body.encoding_format)}
+            for index, vector in enumerate(np.asarray(vectors, dtype="<f4"))
+        ]
+        return JSONResponse({"object": "list", "data": data, "model": choice.id, "usage": usage})
+
+    return await asyncio.to_thread(document)
 
 
 def _written(vector: Vectors, form: str) -> str | list[float]:

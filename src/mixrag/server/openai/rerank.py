@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mixrag.probability import passage_scores
 from mixrag.server.conversation import LONGEST_QUESTION
+from mixrag.server.disconnect import unless_gone
 from mixrag.server.openai import examples
 from mixrag.server.openai.encoding import passage_vectors, question_vectors, tokens_in
 from mixrag.server.openai.requests import refuse_unless
@@ -65,7 +66,7 @@ async def rerank(request: Request, body: RerankRequest, service: WithService) ->
         scores = passage_scores(products, settings.temperature or rag.encoder.temperature)
         return scores.softmax(0).tolist(), tokens_in(rag, [body.query, *(text for _, text in texts)])
 
-    found, tokens = await service.questions.run(score, client_of(request))
+    found, tokens = await unless_gone(request, service.questions.run(score, client_of(request)))
     order = sorted(range(len(found)), key=lambda place: -found[place])[: body.top_n]
     results: list[dict[str, Any]] = [{"index": place, "relevance_score": found[place]} for place in order]
     if body.return_documents:

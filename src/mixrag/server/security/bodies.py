@@ -19,6 +19,8 @@ from mixrag.utils.text import is_unicode
 
 DEPTH = 64
 """Lists and objects inside one another."""
+AT_ONCE = 2**18
+"""Bytes of JSON that are read on the event loop; more of them in a thread."""
 _JSON = re.compile(r"application/(?:[\w.-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -37,14 +39,18 @@ class LimitedBody:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         headers = Headers(scope=scope)
-        upload = scope["path"].startswith(UPLOADS) and scope["method"] in ("POST", "PUT")
+        form = headers.get("content-type", "").lower().startswith("multipart/form-data")
+        upload = form and scope["path"].startswith(UPLOADS) and scope["method"] == "POST"
         limit = self._security.upload_bytes if upload else self._security.request_bytes
         reading = _Reading(receive, limit, self._security.read_seconds)
         try:
             _check_declared(headers, limit)
             if _JSON.fullmatch(headers.get("content-type", "")):
                 body = await reading.whole()
-                check_json(body)
+                if len(body) > AT_ONCE:
+                    await asyncio.to_thread(check_json, body)
+                else:
+                    check_json(body)
                 receive = _replayed(body, reading.receive)
             else:
                 receive = reading.receive

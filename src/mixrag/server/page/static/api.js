@@ -79,6 +79,7 @@ function uploadOnce(url, files, { sent, event }) {
       readOn();
       if (http.status >= 400) reject(errorOf(http.status, http.responseText));
       else if (last?.event === "error") reject(errorOf(500, JSON.stringify(last.data)));
+      else if (last?.event !== "report") reject(new ApiError(500, "The answer was broken off; see the list of documents."));
       else resolve(last?.data ?? null);
     });
     http.addEventListener("error", () => reject(unreachable()));
@@ -136,8 +137,9 @@ function unreachable() {
 
 function errorOf(status, text) {
   try {
-    const error = JSON.parse(text).error;
+    const { error, status: state } = JSON.parse(text);
     if (error?.message) return new ApiError(status, error.message, error.code);
+    if (state) return new ApiError(status, `The server answered: ${state}.`, state);
   } catch {
     // No JSON: the status is all there is.
   }

@@ -19,7 +19,7 @@ const passages = new Passages(byId("sources"), (...opened) => reader.open(state.
 const documents = new Documents((n, inPassages) => drawAbout(n, inPassages));
 const history = new History((entry) => openEntry(entry));
 const settings = new SettingsForm(() => drawAbout());
-const state = { models: [], model: null, shown: null, running: null, documents: null, loading: false };
+const state = { models: [], model: null, shown: null, running: null, documents: null, loading: false, failed: false };
 
 const storeOf = (model) => model.split(":")[0];
 
@@ -45,8 +45,10 @@ async function noteLoading() {
       state.loading = false;
     } catch (error) {
       if (error.status !== 503) throw error;
+      state.failed = error.code === "failed";
+      if (state.failed) state.loading = false;
       drawAbout();
-      await new Promise((resolve) => setTimeout(resolve, 1000));
+      if (state.loading) await new Promise((resolve) => setTimeout(resolve, 1000));
     }
   }
 }
@@ -74,7 +76,8 @@ function drawAbout(n = state.documents?.n, inPassages = state.documents?.inPassa
   byId("hints").hidden = n === 0 || state.shown !== null;
   byId("send").disabled = n === 0;
   const about = n ? `Answers come from ${count(n, "document")} (${count(inPassages, "passage")}) in ${storeOf(state.model)}. ` : "";
-  const loading = state.loading ? "The models are being loaded; the first answer waits for them. " : "";
+  const failed = state.failed ? "The models could not be loaded; ask something to see why. " : "";
+  const loading = state.loading ? "The models are being loaded; the first answer waits for them. " : failed;
   fill(byId("about"), about, loading, changedNote(Object.keys(settings.changes).length, () => settings.reset()));
 }
 
