@@ -38,10 +38,12 @@ def require(module: str, extra: str, purpose: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        package = module.split(".")[0]
-        if error.name is None or error.name.split(".")[0] != package:
+        # One package of an extra may import another one.
+        own = {each.split(".")[0] for each in (module, *EXTRAS.get(extra, ()))}
+        missing = (error.name or "").split(".")[0]
+        if missing not in own:
             raise
-        raise missing_package(package, extra, purpose) from error
+        raise missing_package(missing, extra, purpose) from error
 
 
 def require_extra(extra: str, purpose: str) -> None:
