@@ -16,6 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
+from mixrag.errors import MixragError, StoreFullError
 from mixrag.server.disconnect import ClientGoneError
 from mixrag.server.errors import RequestError
 from mixrag.server.native.file_names import safe_name
@@ -25,19 +26,11 @@ FIELDS = ("files", "file")
 """Names of the form's fields that may hold files."""
 
 
-class TooLargeError(RequestError):
-    """More bytes than the server takes."""
+class UploadTooLargeError(RequestError):
+    """A file, or the number of files, is over its limit."""
 
     status = 413
     code = "too_large"
-
-
-class DiskFullError(RequestError):
-    """No space is left for what was sent."""
-
-    status = 507
-    kind = "server_error"
-    code = "disk_full"
 
 
 class UnwritableError(RequestError):
@@ -48,10 +41,12 @@ class UnwritableError(RequestError):
     code = "store_read_only"
 
 
-def refused_by_disk(error: OSError) -> RequestError:
+def refused_by_disk(error: OSError) -> MixragError:
     """What a client gets where a file of its could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFullError("space for the files", "a full disk", "free some on the server, then send them again")
+        return StoreFullError(
+            "space for the files", "a full disk", "free some on the server, then send them again"
+        )
     found = error.strerror or type(error).__name__
     return UnwritableError("a store that files can be added to", found, "check the permissions of its folder")
 
@@ -61,7 +56,7 @@ async def receive(request: Request, new_file: Callable[[], Path], limits: Writer
 
     Raises:
         RequestError: not a form of files, two of one name, or more of them than the server takes.
-        DiskFullError, UnwritableError: a file cannot be written.
+        StoreFullError, UnwritableError: a file cannot be written.
         ClientGoneError: the client closed its connection before all had arrived.
     """
     form = _Form(_boundary(request), new_file, limits)
@@ -200,7 +195,7 @@ class _Form:
             raise _not_a_form(f"a field {field_name[:80]!r} that is no file named files")
         if len(self.parts) == self._limits.files:
             expected = f"at most {self._limits.files} files in one request"
-            raise TooLargeError(expected, "more", "send them in several requests", "files")
+            raise UploadTooLargeError(expected, "more", "send them in several requests", "files")
         name = safe_name(options[b"filename"].decode("utf-8", "replace"))
         if any(part.name == name for part in self.parts):
             raise RequestError("files of different names", f"{name!r} twice", "rename one of them", "files")
@@ -211,7 +206,7 @@ class _Form:
         part.size += end - start
         if part.size > self._limits.file_bytes:
             expected = f"files of at most {self._limits.file_bytes / 2**20:g} MB"
-            raise TooLargeError(
+            raise UploadTooLargeError(
                 expected, f"{part.name!r}, which is larger", "split it, or raise --file-mb", "files"
             )
         part.waiting.append(data[start:end])
