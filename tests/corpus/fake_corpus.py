@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 
 from mixrag.corpus import WordSplitter, ingest
-from mixrag.corpus.store.terms import searched_text
+from mixrag.corpus.passage import searched_text
 from mixrag.corpus.words import words
 
 

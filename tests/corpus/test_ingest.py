@@ -71,7 +71,7 @@ def test_readers_never_see_half_a_file(store, folder, encoder):
 
 
 def test_a_failure_inside_the_swap_changes_nothing(store, folder, monkeypatch):
-    from mixrag.corpus.store import changes
+    from mixrag.corpus.store.sqlite import changes
 
     for name in "ab":
         (folder / f"{name}.txt").write_text(words(name))

@@ -60,7 +60,7 @@ def open_index(store: Store, choice: IndexChoice) -> CompleteIndex:
         return build_faiss(*store.vectors())
     fingerprint = "" if store.encoder is None else store.encoder.fingerprint
     return open_persistent(
-        store.directory, VectorSource(store.state, fingerprint, store.marks, store.vectors, store.vectors_of)
+        store.cache_directory, VectorSource(store.state, fingerprint, store.marks, store.vectors, store.vectors_of)
     )
 
 
@@ -73,7 +73,7 @@ def describe_index(passages: int, choice: IndexChoice, store: Store | None = Non
         return f"exact search over {passages} passages ({reason})"
     if passages <= FLAT_LIMIT:
         return f"FAISS Flat, exact search over {passages} passages (as asked)"
-    stored = store and describe_persistent(store.directory, store.state)
+    stored = store and describe_persistent(store.cache_directory, store.state)
     size = f"by the size of the corpus ({passages} passages)"
     return stored or f"FAISS IVF{clusters_for(passages)}, four-bit codes refined by exact products, {size}"
 
