@@ -383,7 +383,7 @@ class Store(ABC):
         Args:
             fingerprint: of the encoder.
             hashes: hash of the text that it embeds, of those row ids where it is another one.
-            changed: vectors were computed. ``generation`` grows if so, if any hash changes, or if the encoder does.
+            changed: vectors were computed. ``generation`` grows if so, or if any hash or the encoder changes.
         """
 
     # --- Removal: these take the lock themselves -------------------------------------------------
