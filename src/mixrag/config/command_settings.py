@@ -64,7 +64,7 @@ class StoreConfig:
         commands=ALL,
         shown_first=True,
         short="-s",
-        metavar="DIR",
+        metavar="STORE",
         env="MIXRAG_STORE",
     )
     model: Path | str | None = setting(

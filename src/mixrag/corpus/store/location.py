@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mixrag.utils.user_cache import cache_folder
+
 FOLDER = "folder"
 """The scheme of a store in a folder, which is named by its path alone."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # one letter is a drive of Windows
@@ -60,15 +62,14 @@ def without_password(text: str) -> str:
     return _SECRET.sub(r"\1***", _CREDENTIALS.sub(r"\1:***@", text))
 
 
-def cache_folder(location: Location) -> Path:
+def cache_of(location: Location) -> Path:
     """The local folder for what is derived from a store elsewhere: index files, postings, precomputed passages.
 
     Below the user's cache folder, by a hash of the name: another password is the same store. It can be deleted at
     any time. Where it cannot be made, whoever writes there says so.
     """
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
     digest = hashlib.sha256(location.name.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-    folder = Path(base) / "mixrag" / "stores" / digest
+    folder = cache_folder() / "stores" / digest
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder

@@ -70,7 +70,7 @@ class Store(ABC):
     cache_directory: Path
     """Local folder for what is derived from the store and can be built again: index, postings, precomputed
     passages. A store in a folder has it in there, another one below the user's cache folder
-    (``location.cache_folder``)."""
+    (``location.cache_of``)."""
 
     @staticmethod
     def open(location: str | os.PathLike[str], *, create: bool = False, timeout: float = 30.0) -> Store:
