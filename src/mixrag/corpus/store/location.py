@@ -65,8 +65,9 @@ def without_password(text: str) -> str:
 def cache_of(location: Location) -> Path:
     """The local folder for what is derived from a store elsewhere: index files, postings, precomputed passages.
 
-    Below the user's cache folder, by a hash of the name: another password is the same store. It can be deleted at
-    any time. Where it cannot be made, whoever writes there says so.
+    Below the user's cache folder, by a hash of the name: another password is the same store. All but the files
+    that a server received ("uploads") can be deleted at any time. Where it cannot be made, whoever writes there
+    says so.
     """
     digest = hashlib.sha256(location.name.encode("utf-8", "surrogateescape")).hexdigest()[:32]
     folder = cache_folder() / "stores" / digest

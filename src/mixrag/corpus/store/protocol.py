@@ -70,7 +70,11 @@ class Store(ABC):
     cache_directory: Path
     """Local folder for what is derived from the store and can be built again: index, postings, precomputed
     passages. A store in a folder has it in there, another one below the user's cache folder
-    (``location.cache_of``)."""
+    (``location.cache_of``). A server has the files that it received there too."""
+
+    own_search: str | None = None
+    """How the backend itself finds the passages near a question (``nearest``), in a few words; None: it does not,
+    and index files in ``cache_directory`` serve large stores."""
 
     @staticmethod
     def open(location: str | os.PathLike[str], *, create: bool = False, timeout: float = 30.0) -> Store:
@@ -265,6 +269,15 @@ class Store(ABC):
     @abstractmethod
     def vectors_of(self, row_ids: Sequence[int] | Rows) -> Vectors:
         """(K, D) vectors of the passages with these row ids (K,), in their order. Raises as ``vectors`` does."""
+
+    def nearest(self, question: Vectors, k: int, allowed: Rows | None = None) -> Rows:
+        """Row ids of the k passages or more that the backend finds nearest to a question (D,), by inner product.
+
+        Approximate, in any order, without duplicates; fewer only where fewer are allowed or there. Give some more
+        than k: the caller computes the inner products from the vectors, and takes the best. Only where there is
+        ``own_search``, and after ``vectors`` would have been too many to read.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def missing_vectors(self, fingerprint: str, hashes: Collection[bytes]) -> set[bytes]:
