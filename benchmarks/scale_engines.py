@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixrag.config.settings import Settings
-from mixrag.corpus import Document, WordSplitter, add_documents
+from mixrag.corpus import Document, Store, WordSplitter, add_documents
 from mixrag.corpus.splitters.tokens import ESTIMATED, Tokens
 from mixrag.retrieval.snapshot_retriever import SnapshotRetriever
 from mixrag.utils.arrays import Vectors
@@ -102,7 +102,7 @@ class Stored(Engine):
     def __init__(self, home: Path, corpus: Corpus, location: str | None = None) -> None:
         super().__init__(home, corpus)
         self.encoder = Drawn(corpus)
-        self.store = open_store(location or str(home), create=True)
+        self.store = Store.open(location or str(home), create=True)
         self.retriever = SnapshotRetriever(self.store, lambda: self.encoder, lambda: "auto")
         self.hybrid = lambda question, k: self._best(question, Settings(k=k, lexical=0.5))
 
