@@ -5,6 +5,7 @@ A further backend is a fixture NAME_backend that gives a ``store_backends.Backen
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,14 +13,27 @@ import pytest
 
 from fake_corpus import FakeEncoder
 from mixrag.corpus import Store
+from postgres_server import PostgresBackend, PostgresServer, postgres_server
 from store_backends import Backend, SqliteBackend
 
-BACKENDS = ("sqlite",)
+BACKENDS = ("sqlite", "postgres")
 
 
 @pytest.fixture
 def sqlite_backend(tmp_path: Path) -> SqliteBackend:
     return SqliteBackend(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One server for all processes of a test run."""
+    with postgres_server(os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))[:12]) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_backend(postgres: PostgresServer) -> PostgresBackend:
+    return PostgresBackend(postgres)
 
 
 @pytest.fixture(params=BACKENDS)

@@ -20,6 +20,7 @@ EXTRAS = {
     "openvino": ("openvino",),
     "vllm": ("vllm",),
     "gguf": ("cyllama",),
+    "postgres": ("psycopg", "pgvector"),
 }
 """The modules that each extra of pyproject.toml is for."""
 
