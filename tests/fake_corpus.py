@@ -6,6 +6,7 @@ import numpy as np
 
 from mixrag.corpus import WordSplitter, ingest
 from mixrag.corpus.passage import searched_text
+from mixrag.corpus.store.postgres.store import PostgresStore
 from mixrag.corpus.store.sqlite.store import SqliteStore
 from mixrag.corpus.words import words
 
@@ -86,5 +87,16 @@ def check_sqlite(store):
     assert store.query(lost) == [(0,)]
 
 
-CHECKS = {SqliteStore: check_sqlite}
+def check_postgres(store):
+    """No vector without a passage, no document without a source; PostgreSQL sees to the rest."""
+    used = store.query("SELECT count(DISTINCT text_hash) FROM passages")
+    assert store.query("SELECT count(*) FROM vectors") == used
+    lost = "SELECT count(*) FROM documents WHERE id NOT IN (SELECT document_id FROM sources)"
+    assert store.query(lost) == [(0,)]
+    assert store.query("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()") == [
+        (0,)
+    ]
+
+
+CHECKS = {SqliteStore: check_sqlite, PostgresStore: check_postgres}
 """What ``check_sound`` also looks at, by the type of a store."""

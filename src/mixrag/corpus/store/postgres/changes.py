@@ -181,7 +181,9 @@ def _drop_sources(
 
 def _put_documents(db: Database, splits: dict[str, SplitDocument]) -> tuple[dict[str, int], int]:
     """Row ids of documents by their hashes, and the number of passages that are new."""
-    known: dict[str, int] = dict(db.execute("SELECT hash, id FROM documents WHERE hash = ANY(%s)", (list(splits),)).fetchall())
+    known: dict[str, int] = dict(
+        db.execute("SELECT hash, id FROM documents WHERE hash = ANY(%s)", (list(splits),)).fetchall()
+    )
     new = [split for hash_, split in splits.items() if hash_ not in known]
     if not new:
         return known, 0

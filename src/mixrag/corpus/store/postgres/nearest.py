@@ -52,13 +52,13 @@ class NearestQueries:
         """Encoder of the vectors."""
 
     def nearest(self, question: Vectors, k: int, allowed: Rows | None = None) -> Rows:
-        """See ``Store.nearest``; a scan of all vectors where there is no graph, or it gave too few."""
-        there = self.query("SELECT count(*) FROM passages")[0][0] if allowed is None else len(allowed)
-        wanted = min(there, k + max(k // 2, 20))
+        """See ``Store.nearest``; a scan where there is no graph, few are allowed, or the graph gave too few."""
+        wanted = k + max(k // 2, 20)
+        enough = k if allowed is None else min(k, len(allowed))
         with self.snapshot():
-            graph = self._graph()
+            graph = self._graph() if allowed is None or len(allowed) > INDEXED_FROM // 10 else None
             found = [] if graph is None else self._by_graph(graph, question, wanted, allowed)
-            if len(found) < min(k, there):
+            if len(found) < enough:
                 found = self._by_scan(question, wanted, allowed)
         return np.array(found, np.int64)
 
@@ -76,8 +76,7 @@ class NearestQueries:
     def _graph(self) -> tuple[int, int, str] | None:
         """Number and dimension of the encoder and type of the graph; None where there is no graph."""
         found = self.query(
-            "SELECT id, dimension FROM encoders"
-            " WHERE fingerprint = (SELECT value FROM meta WHERE key = 'encoder')"
+            "SELECT id, dimension FROM encoders WHERE fingerprint = (SELECT value FROM meta WHERE key = 'encoder')"
         )
         if not found or (type_ := graph_type(found[0][1])) is None or not self._is_indexed(found[0][0]):
             return None
@@ -123,7 +122,7 @@ class NearestQueries:
         type_ = graph_type(dimension)
         if type_ is None:
             _logger.warning(
-                "vectors of %d dimensions can have no index in %s (pgvector: up to 4000): searches read all of them",
+                "vectors of %d dimensions can have no index in %s (pgvector: 4000 at most): searches read them all",
                 dimension,
                 self.name,
             )
@@ -138,6 +137,8 @@ class NearestQueries:
                 raise
             # Parallel workers need shared memory, of which containers often have 64 MB.
             self._create(encoder, dimension, type_, 0, workers=False)
+        with self.transaction() as db:
+            db.execute("ANALYZE passages, vectors")
         _logger.info("made the index (HNSW) in %.0f s", time.monotonic() - began)
 
     def _create(self, encoder: int, dimension: int, type_: str, kilobytes: int, *, workers: bool) -> None:
