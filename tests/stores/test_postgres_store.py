@@ -307,6 +307,28 @@ def test_a_role_that_may_only_read_asks_and_does_not_index(postgres_backend: Pos
         server.execute("DROP ROLE reader")
 
 
+def test_a_writer_who_is_not_the_owner_indexes_without_a_graph(
+    postgres_backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(nearest, "INDEXED_FROM", 100)
+    server, name = postgres_backend.server, postgres_backend.schema
+    postgres_backend.open().close()
+    server.execute("CREATE ROLE writer LOGIN")
+    server.execute(f"GRANT USAGE ON SCHEMA {name} TO writer")
+    server.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {name} TO writer")
+    try:
+        with open_store(server.url(name, user="writer")) as store:
+            many(store, 200)
+            assert "only the owner" in caplog.text and graphs(store) == []
+            assert len(store.nearest(vectors_of(["question"])[0], 7)) >= 7
+        with postgres_backend.reopen() as store:
+            many(store, 200)
+            assert graphs(store) == ["vectors_hnsw_1"]
+    finally:
+        postgres_backend.destroy()
+        server.execute("DROP ROLE writer")
+
+
 # lost connections
 
 

@@ -68,9 +68,16 @@ class NearestQueries:
             "SELECT id, dimension, (SELECT count(*) FROM vectors WHERE encoder_id = encoders.id) FROM encoders"
             " WHERE fingerprint = (SELECT value FROM meta WHERE key = 'encoder')"
         )
+        owned = self.query(
+            "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('vectors')"
+        )
         for encoder, dimension, count in encoders:
-            if count > INDEXED_FROM and not self._is_indexed(encoder):
-                self._make_graph(encoder, dimension, count)
+            if count <= INDEXED_FROM or self._is_indexed(encoder):
+                continue
+            if owned != [(True,)]:
+                _logger.warning("only the owner of %s can make its index: until then searches read all", self.name)
+                return
+            self._make_graph(encoder, dimension, count)
         self._drop_other_graphs([_graph_name(encoder) for encoder, _, _ in encoders])
 
     def _graph(self) -> tuple[int, int, str] | None:

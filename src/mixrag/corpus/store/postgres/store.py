@@ -130,12 +130,10 @@ class PostgresStore(FilterQueries, TermQueries, VectorQueries, ContentQueries, N
                 if connection is self._writer:
                     raise busy(self.address)
                 self._check_writable(connection)
+                _expect_long_work(connection)
                 self._wait_at_most(connection, "pg_advisory_lock")
             self._writer = connection
             try:
-                with suppress(psycopg.Error):  # not every system has it
-                    # Without it a query of a process that was killed goes on to its end, and the lock with it.
-                    connection.execute("SET client_connection_check_interval = '2s'")
                 yield
             finally:
                 self._writer = None
@@ -351,6 +349,15 @@ class PostgresStore(FilterQueries, TermQueries, VectorQueries, ContentQueries, N
     def _file_ids(self, paths: Iterable[str]) -> list[int]:
         keys = [key_of(path) for path in paths]
         return [id_ for (id_,) in self.query("SELECT id FROM files WHERE key = ANY(%s)", (keys,))]
+
+
+def _expect_long_work(connection: Database) -> None:
+    """No limits of the role on a writer, who waits for an encoder or an index; but notice when it is gone."""
+    connection.execute("SET statement_timeout = 0")
+    connection.execute("SET idle_session_timeout = 0")
+    with suppress(psycopg.Error):  # not every system has it
+        # Without it a query of a process that was killed goes on to its end, and the lock with it.
+        connection.execute("SET client_connection_check_interval = '2s'")
 
 
 def _roll_back(connection: Database) -> None:
