@@ -114,6 +114,8 @@ def test_large_stores_are_searched_by_the_database(store: Store, monkeypatch: py
             np.testing.assert_allclose(hits.inner_products, products, rtol=1e-6)
             found, total = found + sum(row in known for row in hits.rows.tolist()), total + 10
     assert found >= 0.95 * total
+    with open_store(store.location) as again:  # a connection that has not used vectors before
+        assert again.nearest(question, 10, even).tolist() == store.nearest(question, 10, even).tolist()
 
 
 def test_filters_never_leave_too_few(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,8 @@ class NearestQueries:
                 _logger.warning("only the owner of %s can make its index: until then searches read all", self.name)
                 return
             self._make_graph(encoder, dimension, count)
-        self._drop_other_graphs([_graph_name(encoder) for encoder, _, _ in encoders])
+        if owned == [(True,)]:
+            self._drop_other_graphs([_graph_name(encoder) for encoder, _, _ in encoders])
 
     def _graph(self) -> tuple[int, int, str] | None:
         """Number and dimension of the encoder and type of the graph; None where there is no graph."""
