@@ -15,6 +15,7 @@ from mixrag.corpus.splitters import (
     Tokens,
     WordSplitter,
     splitter_named,
+    splitter_stored,
 )
 from mixrag.corpus.store.changes import Removed
 from mixrag.corpus.store.contents import DocumentRecord, Extent
@@ -61,5 +62,6 @@ __all__ = [
     "ingest",
     "read",
     "splitter_named",
+    "splitter_stored",
     "title_and_text",
 ]

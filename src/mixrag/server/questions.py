@@ -180,10 +180,14 @@ class Asked(AsyncIterator[StreamedToken]):
         self._watched.answered(answer)
         return answer
 
+    async def made(self, make: Callable[[Answer], T]) -> T:
+        """What a function makes of the whole answer, in a thread, within its place and time."""
+        answer = await self.answer()
+        return await self._in_thread(lambda: make(answer))
+
     async def explain(self) -> Explanation:
         """``Answer.explain`` of the whole answer, within its place and time."""
-        answer = await self.answer()
-        return await self._in_thread(answer.explain)
+        return await self.made(lambda answer: answer.explain())
 
     def close(self) -> None:
         """End it: it leaves the batch after the token that is being computed. More than once is as once."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -104,11 +107,20 @@ def run(service: Service, settings: ServerSettings, security: Security, say: Cal
 
 
 class GracefulServer(uvicorn.Server):
-    """To stop, it lets what has begun end and refuses what waits with status 503; then the stores close."""
+    """To stop, it lets what has begun end and refuses what waits with status 503; then the stores close.
+
+    A second Ctrl-C ends the process at once, whatever runs. Stores and uploads stand that, as they stand a kill.
+    """
 
     def __init__(self, config: uvicorn.Config, questions: Questions) -> None:
         super().__init__(config)
         self._questions = questions
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See ``uvicorn.Server``, which would wait for connections and threads all the same."""
+        if self.should_exit and sig == signal.SIGINT:
+            os._exit(128 + sig)
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See ``uvicorn.Server``."""
