@@ -18,7 +18,7 @@ from mixrag.answers.explanation import Explanation
 from mixrag.answers.stream import Stream, StreamedToken
 from mixrag.errors import StreamClosedError
 from mixrag.rag import RAG
-from mixrag.server.batches import Batches, InBatch
+from mixrag.server.batches import ROWS, Batches, InBatch
 from mixrag.server.errors import TimeLimitError
 from mixrag.server.waiting import FairQueue, Place
 from mixrag.server.watch import Watch, WatchedByAll
@@ -32,6 +32,8 @@ class Limits:
 
     threads: int = 16
     """Answered side by side; those of one language model are rows of one batch."""
+    rows: int = ROWS
+    """Of a language model in its running batch."""
     waiting: int = 64
     """Questions beyond those; further ones are refused."""
     seconds: float = 300.0
@@ -43,7 +45,7 @@ class Questions:
 
     def __init__(self, limits: Limits = Limits()) -> None:
         self.limits = limits
-        self.batches = Batches()
+        self.batches = Batches(limits.rows)
         self.watches: list[Watch] = []
         """These look on at every answer."""
         self._queue = FairQueue(limits.threads, limits.waiting)

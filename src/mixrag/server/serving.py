@@ -56,7 +56,7 @@ def opened(settings: ServerSettings, open_store: Callable[[Path | None, RAG | No
             rag.close()
         raise
     stores = Stores([Served(name, rag, presets) for name, rag in served.items()])
-    limits = Limits(settings.threads, settings.waiting, settings.answer_seconds)
+    limits = Limits(settings.threads, settings.batch_rows, settings.waiting, settings.answer_seconds)
     writers = Writers(WriterLimits(file_bytes=int(settings.file_mb * 2**20)))
     return Service(stores, Questions(limits), writers)
 
