@@ -75,7 +75,11 @@ def watching(seen: Seen) -> Iterator[None]:
             setattr(asked, name, time.perf_counter())
 
     def added(inner: Callable[..., Any]) -> Any:
-        return lambda own, asked: (note(asked, "added"), inner(own, asked))[1]
+        def add(own: Any, asked: Any) -> None:
+            note(asked, "added")
+            inner(own, asked)
+
+        return add
 
     def joined(inner: Callable[..., Any]) -> Any:
         def join(own: Any, several: Sequence[Any]) -> None:
@@ -86,7 +90,11 @@ def watching(seen: Seen) -> Iterator[None]:
         return join
 
     def left(inner: Callable[..., Any]) -> Any:
-        return lambda own, found: (note(found.writing.asked, "ended"), inner(own, found))[1]
+        def leave(own: Any, found: Any) -> None:
+            note(found.writing.asked, "ended")
+            inner(own, found)
+
+        return leave
 
     def stepped(inner: Callable[..., Any]) -> Any:
         def step(own: Any) -> Any:

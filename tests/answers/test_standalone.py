@@ -81,7 +81,9 @@ def test_a_long_conversation_makes_no_long_question() -> None:
     assert standalone("Who says that?", talk) == standalone("Who says that?", talk[:2])
 
 
-@pytest.mark.parametrize("part", ["it costs ", "is it to ", "that ", "the same ", "and for eel ", "( ", "how long "])
+@pytest.mark.parametrize(
+    "part", ["it costs ", "is it to ", "that ", "the same ", "and for eel ", "( ", "how long "]
+)
 def test_a_question_takes_no_longer_than_its_length(part: str) -> None:
     """What looks at the rest of the text from every place would take hours, and ends at the test's time limit."""
     odd = part * (2**20 // len(part))

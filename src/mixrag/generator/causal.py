@@ -38,7 +38,6 @@ from mixrag.generator.questions import own_tokens, teacher_forced
 from mixrag.generator.thoughts import without_tokens
 from mixrag.utils.turns import turn
 
-
 _BATCHES = count()
 """Numbers of the batches of prompts that were read in this process."""
 
@@ -119,9 +118,7 @@ class CausalBranches:
         known = [each.origins[some.cpu()] for each, some in parts if each.origins is not None]
         origins = torch.cat(known) if len(known) == len(parts) else None
         written = max(each.written for each, _ in parts)
-        return replace(
-            self, cache=cache, attended=attended, log_probs=log_probs, origins=origins, written=written
-        )
+        return replace(self, cache=cache, attended=attended, log_probs=log_probs, origins=origins, written=written)
 
     @torch.inference_mode()
     def score(self, tokens: Sequence[int]) -> Tensor:
