@@ -6,8 +6,9 @@
 What follows ``--`` are options of ``mixrag serve``. Every question is first asked alone, which also lets the
 language model read all passages, as a server that has been asked for a while has. Then so many clients at a time
 ask them by ``POST /v1/answers``, each one question after the other, in an order of its own, while files are
-uploaded to a second store of the same process, some found there by a question, and deleted. A client that is refused (429) waits as long as
-``Retry-After`` says. ``core s/answer``: seconds of all cores that the server took for each.
+uploaded to a second store of the same process, some found there by a question, and deleted. A client that is
+refused (429) waits as long as ``Retry-After`` says. ``core s/answer``: seconds of all cores that the server took
+for each.
 
 Each answer is compared with that of the question asked alone. ``off``: by how many nats its log-probability
 differs at most; in bfloat16 it depends on what is read together. ``other text``: answers with another text, which

@@ -2,11 +2,13 @@
 
     mixrag index demo/corpus --store STORE
     mixrag precompute --store STORE
-    python benchmarks/serving_parts.py STORE demo/pairs.jsonl [--together 1 2 4 8] [--questions 24] [--engine openvino]
+    python benchmarks/serving_parts.py STORE demo/pairs.jsonl [--together 1 2 4 8] [--questions 24]
+        [--threads 1] [--engine openvino] [--decoder greedy] [--generator extractive]
 
-So many questions at a time are answered by ``ask_many``, in one batch from beginning to end: the most that a server
-can do with as many clients, without HTTP, queue, or answers that wait for each other. ``core s`` is the time of all
-cores, of which there are ``--threads``; ``cores`` how many of them were busy. Parts, each per question:
+So many questions at a time are answered by ``ask_many``, in one batch from beginning to end: the most that a
+server can do with as many clients, without HTTP, queue, or answers that wait for each other. ``core s`` is the
+time of all cores for a question, which other work on the machine hardly changes with ``--threads 1``; ``cores``,
+how many were busy. Its parts:
 
 - find: encode the question, search, make prompts
 - read: the language model reads the question after passages that it has read before
@@ -82,7 +84,7 @@ class Spent:
         shown = [f"{core[part]:.3f}" for part in PARTS] + [f"{rest:.3f}", f"{core['all']:.3f}"]
         cores = self.core["all"] / self.wall["all"]
         width = self.rows / max(1, self.passes)
-        rate = self.rows / max(1e-9, self.wall["write"])
+        rate = self.rows / max(1e-9, self.core["write"])
         return (
             f"| {together} | {questions / self.wall['all']:.2f} | {cores:.2f} | {' | '.join(shown)} "
             f"| {width:.0f} | {rate:.0f} |"
@@ -90,8 +92,8 @@ class Spent:
 
 
 HEAD = (
-    "| together | answers/s | cores | find | read | span | write | copy | rest | core s | rows of a pass | row-tokens/s |\n|"
-    + " --- |" * 12
+    "| together | answers/s | cores | find | read | span | write | copy | rest | core s "
+    "| rows of a pass | rows/core s |\n|" + " --- |" * 12
 )
 
 

@@ -12,9 +12,9 @@ In this process, by ``Questions`` as the server has it, without HTTP. The mean s
 - write: from then to the last token, what others join and write meanwhile included
 - finish: probabilities, certificate, confidence, the answer
 
-``answers a pass``: how many answers an average pass of the language model serves. ``--pass-ms`` takes a table in the
-place of the readers, whose passes take so long however many rows they have, as where the weights are all that has to
-be moved: what the scheduling alone gives.
+``answers a pass``: how many answers an average pass of the language model serves. ``--pass-ms`` takes a table in
+the place of the readers, whose passes take so long however many rows they have, as where the weights are all that
+has to be moved: what the scheduling alone gives.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -68,7 +69,7 @@ class Seen:
 
 @contextmanager
 def watching(seen: Seen) -> Iterator[None]:
-    """Note when a question is added to the batch, is joined, has joined and has left, on the object of the batch."""
+    """Note on a question's object when it is added to the batch, is joined, has joined and has left."""
 
     def note(*names: str) -> None:
         for asked, name in zip(names[::2], names[1::2], strict=True):
@@ -131,7 +132,7 @@ async def under_load(
                 await asked.answer()
             done, at = time.perf_counter(), vars(asked._decoder._asked)  # type: ignore[union-attr]
             places = [came, *(at.get(name, done) for name in ("added", "joining", "joined", "ended")), done]
-            seen.parts.append(tuple(after - before for before, after in zip(places, places[1:], strict=False)))
+            seen.parts.append(tuple(after - before for before, after in pairwise(places)))
 
     try:
         with watching(seen):

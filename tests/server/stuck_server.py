@@ -17,12 +17,18 @@ from mixrag.server.stores import Served, Stores
 from words_encoder import WordsEncoder
 
 
+def say(line: str) -> None:
+    """To the test."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 class StuckEncoder(WordsEncoder):
     """Passages are encoded; a question is not."""
 
     def encode_questions(self, questions: Any) -> Any:
         """Wait for ever."""
-        print("asked", flush=True)
+        say("asked")
         return threading.Event().wait()
 
 
@@ -31,7 +37,7 @@ def main(directory: Path) -> None:
     rag = RAG(Store.open(directory, create=True), encoder=StuckEncoder())
     rag.add([{"id": "cod", "text": "A licence to fish cod costs nine crowns a year."}])
     settings = ServerSettings(port=0)
-    run(Service(Stores([Served("demo", rag)])), settings, Security(), lambda line: print(line, flush=True))
+    run(Service(Stores([Served("demo", rag)])), settings, Security(), say)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 They are made after the sources of both, not recorded, and templates are quoted only as far as they are recognised:
 
-- titles, tags, follow-up questions, image prompts, autocompletion, tool choice, emoji, search queries: the constants
+- titles, tags, follow-up questions, image prompts, autocompletion, tool choice, emoji, search queries: constants
   ``DEFAULT_..._PROMPT_TEMPLATE`` in ``backend/open_webui/config.py`` of github.com/open-webui/open-webui. Titles
-  "3-5 word" as of its commit 2586f1f3, and without it in later ones; ``NEW_TITLE`` has another output, as in earlier.
-- the summary of a long chat: ``DEFAULT_CONTEXT_COMPACTION_PROMPT`` in ``backend/open_webui/utils/context_compaction.py``
-  (commit 050b090f), where an empty answer is replaced by the messages;
-- headers ``X-OpenWebUI-...``: ``backend/open_webui/utils/headers.py`` (commit 0790441f) and ``FORWARD_..._HEADER_...``
-  in ``backend/open_webui/env.py``;
+  "3-5 word" as of its commit 2586f1f3, and without it in later ones; ``NEW_TITLE`` has another output.
+- the summary of a long chat: ``DEFAULT_CONTEXT_COMPACTION_PROMPT`` in its
+  ``backend/open_webui/utils/context_compaction.py`` (commit 050b090f), where the messages replace an empty answer;
+- headers ``X-OpenWebUI-...``: ``backend/open_webui/utils/headers.py`` (commit 0790441f), and
+  ``FORWARD_..._HEADER_...`` in ``backend/open_webui/env.py``;
 - LibreChat's titles: ``defaultCompletionPrompt`` and ``defaultTitlePrompt`` in ``src/utils/title.ts`` of
   github.com/danny-avila/agents (commit d8751a6a), ``ASSISTANTS_TITLE`` the older one of its assistants;
 - LibreChat's chats: parameters of ``packages/api/src/endpoints/openai/llm.ts`` in github.com/danny-avila/LibreChat
