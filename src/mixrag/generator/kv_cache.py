@@ -54,8 +54,9 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         self._show(end)
 
     def reorder_ends(self, rows: Tensor, length: int) -> None:
-        """As ``reorder_cache`` for at most R rows that differ from those in their places in the last ``length`` tokens
-        only: nothing else is copied.
+        """As ``reorder_cache``, for at most R rows whose last ``length`` tokens alone differ from those in their places.
+
+        Nothing else is copied.
         """
         end, size = self.get_seq_length(), len(rows)
         start = end - length
@@ -132,8 +133,9 @@ def states_of(config: Any, prefixes: Sequence[Tensor], more: int) -> tuple[Cache
 
 
 def reorder_ends(cache: Any, rows: Tensor, length: int) -> bool:
-    """Let a cache have these rows (R'), R' ≤ R, of which only the last ``length`` tokens differ from the rows in their
-    places; False where its layers can do this only by copying all tokens, and nothing has been done.
+    """Let a cache have these rows (R'), R' ≤ R, whose last ``length`` tokens alone differ from those in their places.
+
+    False where its layers can do this only by copying all tokens; then nothing has been done.
     """
     layers = getattr(cache, "layers", ())
     if not layers or not all(type(each) is GrowingLayer and each.is_initialized for each in layers):
