@@ -54,9 +54,9 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         self._show(end)
 
     def reorder_ends(self, rows: Tensor, length: int) -> None:
-        """As ``reorder_cache``, for at most R rows whose last ``length`` tokens alone differ from those in their places.
+        """As ``reorder_cache``, of at most R rows; only their last ``length`` tokens are copied.
 
-        Nothing else is copied.
+        All before must be as in the rows that were in their places.
         """
         end, size = self.get_seq_length(), len(rows)
         start = end - length
@@ -133,7 +133,7 @@ def states_of(config: Any, prefixes: Sequence[Tensor], more: int) -> tuple[Cache
 
 
 def reorder_ends(cache: Any, rows: Tensor, length: int) -> bool:
-    """Let a cache have these rows (R'), R' ≤ R, whose last ``length`` tokens alone differ from those in their places.
+    """Let a cache have rows (R'), R' ≤ R, by a copy of their last ``length`` tokens; see ``GrowingLayer``.
 
     False where its layers can do this only by copying all tokens; then nothing has been done.
     """

@@ -24,7 +24,7 @@ class ClientTask:
     """A recognised request, answered."""
 
     name: str
-    """"title", "tags", "follow-ups", "queries", "autocomplete", "image prompt", "emoji", "summary", "tool choice"."""
+    """title, tags, follow-ups, queries, autocomplete, image prompt, emoji, summary or tool choice."""
     text: str
     """The answer."""
 
