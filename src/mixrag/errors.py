@@ -19,6 +19,7 @@ MixragError                 one line for the user: expected, found, remedy
 ├── TrainingError           a training run that cannot continue
 │   └── CheckpointError       a checkpoint that is damaged, or of another run
 └── ModelError              a path or name that is not a usable model
+    ├── ModelLoadError        a model that an open store needs cannot be loaded
     ├── MissingPackageError   an optional package is not installed
     └── ServerError           a server that cannot be reached, refuses, or returns what cannot be used
 """
@@ -107,6 +108,10 @@ class CheckpointError(TrainingError):
 
 class ModelError(MixragError):
     """A path or name is not a usable model."""
+
+
+class ModelLoadError(ModelError):
+    """A model that an open store needs for its questions cannot be loaded; the message is that of its cause."""
 
 
 class MissingPackageError(ModelError):

@@ -38,8 +38,16 @@ from mixrag.corpus import (
     documents_of_texts,
     ingest,
     open_store,
+    splitter_stored,
 )
-from mixrag.errors import EncoderMismatchError, SourceError
+from mixrag.errors import (
+    EncoderMismatchError,
+    MissingPackageError,
+    ModelError,
+    ModelLoadError,
+    ServerError,
+    SourceError,
+)
 from mixrag.generator import Generator, load_configured
 from mixrag.generator.devices import one_dtype
 from mixrag.generator.mixed import language_model_of
@@ -118,6 +126,7 @@ class OpenStore:
         self._snapshots = SnapshotRetriever(store, lambda: self.encoder, lambda: self.index_kind)
         self._parsers = tuple(list_given(parsers, "parsers"))
         ParserRegistry(self._parsers)
+        self._own_splitter = splitter is not None
         self._splitter = _checked_splitter(splitter, StructureSplitter())
 
     @classmethod
@@ -255,16 +264,17 @@ class OpenStore:
             self._encoder = self._sharing.encoder
         if self._encoder is None:  # no other thread has loaded it meanwhile
             models, stored = self.models, self.store.encoder
-            self._encoder = load_encoder(
-                models.encoder,
-                question=models.question_encoder,
-                titles=models.titles,
-                device=models.device,
-                dtype=models.encoder_dtype,
-                stored=stored.fingerprint if stored else None,
-                revision=models.revision,
-                token=models.token,
-            )
+            with _of_loading():
+                self._encoder = load_encoder(
+                    models.encoder,
+                    question=models.question_encoder,
+                    titles=models.titles,
+                    device=models.device,
+                    dtype=models.encoder_dtype,
+                    stored=stored.fingerprint if stored else None,
+                    revision=models.revision,
+                    token=models.token,
+                )
         return self._encoder
 
     def _encoded_as(self, other: OpenStore) -> bool:
@@ -284,7 +294,8 @@ class OpenStore:
         if self._generator is None and self._sharing is not None:
             self._generator = self._sharing.generator
         if self._generator is None:  # no other thread has loaded it meanwhile
-            generator = load_configured(self.models, self.settings.language_model_weight)
+            with _of_loading():
+                generator = load_configured(self.models, self.settings.language_model_weight)
             attach(generator, self.store.cache_directory)
             self._generator = generator
         return self._generator
@@ -466,6 +477,12 @@ class OpenStore:
             )
 
     @property
+    def splitter(self) -> Splitter:
+        """The pipeline's own; where none was given, that of the last indexing run, if its name says which."""
+        stored = None if self._own_splitter else self.store.splitter
+        return (splitter_stored(stored) if stored else None) or self._splitter
+
+    @property
     def _tokens(self) -> Tokens | None:
         return getattr(self.encoder, "tokens", None)
 
@@ -479,6 +496,17 @@ class OpenStore:
         encoder = self.encoder
         with turn(encoder):
             return encoder.encode_passages(texts)
+
+
+@contextmanager
+def _of_loading() -> Iterator[None]:
+    """Say of a model's error that it came of loading it; a missing package and a server say more themselves."""
+    try:
+        yield
+    except (MissingPackageError, ServerError):
+        raise
+    except ModelError as error:
+        raise ModelLoadError(error.expected, error.found, error.remedy) from error
 
 
 @contextmanager

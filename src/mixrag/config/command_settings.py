@@ -179,6 +179,13 @@ class ServerSettings:
         help="Questions answered side by side.",
         more="Those of one language model are rows of one batch, which they join and leave between its steps.",
     )
+    batch_rows: Count = _serving(
+        default=80,
+        help="Rows of the language model in one batch.",
+        more="A row is a passage in an answer: a beam of 4 over 5 passages takes 20. Bounds the batch's memory; "
+        "further questions wait for rows. Where a pass costs as much for many rows as for few, as on a GPU, more "
+        "rows answer more.",
+    )
     waiting: CountOrNone = _serving(
         default=64, help="Questions that may wait.", more="Further ones are refused with status 429."
     )

@@ -126,7 +126,7 @@ def make_app(service: Service, security: Security | None = None) -> App:
 
 
 async def _start(service: Service) -> None:
-    """What is done beside the first requests: uploads that were interrupted are indexed, models are loaded."""
+    """Done while the first requests are answered: interrupted uploads are indexed, models are loaded."""
     await settle_uploads(service)
     await load_models(service)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -55,7 +58,7 @@ def opened(settings: ServerSettings, open_store: Callable[[str | None, RAG | Non
             rag.close()
         raise
     stores = Stores([Served(name, rag, presets) for name, rag in served.items()])
-    limits = Limits(settings.threads, settings.waiting, settings.answer_seconds)
+    limits = Limits(settings.threads, settings.batch_rows, settings.waiting, settings.answer_seconds)
     writers = Writers(WriterLimits(file_bytes=int(settings.file_mb * 2**20)))
     return Service(stores, Questions(limits), writers)
 
@@ -106,11 +109,20 @@ def run(service: Service, settings: ServerSettings, security: Security, say: Cal
 
 
 class GracefulServer(uvicorn.Server):
-    """To stop, it lets what has begun end and refuses what waits with status 503; then the stores close."""
+    """To stop, it lets what has begun end and refuses what waits with status 503; then the stores close.
+
+    A second Ctrl-C ends the process at once, whatever runs. Stores and uploads stand that, as they stand a kill.
+    """
 
     def __init__(self, config: uvicorn.Config, questions: Questions) -> None:
         super().__init__(config)
         self._questions = questions
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See ``uvicorn.Server``, which would wait for connections and threads all the same."""
+        if self.should_exit and sig == signal.SIGINT:
+            os._exit(128 + sig)
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See ``uvicorn.Server``."""

@@ -70,8 +70,7 @@ async def _document(asked: Asked, *, explain: bool) -> dict[str, Any]:
 
 
 async def _complete(asked: Asked, *, explain: bool) -> dict[str, Any]:
-    answer = await asked.answer()
-    found = await asyncio.to_thread(lambda: {**answer.to_dict(), "citations": citations_of(answer)})
+    found = await asked.made(lambda answer: {**answer.to_dict(), "citations": citations_of(answer)})
     if explain:
         explanation = await asked.explain()
         found["why"] = await asyncio.to_thread(explanation.to_dict)
