@@ -39,7 +39,7 @@ def test_the_examples_in_python(store_address: str, capsys: pytest.CaptureFixtur
     assert names["answer"].choices[0].message.content == "four crowns"
     assert names["answer"].mixrag["question"] == "What does a licence for eel cost?"
     printed = capsys.readouterr().out
-    assert "nine crowns\ncod" in printed and f"{store_address}/v1/documents/content" in printed
+    assert "nine crowns\ncod" in printed and f"{store_address}/#store=" in printed
     names["client"].close()
 
 

@@ -27,7 +27,7 @@ _PASSAGE: dict[str, Any] = {
     "place": "",
     "context": "",
 }
-_WEIGHED = {**_PASSAGE, "posterior": 0.97, "p_empty": None}
+_WEIGHED = {**_PASSAGE, "posterior": 0.97, "p_empty": None, "p_without": 0.12}
 _CITATION = {
     "passage": _PASSAGE["id"],
     "document": _PASSAGE["document"],
@@ -58,6 +58,7 @@ _ANSWER = {
     "finished": True,
     "certified": True,
     "citations": [_CITATION],
+    "written": QUESTION,
 }
 _RETRIEVAL = {
     "question": QUESTION,
@@ -141,6 +142,7 @@ _LIST = {
     "passages": 31,
     "matching": 4,
     "pending": [],
+    "limits": {"files": 100, "file_bytes": 26214400, "bytes": 104857600},
     "data": [
         {
             "document": "/srv/store/uploads/report.pdf",
@@ -168,6 +170,8 @@ _CONTENT = {
 ANSWER_REQUESTS = {
     "a question": {"question": QUESTION},
     "with settings, explained": {"question": QUESTION, "settings": {"k": 10, "switch": 0.2}, "explain": True},
+    "a follow-up": {"question": "And for eel?", "earlier": [QUESTION]},
+    "without a passage": {"question": QUESTION, "without": [_PASSAGE["id"]]},
     "streamed, of one store": {"model": "store", "question": QUESTION, "stream": True},
 }
 QUESTION_REQUESTS = {
