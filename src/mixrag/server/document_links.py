@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import Request
@@ -19,16 +18,11 @@ def document_link(request: Request, store: str, document: str, page: int | None,
     ``start`` is the offset of a passage; where the document has pages, ``page`` is the one on which it begins.
     """
     named: dict[str, str | int] = {"store": store, "document": document}
-    if has_page(request.app):
+    if getattr(request.app.state, "has_page", False):
         place = {"offset": start} if page is None else {"page": page, "offset": start}
         return f"{request.base_url}#{urlencode({**named, **place})}"
     place = {"offset": start} if page is None else {"page": page}
     return f"{request.base_url}{CONTENT}?{urlencode({**named, **place})}"
-
-
-def has_page(app: Any) -> bool:
-    """Whether an application serves the page."""
-    return any(getattr(route, "path", None) == "/" for route in app.routes)
 
 
 def document_title(title: str, document: str, place: str) -> str:
