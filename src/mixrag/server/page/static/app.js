@@ -42,9 +42,14 @@ async function start() {
   byId("store-choice").hidden = stores.length < 2;
   const linked = linkedPlace(location.hash);
   await choose(stores.includes(linked?.store) ? linked.store : stores[0]);
-  byId("question").focus();
+  focusFirst();
   await openLink();
   await noteLoading();
+}
+
+/** Where to begin: with a question, or with documents. */
+function focusFirst() {
+  byId(byId("empty").hidden ? "question" : "first-files").focus();
 }
 
 /** Say that models are being loaded, until they are: the first answers wait for that. */
@@ -92,12 +97,14 @@ function drawAbout(n = state.documents?.n, inPassages = state.documents?.inPassa
   if (n === undefined) return;
   state.documents = { n, inPassages };
   byId("empty").hidden = n > 0;
-  byId("hints").hidden = n === 0 || state.shown !== null;
+  byId("ask").classList.toggle("nothing", n === 0);
+  byId("hints").hidden = state.shown !== null;
   byId("send").disabled = n === 0;
+  const add = n && !state.shown ? "Drop files anywhere to add more. " : "";
   const about = n ? `Answers come from ${count(n, "document")} (${count(inPassages, "passage")}) in ${storeOf(state.model)}. ` : "";
   const failed = state.failed ? "The models could not be loaded; ask something to see why. " : "";
   const loading = state.loading ? "The models are being loaded; the first answer waits for them. " : failed;
-  fill(byId("about"), about, loading, changedNote(Object.keys(settings.changes).length, () => settings.reset()));
+  fill(byId("about"), about, loading, add, changedNote(Object.keys(settings.changes).length, () => settings.reset()));
 }
 
 // A question and its answer
@@ -131,7 +138,7 @@ function begin(written, asked, stopper, instead) {
   state.running = stopper;
   state.shown = { written, asked, store: storeOf(asked.model), instead };
   problem(null);
-  byId("hints").hidden = true;
+  drawAbout();
   if (reader.isOpen) reader.close();
   closeBelow();
   byId("result").hidden = false;
@@ -185,7 +192,7 @@ function show(entry, old = false) {
   const { model, written, question, settings: changes, answer } = entry;
   state.shown = { entry, written, asked: { model, question, settings: changes }, answer, store: storeOf(model) };
   byId("result").hidden = false;
-  byId("hints").hidden = true;
+  drawAbout();
   fill(byId("asked"), written);
   showRewritten(byId("rewritten"), written, question, askExactly);
   conversation.draw(entry);
@@ -253,7 +260,7 @@ function newConversation() {
   byId("question").placeholder = "What would you like to know?";
   document.title = "mixrag";
   drawAbout();
-  byId("question").focus();
+  focusFirst();
 }
 
 /** Ask the question that is shown once more, in these words or as it was. */
@@ -347,6 +354,7 @@ function listen() {
   byId("settings-form").addEventListener("submit", (event) => event.preventDefault());
   byId("first-files").addEventListener("click", () => byId("files").click());
   byId("history-forget").addEventListener("click", forget);
+  byId("documents").addEventListener("close", () => document.activeElement === document.body && focusFirst());
   for (const opener of document.querySelectorAll("[data-opens]")) opener.addEventListener("click", () => open(opener.dataset.opens));
   addEventListener("hashchange", () => guarded(openLink()));
   listenToPanels();

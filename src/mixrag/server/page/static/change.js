@@ -7,6 +7,7 @@ import { count, exact, isWithheld, percent, sureness } from "./words.js";
 
 const MOST = 3;
 const NOTICEABLE = 0.9;
+const NOTED = 1.5;
 
 /** Whether there is anything to say: an answer that is given, of passages without which another could be. */
 export function canChange(answer) {
@@ -77,12 +78,12 @@ function row({ i, passage, without }, answer, passages, askWithout) {
     class: "badge",
     "aria-label": `Passage ${i + 1}, ${placeOf(passage)}: open`,
   });
+  const place = placeOf(passage);
   const node = el(
     "div",
     { class: `without ${passages.colours[i]}` },
-    el("p", { class: "which" }, "Without ", open, foreign("span", { class: "place" }, placeOf(passage))),
-    line,
-    el("p", { class: "note" }, becomes(answer.probability, without)),
+    el("p", { class: "which" }, el("span", {}, "Without "), open, foreign("span", { class: "place", title: place }, place)),
+    el("div", {}, line, el("p", { class: "note" }, becomes(answer.probability, without))),
   );
   return { node, ask };
 }
@@ -90,13 +91,15 @@ function row({ i, passage, without }, answer, passages, askWithout) {
 /** What the probability of the answer becomes, in words. */
 export function becomes(now, then) {
   if (then <= 0) return "It could not be given at all.";
-  if (now < 0.01 || then < 0.001) {
-    const ratio = now / then;
-    if (ratio >= 1.5) return `It would be ${times(ratio)} less probable.`;
-    return ratio <= 1 / 1.5 ? `It would be ${times(1 / ratio)} more probable.` : "It would be about as probable.";
-  }
-  if (percent(now) === percent(then) || Math.abs(now - then) < 0.01) return `Its probability would stay at ${percent(now)}.`;
-  return `Its probability would ${then < now ? "fall" : "rise"} from ${percent(now)} to ${percent(then)}.`;
+  if (now < 0.01 || then < 0.001) return ratioOf(now / then);
+  const [before, after] = [now, then].map((p) => percent(p).replace(" ", "\u00a0"));
+  if (before === after || Math.abs(now - then) < 0.01) return `Its probability would stay at ${before}.`;
+  return `Its probability would ${then < now ? "fall" : "rise"} from ${before} to ${after}.`;
+}
+
+function ratioOf(ratio) {
+  if (ratio >= NOTED) return `It would be ${times(ratio)} less probable.`;
+  return ratio <= 1 / NOTED ? `It would be ${times(1 / ratio)} more probable.` : "It would be about as probable.";
 }
 
 function times(ratio) {
@@ -137,18 +140,13 @@ export function same(a, b) {
 }
 
 function table(answer, each, found) {
-  const rows = each.map(({ i, passage, without }) => {
+  const rows = each.map(({ i, without }) => {
     const then = found.get(i);
-    return [
-      `Without ${i + 1}`,
-      placeOf(passage),
-      exact(without),
-      then ? (then.best_guess ?? "") + (isWithheld(then) ? " (withheld)" : "") : "–",
-      then ? exact(then.probability) : "–",
-    ];
+    const said = then ? `${then.best_guess ?? ""}${isWithheld(then) ? " (withheld)" : ""}` : "–";
+    return [`Without ${i + 1}`, exact(without), said, then ? exact(then.probability) : "–"];
   });
-  const head = ["", "Source", "p(this answer)", "Answer then", "p(that answer)"];
-  const all = [["With all", "", exact(answer.probability), answer.best_guess, exact(answer.probability)], ...rows];
+  const head = ["", "p(this answer)", "Answer then", "p(that answer)"];
+  const all = [["With all", exact(answer.probability), answer.best_guess, exact(answer.probability)], ...rows];
   const body = all.map(([name, ...cells]) => el("tr", {}, el("th", { scope: "row" }, name), cells.map((cell) => foreign("td", {}, cell))));
   return el(
     "div",
