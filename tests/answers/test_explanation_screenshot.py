@@ -9,7 +9,6 @@ from typing import Any
 import lxml.html
 import numpy as np
 import numpy.typing as npt
-import pytest
 from PIL import Image
 
 from browsers import BROWSER, needs_browser

@@ -62,7 +62,9 @@ def test_bounds_on_what_is_outside_still_have_it_between_them() -> None:
     exact = found(3)
     assert exact.outside is not None
     bounds = (0.5 * exact.outside, min(1.0, 1.5 * exact.outside))
-    left = leave_out(Retrieval(exact.passages, exact.log_prior, exact.inner_products, outside_bounds=bounds), {"a"})
+    left = leave_out(
+        Retrieval(exact.passages, exact.log_prior, exact.inner_products, outside_bounds=bounds), {"a"}
+    )
     known = leave_out(exact, {"a"}).outside
     assert left.outside is None and left.outside_bounds is not None and known is not None
     assert left.outside_bounds[0] < known < left.outside_bounds[1]

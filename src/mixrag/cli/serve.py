@@ -25,7 +25,10 @@ def serve(options: Options) -> None:
     security = policy(chosen)
     with notices(logging.INFO if chosen.log_requests else logging.WARNING, error_line):
         run(
-            opened(chosen, lambda store, sharing: options.open(store=store, sharing=sharing)),
+            # A first visit needs no other command: documents can be added on the page.
+            opened(
+                chosen, lambda store, sharing: options.open(create=store is None, store=store, sharing=sharing)
+            ),
             chosen,
             security,
             error_line,

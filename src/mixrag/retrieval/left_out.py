@@ -26,7 +26,9 @@ def leave_out(found: Retrieval, ids: Collection[str]) -> Retrieval:
     known = [passage.id for passage in found.passages]
     for each in ids:
         if each not in known:
-            raise QuestionError("an id of a passage that is found", repr(each[:80]), "see the passages of an answer")
+            raise QuestionError(
+                "an id of a passage that is found", repr(each[:80]), "see the passages of an answer"
+            )
     left = torch.tensor([i for i, each in enumerate(known) if each not in ids], dtype=torch.long)
     removed = torch.tensor([i for i, each in enumerate(known) if each in ids], dtype=torch.long)
     log_total = _log_total(found)

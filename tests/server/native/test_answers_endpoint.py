@@ -98,7 +98,9 @@ def test_what_is_left_out_is_a_passage_and_not_all_of_them(client: TestClient) -
     for without in (["none of them"], ids, ["x" * 1001]):
         refused = ask(client, without=without)
         assert refused.status_code == 400, refused.text
-    assert ask(client, without=["none of them"]).json()["error"]["message"].startswith("expected an id of a passage")
+    assert (
+        ask(client, without=["none of them"]).json()["error"]["message"].startswith("expected an id of a passage")
+    )
 
 
 @pytest.mark.parametrize("decoder", ["greedy", "beam"])

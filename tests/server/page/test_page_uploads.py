@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import FilePayload, Page, expect
 
+from mixrag import RAG
 from mixrag.server.native.file_names import safe_name
 from mixrag.server.service import Service
 from mixrag.server.stores import Served, Stores
 from mixrag.server.writers import WriterLimits, Writers
 from page_tools import violations
-from mixrag import RAG
 
 MODULE = "await import('/page/uploads.js')"
 
@@ -92,31 +92,37 @@ def test_a_server_that_is_gone_is_said_to_be(tab: Page) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["a.txt", "folder/a.txt", "../../etc/passwd", ".bashrc", "a\u202egnp.txt", "a b?.txt", "e\u0301.txt", "..", "x\u00a0y.md"],
+    [
+        "a.txt",
+        "folder/a.txt",
+        "../../etc/passwd",
+        ".bashrc",
+        "a\u202egnp.txt",
+        "a b?.txt",
+        "e\u0301.txt",
+        "..",
+        "x\u00a0y.md",
+    ],
 )
 def test_names_are_as_the_server_has_them(tab: Page, name: str) -> None:
     assert tab.evaluate(f"async (a) => ({MODULE}).storedName(a)", name) == safe_name(name)
 
 
 @pytest.mark.parametrize(
-    ("sizes", "batches"),
-    [
-        ([1] * 101, [100, 1]),
-        ([60, 30, 50, 10], [1, 2, 1]),
-        ([], []),
-    ],
+    ("sizes", "limit", "batches"), [([1] * 101, 1000, [100, 1]), ([60, 30, 50, 10], 85, [1, 2, 1]), ([], 1, [])]
 )
-def test_a_request_has_no_more_files_and_bytes_than_it_may(tab: Page, sizes: list[int], batches: list[int]) -> None:
-    script = f"""async ([sizes, scale]) => {{
+def test_a_request_has_no_more_files_and_bytes_than_it_may(
+    tab: Page, sizes: list[int], limit: int, batches: list[int]
+) -> None:
+    script = f"""async ([sizes, limit]) => {{
         const {{ planned }} = {MODULE};
-        const files = sizes.map((size, n) => ({{ name: `${{n}}.txt`, size: size * scale }}));
-        const plan = planned(files, {{ files: 100, file_bytes: 1e9, bytes: 85 * scale + 4000 }});
+        const files = sizes.map((size, n) => ({{ name: `${{n}}.txt`, size: size * 1e6 }}));
+        const plan = planned(files, {{ files: 100, file_bytes: 1e9, bytes: limit }});
         return [plan.batches.map((each) => each.length), plan.left];
     }}"""
-    scale = 10 if len(sizes) > 100 else 1_000_000
-    counts, left = tab.evaluate(script, [sizes, scale])
+    counts, left = tab.evaluate(script, [sizes, limit * 1_000_000 + 100_000])
     assert left == []
-    assert counts == batches or len(sizes) > 100 and sum(counts) == 101
+    assert counts == batches or (len(sizes) > 100 and sum(counts) == 101)
 
 
 def test_a_folder_that_is_dropped_is_read(tab: Page) -> None:

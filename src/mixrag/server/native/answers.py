@@ -34,14 +34,16 @@ class AnswerRequest(QuestionRequest):
     explain: Annotated[bool, Field(description="With `why`: prompts, scores, what each passage says alone.")] = (
         False
     )
-    earlier: Annotated[
-        list[Text],
-        Field(max_length=EARLIER, description="Questions before it, oldest first: a follow-up is made to stand alone."),
-    ] = []
-    without: Annotated[
-        list[Annotated[str, Field(max_length=1000)]],
-        Field(max_length=1000, description="Ids of passages: the answer had they not been found."),
-    ] = []
+    earlier: list[Text] = Field(
+        default_factory=list,
+        max_length=EARLIER,
+        description="Questions before it, oldest first: a follow-up is made to stand alone.",
+    )
+    without: list[Annotated[str, Field(max_length=1000)]] = Field(
+        default_factory=list,
+        max_length=1000,
+        description="Ids of passages: the answer had they not been found.",
+    )
 
     @property
     def asked(self) -> Question:
@@ -59,8 +61,8 @@ async def answer_question(request: Request, body: AnswerRequest, service: WithSe
 
     The document is that of `mixrag ask --json`, with `citations` besides. With `stream` it is the last of several
     events; `token` events come as the answer is written, or at its end where it may be withheld or is decided as a
-    whole, and not at all where it is withheld. A client that goes away ends the work. With `earlier`, `question` is
-    the one that was asked of the documents, and `written` the one that was sent.
+    whole, and not at all where it is withheld. A client that goes away ends the work. `question` is the one that
+    was asked of the documents, `written` the one that was sent.
     """
     choice = service.stores.choice(body.model)
     changes, questions = body.changes(choice), service.questions
