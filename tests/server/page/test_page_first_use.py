@@ -49,7 +49,7 @@ def write_question(tab: Page, question: str) -> None:
 def test_from_an_empty_store_to_an_explained_answer(tab: Page, tmp_path: Path) -> None:
     # It says what to do.
     expect(tab.get_by_role("heading", name="This store has no documents yet")).to_be_visible()
-    expect(tab.get_by_text("Drop files anywhere on this page")).to_be_visible()
+    expect(tab.get_by_text("Drop files or folders anywhere on this page")).to_be_visible()
     assert violations(tab) == ""
 
     # Upload.
@@ -58,7 +58,9 @@ def test_from_an_empty_store_to_an_explained_answer(tab: Page, tmp_path: Path) -
     with tab.expect_file_chooser() as chooser:
         tab.get_by_role("button", name="Choose files").click()
     chooser.value.set_files([tmp_path / name for name in TEXTS])
-    expect(tab.locator("#uploads")).to_contain_text("Added cod.txt, eel.txt, hen.txt (3 passages).")
+    said = tab.locator("#uploads .upload")
+    expect(said).to_have_text("Added cod.txt, eel.txt, hen.txt (3 passages).")
+    expect(said).to_be_visible()
     assert violations(tab) == ""
     tab.keyboard.press("Escape")
     expect(tab.locator("#about")).to_contain_text("Answers come from 3 documents (3 passages)")

@@ -134,7 +134,8 @@ def test_a_folder_that_is_dropped_is_read(tab: Page) -> None:
             isDirectory: true,
             createReader: () => ({{ readEntries: (take) => take(parts.splice(0, 1)) }}),
         }});
-        const entries = [folder("docs", file("a.md"), folder("deep", file("b.md")), file(".hidden")), file("c.md")];
+        const docs = folder("docs", file("a.md"), folder("deep", file("b.md")), file(".hidden"));
+        const entries = [docs, file("c.md")];
         const items = entries.map((entry) => ({{ webkitGetAsEntry: () => entry }}));
         return (await filesOf({{ items, files: [] }})).map(nameOf);
     }}"""

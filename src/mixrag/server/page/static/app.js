@@ -334,6 +334,11 @@ function addFiles(files) {
   return documents.add(files);
 }
 
+function takeFiles({ target }) {
+  addFiles([...target.files]);
+  target.value = "";
+}
+
 function forget() {
   forgetKey();
   location.reload();
@@ -353,8 +358,12 @@ function listen() {
   byId("settings-reset").addEventListener("click", () => settings.reset());
   byId("settings-form").addEventListener("submit", (event) => event.preventDefault());
   byId("first-files").addEventListener("click", () => byId("files").click());
+  byId("files").addEventListener("change", takeFiles);
   byId("history-forget").addEventListener("click", forget);
-  byId("documents").addEventListener("close", () => document.activeElement === document.body && focusFirst());
+  byId("documents").addEventListener("close", () => {
+    const { activeElement: focused, body } = document;
+    if (focused === body || !focused.checkVisibility()) focusFirst();
+  });
   for (const opener of document.querySelectorAll("[data-opens]")) opener.addEventListener("click", () => open(opener.dataset.opens));
   addEventListener("hashchange", () => guarded(openLink()));
   listenToPanels();

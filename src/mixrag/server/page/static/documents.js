@@ -20,10 +20,6 @@ export class Documents {
       clearTimeout(this.typing);
       this.typing = setTimeout(() => this.load(this.store), 150);
     });
-    byId("files").addEventListener("change", (event) => {
-      this.add([...event.target.files]);
-      event.target.value = "";
-    });
   }
 
   /** List the documents of a store. */

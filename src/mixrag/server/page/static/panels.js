@@ -1,6 +1,6 @@
 // Panels over the page: documents, history, settings, help, and the question for a key.
 
-import { byId } from "./dom.js";
+import { byId, el } from "./dom.js";
 
 /** Open a panel after `before()`, which fills it. */
 export function openPanel(name, before = () => {}) {
@@ -32,6 +32,7 @@ export function askForKey(wrong) {
 export function listenToPanels() {
   for (const closer of document.querySelectorAll("[data-closes]")) closer.addEventListener("click", () => closer.closest("dialog").close());
   for (const panel of document.querySelectorAll("dialog")) {
+    panel.append(el("p", { class: "hidden", role: "status" }));
     panel.addEventListener("pointerdown", (event) => event.target === panel && !isWithin(event, panel) && panel.close());
   }
 }
