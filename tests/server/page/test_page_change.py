@@ -137,7 +137,8 @@ def test_it_is_not_offered_where_there_is_nothing_to_say(
         (1e-12, 1e-15, "It would be 1,000 times less probable."),
         (1e-12, 2e-12, "It would be 2 times more probable."),
         (1e-12, 1.1e-12, "It would be about as probable."),
-        (0.9, 1e-9, "It would be more than a million times less probable."),
+        (0.9, 1e-9, "Its probability would fall from 90\u00a0% to <\u00a01\u00a0%."),
+        (1e-3, 1e-12, "It would be more than a million times less probable."),
     ],
 )
 def test_a_change_in_words(tab: Page, now: float, then: float, said: str) -> None:

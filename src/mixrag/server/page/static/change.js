@@ -82,7 +82,7 @@ function row({ i, passage, without }, answer, passages, askWithout) {
   const node = el(
     "div",
     { class: `without ${passages.colours[i]}` },
-    el("p", { class: "which" }, el("span", {}, "Without "), open, foreign("span", { class: "place", title: place }, place)),
+    el("div", {}, el("p", {}, "Without ", open), foreign("p", { class: "note" }, place)),
     el("div", {}, line, el("p", { class: "note" }, becomes(answer.probability, without))),
   );
   return { node, ask };
@@ -91,8 +91,8 @@ function row({ i, passage, without }, answer, passages, askWithout) {
 /** What the probability of the answer becomes, in words. */
 export function becomes(now, then) {
   if (then <= 0) return "It could not be given at all.";
-  if (now < 0.01 || then < 0.001) return ratioOf(now / then);
-  const [before, after] = [now, then].map((p) => percent(p).replace(" ", "\u00a0"));
+  if (now < 0.01) return ratioOf(now / then);
+  const [before, after] = [now, then].map((p) => percent(p).replaceAll(" ", "\u00a0"));
   if (before === after || Math.abs(now - then) < 0.01) return `Its probability would stay at ${before}.`;
   return `Its probability would ${then < now ? "fall" : "rise"} from ${before} to ${after}.`;
 }
