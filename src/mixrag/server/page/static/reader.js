@@ -27,9 +27,7 @@ export class Reader {
     this.pane.hidden = false;
     document.body.classList.add("reading");
     this.#cover();
-    fill(byId("reader-title"), foreign("span", {}, titleOf(passage) || fileName(passage.document)));
-    fill(byId("reader-place"), [fileName(passage.document), passage.place].filter(Boolean).join(", "));
-    byId("reader-place").title = passage.document;
+    this.#head(passage.title);
     await this.#show(passage.page ? { page: passage.page } : { offset: Math.max(0, passage.start), before: BEFORE });
     byId("reader-title").focus({ preventScroll: true });
   }
@@ -84,8 +82,16 @@ export class Reader {
     const linked = part.passages.find((each) => each.start <= passage.start && passage.start < each.end);
     if (linked) Object.assign(passage, linked);
     if (linked || passage.start < 0) passage.isLink = false;
-    fill(byId("reader-title"), foreign("span", {}, titleOf({ document: passage.document, title: part.title }) || fileName(passage.document)));
-    fill(byId("reader-place"), [fileName(passage.document), passage.place].filter(Boolean).join(", "));
+    this.#head(part.title);
+  }
+
+  /** What is open: its title, its file where that is not the title, and the place in it. */
+  #head(title) {
+    const { document: path, place } = this.shown.passage;
+    const own = titleOf({ document: path, title });
+    fill(byId("reader-title"), foreign("span", {}, own || fileName(path)));
+    fill(byId("reader-place"), [own && fileName(path), place].filter(Boolean).join(", "));
+    byId("reader-place").title = path;
   }
 
   #fill(body, part) {
