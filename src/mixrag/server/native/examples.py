@@ -27,7 +27,7 @@ _PASSAGE: dict[str, Any] = {
     "place": "",
     "context": "",
 }
-_WEIGHED = {**_PASSAGE, "posterior": 0.97, "p_empty": None, "p_without": 0.12}
+_WEIGHED = {**_PASSAGE, "posterior": 0.97, "p_empty": None}
 _CITATION = {
     "passage": _PASSAGE["id"],
     "document": _PASSAGE["document"],
@@ -49,7 +49,7 @@ _ANSWER = {
     "probability": 0.87,
     "confidence": None,
     "p_empty": None,
-    "passages": [_WEIGHED],
+    "passages": [{**_WEIGHED, "p_without": 0.12}],
     "tokens": [
         {"text": "nine", "log_prob": -0.13, "responsibility": [0.97], "null": 0.0},
         {"text": " crowns", "log_prob": -0.009, "responsibility": [0.97], "null": 0.0},
@@ -58,7 +58,6 @@ _ANSWER = {
     "finished": True,
     "certified": True,
     "citations": [_CITATION],
-    "written": QUESTION,
 }
 _RETRIEVAL = {
     "question": QUESTION,
@@ -171,7 +170,6 @@ ANSWER_REQUESTS = {
     "a question": {"question": QUESTION},
     "with settings, explained": {"question": QUESTION, "settings": {"k": 10, "switch": 0.2}, "explain": True},
     "a follow-up": {"question": "And for eel?", "earlier": [QUESTION]},
-    "without a passage": {"question": QUESTION, "without": [_PASSAGE["id"]]},
     "streamed, of one store": {"model": "store", "question": QUESTION, "stream": True},
 }
 QUESTION_REQUESTS = {
@@ -217,7 +215,7 @@ def _or_events(description: str, example: Any, events: str) -> Responses:
     return found
 
 
-ANSWERS = _or_events("The answer, or its events.", _ANSWER, _EVENTS)
+ANSWERS = _or_events("The answer, or its events.", {**_ANSWER, "written": QUESTION}, _EVENTS)
 PASSAGES = _json("The passages, most probable first.", _RETRIEVAL)
 SCORES = _json("The answer that was given, with its probability.", {**_ANSWER, "confidence": None})
 DIAGNOSES = _json("Each stage, and the first that failed.", _DIAGNOSIS)
