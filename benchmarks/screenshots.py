@@ -30,7 +30,7 @@ from mixrag.server.stores import Served, Stores
 ANSWERED = "Who is the medical director of Brackwater Hospital?"
 EXTRACT = "How does the Tidal Account work?"
 WITHHELD = "class D fishing licence fee"
-FEE, FOLLOW_UP = "What is the yearly fee for a class B licence?", "And for class C?"
+FOLLOW_UP = "How many nurses does it employ?"
 WIDE, NARROW = (1200, 800), (390, 780)
 LARGEST = 200_000
 
@@ -89,8 +89,6 @@ def pictures(browser: Browser, address: str) -> Iterator[tuple[str, Page]]:
     page.get_by_role("button", name="What would change it?").click()
     expect(page.locator("#changes .finding")).to_contain_text("decide", timeout=600_000)
     yield "page-change", page
-    page = opened(browser, address, WIDE)
-    ask(page, FEE)
     ask(page, FOLLOW_UP)
     yield "page-follow-up", page
     page = opened(browser, address, WIDE)

@@ -40,8 +40,14 @@ function runNode({ leader, tokens }, passages) {
   const [, before, bare, after] = /^(\s*)(.*?)(\s*)$/s.exec(text);
   if (leader === null || !bare) return [text];
   const colour = leader < 0 ? "null" : passages.colours[leader];
-  const run = el("span", { class: `run ${colour}` }, bare, leader < 0 ? noPassage() : reference(leader, passages));
+  const run = el("span", { class: `run ${colour}` }, followed(bare, leader < 0 ? noPassage() : reference(leader, passages)));
   return [before, run, after];
+}
+
+/** A text and the sign after it, which stays on the line of its last word. */
+function followed(text, sign) {
+  const [, before, last] = /^(.*?)(\S{0,24})$/s.exec(text);
+  return [before, el("span", { class: "last" }, last, sign)];
 }
 
 function noPassage() {
@@ -87,7 +93,7 @@ function placed(text, { passage, start, end }, passages) {
   const label = `Passage ${i + 1}, ${placeOf(passages.passages[i])}: open`;
   const span = start === null || start === undefined ? null : { start, end };
   const number = button(String(i + 1), () => passages.openAt(passage, span), { class: "reference", "aria-label": label, title: label });
-  return foreign("span", { class: `run ${passages.colours[i]}` }, text, number);
+  return foreign("span", { class: `run ${passages.colours[i]}` }, followed(text, number));
 }
 
 function yesOrNo(answer) {
