@@ -48,8 +48,9 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=browser_path)
         for name, page in pictures(browser, address):
             take(page, given.out / f"{name}.png")
-        with TemporaryDirectory() as folder, RAG.open(Path(folder) / "new", create=True, sharing=rag) as new:
-            with served(new, "new") as empty:
+        with TemporaryDirectory() as folder:
+            new = RAG.open(Path(folder) / "new", create=True, sharing=rag)
+            with new, served(new, "new") as empty:
                 take(opened(browser, empty, WIDE), given.out / "page-empty.png")
         browser.close()
 
