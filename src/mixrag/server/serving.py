@@ -109,7 +109,7 @@ def run(service: Service, settings: ServerSettings, security: Security, say: Cal
 def first_lines(stores: Stores, address: str) -> list[str]:
     """What is said once the server listens: where, and which stores are empty."""
     empty = [
-        f"{each.name} has no documents yet, in {each.rag.store.directory}: add some on the page"
+        f"{each.name} has no documents yet, in {without_password(each.rag.store.location)}: add some on the page"
         for each in stores
         if each.rag.store.counts().documents == 0
     ]
