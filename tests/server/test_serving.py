@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from mixrag import RAG
+from mixrag.cli.serve import _is_folder
 from mixrag.config.command_settings import ServerSettings
 from mixrag.corpus import Store
 from mixrag.errors import SettingError
@@ -93,3 +96,12 @@ def test_an_empty_store_is_said_to_be_empty(rag: RAG, tmp_path: Path) -> None:
         where, empty = first_lines(Stores([Served("demo", rag), Served("new", new)]), "http://127.0.0.1:8080")
     assert where == "demo, new: open http://127.0.0.1:8080 in a browser; Ctrl-C stops"
     assert empty == f"new has no documents yet, in {tmp_path / 'new'}: add some on the page"
+
+
+@pytest.mark.parametrize(
+    ("store", "made"),
+    [("new", True), ("postgresql://db/acts", False), ("a,b", False), ("all.shards.json", False)],
+)
+def test_only_a_folder_is_made_where_there_is_no_store(store: str, made: bool) -> None:
+    options: Any = SimpleNamespace(made=lambda kind: kind(store=store))
+    assert _is_folder(options) is made
