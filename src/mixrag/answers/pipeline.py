@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -40,6 +40,7 @@ from mixrag.inference.length import leaving_room, longest_answer, reserved
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.inference.protocol import Decoder
 from mixrag.inference.token_mixing import bounded_answer
+from mixrag.retrieval.left_out import leave_out
 from mixrag.retrieval.retriever import Retrieval, checked_retrieval
 from mixrag.utils.arguments import list_given
 from mixrag.utils.text import is_unicode
@@ -82,25 +83,32 @@ class Pipeline(OpenStore):
         settings = self._settings(changes)
         return self._condition(question, self._retrieve(question, settings), settings)
 
-    def ask(self, question: str, **changes: Any) -> Answer:
+    def ask(self, question: str, *, without: Collection[str] = (), **changes: Any) -> Answer:
         """Answer a question.
 
+        Args:
+            question: its text.
+            without: ids of passages that would be found; the answer is what it would be had they not been, with
+                the prior of the others divided by what is left of it.
+            **changes: of ``Settings``, for this question.
+
         Raises:
-            QuestionError: the question is empty or does not fit into the model's context.
+            QuestionError: the question is empty or does not fit into the model's context; ``without`` names a
+                passage that is not found, or leaves nothing.
             SettingError: a setting outside its range.
             StoreEmptyError: nothing to retrieve.
             EncoderMismatchError: the store's vectors come from another encoder.
             ModelError: a model cannot be loaded.
             PluginError: ``decoder`` is an object that lacks what ``Decoder`` asks for.
         """
-        return self.stream(question, **changes).answer
+        return self.stream(question, without=without, **changes).answer
 
-    def stream(self, question: str, **changes: Any) -> Stream:
+    def stream(self, question: str, *, without: Collection[str] = (), **changes: Any) -> Stream:
         """As ``ask``, token by token: iterate for the tokens, then read ``answer``."""
         settings = self._settings(changes)
         decoder = decoder_for(settings)
         calibration = self._applied_calibration(settings)
-        retrieval = self._retrieve(question, settings)
+        retrieval = leave_out(self._retrieve(question, settings), without)
         kind = self._kind(question, settings)
         if kind == "extract" and _has_sentences(retrieval):
             extracted = extract(question, retrieval, self._sentence_scores(question, settings))

@@ -113,6 +113,7 @@ def make_app(service: Service, security: Security | None = None) -> App:
         responses=RESPONSES,
     )
     app.state.service = service
+    app.state.has_page = mixrag.server.page.routes.router in ROUTERS
     app.state.metrics = Metrics(service.stores, service.questions)
     service.questions.watches = [app.state.metrics, Telemetry(service.stores)]
     for router in ROUTERS:

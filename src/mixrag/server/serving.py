@@ -102,10 +102,21 @@ def run(service: Service, settings: ServerSettings, security: Security, say: Cal
     listener = _listening(settings)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    say(f"{', '.join(service.stores.ids())}: open http://{shown}:{port} in a browser; Ctrl-C stops")
+    for line in first_lines(service.stores, f"http://{shown}:{port}"):
+        say(line)
     config = configured(make_app(service, security), security, settings.proxy)
     with suppress(KeyboardInterrupt):  # which uvicorn raises again once all has ended
         GracefulServer(config, service.questions).run(sockets=[listener])
+
+
+def first_lines(stores: Stores, address: str) -> list[str]:
+    """What is said once the server listens: where, and which stores are empty."""
+    empty = [
+        f"{each.name} has no documents yet, in {without_password(each.rag.store.location)}: add some on the page"
+        for each in stores
+        if each.rag.store.counts().documents == 0
+    ]
+    return [f"{', '.join(stores.ids())}: open {address} in a browser; Ctrl-C stops", *empty]
 
 
 class GracefulServer(uvicorn.Server):
