@@ -153,7 +153,7 @@ class LexicalIndex:
         return self._scores(self._parted(found), allowed)
 
     def in_collection(self, passages: int, words: int) -> LexicalIndex:
-        """The same passages as a part of a collection of so many passages and words, which gives lengths and idf."""
+        """The same passages as a part of a collection with so many passages and words."""
         key = passages, words
         if key == (self._passages, self.words):
             return self
