@@ -25,6 +25,7 @@ from mixrag.retrieval.encoders import CompleteEncoder
 from mixrag.retrieval.index import CompleteIndex
 from mixrag.retrieval.lexical import LexicalIndex, Scored, open_lexical
 from mixrag.retrieval.search import log_z_bounds, search
+from mixrag.retrieval.shards.protocol import Withheld
 from mixrag.utils.arrays import Floats, Rows, Vectors
 
 
@@ -49,6 +50,8 @@ class Retrieval:
     (probability/unseen.py), or a shard gave nothing; None where it is known, or has no bounds."""
     notices: tuple[str, ...] = ()
     """What whoever reads these numbers must know, such as the name of a shard that did not answer."""
+    withheld: tuple[Withheld | None, ...] = ()
+    """(K,) for the passages whose owner gives likelihoods alone; empty where there is none."""
 
     @classmethod
     def from_scores(

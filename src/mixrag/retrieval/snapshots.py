@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from mixrag.corpus import Store
+from mixrag.corpus import Counts, EncoderRecord, Store
 from mixrag.retrieval.index import (
     CompleteIndex,
     DamagedIndexError,
@@ -48,6 +48,16 @@ class Opened:
     def state(self) -> str:
         """``Store.state``; to be called in a snapshot of that state."""
         return self._store.state
+
+    @cached_property
+    def counts(self) -> Counts:
+        """``Store.counts``; as ``state``."""
+        return self._store.counts()
+
+    @cached_property
+    def encoder(self) -> EncoderRecord | None:
+        """``Store.encoder``; as ``state``."""
+        return self._store.encoder
 
     @cached_property
     def largest_norm(self) -> float | None:
