@@ -102,7 +102,7 @@ class Snapshots:
                 return work(opened)
         except DamagedIndexError:
             # A second time it comes from the store alone.
-            discard(self.store.directory)
+            discard(self.store.cache_directory)
             self._opened = None
             with self.opened(check) as opened:
                 return work(opened)

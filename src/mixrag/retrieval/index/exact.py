@@ -81,7 +81,7 @@ def exact_products(vectors: Vectors, question: Vectors, places: Rows | None = No
     return products
 
 
-def best_of(rows: Rows, scores: Vectors, k: int) -> Hits:
+def best_of(rows: Rows, scores: Vectors | Floats, k: int) -> Hits:
     """The k largest of the scores (N,), equal ones ordered by row id."""
     candidates = np.arange(len(rows))
     if k < len(rows):
