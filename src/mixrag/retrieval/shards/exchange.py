@@ -46,6 +46,8 @@ class ShardDescription(Exchanged):
     encoder_name: Name
     dimension: Natural
     splitter: Name | None
+    part: Annotated[str, Field(pattern=r"^[0-9]{1,5}/[0-9]{1,5}$")] | None = None
+    """Which part of a corpus it was indexed as, "i/n"."""
     documents: Natural
     passages: Natural
     words: Natural | None
