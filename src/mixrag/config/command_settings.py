@@ -59,7 +59,9 @@ class StoreConfig:
     store: Path | str = setting(
         default=Path("mixrag-store"),
         help="The store: a folder or URL.",
-        more="A folder, `lance:PATH`, `s3://BUCKET/PREFIX` or `postgresql://HOST/DATABASE`.",
+        more="A folder, `lance:PATH`, `s3://BUCKET/PREFIX` or `postgresql://HOST/DATABASE`; to ask also the "
+        "address of a `mixrag serve`, a manifest `*.shards.json`, or several of these with commas between them. See "
+        "[shards](../how-to/shards.md).",
         read=str,  # a path would lose a slash of "://"
         commands=ALL,
         shown_first=True,
@@ -83,6 +85,22 @@ class StoreConfig:
         more="`auto` computes all inner products up to 50,000 passages, and is approximate beyond. "
         "In Python also an object that builds an `Index`.",
         commands=ASKING,
+    )
+    shard_seconds: Positive = setting(
+        default=10.0,
+        help="Longest wait for a shard, in seconds.",
+        more="Of a store in parts: one that has not answered by then is missing from the answer, and named.",
+        commands=("info", *ASKING),
+        rare=True,
+    )
+    shard_key_env: str | None = setting(
+        default=None,
+        help="Environment variable with the key of --store.",
+        more="The key is sent to all servers that --store names, and to no others.",
+        absent="no key is sent",
+        commands=("info", *ASKING),
+        metavar="NAME",
+        rare=True,
     )
     confidence: Path | str | None = setting(
         default=None,
@@ -139,6 +157,15 @@ class IndexingSettings:
         help="Languages of these pages, as tesseract names them.",
         more="Several are joined by a plus: `eng+deu`.",
         commands=("index",),
+    )
+    shard: str | None = setting(
+        default=None,
+        help="Index part i of n of the files alone: i/n.",
+        more="By a hash of each file's path below the folder that is named, so that n machines index n parts "
+        "without talking to each other. See [shards](../how-to/shards.md).",
+        absent="all of them",
+        commands=("index",),
+        metavar="I/N",
     )
     re_embed: bool = setting(
         default=False,

@@ -76,7 +76,8 @@ def merged(answers: Answers, settings: Settings, temperature: float, length: flo
     ]
     bounded = all(each is not None for each in bounds)
     unseen = [_unseen(answers, each, settings, temperature, lexical, length) for each in answers.missing.values()]
-    log_z = torch.tensor([*(_known(b, own) for b, own in zip(bounds, scores, strict=True)), *unseen]).double()
+    known = [_known(each, own) for each, own in zip(bounds, scores, strict=True)]
+    log_z = torch.tensor([*known, *unseen], dtype=torch.float64)
     products = [torch.tensor(answers.replies[s].inner_products, dtype=torch.float64) for s in order]
     full, uniform = settings.normaliser == "full", settings.weights == "uniform"
     found = union_prior(

@@ -59,7 +59,8 @@ class ShardedRetriever:
             expected: what is known of shards by their names, such as from a manifest.
         """
         self.shards, self._encoder, self.seconds = tuple(shards), encoder, seconds
-        self._known = [Known((expected or {}).get(shard.name)) for shard in self.shards]
+        self.expected = dict(expected or {})
+        self._known = [Known(self.expected.get(shard.name)) for shard in self.shards]
 
     def open(self) -> None:
         """Load the encoder, and check that it is that of all shards which answer. Raises as ``retrieve``."""
@@ -83,9 +84,37 @@ class ShardedRetriever:
             _logger.warning("shard %s is missing: %s", self.shards[s].name, reason)
         return {s: each.shard for s, each in found.items()}
 
-    def last_known(self, place: int) -> ShardDescription | None:
-        """The last that a shard said of itself, or what was expected of it."""
-        return self._known[place].description
+    def known(self) -> list[ShardDescription]:
+        """The last that each shard said of itself, or was expected to; for those of which it is known."""
+        return [known.description for known in self._known if known.description is not None]
+
+    def current(self) -> list[ShardDescription]:
+        """What each shard says now; of those that do not answer, what is known of them."""
+        self.descriptions()
+        return self.known()
+
+    def connect(self) -> None:
+        """Ask all shards what they are; say which have changed since the manifest.
+
+        Raises:
+            EncoderMismatchError: their vectors come from different encoders.
+            ShardMissingError: none answers.
+            MixragError: an error that is not of the moment, such as a wrong key.
+        """
+        before = self.expected
+        found = self.descriptions()
+        filled = [(s, each) for s, each in found.items() if each.passages]
+        for s, each in filled[1:]:
+            first = filled[0][1]
+            if each.encoder != first.encoder:
+                expected = f"the encoder of the other shards, {first.encoder_name} ({(first.encoder or '')[:12]})"
+                named = f"{each.encoder_name} ({(each.encoder or '')[:12]}) in {self.shards[s].name}"
+                raise EncoderMismatchError(expected, named, "index that shard again: mixrag index --re-embed")
+        for s, each in found.items():
+            known = before.get(self.shards[s].name)
+            if known is not None and known.state != each.state:
+                said = "shard %s has changed since the manifest was written: what it says now counts, %d passages"
+                _logger.warning(said, self.shards[s].name, each.passages)
 
     def retrieve(self, question: str, settings: Settings) -> Retrieval:
         """See ``Retriever.retrieve``.

@@ -27,7 +27,7 @@ class Place:
 
 
 def is_sharded(location: str | os.PathLike[str]) -> bool:
-    """Whether a location means shards, or one behind a server; a path object, or a folder that exists, does not."""
+    """Whether a location means shards, or one behind a server; a path object or a folder that exists does not."""
     if not isinstance(location, str) or Path(location).is_dir():
         return False
     return is_url(location) or location.endswith(SUFFIX) or len(_parted(location)) > 1

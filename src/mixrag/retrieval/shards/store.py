@@ -36,10 +36,14 @@ class ShardedStore:
     timeout = 30.0
 
     def __init__(
-        self, location: str, shards: Sequence[Shard], expected: Sequence[ShardDescription | None]
+        self,
+        location: str,
+        shards: Sequence[Shard],
+        expected: Sequence[ShardDescription | None],
+        seconds: float = 10.0,
     ) -> None:
-        """The shards of a location, and what is expected of each."""
-        self.location, self.name = location, without_password(location)
+        """The shards of a location, what is expected of each, and how long a question waits for one."""
+        self.location, self.name, self.seconds = location, without_password(location), seconds
         self.shards = tuple(shards)
         self.expected = {
             shard.name: each for shard, each in zip(shards, expected, strict=True) if each is not None
@@ -47,7 +51,9 @@ class ShardedStore:
         self.index_kind: Callable[[], IndexChoice] = lambda: "auto"
         """How shards of this machine are searched."""
         self.descriptions: Described = tuple
-        """What the shards say of themselves; those that do not answer, what is known of them."""
+        """What the shards last said of themselves."""
+        self.current: Described = tuple
+        """What they say now; of those that do not answer, what they last said."""
 
     @classmethod
     def open(cls, location: str, *, key: Key | None = None, seconds: float = 10.0) -> ShardedStore:
@@ -70,7 +76,7 @@ class ShardedStore:
                 shards.append(_shard(place, key, seconds, lambda: kind[0]()))
                 opened.callback(shards[-1].close)
             opened.pop_all()
-        store = cls(location, shards, [place.expected for place in found])
+        store = cls(location, shards, [place.expected for place in found], seconds)
         kind[0] = lambda: store.index_kind()
         return store
 
@@ -103,8 +109,10 @@ class ShardedStore:
     @property
     def encoder(self) -> EncoderRecord | None:
         """The encoder of all shards."""
-        known = next((each for each in self.descriptions() if each.encoder is not None), None)
-        return known and EncoderRecord(known.encoder_name, known.encoder or "", known.dimension)
+        for each in self.descriptions():
+            if each.encoder is not None:
+                return EncoderRecord(each.encoder_name, each.encoder, each.dimension)
+        return None
 
     @property
     def encoder_fingerprint(self) -> str | None:
@@ -119,7 +127,7 @@ class ShardedStore:
     @property
     def state(self) -> str:
         """Another one after every change of a shard."""
-        return hashlib.sha256("\n".join(each.state for each in self.descriptions()).encode()).hexdigest()[:16]
+        return hashlib.sha256("\n".join(each.state for each in self.current()).encode()).hexdigest()[:16]
 
     @property
     def generation(self) -> int:
@@ -128,7 +136,7 @@ class ShardedStore:
 
     def counts(self) -> Counts:
         """Sums over the shards; a document of two of them counts twice."""
-        known = self.descriptions()
+        known = self.current()
         documents = sum(each.documents for each in known)
         return Counts(documents, sum(each.passages for each in known), documents)
 
@@ -212,3 +220,8 @@ def _shard(place: Place, key: Key | None, seconds: float, kind: Callable[[], Ind
         return RemoteShard(place.location, key, seconds)
     store = open_store(place.location)
     return LocalShard(store.name, store, Snapshots(store, kind))
+
+
+def as_sharded(store: object) -> ShardedStore | None:
+    """The store itself where it is in shards."""
+    return store if isinstance(store, ShardedStore) else None
