@@ -40,7 +40,7 @@ from mixrag.corpus import (
     documents_of_texts,
     ingest,
 )
-from mixrag.errors import EncoderMismatchError, SourceError
+from mixrag.errors import EncoderMismatchError, SettingError, SourceError
 from mixrag.generator import Generator, load_configured
 from mixrag.generator.devices import one_dtype
 from mixrag.generator.mixed import language_model_of
@@ -49,8 +49,11 @@ from mixrag.generator.precompute import Precomputed, attach, files_and_bytes, pr
 from mixrag.retrieval.encoders import CompleteEncoder, load_encoder
 from mixrag.retrieval.index import IndexChoice, check_index_choice, describe_index
 from mixrag.retrieval.retriever import Retriever
+from mixrag.retrieval.shards.exchange import Share
+from mixrag.retrieval.shards.local import LocalShard, Reader
 from mixrag.retrieval.shards.part_file import claim_part
 from mixrag.retrieval.shards.store import as_sharded
+from mixrag.retrieval.snapshot_retriever import SnapshotRetriever
 from mixrag.utils.arguments import bytes_given, list_given, path_given
 from mixrag.utils.arrays import Vectors
 from mixrag.utils.plugins import check_plugin
@@ -350,7 +353,7 @@ class OpenStore:
             PluginError: a parser or splitter that lacks a method, or a splitter with invalid spans.
             StoreBusyError: another process or thread is writing.
         """
-        self._check_one_store()
+        self.check_one_store()
         part = None if shard is None else Part.parse(shard)
         if part is not None:
             claim_part(self.store, part)
@@ -402,7 +405,7 @@ class OpenStore:
             PluginError: a splitter that lacks a method or has invalid spans.
             StoreBusyError: another process or thread is writing.
         """
-        self._check_one_store()
+        self.check_one_store()
         with naming_the_bundle(self.model):
             return add_documents(
                 self.store,
@@ -469,7 +472,7 @@ class OpenStore:
             ModelError: the model keeps no passages (seq2seq, or ``prefix_cache`` 0).
             OutputError: a file cannot be written.
         """
-        self._check_one_store()
+        self.check_one_store()
         limit, generator = bytes_given(max_bytes, "max_bytes"), language_model_of(self.generator)
         with self.store.snapshot():
             return precompute(self.store, generator, limit, progress)
@@ -494,7 +497,24 @@ class OpenStore:
             return f"{len(sharded.shards)} shards: {', '.join(shard.name for shard in sharded.shards)}"
         return describe_index(passages, self.index_kind, self.store)
 
-    def _check_one_store(self) -> None:
+    def shard(self, name: str, share: Share = "documents", reader: Reader | None = None) -> LocalShard:
+        """This store as a shard of a larger one, which answers for its own passages.
+
+        Args:
+            name: how messages call it.
+            share: "likelihoods": no text of a document leaves it.
+            reader: scores answers after its passages.
+
+        Raises:
+            SettingError: a store in shards, or a retriever of the caller's own.
+        """
+        if not isinstance(self._snapshots, SnapshotRetriever) or self._given_retriever is not None:
+            raise SettingError(
+                "a store of its own, as a shard", "shards, or a retriever", "ask each of them itself"
+            )
+        return LocalShard(name, self.store, self._snapshots.snapshots, share, reader)
+
+    def check_one_store(self) -> None:
         """Before any model is loaded."""
         if (sharded := as_sharded(self.store)) is not None:
             sharded.refuse()

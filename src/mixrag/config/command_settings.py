@@ -30,6 +30,7 @@ CalibrationMethod = Literal["none", "temperature", "isotonic", "logistic", "two-
 
 
 ContextName = Literal["full", "title", "none"]
+ShareName = Literal["documents", "likelihoods"]
 IndexName = Literal["auto", "exact", "faiss"]
 INDEXES: tuple[IndexName, ...] = get_args(IndexName)
 
@@ -59,9 +60,9 @@ class StoreConfig:
     store: Path | str = setting(
         default=Path("mixrag-store"),
         help="The store: a folder or URL.",
-        more="A folder, `lance:PATH`, `s3://BUCKET/PREFIX` or `postgresql://HOST/DATABASE`; to ask also the "
-        "address of a `mixrag serve`, a manifest `*.shards.json`, or several of these with commas between them. See "
-        "[shards](../how-to/shards.md).",
+        more="A folder, `lance:PATH`, `s3://BUCKET/PREFIX` or `postgresql://HOST/DATABASE`; to ask also "
+        "the address of a `mixrag serve`, a manifest `*.shards.json`, or several of these with commas "
+        "between them. See [shards](../how-to/shards.md).",
         read=str,  # a path would lose a slash of "://"
         commands=ALL,
         shown_first=True,
@@ -211,6 +212,13 @@ class ServerSettings:
     )
     answer_seconds: Positive = _serving(default=300.0, help="Longest time for one answer.")
     file_mb: Positive = _serving(default=25.0, help="Largest uploaded file, in MB.")
+    share: ShareName = _serving(
+        default="documents",
+        help="What is served: documents or likelihoods.",
+        more="`likelihoods` is for a federation: others ask over this store as a shard, and get inner products, "
+        "word frequencies, log Z and likelihoods of given answers. No text, title or path of a document is sent, "
+        "and nothing else is served. See [federation](../how-to/shards.md#owners-who-share-no-documents).",
+    )
     keys: Path | None = _serving(
         default=None,
         help="API keys: a file that mixrag keys add wrote.",

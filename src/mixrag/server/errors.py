@@ -10,6 +10,7 @@ from mixrag.errors import (
     QuestionError,
     ServerError,
     SettingError,
+    ShardMissingError,
     SourceError,
     StoreBusyError,
     StoreEmptyError,
@@ -81,6 +82,7 @@ _STATUS: dict[type[MixragError], tuple[int, str, str | None]] = {
     SourceError: (400, "invalid_request_error", "invalid_document"),
     StoreBusyError: (409, "conflict_error", "store_busy"),
     StoreEmptyError: (409, "conflict_error", "store_empty"),
+    ShardMissingError: (503, "server_error", "shard_missing"),
     StoreFullError: (507, "server_error", "disk_full"),
     ServerError: (502, "server_error", "language_model_server"),
 }

@@ -57,7 +57,7 @@ def opened(settings: ServerSettings, open_store: Callable[[str | None, RAG | Non
     stores = Stores([Served(name, rag, presets) for name, rag in served.items()])
     limits = Limits(settings.threads, settings.waiting, settings.answer_seconds)
     writers = Writers(WriterLimits(file_bytes=int(settings.file_mb * 2**20)))
-    return Service(stores, Questions(limits), writers)
+    return Service(stores, Questions(limits), writers, share=settings.share)
 
 
 def read_presets(path: Path | None) -> Presets:

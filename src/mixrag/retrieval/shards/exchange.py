@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from mixrag.corpus import Passage
 from mixrag.corpus.passage import Scalar
 
+LIKELIHOOD_SECONDS = 120.0
+"""That an owner's language model is waited for."""
 LONGEST_WORD = 64
 MOST_WORDS = 20_000
 """As many as the longest question has characters."""
@@ -180,6 +182,8 @@ class Likelihoods(Exchanged):
     """log p(y_t | x, z_j, y_<t), and what the first pass says besides; -1e300 stands for log 0."""
 
     generator: Name
+    rounding: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    """h of that model (``generator.rounding``)."""
     tables: list[list[list[Number]]]
     """(A, K, T)"""
     log_empty: list[Number] | None

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from mixrag.errors import ServerError, SettingError
 from mixrag.generator.remote.client import Client, Key, Limits, Refused
 from mixrag.retrieval.shards.exchange import (
+    LIKELIHOOD_SECONDS,
     Likelihoods,
     LikelihoodsRequest,
     SearchRequest,
@@ -47,8 +48,11 @@ class RemoteShard:
         self.name = f"{self.root}/{self._model}" if self._model else self.root
         self._seconds = seconds
         # The time limit is that of a shard: a server that is busy for longer is missing.
-        limits = Limits(answer=seconds, connect=min(CONNECT_SECONDS, seconds), patience=seconds, first_pause=0.2)
+        connect = min(CONNECT_SECONDS, seconds)
+        limits = Limits(answer=seconds, connect=connect, patience=seconds, first_pause=0.2)
         self._client = Client(self.root, key, limits, transport)
+        reading = Limits(answer=LIKELIHOOD_SECONDS, connect=connect, patience=LIKELIHOOD_SECONDS)
+        self._reading = Client(self.root, key, reading, transport)
 
     def statistics(self, request: StatisticsRequest) -> Statistics:
         """See ``Shard.statistics``."""
@@ -102,7 +106,8 @@ class RemoteShard:
         if self._model:
             document["model"] = self._model
         try:
-            found = self._client.one(f"{self.root}/v1/shard/{what}", document)
+            client = self._reading if isinstance(request, LikelihoodsRequest) else self._client
+            found = client.one(f"{self.root}/v1/shard/{what}", document)
         except Refused as error:
             if error.status == 409:
                 raise ShardChangedError(self.name) from None
