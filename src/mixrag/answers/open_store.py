@@ -49,6 +49,7 @@ from mixrag.generator.precompute import Precomputed, attach, files_and_bytes, pr
 from mixrag.retrieval.encoders import CompleteEncoder, load_encoder
 from mixrag.retrieval.index import IndexChoice, check_index_choice, describe_index
 from mixrag.retrieval.retriever import Retriever
+from mixrag.retrieval.sharded_retriever import ShardedRetriever
 from mixrag.retrieval.shards.exchange import Share
 from mixrag.retrieval.shards.local import LocalShard, Reader
 from mixrag.retrieval.shards.part_file import claim_part
@@ -513,6 +514,10 @@ class OpenStore:
                 "a store of its own, as a shard", "shards, or a retriever", "ask each of them itself"
             )
         return LocalShard(name, self.store, self._snapshots.snapshots, share, reader)
+
+    def shards_known(self) -> list[dict[str, Any]]:
+        """Of a store in shards: name, passages, and why it did not answer last, of each; else nothing."""
+        return self._snapshots.states() if isinstance(self._snapshots, ShardedRetriever) else []
 
     def check_one_store(self) -> None:
         """Before any model is loaded."""

@@ -12,7 +12,7 @@ from mixrag.generator.remote.client import Key
 from mixrag.retrieval.encoders import CompleteEncoder
 from mixrag.retrieval.index import IndexChoice
 from mixrag.retrieval.sharded_retriever import ShardedRetriever
-from mixrag.retrieval.shards.locations import is_sharded
+from mixrag.retrieval.shards.naming import is_sharded
 from mixrag.retrieval.shards.store import ShardedStore, as_sharded
 from mixrag.retrieval.snapshot_retriever import SnapshotRetriever
 

@@ -119,7 +119,7 @@ def shown_command(arguments: Sequence[str]) -> str:
 def _check_store(location: str | Path) -> None:
     """Refuse a store that is missing before any model library is imported, which takes seconds."""
     from mixrag.corpus.store.opening import has_store, open_store
-    from mixrag.retrieval.shards.locations import is_sharded
+    from mixrag.retrieval.shards.naming import is_sharded
 
     if is_sharded(location):
         return

@@ -15,7 +15,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -83,6 +83,14 @@ class ShardedRetriever:
         for s, reason in missing.items():
             _logger.warning("shard %s is missing: %s", self.shards[s].name, reason)
         return {s: each.shard for s, each in found.items()}
+
+    def states(self) -> list[dict[str, Any]]:
+        """For each shard its name, passages where they are known, and why it is missing where it is."""
+        found = []
+        for shard, known in zip(self.shards, self._known, strict=True):
+            passages = None if known.description is None else known.description.passages
+            found.append({"shard": shard.name, "passages": passages, "missing": known.missing})
+        return found
 
     def known(self) -> list[ShardDescription]:
         """The last that each shard said of itself, or was expected to; for those of which it is known."""
@@ -207,18 +215,22 @@ class ShardedRetriever:
         """What shards answer; those that do not are added to ``missing``. Errors of the question are raised."""
         found = dict[int, T]()
         changed: ShardChangedError | None = None
+        absent = dict[int, str]()
         for s, each in zip(work, side_by_side([*work.values()], seconds), strict=True):
             if isinstance(each, ShardChangedError):
                 self._known[s].forget()
                 changed = each
             elif isinstance(each, TimeoutError):
-                missing[s] = f"no answer within {self.seconds:g} s"
+                absent[s] = f"no answer within {self.seconds:g} s"
             elif isinstance(each, (ServerError, StoreError)) and not isinstance(each, EncoderMismatchError):
-                missing[s] = f"expected {each.expected}, found {each.found}"
+                absent[s] = f"expected {each.expected}, found {each.found}"
             elif isinstance(each, Exception):
                 raise each
             else:
                 found[s] = each
+        for s in work:
+            self._known[s].missing = absent.get(s)
+        missing.update(absent)
         if changed is not None:
             raise changed
         return found

@@ -18,6 +18,8 @@ from mixrag.config.command_settings import ServerSettings
 from mixrag.corpus.store.location import FOLDER, parse_location, without_password
 from mixrag.errors import SettingError
 from mixrag.rag import RAG
+from mixrag.retrieval.shards.naming import short_name
+from mixrag.retrieval.shards.store import as_sharded
 from mixrag.server.app import App, make_app
 from mixrag.server.questions import Limits, Questions
 from mixrag.server.security.policy import Security
@@ -146,7 +148,9 @@ def _listening(settings: ServerSettings) -> socket.socket:
 
 
 def _last_part(rag: RAG) -> str:
-    """The folder's own name, or the last part of another location."""
+    """The folder's own name, or the last part of another location; of shards, that of their manifest."""
+    if as_sharded(rag.store) is not None:
+        return short_name(rag.store.location)
     location = parse_location(rag.store.location)
     return (
         Path(location.text).resolve() if location.scheme == FOLDER else Path(urlsplit(location.name).path)

@@ -18,6 +18,8 @@ class Known:
         """``description``: from a manifest, of a shard that was not asked yet."""
         self.description = description
         """The last that it said of itself."""
+        self.missing: str | None = None
+        """Why it did not answer the last time; None where it did."""
         self._counted: ShardDescription | None = None
         self._frequencies: dict[str, int] = {}
         self._near: dict[str, list[tuple[int, str, int]]] = {}

@@ -14,11 +14,10 @@ from mixrag.corpus import Part
 from mixrag.corpus.store.location import FOLDER, parse_location, without_password
 from mixrag.errors import EncoderMismatchError, OutputError, SettingError, StoreError, StoreMissingError
 from mixrag.retrieval.shards.exchange import Exchanged, Name, ShardDescription
-from mixrag.retrieval.shards.remote import is_url
+from mixrag.retrieval.shards.naming import SUFFIX, is_url
 from mixrag.utils.atomic import write_atomically
 from mixrag.utils.text import printable_name
 
-SUFFIX = ".shards.json"
 _MOST_BYTES = 64 * 2**20
 
 

@@ -19,6 +19,7 @@ from mixrag.retrieval.shards.exchange import (
     Statistics,
     StatisticsRequest,
 )
+from mixrag.retrieval.shards.naming import is_url
 from mixrag.retrieval.shards.protocol import ShardChangedError
 from mixrag.utils.text import printable_name
 
@@ -128,11 +129,6 @@ class RemoteShard:
 
     def _unusable(self, expected: str, found: str) -> ServerError:
         return ServerError(f"{expected} from {self.name}", printable_name(found), "serve it with this mixrag")
-
-
-def is_url(location: str) -> bool:
-    """Whether a location is that of a remote shard."""
-    return location.startswith(("http://", "https://"))
 
 
 def _parts(url: str) -> tuple[str, str]:

@@ -14,14 +14,15 @@ from typing import Any, NoReturn, Self
 
 from mixrag.corpus import Counts, DocumentRecord, EncoderRecord, Extent, Location, Passage, open_store
 from mixrag.corpus.store.location import cache_of, without_password
-from mixrag.errors import StoreError
+from mixrag.errors import SettingError
 from mixrag.generator.remote.client import Key
 from mixrag.retrieval.index import IndexChoice
 from mixrag.retrieval.shards.exchange import ShardDescription
 from mixrag.retrieval.shards.local import LocalShard
-from mixrag.retrieval.shards.locations import Place, places
+from mixrag.retrieval.shards.locations import places
+from mixrag.retrieval.shards.naming import is_url
 from mixrag.retrieval.shards.protocol import Shard
-from mixrag.retrieval.shards.remote import RemoteShard, is_url
+from mixrag.retrieval.shards.remote import RemoteShard
 from mixrag.retrieval.snapshots import Snapshots
 
 _SHIFT = 40
@@ -73,7 +74,7 @@ class ShardedStore:
         kind: list[Callable[[], IndexChoice]] = [lambda: "auto"]
         with ExitStack() as opened:
             for place in found:
-                shards.append(_shard(place, key, seconds, lambda: kind[0]()))
+                shards.append(open_shard(place.location, key, seconds, lambda: kind[0]()))
                 opened.callback(shards[-1].close)
             opened.pop_all()
         store = cls(location, shards, [place.expected for place in found], seconds)
@@ -191,7 +192,7 @@ class ShardedStore:
         """What needs one store is refused.
 
         Raises:
-            StoreError: for any other public name.
+            SettingError: for any other public name.
         """
         if name.startswith("_"):
             raise AttributeError(name)
@@ -201,10 +202,10 @@ class ShardedStore:
         """Say that this is for one store.
 
         Raises:
-            StoreError: always.
+            SettingError: always.
         """
         remedy = "name that of one shard: --store STORE"
-        raise StoreError("one store, to change it or to read all of it", f"{len(self.shards)} shards", remedy)
+        raise SettingError("one store, to change it or to read all of it", f"{len(self.shards)} shards", remedy)
 
     def _local(self) -> list[tuple[int, LocalShard]]:
         return [(s, shard) for s, shard in enumerate(self.shards) if isinstance(shard, LocalShard)]
@@ -215,10 +216,13 @@ class ShardedStore:
         return shard, document & ((1 << _SHIFT) - 1)
 
 
-def _shard(place: Place, key: Key | None, seconds: float, kind: Callable[[], IndexChoice]) -> Shard:
-    if is_url(place.location):
-        return RemoteShard(place.location, key, seconds)
-    store = open_store(place.location)
+def open_shard(
+    location: str, key: Key | None, seconds: float, kind: Callable[[], IndexChoice] = lambda: "auto"
+) -> Shard:
+    """One shard: a server, which is not contacted yet, or a store. Raises as ``ShardedStore.open``."""
+    if is_url(location):
+        return RemoteShard(location, key, seconds)
+    store = open_store(location)
     return LocalShard(store.name, store, Snapshots(store, kind))
 
 
