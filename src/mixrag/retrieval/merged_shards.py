@@ -196,7 +196,8 @@ def _missing_notices(answers: Answers, shares: Sequence[float], settings: Settin
     for missing, share in zip(answers.missing.values(), shares, strict=True):
         known = missing.description
         passages = "its passages are" if known is None else f"its {known.passages} passages are"
-        most = "any part" if share == 1.0 else f"at most {share:.4g}"
+        most = f"at most {share:.4g}" if share < 0.999 else f"at most 1 - {1.0 - share:.2g}"
+        most = "any part" if share == 1.0 else most
         said = f"shard {missing.name} is missing ({missing.reason}): {passages} not among these; they may have "
         said += f"{most} of the prior mass"
         found.append(said + ("; word frequencies are those of the others" if settings.lexical > 0.0 else ""))

@@ -28,7 +28,7 @@ from mixrag.retrieval.merged_shards import Answers, Missing, merged
 from mixrag.retrieval.retriever import Retrieval
 from mixrag.retrieval.shards.exchange import SearchRequest, ShardDescription, Statistics, StatisticsRequest
 from mixrag.retrieval.shards.known import Known
-from mixrag.retrieval.shards.protocol import Shard, ShardChangedError
+from mixrag.retrieval.shards.protocol import Shard, ShardChangedError, ShardRefusedError
 from mixrag.retrieval.shards.side_by_side import side_by_side
 from mixrag.retrieval.shards.words import asked_of_all
 from mixrag.utils.arrays import Vectors
@@ -66,16 +66,16 @@ class ShardedRetriever:
         """Load the encoder, and check that it is that of all shards which answer. Raises as ``retrieve``."""
         self._check(self.descriptions(), self._encoder())
 
-    def descriptions(self) -> dict[int, ShardDescription]:
+    def descriptions(self, *, refusals: bool = False) -> dict[int, ShardDescription]:
         """What the shards that answer say of themselves, by their place.
 
         Raises:
             ShardMissingError: none answers.
-            MixragError: an error that is not of the moment, such as a wrong key.
+            ShardRefusedError: with ``refusals``, a server wants another key, or has no such store.
         """
         missing: dict[int, str] = {}
         asked = {s: partial(shard.statistics, StatisticsRequest()) for s, shard in enumerate(self.shards)}
-        found = self._asked(asked, self.seconds, missing)
+        found = self._asked(asked, self.seconds, missing, refusals=refusals)
         for s, each in found.items():
             self._known[s].note(each.shard)
         if not found:
@@ -107,10 +107,10 @@ class ShardedRetriever:
         Raises:
             EncoderMismatchError: their vectors come from different encoders.
             ShardMissingError: none answers.
-            MixragError: an error that is not of the moment, such as a wrong key.
+            ShardRefusedError: a server wants another key, or has no such store.
         """
         before = self.expected
-        found = self.descriptions()
+        found = self.descriptions(refusals=True)
         filled = [(s, each) for s, each in found.items() if each.passages]
         for s, each in filled[1:]:
             first = filled[0][1]
@@ -211,7 +211,14 @@ class ShardedRetriever:
             found[s] = have
         return dict(sorted(found.items()))
 
-    def _asked(self, work: Mapping[int, Callable[[], T]], seconds: float, missing: dict[int, str]) -> dict[int, T]:
+    def _asked(
+        self,
+        work: Mapping[int, Callable[[], T]],
+        seconds: float,
+        missing: dict[int, str],
+        *,
+        refusals: bool = False,
+    ) -> dict[int, T]:
         """What shards answer; those that do not are added to ``missing``. Errors of the question are raised."""
         found = dict[int, T]()
         changed: ShardChangedError | None = None
@@ -220,6 +227,8 @@ class ShardedRetriever:
             if isinstance(each, ShardChangedError):
                 self._known[s].forget()
                 changed = each
+            elif refusals and isinstance(each, ShardRefusedError):
+                raise each
             elif isinstance(each, TimeoutError):
                 absent[s] = f"no answer within {self.seconds:g} s"
             elif isinstance(each, (ServerError, StoreError)) and not isinstance(each, EncoderMismatchError):

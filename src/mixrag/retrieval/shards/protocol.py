@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from mixrag.errors import StoreBusyError
+from mixrag.errors import ServerError, StoreBusyError
 from mixrag.retrieval.shards.exchange import (
     Likelihoods,
     LikelihoodsRequest,
@@ -21,6 +21,10 @@ class ShardChangedError(StoreBusyError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"shard {name} in the state that was asked about", "another one", "ask again")
+
+
+class ShardRefusedError(ServerError):
+    """A server lets nobody in without another key, or has no such shard: that will not change by itself."""
 
 
 class Shard(Protocol):

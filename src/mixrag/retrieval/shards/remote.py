@@ -20,7 +20,7 @@ from mixrag.retrieval.shards.exchange import (
     StatisticsRequest,
 )
 from mixrag.retrieval.shards.naming import is_url
-from mixrag.retrieval.shards.protocol import ShardChangedError
+from mixrag.retrieval.shards.protocol import ShardChangedError, ShardRefusedError
 from mixrag.utils.text import printable_name
 
 Reply = TypeVar("Reply", bound=BaseModel)
@@ -118,7 +118,10 @@ class RemoteShard:
                 ) from None
             if error.status in (401, 403):
                 remedy = "name the variable that has its key: --shard-key-env NAME, or check the key"
-                raise ServerError(error.expected, error.found, remedy) from None
+                raise ShardRefusedError(error.expected, error.found, remedy) from None
+            if error.status == 404:
+                remedy = "check the address, and the name of the store after it"
+                raise ShardRefusedError(f"a shard at {self.name}", error.found, remedy) from None
             raise
         try:
             return kind.model_validate(found)
