@@ -65,7 +65,10 @@ class LocalShard:
         """See ``Shard.likelihoods``."""
         if self._reader is None:
             raise SettingError("a shard with a language model", self.name, "serve it: mixrag serve --store DIR")
-        return self._reader(request)
+        try:
+            return self._reader(request)
+        except ShardChangedError:
+            raise ShardChangedError(self.name) from None  # by the name under which it is shared
 
     def close(self) -> None:
         """Close the store."""
