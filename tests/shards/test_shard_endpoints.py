@@ -37,7 +37,7 @@ def client(rag: RAG) -> Iterator[TestClient]:
 
 
 def test_statistics_are_those_of_the_lexical_index(rag: RAG, client: TestClient) -> None:
-    asked = {"words": ["loan", "croft", "nowhere", "lone"], "near": True}
+    asked = {"words": ["loan", "croft", "nowhere", "laon"], "near": True}
     found = client.post("/v1/shard/statistics", json=asked).json()
     shard, counts = found["shard"], rag.store.counts()
     assert (shard["passages"], shard["documents"], shard["share"]) == (
@@ -48,7 +48,7 @@ def test_statistics_are_those_of_the_lexical_index(rag: RAG, client: TestClient)
     assert shard["encoder"] == "words-1" and shard["state"] == rag.store.state and shard["words"] > 1000
     assert shard["largest_norm"] == pytest.approx(1.0) and shard["part"] is None
     assert set(found["frequencies"]) == {"loan", "croft"}
-    assert [1, "loan", found["frequencies"]["loan"]] in found["near"]["lone"]
+    assert [1, "loan", found["frequencies"]["loan"]] in found["near"]["laon"]
     light = client.post("/v1/shard/statistics", json={}).json()["shard"]
     assert light["words"] is None and light["largest_norm"] is None
     measured = client.post("/v1/shard/statistics", json={"measured": True}).json()
@@ -88,12 +88,11 @@ def test_a_search_has_the_products_and_log_z(rag: RAG, client: TestClient) -> No
         ("search", {**SEARCH, "temperature": 0.0}, 400),
         ("search", {**SEARCH, "k": 0}, 400),
         ("search", {**SEARCH, "lexical": 1.5}, 400),
-        ("search", {**SEARCH, "where": {"page": "x..y..z"}}, 400),
         ("search", {**SEARCH, "state": "another"}, 409),
         ("search", {**SEARCH, "words": [["a", 1.0]]}, 400),
         ("likelihoods", {}, 400),
     ],
-    ids=str,
+    ids=range(13),
 )
 def test_requests_that_cannot_be_carried_out(client: TestClient, path: str, body: Any, status: int) -> None:
     found = client.post(f"/v1/shard/{path}", json=body)
@@ -202,7 +201,6 @@ def test_two_servers_over_one_store(rag: RAG, tmp_path: Path, opened: Open) -> N
         upload = {"files": ("tunnel.txt", b"The toll of the new tunnel is one zeppelin.")}
         assert client.post(f"{one}/v1/documents", files=upload).status_code == 200
         assert "zeppelin" in texts(two) and texts(one) == texts(two)
-        assert client.get(f"{two}/v1/documents").json()["data"][-1]["document"].endswith("tunnel.txt")
         names = [each["document"] for each in client.get(f"{two}/v1/documents").json()["data"]]
         uploaded = next(each for each in names if each.endswith("tunnel.txt"))
         assert client.delete(f"{two}/v1/documents", params={"document": uploaded}).status_code == 200

@@ -37,16 +37,13 @@ def test_every_file_is_in_one_part(stores: list[str], opened: Open, one: RAG) ->
     assert sorted(found) == [each.path for each in one.store.documents()]
 
 
-@given(
-    st.lists(st.from_regex(r"[a-z]{1,5}(/[a-z]{1,5}){0,2}\.txt", fullmatch=True), unique=True), st.integers(1, 7)
-)
-def test_a_part_is_of_the_path_below_the_folder_alone(names: list[list[str]], of: int) -> None:
+@given(st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=3), st.integers(1, 7))
+def test_a_part_is_of_the_path_below_the_folder_alone(name: list[str], of: int) -> None:
     """Machines that see the folder under other paths agree."""
-    for name in names:
-        owners = []
-        for root in (Path("/srv/acts"), Path("/mnt/elsewhere")):
-            owners.append([n for n in range(1, of + 1) if Part(n, of).has(root.joinpath(*name), root)])
-        assert owners[0] == owners[1] and len(owners[0]) == 1
+    owners = []
+    for root in (Path("/srv/acts"), Path("/mnt/elsewhere")):
+        owners.append([n for n in range(1, of + 1) if Part(n, of).has(root.joinpath(*name), root)])
+    assert owners[0] == owners[1] and len(owners[0]) == 1
 
 
 @pytest.mark.parametrize(
