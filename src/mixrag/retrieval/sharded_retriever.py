@@ -80,8 +80,6 @@ class ShardedRetriever:
             self._known[s].note(each.shard)
         if not found:
             raise self._all_missing(missing)
-        for s, reason in missing.items():
-            _logger.warning("shard %s is missing: %s", self.shards[s].name, reason)
         return {s: each.shard for s, each in found.items()}
 
     def states(self) -> list[dict[str, Any]]:
@@ -238,6 +236,8 @@ class ShardedRetriever:
             else:
                 found[s] = each
         for s in work:
+            if s in absent and self._known[s].missing is None:
+                _logger.warning("shard %s is missing: %s", self.shards[s].name, absent[s])
             self._known[s].missing = absent.get(s)
         missing.update(absent)
         if changed is not None:
