@@ -12,6 +12,7 @@ MixragError                 one line for the user: expected, found, remedy
 │   ├── StoreCorruptError   not a readable mixrag store
 │   ├── StoreBusyError      another process is writing to it
 │   ├── StoreFullError      no space is left on its disk
+│   ├── ShardMissingError   a part of it does not answer, and is needed
 │   └── EncoderMismatchError  its vectors come from another encoder
 ├── PairsError              question-answer pairs that cannot be used
 ├── StreamClosedError       an answer asked of a stream that was not read to its end
@@ -80,6 +81,10 @@ class StoreBusyError(StoreError):
 
 class StoreFullError(StoreError):
     """No space is left on the disk of the store."""
+
+
+class ShardMissingError(StoreError):
+    """A part of a store on several machines does not answer, and is needed."""
 
 
 class EncoderMismatchError(StoreError):

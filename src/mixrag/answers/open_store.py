@@ -14,6 +14,7 @@ from typing import Any, Self
 from mixrag.answers.applied_calibration import guarantee_for
 from mixrag.answers.confidence import ConfidenceMap, calibration_for
 from mixrag.answers.guarantee import Guarantee
+from mixrag.answers.own_retriever import opened_store, own_retriever
 from mixrag.config.command_settings import StoreConfig
 from mixrag.config.model_config import ModelConfig, bundle_for, completed, defaults
 from mixrag.config.schema import made
@@ -28,6 +29,7 @@ from mixrag.corpus import (
     ParseLimits,
     Parser,
     ParserRegistry,
+    Part,
     Removed,
     Splitter,
     Store,
@@ -37,7 +39,6 @@ from mixrag.corpus import (
     documents_in,
     documents_of_texts,
     ingest,
-    open_store,
     splitter_stored,
 )
 from mixrag.errors import (
@@ -46,6 +47,7 @@ from mixrag.errors import (
     ModelError,
     ModelLoadError,
     ServerError,
+    SettingError,
     SourceError,
 )
 from mixrag.generator import Generator, load_configured
@@ -56,6 +58,11 @@ from mixrag.generator.precompute import Precomputed, attach, files_and_bytes, pr
 from mixrag.retrieval.encoders import CompleteEncoder, load_encoder
 from mixrag.retrieval.index import IndexChoice, check_index_choice, describe_index
 from mixrag.retrieval.retriever import Retriever
+from mixrag.retrieval.sharded_retriever import ShardedRetriever
+from mixrag.retrieval.shards.exchange import Share
+from mixrag.retrieval.shards.local import LocalShard, Reader
+from mixrag.retrieval.shards.part_file import claim_part
+from mixrag.retrieval.shards.store import as_sharded
 from mixrag.retrieval.snapshot_retriever import SnapshotRetriever
 from mixrag.utils.arguments import bytes_given, list_given, path_given
 from mixrag.utils.arrays import Vectors
@@ -123,7 +130,7 @@ class OpenStore:
         self._sharing = sharing if sharing is not None and sharing.models == self.models else None
         self._given: dict[str, Any] = {"encoder": encoder, "generator": generator}
         self._given_retriever = None if retriever is None else check_plugin(retriever, Retriever, "retriever")
-        self._snapshots = SnapshotRetriever(store, lambda: self.encoder, lambda: self.index_kind)
+        self._snapshots = own_retriever(store, lambda: self.encoder, lambda: self.index_kind)
         self._parsers = tuple(list_given(parsers, "parsers"))
         ParserRegistry(self._parsers)
         self._own_splitter = splitter is not None
@@ -155,12 +162,15 @@ class OpenStore:
         parsers: Sequence[Parser] = (),
         splitter: Splitter | None = None,
         sharing: OpenStore | None = None,
+        shard_seconds: float = 10.0,
+        shard_key_env: str | None = None,
     ) -> Self:
         """Open the store of a location.
 
         Args:
             directory: where the store is: a folder, "lance:PATH", "s3://BUCKET/PREFIX" or "postgresql://…"; a path
-                object is a folder.
+                object is a folder. To be asked alone, a store in parts: the address of a ``mixrag serve``, a
+                manifest "*.shards.json", or several of all these with commas between them.
             create: make one where there is none.
             model: folder of a trained RAG (``mixrag train``); without one, the trained reader that ships with
                 mixrag serves the packaged language model.
@@ -189,15 +199,24 @@ class OpenStore:
             sharing: another open store, whose models are used where its model settings are equal to those of this
                 one: several stores in one process then load each model once, whichever of them needs it first.
                 Stores whose vectors come from different encoders, or number formats, each have their own encoder.
+            shard_seconds: how long a question waits for a shard; one that is late is named, and missing.
+            shard_key_env: the environment variable with the key of all servers in ``directory``.
 
         Raises:
             StoreMissingError: there is none, and ``create`` is false.
-            StoreError: it cannot be used (version, corruption, network).
+            StoreError: it cannot be used (version, corruption, network); of a store in parts, none of them can.
             ModelError: ``model`` is not a folder of a trained RAG, or ``confidence`` not a calibration.
             SettingError: a setting outside its range.
             PluginError: a parser, splitter, encoder, index or retriever that lacks what is needed.
         """
-        StoreConfig(store=directory, model=model, index=index, confidence=confidence)  # refuses other types
+        checked = StoreConfig(  # refuses other types
+            store=directory,
+            model=model,
+            index=index,
+            confidence=confidence,
+            shard_seconds=shard_seconds,
+            shard_key_env=shard_key_env,
+        )
         named: dict[str, Any] = {
             "generator": generator,
             "encoder": encoder,
@@ -216,7 +235,7 @@ class OpenStore:
         chosen, default = completed(given, trained), defaults(given, trained, settings)
         calibration = calibration_for(given, trained, confidence)
         guarantee = guarantee_for(given, trained, confidence)
-        store = open_store(directory, create=create)
+        store = opened_store(checked, create=create)
         folder = None if model is None else Path(model)
         return cls(
             store,
@@ -323,6 +342,7 @@ class OpenStore:
         reembed: bool = False,
         max_bytes: int = 25 * 2**20,
         limits: ParseLimits = DEFAULT_LIMITS,
+        shard: str | None = None,
         progress: Progress | None = None,
     ) -> IndexReport:
         """Bring the store up to date with files and folders; what has not changed is not read again.
@@ -336,14 +356,20 @@ class OpenStore:
             limits: time and memory that parsing one file may take. The built-in parsers run in a process of their
                 own, and a file that exceeds the limits, or crashes its parser, is skipped. Parsers of yours run in
                 this process, without limits.
+            shard: "i/n": index only part i of n of the files, by a hash of their paths below the folders named.
             progress: called with stages "reading files" and "embedding".
 
         Raises:
             SourceError: nothing could be indexed.
+            SettingError: a ``shard`` that is none, or another one than the store has.
             EncoderMismatchError: the store's vectors come from another encoder.
             PluginError: a parser or splitter that lacks a method, or a splitter with invalid spans.
             StoreBusyError: another process or thread is writing.
         """
+        self.check_one_store()
+        part = None if shard is None else Part.parse(shard)
+        if part is not None:
+            claim_part(self.store, part)
         with naming_the_bundle(self.model):
             return ingest(
                 self.store,
@@ -356,6 +382,7 @@ class OpenStore:
                 tokens=self._tokens,
                 splitter=self._measuring(_checked_splitter(splitter, self._splitter)),
                 reembed=reembed,
+                part=part,
                 max_bytes=bytes_given(max_bytes, "max_bytes"),
                 limits=limits,
                 progress=progress,
@@ -391,6 +418,7 @@ class OpenStore:
             PluginError: a splitter that lacks a method or has invalid spans.
             StoreBusyError: another process or thread is writing.
         """
+        self.check_one_store()
         with naming_the_bundle(self.model):
             return add_documents(
                 self.store,
@@ -457,6 +485,7 @@ class OpenStore:
             ModelError: the model keeps no passages (seq2seq, or ``prefix_cache`` 0).
             OutputError: a file cannot be written.
         """
+        self.check_one_store()
         limit, generator = bytes_given(max_bytes, "max_bytes"), language_model_of(self.generator)
         with self.store.snapshot():
             return precompute(self.store, generator, limit, progress)
@@ -470,11 +499,42 @@ class OpenStore:
                 counts=counts,
                 encoder=self.store.encoder,
                 splitter=self.store.splitter,
-                index=describe_index(counts.passages, self.index_kind, self.store),
+                index=self._described_index(counts.passages),
                 documents=tuple(self.store.documents()),
                 model=self.model,
                 precomputed=files_and_bytes(self.store.cache_directory / PRECOMPUTED),
             )
+
+    def _described_index(self, passages: int) -> str:
+        if (sharded := as_sharded(self.store)) is not None:
+            return f"{len(sharded.shards)} shards: {', '.join(shard.name for shard in sharded.shards)}"
+        return describe_index(passages, self.index_kind, self.store)
+
+    def shard(self, name: str, share: Share = "documents", reader: Reader | None = None) -> LocalShard:
+        """This store as a shard of a larger one, which answers for its own passages.
+
+        Args:
+            name: how messages call it.
+            share: "likelihoods": no text of a document leaves it.
+            reader: scores answers after its passages.
+
+        Raises:
+            SettingError: a store in shards, or a retriever of the caller's own.
+        """
+        if not isinstance(self._snapshots, SnapshotRetriever) or self._given_retriever is not None:
+            raise SettingError(
+                "a store of its own, as a shard", "shards, or a retriever", "ask each of them itself"
+            )
+        return LocalShard(name, self.store, self._snapshots.snapshots, share, reader)
+
+    def shards_known(self) -> list[dict[str, Any]]:
+        """Of a store in shards: name, passages, and why it did not answer last, of each; else nothing."""
+        return self._snapshots.states() if isinstance(self._snapshots, ShardedRetriever) else []
+
+    def check_one_store(self) -> None:
+        """Before any model is loaded."""
+        if (sharded := as_sharded(self.store)) is not None:
+            sharded.refuse()
 
     @property
     def splitter(self) -> Splitter:

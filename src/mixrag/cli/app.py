@@ -63,6 +63,7 @@ def index(
             paths or [],
             splitter=splitter_named(chosen.splitter, chosen.context),
             reembed=chosen.re_embed,
+            shard=chosen.shard,
             max_bytes=int(chosen.max_mb * 2**20),
             limits=ParseLimits(
                 chosen.parse_seconds, chosen.parse_mb, chosen.ocr_language if chosen.ocr == "auto" else ""
