@@ -13,6 +13,7 @@ MixragError                 one line for the user: expected, found, remedy
 │   ├── StoreBusyError      another process is writing to it
 │   ├── StoreFullError      no space is left on its disk
 │   └── EncoderMismatchError  its vectors come from another encoder
+├── ClusterError            a Ray cluster that cannot be reached, or whose workers fail
 ├── PairsError              question-answer pairs that cannot be used
 ├── StreamClosedError       an answer asked of a stream that was not read to its end
 ├── PluginError             an object that lacks what a plug-in point asks for
@@ -83,6 +84,10 @@ class StoreFullError(StoreError):
 
 class EncoderMismatchError(StoreError):
     """The store's vectors come from another encoder."""
+
+
+class ClusterError(MixragError):
+    """A Ray cluster cannot be reached, or its workers cannot do what they are asked."""
 
 
 class PairsError(MixragError, ValueError):
