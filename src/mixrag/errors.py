@@ -37,6 +37,10 @@ class MixragError(Exception):
         self.expected, self.found, self.remedy = expected, found, remedy
         super().__init__(f"expected {expected}; found {found}; {remedy}")
 
+    def __reduce__(self) -> tuple[type[MixragError], tuple[str, str, str]]:
+        """Its three parts, so that it can come from another process."""
+        return type(self), (self.expected, self.found, self.remedy)
+
 
 class SettingError(MixragError, ValueError):
     """A setting is outside its range."""
