@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from fake_corpus import check_sound, run
 
+from fake_corpus import check_sound, run
 from mixrag.corpus import Notice, ParseResult, ParserRegistry, Skipped, Store, find_files
 from mixrag.corpus.passage import Document
 from mixrag.corpus.report import aggregated, kinds_in_words
