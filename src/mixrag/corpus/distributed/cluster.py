@@ -30,16 +30,19 @@ CONNECT_SECONDS = 45.0
 """How long connecting may take; after 60 s without an answer Ray ends the process."""
 _OBJECT_STORE = 512 * 2**20
 """Bytes, of a cluster of this machine."""
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_USAGE_STATS_PROMPT_ENABLED": "0",
     # A worker without a GPU must not see any.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     # Workers would give way to every other program of the machine.
     "RAY_worker_niceness": "0",
+    # Other programs that fill the memory of a machine are no reason to kill workers.
+    "RAY_memory_monitor_refresh_ms": "0",
     # Ray would try a task again and again that needs more memory than there is.
     "RAY_task_oom_retries": "1",
 }
+"""What Ray reads when a cluster of this machine is started, or a connection made."""
 _ADDRESS = re.compile(r"(?:ray://)?(?P<host>[^\s:/@]+|\[[0-9a-fA-F:]+\]):(?P<port>[0-9]{1,5})")
 
 
@@ -69,13 +72,12 @@ def connected(address: str) -> Iterator[Any]:
     """
     check_address(address)
     with ExitStack() as stack:
-        stack.enter_context(_environment(_ENVIRONMENT))
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore", FutureWarning)
-        require_extra("ray", "indexing by workers (--ray)")
-        import ray
-        import ray.data
-
+        stack.enter_context(_environment(ENVIRONMENT))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            require_extra("ray", "indexing by workers (--ray)")
+            import ray
+            import ray.data
         if not ray.is_initialized():
             stack.enter_context(_quiet(ray))
             stack.enter_context(_own_connection(ray, address))
@@ -114,7 +116,7 @@ def _own_connection(ray: Any, address: str) -> Iterator[None]:
     else:
         _reach(address)
     try:
-        # The system ends processes with the thread that started them, so a cluster is not started in one that ends.
+        # The system ends processes with the thread that started them: no cluster is started in one that ends.
         failed = _failure(ray, options) if folder else _within(CONNECT_SECONDS, ray, options)
         if failed is not None:
             raise _refused(address, failed) from failed

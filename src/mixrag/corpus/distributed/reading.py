@@ -7,6 +7,7 @@ alone: the file at which workers die is skipped, the others are not.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -93,6 +94,9 @@ class RayReader:
         missing = [n for n in range(following, len(files)) if n not in waiting]
         for number, data in self._run(task, [[(n, files[n])] for n in missing]):
             waiting[number] = files[number], unpacked(data, reading.splitting.embedding_text)
+        if len(missing) > 1 and waiting.keys().isdisjoint(missing):  # that is not one file's fault
+            found = f"that they died at each of {len(missing)} files"
+            raise ClusterError("workers that read files", found, "give them more memory, or look into Ray's logs")
         for number in range(following, len(files)):
             yield waiting.pop(number, (files[number], died()))
 
@@ -100,7 +104,9 @@ class RayReader:
         """Numbers and packed results of the files in these blocks; none of blocks whose worker died."""
         if not blocks:
             return
-        with self._ray.data.DataContext.current(self._context()):
+        with self._ray.data.DataContext.current(self._context()), warnings.catch_warnings():
+            # There is no other way to limit retries yet.
+            warnings.simplefilter("ignore", DeprecationWarning)
             dataset = self._ray.data.from_blocks([_table(block) for block in blocks]).map_batches(
                 task,
                 batch_size=None,

