@@ -1,8 +1,8 @@
 """Precomputed states of passages, in files next to the store, so that a question starts after them at once.
 
 The files of a language model are in a folder named by a hash of its weights and configuration: another model,
-adapter, dtype or engine has another folder, and nothing in the name is of one machine, so that several may share the
-files. A passage whose text, tokenizer or prompt changes has other tokens, and so another file.
+adapter, dtype or engine has another folder, and nothing in the name is of one machine, so that several may share
+them. A passage whose text, tokenizer or prompt changes has other tokens, and so another file.
 """
 
 from __future__ import annotations
