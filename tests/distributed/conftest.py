@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -21,6 +23,8 @@ def cluster() -> Iterator[str]:
         warnings.simplefilter("ignore", FutureWarning)
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
+        # What the tests send is of modules of theirs.
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         import ray
 
         folder = tempfile.mkdtemp(prefix="mixrag-ray-test-")

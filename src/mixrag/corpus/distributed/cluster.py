@@ -6,6 +6,7 @@ appears on the terminal.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import re
@@ -82,6 +83,29 @@ def connected(address: str) -> Iterator[Any]:
             stack.enter_context(_quiet(ray))
             stack.enter_context(_own_connection(ray, address))
         yield ray
+
+
+def check_worker(ray: Any) -> None:
+    """Make sure that workers have this version of mixrag.
+
+    Raises:
+        ClusterError: they have not, or none answers.
+    """
+    own, remedy = _version(), "install the same version on all machines"
+    expected = f"mixrag {own} on the workers"
+    try:
+        found = ray.get(ray.remote(num_cpus=0)(_version).remote(), timeout=CONNECT_SECONDS)
+    except ray.exceptions.GetTimeoutError as error:
+        raise ClusterError("a worker", f"none within {CONNECT_SECONDS:g} s", "look into: ray status") from error
+    except (ray.exceptions.RayError, ImportError) as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise ClusterError(expected, lines[-1].strip()[:200] if lines else type(error).__name__, remedy) from error
+    if found != own:
+        raise ClusterError(expected, found, remedy)
+
+
+def _version() -> str:
+    return str(importlib.import_module("mixrag").__version__)
 
 
 def processors_of(ray: Any) -> int:

@@ -34,8 +34,6 @@ _STARTS = 3
 class Portable(Protocol):
     """An encoder as it is sent to workers."""
 
-    fingerprint: str
-
     def encode(self, threads: int | None) -> Embed:
         """The encoder, loaded in the process of a worker; ``threads`` of the processor, or None on a GPU.
 

@@ -167,17 +167,19 @@ def _read_block(key: str, reference: Sequence[Any], table: Any) -> Any:
     """In a worker: numbers and packed results of the files in a block."""
     import pyarrow
 
-    reading = _here(key, reference[0])
     rows = zip(*(table[name].to_pylist() for name in ("path", "sha256", "data")), strict=True)
     files = [ChangedFile(Path(path), sha256, data) for path, sha256, data in rows]
     found: list[bytes] = []
     try:
-        found += [packed(result) for _, result in reading.files(files)]
+        found += [packed(result) for _, result in _here(key, reference[0]).files(files)]
     except MixragError as error:
         found.append(packed(error))
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}, of a worker"
-        found.append(packed(ClusterError("files that workers can read", reason, "look into the logs of Ray")))
+        reason = " ".join(str(error).partition("\ntraceback:")[0].split())[:200] or "no reason"
+        remedy = "install the same packages on all machines, or look into the logs of Ray"
+        found.append(
+            packed(ClusterError("files that workers can read", f"{type(error).__name__}: {reason}", remedy))
+        )
     numbers = table["number"].to_pylist()[: len(found)]
     return pyarrow.table({"number": numbers, "found": pyarrow.array(found, pyarrow.large_binary())})
 

