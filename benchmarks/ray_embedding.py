@@ -1,11 +1,13 @@
 """Indexing generated texts by this process and by 1 and 2 encoders of a Ray cluster of this machine.
 
     python benchmarks/ray_embedding.py [--files 60] [--words 4000] [--encoders 1,2] [--encoder NAME] [--threads 1]
+    python benchmarks/ray_embedding.py --batches
 
 Every row makes a store of its own from the same files. The encoder in this process has ``--threads`` threads, and
 one of Ray as many as there are processors for each. ``seconds`` are those of ``RAG.index``: with loading the
 encoders on the workers, without starting the cluster. ``passages_per_second`` is the rate between the first
-vectors and the last. Vectors are compared with those of this process.
+vectors and the last. Vectors are compared with those of this process. ``--batches`` compares vectors of texts that
+share a batch with those of the same texts alone, and with those of two threads.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mixrag import RAG
+from mixrag import RAG, load_encoder
 from mixrag.corpus.distributed.cluster import connected
 from mixrag.utils.arrays import Vectors
 from mixrag.utils.progress import ProgressEvent
@@ -32,16 +34,21 @@ from mixrag.utils.progress import ProgressEvent
 SEED = 1
 
 
+def vocabulary(drawn: random.Random) -> list[str]:
+    """Words of two to nine letters."""
+    return ["".join(drawn.choices("abcdefghilmnoprstu", k=drawn.randint(2, 9))) for _ in range(5000)]
+
+
 def write_files(folder: Path, files: int, words: int) -> None:
     """Text of random words in sentences of seven to twenty-one."""
     drawn = random.Random(SEED)
-    vocabulary = ["".join(drawn.choices("abcdefghilmnoprstu", k=drawn.randint(2, 9))) for _ in range(5000)]
+    known = vocabulary(drawn)
     folder.mkdir()
     for number in range(files):
         left, sentences = words, []
         while left > 0:
             length = drawn.randint(7, 21)
-            sentences.append(" ".join(drawn.choices(vocabulary, k=length)).capitalize() + ".")
+            sentences.append(" ".join(drawn.choices(known, k=length)).capitalize() + ".")
             left -= length
         (folder / f"{number}.txt").write_text(" ".join(sentences))
 
@@ -84,6 +91,21 @@ def cluster(encoders: int | None) -> Iterator[str | None]:
         yield "auto"  # the one that this process is connected to
 
 
+def compare_batches(name: str | None) -> None:
+    """Print the largest differences of an entry of a vector, by dtype."""
+    drawn = random.Random(SEED)
+    texts = [" ".join(drawn.choices(vocabulary(drawn), k=drawn.randint(5, 60))) for _ in range(24)]
+    for dtype in ("float32", "bfloat16"):
+        encoder = load_encoder(name, dtype=dtype)
+        torch.set_num_threads(1)
+        together = encoder.encode_passages(texts)
+        alone = np.concatenate([encoder.encode_passages([text]) for text in texts])
+        torch.set_num_threads(2)
+        threads = encoder.encode_passages(texts)
+        row = {"dtype": dtype, "alone": float(np.abs(together - alone).max())}
+        print(json.dumps({**row, "two_threads": float(np.abs(together - threads).max())}), flush=True)
+
+
 def main() -> None:
     """Print one line of JSON for each row."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -92,7 +114,11 @@ def main() -> None:
     parser.add_argument("--encoders", default="1,2")
     parser.add_argument("--encoder")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batches", action="store_true")
     given = parser.parse_args()
+    if given.batches:
+        compare_batches(given.encoder)
+        return
     torch.set_num_threads(given.threads)
     logging.getLogger("mixrag").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as name:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mixrag.corpus.documents import content_id
+from mixrag.corpus.embedder import Embed
 from mixrag.corpus.parsers.isolation import DEFAULT_LIMITS, ParseLimits
 from mixrag.corpus.parsers.registry import ParserRegistry, load
 from mixrag.corpus.parsers.result import Notice, Skipped, UnreadableError
@@ -23,7 +24,7 @@ from mixrag.corpus.store import vectors as embedding
 from mixrag.corpus.store.prepared import document_hash
 from mixrag.corpus.store.protocol import Store
 from mixrag.corpus.store.sources import MEMORY
-from mixrag.corpus.store.vectors import Embed, EmbeddingText, Encoding, VectorWriter, claim
+from mixrag.corpus.store.vectors import EmbeddingText, Encoding, VectorWriter, claim
 from mixrag.corpus.walk import absolute, find_files, storable
 from mixrag.corpus.workers import HERE, Workers
 from mixrag.corpus.writer import PassageWriter
