@@ -29,6 +29,7 @@ REACH_SECONDS = 5.0
 """How long a port may take to answer."""
 CONNECT_SECONDS = 45.0
 """How long connecting may take; after 60 s without an answer Ray ends the process."""
+_THREAD_SECONDS = 30.0
 _OBJECT_STORE = 512 * 2**20
 """Bytes, of a cluster of this machine."""
 ENVIRONMENT = {
@@ -146,9 +147,17 @@ def _own_connection(ray: Any, address: str) -> Iterator[None]:
             raise _refused(address, failed) from failed
         yield
     finally:
+        _end_threads()
         ray.shutdown()
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_threads() -> None:
+    """Wait for the threads of Ray Data: one that finds no connection any more ends the process."""
+    for thread in threading.enumerate():
+        if type(thread).__module__.startswith("ray.data"):
+            thread.join(_THREAD_SECONDS)
 
 
 def _reach(address: str) -> None:

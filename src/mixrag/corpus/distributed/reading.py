@@ -114,8 +114,10 @@ class RayReader:
                 num_cpus=SHARE,
                 ray_remote_args_fn=_retries,
             )
-        for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
-            yield from zip(table["number"].to_pylist(), table["found"].to_pylist(), strict=True)
+        # Batches would be fetched by further threads, which go on after this generator is closed.
+        for bundle in dataset.iter_internal_ref_bundles():
+            for table in map(self._ray.get, bundle.block_refs):
+                yield from zip(table["number"].to_pylist(), table["found"].to_pylist(), strict=True)
 
     def _context(self) -> Any:
         """Results in order; blocks whose worker died are left out, and nothing is shown."""
