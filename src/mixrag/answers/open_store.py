@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from threading import RLock
@@ -15,7 +16,7 @@ from mixrag.answers.applied_calibration import guarantee_for
 from mixrag.answers.confidence import ConfidenceMap, calibration_for
 from mixrag.answers.guarantee import Guarantee
 from mixrag.answers.own_retriever import opened_store, own_retriever
-from mixrag.config.command_settings import StoreConfig
+from mixrag.config.command_settings import IndexingSettings, StoreConfig
 from mixrag.config.model_config import ModelConfig, bundle_for, completed, defaults
 from mixrag.config.schema import made
 from mixrag.config.settings import Settings
@@ -41,6 +42,7 @@ from mixrag.corpus import (
     ingest,
     splitter_stored,
 )
+from mixrag.corpus.workers import HERE, Workers
 from mixrag.errors import (
     EncoderMismatchError,
     MissingPackageError,
@@ -56,6 +58,7 @@ from mixrag.generator.mixed import language_model_of
 from mixrag.generator.precompute import FOLDER as PRECOMPUTED
 from mixrag.generator.precompute import Precomputed, attach, files_and_bytes, precompute
 from mixrag.retrieval.encoders import CompleteEncoder, load_encoder
+from mixrag.retrieval.encoders.shipping import portable_encoder, portable_splitting
 from mixrag.retrieval.index import IndexChoice, check_index_choice, describe_index
 from mixrag.retrieval.retriever import Retriever
 from mixrag.retrieval.sharded_retriever import ShardedRetriever
@@ -343,6 +346,8 @@ class OpenStore:
         max_bytes: int = 25 * 2**20,
         limits: ParseLimits = DEFAULT_LIMITS,
         shard: str | None = None,
+        ray: str | None = None,
+        ray_encoders: int | None = None,
         progress: Progress | None = None,
     ) -> IndexReport:
         """Bring the store up to date with files and folders; what has not changed is not read again.
@@ -357,6 +362,10 @@ class OpenStore:
                 own, and a file that exceeds the limits, or crashes its parser, is skipped. Parsers of yours run in
                 this process, without limits.
             shard: "i/n": index only part i of n of the files, by a hash of their paths below the folders named.
+            ray: a Ray cluster whose workers read the files and compute the vectors, while this process writes:
+                "local" starts one on this machine; "auto", "HOST:PORT" or "ray://HOST:PORT" is one that runs. A
+                process that is connected to a cluster already uses that one.
+            ray_encoders: encoders on the cluster; default: one for each GPU, or processor where there is none.
             progress: called with stages "reading files" and "embedding".
 
         Raises:
@@ -365,12 +374,13 @@ class OpenStore:
             EncoderMismatchError: the store's vectors come from another encoder.
             PluginError: a parser or splitter that lacks a method, or a splitter with invalid spans.
             StoreBusyError: another process or thread is writing.
+            ClusterError: the Ray cluster cannot be reached, or its workers cannot do this.
         """
         self.check_one_store()
         part = None if shard is None else Part.parse(shard)
         if part is not None:
             claim_part(self.store, part)
-        with naming_the_bundle(self.model):
+        with naming_the_bundle(self.model), self._workers(ray, ray_encoders) as workers:
             return ingest(
                 self.store,
                 _listed(paths),
@@ -385,8 +395,22 @@ class OpenStore:
                 part=part,
                 max_bytes=bytes_given(max_bytes, "max_bytes"),
                 limits=limits,
+                workers=workers,
                 progress=progress,
             )
+
+    def _workers(self, ray: str | None, encoders: int | None) -> AbstractContextManager[Workers]:
+        if ray is None:
+            return nullcontext(HERE)
+        from mixrag.corpus.distributed.workers import on_cluster
+
+        made = IndexingSettings(ray=ray, ray_encoders=encoders)  # refuses other types
+        return on_cluster(
+            ray,
+            made.ray_encoders,
+            partial(portable_encoder, self.encoder),
+            partial(portable_splitting, self.encoder),
+        )
 
     def add(
         self,

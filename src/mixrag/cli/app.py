@@ -68,6 +68,8 @@ def index(
             limits=ParseLimits(
                 chosen.parse_seconds, chosen.parse_mb, chosen.ocr_language if chosen.ocr == "auto" else ""
             ),
+            ray=chosen.ray,
+            ray_encoders=chosen.ray_encoders,
             progress=progress,
         )
     show_reports.index_report(report, as_json=json)

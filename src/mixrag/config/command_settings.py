@@ -174,6 +174,22 @@ class IndexingSettings:
         commands=("index",),
         shown_first=True,
     )
+    ray: str | None = setting(
+        default=None,
+        help="Workers of a Ray cluster: local, auto or HOST:PORT.",
+        more="They read the files and compute the vectors, and this process writes the store. `local` starts a "
+        "cluster of this machine, `auto` is the one that runs on it, `ray://HOST:PORT` is reached by Ray's "
+        "client. See [index with Ray](../how-to/index-with-ray.md).",
+        absent="this process",
+        commands=("index",),
+        metavar="ADDRESS",
+    )
+    ray_encoders: Count | None = setting(
+        default=None,
+        help="Encoders on the Ray cluster.",
+        absent="one for each GPU, else for each processor",
+        commands=("index",),
+    )
 
 
 _serving = partial(setting, commands=("serve",), shown_first=True)

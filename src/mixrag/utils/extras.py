@@ -20,6 +20,7 @@ EXTRAS = {
     "openvino": ("openvino",),
     "vllm": ("vllm",),
     "gguf": ("cyllama",),
+    "ray": ("ray",),
 }
 """The modules that each extra of pyproject.toml is for."""
 
