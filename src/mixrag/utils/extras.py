@@ -20,6 +20,7 @@ EXTRAS = {
     "openvino": ("openvino",),
     "vllm": ("vllm",),
     "gguf": ("cyllama",),
+    "lance": ("lancedb", "pyarrow", "boto3"),
 }
 """The modules that each extra of pyproject.toml is for."""
 
