@@ -29,7 +29,8 @@ class Transaction:
 
     def set(self, **values: Any) -> None:
         """Change settings; those that are as they were do not count."""
-        changed = {key: value for key, value in values.items() if key not in self.draft.settings or self.draft.settings[key] != value}
+        old = self.draft.settings
+        changed = {key: value for key, value in values.items() if key not in old or old[key] != value}
         if changed:
             self.do("settings", changed)
 
