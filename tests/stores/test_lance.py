@@ -221,7 +221,7 @@ def test_vectors_that_are_no_numbers_are_named_and_computed_again(store: LanceSt
         store.claim_encoder("made-1")
         store.add_vectors(ENCODER, [text_hash("one")], np.full((1, 4), np.inf, "f4"))
         store.put([split(["one"], "n")])
-    with pytest.raises(StoreCorruptError, match="infinity.*re-embed"):
+    with pytest.raises(StoreCorruptError, match=r"infinity.*re-embed"):
         store.vectors()
     with store.writing():
         assert store.drop_damaged_vectors("made-1") == 1

@@ -1,4 +1,4 @@
-"""Stores in a bucket: the lock of a holder that died or is slow, and everything that can be wrong with a server."""
+"""Stores in a bucket: the lock of a holder that died or is slow, and all that can be wrong with a server."""
 
 from __future__ import annotations
 

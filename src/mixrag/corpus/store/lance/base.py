@@ -110,8 +110,12 @@ class LanceBase(Store):
 
     @contextmanager
     def _committing(self, now: Catalogue) -> Iterator[Transaction]:
-        change = Transaction(now)
-        yield change
+        change, before = Transaction(now), getattr(self._of_thread, "catalogue", None)
+        self._of_thread.catalogue = now  # what is read meanwhile is what is changed
+        try:
+            yield change
+        finally:
+            self._of_thread.catalogue = before
         if change.operations:
             self.log.commit(change.draft, change.operations, self._check)
 

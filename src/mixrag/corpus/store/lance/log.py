@@ -10,6 +10,7 @@ import json
 import re
 import threading
 import zlib
+from contextlib import suppress
 from typing import Any
 
 from mixrag.corpus.store.lance.catalogue import Catalogue, Operation
@@ -70,7 +71,8 @@ class Log:
                 raise self.place.lost() from error
             self._catalogue, self._since = draft, self._since + len(content)
             if self._is_long():
-                self._write_whole(draft)
+                with suppress(OSError, StoreError):  # the commit itself is done; the next one tries again
+                    self._write_whole(draft)
 
     def _names(self, after: str = "") -> list[str]:
         return [name for name in self.place.names(FOLDER, after) if _NAME.fullmatch(name)]

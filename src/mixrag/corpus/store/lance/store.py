@@ -83,7 +83,7 @@ class LanceStore(VectorReads, ContentReads):
 
     def forget_moved(self, paths: Collection[str]) -> list[str]:
         """See ``Store.forget_moved``."""
-        now, here = self.now, set(paths)
+        now, here = self.log.latest(), set(paths)
         documents = {document for path in here for document in now.records.get(path, {}).values()}
         hashes = {now.files[path].sha256 for path in here if path in now.files} - {""}
         others = {path for id_ in documents for path, _ in now.sources_of[id_]} - here

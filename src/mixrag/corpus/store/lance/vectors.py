@@ -35,13 +35,14 @@ class Places:
     """(M,) of each passage, what Lance calls the row of its vector; -1 where there is none."""
     order: Ids
     """(M,) places of passages, sorted by ``ids``."""
+    ordered: Ids
+    """(M,) ``ids``, sorted."""
     stored: int
     """Vectors in the table."""
 
     def passages(self, ids: Ids) -> Ids:
         """The places of the passages that have one of these vectors."""
-        ordered = self.ids[self.order]
-        low, high = (np.searchsorted(ordered, ids, side=side) for side in ("left", "right"))
+        low, high = (np.searchsorted(self.ordered, ids, side=side) for side in ("left", "right"))
         parts = [self.order[start:stop] for start, stop in zip(low.tolist(), high.tolist(), strict=True)]
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
@@ -148,7 +149,8 @@ class VectorReads(PassageReads):
         at = np.asarray(pa.compute.fill_null(at, -1), np.int64)
         ids = np.asarray(stored["_rowid"], np.uint64).astype(np.int64)
         of_passages = np.where(at < 0, -1, ids[at] if len(ids) else -1)
-        return Places(now.number, of_passages, np.argsort(of_passages, kind="stable"), len(ids))
+        order = np.argsort(of_passages, kind="stable")
+        return Places(now.number, of_passages, order, of_passages[order], len(ids))
 
     def _vectors_at(self, now: Catalogue, found: tuple[Table, Any], places: Ids) -> Vectors:
         """(K, D) vectors of the passages at these places (K,) in the order of all."""
