@@ -49,6 +49,8 @@ def test_the_whole_state_is_written_now_and_then_and_old_commits_go(
         put(store, split([f"text {number}"], "n"))
     assert len(commits(store)) <= 10 and commits(store)[0] > f"{5:020}"
     assert texts_in(late) == ["text 11"] == texts_in(lance_backend.reopen())
+    with store.writing():
+        store.finish("none")
     check_sound(store)
     for whole in [name for name in commits(store) if name.endswith(".whole")][:-1]:
         store.place.delete(log.FOLDER, [whole])
@@ -159,7 +161,7 @@ def test_what_the_index_finds_has_exact_products(store: LanceStore, monkeypatch:
     found = 0
     for question in draw.standard_normal((20, 16)).astype("f4"):
         hits, products = index.search(question, 10), every @ question
-        assert np.allclose(hits.products, products[np.searchsorted(rows, hits.rows)], atol=1e-5)
+        assert np.allclose(hits.inner_products, products[np.searchsorted(rows, hits.rows)], atol=1e-5)
         assert len(set(hits.rows.tolist())) == 10
         found += len(np.intersect1d(hits.rows, rows[np.argsort(-products)[:10]]))
         allowed = rows[draw.random(len(rows)) < 0.2]
