@@ -75,7 +75,12 @@ class LanceBase(Store):
         """The state of this thread's snapshot, or else the latest."""
         self._check_open()
         found: Catalogue | None = getattr(self._of_thread, "catalogue", None)
-        return self.log.latest() if found is None else found
+        return self.latest() if found is None else found
+
+    def latest(self) -> Catalogue:
+        """The state as it is now; while this thread has the lock, nobody else changes it."""
+        has_lock: bool = getattr(self._of_thread, "has_lock", False)
+        return self.log.latest(look=not has_lock)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -90,18 +95,29 @@ class LanceBase(Store):
             self._of_thread.catalogue = None
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """See ``Store.writing``."""
-        self._check_open()
+    def creating(self) -> Iterator[None]:
+        """Have the write lock, where there may be no store yet."""
         with self.place.lock(self.timeout) as check:
             self._check = check
             yield
 
     @contextmanager
+    def writing(self) -> Iterator[None]:
+        """See ``Store.writing``."""
+        self._check_open()
+        with self.creating():
+            self.log.latest()
+            self._of_thread.has_lock = True
+            try:
+                yield
+            finally:
+                self._of_thread.has_lock = False
+
+    @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Changes of the latest state, which are committed together where they are not none."""
         self._check_open()
-        with self._committing(self.log.latest()) as change:
+        with self._committing(self.latest()) as change:
             yield change
 
     def first_transaction(self) -> AbstractContextManager[Transaction]:

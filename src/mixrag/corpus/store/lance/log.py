@@ -41,14 +41,19 @@ class Log:
         with self.place.errors():
             return bool(self._names())
 
-    def latest(self) -> Catalogue:
+    def latest(self, *, look: bool = True) -> Catalogue:
         """The state as it is now.
+
+        Args:
+            look: whether there are further commits; false: the latest that was read, if any was.
 
         Raises:
             StoreMissingError: there is no store.
             StoreVersionError: a newer mixrag wrote it.
             StoreCorruptError: it cannot be read.
         """
+        if not look and self._catalogue is not None:
+            return self._catalogue
         with self._mutex, self.place.errors():
             for _ in range(_ATTEMPTS):  # commits may be cleaned up between listing and reading
                 if self._refreshed():

@@ -29,7 +29,7 @@ def open_store(location: Location, *, create: bool, timeout: float) -> LanceStor
             raise place.missing()
         with place.errors():
             place.prepare()
-        with store.writing():
+        with store.creating():
             if not log.exists():  # another process may have come first
                 _create(store)
     log.latest()

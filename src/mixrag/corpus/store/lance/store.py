@@ -83,7 +83,7 @@ class LanceStore(VectorReads, ContentReads):
 
     def forget_moved(self, paths: Collection[str]) -> list[str]:
         """See ``Store.forget_moved``."""
-        now, here = self.log.latest(), set(paths)
+        now, here = self.latest(), set(paths)
         documents = {document for path in here for document in now.records.get(path, {}).values()}
         hashes = {now.files[path].sha256 for path in here if path in now.files} - {""}
         others = {path for id_ in documents for path, _ in now.sources_of[id_]} - here
@@ -144,7 +144,7 @@ class LanceStore(VectorReads, ContentReads):
     def add_vectors(self, encoder: EncoderRecord, hashes: Sequence[bytes], vectors: Vectors) -> None:
         """See ``Store.add_vectors``."""
         self._check()
-        found = self.log.latest().table(encoder.fingerprint)
+        found = self.latest().table(encoder.fingerprint)
         if found is None:
             self._add_table(encoder, hashes, vectors)
             return
@@ -209,7 +209,7 @@ class LanceStore(VectorReads, ContentReads):
 
     def drop_damaged_vectors(self, fingerprint: str) -> int:
         """See ``Store.drop_damaged_vectors``; a table has vectors of one size alone."""
-        found = self.log.latest().table(fingerprint)
+        found = self.latest().table(fingerprint)
         if found is None:
             return 0
         table, damaged, stored = self.tables.latest(found.table), list[int](), 0
