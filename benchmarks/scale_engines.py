@@ -247,7 +247,10 @@ class Pgvector(Engine):
         return np.array([row[0] for row in self.connection.execute(sql, (self.corpus.questions[question], k))])
 
 
-STORES: dict[str, Callable[[Path, Corpus], Engine]] = {"sqlite": Stored}
+STORES: dict[str, Callable[[Path, Corpus], Engine]] = {
+    "sqlite": Stored,
+    "lance": lambda home, corpus: Stored(home, corpus, f"lance:{home / 'store'}"),
+}
 ENGINES: dict[str, Callable[[Path, Corpus], Engine]] = {
     "faiss-flat": FaissFlat,
     "faiss-ivf": FaissIvf,

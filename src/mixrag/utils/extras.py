@@ -21,6 +21,7 @@ EXTRAS = {
     "vllm": ("vllm",),
     "gguf": ("cyllama",),
     "ray": ("ray",),
+    "lance": ("lancedb", "pyarrow", "boto3"),
 }
 """The modules that each extra of pyproject.toml is for."""
 
