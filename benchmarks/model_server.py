@@ -1,0 +1,91 @@
+"""A server on loopback over a model of transformers in this process, which says exactly what the model says.
+
+It is the fake server of the tests, which speaks the dialects of real ones. As they do, it remembers the states of
+the last rows, so that a row that goes on is not read again from its beginning.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+from fake_server import FakeServer, listening  # type: ignore[import-not-found]
+
+__all__ = ["ModelServer", "Rows", "listening"]
+
+SLOTS = 24
+"""Rows whose states are remembered."""
+
+
+class Rows:
+    """What a causal model says of the next token after rows of ids."""
+
+    def __init__(self, generator: Any) -> None:
+        self.generator = generator
+        self.next_token = lru_cache(512)(self._next_token)
+        self._read: dict[tuple[int, ...], Any] = {}
+        self._lock = Lock()
+
+    def _next_token(self, row: tuple[int, ...]) -> Tensor:
+        with self._lock, torch.inference_mode():
+            known, cache = self._resumed(row)
+            found = self._after(row[known:], cache, 1)[0]
+            self._read[row] = cache
+            while len(self._read) > SLOTS:
+                self._read.pop(next(iter(self._read)))
+        return found
+
+    def places(self, row: tuple[int, ...], first: int) -> Tensor:
+        """(T, V) log p of the token after token ``first`` of a row, and after each one behind it."""
+        with self._lock, torch.inference_mode():
+            return self._after(row, DynamicCache(config=self.generator.model.config), len(row) - first)
+
+    def _after(self, tokens: tuple[int, ...], cache: Any, keep: int) -> Tensor:
+        ids = torch.tensor([tokens])
+        output = self.generator.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=keep)
+        found: Tensor = output.logits[0].float().log_softmax(-1)
+        return found
+
+    def _resumed(self, row: tuple[int, ...]) -> tuple[int, Any]:
+        """How many tokens of a row a former one has, and its states of them; the former one is given up.
+
+        One that has less than half of them in common is another passage's, with the same header.
+        """
+        best = max(self._read, key=lambda other: _common(row, other), default=())
+        known = min(_common(row, best), len(row) - 1)
+        if 2 * known <= len(row):
+            return 0, DynamicCache(config=self.generator.model.config)
+        cache = self._read.pop(best)
+        cache.crop(known)
+        return known, cache
+
+
+def _common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+    size = min(len(one), len(other))
+    return next((place for place in range(size) if one[place] != other[place]), size)
+
+
+class ModelServer(FakeServer):  # type: ignore[misc]
+    """The fake server over these rows; those of given texts are read once for all their places."""
+
+    def __init__(self, rows: Rows, **options: Any) -> None:
+        self.rows, tokenizer = rows, rows.generator.tokens.tokenizer
+        super().__init__(
+            rows.next_token,
+            rows.generator.stop_tokens,
+            tokenize=lambda text: tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids,
+            detokenize=tokenizer.decode,
+            context=rows.generator.context_size + 1,
+            **options,
+        )
+
+    def _given(self, row: tuple[int, ...], first: int) -> list[Tensor]:
+        return [*self.rows.places(row, first - 1)[:-1]]
