@@ -16,7 +16,7 @@ from mixrag.config.default_models import GENERATOR, default_generator
 from mixrag.config.prompt_template import PromptTemplate
 from mixrag.errors import MixragError, ModelError, SettingError
 from mixrag.generator.gguf import converted_gguf
-from mixrag.generator.names import path_or_hub_name, unusable
+from mixrag.generator.names import model_source, unusable
 from mixrag.generator.protocol import Generator
 from mixrag.generator.tokenizer import loaded_tokenizer
 
@@ -167,7 +167,8 @@ def inside_vllm(
     from mixrag.generator.vllm.generator import vllm_generator
 
     name = GENERATOR if model is None else str(model)
-    source = default_generator() if model is None else path_or_hub_name(model)
+    source, beside = (default_generator(), None) if model is None else model_source(model)
+    tokenizer = beside if tokenizer is None else tokenizer
     if isinstance(source, Path) and source.is_file():
         source = converted_gguf(source)
     try:

@@ -43,7 +43,7 @@ from mixrag.generator.engines import (
 from mixrag.generator.gguf import converted_gguf
 from mixrag.generator.kernels.onednn_linear import use_onednn_linears
 from mixrag.generator.model_object import generator_of
-from mixrag.generator.names import downloaded_adapter, expanded, path_or_hub_name, unusable
+from mixrag.generator.names import downloaded_adapter, expanded, model_source, path_or_hub_name, unusable
 from mixrag.generator.protocol import Generator
 from mixrag.generator.self_check import with_prefix_cache, with_shared_cross_attention
 from mixrag.generator.seq2seq import Seq2SeqGenerator
@@ -115,10 +115,10 @@ def load_generator(
     the other arguments do not apply to it.
 
     Args:
-        model: folder with a Hugging Face model, a GGUF file, or a hub name; a causal or seq2seq model object of
-            transformers, or peft's model around one; or an object with the members of ``Generator``. A folder or
-            name of a model for extractive question answering, and "extractive" (the packaged one), become an
-            ``ExtractiveGenerator``. An address (``http://HOST:PORT/v1``), or a kind of server with a model or
+        model: folder with a Hugging Face model or one GGUF file, such a file, or a hub name; a causal or seq2seq
+            model object of transformers, or peft's model around one; or an object with the members of ``Generator``.
+            A folder or name of a model for extractive question answering, and "extractive" (the packaged one),
+            become an ``ExtractiveGenerator``. An address (``http://HOST:PORT/v1``), or a kind of server with a model or
             address (``vllm:MODEL``, ``ollama:MODEL``), is a remote model (``mixrag.generator.remote``). None is
             SmolLM2-135M-Instruct, packaged or from the hub. A GGUF file is converted once, into the cache folder
             (``MIXRAG_CACHE``).
@@ -173,6 +173,9 @@ def load_generator(
         where = str(getattr(found, "device", "cpu"))
         return with_span_reader(found, span_reader, language_model_weight, where, hub)
     if is_remote(model):
+        if adapter is not None and str(adapter) != NO_ADAPTER:
+            remedy = "load it into the server, and leave it out here (--adapter none)"
+            raise SettingError("no adapter with a model behind a server", f"the adapter {adapter}", remedy)
         from mixrag.generator.remote.client import Limits
         from mixrag.generator.remote.connection import connect
 
@@ -289,7 +292,8 @@ def _of_name(
         raise SettingError("an adapter for a model on one device", f"device_map {device_map}", remedy)
     name = GENERATOR if model is None else str(model)
     default = default_generator() if adapter is None or model is not None else packaged_generator()
-    source = default if model is None else path_or_hub_name(model)
+    source, beside = (default, None) if model is None else model_source(model)
+    tokenizer = beside if tokenizer is None else tokenizer
     from_hub = source == default == HUB_GENERATOR
     if from_hub:
         name = HUB_GENERATOR
