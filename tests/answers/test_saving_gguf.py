@@ -81,7 +81,9 @@ def test_a_folder_of_several_models_is_one_line(models: ModelConfig, tmp_path: P
     folder = Path(models.generator).parent
     assert load_generator(folder, engine="llamacpp").name == str(folder)
     shutil.copyfile(folder / "model.gguf", folder / "other.gguf")
-    with pytest.raises(ModelError, match=r"a folder of one GGUF file at .*found model.gguf and other.gguf; name the"):
+    with pytest.raises(
+        ModelError, match=r"a folder of one GGUF file at .*found model.gguf and other.gguf; name the"
+    ):
         load_generator(folder, engine="llamacpp")
 
 
@@ -90,9 +92,13 @@ def test_an_adapter_is_added_by_torch_and_by_nothing_else(models: ModelConfig, t
     plain, adapted = (load_generator(models.generator, adapter=each, device="cpu") for each in ("none", adapter))
     prompts = [each.prompt(QUESTION, [], 8) for each in (plain, adapted)]
     tokens = plain.answer_tokens(ANSWER)
-    one, other = (each.log_likelihood([p], tokens).sum() for each, p in zip((plain, adapted), prompts, strict=True))
+    one, other = (
+        each.log_likelihood([p], tokens).sum() for each, p in zip((plain, adapted), prompts, strict=True)
+    )
     assert abs(float(one - other)) > 1e-3
-    with pytest.raises(SettingError, match="model.gguf with an adapter; give adapter none, or engine torch"):
+    with pytest.raises(SettingError, match=r"model\.gguf with an adapter; give adapter none, or engine torch"):
         load_generator(models.generator, adapter=adapter, engine="llamacpp")
-    with pytest.raises(SettingError, match=r"no adapter with a model behind a server; found the adapter .*; load it"):
+    with pytest.raises(
+        SettingError, match=r"no adapter with a model behind a server; found the adapter .*; load it"
+    ):
         load_generator("llamacpp:http://127.0.0.1:9/v1", adapter=adapter)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import torch
 
 from mixrag.config.default_models import GENERATOR, default_generator
-from mixrag.config.prompt_template import PromptTemplate
+from mixrag.config.prompt_template import Argument, PromptTemplate
 from mixrag.errors import MixragError, ModelError, SettingError
 from mixrag.generator.gguf import converted_gguf
 from mixrag.generator.names import model_source, unusable
@@ -39,6 +39,29 @@ RUNS = {
     VLLM: "a causal model by name",
 }
 """What an engine is for, where it is not for everything."""
+
+
+def check_engine(
+    engine: str, arguments: Mapping[str, Argument] | None, cuda_graphs: bool, other: str | None
+) -> None:
+    """Refuse an unknown engine, arguments of another one, and CUDA graphs elsewhere than with torch.
+
+    Args:
+        engine: as for ``load_generator``.
+        arguments: its ``engine_args``.
+        cuda_graphs: the setting.
+        other: what runs the model, where no engine does.
+
+    Raises:
+        SettingError: one of these.
+    """
+    if engine not in ENGINES:
+        raise SettingError(f"engine among {', '.join(ENGINES)}", repr(engine), "choose one of them")
+    if arguments and engine != VLLM:
+        raise SettingError("engine_args with engine vllm", f"engine {engine}", "leave them out")
+    if cuda_graphs and (engine != TORCH or other is not None):
+        found = other or f"engine {engine}"
+        raise SettingError("cuda_graphs with engine torch", found, "leave one of them out")
 
 
 def is_openvino(generator: Generator) -> bool:

@@ -57,7 +57,7 @@ def model_source(name: str | Path) -> tuple[Path | str, Path | None]:
 
 
 def gguf_parts(file: Path) -> list[Path]:
-    """The files of a GGUF model: itself, or all parts (``NAME-00001-of-00003.gguf``), of which the first is named."""
+    """The files of a GGUF model: itself, or all parts (``NAME-00001-of-00003.gguf``); the first one is named."""
     numbered = _PART.fullmatch(file.name)
     if numbered is None:
         return [file]
