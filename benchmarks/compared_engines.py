@@ -53,6 +53,8 @@ class Sources:
     """A folder for a file of them in float32."""
     slots: int
     """Rows that a real server reads side by side."""
+    encoder: Path | str | None = None
+    """None: the packaged one."""
 
 
 def engines(sources: Sources) -> Iterator[Engine]:
@@ -81,7 +83,8 @@ def engines(sources: Sources) -> Iterator[Engine]:
 def _in_process(
     sources: Sources, model: Path | None, engine: Any, dtype: str, stack: ExitStack
 ) -> tuple[RAG, None]:
-    models = ModelConfig(generator=model, adapter="none", device="cpu", engine=engine, dtype=dtype)
+    options: dict[str, Any] = {"engine": engine, "dtype": dtype, "encoder": sources.encoder}
+    models = ModelConfig(generator=model, adapter="none", device="cpu", **options)
     return stack.enter_context(RAG.open(sources.store, models=models)), None
 
 
@@ -96,7 +99,8 @@ def _fake(sources: Sources, rows: Rows, options: dict[str, Any], stack: ExitStac
 
 def _behind(sources: Sources, name: str, stack: ExitStack) -> RAG:
     tokenizer = sources.generator.tokens.tokenizer
-    models = ModelConfig(generator=name, tokenizer=tokenizer, device="cpu", server_timeout=SERVER_TIMEOUT)
+    options: dict[str, Any] = {"tokenizer": tokenizer, "encoder": sources.encoder}
+    models = ModelConfig(generator=name, device="cpu", server_timeout=SERVER_TIMEOUT, **options)
     return stack.enter_context(RAG.open(sources.store, models=models))
 
 

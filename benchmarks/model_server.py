@@ -64,7 +64,8 @@ class Rows:
         if 2 * known <= len(row):
             return 0, DynamicCache(config=self.generator.model.config)
         cache = self._read.pop(best)
-        cache.crop(known)
+        if known < len(best):
+            cache.crop(known - len(best))  # so many tokens less
         return known, cache
 
 

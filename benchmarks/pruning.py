@@ -1,6 +1,6 @@
 """Certified pruning beside the same decoding without it: K = 50 passages, 0.001 of total variation.
 
-    python benchmarks/pruning.py [--dtype bfloat16 | --dtype openvino:int8]
+    python benchmarks/pruning.py [--dtype bfloat16 | --dtype openvino:int8] [--rounds N]
 
 Questions about the bundled documents (demo/): asked of the packaged model with its reader, whose answers have a
 few words, and without it, whose answers are sentences. All passages have been read before. Timed is the writing of
@@ -49,10 +49,13 @@ def main() -> None:
     """Index, ask, compare, measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dtype", default="bfloat16")
-    dtype = parser.parse_args().dtype
-    rows = [row for scenario in SCENARIOS for row in rows_of(scenario, dtype)]
-    show(rows)
-    keep(rows)
+    parser.add_argument("--rounds", type=int, default=None, help="default: 5 of short answers, 3 of long ones")
+    options = parser.parse_args()
+    for scenario in SCENARIOS:
+        rounds = options.rounds or scenario.rounds
+        rows = rows_of(replace(scenario, rounds=rounds), options.dtype)
+        show(rows)
+        keep(rows)
 
 
 def rows_of(scenario: Scenario, dtype: str) -> list[Row]:
@@ -75,7 +78,7 @@ def measured(mixtures: Sequence[Mixture], scenario: Scenario) -> list[Row]:
     )
     tokens = [[step.token for step in steps] for steps in pruned]
     differing = sum(a != [step.token for step in b] for a, b in zip(tokens, plain, strict=True))
-    print(f"{len(mixtures)} answers, {sum(map(len, tokens))} tokens; {differing} differ")
+    print(f"{len(mixtures)} answers, {sum(map(len, tokens))} tokens; {differing} differ", flush=True)
     return [compared(mixtures, scenario, whole=True), compared(mixtures, scenario, whole=False)]
 
 
