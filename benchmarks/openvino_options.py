@@ -3,8 +3,8 @@
     python benchmarks/openvino_options.py [--dtype int8] [--rows 10 50] [--rounds N] [--only TEXT ...]
 
 The packaged model without its reader, 150 tokens of passage and 20 of question, alternately with the options in
-use ("ours" is the changed one): a ratio above 1 means that mixrag's are faster. Also the parts of a step: the engine
-alone, and what is computed of its logits.
+use ("ours" is the changed one): a ratio above 1 means that mixrag's are faster. Also the parts of a step: the
+engine alone, and a row that is followed by itself while all stay.
 """
 
 from __future__ import annotations
