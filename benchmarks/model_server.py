@@ -7,7 +7,7 @@ the last rows, so that a row that goes on is not read again from its beginning.
 from __future__ import annotations
 
 import sys
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -21,8 +21,17 @@ from fake_server import FakeServer, listening  # type: ignore[import-not-found]
 
 __all__ = ["ModelServer", "Rows", "listening"]
 
-SLOTS = 24
-"""Rows whose states are remembered."""
+SLOTS = 8
+"""Rows whose states and distributions are remembered."""
+
+
+@dataclass
+class _Read:
+    """A row that was read."""
+
+    states: Any
+    tables: Tensor
+    """(T, V) log p of the token after each of its tokens."""
 
 
 class Rows:
@@ -30,43 +39,43 @@ class Rows:
 
     def __init__(self, generator: Any) -> None:
         self.generator = generator
-        self.next_token = lru_cache(512)(self._next_token)
-        self._read: dict[tuple[int, ...], Any] = {}
+        self._read: dict[tuple[int, ...], _Read] = {}
         self._lock = Lock()
 
-    def _next_token(self, row: tuple[int, ...]) -> Tensor:
+    def next_token(self, row: tuple[int, ...]) -> Tensor:
+        """(V,) log p of the token after a row."""
+        return self.places(row)[-1]
+
+    def places(self, row: tuple[int, ...]) -> Tensor:
+        """(T, V) log p of the token after each token of a row; what a former row begins with is not read again."""
         with self._lock, torch.inference_mode():
-            known, cache = self._resumed(row)
-            found = self._after(row[known:], cache, 1)[0]
-            self._read[row] = cache
+            if (found := self._read.pop(row, None)) is None:
+                known, found = self._resumed(row)
+                found = self._after(row[known:], found)
+            self._read[row] = found
             while len(self._read) > SLOTS:
                 self._read.pop(next(iter(self._read)))
-        return found
+        return found.tables
 
-    def places(self, row: tuple[int, ...], first: int) -> Tensor:
-        """(T, V) log p of the token after token ``first`` of a row, and after each one behind it."""
-        with self._lock, torch.inference_mode():
-            return self._after(row, DynamicCache(config=self.generator.model.config), len(row) - first)
+    def _after(self, tokens: tuple[int, ...], before: _Read) -> _Read:
+        ids, states = torch.tensor([tokens]), before.states
+        output = self.generator.model(input_ids=ids, past_key_values=states, use_cache=True)
+        return _Read(states, torch.cat([before.tables, output.logits[0].float().log_softmax(-1)]))
 
-    def _after(self, tokens: tuple[int, ...], cache: Any, keep: int) -> Tensor:
-        ids = torch.tensor([tokens])
-        output = self.generator.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=keep)
-        found: Tensor = output.logits[0].float().log_softmax(-1)
-        return found
-
-    def _resumed(self, row: tuple[int, ...]) -> tuple[int, Any]:
-        """How many tokens of a row a former one has, and its states of them; the former one is given up.
+    def _resumed(self, row: tuple[int, ...]) -> tuple[int, _Read]:
+        """How many tokens of a row a former one has, and what is known of them; the former one is given up.
 
         One that has less than half of them in common is another passage's, with the same header.
         """
         best = max(self._read, key=lambda other: _common(row, other), default=())
         known = min(_common(row, best), len(row) - 1)
         if 2 * known <= len(row):
-            return 0, DynamicCache(config=self.generator.model.config)
-        cache = self._read.pop(best)
+            nothing = torch.empty(0, self.generator.vocabulary_size)
+            return 0, _Read(DynamicCache(config=self.generator.model.config), nothing)
+        found = self._read.pop(best)
         if known < len(best):
-            cache.crop(known - len(best))  # so many tokens less
-        return known, cache
+            found.states.crop(known - len(best))  # so many tokens less
+        return known, _Read(found.states, found.tables[:known])
 
 
 def _common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
@@ -89,4 +98,4 @@ class ModelServer(FakeServer):  # type: ignore[misc]
         )
 
     def _given(self, row: tuple[int, ...], first: int) -> list[Tensor]:
-        return [*self.rows.places(row, first - 1)[:-1]]
+        return [*self.rows.places(row)[first - 1 : -1]]
