@@ -32,6 +32,8 @@ class Engine:
     rounding: float | None = None
     """How far log-odds of a next token may be from the reference's (``generator/rounding.py``); None: as the
     generator says."""
+    shares: bool = False
+    """Whether it shares what was read with the other engines that do."""
 
     def allowed(self, rag: RAG) -> float:
         """``rounding``."""
@@ -61,9 +63,9 @@ def engines(sources: Sources) -> Iterator[Engine]:
     """Those that can be run here."""
     rows = Rows(sources.generator)
     lists = {"echo": False, "prompt_logprobs": False}
-    yield Engine("vLLM's dialect, scores", partial(_fake, sources, rows, {}))
-    yield Engine("lists of 20", partial(_fake, sources, rows, lists))
-    yield Engine("lists of 5", partial(_fake, sources, rows, {**lists, "largest": 5}))
+    yield Engine("vLLM's dialect, scores", partial(_fake, sources, rows, {}), shares=True)
+    yield Engine("lists of 20", partial(_fake, sources, rows, lists), shares=True)
+    yield Engine("lists of 5", partial(_fake, sources, rows, {**lists, "largest": 5}), shares=True)
     if importlib.util.find_spec("openvino"):
         for dtype in ("float32", "bfloat16", "int8"):
             yield Engine(f"OpenVINO, {dtype}", partial(_in_process, sources, sources.model, "openvino", dtype))

@@ -2,7 +2,7 @@
 
     mixrag index demo/corpus --store STORE
     python benchmarks/engines_side_by_side.py STORE demo/pairs.jsonl [--questions N] [--passages K]
-        [--records FILE] [--engines NAME ...]
+        [--records FILE] [--engines NAME ...] [--part 1/1]
 
 The reference is torch in float32, greedy, without pruning and without a cache of passages. Beside it: a server on
 loopback that speaks vLLM's dialect over the same weights and scores given texts; the same server, which lists 20
@@ -17,7 +17,7 @@ engine that states intervals states them for its own answer, and the reference's
 of llama.cpp must agree on one file. Whatever does not hold is printed, and the exit status is 1.
 
 Each answer is a line of FILE (`--records`), and is not asked for again. `--engines` chooses by the beginnings of
-names.
+names, and several processes may take a part of the questions each.
 """
 
 from __future__ import annotations
@@ -126,19 +126,39 @@ class Records:
 class Reference:
     """The exact answers, and the exact numbers of any answer."""
 
-    def __init__(self, rag: RAG, settings: dict[str, Any]) -> None:
-        self.rag, self.settings = rag, settings
+    def __init__(self, rag: RAG, settings: dict[str, Any], file: Path | None = None) -> None:
+        """``file``: where tokens and likelihoods of the answers are written, and read by other processes."""
+        self.rag, self.settings, self.file = rag, settings, file
         self._answers: dict[str, ScoredAnswer] = {}
 
     def answer(self, question: str) -> ScoredAnswer:
         """The greedy one."""
         if question not in self._answers:
-            self._answers[question] = self.rag.ask(question, decoder="greedy", **self.settings).scored
+            found = self._written(question) or self.rag.ask(question, decoder="greedy", **self.settings).scored
+            self._answers[question] = found
         return self._answers[question]
 
     def scored(self, question: str, tokens: Sequence[int]) -> ScoredAnswer:
         """Any one."""
-        return self.answer(question).mixture.score_tokens(tokens)
+        answer = self.answer(question)
+        return answer if answer.tokens == tuple(tokens) else answer.mixture.score_tokens(tokens)
+
+    def write(self, question: str) -> None:
+        """Let others know its answer."""
+        if self.file is not None and self._written(question) is None:
+            answer = self.answer(question)
+            table = answer.log_likelihood.tolist()
+            document = {"settings": self.settings, "question": question, "tokens": answer.tokens, "table": table}
+            with self.file.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(document) + "\n")
+
+    def _written(self, question: str) -> ScoredAnswer | None:
+        lines = self.file.read_text("utf-8").splitlines() if self.file is not None and self.file.exists() else []
+        for document in map(json.loads, lines):
+            if (document["settings"], document["question"]) == (self.settings, question):
+                mixture = self.rag.condition(question, **self.settings)
+                return ScoredAnswer(mixture, tuple(document["tokens"]), torch.tensor(document["table"]).double())
+        return None
 
 
 def main() -> None:
@@ -151,6 +171,7 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=12)
     parser.add_argument("--records", type=Path, help="file of answers, which are not asked for again")
     parser.add_argument("--engines", nargs="+", default=[""], metavar="NAME")
+    parser.add_argument("--part", default="1/1", help="2/3: of the questions only every third, from the second on")
     options = parser.parse_args()
     questions = [pair.question for pair in sample(read_pairs([options.pairs]).pairs, options.questions, 0)]
     settings = {"k": options.passages, "max_tokens": options.max_tokens, "kind": "span", "prune": 0.0}
@@ -161,31 +182,45 @@ def main() -> None:
         file = packaged_generator()
         sources = Sources(options.store, rag.generator, None, file, scratch, options.passages)
         chosen = [each for each in engines(sources) if each.name.startswith(tuple(options.engines))]
-        reference = Reference(rag, settings)
-        for engine in chosen:
-            ask(engine, reference, questions, records)
+        reference = Reference(rag, settings, options.records and scratch / "reference.jsonl")
+        part, of = map(int, options.part.split("/"))
+        for together in (
+            [each for each in chosen if each.shares],
+            *([each] for each in chosen if not each.shares),
+        ):
+            ask(together, reference, questions[part - 1 :: of], records)
     print(f"{len(questions)} questions, {options.passages} passages, answers of up to {options.max_tokens} tokens")
     if complaints := [*report([each.name for each in chosen], questions, records)]:
         print(*complaints, sep="\n", file=sys.stderr)
         sys.exit(1)
 
 
-def ask(engine: Engine, reference: Reference, questions: Sequence[str], records: Records) -> None:
-    """Every question that it has not answered yet."""
-    left = [each for each in questions if (engine.name, each) not in records.found]
+def ask(together: Sequence[Engine], reference: Reference, questions: Sequence[str], records: Records) -> None:
+    """Every question that these engines have not answered yet, one after the other."""
+    names = [each.name for each in together]
+    left = [each for each in questions if any((name, each) not in records.found for name in names)]
     if not left:
         return
     with ExitStack() as stack:
-        rag, server = engine.open(stack)
-        exact = rag.server is None or rag.server.returns_probabilities
+        opened = [(each, *each.open(stack)) for each in together]
         for question in left:
-            reference.answer(question)
-            before, start = len(server.requests) if server else 0, time.perf_counter()
-            found = (exact_record if exact else interval_record)(engine, rag, reference, question)
-            found |= {"seconds": time.perf_counter() - start}
-            found |= {"requests": len(server.requests) - before if server else 0}
-            records.add(record := Record(engine.name, question, **found))
-            print(f"{engine.name} | {question} | {record.text!r} {record.interval}", file=sys.stderr, flush=True)
+            reference.write(question)
+            for engine, rag, server in opened:
+                if (engine.name, question) not in records.found:
+                    record = answered(engine, rag, server, reference, question)
+                    records.add(record)
+                    shown = f"{engine.name} | {question} | {record.text!r} {record.interval}"
+                    print(shown, file=sys.stderr, flush=True)
+
+
+def answered(engine: Engine, rag: RAG, server: Any, reference: Reference, question: str) -> Record:
+    """What one engine says of one question."""
+    exact = rag.server is None or rag.server.returns_probabilities
+    before, start = len(server.requests) if server else 0, time.perf_counter()
+    found = (exact_record if exact else interval_record)(engine, rag, reference, question)
+    found |= {"seconds": time.perf_counter() - start}
+    found |= {"requests": len(server.requests) - before if server else 0}
+    return Record(engine.name, question, **found)
 
 
 def exact_record(engine: Engine, rag: RAG, reference: Reference, question: str) -> dict[str, Any]:

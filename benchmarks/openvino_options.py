@@ -1,6 +1,7 @@
 """The decoding step of OpenVINO with other options of its compiler, beside those that mixrag gives it.
 
     python benchmarks/openvino_options.py [--dtype int8] [--rows 10 50] [--rounds N] [--only TEXT ...]
+        [--processor-time]
 
 The packaged model without its reader, 150 tokens of passage and 20 of question, alternately with the options in
 use ("ours" is the changed one): a ratio above 1 means that mixrag's are faster. Also the parts of a step: the
@@ -23,7 +24,7 @@ from mixrag.generator.openvino import files
 from mixrag.generator.openvino.model import compile_options
 from mixrag.generator.openvino.runtime import core, openvino
 from mixrag.inference.stepwise import most_probable
-from side_by_side import Row, alternately, seconds, show
+from side_by_side import Row, alternately, seconds, show, use_processor_time
 
 CHANGES: Mapping[str, Mapping[str, Any]] = {
     "keys and values in eight bits": {"KV_CACHE_PRECISION": "u8"},
@@ -46,7 +47,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[10, 50])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", nargs="+", default=[""])
+    parser.add_argument(
+        "--processor-time", action="store_true", help="of one thread, where others use the machine"
+    )
     options = parser.parse_args()
+    if options.processor_time:
+        use_processor_time()
     ours = loaded(options.dtype, "openvino")
     for k in options.rows:
         show([*parts(ours, k, options.rounds)])

@@ -1,6 +1,6 @@
 """Certified pruning beside the same decoding without it: K = 50 passages, 0.001 of total variation.
 
-    python benchmarks/pruning.py [--dtype bfloat16 | --dtype openvino:int8] [--rounds N]
+    python benchmarks/pruning.py [--dtype bfloat16 | --dtype openvino:int8] [--rounds N] [--processor-time]
 
 Questions about the bundled documents (demo/): asked of the packaged model with its reader, whose answers have a
 few words, and without it, whose answers are sentences. All passages have been read before. Timed is the writing of
@@ -22,7 +22,7 @@ from mixrag.inference.pruning import Pruning
 from mixrag.inference.stepwise import greedy, scored
 from mixrag.pairs.pairs import read_pairs, sample
 from number_formats import models_in
-from side_by_side import Row, alternately, keep, seconds, show
+from side_by_side import Row, alternately, keep, seconds, show, use_processor_time
 
 DEMO = Path(__file__).parent.parent / "demo"
 K, BUDGET = 50, 1e-3
@@ -50,12 +50,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--rounds", type=int, default=None, help="default: 5 of short answers, 3 of long ones")
+    parser.add_argument(
+        "--processor-time", action="store_true", help="of one thread, where others use the machine"
+    )
     options = parser.parse_args()
+    if options.processor_time:
+        use_processor_time()
     for scenario in SCENARIOS:
         rounds = options.rounds or scenario.rounds
         rows = rows_of(replace(scenario, rounds=rounds), options.dtype)
         show(rows)
-        keep(rows)
+        if not options.processor_time:
+            keep(rows)
 
 
 def rows_of(scenario: Scenario, dtype: str) -> list[Row]:

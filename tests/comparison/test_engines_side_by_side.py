@@ -41,7 +41,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Refere
 def found(reference: tuple[Reference, Sources]) -> Records:
     records = Records(None, SETTINGS)
     for engine in engines(reference[1]):
-        ask(engine, reference[0], QUESTIONS, records)
+        ask([engine], reference[0], QUESTIONS, records)
     return records
 
 
@@ -100,7 +100,7 @@ def test_records_are_not_asked_for_again(
     def unopened(_: Any) -> Any:
         raise AssertionError("nothing is left to ask")
 
-    ask(Engine("lists of 5", unopened), reference[0], QUESTIONS, again)
+    ask([Engine("lists of 5", unopened)], reference[0], QUESTIONS, again)
     assert Records(file, {**SETTINGS, "k": 2}).found == {}
 
 
