@@ -1,6 +1,7 @@
 """Certified pruning beside the same decoding without it: K = 50 passages, 0.001 of total variation.
 
-    python benchmarks/pruning.py [--dtype bfloat16 | --dtype openvino:int8] [--rounds N] [--processor-time]
+    python benchmarks/pruning.py [--dtype bfloat16 | --dtype openvino:int8] [--rounds N] [--questions N]
+        [--processor-time]
 
 Questions about the bundled documents (demo/): asked of the packaged model with its reader, whose answers have a
 few words, and without it, whose answers are sentences. All passages have been read before. Timed is the writing of
@@ -51,14 +52,17 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--rounds", type=int, default=None, help="default: 5 of short answers, 3 of long ones")
     parser.add_argument(
+        "--questions", type=int, default=None, help="default: 8 with short answers, 3 with long ones"
+    )
+    parser.add_argument(
         "--processor-time", action="store_true", help="of one thread, where others use the machine"
     )
     options = parser.parse_args()
     if options.processor_time:
         use_processor_time()
     for scenario in SCENARIOS:
-        rounds = options.rounds or scenario.rounds
-        rows = rows_of(replace(scenario, rounds=rounds), options.dtype)
+        rounds, questions = options.rounds or scenario.rounds, options.questions or scenario.questions
+        rows = rows_of(replace(scenario, rounds=rounds, questions=questions), options.dtype)
         show(rows)
         if not options.processor_time:
             keep(rows)

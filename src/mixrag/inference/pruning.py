@@ -88,7 +88,9 @@ class Pruning:
         self._followed = self._followed[going_on.cpu()]
         return going_on
 
-    def _left(self, branches: Branches, gone: Tensor, count: int, *, shared: bool) -> tuple[Branches | None, Tensor]:
+    def _left(
+        self, branches: Branches, gone: Tensor, count: int, *, shared: bool
+    ) -> tuple[Branches | None, Tensor]:
         """The branches of what is dropped, and its rows among them."""
         if self.reads_again:
             return None, gone
