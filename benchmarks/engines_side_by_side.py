@@ -47,9 +47,10 @@ from mixrag.pairs.pairs import read_pairs, sample
 from mixrag.probability import posterior_interval
 from mixrag.probability.rounding import log_shifted
 
-TOLERANCE = 1e-3
-"""Of engines that compute in float32: nats of log p(answer), and probability of a posterior. The order of
-additions differs, and with it the last bits of every layer."""
+TOLERANCE = 2e-3
+"""Of engines that compute in float32: nats of log p(answer), and probability of a posterior. In process the order of
+additions differs, which makes some 1e-5. llama.cpp's server adds the probabilities of a vocabulary in single
+precision, and what it returns of a token is off by 1e-4."""
 PAIRS = (
     ("GGUF in float32, in process", "GGUF in float32, llama.cpp's server", TOLERANCE),
     ("GGUF as it is, in process", "GGUF as it is, llama.cpp's server", None),
