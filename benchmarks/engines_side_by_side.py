@@ -48,8 +48,8 @@ from mixrag.probability import posterior_interval
 from mixrag.probability.rounding import log_shifted
 
 TOLERANCE = 2e-3
-"""Of engines that compute in float32: nats of log p(answer), and probability of a posterior. In process the order of
-additions differs, which makes some 1e-5. llama.cpp's server adds the probabilities of a vocabulary in single
+"""Of engines that compute in float32: nats of log p(answer), and probability of a posterior. In process the order
+of additions differs, which makes some 1e-5. llama.cpp's server adds the probabilities of a vocabulary in single
 precision, and what it returns of a token is off by 1e-4."""
 PAIRS = (
     ("GGUF in float32, in process", "GGUF in float32, llama.cpp's server", TOLERANCE),
