@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from enumeration import Toy, switches, toys
 from mixrag.corpus import Passage
 from mixrag.generator import Generator
+from mixrag.generator.copying import CopyingGenerator
 from mixrag.inference.batch import greedy_together
 from mixrag.inference.mixture import Mixture, condition
-from mixrag.inference.pruning import Pruning
+from mixrag.inference.pruning import Pruning, copies_slowly
 from mixrag.inference.stepwise import greedy, scored
 from mixrag.probability import log_normalise, most_prunable, pruning_tv
 from tables import toy_mixture
@@ -134,6 +135,13 @@ class _Slow:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.generator, name)
+
+
+def test_who_copies_rows_slowly() -> None:
+    plain = toy_mixture(PEAKED, 0.0).generator
+    slow: Any = _Slow(plain)
+    assert copies_slowly(slow) and copies_slowly(CopyingGenerator(slow))
+    assert not copies_slowly(plain) and not copies_slowly(CopyingGenerator(plain))
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "t5"])

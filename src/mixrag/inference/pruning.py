@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mixrag.generator.batching import DISTRIBUTIONS_AT_ONCE
+from mixrag.generator.copying import CopyingGenerator
 from mixrag.generator.mixed import language_model_of
 from mixrag.generator.protocol import Branches, Generator
 from mixrag.inference.decoding_state import DecodingState
@@ -133,7 +134,9 @@ class Pruning:
 
 def copies_slowly(generator: Generator) -> bool:
     """Whether rows of a generator that are copied cost more than to read them again."""
-    return bool(getattr(language_model_of(generator), "copies_rows_slowly", False))
+    found = language_model_of(generator)
+    found = found.generator if isinstance(found, CopyingGenerator) else found
+    return bool(getattr(found, "copies_rows_slowly", False))
 
 
 def budget_beside_others(budget: float, generator: Generator) -> float:
