@@ -2,7 +2,7 @@
 
     mixrag index demo/corpus --store STORE
     python benchmarks/engines_side_by_side.py STORE demo/pairs.jsonl [--questions N] [--passages K]
-        [--records FILE] [--engines NAME ...] [--part 1/1]
+        [--records FILE] [--engines NAME ...] [--part 1/1] [--report]
 
 The reference is torch in float32, greedy, without pruning and without a cache of passages. Beside it: a server on
 loopback that speaks vLLM's dialect over the same weights and scores given texts; the same server, which lists 20
@@ -173,10 +173,14 @@ def main() -> None:
     parser.add_argument("--records", type=Path, help="file of answers, which are not asked for again")
     parser.add_argument("--engines", nargs="+", default=[""], metavar="NAME")
     parser.add_argument("--part", default="1/1", help="2/3: of the questions only every third, from the second on")
+    parser.add_argument("--report", action="store_true", help="of the records that there are; ask nothing")
     options = parser.parse_args()
     questions = [pair.question for pair in sample(read_pairs([options.pairs]).pairs, options.questions, 0)]
     settings = {"k": options.passages, "max_tokens": options.max_tokens, "kind": "span", "prune": 0.0}
     records = Records(options.records, settings)
+    if options.report:
+        finish(sorted({name for name, _ in records.found}), questions, records)
+        return
     models = ModelConfig(adapter="none", dtype="float32", device="cpu", prefix_cache=0)
     scratch = options.records.parent if options.records else Path(tempfile.mkdtemp(prefix="mixrag-"))
     with RAG.open(options.store, models=models) as rag:
@@ -190,8 +194,14 @@ def main() -> None:
             *([each] for each in chosen if not each.shares),
         ):
             ask(together, reference, questions[part - 1 :: of], records)
-    print(f"{len(questions)} questions, {options.passages} passages, answers of up to {options.max_tokens} tokens")
-    if complaints := [*report([each.name for each in chosen], questions, records)]:
+    finish([each.name for each in chosen], questions, records)
+
+
+def finish(names: Sequence[str], questions: Sequence[str], records: Records) -> None:
+    """Print, and end with an error where something does not hold."""
+    passages, size = records.settings["k"], records.settings["max_tokens"]
+    print(f"{len(questions)} questions, {passages} passages, answers of up to {size} tokens")
+    if complaints := [*report(names, questions, records)]:
         print(*complaints, sep="\n", file=sys.stderr)
         sys.exit(1)
 

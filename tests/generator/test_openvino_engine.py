@@ -495,4 +495,5 @@ def test_a_rag_answers_as_with_torch_and_precomputes(folder_of: dict[str, Path],
     with opened("openvino") as rag:
         assert rag.ask(question).log_prob == pytest.approx(expected.log_prob, abs=1e-4)
         generator: Any = rag.generator
-        assert (generator.prefix_cache.hits, generator.prefix_cache.misses) == (2, 0)
+        assert generator.prefix_cache.misses == 0
+        assert generator.prefix_cache.hits == 3, "the passage that was dropped is read again at the end"
