@@ -44,7 +44,7 @@ from mixrag.generator.devices import one_dtype
 from mixrag.generator.mixed import language_model_of
 from mixrag.generator.precompute import FOLDER as PRECOMPUTED
 from mixrag.generator.precompute import Precomputed, attach, files_and_bytes, precompute
-from mixrag.retrieval.encoders import CompleteEncoder, load_encoder
+from mixrag.retrieval.encoders import CompleteEncoder, configured_encoder, reference_of
 from mixrag.retrieval.index import IndexChoice, check_index_choice, describe_index
 from mixrag.retrieval.retriever import Retriever
 from mixrag.retrieval.snapshot_retriever import SnapshotRetriever
@@ -251,17 +251,8 @@ class OpenStore:
         if self._encoder is None and self._sharing is not None and self._encoded_as(self._sharing):
             self._encoder = self._sharing.encoder
         if self._encoder is None:  # no other thread has loaded it meanwhile
-            models, stored = self.models, self.store.encoder
-            self._encoder = load_encoder(
-                models.encoder,
-                question=models.question_encoder,
-                titles=models.titles,
-                device=models.device,
-                dtype=models.encoder_dtype,
-                stored=stored.fingerprint if stored else None,
-                revision=models.revision,
-                token=models.token,
-            )
+            stored = self.store.encoder
+            self._encoder = configured_encoder(self.models, stored.fingerprint if stored else None)
         return self._encoder
 
     def _encoded_as(self, other: OpenStore) -> bool:
@@ -473,7 +464,7 @@ class OpenStore:
         return splitter
 
     def _embed(self, texts: Sequence[str]) -> Vectors:
-        encoder = self.encoder
+        encoder = reference_of(self.encoder)
         with turn(encoder):
             return encoder.encode_passages(texts)
 

@@ -27,10 +27,10 @@ from mixrag.config.settings import Settings, trained_settings
 from mixrag.errors import MixragError, ModelError, OutputError
 from mixrag.generator.adapter import CONFIG as ADAPTER_CONFIG
 from mixrag.generator.adapter import WEIGHTS as ADAPTER_WEIGHTS
+from mixrag.generator.engines import LLAMACPP
 from mixrag.generator.extractive import ExtractiveGenerator
 from mixrag.generator.gguf import converted_gguf
 from mixrag.generator.huggingface import ModelGenerator
-from mixrag.generator.llamacpp.generator import GGUFGenerator
 from mixrag.generator.loading import default_prompt
 from mixrag.generator.mixed import MixedGenerator, language_model_of
 from mixrag.generator.span_loading import save_answer_tokenizer, save_extractive
@@ -157,7 +157,7 @@ def _fill(rag: Pipeline, folder: Path, title: str) -> None:
     prompt = models.prompt
     if prompt is None and isinstance(given, (str, Path, type(None))):
         prompt = default_prompt(given, models.adapter)
-    elif prompt is None and isinstance(model := language_model_of(rag.generator), ModelGenerator | GGUFGenerator):
+    elif prompt is None and _reads_prompts(model := language_model_of(rag.generator)):
         prompt = model.tokens.template
     elif prompt is None and isinstance(rag.generator, ExtractiveGenerator):
         prompt = rag.generator.answers.tokens.template
@@ -208,7 +208,7 @@ def _save_generator(rag: Pipeline, folder: Path) -> str | None:
         save = save_extractive if path is None else save_answer_tokenizer
         save(generator, folder / name)
     elif generator is not None:
-        if not isinstance(generator, ModelGenerator | GGUFGenerator):
+        if not _reads_prompts(generator):
             raise _unsaved("generator", generator)
         if path is None:
             if not isinstance(generator, ModelGenerator):
@@ -217,6 +217,11 @@ def _save_generator(rag: Pipeline, folder: Path) -> str | None:
         generator.tokens.tokenizer.save_pretrained(str(folder / name))
     _without_paths(folder / name)
     return name
+
+
+def _reads_prompts(generator: Any) -> bool:
+    """Whether it is a language model with a prompt and a tokenizer of transformers."""
+    return isinstance(generator, ModelGenerator) or getattr(generator, "engine", None) == LLAMACPP
 
 
 def _save_adapter(rag: Pipeline, folder: Path) -> str | None:

@@ -77,6 +77,8 @@ class CausalBranches:
 
         OpenVINO's are not: to read those of some rows out of the engine takes as long as twenty passes with them.
         """
+        if not hasattr(self.cache, "layers"):
+            return False
         from mixrag.generator.kv_cache import has_all_tokens
 
         return has_all_tokens(self.cache)

@@ -104,7 +104,7 @@ def with_openvino(name: str, build: Callable[[], OpenVINOGenerator], engine: str
 
     def checked() -> OpenVINOGenerator:
         runtime.openvino()
-        from mixrag.generator.openvino.conversion import NotConvertibleError
+        from mixrag.generator.openvino.states import NotConvertibleError
 
         try:
             return build()

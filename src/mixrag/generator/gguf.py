@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from pathlib import Path
 
@@ -26,12 +25,14 @@ def converted_gguf(file: Path) -> Path:
         ModelError: the file is not a GGUF that transformers can read.
     """
     try:
-        target = cache_folder() / f"gguf-{_digest(file)[:24]}"
+        target = cache_folder() / f"gguf-{remembered_digests([file])[0][:24]}"
         if not target.exists():
             logger.debug("converting %s into %s, once", file, target)
             # Another process may do the same; its folder has the same content.
             with quiet_libraries():
                 replace_atomically(target, lambda folder: _convert_gguf(file, folder), shared=True)
+    except MixragError:
+        raise
     except OSError as error:
         raise ModelError("a cache folder to convert the GGUF into", str(error), "set MIXRAG_CACHE") from error
     except Exception as error:
@@ -84,7 +85,3 @@ def _convert_gguf(file: Path, folder: Path) -> None:
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
 
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

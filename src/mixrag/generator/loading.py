@@ -312,13 +312,12 @@ def _of_name(
             return _weights(name, str(source), dtype, device, device_map, adapter, hub)
 
     try:
-        found_tokenizer = loaded_tokenizer(tokenizer, str(source), hub)
         if engine not in (TORCH, LLAMACPP) and on_processor:
 
             def build() -> OpenVINOGenerator:
                 from mixrag.generator.openvino.generator import openvino_generator
 
-                parts: dict[str, Any] = {"tokenizer": found_tokenizer, "template": template, "dtype": dtype}
+                parts: dict[str, Any] = {"tokenizer": tokenizer, "template": template, "dtype": dtype}
                 return openvino_generator(
                     own, source, lambda: weights("float32"), **parts, adapter=adapter, hub=hub
                 )
@@ -326,6 +325,7 @@ def _of_name(
             converted = with_openvino(own, build, engine)
             if converted is not None:
                 return converted
+        found_tokenizer = loaded_tokenizer(tokenizer, str(source), hub)
         generator = assembled(own, weights(found_dtype), found_tokenizer, template)
         return generator if device_map is not None else _with_kernels(generator)
     except MixragError:

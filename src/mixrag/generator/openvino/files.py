@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from torch import Tensor
 
 from mixrag.errors import ModelError
 from mixrag.generator.cache_folder import cache_folder, remembered_digests
-from mixrag.generator.openvino.conversion import NotConvertibleError, States, convert
 from mixrag.generator.openvino.model import OpenVINOModel, OpenVINOStates, compiled
 from mixrag.generator.openvino.runtime import openvino, version
+from mixrag.generator.openvino.states import NotConvertibleError, States
 from mixrag.generator.openvino.weights import compress
 from mixrag.utils.atomic import remove, replace_atomically
 from mixrag.utils.hashing import file_digest
@@ -28,6 +29,8 @@ logger = logging.getLogger("mixrag.generator")
 FORMAT = 1
 """To be raised where a conversion gives something else than before."""
 MODEL, ABOUT = "model.xml", "about.json"
+COMPILED = "compiled"
+"""Sub-folder of what OpenVINO remembers of compiling it; anything in it may be deleted."""
 WEIGHTS = ("*.safetensors", "config.json", "adapter_config.json")
 """Names of the files that a conversion reads."""
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2, "int8": 0.6}
@@ -86,9 +89,7 @@ def digest_of(source: Path, adapter: Path | None) -> str:
 
 
 def _versions() -> list[str]:
-    import transformers
-
-    return [str(FORMAT), version(), transformers.__version__]
+    return [str(FORMAT), version(), package_version("transformers")]
 
 
 def _read(wanted: Wanted, folder: Path, key: str) -> OpenVINOModel | None:
@@ -103,7 +104,8 @@ def _read(wanted: Wanted, folder: Path, key: str) -> OpenVINOModel | None:
                 raise ValueError(f"{name} has another size")
         if about["graph"] != file_digest(folder / MODEL):
             raise ValueError(f"{MODEL} has changed")
-        made = compiled(folder / MODEL, wanted.weights, wanted.activations, torch.get_num_threads())
+        options = (wanted.weights, wanted.activations, torch.get_num_threads())
+        made = compiled(folder / MODEL, *options, remembered=folder / COMPILED)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         logger.info("the converted model in %s is damaged (%s): converting it again", folder, reason)
@@ -114,6 +116,8 @@ def _read(wanted: Wanted, folder: Path, key: str) -> OpenVINOModel | None:
 
 def _write(wanted: Wanted, folder: Path) -> None:
     """Convert a model into a folder, which appears when it is complete and has passed a trial."""
+    from mixrag.generator.openvino.conversion import convert
+
     start = time.perf_counter()
     logger.info("converting %s for OpenVINO (%s), once: reading its weights", wanted.name, wanted.weights)
     original = wanted.load()

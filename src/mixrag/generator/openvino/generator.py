@@ -15,11 +15,13 @@ from mixrag.errors import SettingError
 from mixrag.generator.assembly import reading_parts, refuse_text_encoder
 from mixrag.generator.causal import CausalGenerator
 from mixrag.generator.devices import AUTO, INT8
-from mixrag.generator.openvino.conversion import NotConvertibleError, unconvertible
+from mixrag.generator.light.reading import Reading, light_reading, remember_reading
 from mixrag.generator.openvino.files import Wanted, digest_of, opened
 from mixrag.generator.openvino.model import OpenVINOModel, OpenVINOStates
 from mixrag.generator.openvino.runtime import has_bfloat16
+from mixrag.generator.openvino.states import NotConvertibleError
 from mixrag.generator.rounding import BY_DTYPE, OPENVINO_INT8
+from mixrag.generator.tokenizer import loaded_tokenizer
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def openvino_generator(
         name: what messages call it, adapter included.
         source: folder, or name on the hub.
         load: the model of transformers in float32, its adapter merged; called only where it is to be converted.
-        tokenizer: a tokenizer object.
+        tokenizer: as ``loaded_tokenizer`` takes it.
         template: the prompt.
         dtype: as the setting; auto is int8.
         adapter: folder of a LoRA adapter.
@@ -92,10 +94,29 @@ def openvino_generator(
         ModelError: the cache folder cannot be written.
         SettingError: float16.
     """
-    from transformers import AutoConfig, GenerationConfig
-
     weights, activations = formats(dtype)
     folder = _local(source, hub)
+    read = _reading(name, folder, tokenizer, hub)
+    parts = reading_parts(read.config, read.generation, read.tokenizer, template)
+    digest = digest_of(folder, adapter)
+    wanted = Wanted(name, read.config, weights, activations, digest, load)
+    return OpenVINOGenerator(name, opened(wanted), *parts)
+
+
+def _reading(name: str, folder: Path, tokenizer: Any, hub: Mapping[str, Any]) -> Reading:
+    """Tokenizer and configurations of a model's folder; where they are known, transformers is not imported.
+
+    Raises:
+        NotConvertibleError: OpenVINO cannot run this kind of model.
+        ModelError: it is a text encoder.
+    """
+    known = light_reading(folder, lambda: loaded_tokenizer(None, str(folder), {})) if tokenizer is None else None
+    if known is not None:
+        return known
+    from transformers import AutoConfig, GenerationConfig
+
+    from mixrag.generator.openvino.conversion import unconvertible
+
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     refuse_text_encoder(name, config)
     if (reason := unconvertible(config)) is not None:
@@ -104,10 +125,10 @@ def openvino_generator(
         generation = GenerationConfig.from_pretrained(folder)
     except OSError:
         generation = GenerationConfig.from_model_config(config)
-    parts = reading_parts(config, generation, tokenizer, template)
-    digest = digest_of(folder, adapter)
-    wanted = Wanted(name, config, weights, activations, digest, load)
-    return OpenVINOGenerator(name, opened(wanted), *parts)
+    found = Reading(loaded_tokenizer(tokenizer, str(folder), hub), config, generation)
+    if tokenizer is None:
+        remember_reading(folder, found)
+    return found
 
 
 def formats(dtype: str | torch.dtype) -> tuple[str, str]:

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixrag.generator.openvino.conversion import States, state_number
 from mixrag.generator.openvino.runtime import core, openvino
+from mixrag.generator.openvino.states import States, state_number
 
 GROUP = 32
 """With weights in bytes, what they are multiplied with is rounded to bytes too, this many values with one scale: a
@@ -31,7 +31,9 @@ LARGEST = 2**26
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def compiled(file: Path | Any, weights: str, activations: str, threads: int) -> Any:
+def compiled(
+    file: Path | Any, weights: str, activations: str, threads: int, remembered: Path | None = None
+) -> Any:
     """A converted model, from its file or in memory, compiled for this processor.
 
     Args:
@@ -39,9 +41,11 @@ def compiled(file: Path | Any, weights: str, activations: str, threads: int) -> 
         weights: int8, bfloat16 or float32.
         activations: float32 or bfloat16: of everything but weights.
         threads: of the processor.
+        remembered: folder in which OpenVINO leaves what it found out about the model of a file, without weights, so
+            that the next process compiles it in a sixth of the time.
     """
     number_format = {"float32": "f32", "bfloat16": "bf16"}[activations]
-    options = {
+    options: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": number_format,
         "KV_CACHE_PRECISION": number_format,
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": GROUP if weights == "int8" else 0,
@@ -49,7 +53,10 @@ def compiled(file: Path | Any, weights: str, activations: str, threads: int) -> 
         "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,  # several processes would all choose the same cores
     }
-    return core().compile_model(file, "CPU", options)
+    if remembered is None:
+        return core().compile_model(file, "CPU", options)
+    options |= {"CACHE_DIR": str(remembered), "CACHE_MODE": "OPTIMIZE_SIZE"}
+    return core().compile_model(file, "CPU", options | {"WEIGHTS_PATH": str(file.with_suffix(".bin"))})
 
 
 class Request:

@@ -107,6 +107,10 @@ class SentenceEncoder:
             return title_and_text(title, text)
         return f"{title} {self.passage_model.tokenizer.sep_token or '/'} {text}"
 
+    def pieces(self, text: str) -> list[str]:
+        """The tokens of a text as the questions' model spells them."""
+        return list(self.question_model.tokenizer.tokenize(text))
+
     def _encode(self, encode: Any, texts: Sequence[str]) -> Vectors:
         vectors = encode(list(texts), batch_size=self.batch_size, show_progress_bar=False)
         return cast(Vectors, np.ascontiguousarray(vectors, dtype=np.float32))
@@ -118,6 +122,16 @@ def _forward(model: Any, task: str, prompt_names: Sequence[str], texts: Sequence
     moved = {key: value.to(model.device) if hasattr(value, "to") else value for key, value in features.items()}
     vectors: Tensor = model(moved, task=task)["sentence_embedding"]
     return vectors if model.truncate_dim is None else vectors[..., : model.truncate_dim]
+
+
+def query_prompt(model: Any) -> str | None:
+    """What the model puts before every question."""
+    return _prompt(model, _QUERY)
+
+
+def document_prompt(model: Any) -> str | None:
+    """What the model puts before every passage."""
+    return _prompt(model, _DOCUMENT)
 
 
 def _prompt(model: Any, names: Sequence[str]) -> str | None:
