@@ -12,10 +12,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from mixrag.answers.applied_calibration import guarantee_for
-from mixrag.answers.confidence import ConfidenceMap, calibration_for
+from mixrag.answers.confidence import ConfidenceMap, calibrations_for
 from mixrag.answers.guarantee import Guarantee
 from mixrag.config.command_settings import StoreConfig
-from mixrag.config.model_config import ModelConfig, bundle_for, completed, defaults
+from mixrag.config.engine_choice import engine_in_words, engine_of
+from mixrag.config.model_config import ModelConfig, bundle_for, completed, defaults, models_digest
 from mixrag.config.schema import made
 from mixrag.config.settings import Settings
 from mixrag.corpus import (
@@ -74,6 +75,8 @@ class Info:
     documents: tuple[DocumentRecord, ...]
     model: Path | None = None
     """The folder of a trained RAG that is in use; None: none was given."""
+    engine: str = ""
+    """What runs the language model here, and the number format of its weights."""
     precomputed: tuple[int, int] = (0, 0)
     """Files of passages that language models have read ahead, and their bytes."""
 
@@ -92,7 +95,7 @@ class OpenStore:
         settings: Settings | None = None,
         model: Path | None = None,
         retriever: Retriever | None = None,
-        calibration: ConfidenceMap | None = None,
+        calibration: ConfidenceMap | Sequence[ConfidenceMap] | None = None,
         guarantee: Guarantee | None = None,
         parsers: Sequence[Parser] = (),
         splitter: Splitter | None = None,
@@ -103,9 +106,10 @@ class OpenStore:
         self.settings = settings or Settings()
         self.model = model
         self.index_kind = check_index_choice(index)
-        self.calibration = calibration
+        several = () if calibration is None else calibration
+        self.calibrations = (several,) if isinstance(several, ConfidenceMap) else tuple(several)
         self.guarantee = guarantee
-        self._known: tuple[ModelConfig, str] | None = None
+        self._known: tuple[ModelConfig, str, str] | None = None
         self._documents: tuple[int, str] | None = None
         self._encoder = encoder
         self._generator = generator
@@ -163,7 +167,7 @@ class OpenStore:
             device_map: devices of the language model's parts, as ``from_pretrained`` takes it.
             dtype: of the language model: a name or a ``torch.dtype``; default "auto".
             torch_dtype: older name of ``dtype`` in transformers.
-            engine: what runs a causal model: "torch" (default), "openvino", "llamacpp", "vllm" or "auto".
+            engine: what runs a causal model: "auto" (default), "torch", "openvino", "llamacpp" or "vllm".
             models: the same as one object or mapping; keywords given as well take precedence. Models given
                 either way take the place of those in ``model``.
             index: how to search: "auto", "exact", "faiss", or a function (rows, vectors) -> Index.
@@ -202,7 +206,7 @@ class OpenStore:
         given = replace(made(ModelConfig, models, "models"), **present)
         trained = bundle_for(given, model)
         chosen, default = completed(given, trained), defaults(given, trained, settings)
-        calibration = calibration_for(given, trained, confidence)
+        calibrations = calibrations_for(given, trained, confidence)
         guarantee = guarantee_for(given, trained, confidence)
         store = Store.open(Path(directory), create=create)
         folder = None if model is None else Path(model)
@@ -213,7 +217,7 @@ class OpenStore:
             settings=default,
             model=folder,
             retriever=retriever,
-            calibration=calibration,
+            calibration=calibrations,
             guarantee=guarantee,
             parsers=parsers,
             splitter=splitter,
@@ -233,6 +237,26 @@ class OpenStore:
     ) -> None:
         """Close the store."""
         self.close()
+
+    @property
+    def calibration(self) -> ConfidenceMap | None:
+        """The calibration of the models in use; where there is none, the first of those there are."""
+        if len(self.calibrations) < 2:
+            return next(iter(self.calibrations), None)
+        own = ("", self.models_digest)
+        return next((each for each in self.calibrations if each.models in own), self.calibrations[0])
+
+    @calibration.setter
+    def calibration(self, calibration: ConfidenceMap | None) -> None:
+        self.calibrations = () if calibration is None else (calibration,)
+
+    @property
+    def models_digest(self) -> str:
+        """A digest of the models and the prompt in use, to which a calibration belongs."""
+        models, engine = self.models, engine_of(self.models)
+        if self._known is None or self._known[0] is not models or self._known[1] != engine:
+            self._known = models, engine, models_digest(models)  # which reads files: once, not at every question
+        return self._known[2]
 
     def given(self, role: str) -> Any:
         """The model of a role (generator, tokenizer, encoder, question_encoder): object, name, path or None."""
@@ -450,6 +474,7 @@ class OpenStore:
                 index=describe_index(counts.passages, self.index_kind, self.store),
                 documents=tuple(self.store.documents()),
                 model=self.model,
+                engine=engine_in_words(self.models),
                 precomputed=files_and_bytes(self.store.directory / PRECOMPUTED),
             )
 

@@ -84,4 +84,3 @@ def _convert_gguf(file: Path, folder: Path) -> None:
     del model.config.quantization_config
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
-

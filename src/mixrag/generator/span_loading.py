@@ -172,9 +172,7 @@ def span_model(
     return model, loaded_tokenizer(None, str(weights), {} if adapter else hub)
 
 
-def _light(
-    source: Path | str, base: str | None, hub: Mapping[str, Any], *, merge: bool = True
-) -> tuple[Any, Any]:
+def _light(source: Path | str, base: str | None, hub: Mapping[str, Any], *, merge: bool = True) -> tuple[Any, Any]:
     """As ``span_model``; without transformers where the reader is known, else known from now on."""
     weights = _weights_of(source, base)
     if not isinstance(source, Path) or not Path(weights).is_dir():

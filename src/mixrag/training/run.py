@@ -14,13 +14,14 @@ import torch
 
 from mixrag.answers.pipeline import Pipeline
 from mixrag.config.bundle import MODELS, NO_ADAPTER, Bundle, write_bundle
+from mixrag.config.engine_choice import TORCH
 from mixrag.config.settings import trained_settings
 from mixrag.config.training_settings import SCALARS
 from mixrag.corpus import check_encoder
 from mixrag.errors import ModelError, SettingError
 from mixrag.generator import CausalGenerator, ExtractiveGenerator, load_configured, load_generator
 from mixrag.generator.adapter import CONFIG, WEIGHTS
-from mixrag.generator.engines import TORCH, runs_torch
+from mixrag.generator.engines import runs_torch
 from mixrag.generator.huggingface import ModelGenerator
 from mixrag.generator.mixed import language_model_of
 from mixrag.retrieval.encoders import SentenceEncoder, reference_of

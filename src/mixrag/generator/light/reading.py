@@ -11,7 +11,14 @@ from typing import Any
 from mixrag.generator.light.entries import about, discard, entry, reading_files, remember
 from mixrag.generator.light.tokenizer import LightTokenizer, check_tokenizer, read_tokenizer, write_tokenizer
 
-_CONFIG = ("model_type", "is_encoder_decoder", "is_decoder", "vocab_size", "max_position_embeddings", "n_positions")
+_CONFIG = (
+    "model_type",
+    "is_encoder_decoder",
+    "is_decoder",
+    "vocab_size",
+    "max_position_embeddings",
+    "n_positions",
+)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,13 @@ from mixrag.generator.light.entries import (
     reading_files,
     remember,
 )
-from mixrag.generator.light.tokenizer import SAMPLES, LightTokenizer, check_tokenizer, read_tokenizer, write_tokenizer
+from mixrag.generator.light.tokenizer import (
+    SAMPLES,
+    LightTokenizer,
+    check_tokenizer,
+    read_tokenizer,
+    write_tokenizer,
+)
 
 TOLERANCE = 1e-4
 """Difference of scores, in nats, from those of transformers."""

@@ -119,7 +119,9 @@ def _write(wanted: Wanted, folder: Path) -> None:
     from mixrag.generator.openvino.conversion import convert
 
     start = time.perf_counter()
-    logger.info("converting %s for OpenVINO (%s), once: reading its weights", wanted.name, wanted.weights)
+    once = "converting %s for OpenVINO (weights %s), once: later starts take seconds (--engine torch does without)"
+    logger.warning(once, wanted.name, wanted.weights)
+    logger.info("converting %s: reading its weights", wanted.name)
     original = wanted.load()
     _check_space(original, wanted.weights, folder)
     logger.info("converting %s: tracing", wanted.name)

@@ -41,8 +41,8 @@ def compiled(
         weights: int8, bfloat16 or float32.
         activations: float32 or bfloat16: of everything but weights.
         threads: of the processor.
-        remembered: folder in which OpenVINO leaves what it found out about the model of a file, without weights, so
-            that the next process compiles it in a sixth of the time.
+        remembered: folder in which OpenVINO leaves what it found out about the model of a file, without weights:
+            the next process compiles it in a sixth of the time.
     """
     number_format = {"float32": "f32", "bfloat16": "bf16"}[activations]
     options: dict[str, Any] = {

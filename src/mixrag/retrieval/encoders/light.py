@@ -33,7 +33,13 @@ from mixrag.generator.light.entries import (
     reading_files,
     remember,
 )
-from mixrag.generator.light.tokenizer import SAMPLES, LightTokenizer, check_tokenizer, read_tokenizer, write_tokenizer
+from mixrag.generator.light.tokenizer import (
+    SAMPLES,
+    LightTokenizer,
+    check_tokenizer,
+    read_tokenizer,
+    write_tokenizer,
+)
 from mixrag.retrieval.encoders.batch import buckets
 from mixrag.retrieval.encoders.loading import load_encoder, shown_name
 from mixrag.retrieval.encoders.protocol import CompleteEncoder
@@ -175,7 +181,10 @@ def remember_encoder(folder: Path, reference: SentenceEncoder) -> bool:
     def check(place: Path) -> None:
         light = _opened(place, folder, plain.name, "float32", lambda: plain)
         check_tokenizer(light.tokenizer, plain.question_model.tokenizer)
-        for own, other in ((light.encode_questions, plain.encode_questions), (light.encode_passages, plain.encode_passages)):
+        for own, other in (
+            (light.encode_questions, plain.encode_questions),
+            (light.encode_passages, plain.encode_passages),
+        ):
             expected = other(_SAMPLES)
             scale = float(np.linalg.norm(expected, axis=1).max())
             difference = float(np.abs(own(_SAMPLES) - expected).max()) / max(scale, 1e-9)
@@ -197,9 +206,8 @@ def _described(encoder: SentenceEncoder) -> dict[str, Any]:
     names = [type(module).__name__ for module in (first, pooling, *others)]
     if names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise UnlikeError(f"modules {names}")
-    mode = pooling.pooling_mode if isinstance(pooling.pooling_mode, str) else [*pooling.pooling_mode][0]
-    one_mode = isinstance(pooling.pooling_mode, str) or len(pooling.pooling_mode) == 1
-    if mode not in ("mean", "cls") or not one_mode or model.truncate_dim is not None:
+    modes = (pooling.pooling_mode,) if isinstance(pooling.pooling_mode, str) else tuple(pooling.pooling_mode)
+    if modes not in (("mean",), ("cls",)) or model.truncate_dim is not None:
         raise UnlikeError(f"pooling {pooling.pooling_mode}")
     prompts = [query_prompt(model) or "", document_prompt(model) or ""]
     if encoder.question_model is not encoder.passage_model or encoder.separates_titles:
@@ -210,7 +218,7 @@ def _described(encoder: SentenceEncoder) -> dict[str, Any]:
         "fingerprints": {name: replace(encoder, dtype=name).fingerprint for name in ("float32", "bfloat16")},
         "temperature": encoder.temperature,
         "limit": int(model.max_seq_length),
-        "pooling": mode,
+        "pooling": modes[0],
         "normalises": len(names) == 3,
         "prompts": prompts,
     }
@@ -238,7 +246,9 @@ def _weights_folder(folder: Path) -> Path:
 
 def _place(folder: Path) -> Path | None:
     parts = [folder, *sorted(each for each in folder.iterdir() if each.is_dir())]
-    files = [file for part in parts for file in {*reading_files(part), *files_of(part, ("*.json", "*.safetensors"))}]
+    files = [
+        file for part in parts for file in {*reading_files(part), *files_of(part, ("*.json", "*.safetensors"))}
+    ]
     try:
         return entry("encoder", sorted(files))
     except ModelError:
@@ -261,9 +271,7 @@ def _known(folder: Path, models: ModelConfig, stored: str, load: Callable[[], An
         return None
 
 
-def _opened(
-    place: Path, folder: Path, name: str, dtype: str, load: Callable[[], SentenceEncoder]
-) -> LightEncoder:
+def _opened(place: Path, folder: Path, name: str, dtype: str, load: Callable[[], SentenceEncoder]) -> LightEncoder:
     found = about(place)
     if found is None:
         raise UnlikeError("no entry")
