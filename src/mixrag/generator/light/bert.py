@@ -30,11 +30,8 @@ def refuse_unknown(config: Mapping[str, Any]) -> None:
     Raises:
         UnlikeError: it has.
     """
-    for name, value in _EXPECTED.items():
-        if config.get(name) != value:
-            raise UnlikeError(f"{name} {config.get(name)!r}")
-    for name, value in _ABSENT.items():
-        if config.get(name, value) != value:
+    for name, value in (*_EXPECTED.items(), *_ABSENT.items()):
+        if config.get(name, _ABSENT.get(name)) != value:
             raise UnlikeError(f"{name} {config.get(name)!r}")
 
 

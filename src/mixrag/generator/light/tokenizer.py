@@ -190,14 +190,18 @@ def check_tokenizer(light: LightTokenizer, reference: Any) -> None:
     """
     texts = [*SAMPLES, " ".join(map(str, reference.all_special_tokens)) + " a"]
     for split in (False, True):
-        options = {"add_special_tokens": False, "split_special_tokens": split, "return_offsets_mapping": True}
+        options: dict[str, Any] = {
+            "add_special_tokens": False,
+            "split_special_tokens": split,
+            "return_offsets_mapping": True,
+        }
         for text in texts:
             own, other = light(text, **options), reference(text, **options)
             pairs = ((own.input_ids, other.input_ids), (own.offset_mapping, other.offset_mapping))
             if any([*map(_plain, a)] != [*map(_plain, b)] for a, b in pairs):
                 raise UnlikeError(f"other tokens of {text!r}")
             for skipped in (False, True):
-                decoding = {"skip_special_tokens": skipped, "clean_up_tokenization_spaces": False}
+                decoding: dict[str, Any] = {"skip_special_tokens": skipped, "clean_up_tokenization_spaces": False}
                 if light.decode(own.input_ids, **decoding) != reference.decode(own.input_ids, **decoding):
                     raise UnlikeError(f"another text of {text!r}")
     if list(light(texts[1]).input_ids) != list(reference(texts[1]).input_ids) or len(light) != len(reference):
@@ -219,6 +223,6 @@ def _renders(reference: Any, template: str, special: Mapping[str, str], chat: Se
     except Exception:
         expected = None
     try:
-        return rendered(template, chat, special, **options) == expected
+        return bool(rendered(template, chat, special, **options) == expected)
     except Exception:
         return expected is None

@@ -170,6 +170,8 @@ def reference_of(encoder: CompleteEncoder) -> CompleteEncoder:
 
 def remember_encoder(folder: Path, reference: SentenceEncoder) -> bool:
     """Write down what a light encoder needs of a folder; False where it is not of the simple kind."""
+    # Both depend on options of the last call, which a tokenizer stores; a trial must not change them.
+    _ = reference.fingerprint, reference.tokens
     plain = replace(reference, dtype="float32", name=reference.name.removesuffix(HALF))
 
     def write(place: Path) -> dict[str, Any]:
