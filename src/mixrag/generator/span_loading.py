@@ -181,7 +181,7 @@ def _light(source: Path | str, base: str | None, hub: Mapping[str, Any], *, merg
     @cache
     def load() -> tuple[Any, Any]:
         model, tokenizer = span_model(source, base, hub, merge=merge)
-        return model.eval(), tokenizer
+        return model.to(device="cpu", dtype=DTYPES["float32"]).eval(), tokenizer
 
     known = light_spans(source, Path(weights), load)
     if known is not None:

@@ -8,6 +8,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -30,7 +31,7 @@ FORMAT = 1
 """To be raised where a conversion gives something else than before."""
 MODEL, ABOUT = "model.xml", "about.json"
 COMPILED = "compiled"
-"""Sub-folder of what OpenVINO remembers of compiling it; anything in it may be deleted."""
+"""Sub-folder of compiled models, of OpenVINO's own; it may be deleted."""
 WEIGHTS = ("*.safetensors", "config.json", "adapter_config.json")
 """Names of the files that a conversion reads."""
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2, "int8": 0.6}
@@ -104,8 +105,7 @@ def _read(wanted: Wanted, folder: Path, key: str) -> OpenVINOModel | None:
                 raise ValueError(f"{name} has another size")
         if about["graph"] != file_digest(folder / MODEL):
             raise ValueError(f"{MODEL} has changed")
-        options = (wanted.weights, wanted.activations, torch.get_num_threads())
-        made = compiled(folder / MODEL, *options, remembered=folder / COMPILED)
+        made = _compiled(wanted, folder, sizes)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         logger.info("the converted model in %s is damaged (%s): converting it again", folder, reason)
@@ -181,35 +181,13 @@ def _trial(model: Any) -> Tensor:
 def _try(wanted: Wanted, folder: Path, sizes: States, expected: Tensor) -> None:
     """Refuse a converted model that does not compute what the original computes.
 
-    The second row is padded, and both are read in two parts, their order changed between these.
-
     Raises:
         NotConvertibleError: it does not.
     """
     try:
         made = compiled(folder / MODEL, wanted.weights, wanted.activations, torch.get_num_threads())
-        model = OpenVINOModel(made, wanted.config, sizes, wanted.weights, wanted.activations, "")
-        longest = max(map(len, _TRIAL))
-        ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in _TRIAL]) % wanted.config.vocab_size
-        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in _TRIAL])
-        places = (mask.cumsum(-1) - 1).clamp(min=0)
-        states, half, swapped = OpenVINOStates(model), longest - 7, torch.tensor([1, 0])
-        model(
-            input_ids=ids[:, :half],
-            attention_mask=mask[:, :half],
-            position_ids=places[:, :half],
-            logits_to_keep=torch.tensor([half - 1]),
-            past_key_values=states,
-        )
-        states.reorder_cache(swapped)
-        output = model(
-            input_ids=ids[swapped, half:],
-            attention_mask=mask[swapped],
-            position_ids=places[swapped, half:],
-            logits_to_keep=torch.tensor([longest - half - 1]),
-            past_key_values=states,
-        )
-        difference = float((output.logits[swapped, -1].softmax(-1) - expected).abs().sum(-1).max())
+        found = _probabilities(wanted, made, sizes)
+        difference = float((found - expected).abs().sum(-1).max())
         reason = (
             None if difference <= TOLERANCE[_coarser(wanted)] else f"its probabilities differ by {difference:.2g}"
         )
@@ -221,3 +199,59 @@ def _try(wanted: Wanted, folder: Path, sizes: States, expected: Tensor) -> None:
 
 def _coarser(wanted: Wanted) -> str:
     return wanted.activations if wanted.weights == "float32" else wanted.weights
+
+
+def _probabilities(wanted: Wanted, made: Any, sizes: States) -> Tensor:
+    """(2, V) what ``_trial`` computes, by a compiled model.
+
+    The second row is padded, and both are read in two parts, their order changed between these.
+    """
+    model = OpenVINOModel(made, wanted.config, sizes, wanted.weights, wanted.activations, "")
+    longest = max(map(len, _TRIAL))
+    ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in _TRIAL]) % wanted.config.vocab_size
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in _TRIAL])
+    places = (mask.cumsum(-1) - 1).clamp(min=0)
+    states, half, swapped = OpenVINOStates(model), longest - 7, torch.tensor([1, 0])
+    model(
+        input_ids=ids[:, :half],
+        attention_mask=mask[:, :half],
+        position_ids=places[:, :half],
+        logits_to_keep=torch.tensor([half - 1]),
+        past_key_values=states,
+    )
+    states.reorder_cache(swapped)
+    output = model(
+        input_ids=ids[swapped, half:],
+        attention_mask=mask[swapped],
+        position_ids=places[swapped, half:],
+        logits_to_keep=torch.tensor([longest - half - 1]),
+        past_key_values=states,
+    )
+    return output.logits[swapped, -1].softmax(-1)
+
+
+def _compiled(wanted: Wanted, folder: Path, sizes: States) -> Any:
+    """The compiled model of a folder, which OpenVINO leaves beside it, so that the next process only maps it.
+
+    What it left is used after a trial that it computes the same; else a file takes the place of the sub-folder.
+    """
+    file, place = folder / MODEL, folder / COMPILED
+    options = (wanted.weights, wanted.activations, torch.get_num_threads())
+    if place.is_file():
+        return compiled(file, *options)
+    try:
+        made = compiled(file, *options, remembered=place)
+        if made.get_property("LOADED_FROM_CACHE") or not any(place.glob("*.blob")):
+            return made
+        again = compiled(file, *options, remembered=place)
+        both = [_probabilities(wanted, each, sizes) for each in (made, again)]
+        reason = None if torch.allclose(*both, rtol=0.0, atol=1e-6) else "its probabilities differ"
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+    if reason is not None:
+        logger.debug("nothing compiled is left in %s: %s", folder, reason)
+        remove(place)
+        with suppress(OSError):
+            place.touch()
+        return compiled(file, *options)
+    return again
