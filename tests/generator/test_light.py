@@ -71,7 +71,9 @@ def test_prompts_and_answers_are_those_of_transformers(
     assert len(light) == len(reference) and light.eos_token_id == reference.eos_token_id
 
 
-def test_whatever_else_is_asked_is_asked_of_transformers(tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
+def test_whatever_else_is_asked_is_asked_of_transformers(
+    tiny_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
     light, reference = known(tiny_folder("llama"))
     assert light("a b", return_tensors="pt").input_ids.equal(reference("a b", return_tensors="pt").input_ids)
     assert light.vocab_size == reference.vocab_size
@@ -180,7 +182,8 @@ def test_a_bert_is_that_of_transformers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("hidden_act", "relu"), ("model_type", "roberta"), ("position_embedding_type", "relative_key")]
+    ("name", "value"),
+    [("hidden_act", "relu"), ("model_type", "roberta"), ("position_embedding_type", "relative_key")],
 )
 def test_another_kind_of_bert_is_refused(name: str, value: str) -> None:
     config = span_bert().config.to_dict()

@@ -34,7 +34,9 @@ def twice(folder: Path, **fields: Any) -> tuple[Any, Any]:
     return first, configured_encoder(models, first.fingerprint)
 
 
-def variant(folder: Path, *, pooling: str = "mean", normalised: bool = True, prompts: Any = None, dense: bool = False) -> Path:
+def variant(
+    folder: Path, *, pooling: str = "mean", normalised: bool = True, prompts: Any = None, dense: bool = False
+) -> Path:
     base = save_encoder(folder / "plain", seed=4).parent / "base"
     modules: list[Any] = [Transformer(str(base)), Pooling(16, pooling)]
     modules += [Dense(16, 8)] if dense else []
@@ -73,8 +75,12 @@ def test_passages_in_bfloat16_are_the_references(tmp_path: Path) -> None:
     assert isinstance(light, LightEncoder) and light.name == reference.name
     assert (light.encode_passages(TEXTS) == reference.encode_passages(TEXTS)).all()
     models = ModelConfig(encoder=folder, device="cpu")
-    both = [configured_encoder(models, replace(reference, dtype=each).fingerprint) for each in ("float32", "bfloat16")]
-    assert [each.fingerprint for each in both] == [replace(reference, dtype=each).fingerprint for each in ("float32", "bfloat16")]
+    both = [
+        configured_encoder(models, replace(reference, dtype=each).fingerprint) for each in ("float32", "bfloat16")
+    ]
+    assert [each.fingerprint for each in both] == [
+        replace(reference, dtype=each).fingerprint for each in ("float32", "bfloat16")
+    ]
 
 
 def test_what_is_not_of_the_simple_kind_is_the_reference(tmp_path: Path) -> None:
@@ -99,7 +105,9 @@ def test_other_vectors_and_other_files_are_not_taken_for_it(tmp_path: Path) -> N
     other = save_encoder(tmp_path / "two", seed=7)
     shutil.copyfile(other / "model.safetensors", folder / "model.safetensors")
     found = configured_encoder(models, first.fingerprint)
-    assert isinstance(found, SentenceEncoder) and found.fingerprint == load_encoder(other, device="cpu").fingerprint
+    assert (
+        isinstance(found, SentenceEncoder) and found.fingerprint == load_encoder(other, device="cpu").fingerprint
+    )
 
 
 def test_one_whose_vectors_differ_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,9 @@ def compiled(
     if remembered is None:
         return core().compile_model(file, "CPU", options)
     # OPTIMIZE_SIZE would leave the weights out, but what it makes of a model with states cannot be run (2026.4).
-    return core().compile_model(file, "CPU", options | {"CACHE_DIR": str(remembered), "CACHE_MODE": "OPTIMIZE_SPEED"})
+    return core().compile_model(
+        file, "CPU", options | {"CACHE_DIR": str(remembered), "CACHE_MODE": "OPTIMIZE_SPEED"}
+    )
 
 
 class Request:
