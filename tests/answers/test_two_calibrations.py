@@ -1,4 +1,4 @@
-"""A trained folder with a confidence for each engine: the one of the engine in use counts, and is saved as such."""
+"""A trained folder with a confidence for each engine: that of the engine in use counts, and is saved as such."""
 
 from __future__ import annotations
 

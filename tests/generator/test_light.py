@@ -86,7 +86,7 @@ def test_whatever_else_is_asked_is_asked_of_transformers(
     "template",
     [
         tiny_models.CHATML,
-        "{{ bos_token }}{% for m in messages %}{% if loop.index > 9 %}{% break %}{% endif %}{{ m | tojson }}{% endfor %}",
+        "{{ bos_token }}{% for m in messages %}{% if loop.last %}{% break %}{% endif %}{{ m | tojson }}{% endfor %}",
         "{% if tools %}x{% endif %}{{ messages[0]['content'] | trim }}{% if add_generation_prompt %}:{% endif %}",
         "{% for m in messages %}{{ raise_exception('no') if m.role == 'assistant' else m.content }}{% endfor %}",
     ],
@@ -108,7 +108,7 @@ def test_a_template_cannot_reach_out_of_its_sandbox() -> None:
 
 def test_a_tokenizer_that_reads_otherwise_is_refused(tiny_folder: Callable[[str], Path]) -> None:
     light, _ = known(tiny_folder("llama"))
-    with pytest.raises(UnlikeError, match="other|another"):
+    with pytest.raises(UnlikeError, match=r"other|another"):
         check_tokenizer(light, AutoTokenizer.from_pretrained(tiny_folder("gpt2")))
 
 

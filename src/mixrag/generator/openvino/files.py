@@ -227,7 +227,8 @@ def _probabilities(wanted: Wanted, made: Any, sizes: States) -> Tensor:
         logits_to_keep=torch.tensor([longest - half - 1]),
         past_key_values=states,
     )
-    return output.logits[swapped, -1].softmax(-1)
+    found: Tensor = output.logits[swapped, -1].softmax(-1)
+    return found
 
 
 def _compiled(wanted: Wanted, folder: Path, sizes: States) -> Any:
@@ -244,8 +245,8 @@ def _compiled(wanted: Wanted, folder: Path, sizes: States) -> Any:
         if made.get_property("LOADED_FROM_CACHE") or not any(place.glob("*.blob")):
             return made
         again = compiled(file, *options, remembered=place)
-        both = [_probabilities(wanted, each, sizes) for each in (made, again)]
-        reason = None if torch.allclose(*both, rtol=0.0, atol=1e-6) else "its probabilities differ"
+        first, second = (_probabilities(wanted, each, sizes) for each in (made, again))
+        reason = None if bool(((first - second).abs() < 1e-6).all()) else "its probabilities differ"
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
     if reason is not None:
