@@ -86,7 +86,7 @@ def test_whatever_else_is_asked_is_asked_of_transformers(
     "template",
     [
         tiny_models.CHATML,
-        "{{ bos_token }}{% for m in messages %}{% if loop.last %}{% break %}{% endif %}{{ m | tojson }}{% endfor %}",
+        "{{ bos_token }}{% for m in messages %}{% if loop.last %}{% break %}{% endif %}{{ m|tojson }}{% endfor %}",
         "{% if tools %}x{% endif %}{{ messages[0]['content'] | trim }}{% if add_generation_prompt %}:{% endif %}",
         "{% for m in messages %}{{ raise_exception('no') if m.role == 'assistant' else m.content }}{% endfor %}",
     ],

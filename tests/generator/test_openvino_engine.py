@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -298,7 +299,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def converted(cache: Path) -> list[Path]:
-    return sorted(path for path in cache.iterdir() if path.is_dir())
+    return sorted(path for path in cache.iterdir() if path.is_dir() and path.name.startswith("openvino-"))
 
 
 def no_weights(*_: Any) -> Any:
@@ -310,7 +311,7 @@ def test_a_model_is_converted_once(
 ) -> None:
     caplog.set_level(logging.INFO, "mixrag.generator")
     expected = by_openvino(folder_of["llama"]).start([Prompt((), (4, 5), (6,))]).log_probs
-    assert any("once: reading its weights" in each for each in caplog.messages)
+    assert sum("for OpenVINO (weights float32), once" in each for each in caplog.messages) == 1
     assert any("converted" in each and str(own_cache) in each for each in caplog.messages)
     (folder,) = converted(own_cache)
     caplog.clear()
@@ -434,6 +435,16 @@ def test_without_the_package(folder_of: dict[str, Path], monkeypatch: pytest.Mon
         by_openvino(folder_of["llama"])
     found = load_generator(folder_of["llama"], engine="auto", device="cpu")
     assert not isinstance(found, OpenVINOGenerator)
+
+
+@pytest.mark.parametrize("machine", ["riscv64", "i686"])
+def test_a_machine_without_a_wheel_is_named(machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime.openvino.cache_clear()
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    with pytest.raises(MissingPackageError, match=f"wheels for Linux on x86-64 and Arm .* none for Linux on {machine}"):
+        runtime.openvino()
 
 
 def test_nothing_that_reports_to_its_makers_is_imported() -> None:
