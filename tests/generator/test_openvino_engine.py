@@ -41,6 +41,7 @@ from mixrag.training.run import _frozen_generator
 from tiny_adapter import save_adapter
 from tiny_encoder import save_encoder
 from tiny_models import CONTEXT
+from tiny_span_model import encoder_tokenizer, span_bert
 
 KINDS = ("llama", "gpt2", "qwen")
 TOLERANCE = {"rtol": 0.0, "atol": 3e-5}
@@ -384,6 +385,16 @@ def test_no_space_and_a_folder_that_cannot_be_written_are_one_line(
     assert not isinstance(found, OpenVINOGenerator)
 
 
+def test_what_does_not_fit_into_memory_is_not_converted(
+    folder_of: dict[str, Path], own_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(files, "available_memory", lambda: 1000)
+    with pytest.raises(ModelError, match="takes 0.0 GB of memory, and 0.0 GB are free; give engine torch"):
+        by_openvino(folder_of["llama"])
+    assert not isinstance(load_generator(folder_of["llama"], engine="auto", device="cpu"), OpenVINOGenerator)
+    assert "of memory" in caplog.messages[-1] and not converted(own_cache)
+
+
 # What OpenVINO does not run.
 
 
@@ -443,7 +454,9 @@ def test_a_machine_without_a_wheel_is_named(machine: str, monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.setattr(platform, "system", lambda: "Linux")
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    with pytest.raises(MissingPackageError, match=f"wheels for Linux on x86-64 and Arm .* none for Linux on {machine}"):
+    with pytest.raises(
+        MissingPackageError, match=f"wheels for Linux on x86-64 and Arm .* none for Linux on {machine}"
+    ):
         runtime.openvino()
 
 
@@ -492,3 +505,33 @@ def test_a_rag_answers_as_with_torch_and_precomputes(folder_of: dict[str, Path],
         assert rag.ask(question).log_prob == pytest.approx(expected.log_prob, abs=1e-4)
         generator: Any = rag.generator
         assert (generator.prefix_cache.hits, generator.prefix_cache.misses) == (2, 0)
+
+
+def test_a_new_process_answers_without_transformers(folder_of: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "cod.txt").write_text("A licence to fish cod costs nine crowns.")
+    span_bert().save_pretrained(tmp_path / "spans")
+    encoder_tokenizer().save_pretrained(tmp_path / "spans")
+    models = {
+        "encoder": str(save_encoder(tmp_path / "encoder")),
+        "generator": str(folder_of["qwen"]),
+        "span_reader": str(tmp_path / "spans"),
+        "engine": "openvino",
+        "device": "cpu",
+    }
+    question, settings = "What does a licence cost?", {"k": 1, "max_tokens": 6}
+    with RAG.open(tmp_path / "s", create=True, models=models, settings=settings) as rag:
+        rag.index(tmp_path / "cod.txt")
+        expected = rag.ask(question)
+    code = (
+        "import json, sys\n"
+        "from mixrag import RAG\n"
+        "place, models, settings, question = json.loads(sys.argv[1])\n"
+        "answer = RAG.open(place, models=models, settings=settings).ask(question)\n"
+        "slow = ('transformers', 'sentence_transformers', 'peft', 'sklearn', 'sympy', 'huggingface_hub')\n"
+        "print(json.dumps([answer.best_guess, answer.log_prob, [name for name in slow if name in sys.modules]]))\n"
+    )
+    given = json.dumps([str(tmp_path / "s"), models, settings, question])
+    command = [sys.executable, "-W", "ignore", "-c", code, given]
+    text, log_prob, imported = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    assert imported == []
+    assert (text, log_prob) == (expected.best_guess, pytest.approx(expected.log_prob, abs=1e-3))

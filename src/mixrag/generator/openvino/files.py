@@ -25,6 +25,7 @@ from mixrag.generator.openvino.states import NotConvertibleError, States
 from mixrag.generator.openvino.weights import compress
 from mixrag.utils.atomic import remove, replace_atomically
 from mixrag.utils.hashing import file_digest
+from mixrag.utils.memory import available_memory, weights_in
 
 logger = logging.getLogger("mixrag.generator")
 FORMAT = 1
@@ -55,6 +56,8 @@ class Wanted:
     """Of the model and its adapter."""
     load: Callable[[], Any]
     """The model of transformers in float32, its adapter merged."""
+    source: Path
+    """Its folder."""
 
 
 def opened(wanted: Wanted) -> OpenVINOModel:
@@ -119,6 +122,7 @@ def _write(wanted: Wanted, folder: Path) -> None:
     from mixrag.generator.openvino.conversion import convert
 
     start = time.perf_counter()
+    _check_memory(wanted.source)
     once = "converting %s for OpenVINO (weights %s), once: later starts take seconds (--engine torch does without)"
     logger.warning(once, wanted.name, wanted.weights)
     logger.info("converting %s: reading its weights", wanted.name)
@@ -151,6 +155,18 @@ def _save(wanted: Wanted, model: Any, sizes: States, expected: Tensor, folder: P
     }
     (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
     _try(wanted, folder, sizes, expected)
+
+
+def _check_memory(source: Path) -> None:
+    """Refuse where the weights would not fit into memory in float32, as they are converted from.
+
+    Raises:
+        NotConvertibleError: they would not.
+    """
+    needed, free = 4 * sum(map(weights_in, source.glob("*.safetensors"))), available_memory()
+    if free is not None and needed > free:
+        reason = f"to convert it takes {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"
+        raise NotConvertibleError(reason)
 
 
 def _check_space(original: Any, weights: str, folder: Path) -> None:

@@ -99,7 +99,7 @@ def openvino_generator(
     read = _reading(name, folder, tokenizer, hub)
     parts = reading_parts(read.config, read.generation, read.tokenizer, template)
     digest = digest_of(folder, adapter)
-    wanted = Wanted(name, read.config, weights, activations, digest, load)
+    wanted = Wanted(name, read.config, weights, activations, digest, load, folder)
     return OpenVINOGenerator(name, opened(wanted), *parts)
 
 
@@ -113,14 +113,9 @@ def _reading(name: str, folder: Path, tokenizer: Any, hub: Mapping[str, Any]) ->
     known = light_reading(folder, lambda: loaded_tokenizer(None, str(folder), {})) if tokenizer is None else None
     if known is not None:
         return known
-    from transformers import AutoConfig, GenerationConfig
+    from transformers import GenerationConfig
 
-    from mixrag.generator.openvino.conversion import unconvertible
-
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    refuse_text_encoder(name, config)
-    if (reason := unconvertible(config)) is not None:
-        raise NotConvertibleError(reason)
+    config = _checked_config(name, str(folder), {})
     try:
         generation = GenerationConfig.from_pretrained(folder)
     except OSError:
@@ -129,6 +124,18 @@ def _reading(name: str, folder: Path, tokenizer: Any, hub: Mapping[str, Any]) ->
     if tokenizer is None:
         remember_reading(folder, found)
     return found
+
+
+def _checked_config(name: str, source: str, hub: Mapping[str, Any]) -> Any:
+    from transformers import AutoConfig
+
+    from mixrag.generator.openvino.conversion import unconvertible
+
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False, **hub)
+    refuse_text_encoder(name, config)
+    if (reason := unconvertible(config)) is not None:
+        raise NotConvertibleError(reason)
+    return config
 
 
 def formats(dtype: str | torch.dtype) -> tuple[str, str]:
@@ -151,10 +158,15 @@ def formats(dtype: str | torch.dtype) -> tuple[str, str]:
 
 
 def _local(source: Path | str, hub: Mapping[str, Any]) -> Path:
-    """The folder of a model; of one on the hub that of its copy here, fetched if need be."""
+    """The folder of a model; of one on the hub that of its copy here, fetched if need be.
+
+    Raises:
+        NotConvertibleError: OpenVINO cannot run this kind of model; its weights are not fetched.
+    """
     if Path(source).is_dir():
         return Path(source)
     from huggingface_hub import snapshot_download
 
-    files = ["*.json", "*.safetensors", "*.model", "*.txt"]
-    return Path(snapshot_download(str(source), allow_patterns=files, **hub))
+    _checked_config(str(source), str(source), hub)
+    files, others = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"], ["*/*", "consolidated*"]
+    return Path(snapshot_download(str(source), allow_patterns=files, ignore_patterns=others, **hub))

@@ -43,7 +43,9 @@ def openvino() -> Any:
         if here in WHEELS:
             raise
         found = f"none for {' on '.join(here)}"
-        raise MissingPackageError(f"the package openvino, which has wheels for {_LISTED}", found, REMEDY) from error
+        raise MissingPackageError(
+            f"the package openvino, which has wheels for {_LISTED}", found, REMEDY
+        ) from error
     finally:
         if former is absent:
             del sys.modules[_REPORTING]
