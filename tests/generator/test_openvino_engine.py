@@ -389,7 +389,7 @@ def test_what_does_not_fit_into_memory_is_not_converted(
     folder_of: dict[str, Path], own_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(files, "available_memory", lambda: 1000)
-    with pytest.raises(ModelError, match="takes 0.0 GB of memory, and 0.0 GB are free; give engine torch"):
+    with pytest.raises(ModelError, match=r"takes 0\.0 GB of memory, and 0\.0 GB are free; give engine torch"):
         by_openvino(folder_of["llama"])
     assert not isinstance(load_generator(folder_of["llama"], engine="auto", device="cpu"), OpenVINOGenerator)
     assert "of memory" in caplog.messages[-1] and not converted(own_cache)

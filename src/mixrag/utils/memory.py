@@ -11,7 +11,7 @@ _LARGEST_HEADER = 2**27
 
 
 def available_memory() -> int | None:
-    """Bytes that programs can have now, caches of files included; None where the system does not say (no Linux)."""
+    """Bytes that programs can have now, caches of files included; None where the system does not say."""
     try:
         lines = _MEMINFO.read_text(encoding="ascii").splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))

@@ -115,7 +115,7 @@ class LightTokenizer:
         return str(self.backend_tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens))
 
     def tokenize(self, text: str) -> list[str]:
-        """The tokens of a text as they are spelled; no option of the tokenizer is changed, others may be using it."""
+        """The tokens of a text as they are spelled. No option is changed: others may be using it."""
         return list(self.backend_tokenizer.encode(text, add_special_tokens=False).tokens)
 
     def convert_ids_to_tokens(self, ids: Any) -> Any:
