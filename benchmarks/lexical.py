@@ -25,7 +25,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mixrag.corpus import Document, Store
-from mixrag.corpus.store.changes import NewPassage, ParsedFile, SplitDocument, text_hash
+from mixrag.corpus.store.prepared import NewPassage, ParsedFile, SplitDocument, text_hash
 from mixrag.retrieval.lexical import LexicalIndex, Scored, inverted, open_lexical, opening
 from mixrag.retrieval.lexical.postings import Block
 from words import ASKED, LENGTH, Vocabulary

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli.test_commands import Shell
-from mixrag.corpus import Store
+from mixrag.corpus.store.sqlite.store import SqliteStore as Store
 from mixrag.pairs.matching import passage_holds
 from mixrag.pairs.pairs import read_pairs
 from tiny_encoder import save_encoder

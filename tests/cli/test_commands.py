@@ -24,6 +24,7 @@ from unittest import mock
 import pytest
 
 from mixrag.cli import main, show
+from mixrag.cli.options import shown_command
 from mixrag.config.bundle import Bundle, read_bundle, write_bundle
 from tiny_adapter import save_adapter
 from tiny_encoder import save_encoder
@@ -256,6 +257,13 @@ def test_a_missing_store_and_a_wrong_value_need_no_model_library(command: list[s
     assert not list((tmp_path / "folder").iterdir())
     if command[0] != "info":
         assert "--switch to be a number in [0, 1]; found 'x'" in light(*command, "--switch", "x").stderr
+
+
+def test_a_store_of_an_unknown_kind_is_named_without_its_password() -> None:
+    done = light("info", "--store", "mysql://ann:hunter2@db/acts")
+    assert done.returncode == 1 and "found mysql://ann:***@db/acts" in done.stderr
+    assert "hunter2" not in done.stderr + done.stdout and len(done.stderr.splitlines()) <= 2
+    assert "postgresql://ann:***@db" in shown_command(["x", "train", "--store", "postgresql://ann:hunter2@db"])
 
 
 @pytest.mark.parametrize(

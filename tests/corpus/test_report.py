@@ -5,12 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from fake_corpus import check_sound, run
 
+from fake_corpus import check_sound, run
 from mixrag.corpus import Notice, ParseResult, ParserRegistry, Skipped, Store, find_files
 from mixrag.corpus.passage import Document
 from mixrag.corpus.report import aggregated, kinds_in_words
-from mixrag.corpus.store import schema
+from mixrag.corpus.store.sqlite import schema
 from mixrag.errors import SourceError, StoreError
 
 

@@ -11,7 +11,7 @@ from doc_pages import DOCS, blocks
 
 from mixrag import RAG, Generator, MixragError, Settings
 from mixrag.corpus import Store
-from mixrag.corpus.store.schema import FILE_NAME
+from mixrag.corpus.store.sqlite.schema import FILE_NAME
 from words_encoder import WordsEncoder
 
 LINES = [

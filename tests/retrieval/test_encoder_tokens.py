@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mixrag import RAG, Document, load_encoder
@@ -92,6 +92,7 @@ def test_long_stretches_without_a_token_count_as_several(encoder: SentenceEncode
 
 
 @settings(max_examples=30, deadline=None)
+@example(["00\x1f:"], 1)
 @given(st.lists(st.text(st.characters(codec="ascii"), max_size=40), max_size=20), st.integers(1, 90))
 def test_no_passage_is_longer_than_the_encoder_reads(
     encoder: SentenceEncoder, parts: list[str], size: int

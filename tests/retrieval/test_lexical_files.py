@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mixrag.corpus import Document, Store, WordSplitter, add_documents
+from mixrag.corpus import Document, WordSplitter, add_documents
+from mixrag.corpus.store.sqlite.store import SqliteStore as Store
 from mixrag.retrieval.lexical import LexicalIndex, files, inverted, open_lexical, opening
 from words_encoder import WordsEncoder
 

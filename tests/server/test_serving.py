@@ -15,7 +15,7 @@ from words_encoder import WordsEncoder
 
 
 def served(folder: Path, settings: ServerSettings) -> list[str]:
-    def open_store(also: Path | None, _: RAG | None) -> RAG:
+    def open_store(also: str | None, _: RAG | None) -> RAG:
         return RAG(Store.open(also or folder, create=True), encoder=WordsEncoder())
 
     service = opened(settings, open_store)
@@ -27,6 +27,35 @@ def served(folder: Path, settings: ServerSettings) -> list[str]:
 
 def test_a_folder_whose_name_is_no_model_id_gets_another(tmp_path: Path) -> None:
     assert served(tmp_path / "notes:2024", ServerSettings()) == ["notes-2024"]
+
+
+@pytest.mark.parametrize(
+    ("location", "name"),
+    [
+        ("postgresql://ann:hunter2@db/acts?sslmode=require", "acts"),
+        ("s3://bucket/some/acts/", "acts"),
+        ("lance:/data/acts", "acts"),
+        ("s3://bucket", "store"),
+    ],
+)
+def test_a_store_elsewhere_is_named_by_the_last_part_of_its_location(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str, name: str
+) -> None:
+    make = Store.open
+
+    def elsewhere(folder: str | Path, **options: bool) -> Store:
+        store = make(folder, **options)
+        store.location = location
+        return store
+
+    monkeypatch.setattr(Store, "open", staticmethod(elsewhere))
+    assert served(tmp_path, ServerSettings()) == [name]
+
+
+def test_a_further_store_without_a_name_is_refused_without_its_password(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="NAME=DIR") as caught:
+        served(tmp_path, ServerSettings(also=("postgresql://ann:hunter2@db/acts",)))
+    assert "hunter2" not in str(caught.value)
 
 
 def test_each_store_has_the_presets(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from mixrag.corpus import (
     documents_in,
     documents_of_texts,
     ingest,
+    open_store,
 )
 from mixrag.errors import EncoderMismatchError, SourceError
 from mixrag.generator import Generator, load_configured
@@ -64,7 +65,8 @@ _LOADING = RLock()
 class Info:
     """What a store holds."""
 
-    directory: Path
+    store: str
+    """Its name: the folder, or the location without a password."""
     counts: Counts
     encoder: EncoderRecord | None
     """The encoder that made its vectors; None while it has none."""
@@ -149,10 +151,11 @@ class OpenStore:
         splitter: Splitter | None = None,
         sharing: OpenStore | None = None,
     ) -> Self:
-        """Open the store in a directory.
+        """Open the store of a location.
 
         Args:
-            directory: where the store is.
+            directory: where the store is: a folder, "lance:PATH", "s3://BUCKET/PREFIX" or "postgresql://…"; a path
+                object is a folder.
             create: make one where there is none.
             model: folder of a trained RAG (``mixrag train``); without one, the trained reader that ships with
                 mixrag serves the packaged language model.
@@ -184,7 +187,7 @@ class OpenStore:
 
         Raises:
             StoreMissingError: there is none, and ``create`` is false.
-            StoreError: it cannot be used (version, corruption).
+            StoreError: it cannot be used (version, corruption, network).
             ModelError: ``model`` is not a folder of a trained RAG, or ``confidence`` not a calibration.
             SettingError: a setting outside its range.
             PluginError: a parser, splitter, encoder, index or retriever that lacks what is needed.
@@ -208,7 +211,7 @@ class OpenStore:
         chosen, default = completed(given, trained), defaults(given, trained, settings)
         calibrations = calibrations_for(given, trained, confidence)
         guarantee = guarantee_for(given, trained, confidence)
-        store = Store.open(Path(directory), create=create)
+        store = open_store(directory, create=create)
         folder = None if model is None else Path(model)
         return cls(
             store,
@@ -297,7 +300,7 @@ class OpenStore:
             self._generator = self._sharing.generator
         if self._generator is None:  # no other thread has loaded it meanwhile
             generator = load_configured(self.models, self.settings.language_model_weight)
-            attach(generator, self.store.directory)
+            attach(generator, self.store.cache_directory)
             self._generator = generator
         return self._generator
 
@@ -467,7 +470,7 @@ class OpenStore:
         with self.store.snapshot():
             counts = self.store.counts()
             return Info(
-                directory=self.store.directory,
+                store=self.store.name,
                 counts=counts,
                 encoder=self.store.encoder,
                 splitter=self.store.splitter,
@@ -475,7 +478,7 @@ class OpenStore:
                 documents=tuple(self.store.documents()),
                 model=self.model,
                 engine=engine_in_words(self.models),
-                precomputed=files_and_bytes(self.store.directory / PRECOMPUTED),
+                precomputed=files_and_bytes(self.store.cache_directory / PRECOMPUTED),
             )
 
     @property

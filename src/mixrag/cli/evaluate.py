@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +13,7 @@ from rich.text import Text
 
 from mixrag.cli.app import ENVIRONMENT, Json, app
 from mixrag.cli.help import Command
-from mixrag.cli.options import Options, takes
+from mixrag.cli.options import Options, shown_command, takes
 from mixrag.cli.progress import reporting
 from mixrag.cli.show import print_json
 from mixrag.config.command_settings import EvaluationSettings
@@ -46,7 +45,7 @@ def evaluate(
     from mixrag.evaluation.run import EvaluationRequest
     from mixrag.evaluation.run import evaluate as run
 
-    command = shlex.join(["mixrag", *sys.argv[1:]])
+    command = shown_command(sys.argv)
     request = EvaluationRequest(pairs, out, options.made(EvaluationSettings), command=command)
     with options.open() as rag, reporting(quiet=json) as progress:
         found = run(rag, request, progress)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -44,7 +45,7 @@ class Options:
         """
         return schema(**self.of(schema))
 
-    def open(self, *, create: bool = False, store: Path | None = None, sharing: RAG | None = None) -> RAG:
+    def open(self, *, create: bool = False, store: str | Path | None = None, sharing: RAG | None = None) -> RAG:
         """The store, models and settings that these options name.
 
         Args:
@@ -57,13 +58,13 @@ class Options:
             MixragError: as ``RAG.open``.
         """
         chosen = self.made(StoreConfig)
-        folder = chosen.store if store is None else store
+        location = chosen.store if store is None else store
         if not create:
-            _check_store(Path(folder))
+            _check_store(location)
         from mixrag import RAG
 
         return RAG.open(
-            folder,
+            location,
             create=create,
             model=chosen.model,
             models=self.made(ModelConfig),
@@ -106,12 +107,19 @@ def takes(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     return decorate
 
 
-def _check_store(directory: Path) -> None:
-    """Refuse a store that is missing before any model library is imported, which takes seconds."""
-    from mixrag.corpus.store.schema import has_database, open_database
+def shown_command(arguments: Sequence[str]) -> str:
+    """A command line as it is written into reports: without passwords of stores."""
+    from mixrag.corpus.store.location import without_password
 
-    if not has_database(directory):
-        open_database(directory, create=False, timeout=0.0).close()
+    return shlex.join(["mixrag", *map(without_password, arguments[1:])])
+
+
+def _check_store(location: str | Path) -> None:
+    """Refuse a store that is missing before any model library is imported, which takes seconds."""
+    from mixrag.corpus.store.opening import has_store, open_store
+
+    if not has_store(location):
+        open_store(location, timeout=0.0).close()
 
 
 def _is_given(setting: Setting, value: Any) -> bool:

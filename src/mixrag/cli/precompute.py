@@ -29,7 +29,7 @@ def precompute(options: Options, json: Json = False) -> None:
         if chosen.forget:
             from mixrag.generator.precompute import forget as forgotten
 
-            count = forgotten(rag.store.directory)
+            count = forgotten(rag.store.cache_directory)
             return print_json({"deleted": count}) if json else typer.echo(f"{count} files deleted")
         with reporting(quiet=json) as progress:
             found = rag.precompute(int(chosen.gib * GIB), progress)

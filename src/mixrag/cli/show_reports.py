@@ -72,7 +72,7 @@ def info(found: Info, *, as_json: bool) -> None:
     """What a store holds."""
     encoder = found.encoder
     summary: dict[str, Any] = {
-        "store": str(found.directory),
+        "store": found.store,
         "documents": found.counts.documents,
         "sources": found.counts.sources,
         "passages": found.counts.passages,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ import typer
 from mixrag.cli import show_reports
 from mixrag.cli.app import ENVIRONMENT, Json, app
 from mixrag.cli.help import Command
-from mixrag.cli.options import Options, takes
+from mixrag.cli.options import Options, shown_command, takes
 from mixrag.cli.progress import reporting
 from mixrag.config.command_settings import StoreConfig, TrainingReportSettings
 from mixrag.config.training_settings import TrainingSettings
@@ -63,7 +62,7 @@ def train(
             settings=settings,
             evaluate=report.evaluate,
             baselines=report.baselines,
-            command=shlex.join(["mixrag", *sys.argv[1:]]),
+            command=shown_command(sys.argv),
         )
         with _opened(options, pairs) as rag:
             found = run_training(rag, request, progress)
@@ -74,9 +73,9 @@ def train(
 @contextmanager
 def _opened(options: Options, pairs: Sequence[Path]) -> Iterator[RAG]:
     """The store; where there is none, and all pairs have passages of their own, an empty one."""
-    from mixrag.corpus.store.schema import has_database
+    from mixrag.corpus.store.opening import has_store
 
-    if has_database(Path(options.made(StoreConfig).store)) or not _need_no_store(options, pairs):
+    if has_store(options.made(StoreConfig).store) or not _need_no_store(options, pairs):
         with options.open() as rag:
             yield rag
         return

@@ -58,11 +58,13 @@ class StoreConfig:
 
     store: Path | str = setting(
         default=Path("mixrag-store"),
-        help="Folder of the store.",
+        help="The store: a folder or URL.",
+        more="A folder, `lance:PATH`, `s3://BUCKET/PREFIX` or `postgresql://HOST/DATABASE`.",
+        read=str,  # a path would lose a slash of "://"
         commands=ALL,
         shown_first=True,
         short="-s",
-        metavar="DIR",
+        metavar="STORE",
         env="MIXRAG_STORE",
     )
     model: Path | str | None = setting(

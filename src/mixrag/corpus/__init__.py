@@ -1,4 +1,4 @@
-"""The corpus: documents to passages, stored with their vectors in one SQLite file."""
+"""The corpus: documents to passages, stored with their vectors."""
 
 from mixrag.corpus.documents import content_id, documents_in, documents_of_texts
 from mixrag.corpus.ingest import add_documents, ingest
@@ -16,11 +16,10 @@ from mixrag.corpus.splitters import (
     WordSplitter,
     splitter_named,
 )
-from mixrag.corpus.store.changes import Removed
-from mixrag.corpus.store.contents import DocumentRecord, Extent
-from mixrag.corpus.store.database import Counts, Store
-from mixrag.corpus.store.search import Stretch
-from mixrag.corpus.store.stored_vectors import EncoderRecord
+from mixrag.corpus.store.location import Location, parse_location
+from mixrag.corpus.store.opening import has_store, open_store
+from mixrag.corpus.store.protocol import Store
+from mixrag.corpus.store.records import Counts, DocumentRecord, EncoderRecord, Extent, Removed, Stretch
 from mixrag.corpus.store.vectors import check_encoder
 from mixrag.corpus.walk import FoundFiles, find_files
 
@@ -34,6 +33,7 @@ __all__ = [
     "Extent",
     "FoundFiles",
     "IndexReport",
+    "Location",
     "Notice",
     "ParseLimits",
     "ParseResult",
@@ -58,7 +58,10 @@ __all__ = [
     "documents_in",
     "documents_of_texts",
     "find_files",
+    "has_store",
     "ingest",
+    "open_store",
+    "parse_location",
     "read",
     "splitter_named",
     "title_and_text",

@@ -19,8 +19,8 @@ from mixrag.corpus.reading import ChangedFile, parsed
 from mixrag.corpus.report import IndexReport, aggregated, kinds_in_words
 from mixrag.corpus.splitters import Splitter, Tokens
 from mixrag.corpus.store import vectors as embedding
-from mixrag.corpus.store.changes import ParsedFile, document_hash
-from mixrag.corpus.store.database import Store
+from mixrag.corpus.store.prepared import ParsedFile, document_hash
+from mixrag.corpus.store.protocol import Store
 from mixrag.corpus.store.sources import MEMORY
 from mixrag.corpus.store.vectors import Embed, EmbeddingText, Encoding, VectorWriter, claim
 from mixrag.corpus.walk import absolute, find_files, storable
@@ -189,9 +189,7 @@ class _FileRun:
             elif not os.path.exists(path):  # noqa: PTH110
                 remedy = "check the spelling of the path"
                 if self.store.files_below(str(path)):
-                    remedy = (
-                        f"to drop what is stored of it, run: mixrag remove {path} --store {self.store.directory}"
-                    )
+                    remedy = f"to drop what is stored of it, run: mixrag remove {path} --store {self.store.name}"
                 self._skip(path, f"expected a file or folder; found nothing there; {remedy}")
             else:
                 files.append(path)
@@ -231,14 +229,13 @@ class _FileRun:
         What is at or below a skipped path may still be there, and stays; so does a file that is there but has a
         suffix which only a parser of another run can read.
         """
-        stored = {id_: path for folder in folders for id_, path in self.store.files_below(str(folder))}
+        stored = {path for folder in folders for path in self.store.files_below(str(folder))}
         found = {str(path) for path in files}
         unknown = {skip.path for skip in self.skipped}
         gone = [
-            id_
-            for id_, path in stored.items()
-            if path not in found
-            and unknown.isdisjoint({path, *map(str, Path(path).parents)})
+            path
+            for path in sorted(stored - found)
+            if unknown.isdisjoint({path, *map(str, Path(path).parents)})
             and (Path(path).suffix.lower() in self.parsers.suffixes or not os.path.isfile(path))  # noqa: PTH113
         ]
         if gone:

@@ -9,6 +9,7 @@ from typing import Literal
 Scalar = str | int | float | bool | None
 """A metadata value: what JSON can express without nesting."""
 
+_SEPARATORS = dict.fromkeys(range(0x1C, 0x20), " ")
 
 BlockKind = Literal["text", "heading", "list", "table", "code"]
 
@@ -95,7 +96,15 @@ def with_context(context: str, text: str) -> str:
 
 def title_and_text(title: str, text: str) -> str:
     """The text to embed: title, line end, context and text; these alone where there is no title."""
-    return f"{title}\n{text}" if title else text
+    return spaced(f"{title}\n{text}" if title else text)
+
+
+def spaced(text: str) -> str:
+    """The text with spaces for the four separators of ASCII, which are whitespace to Python and not to tokenizers.
+
+    Passages are trimmed by Python: what it removes must not belong to a token.
+    """
+    return text.translate(_SEPARATORS)
 
 
 def searched_text(title: str, context: str, text: str) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from mixrag.corpus.passage import Document
 from mixrag.corpus.report import IndexReport
 from mixrag.corpus.splitters import Splitter, stored_name
-from mixrag.corpus.store import changes, sources
-from mixrag.corpus.store.changes import ParsedFile, SplitDocument
-from mixrag.corpus.store.database import Store
+from mixrag.corpus.store import sources
+from mixrag.corpus.store.prepared import ParsedFile, SplitDocument, split_document
+from mixrag.corpus.store.protocol import Store
 from mixrag.corpus.store.vectors import VectorWriter
 
 # Small documents are gathered up to these amounts.
@@ -43,7 +43,7 @@ class PassageWriter:
         record, encoding = document.id or "", self.vectors.encoding
         title = sources.front_title(document.title, path, record)
         shown = sources.display(path, record)
-        split, texts = changes.split_document(document, self.splitter, encoding.embedding_text, shown, title)
+        split, texts = split_document(document, self.splitter, encoding.embedding_text, shown, title)
         self.texts.update(texts)
         self.too_long += encoding.too_long(texts.values())
         return split

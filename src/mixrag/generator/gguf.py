@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 
 from mixrag.errors import MixragError, ModelError
-from mixrag.generator.cache_folder import cache_folder, remembered_digests
+from mixrag.generator.file_digests import remembered_digests
 from mixrag.generator.names import unusable
 from mixrag.utils.atomic import replace_atomically
 from mixrag.utils.quiet import quiet_libraries
+from mixrag.utils.user_cache import cache_folder
 
 logger = logging.getLogger("mixrag.generator")
 

@@ -96,7 +96,7 @@ def precompute(
     """
     if not isinstance(generator, CausalGenerator) or generator.prefix_cache is None:
         raise ModelError("a causal model with a prefix cache", generator.name, _REMEDY)
-    folder = folder_of(store.directory, generator)
+    folder = folder_of(store.cache_directory, generator)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return _written(store, generator, generator.use_disk_cache(folder), max_bytes, guarded(progress))

@@ -58,7 +58,7 @@ class SnapshotRetriever:
             return self._retrieve(question, settings, encoder, vector)
         except DamagedIndexError:
             # A second time it comes from the store alone.
-            discard(self.store.directory)
+            discard(self.store.cache_directory)
             self._opened = None
             return self._retrieve(question, settings, encoder, vector)
 

@@ -10,10 +10,12 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 
 from mixrag.config.command_settings import ServerSettings
+from mixrag.corpus.store.location import FOLDER, parse_location, without_password
 from mixrag.errors import SettingError
 from mixrag.rag import RAG
 from mixrag.server.app import App, make_app
@@ -27,12 +29,12 @@ from mixrag.server.writers import WriterLimits, Writers
 Presets = Mapping[str, Mapping[str, Any]]
 
 
-def opened(settings: ServerSettings, open_store: Callable[[Path | None, RAG | None], RAG]) -> Service:
+def opened(settings: ServerSettings, open_store: Callable[[str | None, RAG | None], RAG]) -> Service:
     """The stores that the settings name.
 
     Args:
         settings: of the server.
-        open_store: opens a store by its folder, None being the first of all, with the models of another one.
+        open_store: opens a store by its location, None being the first of all, with the models of another one.
 
     Raises:
         SettingError: a name twice, or presets that cannot be read.
@@ -41,7 +43,7 @@ def opened(settings: ServerSettings, open_store: Callable[[Path | None, RAG | No
     presets = read_presets(settings.presets)
     first = open_store(None, None)
     # Model ids are STORE:PRESET, and parts of paths.
-    served = {re.sub(r"[:/]", "-", first.store.directory.resolve().name) or "store": first}
+    served = {re.sub(r"[:/]", "-", _last_part(first)) or "store": first}
     try:
         _check_presets(presets, first, settings.presets)
         for name, folder in _named(settings.also):
@@ -143,9 +145,19 @@ def _listening(settings: ServerSettings) -> socket.socket:
         raise SettingError(f"to listen at {where}", str(error), "give another --port or --host") from error
 
 
-def _named(also: Iterable[str]) -> Iterable[tuple[str, Path]]:
+def _last_part(rag: RAG) -> str:
+    """The folder's own name, or the last part of another location."""
+    location = parse_location(rag.store.location)
+    return (
+        Path(location.text).resolve() if location.scheme == FOLDER else Path(urlsplit(location.name).path)
+    ).name
+
+
+def _named(also: Iterable[str]) -> Iterable[tuple[str, str]]:
     for each in also:
         name, separator, folder = each.partition("=")
         if not separator or not name or not folder or ":" in name or "/" in name:
-            raise SettingError("NAME=DIR for a further store", repr(each), "for instance --also acts=acts-store")
-        yield name, Path(folder)
+            raise SettingError(
+                "NAME=DIR for a further store", repr(without_password(each)), "for instance --also acts=acts-store"
+            )
+        yield name, folder

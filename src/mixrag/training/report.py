@@ -54,7 +54,7 @@ def score_result(spec: RunSpec, pairs: Sequence[Pair], progress: Progress) -> Su
     # How the models are loaded, without which.
     named = ("generator", "adapter", "encoder", "question_encoder", "prompt", "titles")
     nothing: dict[str, Any] = dict.fromkeys(named)
-    with Pipeline.open(rag.store.directory, model=spec.folder, models=replace(models, **nothing)) as opened:
+    with Pipeline.open(rag.store.location, model=spec.folder, models=replace(models, **nothing)) as opened:
         fitted: dict[str, Any] = {
             name: getattr(opened.settings, name) for name in ("temperature", "null", "empty_answer")
         }

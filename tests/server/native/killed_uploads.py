@@ -16,7 +16,7 @@ from typing import Any
 
 from mixrag import RAG
 from mixrag.corpus import Store
-from mixrag.corpus.store import changes
+from mixrag.corpus.store.sqlite import changes
 from mixrag.server.native.uploads import Uploads
 from words_encoder import WordsEncoder
 

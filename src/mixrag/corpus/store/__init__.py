@@ -1,1 +1,1 @@
-"""The store: documents, passages, vectors and words in one SQLite file. All SQL of mixrag is here."""
+"""Stores: the contract (``protocol``), how one is named and opened, and a folder for each backend."""

@@ -77,8 +77,3 @@ def name_test(name: str, *, last_parts: bool = True) -> Callable[[str], bool]:
     letters = (".*" if letter == "*" else "." if letter == "?" else re.escape(letter) for letter in composed(name))
     pattern = re.compile(f"{'(.*/)?' if last_parts else ''}{''.join(letters)}", re.DOTALL)
     return lambda path: pattern.fullmatch(composed(path)) is not None
-
-
-def glob(name: str) -> str:
-    """A name as a pattern of SQLite's GLOB, where ``[`` is a letter like others."""
-    return name.replace("[", "[[]")

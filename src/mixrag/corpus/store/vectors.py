@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -11,9 +9,9 @@ import numpy as np
 
 from mixrag.corpus.passage import Passage
 from mixrag.corpus.splitters import Tokens
-from mixrag.corpus.store.changes import bump_generation, drop_orphan_vectors, set_meta, text_hash
-from mixrag.corpus.store.database import Store
-from mixrag.corpus.store.stored_vectors import is_vector
+from mixrag.corpus.store.prepared import text_hash
+from mixrag.corpus.store.protocol import Store
+from mixrag.corpus.store.records import EncoderRecord
 from mixrag.errors import EncoderMismatchError, ModelError
 from mixrag.utils.arrays import Vectors
 from mixrag.utils.progress import Progress, ProgressEvent
@@ -66,14 +64,8 @@ class VectorWriter:
 
     def missing(self, texts: Mapping[bytes, str]) -> list[tuple[bytes, str]]:
         """Hashes and texts that have no vector yet, short texts first (so that batches need little padding)."""
-        sql = (
-            "SELECT 1 FROM vectors WHERE text_hash = ?"
-            " AND encoder_id = (SELECT id FROM encoders WHERE fingerprint = ?)"
-        )
-        lacking = (
-            pair for pair in texts.items() if not self.store.query(sql, (pair[0], self.encoding.fingerprint))
-        )
-        return sorted(lacking, key=lambda pair: (len(pair[1]), pair[0]))
+        lacking = self.store.missing_vectors(self.encoding.fingerprint, texts)
+        return sorted(((digest, texts[digest]) for digest in lacking), key=lambda pair: (len(pair[1]), pair[0]))
 
     def add(self, texts: Mapping[bytes, str]) -> None:
         """Compute and commit the vectors that are missing.
@@ -82,15 +74,13 @@ class VectorWriter:
             ModelError: the encoder did not return one finite vector (D,) for each text.
             EncoderMismatchError: D is not that of the store.
         """
-        missing = self.missing(texts)
+        missing, encoding = self.missing(texts), self.encoding
         known = self.computed + len(missing)
-        for start in range(0, len(missing), self.encoding.batch):
-            pairs = missing[start : start + self.encoding.batch]
+        for start in range(0, len(missing), encoding.batch):
+            pairs = missing[start : start + encoding.batch]
             vectors = self._embed([text for _, text in pairs])
-            with self.store.transaction() as db:
-                encoder_id = self._encoder_id(db, vectors.shape[1])
-                rows = ((encoder_id, digest, v.tobytes()) for (digest, _), v in zip(pairs, vectors, strict=True))
-                db.executemany("INSERT INTO vectors (encoder_id, text_hash, vector) VALUES (?, ?, ?)", rows)
+            encoder = EncoderRecord(encoding.name, encoding.fingerprint, vectors.shape[1])
+            self.store.add_vectors(encoder, [digest for digest, _ in pairs], vectors)
             self.computed += len(pairs)
             self.progress(ProgressEvent("embedding", self.computed, known))
 
@@ -101,19 +91,6 @@ class VectorWriter:
             raise ModelError("one finite vector a text", found, f"check the encoder {self.encoding.name}")
         return vectors
 
-    def _encoder_id(self, db: sqlite3.Connection, dimension: int) -> int:
-        fingerprint = self.encoding.fingerprint
-        db.execute(
-            "INSERT OR IGNORE INTO encoders (fingerprint, name, dimension) VALUES (?, ?, ?)",
-            (fingerprint, self.encoding.name, dimension),
-        )
-        sql = "SELECT id, dimension FROM encoders WHERE fingerprint = ?"
-        encoder_id, stored = db.execute(sql, (fingerprint,)).fetchone()
-        if stored != dimension:
-            expected, found = f"vectors of {stored} dimensions", f"{dimension} dimensions"
-            raise EncoderMismatchError(expected, found, "give the changed encoder a new fingerprint")
-        return int(encoder_id)
-
 
 def claim(store: Store, encoding: Encoding) -> None:
     """Make sure that the store is of this encoder; a store without passages becomes so.
@@ -121,14 +98,11 @@ def claim(store: Store, encoding: Encoding) -> None:
     Raises:
         EncoderMismatchError: its passages have vectors of another encoder.
     """
-    current = store.meta("encoder")
-    if current == encoding.fingerprint:
+    if store.encoder_fingerprint == encoding.fingerprint:
         return
     if store.counts().passages:
         check_encoder(store, encoding.name, encoding.fingerprint)
-    with store.transaction() as db:
-        set_meta(db, "encoder", encoding.fingerprint)
-        db.execute("DELETE FROM encoders WHERE fingerprint != ?", (encoding.fingerprint,))
+    store.claim_encoder(encoding.fingerprint)
 
 
 def check_encoder(store: Store, name: str, fingerprint: str) -> None:
@@ -147,66 +121,29 @@ def check_encoder(store: Store, name: str, fingerprint: str) -> None:
     raise EncoderMismatchError(
         f"the encoder that made the store's vectors, {stored.name} ({stored.fingerprint[:12]})",
         f"{name} ({fingerprint[:12]})",
-        f"{remedy}, or run: mixrag index --re-embed{wanted} --store {store.directory}",
+        f"{remedy}, or run: mixrag index --re-embed{wanted} --store {store.name}",
     )
 
 
 def reembed(store: Store, vectors: VectorWriter) -> None:
     """Give every passage a vector of another encoder, then switch to it in one transaction.
 
-    Until the switch the store answers with the old vectors; a killed run resumes where it stopped.
+    Until the switch the store answers with the old vectors; a killed run resumes where it stopped. To be called
+    while ``writing``.
     """
     encoding = vectors.encoding
-    damaged = _drop_damaged(store, encoding.fingerprint)
+    damaged = store.drop_damaged_vectors(encoding.fingerprint)
+    hashes: dict[int, bytes] = {}
     for block in _embedded_texts(store, encoding):
         vectors.add({text_hash(text): text for _, _, text in block})
-    with store.transaction() as db:
-        changed = [
-            (digest, row)
-            for block in _embedded_texts(store, encoding)
-            for row, old, text in block
-            if (digest := text_hash(text)) != old
-        ]
-        db.executemany("UPDATE passages SET text_hash = ? WHERE id = ?", changed)
-        if changed or damaged or vectors.computed or store.meta("encoder") != encoding.fingerprint:
-            bump_generation(db)
-        set_meta(db, "encoder", encoding.fingerprint)
-        db.execute("DELETE FROM encoders WHERE fingerprint != ?", (encoding.fingerprint,))
-        drop_orphan_vectors(db)
-
-
-def _drop_damaged(store: Store, fingerprint: str) -> int:
-    """Delete an encoder's vectors that cannot be its own: of another size, with a NaN or an infinity; how many."""
-    sql = "SELECT id, dimension FROM encoders WHERE fingerprint = ?"
-    dropped = 0
-    for encoder_id, dimension in store.query(sql, (fingerprint,)):
-        after = -1
-        while block := store.query(
-            "SELECT id, vector FROM vectors WHERE encoder_id = ? AND id > ? ORDER BY id LIMIT ?",
-            (encoder_id, after, _BLOCK),
-        ):
-            after = block[-1][0]
-            damaged = [(id_,) for id_, blob in block if not is_vector(blob, dimension)]
-            if damaged:
-                with store.transaction() as db:
-                    db.executemany("DELETE FROM vectors WHERE id = ?", damaged)
-                dropped += len(damaged)
-        if dropped:
-            with store.transaction() as db:  # with the last of its vectors, what it is said to be
-                db.execute(
-                    "DELETE FROM encoders WHERE id = ?"
-                    " AND NOT EXISTS (SELECT 1 FROM vectors WHERE encoder_id = ?)",
-                    (encoder_id, encoder_id),
-                )
-    return dropped
+        hashes.update({row: new for row, old, text in block if (new := text_hash(text)) != old})
+    store.replace_encoder(encoding.fingerprint, hashes, changed=bool(damaged or vectors.computed))
 
 
 def _embedded_texts(store: Store, encoding: Encoding) -> Iterator[list[tuple[int, bytes, str]]]:
     """Blocks of row id, stored hash and text to embed, over all passages."""
     rows = store.rows_where({})
-    sql = "SELECT text_hash FROM passages WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
     for start in range(0, len(rows), _BLOCK):
         block = rows[start : start + _BLOCK].tolist()
-        hashes = [digest for (digest,) in store.query(sql, (json.dumps(block),))]
         texts = map(encoding.text, store.passages(block))
-        yield list(zip(block, hashes, texts, strict=True))
+        yield list(zip(block, store.text_hashes(block), texts, strict=True))

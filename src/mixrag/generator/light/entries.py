@@ -14,8 +14,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from mixrag.generator.cache_folder import cache_folder, remembered_digests
+from mixrag.generator.file_digests import remembered_digests
 from mixrag.utils.atomic import remove, replace_atomically
+from mixrag.utils.user_cache import cache_folder
 
 logger = logging.getLogger("mixrag.generator")
 FORMAT = 1

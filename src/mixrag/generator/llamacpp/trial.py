@@ -13,9 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from mixrag.errors import ModelError
-from mixrag.generator.cache_folder import cache_folder, remembered_digests
+from mixrag.generator.file_digests import remembered_digests
 from mixrag.generator.llamacpp.runtime import version
 from mixrag.utils.atomic import write_atomically
+from mixrag.utils.user_cache import cache_folder
 
 LOADING = """
 import sys

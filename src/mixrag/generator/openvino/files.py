@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mixrag.errors import ModelError
-from mixrag.generator.cache_folder import cache_folder, remembered_digests
+from mixrag.generator.file_digests import remembered_digests
 from mixrag.generator.openvino.model import OpenVINOModel, OpenVINOStates, compiled
 from mixrag.generator.openvino.runtime import openvino, version
 from mixrag.generator.openvino.states import NotConvertibleError, States
@@ -26,6 +26,7 @@ from mixrag.generator.openvino.weights import compress
 from mixrag.utils.atomic import remove, replace_atomically
 from mixrag.utils.hashing import file_digest
 from mixrag.utils.memory import available_memory, weights_in
+from mixrag.utils.user_cache import cache_folder
 
 logger = logging.getLogger("mixrag.generator")
 FORMAT = 1

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from mixrag.corpus import Tokens, title_and_text
+from mixrag.corpus.passage import spaced
 from mixrag.retrieval.encoders.batch import rounded, unsupported, vectors_of
 from mixrag.retrieval.encoders.plugin import COSINE_TEMPERATURE
 from mixrag.retrieval.encoders.tokens import tokens_of
@@ -105,7 +106,7 @@ class SentenceEncoder:
         """Title and text, joined as ``titles`` says; the text itself where there is no title."""
         if not self.separates_titles or not title:
             return title_and_text(title, text)
-        return f"{title} {self.passage_model.tokenizer.sep_token or '/'} {text}"
+        return spaced(f"{title} {self.passage_model.tokenizer.sep_token or '/'} {text}")
 
     def pieces(self, text: str) -> list[str]:
         """The tokens of a text as the questions' model spells them."""

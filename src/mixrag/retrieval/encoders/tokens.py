@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mixrag.corpus.passage import spaced
 from mixrag.corpus.splitters.tokens import ESTIMATED, Starts, Tokens, filled
 from mixrag.corpus.splitters.words import WORD
 from mixrag.utils.turns import turn
@@ -38,7 +39,7 @@ class EncoderTokens:
         return [len(each) for each in self._encoded(texts)]
 
     def _encoded(self, texts: Sequence[str]) -> list[Any]:
-        found: list[Any] = self._own.encode_batch(list(texts), add_special_tokens=False)
+        found: list[Any] = self._own.encode_batch([spaced(text) for text in texts], add_special_tokens=False)
         return found
 
     @cached_property
@@ -70,7 +71,7 @@ class SlowTokens:
     def counts(self, texts: Sequence[str]) -> list[int]:
         """See ``Tokens.counts``."""
         with turn(self._tokenizer):
-            return [len(self._tokenizer.tokenize(text)) for text in texts]
+            return [len(self._tokenizer.tokenize(spaced(text))) for text in texts]
 
     def _starts(self, text: str) -> Starts:
         words = [match.span() for match in WORD.finditer(text)]

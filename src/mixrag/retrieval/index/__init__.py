@@ -11,6 +11,7 @@ from mixrag.retrieval.index.choice import (
 )
 from mixrag.retrieval.index.exact import ExactIndex
 from mixrag.retrieval.index.faiss_flat import FLAT_LIMIT, FaissIndex, build_faiss
+from mixrag.retrieval.index.in_store import InStoreIndex
 from mixrag.retrieval.index.ivf import DamagedIndexError, IVFIndex, build_ivf, clusters_for
 from mixrag.retrieval.index.persistence import VectorSource, describe_persistent, discard, open_persistent
 from mixrag.retrieval.index.plugin import PluginIndex, completed_index
@@ -24,6 +25,7 @@ __all__ = [
     "FaissIndex",
     "Hits",
     "IVFIndex",
+    "InStoreIndex",
     "Index",
     "IndexBuilder",
     "IndexChoice",

@@ -9,6 +9,7 @@ from mixrag.corpus import Store
 from mixrag.errors import PluginError, SettingError
 from mixrag.retrieval.index.exact import ExactIndex
 from mixrag.retrieval.index.faiss_flat import FLAT_LIMIT, build_faiss
+from mixrag.retrieval.index.in_store import InStoreIndex
 from mixrag.retrieval.index.ivf import clusters_for
 from mixrag.retrieval.index.persistence import VectorSource, describe_persistent, open_persistent
 from mixrag.retrieval.index.plugin import completed_index
@@ -43,8 +44,9 @@ def check_index_choice(choice: Any) -> IndexChoice:
 def open_index(store: Store, choice: IndexChoice) -> CompleteIndex:
     """An index over the store's present passages.
 
-    "auto" searches exactly as long as a full scan is quick, and takes an inverted file (IVF) beyond, stored in
-    files next to the store (``persistence.py``). "faiss" takes FAISS' flat index where "auto" searches exactly.
+    "auto" searches exactly as long as a full scan is quick. Beyond, it lets the store's own engine search where it
+    has one, and else takes an inverted file (IVF), stored in files next to the store (``persistence.py``). "faiss"
+    takes FAISS' flat index where "auto" searches exactly, and IVF beyond.
     A builder is called with all row ids and vectors, again whenever the store has changed.
 
     Raises:
@@ -58,9 +60,11 @@ def open_index(store: Store, choice: IndexChoice) -> CompleteIndex:
         return ExactIndex(*store.vectors())
     if passages <= FLAT_LIMIT:
         return build_faiss(*store.vectors())
+    if choice == "auto" and store.own_search is not None:
+        return InStoreIndex(store, passages)
     fingerprint = "" if store.encoder is None else store.encoder.fingerprint
     return open_persistent(
-        store.directory, VectorSource(store.state, fingerprint, store.marks, store.vectors, store.vectors_of)
+        store.cache_directory, VectorSource(store.state, fingerprint, store.marks, store.vectors, store.vectors_of)
     )
 
 
@@ -73,7 +77,9 @@ def describe_index(passages: int, choice: IndexChoice, store: Store | None = Non
         return f"exact search over {passages} passages ({reason})"
     if passages <= FLAT_LIMIT:
         return f"FAISS Flat, exact search over {passages} passages (as asked)"
-    stored = store and describe_persistent(store.directory, store.state)
+    if choice == "auto" and store is not None and store.own_search is not None:
+        return InStoreIndex(store, passages).description
+    stored = store and describe_persistent(store.cache_directory, store.state)
     size = f"by the size of the corpus ({passages} passages)"
     return stored or f"FAISS IVF{clusters_for(passages)}, four-bit codes refined by exact products, {size}"
 

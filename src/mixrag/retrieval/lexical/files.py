@@ -83,7 +83,7 @@ def postings_of(store: Store) -> Parts:
     Raises:
         StoreCorruptError: the words of passages cannot be read.
     """
-    folder = store.directory / FOLDER
+    folder = store.cache_directory / FOLDER
     found = _load(folder, store)
     if found is not None:
         return found

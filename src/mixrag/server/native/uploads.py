@@ -56,7 +56,7 @@ class Uploads:
 
     def __init__(self, rag: RAG, max_bytes: int = 25 * 2**20) -> None:
         self.rag, self.max_bytes = rag, max_bytes
-        self.folder = rag.store.directory / FOLDER
+        self.folder = rag.store.cache_directory / FOLDER
         self._receiving, self._pending = self.folder / ".receiving", self.folder / ".pending"
         self._former, self._deleted = self.folder / ".former", self.folder / ".deleted"
 
@@ -150,7 +150,7 @@ class Uploads:
                 yield
         except TimeoutError as error:
             found = "another process that changes its uploads"
-            raise StoreBusyError(f"the store {self.rag.store.directory}", found, "send it again later") from error
+            raise StoreBusyError(f"the store {self.rag.store.name}", found, "send it again later") from error
 
     def _unsettled(self) -> list[str]:
         """Files that may not be indexed: marked ones, and those that the store does not know."""
@@ -159,7 +159,7 @@ class Uploads:
         for name in _names_in(self._pending):
             if not (self.folder / name).exists():
                 self._withdraw(name)
-        known = {path for _, path in self.rag.store.files_below(str(self.folder))}
+        known = set(self.rag.store.files_below(str(self.folder)))
         there = [entry.name for entry in os.scandir(self.folder) if entry.is_file() and entry.name[0] != "."]
         marked = set(_names_in(self._pending))
         return sorted(name for name in there if name in marked or str(self.folder / name) not in known)

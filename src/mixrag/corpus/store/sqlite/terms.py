@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mixrag.corpus.passage import searched_text
+from mixrag.corpus.store.protocol import TermIds
 from mixrag.corpus.words import words
 from mixrag.errors import StoreCorruptError
 from mixrag.utils.arrays import Rows
 
-TermIds = npt.NDArray[np.uint32]
-"""(N,) numbers of words in ``terms``."""
 _BLOCK = 4096
 
 
@@ -55,21 +54,14 @@ def _store_words(db: sqlite3.Connection, found: dict[int, list[str]]) -> None:
 
 
 class TermQueries:
-    """Queries over the words of a store; ``Store`` supplies the connection."""
+    """Queries over the words of a store; ``SqliteStore`` supplies the connection."""
 
     @abstractmethod
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of one SQL query."""
 
     def words(self, after: int = -1) -> Iterator[tuple[Rows, npt.NDArray[np.int64], TermIds]]:
-        """The words of all passages with a row id above ``after``, ascending, in blocks.
-
-        Each block is the row ids (B,), how many words each passage has (B,), and the numbers of all their words,
-        one passage after the other.
-
-        Raises:
-            StoreCorruptError: words that are no numbers of words.
-        """
+        """See ``Store.words``."""
         highest = self.highest_term
         sql = "SELECT id, words FROM passages WHERE id > ? ORDER BY id LIMIT ?"
         while block := self.query(sql, (after, _BLOCK)):
@@ -88,17 +80,17 @@ class TermQueries:
         return int(self.query("SELECT coalesce(max(id), 0) FROM terms")[0][0])
 
     def term_ids(self, terms: Collection[str]) -> dict[str, int]:
-        """Numbers of those words that passages have, or had."""
+        """See ``Store.term_ids``."""
         sql = "SELECT term, id FROM terms WHERE term IN (SELECT value FROM json_each(?))"
         return dict(self.query(sql, (json.dumps(list(terms)),)))
 
     def term(self, id_: int) -> str:
-        """The word with this number; empty where there is none."""
+        """See ``Store.term``."""
         found = self.query("SELECT term FROM terms WHERE id = ?", (id_,))
         return str(found[0][0]) if found else ""
 
     def terms(self) -> list[tuple[str, int]]:
-        """Every word with its number."""
+        """See ``Store.terms``."""
         return [(term, id_) for term, id_ in self.query("SELECT term, id FROM terms ORDER BY id")]
 
 

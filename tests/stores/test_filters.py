@@ -1,13 +1,15 @@
 """Which passages a filter lets through."""
 
 import datetime
+import itertools
 import json
 import unicodedata
 
 import pytest
-from fake_corpus import FakeEncoder, run
 
+from fake_corpus import FakeEncoder, run
 from mixrag.corpus import Document, WordSplitter, add_documents
+from mixrag.corpus.passage import Block
 from mixrag.errors import SettingError
 
 RECORDS = [
@@ -177,11 +179,24 @@ def test_names_of_two_spellings_that_are_both_there_stay_apart_for_removal(store
 
 
 def test_pages(store, folder):
-    for name in ("one", "two"):
-        (folder / f"{name}.txt").write_text(" ".join(f"{name}{word}" for word in range(20)))
+    pieces = [" ".join(f"one{word}" for word in range(first, first + 5)) for first in range(0, 20, 5)]
+    text, starts = " ".join(pieces), [0, *itertools.accumulate(len(piece) + 1 for piece in pieces)]
+    blocks = tuple(
+        Block(at, at + len(piece), page=n) for n, (at, piece) in enumerate(zip(starts, pieces, strict=False), 1)
+    )
+    paged = Document(text, id="one.txt", blocks=blocks)
+    (folder / "two.txt").write_text(" ".join(f"two{word}" for word in range(20)))
     (folder / "r.jsonl").write_text(json.dumps({"text": "of a column", "page": 3}))
     run(store, folder)
-    store.query("UPDATE passages SET page = ordinal + 1 WHERE text LIKE 'one%'")
+    encoder = FakeEncoder()
+    add_documents(
+        store,
+        [paged],
+        embed=encoder,
+        encoder_fingerprint=encoder.fingerprint,
+        encoder_name="name",
+        splitter=WordSplitter(5),
+    )
 
     def found(**filters):
         return [p.text.split()[0] for p in store.passages(store.rows_where(filters))]

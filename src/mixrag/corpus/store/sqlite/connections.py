@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mixrag.corpus.store import schema
+from mixrag.corpus.store.sqlite import schema
 from mixrag.errors import StoreError
 
 

@@ -8,9 +8,7 @@ import os
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -18,62 +16,35 @@ import numpy.typing as npt
 
 from mixrag.corpus.parsers.result import Notice
 from mixrag.corpus.passage import Passage
-from mixrag.corpus.store import changes, locks, schema, search, terms
-from mixrag.corpus.store.connections import Connections
-from mixrag.corpus.store.contents import ContentQueries
+from mixrag.corpus.store import locks
+from mixrag.corpus.store.prepared import ParsedFile, SplitDocument
+from mixrag.corpus.store.protocol import Store
+from mixrag.corpus.store.records import Counts, EncoderRecord, Removed
 from mixrag.corpus.store.sources import MEMORY, composed, display, fallback_title, is_there
-from mixrag.corpus.store.stored_vectors import EncoderRecord, VectorQueries
+from mixrag.corpus.store.sqlite import changes, schema
+from mixrag.corpus.store.sqlite.connections import Connections
+from mixrag.corpus.store.sqlite.contents import ContentQueries
+from mixrag.corpus.store.sqlite.encoders import EncoderChanges
+from mixrag.corpus.store.sqlite.search import StoreQueries
+from mixrag.corpus.store.sqlite.stored_vectors import VectorQueries
+from mixrag.corpus.store.sqlite.terms import TermQueries
 from mixrag.corpus.walk import absolute
 from mixrag.errors import StoreError
 from mixrag.utils.arrays import Rows
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How much is in the store."""
-
-    documents: int
-    """Distinct contents."""
-    passages: int
-    sources: int
-    """Files, records and documents from memory; several may share one content."""
-
-
-class Store(search.StoreQueries, terms.TermQueries, VectorQueries, ContentQueries):
-    """A store on disk; all methods may be called from several threads, which read without waiting for each other.
-
-    >>> with Store.open(Path("store")) as store:  # doctest: +SKIP
-    ...     rows, vectors = store.vectors()
-    """
+class SqliteStore(StoreQueries, TermQueries, VectorQueries, ContentQueries, EncoderChanges, Store):
+    """A store in a folder; threads read without waiting for each other."""
 
     def __init__(self, directory: Path, connection: sqlite3.Connection, timeout: float) -> None:
         self.directory, self.timeout = directory, timeout
+        self.name = self.location = str(directory)
+        self.cache_directory = directory
         self._connections = Connections(directory, connection, timeout)
 
-    @classmethod
-    def open(cls, directory: Path, *, create: bool = False, timeout: float = 30.0) -> Store:
-        """Open the store in a folder; locks are waited for ``timeout`` seconds.
-
-        Raises:
-            StoreMissingError: there is none, and ``create`` is false.
-            StoreVersionError: a newer mixrag wrote it.
-            StoreCorruptError: the file is not a mixrag store, or is damaged.
-            StoreBusyError: another process has locked the store for too long.
-        """
-        directory = Path(directory).absolute()
-        return cls(directory, schema.open_database(directory, create=create, timeout=timeout), timeout)
-
     def close(self) -> None:
-        """Close the database; a second call does nothing."""
+        """See ``Store.close``."""
         self._connections.close()
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of one SQL query.
@@ -86,7 +57,7 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries, ContentQuerie
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Let several reads of this thread see one and the same state, whatever others commit meanwhile."""
+        """See ``Store.snapshot``."""
         with schema.meaningful_errors(self.directory), self._connections.use() as connection:
             nested = connection.in_transaction
             if not nested:
@@ -115,15 +86,7 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries, ContentQuerie
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the lock that lets one process or thread at a time change the passages; reading needs no lock.
-
-        It guards what spans transactions (vectors are committed before their passages), and the system
-        frees it when the process dies.
-
-        Raises:
-            StoreBusyError: another one did not release it for ``timeout`` seconds.
-            StoreError: the lock cannot be written, or is something else.
-        """
+        """See ``Store.writing``."""
         with ExitStack() as stack:
             try:
                 stack.enter_context(locks.exclusive(self.directory / "index.lock", self.timeout))
@@ -143,33 +106,34 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries, ContentQuerie
 
     @property
     def generation(self) -> int:
-        """Number that grows with every change of the passages or of the encoder."""
+        """See ``Store.generation``."""
         return int(self.meta("generation") or 0)
 
     @property
     def splitter(self) -> str | None:
-        """Name of the splitter of the last indexing run."""
+        """See ``Store.splitter``."""
         return self.meta("splitter")
 
     @property
+    def encoder_fingerprint(self) -> str | None:
+        """See ``Store.encoder_fingerprint``."""
+        return self.meta("encoder")
+
+    @property
     def encoder(self) -> EncoderRecord | None:
-        """Encoder of the vectors, or None while there are none."""
+        """See ``Store.encoder``."""
         sql = "SELECT name, fingerprint, dimension FROM encoders WHERE fingerprint = ?"
         rows = self.query(sql, (self.meta("encoder"),))
         return EncoderRecord(*rows[0]) if rows else None
 
     def counts(self) -> Counts:
-        """Numbers of documents, passages and sources."""
+        """See ``Store.counts``."""
         tables = ("documents", "passages", "sources")
         (row,) = self.query("SELECT " + ", ".join(f"(SELECT count(*) FROM {name})" for name in tables))
         return Counts(*row)
 
     def passages(self, row_ids: Sequence[int] | Rows) -> list[Passage]:
-        """Passages of the row ids, in their order.
-
-        Raises:
-            StoreError: a row id that is not (or no longer) in the store.
-        """
+        """See ``Store.passages``."""
         wanted = [int(row) for row in row_ids]
         with self.snapshot():
             rows = self.query(
@@ -185,13 +149,13 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries, ContentQuerie
         return [found[row] for row in wanted]
 
     def marks(self) -> tuple[Rows, npt.NDArray[np.uint64]]:
-        """Row ids (M,) of all passages, ascending, and of each the first eight bytes of its text's hash."""
+        """See ``Store.marks``."""
         found = self.query("SELECT id, substr(text_hash, 1, 8) FROM passages ORDER BY id")
         return np.array([row for row, _ in found], np.int64), np.frombuffer(b"".join(m for _, m in found), "<u8")
 
     @property
     def state(self) -> str:
-        """Hexadecimal; another one after every change of passages or encoder, and in another store."""
+        """See ``Store.state``."""
         ends = self.query(
             "SELECT id, text_hash FROM passages WHERE id = (SELECT min(id) FROM passages)"
             " OR id = (SELECT max(id) FROM passages) ORDER BY id"
@@ -199,7 +163,7 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries, ContentQuerie
         return hashlib.sha256(repr((self.generation, self.counts(), ends)).encode()).hexdigest()[:16]
 
     def digest(self) -> str:
-        """SHA-256 (hexadecimal) of all that is read from it: passages in order of rows, titles, sources."""
+        """See ``Store.digest``."""
         found = hashlib.sha256()
         queries = (
             "SELECT d.id, d.hash, d.title, d.metadata, p.ordinal, p.text_hash, p.page, p.place, p.context,"
@@ -215,27 +179,24 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries, ContentQuerie
         return found.hexdigest()
 
     def documents_digest(self) -> str:
-        """SHA-256 (hexadecimal) of the documents, wherever their files are and in whatever order they came.
-
-        The hash of a document is of all that its passages depend on, so that equal digests have equal passages.
-        """
+        """See ``Store.documents_digest``."""
         rows = self.query("SELECT hash FROM documents ORDER BY hash")
         return hashlib.sha256("".join(f"{hash_}\n" for (hash_,) in rows).encode()).hexdigest()
 
     def has_file(self, path: str, sha256: str, splitter: str) -> bool:
-        """True where this file is stored with this content, split by the splitter of this name."""
+        """See ``Store.has_file``."""
         sql = "SELECT 1 FROM files WHERE path = ? AND sha256 = ? AND splitter = ?"
         return bool(self.query(sql, (path, sha256, splitter)))
 
     def notices(self, paths: Collection[str]) -> list[tuple[str, Notice]]:
-        """What was left out or guessed when these files were read, each with the path of its file."""
+        """See ``Store.notices``."""
         rows = self.query(
             "SELECT path, kind, count, detail FROM notices JOIN files ON files.id = file_id ORDER BY path, kind"
         )
         return [(path, Notice(*notice)) for path, *notice in rows if path in paths]
 
     def memory_hash(self, id_: str) -> str | None:
-        """Hash of the content that is stored of a document from memory; None where there is no such document."""
+        """See ``Store.memory_hash``."""
         sql = (
             "SELECT hash FROM sources JOIN files ON files.id = file_id"
             " JOIN documents ON documents.id = document_id WHERE path = ? AND record = ?"
@@ -243,15 +204,12 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries, ContentQuerie
         rows = self.query(sql, (MEMORY, id_))
         return str(rows[0][0]) if rows else None
 
-    def put(self, sources: Iterable[changes.ParsedFile | changes.SplitDocument]) -> tuple[int, int]:
-        """Put files and documents from memory in the place of what was stored of them, all in one transaction.
-
-        To be called while ``writing``. Passages added and removed.
-        """
+    def put(self, sources: Iterable[ParsedFile | SplitDocument]) -> tuple[int, int]:
+        """See ``Store.put``."""
         added = removed = 0
         with self.transaction() as db:
             for source in sources:
-                if isinstance(source, changes.ParsedFile):
+                if isinstance(source, ParsedFile):
                     new, old = changes.replace_file(db, source)
                 else:
                     new, old = changes.replace_in_memory(db, source)
@@ -260,19 +218,15 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries, ContentQuerie
                 changes.bump_generation(db)
         return added, removed
 
-    def remove_files(self, file_ids: list[int]) -> changes.Removed:
-        """Remove files by their row ids; to be called while ``writing``."""
+    def remove_files(self, paths: Collection[str]) -> Removed:
+        """See ``Store.remove_files``."""
         with self.transaction() as db:
-            return _counted(db, changes.remove_files(db, file_ids))
+            sql = "SELECT id FROM files WHERE path IN (SELECT value FROM json_each(?))"
+            files = [id_ for (id_,) in db.execute(sql, (json.dumps(list(paths)),)).fetchall()]
+            return _counted(db, changes.remove_files(db, files))
 
     def forget_moved(self, paths: Collection[str]) -> list[str]:
-        """Drop what is stored of paths that no longer exist where these files hold it: they were moved.
-
-        Documents that both hold stay, with their passages and vectors. To be called while ``writing``.
-
-        Returns:
-            The paths, sorted.
-        """
+        """See ``Store.forget_moved``."""
         here = json.dumps(list(paths))
         others = (
             "SELECT DISTINCT f.id, f.path FROM files f JOIN sources s ON s.file_id = f.id WHERE s.document_id IN"
@@ -295,45 +249,29 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries, ContentQuerie
         return sorted({*shared.values(), *renamed.values()})
 
     def finish(self, splitter: str) -> None:
-        """Note the splitter of an indexing run, and delete the vectors that no passage uses."""
+        """See ``Store.finish``."""
         with self.transaction() as db:
             changes.set_meta(db, "splitter", splitter)
             changes.drop_orphan_vectors(db)
 
-    def remove(self, path: Path) -> changes.Removed:
-        """Remove a file, or every file below a folder, from the store (the disk is left alone).
-
-        Raises:
-            StoreBusyError: another process is writing to the store.
-        """
+    def remove(self, path: Path) -> Removed:
+        """See ``Store.remove``."""
         with self.writing(), self.transaction() as db:
             where = str(absolute(Path(path)))
-            files = self.files_below(where) or self._files_spelled_as(where)
+            files = self._files_below(where) or self._files_spelled_as(where)
             removed = _counted(db, changes.remove_files(db, [id_ for id_, _ in files]))
             changes.drop_orphan_vectors(db)
         return removed
 
-    def delete(self, ids: Iterable[str]) -> changes.Removed:
-        """Remove documents that were added from memory, by their ids; an id that is not there is ignored.
-
-        Raises:
-            StoreBusyError: another process is writing to the store.
-        """
+    def delete(self, ids: Iterable[str]) -> Removed:
+        """See ``Store.delete``."""
         with self.writing(), self.transaction() as db:
             removed = _counted(db, changes.remove_from_memory(db, ids))
             changes.drop_orphan_vectors(db)
         return removed
 
-    def remove_document(self, path: str) -> tuple[changes.Removed, list[str]] | None:
-        """Remove a document by its ``DocumentRecord.path``, with all of its sources; on disk nothing changes.
-
-        Returns:
-            What went, and the paths of the files of which nothing is left in the store; None where there is no
-            such document.
-
-        Raises:
-            StoreBusyError: another process is writing to the store.
-        """
+    def remove_document(self, path: str) -> tuple[Removed, list[str]] | None:
+        """See ``Store.remove_document``."""
         with self.writing(), self.transaction() as db:
             document = self.document_row(path)  # here, since row ids are given again
             if document is None:
@@ -343,21 +281,25 @@ class Store(search.StoreQueries, terms.TermQueries, VectorQueries, ContentQuerie
             changes.drop_orphan_vectors(db)
         return removed, paths
 
-    def files_below(self, path: str) -> list[tuple[int, str]]:
+    def files_below(self, path: str) -> list[str]:
+        """See ``Store.files_below``."""
+        return [stored for _, stored in self._files_below(path)]
+
+    def _files_below(self, path: str) -> list[tuple[int, str]]:
         """Row id and path of the stored files at an absolute path or below it."""
         prefix = os.path.join(path, "")  # noqa: PTH118 - a string prefix is wanted, "/" included
         sql = "SELECT id, path FROM files WHERE path = ? OR substr(path, 1, ?) = ? ORDER BY path"
         return [(id_, stored) for id_, stored in self.query(sql, (path, len(prefix), prefix))]
 
     def _files_spelled_as(self, path: str) -> list[tuple[int, str]]:
-        """``files_below`` with accents composed or decomposed alike."""
+        """``_files_below`` with accents composed or decomposed alike."""
         wanted = composed(path)
         prefix = os.path.join(wanted, "")  # noqa: PTH118
         stored = ((id_, name) for id_, name in self.query("SELECT id, path FROM files ORDER BY path"))
         return [each for each in stored if f"{composed(each[1])}/".startswith(prefix)]
 
 
-def _counted(db: sqlite3.Connection, removed: changes.Removed) -> changes.Removed:
+def _counted(db: sqlite3.Connection, removed: Removed) -> Removed:
     """The removal itself, after it has been made known to readers."""
     if removed.passages:
         changes.bump_generation(db)

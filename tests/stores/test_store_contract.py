@@ -1,17 +1,13 @@
-import sqlite3
 import threading
 
 import numpy as np
 import pytest
-from fake_corpus import FakeEncoder, check_sound, content, run
 
+from fake_corpus import FakeEncoder, check_sound, content, run
 from mixrag.corpus import Counts, Store, WordSplitter
 from mixrag.errors import (
     StoreBusyError,
-    StoreCorruptError,
     StoreError,
-    StoreMissingError,
-    StoreVersionError,
 )
 
 FILE = "mixrag.sqlite"
@@ -25,12 +21,6 @@ def write(folder, **files):
 # opening
 
 
-def test_missing(tmp_path):
-    with pytest.raises(StoreMissingError, match="mixrag index"):
-        Store.open(tmp_path / "none")
-    assert not (tmp_path / "none").exists()
-
-
 def test_create_then_open(tmp_path):
     Store.open(tmp_path / "a" / "b", create=True).close()
     with Store.open(tmp_path / "a" / "b") as store:
@@ -38,70 +28,6 @@ def test_create_then_open(tmp_path):
         rows, vectors = store.vectors()
         assert rows.shape == (0,) and vectors.shape == (0, 0)
         assert store.query("PRAGMA journal_mode") == [("wal",)]
-
-
-def test_blank_file_of_a_killed_creation(tmp_path):
-    (tmp_path / FILE).touch()
-    with pytest.raises(StoreMissingError):
-        Store.open(tmp_path)
-    with Store.open(tmp_path, create=True) as store:
-        assert store.generation == 0
-
-
-def test_newer_version(store):
-    store.query("PRAGMA user_version = 99")
-    with pytest.raises(StoreVersionError, match="upgrade"):
-        Store.open(store.directory)
-
-
-@pytest.mark.parametrize("create", [True, False])
-def test_not_a_database(tmp_path, create):
-    (tmp_path / FILE).write_bytes(b"something else altogether " * 100)
-    with pytest.raises(StoreCorruptError):
-        Store.open(tmp_path, create=create)
-
-
-def test_database_of_another_application(tmp_path):
-    with sqlite3.connect(tmp_path / FILE) as db:
-        db.execute("CREATE TABLE meta (a)")
-    with pytest.raises(StoreCorruptError, match="another application"):
-        Store.open(tmp_path, create=True)
-
-
-def test_lost_table(store):
-    store.query("DROP TABLE metadata")
-    with pytest.raises(StoreCorruptError, match="no table metadata"):
-        Store.open(store.directory)
-
-
-@pytest.mark.parametrize("damage", ["truncated", "overwritten"])
-def test_damaged_file(folder, tmp_path, damage):
-    write(folder, a="# A\n" + "many words here " * 3000)
-    with Store.open(tmp_path, create=True) as store:
-        run(store, folder)
-    data = bytearray((tmp_path / FILE).read_bytes())
-    if damage == "truncated":
-        del data[len(data) // 2 :]
-    else:
-        data[4096 : len(data) - 4096] = b"\xa5" * (len(data) - 8192)
-    (tmp_path / FILE).write_bytes(data)
-    with pytest.raises(StoreCorruptError, match=r"move .* away"):
-        Store.open(tmp_path)
-
-
-def test_folder_that_is_a_file(tmp_path):
-    (tmp_path / "store").write_text("x")
-    with pytest.raises(StoreError):
-        Store.open(tmp_path / "store", create=True)
-
-
-def test_busy(store, folder):
-    write(folder, a="text")
-    with Store.open(store.directory, timeout=0.05) as second, store.transaction():
-        with pytest.raises(StoreBusyError), second.transaction():
-            pass
-        with pytest.raises(StoreBusyError):
-            run(second, folder)
 
 
 def test_a_second_indexing_run_waits_or_gives_up(store, folder):
@@ -185,7 +111,7 @@ def test_rows_where(store, folder):
 
 
 def test_passages_come_by_document_in_the_order_of_its_text(store, folder, monkeypatch):
-    monkeypatch.setattr("mixrag.corpus.store.search._BLOCK", 2)
+    monkeypatch.setattr("mixrag.corpus.store.sqlite.search._BLOCK", 2)
     for number in range(5):
         (folder / f"{number}.txt").write_text(" ".join(f"w{number}.{i}" for i in range(3 * number + 1)))
     run(store, folder)
@@ -215,16 +141,6 @@ def test_words_of_passages_are_those_of_title_and_text(store, folder):
     ]
     assert store.term_ids(["hot", "cold"]) == {"hot": next(id_ for id_, term in known.items() if term == "hot")}
     assert list(store.words(int(rows[-1]))) == []
-
-
-@pytest.mark.parametrize("blob", [None, b"abc", b"\xff\xff\xff\xff"])
-def test_damaged_words(store, folder, blob):
-    write(folder, a="some text")
-    run(store, folder)
-    with store.transaction() as db:
-        db.execute("UPDATE passages SET words = ?", (blob,))
-    with pytest.raises(StoreCorruptError, match="index again"):
-        list(store.words())
 
 
 def test_generation_moves_with_the_passages_only(store, folder):

@@ -5,7 +5,8 @@ import hashlib
 import numpy as np
 
 from mixrag.corpus import WordSplitter, ingest
-from mixrag.corpus.store.terms import searched_text
+from mixrag.corpus.passage import searched_text
+from mixrag.corpus.store.sqlite.store import SqliteStore
 from mixrag.corpus.words import words
 
 
@@ -54,19 +55,36 @@ def content(store):
 
 
 def check_sound(store):
-    """Invariants of the file itself: SQLite, foreign keys, words, no vector without a passage."""
-    assert store.query("PRAGMA integrity_check") == [("ok",)]
-    assert store.query("PRAGMA foreign_key_check") == []
+    """Invariants: passages have their words and vectors, documents a source, and what the backend adds."""
     known = {id_: term for term, id_ in store.terms()}
     found = {
         row: [known[id_] for id_ in ids.tolist()]
         for rows, lengths, every in store.words()
         for row, ids in zip(rows.tolist(), np.split(every, np.cumsum(lengths)[:-1]), strict=True)
     }
-    sql = "SELECT p.id, front_title, context, text FROM passages p JOIN documents d ON d.id = document_id"
-    assert found == {row: words(searched_text(*parts)) for row, *parts in store.query(sql)}
+    rows = store.rows_where({})
+    passages = store.passages(rows)
+    assert found == {
+        row: words(searched_text(each.front_title, each.context, each.text))
+        for row, each in zip(rows.tolist(), passages, strict=True)
+    }
+    listed = store.documents()
+    assert sum(each.passages for each in listed) == len(rows) and all(each.sources for each in listed)
+    hashes = store.text_hashes(rows)
+    assert [int.from_bytes(each[:8], "little") for each in hashes] == store.marks()[1].tolist()
+    assert not hashes or store.missing_vectors(store.encoder.fingerprint, hashes) == set()
+    CHECKS.get(type(store), lambda _: None)(store)
+
+
+def check_sqlite(store):
+    """SQLite, foreign keys, no vector without a passage, no document without a source."""
+    assert store.query("PRAGMA integrity_check") == [("ok",)]
+    assert store.query("PRAGMA foreign_key_check") == []
     used = store.query("SELECT count(DISTINCT text_hash) FROM passages")
     assert store.query("SELECT count(*) FROM vectors") == used
-    assert store.query("SELECT count(*) FROM documents WHERE id NOT IN (SELECT document_id FROM sources)") == [
-        (0,)
-    ]
+    lost = "SELECT count(*) FROM documents WHERE id NOT IN (SELECT document_id FROM sources)"
+    assert store.query(lost) == [(0,)]
+
+
+CHECKS = {SqliteStore: check_sqlite}
+"""What ``check_sound`` also looks at, by the type of a store."""

@@ -6,29 +6,20 @@ import json
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mixrag.corpus.store.connections import Connections
+from mixrag.corpus.store.records import EncoderRecord
+from mixrag.corpus.store.sqlite.connections import Connections
 from mixrag.errors import StoreCorruptError
 from mixrag.utils.arrays import Rows, Vectors
 
 
-@dataclass(frozen=True, slots=True)
-class EncoderRecord:
-    """The encoder that made the vectors in the store."""
-
-    name: str
-    fingerprint: str
-    dimension: int
-
-
 class VectorQueries:
-    """Queries for vectors; ``Store`` supplies the connection."""
+    """Queries for vectors; ``SqliteStore`` supplies the connection."""
 
     directory: Path
     _connections: Connections
@@ -47,11 +38,7 @@ class VectorQueries:
         """Encoder of the vectors."""
 
     def vectors(self, after: int = -1) -> tuple[Rows, Vectors]:
-        """Row ids (M,) in ascending order and vectors (M, D) of all passages with a row id above ``after``.
-
-        Raises:
-            StoreCorruptError: a vector that is missing, of another size, or has a NaN or an infinity.
-        """
+        """See ``Store.vectors``."""
         with self.snapshot():
             encoder = self.encoder
             if encoder is None:
@@ -71,7 +58,7 @@ class VectorQueries:
         return rows, vectors
 
     def vectors_of(self, row_ids: Sequence[int] | Rows) -> Vectors:
-        """(K, D) vectors of the passages with these row ids (K,), in their order. Raises as ``vectors`` does."""
+        """See ``Store.vectors_of``."""
         wanted = [int(row) for row in row_ids]
         encoder = self.encoder
         if encoder is None or not wanted:

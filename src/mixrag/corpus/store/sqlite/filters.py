@@ -8,15 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mixrag.config.filters import Bound, Condition, Equal, Range, conditions, filter_texts, spellings
+from mixrag.config.filters import Bound, Condition, Equal, Range, spellings
 from mixrag.corpus.store import sources
+from mixrag.corpus.store.matching import LONGEST_NAME, equal_texts, page_of
 
 Query = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 """All rows of one SQL query with its parameters."""
-_WHOLE = re.compile(r"(-?\d+)(\.0+)?")
 _MEMBER = "CASE e.type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' WHEN 'null' THEN 'null' ELSE e.value END"
 """The text of a member of a list, as it would be that of a value."""
-_LONGEST_NAME = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +26,14 @@ class Sql:
     values: tuple[Any, ...] = ()
 
 
-def passages_where(filters: Mapping[str, Any], query: Query) -> Sql:
-    """SQL for the row ids, ascending, of the passages whose document meets every condition.
+def passages_where(filter_: Mapping[str, Sequence[Condition]], query: Query) -> Sql:
+    """SQL for the row ids, ascending, of the passages that meet one of the conditions of every key.
 
     Args:
-        filters: keys and conditions, as ``mixrag.config.filters`` describes them.
+        filter_: keys and parsed conditions.
         query: asks the store, for the files that a name means.
-
-    Raises:
-        SettingError: no condition.
     """
-    parts = [_passages_with(key, conditions(key, text), query) for key, text in filter_texts(filters).items()]
+    parts = [_passages_with(key, found, query) for key, found in filter_.items()]
     chosen = " AND ".join(part.text for part in parts)
     values = tuple(value for part in parts for value in part.values)
     return Sql(f"SELECT id FROM passages {f'WHERE {chosen}' if chosen else ''} ORDER BY id", values)
@@ -70,7 +66,7 @@ def _metadata(key: str, condition: Condition) -> Sql:
     distinct = f"SELECT value FROM (SELECT DISTINCT value FROM metadata WHERE {of_key}"
     lists = f"{distinct} AND value >= '[' AND value < '\\' LIMIT -1) v WHERE json_valid(v.value)"
     if isinstance(condition, Equal):
-        wanted = json.dumps(_forms(condition.text))
+        wanted = json.dumps(equal_texts(condition.text))
         fitting = (
             f"SELECT value FROM json_each(?) UNION {lists} AND EXISTS (SELECT 1 FROM json_each(v.value) e"
             f" WHERE CAST({_MEMBER} AS TEXT) IN (SELECT value FROM json_each(?)))"
@@ -88,17 +84,6 @@ def _metadata(key: str, condition: Condition) -> Sql:
 
 def _list(text: str) -> str:
     return json.dumps(spellings(text))
-
-
-def _forms(text: str) -> list[str]:
-    """The texts that count as equal: composed or not, true and false in any case, whole numbers with and without
-    zeros after the point.
-    """
-    if text.lower() in ("true", "false"):
-        return [text, text.lower(), text.upper(), text.capitalize()]
-    if whole := _WHOLE.fullmatch(text):
-        return [text, *(f"{whole[1]}{zeros}" for zeros in ("", ".0", ".00"))]
-    return spellings(text)
 
 
 def _in_range(value: str, range_: Range) -> Sql:
@@ -141,9 +126,7 @@ def _as_far_as_written(value: str, ends: Sequence[Bound | None]) -> Sql:
 
 def _page(condition: Condition) -> Sql:
     if isinstance(condition, Equal):
-        whole = _WHOLE.fullmatch(condition.text)
-        small = whole is not None and len(whole[1]) < 18
-        return Sql("page = ?", (int(whole[1]) if whole and small else None,))
+        return Sql("page = ?", (page_of(condition.text),))
     if (numbers := condition.numbers) is None:
         return Sql("page IN ()")
     compared = _compared("page", numbers)
@@ -190,9 +173,9 @@ def _sources_named(name: str, query: Query) -> list[tuple[int, str | None]]:
 
 
 def _files_named(name: str, query: Query) -> list[int]:
-    if not name or len(name) > _LONGEST_NAME:
+    if not name or len(name) > LONGEST_NAME:
         return []
-    glob, chosen = sources.glob(name), "path = ? OR path GLOB ? OR path GLOB ?"
+    glob, chosen = name.replace("[", "[[]"), "path = ? OR path GLOB ? OR path GLOB ?"  # "[" is a letter
     if "?" in name or not name.isascii():
         # GLOB knows one spelling only, and two characters in a decomposed letter.
         chosen += " OR path GLOB '*[^ -~]*'"

@@ -6,39 +6,16 @@ import json
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 from mixrag.corpus.passage import Passage
+from mixrag.corpus.store.records import DocumentRecord, Extent
 from mixrag.corpus.store.sources import MEMORY, display, fallback_title, preferred
 from mixrag.utils.arrays import Rows
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentRecord:
-    """One line of the list of documents."""
-
-    path: str
-    """First source in sorted order that exists: its path, with '#record' appended for a record; or the id of a
-    document from memory."""
-    title: str
-    passages: int
-    sources: int
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """How long a document is."""
-
-    passages: int
-    pages: int | None
-    """The last page on which a passage starts; None where the source has no pages."""
-    characters: int
-    """Offset after the last passage, in the extracted text."""
-
-
 class ContentQueries:
-    """Queries for documents; ``Store`` supplies the connection."""
+    """Queries for documents; ``SqliteStore`` supplies the connection."""
 
     @abstractmethod
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -53,7 +30,7 @@ class ContentQueries:
         """Passages of the row ids, in their order."""
 
     def documents(self) -> list[DocumentRecord]:
-        """All documents, sorted by path."""
+        """See ``Store.documents``."""
         with self.snapshot():
             first = self._first_sources(None)
             rows = self.query(
@@ -67,10 +44,7 @@ class ContentQueries:
         return sorted(records, key=lambda record: record.path)
 
     def document_row(self, path: str) -> int | None:
-        """Row id of the document with this source, written as ``DocumentRecord.path`` is; None where none has it.
-
-        Nothing in it is a pattern, and no part of a path is enough.
-        """
+        """See ``Store.document_row``."""
         marks = [place for place, letter in enumerate(path) if letter == "#"]
         files = [(path, ""), *((path[:at], path[at + 1 :]) for at in marks)]
         sources = [(MEMORY, path), *(each for each in files if each[0] != MEMORY)]
@@ -82,26 +56,19 @@ class ContentQueries:
         return int(rows[0][0]) if rows else None
 
     def files_of(self, document: int) -> list[str]:
-        """The paths of all files that hold the document of a row id; none for a document from memory alone."""
+        """See ``Store.files_of``."""
         sql = "SELECT DISTINCT path FROM sources JOIN files ON files.id = file_id WHERE document_id = ?"
         return sorted(path for (path,) in self.query(sql, (document,)) if path != MEMORY)
 
     def extent(self, document: int) -> Extent:
-        """How long the document of a row id is."""
+        """See ``Store.extent``."""
         sql = "SELECT count(*), max(page), coalesce(max(stop), 0) FROM passages WHERE document_id = ?"
         return Extent(*self.query(sql, (document,))[0])
 
     def passages_of(
         self, document: int, *, offset: int = 0, page: int | None = None, limit: int = 20
     ) -> list[Passage]:
-        """The passages of a document in the order of its text, from the one at this offset on.
-
-        Args:
-            document: row id.
-            offset: of a character in the extracted text; those that end before it are left out.
-            page: only passages that start on it.
-            limit: at most so many.
-        """
+        """See ``Store.passages_of``."""
         of_page = "" if page is None else " AND page = ?"
         values = (document, offset, *(() if page is None else (page,)), limit)
         with self.snapshot():
@@ -112,7 +79,7 @@ class ContentQueries:
             return self.passages([row for (row,) in rows])
 
     def offset_before(self, document: int, offset: int, passages: int) -> int:
-        """Where the text begins that is so many passages before an offset, or the document's own beginning."""
+        """See ``Store.offset_before``."""
         sql = "SELECT start FROM passages WHERE document_id = ? AND stop <= ? ORDER BY ordinal DESC LIMIT ?"
         rows = self.query(sql, (document, offset, passages))
         return int(rows[-1][0]) if rows else offset

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mixrag.corpus.store import terms
+from mixrag.corpus.store.sqlite import terms
 from mixrag.errors import (
     StoreBusyError,
     StoreCorruptError,

@@ -1,9 +1,8 @@
-"""The cache folder: where it is, and digests of files that are remembered in it."""
+"""Digests of files that are remembered in the cache folder."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,18 +10,11 @@ from pathlib import Path
 from mixrag.errors import ModelError
 from mixrag.utils.atomic import write_atomically
 from mixrag.utils.hashing import file_digest
+from mixrag.utils.user_cache import cache_folder
 
 DIGESTS = "digests.json"
 REMEMBERED = 1000
 """Digests of files that are remembered."""
-
-
-def cache_folder() -> Path:
-    """The folder for converted models: MIXRAG_CACHE, else XDG_CACHE_HOME/mixrag, else ~/.cache/mixrag."""
-    own = os.environ.get("MIXRAG_CACHE")
-    if own:
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mixrag"
 
 
 def remembered_digests(files: Sequence[Path]) -> list[str]:

@@ -1,0 +1,47 @@
+"""The backends of the conformance suite: an empty place for a store, which can be opened by several at once."""
+
+from __future__ import annotations
+
+import shutil
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from mixrag.corpus import Store, open_store
+
+
+class Backend(ABC):
+    """A place where nothing is yet."""
+
+    location: str
+
+    @abstractmethod
+    def another(self) -> Backend:
+        """A second place of the same kind, where nothing is yet either."""
+
+    @abstractmethod
+    def destroy(self) -> None:
+        """Delete what is there, for example at the end of a test; nothing has it open."""
+
+    def open(self, timeout: float = 30.0) -> Store:
+        """The store, made where there is none."""
+        return open_store(self.location, create=True, timeout=timeout)
+
+    def reopen(self, timeout: float = 30.0) -> Store:
+        """The store that is there."""
+        return open_store(self.location, timeout=timeout)
+
+
+class SqliteBackend(Backend):
+    """A folder below ``root``."""
+
+    def __init__(self, root: Path, name: str = "store") -> None:
+        self.root, self.name = root, name
+        self.location = str(root / name)
+
+    def another(self) -> Backend:
+        """See ``Backend``."""
+        return SqliteBackend(self.root, f"{self.name}-2")
+
+    def destroy(self) -> None:
+        """See ``Backend``."""
+        shutil.rmtree(self.location, ignore_errors=True)

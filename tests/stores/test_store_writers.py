@@ -1,0 +1,137 @@
+"""Stores that others write to meanwhile, in threads and processes, and that are killed at any instant."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from fake_corpus import check_sound
+from made_documents import file, put, split, texts_in
+from mixrag.corpus import Store
+from store_backends import Backend
+
+SCRIPT = """
+import sys
+sys.path[:0] = sys.argv[3].split(":")
+from made_documents import put, split
+from mixrag.corpus import Store
+name = sys.argv[2]
+with Store.open(sys.argv[1], timeout=300) as store:
+    print("open", flush=True)
+    for i in range(int(sys.argv[4])):
+        put(store, split([f"{name} {i} {part}" for part in range(3)], f"{name}-{i}"))
+        print(f"put {i}", flush=True)
+        if i % 3 == 2:
+            store.delete([f"{name}-{i - 1}"])
+            print(f"deleted {i - 1}", flush=True)
+"""
+
+
+def writer(location: str, name: str, number: int) -> subprocess.Popen[str]:
+    paths = ":".join(sys.path)
+    command = [sys.executable, "-c", SCRIPT, location, name, paths, str(number)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "open\n"
+    return process
+
+
+def documents_of(store: Store, name: str) -> set[int]:
+    return {int(each.path.split("-")[1]) for each in store.documents() if each.path.startswith(f"{name}-")}
+
+
+def test_two_processes_that_write_lose_nothing(store: Store) -> None:
+    processes = [writer(store.location, name, 12) for name in ("left", "right")]
+    for process in processes:
+        process.communicate()
+        assert process.returncode == 0
+    expected = {0, 2, 3, 5, 6, 8, 9, 11}
+    assert documents_of(store, "left") == documents_of(store, "right") == expected
+    assert store.generation == 2 * (12 + 4)
+    check_sound(store)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_kill_9_loses_nothing_that_was_reported_done(backend: Backend, seed: int) -> None:
+    backend.open().close()
+    process = writer(backend.location, "w", 10_000)
+    assert process.stdout is not None
+    time.sleep(random.Random(seed).uniform(0, 0.6))
+    process.kill()
+    done = [line.split() for line in process.stdout.read().splitlines() if line]
+    process.wait()
+    process.stdout.close()
+    put_, gone = ({int(n) for verb, n in done if verb == word} for word in ("put", "deleted"))
+    with backend.reopen(timeout=10) as store:
+        found = documents_of(store, "w")
+        underway = max(put_, default=-1) + 1  # done, or not, when the process was killed
+        assert found - {underway} == put_ - gone or found - {underway} == put_ - gone - {underway - 2}
+        assert all(len(each) == 3 for each in store.by_document())
+        check_words_and_vectors(store)
+        for i in range(underway + 2):
+            put(store, split([f"w {i} {part}" for part in range(3)], f"w-{i}"))
+        with store.writing():
+            store.finish("none")
+        assert documents_of(store, "w") == set(range(underway + 2))
+        check_sound(store)
+
+
+def check_words_and_vectors(store: Store) -> None:
+    rows, vectors = store.vectors()
+    assert len(rows) == len(vectors) == store.counts().passages == sum(len(each) for each, _, _ in store.words())
+
+
+def test_a_snapshot_is_one_state_while_others_write(store: Store, backend: Backend) -> None:
+    put(store, file("/d/a", split(["version 0", "twin 0"])))
+    stop, failures = threading.Event(), list[BaseException]()
+
+    def write() -> None:
+        try:
+            with backend.reopen() as other:
+                for version in range(1, 10_000):
+                    if stop.is_set():
+                        return
+                    put(other, file("/d/a", split([f"version {version}", f"twin {version}"])))
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        seen: set[str] = set()
+        until = time.monotonic() + 30
+        while len(seen) < 4 and time.monotonic() < until and not failures:
+            with store.snapshot():
+                first = texts_in(store), store.generation, store.state, store.digest(), store.vectors()[0].tolist()
+                with store.snapshot():
+                    time.sleep(0.01)
+                again = texts_in(store), store.generation, store.state, store.digest(), store.vectors()[0].tolist()
+            assert first == again
+            version, twin = first[0]
+            assert version.split()[1] == twin.split()[1]
+            seen.add(version)
+    finally:
+        stop.set()
+        thread.join()
+    assert not failures and len(seen) == 4
+
+
+def test_a_snapshot_is_of_its_thread_alone(store: Store) -> None:
+    put(store, split(["one"], "n"))
+    found: list[list[str]] = []
+    with store.snapshot():
+        assert texts_in(store) == ["one"]
+
+        def change() -> None:
+            put(store, split(["two"], "n"))
+            found.append(texts_in(store))
+
+        thread = threading.Thread(target=change)
+        thread.start()
+        thread.join()
+        assert texts_in(store) == ["one"] and found == [["two"]]
+    assert texts_in(store) == ["two"]
