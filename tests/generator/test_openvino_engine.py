@@ -513,7 +513,7 @@ def test_a_new_process_answers_without_transformers(folder_of: dict[str, Path], 
     encoder_tokenizer().save_pretrained(tmp_path / "spans")
     models = {
         "encoder": str(save_encoder(tmp_path / "encoder")),
-        "generator": str(folder_of["qwen"]),
+        "generator": str(folder_of["llama"]),
         "span_reader": str(tmp_path / "spans"),
         "engine": "openvino",
         "device": "cpu",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +111,7 @@ def _reading(name: str, folder: Path, tokenizer: Any, hub: Mapping[str, Any]) ->
         NotConvertibleError: OpenVINO cannot run this kind of model.
         ModelError: it is a text encoder.
     """
-    known = light_reading(folder, lambda: loaded_tokenizer(None, str(folder), {})) if tokenizer is None else None
-    if known is not None:
+    if tokenizer is None and (known := light_reading(folder, partial(loaded_tokenizer, None, str(folder), {}))):
         return known
     from transformers import GenerationConfig
 
@@ -121,9 +121,10 @@ def _reading(name: str, folder: Path, tokenizer: Any, hub: Mapping[str, Any]) ->
     except OSError:
         generation = GenerationConfig.from_model_config(config)
     found = Reading(loaded_tokenizer(tokenizer, str(folder), hub), config, generation)
-    if tokenizer is None:
-        remember_reading(folder, found)
-    return found
+    if tokenizer is not None:
+        return found
+    remember_reading(folder, found)
+    return light_reading(folder, lambda: found.tokenizer) or found
 
 
 def _checked_config(name: str, source: str, hub: Mapping[str, Any]) -> Any:
