@@ -170,7 +170,7 @@ class OpenStore:
             device_map: devices of the language model's parts, as ``from_pretrained`` takes it.
             dtype: of the language model: a name or a ``torch.dtype``; default "auto".
             torch_dtype: older name of ``dtype`` in transformers.
-            engine: what runs a causal model: "auto" (default), "torch", "openvino", "llamacpp" or "vllm".
+            engine: what runs a causal model: "torch" (default), "openvino", "llamacpp", "vllm" or "auto".
             models: the same as one object or mapping; keywords given as well take precedence. Models given
                 either way take the place of those in ``model``.
             index: how to search: "auto", "exact", "faiss", or a function (rows, vectors) -> Index.

@@ -218,8 +218,8 @@ class ModelConfig:
         also="torch_dtype",
     )
     engine: Literal["auto", "torch", "openvino", "llamacpp", "vllm"] = setting(
-        default="auto",
-        help="auto, torch, openvino, llamacpp or vllm.",
+        default="torch",
+        help="torch, openvino, llamacpp, vllm or auto.",
         more="`openvino` is for processors (`pip install 'mixrag[openvino]'`): faster, with weights in eight bits "
         "under `dtype` `auto`; a model is converted once. `llamacpp` runs a GGUF file as it is, quantised weights "
         "too (`pip install 'mixrag[gguf]'`). `auto` is, on a processor and under `dtype` `auto`, llama.cpp for a "
