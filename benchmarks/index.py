@@ -124,7 +124,6 @@ def ours(folder: Path, found: Data) -> tuple[CompleteIndex, float, int]:
         "benchmark",
         "synthetic",
         lambda: (rows, marks),
-        lambda after: (rows, found.vectors),
         lambda some: found.vectors[some],
     )
     index = open_persistent(home, corpus)

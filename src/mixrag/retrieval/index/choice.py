@@ -64,7 +64,7 @@ def open_index(store: Store, choice: IndexChoice) -> CompleteIndex:
         return InStoreIndex(store, passages)
     fingerprint = "" if store.encoder is None else store.encoder.fingerprint
     return open_persistent(
-        store.cache_directory, VectorSource(store.state, fingerprint, store.marks, store.vectors, store.vectors_of)
+        store.cache_directory, VectorSource(store.state, fingerprint, store.marks, store.vectors_of)
     )
 
 

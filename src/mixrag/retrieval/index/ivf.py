@@ -225,12 +225,21 @@ def _trained(vectors: Vectors, clusters: int) -> Any:
 
 def _add(codes: Any, vectors: Vectors, first: int) -> Clusters:
     """Add lines ``first``, ``first`` + 1, ...; the cluster of each."""
-    cluster = np.empty(len(vectors), np.int32)
     for start in range(0, len(vectors), _BLOCK):
         block = np.ascontiguousarray(vectors[start : start + _BLOCK])
-        stop = start + len(block)
-        codes.add_with_ids(block, np.arange(first + start, first + stop))
-        cluster[start:stop] = codes.quantizer.search(block, 1)[1][:, 0]
+        codes.add_with_ids(block, np.arange(first + start, first + start + len(block)))
+    return _clusters(codes)[first:]
+
+
+def _clusters(codes: Any) -> Clusters:
+    """(N,) the list of each line; to find it by the centres again would double the time of adding."""
+    import faiss
+
+    lists, cluster = codes.invlists, np.empty(codes.ntotal, np.int32)
+    for number in range(codes.nlist):
+        count = lists.list_size(number)
+        if count:
+            cluster[faiss.rev_swig_ptr(lists.get_ids(number), count)] = number
     return cluster
 
 

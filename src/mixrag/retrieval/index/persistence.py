@@ -48,8 +48,8 @@ _DAMAGED = (Exception,)
 _logger = logging.getLogger("mixrag.retrieval")
 
 Marks = npt.NDArray[np.uint64]
-Read = Callable[[int], tuple[Rows, Vectors]]
-"""Row ids and vectors of all passages with a row id above the one given."""
+_BLOCK = 65_536
+"""Vectors in memory at a time, while their file is written."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,6 @@ class VectorSource:
     """Changes with the encoder, and with it the vectors of passages that stay."""
     marks: Callable[[], tuple[Rows, Marks]]
     """(M,) row ids, ascending, never given twice; and a mark of each passage's text."""
-    read: Read
     vectors_of: Callable[[Rows], Vectors]
     """Vectors (N, D) of rows (N,)."""
 
@@ -101,7 +100,8 @@ def open_persistent(directory: Path, corpus: VectorSource) -> IVFIndex:
     except OSError as error:
         reason = " ".join(str(error).split())
         _logger.warning(f"the index cannot be stored and is built at every start: {reason}; see to {folder}")
-        return build_ivf(*corpus.read(-1))
+        rows, _ = corpus.marks()
+        return build_ivf(rows, corpus.vectors_of(rows))
 
 
 def discard(directory: Path) -> None:
@@ -153,23 +153,21 @@ def _updated(folder: Path, corpus: VectorSource) -> IVFIndex:
     staying = np.where(np.isin(old.rows, rows), old.rows, -1)
     if not _is_of(replace(old, rows=staying), corpus):
         return _rebuilt(folder, corpus)
-    added, vectors = corpus.read(int(old.rows.max(initial=-1)))
+    added = rows[rows > old.rows.max(initial=-1)]
     path = folder / manifest.vectors
-    _write_lines(path, vectors, manifest.lines)
+    _write_lines(path, corpus, added, manifest.lines)
     lines = manifest.lines + len(added)
     every = np.concatenate([old.rows, added])
-    index = extended(old, np.union1d(rows, added), every, _mapped(path, lines, manifest.dimension))
+    index = extended(old, rows, every, _mapped(path, lines, manifest.dimension))
     _save(folder, index, corpus, manifest.vectors)
     return index
 
 
 def _rebuilt(folder: Path, corpus: VectorSource) -> IVFIndex:
-    rows, vectors = corpus.read(-1)
+    rows, _ = corpus.marks()
     name = f"vectors-{_token(corpus)}.f32"
     with _removed_on_failure(folder / name):
-        _write_lines(folder / name, vectors, 0)
-        dimension = vectors.shape[1]
-        del vectors  # from here on the file is read, which needs no memory of its own
+        dimension = _write_lines(folder / name, corpus, rows, 0)
         index = build_ivf(rows, _mapped(folder / name, len(rows), dimension))
         _save(folder, index, corpus, name)
     return index
@@ -347,13 +345,18 @@ def _mapped(path: Path, lines: int, dimension: int) -> Vectors:
     return mapped.view(np.ndarray)
 
 
-def _write_lines(path: Path, vectors: Vectors, first: int) -> None:
-    """Put lines into the file from line ``first`` on; those before are untouched."""
+def _write_lines(path: Path, corpus: VectorSource, rows: Rows, first: int) -> int:
+    """Put the vectors of rows into the file from line ``first`` on; those before are untouched. Their dimension."""
+    dimension = 0
     with path.open("r+b" if first else "xb") as stream:
-        stream.seek(first * vectors.shape[1] * 4)
-        stream.write(np.ascontiguousarray(vectors, dtype="<f4").data)
+        for start in range(0, len(rows), _BLOCK):
+            vectors = np.ascontiguousarray(corpus.vectors_of(rows[start : start + _BLOCK]), dtype="<f4")
+            dimension = vectors.shape[1]
+            stream.seek((first + start) * dimension * 4)
+            stream.write(vectors.data)
         stream.flush()
         os.fsync(stream.fileno())
+    return dimension
 
 
 def _token(corpus: VectorSource) -> str:
