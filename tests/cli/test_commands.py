@@ -23,6 +23,7 @@ from unittest import mock
 
 import pytest
 
+from mixrag import ModelConfig
 from mixrag.cli import main, show
 from mixrag.cli.options import shown_command
 from mixrag.config.bundle import Bundle, read_bundle, write_bundle
@@ -538,8 +539,9 @@ def test_a_trained_folder_is_asked(shell: Shell, model: Path, monkeypatch: pytes
 def _with_questions_of(model: Path) -> Callable[..., Any]:
     from mixrag.retrieval.encoders import load_encoder
 
-    def load(name: Any, **options: Any) -> Any:
-        return load_encoder(name, **{**options, "question": model / "question-encoder/model", "titles": False})
+    def load(models: ModelConfig, stored: str | None) -> Any:
+        options = {"device": models.device, "dtype": models.encoder_dtype, "stored": stored}
+        return load_encoder(models.encoder, question=model / "question-encoder/model", titles=False, **options)
 
     return load
 
