@@ -194,7 +194,7 @@ class Lancedb(Engine):
     def write(self) -> None:
         """Rows, then both indexes."""
         import lancedb
-        import pyarrow as pa  # type: ignore[import-untyped]
+        import pyarrow as pa
 
         texts = Vocabulary.of(self.corpus.passages).texts(self.corpus.passages, self.corpus.words, seed=0)
         schema = pa.schema(

@@ -3,7 +3,7 @@
     python benchmarks/scaling_plan.py [--dimension 384] [--words 100] [--shard 10000000] [--embedded 100]
         [--p50 10] [--p95 25] [--answer 1.0] [--price 0.10]
 
-Prints the tables of docs/scaling.md. The bytes are arithmetic, from the layout of the files. Latency over shards is
+Prints the tables of docs/scaling.md. Bytes are arithmetic, from the layout of the files. Latency over shards is
 simulated: a question waits for the slowest of S shards, whose latencies are drawn from one measured distribution;
 drawn ones are called so. Prices are assumptions, named in the table, and can be given.
 """
@@ -22,7 +22,7 @@ SIZES = (10_000, 1_000_000, 21_000_000, 1_000_000_000)
 CHARACTERS = 6.2
 """Bytes of text for each word, space included."""
 ROW = 130
-"""Bytes of a passage's row beside its text, vector and words: hashes and their two indexes, offsets, page growth."""
+"""Bytes of a passage's row without text, vector and words: hashes and their two indexes, offsets, page growth."""
 POSTING = 5
 """Bytes of the lexical index for each word of a passage: number of the passage and count."""
 

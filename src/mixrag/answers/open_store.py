@@ -13,11 +13,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from mixrag.answers.applied_calibration import guarantee_for
-from mixrag.answers.confidence import ConfidenceMap, calibration_for
+from mixrag.answers.confidence import ConfidenceMap, calibrations_for
 from mixrag.answers.guarantee import Guarantee
 from mixrag.answers.own_retriever import opened_store, own_retriever
 from mixrag.config.command_settings import IndexingSettings, StoreConfig
-from mixrag.config.model_config import ModelConfig, bundle_for, completed, defaults
+from mixrag.config.engine_choice import engine_in_words, engine_of
+from mixrag.config.model_config import ModelConfig, bundle_for, completed, defaults, models_digest
 from mixrag.config.schema import made
 from mixrag.config.settings import Settings
 from mixrag.corpus import (
@@ -57,7 +58,7 @@ from mixrag.generator.devices import one_dtype
 from mixrag.generator.mixed import language_model_of
 from mixrag.generator.precompute import FOLDER as PRECOMPUTED
 from mixrag.generator.precompute import Precomputed, attach, files_and_bytes, precompute
-from mixrag.retrieval.encoders import CompleteEncoder, load_encoder
+from mixrag.retrieval.encoders import CompleteEncoder, configured_encoder, reference_of
 from mixrag.retrieval.encoders.shipping import portable_encoder, portable_splitting
 from mixrag.retrieval.index import IndexChoice, check_index_choice, describe_index
 from mixrag.retrieval.retriever import Retriever
@@ -94,6 +95,8 @@ class Info:
     documents: tuple[DocumentRecord, ...]
     model: Path | None = None
     """The folder of a trained RAG that is in use; None: none was given."""
+    engine: str = ""
+    """What runs the language model here, and the number format of its weights."""
     precomputed: tuple[int, int] = (0, 0)
     """Files of passages that language models have read ahead, and their bytes."""
 
@@ -112,7 +115,7 @@ class OpenStore:
         settings: Settings | None = None,
         model: Path | None = None,
         retriever: Retriever | None = None,
-        calibration: ConfidenceMap | None = None,
+        calibration: ConfidenceMap | Sequence[ConfidenceMap] | None = None,
         guarantee: Guarantee | None = None,
         parsers: Sequence[Parser] = (),
         splitter: Splitter | None = None,
@@ -123,9 +126,10 @@ class OpenStore:
         self.settings = settings or Settings()
         self.model = model
         self.index_kind = check_index_choice(index)
-        self.calibration = calibration
+        several = () if calibration is None else calibration
+        self.calibrations = (several,) if isinstance(several, ConfidenceMap) else tuple(several)
         self.guarantee = guarantee
-        self._known: tuple[ModelConfig, str] | None = None
+        self._known: tuple[ModelConfig, str, str] | None = None
         self._documents: tuple[int, str] | None = None
         self._encoder = encoder
         self._generator = generator
@@ -236,7 +240,7 @@ class OpenStore:
         given = replace(made(ModelConfig, models, "models"), **present)
         trained = bundle_for(given, model)
         chosen, default = completed(given, trained), defaults(given, trained, settings)
-        calibration = calibration_for(given, trained, confidence)
+        calibrations = calibrations_for(given, trained, confidence)
         guarantee = guarantee_for(given, trained, confidence)
         store = opened_store(checked, create=create)
         folder = None if model is None else Path(model)
@@ -247,7 +251,7 @@ class OpenStore:
             settings=default,
             model=folder,
             retriever=retriever,
-            calibration=calibration,
+            calibration=calibrations,
             guarantee=guarantee,
             parsers=parsers,
             splitter=splitter,
@@ -268,6 +272,26 @@ class OpenStore:
         """Close the store."""
         self.close()
 
+    @property
+    def calibration(self) -> ConfidenceMap | None:
+        """The calibration of the models in use; where there is none, the first of those there are."""
+        if len(self.calibrations) < 2:
+            return next(iter(self.calibrations), None)
+        own = ("", self.models_digest)
+        return next((each for each in self.calibrations if each.models in own), self.calibrations[0])
+
+    @calibration.setter
+    def calibration(self, calibration: ConfidenceMap | None) -> None:
+        self.calibrations = () if calibration is None else (calibration,)
+
+    @property
+    def models_digest(self) -> str:
+        """A digest of the models and the prompt in use, to which a calibration belongs."""
+        models, engine = self.models, engine_of(self.models)
+        if self._known is None or self._known[0] is not models or self._known[1] != engine:
+            self._known = models, engine, models_digest(models)  # which reads files: once, not at every question
+        return self._known[2]
+
     def given(self, role: str) -> Any:
         """The model of a role (generator, tokenizer, encoder, question_encoder): object, name, path or None."""
         given = self._given.get(role)
@@ -285,18 +309,9 @@ class OpenStore:
         if self._encoder is None and self._sharing is not None and self._encoded_as(self._sharing):
             self._encoder = self._sharing.encoder
         if self._encoder is None:  # no other thread has loaded it meanwhile
-            models, stored = self.models, self.store.encoder
+            stored = self.store.encoder
             with _of_loading():
-                self._encoder = load_encoder(
-                    models.encoder,
-                    question=models.question_encoder,
-                    titles=models.titles,
-                    device=models.device,
-                    dtype=models.encoder_dtype,
-                    stored=stored.fingerprint if stored else None,
-                    revision=models.revision,
-                    token=models.token,
-                )
+                self._encoder = configured_encoder(self.models, stored.fingerprint if stored else None)
         return self._encoder
 
     def _encoded_as(self, other: OpenStore) -> bool:
@@ -526,6 +541,7 @@ class OpenStore:
                 index=self._described_index(counts.passages),
                 documents=tuple(self.store.documents()),
                 model=self.model,
+                engine=engine_in_words(self.models),
                 precomputed=files_and_bytes(self.store.cache_directory / PRECOMPUTED),
             )
 
@@ -577,7 +593,7 @@ class OpenStore:
         return splitter
 
     def _embed(self, texts: Sequence[str]) -> Vectors:
-        encoder = self.encoder
+        encoder = reference_of(self.encoder)
         with turn(encoder):
             return encoder.encode_passages(texts)
 

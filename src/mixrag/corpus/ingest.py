@@ -68,8 +68,8 @@ def ingest(
     crashes or exceeds ``limits``. ``tokens`` are the encoder's, to count the passages that are longer than it
     reads. Of the files only those of a ``part`` are looked at, if one is given; others are as if they were not
     there. With ``reembed`` every stored passage first gets a vector of this encoder (then ``paths`` may be empty).
-    ``encoder_fingerprint`` must change with ``embedding_text``. ``workers`` read the files and compute the vectors;
-    this process alone writes.
+    ``encoder_fingerprint`` must change with ``embedding_text``. ``workers`` read the files and compute the
+    vectors; this process alone writes.
 
     Raises:
         SourceError: nothing at the paths can be read, and nothing is stored of them.

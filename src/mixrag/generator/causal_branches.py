@@ -50,9 +50,9 @@ class CausalBranches:
 
     def _reorder(self, rows: Tensor) -> None:
         """Let the cache have these rows. Answers to one prompt share its states, which then need no copy."""
-        from mixrag.generator.kv_cache import reorder_ends
+        if self.origins is not None and hasattr(self.cache, "layers"):
+            from mixrag.generator.kv_cache import reorder_ends
 
-        if self.origins is not None:
             chosen = self.origins[rows.cpu()]
             same = len(chosen) <= len(self.origins) and torch.equal(chosen, self.origins[: len(chosen)])
             if same and reorder_ends(self.cache, rows, self.written):
@@ -74,6 +74,8 @@ class CausalBranches:
 
         OpenVINO's are not: to read those of some rows out of the engine takes as long as twenty passes with them.
         """
+        if not hasattr(self.cache, "layers"):
+            return False
         from mixrag.generator.kv_cache import has_all_tokens
 
         return has_all_tokens(self.cache)
