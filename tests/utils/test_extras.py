@@ -49,7 +49,8 @@ def test_all_is_all_but_the_frameworks() -> None:
 
 
 def test_no_package_of_an_extra_is_imported_when_a_module_is() -> None:
-    own = {SOURCES / "integrations", SOURCES / "server"}  # their modules are imported where they are asked for
+    # Their modules are imported where they are asked for.
+    own = {SOURCES / "integrations", SOURCES / "server", SOURCES / "corpus" / "store" / "postgres"}
     files = [path for path in SOURCES.rglob("*.py") if not own & {*path.parents}]
     assert len(files) > 100
     for file in files:
