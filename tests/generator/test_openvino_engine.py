@@ -36,7 +36,8 @@ from mixrag.inference.components import Component
 from mixrag.inference.continuous import RunningBatch
 from mixrag.inference.decoders import Beam, Greedy, Sample, begun
 from mixrag.inference.mixture import Mixture
-from mixrag.inference.stepwise import greedy
+from mixrag.inference.pruning import Pruning
+from mixrag.inference.stepwise import greedy, scored
 from mixrag.training.run import _frozen_generator
 from tiny_adapter import save_adapter
 from tiny_encoder import save_encoder
@@ -157,6 +158,20 @@ def test_a_batch_that_is_running_is_not_joined_but_goes_on_beside_others(folder_
         best = writing.result().answers[0]
         assert best.tokens == alone.tokens
         torch.testing.assert_close(best.log_likelihood, alone.log_likelihood, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_dropped_is_never_read_out_of_the_engine(
+    folder_of: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, torchs = by_openvino(folder_of["llama"]), by_torch(folder_of["llama"])
+    given = mixture(ours, QUESTION, TEXTS)
+    given.start()  # the passages are read
+    monkeypatch.setattr(engine.OpenVINOStates, "read", lambda _: pytest.fail("states are read out"))
+    steps = list(greedy(given, 8, pruning := Pruning(0.6)))
+    assert pruning.spent > 0 and len(steps) > 2
+    answer = scored(given, steps, pruning)
+    expected = mixture(torchs, QUESTION, TEXTS).score_tokens(answer.tokens)
+    torch.testing.assert_close(answer.log_likelihood, expected.log_likelihood, rtol=1e-4, atol=1e-4)
 
 
 def test_selected_rows_are_copies(both: tuple[OpenVINOGenerator, CausalGenerator]) -> None:
@@ -504,7 +519,8 @@ def test_a_rag_answers_as_with_torch_and_precomputes(folder_of: dict[str, Path],
     with opened("openvino") as rag:
         assert rag.ask(question).log_prob == pytest.approx(expected.log_prob, abs=1e-4)
         generator: Any = rag.generator
-        assert (generator.prefix_cache.hits, generator.prefix_cache.misses) == (2, 0)
+        assert generator.prefix_cache.misses == 0
+        assert generator.prefix_cache.hits == 3, "the passage that was dropped is read again at the end"
 
 
 def test_a_new_process_answers_without_transformers(folder_of: dict[str, Path], tmp_path: Path) -> None:

@@ -29,10 +29,10 @@ from mixrag.errors import MixragError, ModelError, OutputError
 from mixrag.generator.adapter import CONFIG as ADAPTER_CONFIG
 from mixrag.generator.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from mixrag.generator.extractive import ExtractiveGenerator
-from mixrag.generator.gguf import converted_gguf
 from mixrag.generator.huggingface import ModelGenerator
 from mixrag.generator.loading import default_prompt
 from mixrag.generator.mixed import MixedGenerator, language_model_of
+from mixrag.generator.names import gguf_parts
 from mixrag.generator.prompt_tokenizer import PromptTokenizer
 from mixrag.generator.span_loading import save_answer_tokenizer, save_extractive
 from mixrag.retrieval.encoders.sentence import SentenceEncoder
@@ -207,7 +207,7 @@ def _save_generator(rag: Pipeline, folder: Path) -> str | None:
         return None if given is None else str(given)
     path = Path(given).expanduser() if isinstance(given, (str, Path)) else None
     if path is not None:
-        _copy_model(converted_gguf(path) if path.is_file() else path, folder / name)
+        _copy_model(path, folder / name)
     generator = language_model_of(rag.generator) if path is None or own_tokenizer else None
     if isinstance(generator, ExtractiveGenerator):
         save = save_extractive if path is None else save_answer_tokenizer
@@ -283,7 +283,12 @@ def _unsaved(role: str, found: Any) -> ModelError:
 
 
 def _copy_model(source: Path, target: Path) -> None:
-    """The files of a model, those of its sub-folders included; hidden ones are left out."""
+    """The files of a model, those of its sub-folders included; hidden ones are left out. A GGUF file stays one."""
+    if source.is_file():
+        target.mkdir()
+        for part in gguf_parts(source):
+            shutil.copyfile(part, target / part.name)
+        return
     if not source.is_dir():
         raise ModelError("the folder of a model", f"no such folder: {source}", "check the path")
     files = {path for pattern in COPIED for path in source.rglob(pattern) if path.name not in NOT_MODEL_FILES}

@@ -35,6 +35,7 @@ def _run() -> None:
     from mixrag.cli.notices import notices
     from mixrag.cli.precompute import precompute as _precompute  # noqa: F401 - registers itself
     from mixrag.cli.serve import serve as _serve  # noqa: F401 - registers itself
+    from mixrag.cli.shards import shards as _shards  # noqa: F401 - registers itself
     from mixrag.cli.show import error_line
     from mixrag.cli.train import train as _train  # noqa: F401 - registers itself
     from mixrag.errors import MixragError

@@ -63,10 +63,13 @@ def index(
             paths or [],
             splitter=splitter_named(chosen.splitter, chosen.context),
             reembed=chosen.re_embed,
+            shard=chosen.shard,
             max_bytes=int(chosen.max_mb * 2**20),
             limits=ParseLimits(
                 chosen.parse_seconds, chosen.parse_mb, chosen.ocr_language if chosen.ocr == "auto" else ""
             ),
+            ray=chosen.ray,
+            ray_encoders=chosen.ray_encoders,
             progress=progress,
         )
     show_reports.index_report(report, as_json=json)

@@ -187,13 +187,15 @@ def passages(question: str, found: Retrieval, settings: Settings, *, as_json: bo
         if passage.context:
             console.print(Text(printable(passage.context), style="dim italic"))
         console.print(Text(printable(passage.text), style="dim"))
+    for notice in found.notices:
+        console.print(Text(printable(notice), style="bold"), soft_wrap=True)
     if found.outside is not None:
         console.print(f"mass of all other passages, over the whole corpus: {found.outside:.4f}")
     if found.outside_bounds is not None:
         low, high = found.outside_bounds
         console.print(
             f"mass of all other passages, over the whole corpus: between {low:.4f} and {high:.4f}"
-            " (bounds; the search is approximate)",
+            f" (bounds; {'parts of it are missing' if found.notices else 'the search is approximate'})",
             soft_wrap=True,
         )
 

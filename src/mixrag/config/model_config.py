@@ -241,6 +241,13 @@ class ModelConfig:
         metavar="K=V",
         option="--engine-arg",
     )
+    cuda_graphs: bool = setting(
+        default=False,
+        help="Record decoding steps as CUDA graphs.",
+        more="Of a causal model on one CUDA GPU with `engine` `torch` ([GPU](../how-to/gpu.md)).",
+        commands=ASKING,
+        rare=True,
+    )
     encoder_dtype: EncoderDtype = setting(
         default="auto",
         help="Encoder: auto, float32 or bfloat16.",

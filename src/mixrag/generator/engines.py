@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from mixrag.config.default_models import GENERATOR, default_generator
-from mixrag.config.engine_choice import AUTO, LLAMACPP, OPENVINO, TORCH, VLLM
-from mixrag.config.prompt_template import PromptTemplate
+from mixrag.config.engine_choice import AUTO, ENGINES, LLAMACPP, OPENVINO, TORCH, VLLM
+from mixrag.config.prompt_template import Argument, PromptTemplate
 from mixrag.errors import MixragError, ModelError, SettingError
 from mixrag.generator.gguf import converted_gguf
 from mixrag.generator.mixed import language_model_of
-from mixrag.generator.names import path_or_hub_name, unusable
+from mixrag.generator.names import model_source, unusable
 from mixrag.generator.protocol import Generator
 from mixrag.generator.tokenizer import loaded_tokenizer
 
@@ -35,6 +35,29 @@ RUNS = {
     VLLM: "a causal model by name",
 }
 """What an engine is for, where it is not for everything."""
+
+
+def check_engine(
+    engine: str, arguments: Mapping[str, Argument] | None, cuda_graphs: bool, other: str | None
+) -> None:
+    """Refuse an unknown engine, arguments of another one, and CUDA graphs elsewhere than with torch.
+
+    Args:
+        engine: as for ``load_generator``.
+        arguments: its ``engine_args``.
+        cuda_graphs: the setting.
+        other: what runs the model, where no engine does.
+
+    Raises:
+        SettingError: one of these.
+    """
+    if engine not in ENGINES:
+        raise SettingError(f"engine among {', '.join(ENGINES)}", repr(engine), "choose one of them")
+    if arguments and engine != VLLM:
+        raise SettingError("engine_args with engine vllm", f"engine {engine}", "leave them out")
+    if cuda_graphs and (engine != TORCH or other is not None):
+        found = other or f"engine {engine}"
+        raise SettingError("cuda_graphs with engine torch", found, "leave one of them out")
 
 
 def is_openvino(generator: Generator) -> bool:
@@ -174,7 +197,8 @@ def inside_vllm(
     from mixrag.generator.vllm.generator import vllm_generator
 
     name = GENERATOR if model is None else str(model)
-    source = default_generator() if model is None else path_or_hub_name(model)
+    source, beside = (default_generator(), None) if model is None else model_source(model)
+    tokenizer = beside if tokenizer is None else tokenizer
     if isinstance(source, Path) and source.is_file():
         source = converted_gguf(source)
     try:

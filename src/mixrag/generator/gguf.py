@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 
 import torch
@@ -80,8 +81,17 @@ def _convert_gguf(file: Path, folder: Path) -> None:
     seq2seq = AutoConfig.from_pretrained(**source).is_encoder_decoder
     factory = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
     model = factory.from_pretrained(**source, dtype=torch.float32)
+    _check_space(4 * model.num_parameters(), folder)
     # The weights are plain floats now; with these two attributes transformers would refuse to save them.
     model.hf_quantizer = None
     del model.config.quantization_config
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
+
+
+def _check_space(needed: int, folder: Path) -> None:
+    place = next(each for each in folder.parents if each.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        found = f"{free / 1e6:.0f} MB free in {place}, where {needed / 1e6:.0f} MB are needed"
+        raise OSError(f"{found} for its weights as floats (--engine llamacpp runs the file as it is)")

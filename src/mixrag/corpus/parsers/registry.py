@@ -47,6 +47,8 @@ class ParserRegistry:
         Raises:
             PluginError: an object that lacks what ``Parser`` asks for, or an invalid suffix.
         """
+        self.given = tuple(given)
+        """The parsers that are not built in."""
         self._parsers: dict[str, Parser] = {}
         for parser in (*given, *BUILTIN_PARSERS):
             for suffix in _suffixes(check_plugin(parser, Parser, "a parser")):

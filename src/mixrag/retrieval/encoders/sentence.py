@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from mixrag.corpus import Tokens, title_and_text
-from mixrag.corpus.passage import spaced
+from mixrag.corpus.passage import TitleBefore
 from mixrag.retrieval.encoders.batch import rounded, unsupported, vectors_of
 from mixrag.retrieval.encoders.plugin import COSINE_TEMPERATURE
 from mixrag.retrieval.encoders.tokens import tokens_of
@@ -102,11 +102,16 @@ class SentenceEncoder:
         """True where the tokenizer's separator stands between title and text."""
         return self.question_model is not self.passage_model if self.titles is None else self.titles
 
+    @property
+    def joined(self) -> Callable[[str, str], str]:
+        """``passage_text``, without the models."""
+        if not self.separates_titles:
+            return title_and_text
+        return TitleBefore(self.passage_model.tokenizer.sep_token or "/")
+
     def passage_text(self, title: str, text: str) -> str:
         """Title and text, joined as ``titles`` says; the text itself where there is no title."""
-        if not self.separates_titles or not title:
-            return title_and_text(title, text)
-        return spaced(f"{title} {self.passage_model.tokenizer.sep_token or '/'} {text}")
+        return self.joined(title, text)
 
     def pieces(self, text: str) -> list[str]:
         """The tokens of a text as the questions' model spells them."""
