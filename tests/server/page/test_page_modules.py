@@ -55,9 +55,9 @@ def test_a_late_reply_does_not_take_the_place_of_the_model_chosen_last(tab: Page
         await Promise.all([form.load("first"), form.load("second")]);
         return Object.keys(form.presets);
     })()"""
-    assert tab.evaluate(f"async () => {{ const m = await import('/page/settings.js'); return await {script}; }}") == [
-        "second"
-    ]
+    assert tab.evaluate(
+        f"async () => {{ const m = await import('/page/settings.js'); return await {script}; }}"
+    ) == ["second"]
 
 
 WHOLE = {"type": "whole", "choices": ["all"], "least": 0, "most": None}
