@@ -32,7 +32,8 @@ import torch
 
 from mixrag import RAG
 from mixrag.answers.pipeline import Pipeline
-from mixrag.generator.causal import CausalBranches, CausalGenerator
+from mixrag.generator.causal import CausalGenerator
+from mixrag.generator.causal_branches import CausalBranches
 from mixrag.generator.extractive import ExtractiveGenerator
 from mixrag.generator.kv_cache import GrowingLayer
 from mixrag.pairs.pairs import read_pairs

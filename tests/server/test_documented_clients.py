@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from served import QUESTION, listening
@@ -41,7 +42,7 @@ def test_the_examples_in_python(store_address: str, capsys: pytest.CaptureFixtur
     assert names["answer"].choices[0].message.content == "four crowns"
     assert names["answer"].mixrag["question"] == "What does a licence for eel cost?"
     printed = capsys.readouterr().out
-    assert "nine crowns\ncod" in printed and f"{store_address}/v1/documents/content" in printed
+    assert "nine crowns\ncod" in printed and f"{store_address}/#store=" in printed
     names["client"].close()
 
 
@@ -66,10 +67,13 @@ def test_the_lines_of_the_readme(store_address: str, capsys: pytest.CaptureFixtu
     assert json.loads(found)["choices"][0]["message"]["content"] == "nine crowns"
 
 
-def test_a_cited_address_reads_the_document(store_address: str) -> None:
+def test_a_cited_address_is_the_page_and_names_what_to_read(store_address: str) -> None:
     import httpx2
 
     body = {"messages": [{"role": "user", "content": "What does a licence for cod cost?"}]}
     message = httpx2.post(f"{store_address}/v1/chat/completions", json=body).json()["choices"][0]["message"]
     url = message["annotations"][0]["url_citation"]["url"]
-    assert "nine crowns" in httpx2.get(url).json()["text"]
+    assert httpx2.get(url).headers["content-type"].startswith("text/html")
+    place = dict(parse_qsl(urlsplit(url).fragment))
+    found = httpx2.get(f"{store_address}/v1/documents/content", params=place).json()
+    assert "nine crowns" in found["text"]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from mixrag import RAG
+from mixrag.cli.serve import _is_folder
 from mixrag.config.command_settings import ServerSettings
 from mixrag.corpus import Store
 from mixrag.errors import SettingError
-from mixrag.server.serving import opened
+from mixrag.server.serving import first_lines, opened
+from mixrag.server.stores import Served, Stores
 from words_encoder import WordsEncoder
 
 
@@ -96,3 +100,19 @@ def test_presets_are_checked_before_anything_is_served(tmp_path: Path, text: str
 def test_a_name_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="a name of its own"):
         served(tmp_path / "a", ServerSettings(also=(f"a={tmp_path / 'b'}",)))
+
+
+def test_an_empty_store_is_said_to_be_empty(rag: RAG, tmp_path: Path) -> None:
+    with RAG(Store.open(tmp_path / "new", create=True), encoder=WordsEncoder()) as new:
+        where, empty = first_lines(Stores([Served("demo", rag), Served("new", new)]), "http://127.0.0.1:8080")
+    assert where == "demo, new: open http://127.0.0.1:8080 in a browser; Ctrl-C stops"
+    assert empty == f"new has no documents yet, in {tmp_path / 'new'}: add some on the page"
+
+
+@pytest.mark.parametrize(
+    ("store", "made"),
+    [("new", True), ("postgresql://db/acts", False), ("a,b", False), ("all.shards.json", False)],
+)
+def test_only_a_folder_is_made_where_there_is_no_store(store: str, made: bool) -> None:
+    options: Any = SimpleNamespace(made=lambda kind: kind(store=store))
+    assert _is_folder(options) is made

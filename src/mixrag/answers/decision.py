@@ -83,6 +83,8 @@ class Decision:
     question_likelihood: float
     rounding: float
     """As ``Answer.rounding``."""
+    notices: tuple[str, ...] = ()
+    """As ``Answer.notices``."""
 
     @property
     def mass(self) -> float:
@@ -134,6 +136,7 @@ class Decision:
             "passages": [asdict(each) for each in self.passages],
             "null": None if self.null_prior is None else null,
             "shortened": shortened_to_dict(self.shortened),
+            "notices": list(self.notices),
         }
         found: dict[str, Any] = finite(document)
         return found
@@ -221,6 +224,7 @@ def decision(mixture: Mixture, retrieval: Retrieval, settings: Settings, labels:
         switch_at=mixture.switch_at,
         question_likelihood=mixture.question_likelihood,
         rounding=mixture.rounding,
+        notices=retrieval.notices,
     )
 
 

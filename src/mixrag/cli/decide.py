@@ -81,5 +81,6 @@ def _remarks(found: Decision) -> list[str]:
         remarks.append("certified: no passage that is not listed can change which label is most probable")
     if found.passages and found.outside == 0.0:
         remarks.append("exact: no passage was left out")
+    remarks += found.notices
     remarks += [f"passage {s.passage} shortened to {s.kept} of {s.total} tokens" for s in found.shortened]
     return remarks

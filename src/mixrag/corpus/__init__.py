@@ -6,6 +6,7 @@ from mixrag.corpus.parsers.isolation import DEFAULT_LIMITS, ParseLimits
 from mixrag.corpus.parsers.protocol import Parser
 from mixrag.corpus.parsers.registry import SUFFIXES, ParserRegistry, read
 from mixrag.corpus.parsers.result import Notice, ParseResult, Skipped, UnreadableError
+from mixrag.corpus.parts import Part
 from mixrag.corpus.passage import Document, Passage, Scalar, title_and_text
 from mixrag.corpus.report import IndexReport, ReportedNotice
 from mixrag.corpus.splitters import (
@@ -40,6 +41,7 @@ __all__ = [
     "ParseResult",
     "Parser",
     "ParserRegistry",
+    "Part",
     "Passage",
     "Removed",
     "ReportedNotice",

@@ -123,6 +123,9 @@ class AskResult(BaseModel):
     not_stated: float | None = Field(description="Probability that these passages state no answer.")
     best_guess: str | None = Field(description="Of a withheld answer, where it was asked for.")
     sources: list[SourceResult]
+    notices: list[str] = Field(
+        default=[], description="What must be known, such as a part of the store that is down."
+    )
 
 
 class PassageResult(Place):
@@ -259,6 +262,7 @@ def _answered(choice: Choice, found: Answer, *, best_guess: bool) -> AskResult:
             )
             for each in sources_of(found)
         ],
+        notices=list(found.notices),
     )
 
 

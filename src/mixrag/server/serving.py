@@ -21,6 +21,8 @@ from mixrag.config.command_settings import ServerSettings
 from mixrag.corpus.store.location import FOLDER, parse_location, without_password
 from mixrag.errors import SettingError
 from mixrag.rag import RAG
+from mixrag.retrieval.shards.naming import short_name
+from mixrag.retrieval.shards.store import as_sharded
 from mixrag.server.app import App, make_app
 from mixrag.server.questions import Limits, Questions
 from mixrag.server.security.policy import Security
@@ -60,7 +62,7 @@ def opened(settings: ServerSettings, open_store: Callable[[str | None, RAG | Non
     stores = Stores([Served(name, rag, presets) for name, rag in served.items()])
     limits = Limits(settings.threads, settings.batch_rows, settings.waiting, settings.answer_seconds)
     writers = Writers(WriterLimits(file_bytes=int(settings.file_mb * 2**20)))
-    return Service(stores, Questions(limits), writers)
+    return Service(stores, Questions(limits), writers, share=settings.share)
 
 
 def read_presets(path: Path | None) -> Presets:
@@ -102,10 +104,21 @@ def run(service: Service, settings: ServerSettings, security: Security, say: Cal
     listener = _listening(settings)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    say(f"{', '.join(service.stores.ids())}: open http://{shown}:{port} in a browser; Ctrl-C stops")
+    for line in first_lines(service.stores, f"http://{shown}:{port}"):
+        say(line)
     config = configured(make_app(service, security), security, settings.proxy)
     with suppress(KeyboardInterrupt):  # which uvicorn raises again once all has ended
         GracefulServer(config, service.questions).run(sockets=[listener])
+
+
+def first_lines(stores: Stores, address: str) -> list[str]:
+    """What is said once the server listens: where, and which stores are empty."""
+    empty = [
+        f"{each.name} has no documents yet, in {without_password(each.rag.store.location)}: add some on the page"
+        for each in stores
+        if each.rag.store.counts().documents == 0
+    ]
+    return [f"{', '.join(stores.ids())}: open {address} in a browser; Ctrl-C stops", *empty]
 
 
 class GracefulServer(uvicorn.Server):
@@ -158,7 +171,9 @@ def _listening(settings: ServerSettings) -> socket.socket:
 
 
 def _last_part(rag: RAG) -> str:
-    """The folder's own name, or the last part of another location."""
+    """The folder's own name, or the last part of another location; of shards, that of their manifest."""
+    if as_sharded(rag.store) is not None:
+        return short_name(rag.store.location)
     location = parse_location(rag.store.location)
     return (
         Path(location.text).resolve() if location.scheme == FOLDER else Path(urlsplit(location.name).path)

@@ -371,6 +371,27 @@ def test_a_document_is_read_at_a_page(client: TestClient, rag: RAG) -> None:
     assert content(client, document=plain).json()["text"] == Path(plain).read_text()
 
 
+def test_a_page_on_which_nothing_begins_is_where_the_next_one_begins(client: TestClient, rag: RAG) -> None:
+    pages = Pages()
+    pages.put(72, 72, "Page one is about cats.")
+    pages.new_page()
+    pages.new_page()
+    pages.new_page()
+    pages.put(72, 72, "Page four is about dogs.")
+    upload(client, ("gap.pdf", pages.bytes()))
+    document = str(rag.store.directory / "uploads" / "gap.pdf")
+    last = content(client, document=document, page=4).json()
+    for number in (2, 3):
+        part = content(client, document=document, page=number).json()
+        assert (part["page"], part["text"], part["passages"]) == (number, "", [])
+        assert part["start"] == part["end"] == part["next"] == last["start"] > 0
+
+
+def test_the_list_says_what_an_upload_may_have(client: TestClient) -> None:
+    limits = listed(client)["limits"]
+    assert limits == {"files": 100, "file_bytes": 25 * 2**20, "bytes": 100 * 2**20}
+
+
 @pytest.mark.parametrize(
     "name", ["/etc/passwd", "../../etc/passwd", "cod.txt", "*", "memory:", "%", "a\0b", "x" * 5000]
 )
