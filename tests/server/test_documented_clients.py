@@ -11,14 +11,16 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from served import listening
+from served import QUESTION, listening
 
 from mixrag import RAG
 from mixrag.server.app import make_app
 from mixrag.server.service import Service
 from mixrag.server.stores import Served, Stores
 
-PAGE = Path(__file__).parents[2] / "docs/how-to/serve-clients.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/how-to/serve-clients.md"
+README_QUESTION = "Who is the medical director of Brackwater Hospital?"
 PRINTED = "http://127.0.0.1:8080"
 
 
@@ -28,8 +30,8 @@ def store_address(rag: RAG) -> Iterator[str]:
         yield found
 
 
-def blocks(kind: str) -> list[str]:
-    return re.findall(rf"^```{kind}\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+def blocks(kind: str, page: Path = PAGE) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
 def test_the_examples_in_python(store_address: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,6 +50,20 @@ def test_the_example_with_curl(store_address: str) -> None:
     (command,) = (block for block in blocks("sh") if block.startswith("curl"))
     command = command.replace(PRINTED, store_address)
     found = subprocess.run(["bash", "-c", command], capture_output=True, check=True, timeout=60).stdout
+    assert json.loads(found)["choices"][0]["message"]["content"] == "nine crowns"
+
+
+def test_the_lines_of_the_readme(store_address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    page = ROOT / "README.md"
+    (lines,) = (block for block in blocks("python", page) if "OpenAI" in block)
+    (command,) = (block for block in blocks("sh", page) if block.startswith("curl"))
+    assert README_QUESTION in lines and README_QUESTION in command
+    named = [each.replace(PRINTED, store_address).replace(README_QUESTION, QUESTION) for each in (lines, command)]
+    names: dict[str, Any] = {}
+    exec(compile(named[0], str(page), "exec"), names)
+    names["client"].close()
+    assert capsys.readouterr().out == "nine crowns\n"
+    found = subprocess.run(["bash", "-c", named[1]], capture_output=True, check=True, timeout=60).stdout
     assert json.loads(found)["choices"][0]["message"]["content"] == "nine crowns"
 
 

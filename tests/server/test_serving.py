@@ -33,6 +33,17 @@ def test_a_folder_whose_name_is_no_model_id_gets_another(tmp_path: Path) -> None
     assert served(tmp_path / "notes:2024", ServerSettings()) == ["notes-2024"]
 
 
+def test_what_the_questions_may_take(tmp_path: Path) -> None:
+    settings = ServerSettings(threads=3, waiting=5, answer_seconds=7.0, batch_rows=9)
+    service = opened(settings, lambda *_: RAG(Store.open(tmp_path / "a", create=True), encoder=WordsEncoder()))
+    try:
+        limits = service.questions.limits
+        assert (limits.threads, limits.waiting, limits.seconds, limits.rows) == (3, 5, 7.0, 9)
+        assert service.questions.batches.rows == 9
+    finally:
+        service.close()
+
+
 @pytest.mark.parametrize(
     ("location", "name"),
     [

@@ -104,6 +104,7 @@ class Answer(AnswerFields):
             "pruned": self.pruned,
             "log_drawn": self.log_drawn,
             "shortened": shortened_to_dict(self.shortened),
+            "notices": list(self.notices),
             **({} if self.generators is None else {"generators": _generators_to_dict(self.generators)}),
         }
         found: dict[str, Any] = finite(document)
@@ -162,6 +163,7 @@ def retrieval_to_dict(question: str, found: Retrieval, settings: Settings) -> di
         "temperature": found.temperature,
         "outside": found.outside,
         "outside_bounds": found.outside_bounds and list(found.outside_bounds),
+        "notices": list(found.notices),
         "null": None if found.log_null is None else {"prior": math.exp(found.log_null)},
         "passages": [
             {**passage_to_dict(passage), "prior": p, "inner_product": s}
@@ -282,6 +284,7 @@ def build_answer(
         guaranteed_only=settings.guaranteed_only and not given,
         rounding=mixture.rounding,
         log_interval=scored.log_interval if mixture.rounding else None,
+        notices=retrieval.notices,
     )
 
 

@@ -43,6 +43,7 @@ def leave_out(found: Retrieval, ids: Collection[str]) -> Retrieval:
         passages=tuple(found.passages[i] for i in left.tolist()),
         log_prior=found.log_prior[left] - log_rest,
         inner_products=found.inner_products[left],
+        withheld=tuple(found.withheld[i] for i in left.tolist()) if found.withheld else (),
         log_null=None if found.log_null is None else found.log_null - log_rest,
         outside=None if found.outside is None else _outside(found.outside, share),
         outside_bounds=None if bounds is None else (_outside(bounds[0], share), _outside(bounds[1], share)),

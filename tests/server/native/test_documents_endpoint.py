@@ -15,6 +15,8 @@ from fastapi.testclient import TestClient
 from served import QUESTION, listening, wait_until
 
 from mixrag import RAG
+from mixrag.corpus import WordSplitter
+from mixrag.corpus.splitters import stored_name
 from mixrag.corpus.store.locks import exclusive
 from mixrag.server.app import make_app
 from mixrag.server.native.uploads import Uploads
@@ -56,6 +58,32 @@ def test_an_uploaded_file_answers_the_next_question(client: TestClient, rag: RAG
     assert report["files"][1]["name"] == "notes.xyz" and "'.xyz'" in report["files"][1]["reason"]
     assert DOG not in json.dumps(before)
     assert after["passages"][0]["text"] == DOG
+
+
+@pytest.mark.parametrize(
+    ("splitter", "texts"),
+    [
+        (WordSplitter(5), ["A licence to walk a", "dog costs six crowns a", "week."]),
+        (WordSplitter(7, context="none"), ["A licence to walk a dog costs", "six crowns a week."]),
+        (None, [DOG]),
+    ],
+)
+def test_an_upload_is_split_as_the_store_was(
+    client: TestClient, rag: RAG, splitter: WordSplitter | None, texts: list[str]
+) -> None:
+    rag.index([rag.store.directory.parent / "files"], splitter=splitter)
+    assert upload(client, ("dog.txt", DOG)).status_code == 200
+    row = rag.store.document_row(str(rag.store.directory / "uploads" / "dog.txt"))
+    assert row is not None
+    passages = rag.store.passages_of(row)
+    assert [each.text for each in passages] == texts
+    assert stored_name(rag.splitter) == rag.store.splitter
+
+
+def test_a_splitter_that_was_given_goes_before_that_of_the_store(rag: RAG) -> None:
+    own = RAG(rag.store, encoder=rag.encoder, splitter=WordSplitter(3))
+    rag.index([rag.store.directory.parent / "files"], splitter=WordSplitter(5))
+    assert (rag.splitter, own.splitter) == (WordSplitter(5), WordSplitter(3))
 
 
 def test_nothing_that_can_be_read_is_a_report_too(client: TestClient) -> None:

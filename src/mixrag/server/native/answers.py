@@ -92,8 +92,7 @@ async def _document(asked: Asked, body: AnswerRequest) -> dict[str, Any]:
 
 
 async def _complete(asked: Asked, body: AnswerRequest) -> dict[str, Any]:
-    answer = await asked.answer()
-    found = await asyncio.to_thread(lambda: {**answer.to_dict(), "citations": citations_of(answer)})
+    found = await asked.made(lambda answer: {**answer.to_dict(), "citations": citations_of(answer)})
     found["written"] = body.question
     if body.explain:
         explanation = await asked.explain()

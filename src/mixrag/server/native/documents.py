@@ -16,6 +16,7 @@ from sse_starlette import ServerSentEvent
 from mixrag.corpus import Extent, Passage
 from mixrag.errors import MixragError
 from mixrag.rag import RAG
+from mixrag.retrieval.shards.store import as_sharded
 from mixrag.server.errors import NotFoundError
 from mixrag.server.native import examples
 from mixrag.server.native.receiving import receive, refused_by_disk
@@ -53,6 +54,7 @@ async def upload_documents(
     name is replaced. A file that cannot be read is left out, and said to be. Questions see new documents at once.
     """
     name, rag = _served(service, store)
+    rag.check_one_store()
     uploads = Uploads(rag, service.writers.limits.file_bytes)
     files = await receive(request, uploads.new_file, service.writers.limits)
 
@@ -198,6 +200,8 @@ async def delete_document(service: WithService, document: Document, store: Store
 async def settle_uploads(service: Service) -> None:
     """Index the uploads that an earlier process was killed before it had indexed; errors are logged."""
     for each in service.stores:
+        if as_sharded(each.rag.store) is not None:
+            continue
         try:
             indexed = await service.writers.run(each.name, Uploads(each.rag).settle)
         except Exception as error:

@@ -11,6 +11,7 @@ import { exact, guaranteed, isWithheld, nats, percent, sureness, withheldBecause
 export function showAnswer(host, answer, passages) {
   const withheld = isWithheld(answer);
   fill(host, withheld ? withheldNode(answer, passages) : [inKind(answer, passages), sureNode(answer)]);
+  append(host, (answer.notices || []).map((notice) => el("p", { class: "note" }, foreign("span", {}, notice))));
   if (!answer.finished) append(host, [el("p", { class: "note" }, "It was cut off at the longest length allowed (max_tokens in the settings).")]);
 }
 
