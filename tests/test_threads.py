@@ -165,7 +165,7 @@ def test_each_model_is_loaded_once_and_never_two_at_a_time(
 
         return load
 
-    monkeypatch.setattr(open_store, "load_encoder", loading("encoder", WordsEncoder()))
+    monkeypatch.setattr(open_store, "configured_encoder", loading("encoder", WordsEncoder()))
     monkeypatch.setattr(open_store, "load_configured", loading("generator", tiny_generator("llama-chat")))
     rags = [RAG.open(tmp_path / str(i), create=True) for i in range(2)]
     asked = [(rag, name) for rag in rags for name in ("encoder", "generator")] * 4

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from threading import RLock
@@ -12,11 +13,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from mixrag.answers.applied_calibration import guarantee_for
-from mixrag.answers.confidence import ConfidenceMap, calibration_for
+from mixrag.answers.confidence import ConfidenceMap, calibrations_for
 from mixrag.answers.guarantee import Guarantee
 from mixrag.answers.own_retriever import opened_store, own_retriever
-from mixrag.config.command_settings import StoreConfig
-from mixrag.config.model_config import ModelConfig, bundle_for, completed, defaults
+from mixrag.config.command_settings import IndexingSettings, StoreConfig
+from mixrag.config.engine_choice import engine_in_words, engine_of
+from mixrag.config.model_config import ModelConfig, bundle_for, completed, defaults, models_digest
 from mixrag.config.schema import made
 from mixrag.config.settings import Settings
 from mixrag.corpus import (
@@ -39,14 +41,25 @@ from mixrag.corpus import (
     documents_in,
     documents_of_texts,
     ingest,
+    splitter_stored,
 )
-from mixrag.errors import EncoderMismatchError, SettingError, SourceError
+from mixrag.corpus.workers import HERE, Workers
+from mixrag.errors import (
+    EncoderMismatchError,
+    MissingPackageError,
+    ModelError,
+    ModelLoadError,
+    ServerError,
+    SettingError,
+    SourceError,
+)
 from mixrag.generator import Generator, load_configured
 from mixrag.generator.devices import one_dtype
 from mixrag.generator.mixed import language_model_of
 from mixrag.generator.precompute import FOLDER as PRECOMPUTED
 from mixrag.generator.precompute import Precomputed, attach, files_and_bytes, precompute
-from mixrag.retrieval.encoders import CompleteEncoder, load_encoder
+from mixrag.retrieval.encoders import CompleteEncoder, configured_encoder, reference_of
+from mixrag.retrieval.encoders.shipping import portable_encoder, portable_splitting
 from mixrag.retrieval.index import IndexChoice, check_index_choice, describe_index
 from mixrag.retrieval.retriever import Retriever
 from mixrag.retrieval.sharded_retriever import ShardedRetriever
@@ -82,6 +95,8 @@ class Info:
     documents: tuple[DocumentRecord, ...]
     model: Path | None = None
     """The folder of a trained RAG that is in use; None: none was given."""
+    engine: str = ""
+    """What runs the language model here, and the number format of its weights."""
     precomputed: tuple[int, int] = (0, 0)
     """Files of passages that language models have read ahead, and their bytes."""
 
@@ -100,7 +115,7 @@ class OpenStore:
         settings: Settings | None = None,
         model: Path | None = None,
         retriever: Retriever | None = None,
-        calibration: ConfidenceMap | None = None,
+        calibration: ConfidenceMap | Sequence[ConfidenceMap] | None = None,
         guarantee: Guarantee | None = None,
         parsers: Sequence[Parser] = (),
         splitter: Splitter | None = None,
@@ -111,9 +126,10 @@ class OpenStore:
         self.settings = settings or Settings()
         self.model = model
         self.index_kind = check_index_choice(index)
-        self.calibration = calibration
+        several = () if calibration is None else calibration
+        self.calibrations = (several,) if isinstance(several, ConfidenceMap) else tuple(several)
         self.guarantee = guarantee
-        self._known: tuple[ModelConfig, str] | None = None
+        self._known: tuple[ModelConfig, str, str] | None = None
         self._documents: tuple[int, str] | None = None
         self._encoder = encoder
         self._generator = generator
@@ -124,6 +140,7 @@ class OpenStore:
         self._snapshots = own_retriever(store, lambda: self.encoder, lambda: self.index_kind)
         self._parsers = tuple(list_given(parsers, "parsers"))
         ParserRegistry(self._parsers)
+        self._own_splitter = splitter is not None
         self._splitter = _checked_splitter(splitter, StructureSplitter())
 
     @classmethod
@@ -223,7 +240,7 @@ class OpenStore:
         given = replace(made(ModelConfig, models, "models"), **present)
         trained = bundle_for(given, model)
         chosen, default = completed(given, trained), defaults(given, trained, settings)
-        calibration = calibration_for(given, trained, confidence)
+        calibrations = calibrations_for(given, trained, confidence)
         guarantee = guarantee_for(given, trained, confidence)
         store = opened_store(checked, create=create)
         folder = None if model is None else Path(model)
@@ -234,7 +251,7 @@ class OpenStore:
             settings=default,
             model=folder,
             retriever=retriever,
-            calibration=calibration,
+            calibration=calibrations,
             guarantee=guarantee,
             parsers=parsers,
             splitter=splitter,
@@ -255,6 +272,26 @@ class OpenStore:
         """Close the store."""
         self.close()
 
+    @property
+    def calibration(self) -> ConfidenceMap | None:
+        """The calibration of the models in use; where there is none, the first of those there are."""
+        if len(self.calibrations) < 2:
+            return next(iter(self.calibrations), None)
+        own = ("", self.models_digest)
+        return next((each for each in self.calibrations if each.models in own), self.calibrations[0])
+
+    @calibration.setter
+    def calibration(self, calibration: ConfidenceMap | None) -> None:
+        self.calibrations = () if calibration is None else (calibration,)
+
+    @property
+    def models_digest(self) -> str:
+        """A digest of the models and the prompt in use, to which a calibration belongs."""
+        models, engine = self.models, engine_of(self.models)
+        if self._known is None or self._known[0] is not models or self._known[1] != engine:
+            self._known = models, engine, models_digest(models)  # which reads files: once, not at every question
+        return self._known[2]
+
     def given(self, role: str) -> Any:
         """The model of a role (generator, tokenizer, encoder, question_encoder): object, name, path or None."""
         given = self._given.get(role)
@@ -272,17 +309,9 @@ class OpenStore:
         if self._encoder is None and self._sharing is not None and self._encoded_as(self._sharing):
             self._encoder = self._sharing.encoder
         if self._encoder is None:  # no other thread has loaded it meanwhile
-            models, stored = self.models, self.store.encoder
-            self._encoder = load_encoder(
-                models.encoder,
-                question=models.question_encoder,
-                titles=models.titles,
-                device=models.device,
-                dtype=models.encoder_dtype,
-                stored=stored.fingerprint if stored else None,
-                revision=models.revision,
-                token=models.token,
-            )
+            stored = self.store.encoder
+            with _of_loading():
+                self._encoder = configured_encoder(self.models, stored.fingerprint if stored else None)
         return self._encoder
 
     def _encoded_as(self, other: OpenStore) -> bool:
@@ -302,7 +331,8 @@ class OpenStore:
         if self._generator is None and self._sharing is not None:
             self._generator = self._sharing.generator
         if self._generator is None:  # no other thread has loaded it meanwhile
-            generator = load_configured(self.models, self.settings.language_model_weight)
+            with _of_loading():
+                generator = load_configured(self.models, self.settings.language_model_weight)
             attach(generator, self.store.cache_directory)
             self._generator = generator
         return self._generator
@@ -331,6 +361,8 @@ class OpenStore:
         max_bytes: int = 25 * 2**20,
         limits: ParseLimits = DEFAULT_LIMITS,
         shard: str | None = None,
+        ray: str | None = None,
+        ray_encoders: int | None = None,
         progress: Progress | None = None,
     ) -> IndexReport:
         """Bring the store up to date with files and folders; what has not changed is not read again.
@@ -345,6 +377,10 @@ class OpenStore:
                 own, and a file that exceeds the limits, or crashes its parser, is skipped. Parsers of yours run in
                 this process, without limits.
             shard: "i/n": index only part i of n of the files, by a hash of their paths below the folders named.
+            ray: a Ray cluster whose workers read the files and compute the vectors, while this process writes:
+                "local" starts one on this machine; "auto", "HOST:PORT" or "ray://HOST:PORT" is one that runs. A
+                process that is connected to a cluster already uses that one.
+            ray_encoders: encoders on the cluster; default: one for each GPU, or processor where there is none.
             progress: called with stages "reading files" and "embedding".
 
         Raises:
@@ -353,12 +389,13 @@ class OpenStore:
             EncoderMismatchError: the store's vectors come from another encoder.
             PluginError: a parser or splitter that lacks a method, or a splitter with invalid spans.
             StoreBusyError: another process or thread is writing.
+            ClusterError: the Ray cluster cannot be reached, or its workers cannot do this.
         """
         self.check_one_store()
         part = None if shard is None else Part.parse(shard)
         if part is not None:
             claim_part(self.store, part)
-        with naming_the_bundle(self.model):
+        with naming_the_bundle(self.model), self._workers(ray, ray_encoders) as workers:
             return ingest(
                 self.store,
                 _listed(paths),
@@ -373,8 +410,22 @@ class OpenStore:
                 part=part,
                 max_bytes=bytes_given(max_bytes, "max_bytes"),
                 limits=limits,
+                workers=workers,
                 progress=progress,
             )
+
+    def _workers(self, ray: str | None, encoders: int | None) -> AbstractContextManager[Workers]:
+        if ray is None:
+            return nullcontext(HERE)
+        from mixrag.corpus.distributed.workers import on_cluster
+
+        made = IndexingSettings(ray=ray, ray_encoders=encoders)  # refuses other types
+        return on_cluster(
+            ray,
+            made.ray_encoders,
+            partial(portable_encoder, self.encoder),
+            partial(portable_splitting, self.encoder),
+        )
 
     def add(
         self,
@@ -490,6 +541,7 @@ class OpenStore:
                 index=self._described_index(counts.passages),
                 documents=tuple(self.store.documents()),
                 model=self.model,
+                engine=engine_in_words(self.models),
                 precomputed=files_and_bytes(self.store.cache_directory / PRECOMPUTED),
             )
 
@@ -525,6 +577,12 @@ class OpenStore:
             sharded.refuse()
 
     @property
+    def splitter(self) -> Splitter:
+        """The pipeline's own; where none was given, that of the last indexing run, if its name says which."""
+        stored = None if self._own_splitter else self.store.splitter
+        return (splitter_stored(stored) if stored else None) or self._splitter
+
+    @property
     def _tokens(self) -> Tokens | None:
         return getattr(self.encoder, "tokens", None)
 
@@ -535,9 +593,20 @@ class OpenStore:
         return splitter
 
     def _embed(self, texts: Sequence[str]) -> Vectors:
-        encoder = self.encoder
+        encoder = reference_of(self.encoder)
         with turn(encoder):
             return encoder.encode_passages(texts)
+
+
+@contextmanager
+def _of_loading() -> Iterator[None]:
+    """Say of a model's error that it came of loading it; a missing package and a server say more themselves."""
+    try:
+        yield
+    except (MissingPackageError, ServerError):
+        raise
+    except ModelError as error:
+        raise ModelLoadError(error.expected, error.found, error.remedy) from error
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,7 +24,6 @@ from mixrag.answers.read_sentences import Scores
 from mixrag.answers.sentence_scores import sentence_scores
 from mixrag.answers.stream import Stream
 from mixrag.answers.written import NOT_CONTINUED, WrittenAnswer, written_answer
-from mixrag.config.model_config import models_digest
 from mixrag.config.server_address import is_remote
 from mixrag.config.settings import Settings
 from mixrag.errors import ModelError, QuestionError, SettingError
@@ -41,6 +40,7 @@ from mixrag.inference.length import leaving_room, longest_answer, reserved
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.inference.protocol import Decoder
 from mixrag.inference.token_mixing import bounded_answer
+from mixrag.retrieval.left_out import leave_out
 from mixrag.retrieval.retriever import Retrieval, checked_retrieval
 from mixrag.retrieval.shards.exchange import Likelihoods, LikelihoodsRequest
 from mixrag.retrieval.shards.protocol import ShardChangedError
@@ -85,25 +85,32 @@ class Pipeline(OpenStore):
         settings = self._settings(changes)
         return self._condition(question, self._retrieve(question, settings), settings)
 
-    def ask(self, question: str, **changes: Any) -> Answer:
+    def ask(self, question: str, *, without: Collection[str] = (), **changes: Any) -> Answer:
         """Answer a question.
 
+        Args:
+            question: its text.
+            without: ids of passages that would be found; the answer is what it would be had they not been, with
+                the prior of the others divided by what is left of it.
+            **changes: of ``Settings``, for this question.
+
         Raises:
-            QuestionError: the question is empty or does not fit into the model's context.
+            QuestionError: the question is empty or does not fit into the model's context; ``without`` names a
+                passage that is not found, or leaves nothing.
             SettingError: a setting outside its range.
             StoreEmptyError: nothing to retrieve.
             EncoderMismatchError: the store's vectors come from another encoder.
             ModelError: a model cannot be loaded.
             PluginError: ``decoder`` is an object that lacks what ``Decoder`` asks for.
         """
-        return self.stream(question, **changes).answer
+        return self.stream(question, without=without, **changes).answer
 
-    def stream(self, question: str, **changes: Any) -> Stream:
+    def stream(self, question: str, *, without: Collection[str] = (), **changes: Any) -> Stream:
         """As ``ask``, token by token: iterate for the tokens, then read ``answer``."""
-        settings = self._settings(changes)
+        settings = asked = self._settings(changes)
         decoder = decoder_for(settings)
-        calibration = self._applied_calibration(settings)
-        retrieval = self._retrieve(question, settings)
+        calibration = self._applied_calibration(asked)
+        retrieval = leave_out(self._retrieve(question, settings), without)
         if any(retrieval.withheld):
             return self._federated_stream(question, retrieval, settings, decoder)
         kind = self._kind(question, settings)
@@ -115,6 +122,7 @@ class Pipeline(OpenStore):
             settings = _of_kind(kind, settings)
             mixture = self._condition(question, retrieval, settings)
             chosen = in_kind(kind, decoder_on(mixture, decoder, settings.decoder))
+            calibration = self._applied_calibration(asked)  # now that it is certain what runs the model
         applied = calibration and calibration.of_kind(kind, chosen.calibrated)
         return Stream(mixture, retrieval, settings, chosen.decoder, applied, chosen.complete)
 
@@ -154,12 +162,13 @@ class Pipeline(OpenStore):
         """Answers that the language model writes side by side."""
         if not asked:
             return []
-        calibration = self._applied_calibration(settings)
+        self._applied_calibration(settings)  # raises where answers cannot be withheld as asked
         retrievals = [self._retrieve(question, settings) for question, _ in asked]
         mixtures = [
             self._condition(question, retrieval, settings)
             for (question, _), retrieval in zip(asked, retrievals, strict=True)
         ]
+        calibration = self._applied_calibration(settings)  # now that it is certain what runs the model
         decoder = decoder_on(mixtures[0], decoder, settings.decoder)
         assert settings.max_tokens != "all"
         results = decode_all(decoder, mixtures, settings.max_tokens)
@@ -301,13 +310,6 @@ class Pipeline(OpenStore):
             raise QuestionError(expected, shown, "score it as a span (kind='span', --kind span)")
         scored = build_answer(found.scored, found.retrieval, _of_sentences(settings), given=True)
         return extract_answer(found, scored, self._reader(question, found, settings))
-
-    @property
-    def models_digest(self) -> str:
-        """A digest of the models and the prompt in use, to which a calibration belongs."""
-        if self._known is None or self._known[0] is not self.models:
-            self._known = self.models, models_digest(self.models)  # which reads files: once, not at every question
-        return self._known[1]
 
     @property
     def documents_digest(self) -> str:

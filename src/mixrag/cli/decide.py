@@ -58,7 +58,8 @@ def show_decision(found: Decision) -> None:
     for each in found.labels:
         best = max(range(len(each.posterior)), key=lambda rank: each.posterior[rank], default=None)
         source = "" if best is None or each.posterior[best] == 0.0 else f"{best + 1} ({each.posterior[best]:.3f})"
-        numbers = f"{each.probability:.3f}", f"{math.exp(each.log_prob):.3g}"
+        share = "" if each.probability is None else f"{each.probability:.3f}"
+        numbers = share, f"{math.exp(each.log_prob):.3g}"
         table.add_row(Text(printable(each.label)), *numbers, source)
     console.print(table)
     if found.expected is not None:

@@ -295,6 +295,8 @@ def _style(rank: int) -> str:
 def _why(console: Console, explanation: Explanation) -> None:
     console.print()
     console.print(f"temperature {explanation.answer.temperature:g}")
+    if explanation.engine:
+        console.print(f"language model run by {explanation.engine}")
     console.print(f"without any passage: log p(answer) = {explanation.log_null_likelihood:.3f}")
     if spent := explanation.answer.pruned:
         console.print(f"passages were dropped while it was written, at {spent:.1g} of total variation")

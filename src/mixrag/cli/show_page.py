@@ -1,4 +1,4 @@
-"""What people see of an answer: how sure it is, in words, and its sources with the sentence that holds it.
+"""What people see of an answer: how sure it is, in words, and its sources with the sentence that states it.
 
 Numbers are for those who ask why (``show.answer``).
 """

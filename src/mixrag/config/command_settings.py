@@ -174,6 +174,22 @@ class IndexingSettings:
         commands=("index",),
         shown_first=True,
     )
+    ray: str | None = setting(
+        default=None,
+        help="Workers of a Ray cluster: local, auto or HOST:PORT.",
+        more="They read the files and compute the vectors, and this process writes the store. `local` starts a "
+        "cluster of this machine, `auto` is the one that runs on it, `ray://HOST:PORT` is reached by Ray's "
+        "client. See [index with Ray](../how-to/index-with-ray.md).",
+        absent="this process",
+        commands=("index",),
+        metavar="ADDRESS",
+    )
+    ray_encoders: Count | None = setting(
+        default=None,
+        help="Encoders on the Ray cluster.",
+        absent="one for each GPU, else for each processor",
+        commands=("index",),
+    )
 
 
 _serving = partial(setting, commands=("serve",), shown_first=True)
@@ -206,6 +222,13 @@ class ServerSettings:
         default=16,
         help="Questions answered side by side.",
         more="Those of one language model are rows of one batch, which they join and leave between its steps.",
+    )
+    batch_rows: Count = _serving(
+        default=80,
+        help="Rows of the language model in one batch.",
+        more="A row is a passage in an answer: a beam of 4 over 5 passages takes 20. Bounds the batch's memory; "
+        "further questions wait for rows. Where a pass costs as much for many rows as for few, as on a GPU, more "
+        "rows answer more.",
     )
     waiting: CountOrNone = _serving(
         default=64, help="Questions that may wait.", more="Further ones are refused with status 429."

@@ -16,6 +16,7 @@ from mixrag.corpus.splitters import (
     Tokens,
     WordSplitter,
     splitter_named,
+    splitter_stored,
 )
 from mixrag.corpus.store.location import Location, parse_location
 from mixrag.corpus.store.opening import has_store, open_store
@@ -66,5 +67,6 @@ __all__ = [
     "parse_location",
     "read",
     "splitter_named",
+    "splitter_stored",
     "title_and_text",
 ]

@@ -10,7 +10,7 @@ from mixrag.config.default_models import ENCODER, HUB_ENCODER
 from mixrag.config.settings import Settings
 from mixrag.corpus import Store, check_encoder
 from mixrag.corpus.store.vectors import HALF
-from mixrag.retrieval.encoders import CompleteEncoder, SentenceEncoder
+from mixrag.retrieval.encoders import CompleteEncoder, LightEncoder, SentenceEncoder
 from mixrag.retrieval.encoders.languages import unknown_language
 from mixrag.retrieval.index import IndexChoice
 from mixrag.retrieval.retriever import Retrieval, StoreRetriever
@@ -64,9 +64,9 @@ class SnapshotRetriever:
     def _mention_language(self, question: str, encoder: CompleteEncoder) -> None:
         """Say, once for each, when a question is in a language that the default encoder does not know."""
         name = encoder.name.removesuffix(HALF)
-        if not isinstance(encoder, SentenceEncoder) or name not in (ENCODER, HUB_ENCODER):
+        if not isinstance(encoder, SentenceEncoder | LightEncoder) or name not in (ENCODER, HUB_ENCODER):
             return
-        language = unknown_language(question, encoder.question_model.tokenizer.tokenize)
+        language = unknown_language(question, encoder.pieces)
         if language is not None and language not in self._mentioned:
             self._mentioned.add(language)
             _logger.warning(

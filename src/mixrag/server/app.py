@@ -122,6 +122,7 @@ def make_app(service: Service, security: Security | None = None) -> App:
         responses=RESPONSES,
     )
     app.state.service = service
+    app.state.has_page = mixrag.server.page.routes.router in ROUTERS
     app.state.metrics = Metrics(service.stores, service.questions)
     service.questions.watches = [app.state.metrics, Telemetry(service.stores)]
     federated = service.share == "likelihoods"
@@ -137,7 +138,7 @@ def make_app(service: Service, security: Security | None = None) -> App:
 
 
 async def _start(service: Service) -> None:
-    """What is done beside the first requests: uploads that were interrupted are indexed, models are loaded."""
+    """Done while the first requests are answered: interrupted uploads are indexed, models are loaded."""
     await settle_uploads(service)
     await load_models(service)
 

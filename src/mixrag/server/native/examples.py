@@ -49,7 +49,7 @@ _ANSWER = {
     "probability": 0.87,
     "confidence": None,
     "p_empty": None,
-    "passages": [_WEIGHED],
+    "passages": [{**_WEIGHED, "p_without": 0.12}],
     "tokens": [
         {"text": "nine", "log_prob": -0.13, "responsibility": [0.97], "null": 0.0},
         {"text": " crowns", "log_prob": -0.009, "responsibility": [0.97], "null": 0.0},
@@ -143,6 +143,7 @@ _LIST = {
     "passages": 31,
     "matching": 4,
     "pending": [],
+    "limits": {"files": 100, "file_bytes": 26214400, "bytes": 104857600},
     "data": [
         {
             "document": "/srv/store/uploads/report.pdf",
@@ -225,6 +226,7 @@ LIKELIHOODS_REQUESTS = {
 ANSWER_REQUESTS = {
     "a question": {"question": QUESTION},
     "with settings, explained": {"question": QUESTION, "settings": {"k": 10, "switch": 0.2}, "explain": True},
+    "a follow-up": {"question": "And for eel?", "earlier": [QUESTION]},
     "streamed, of one store": {"model": "store", "question": QUESTION, "stream": True},
 }
 QUESTION_REQUESTS = {
@@ -270,7 +272,7 @@ def _or_events(description: str, example: Any, events: str) -> Responses:
     return found
 
 
-ANSWERS = _or_events("The answer, or its events.", _ANSWER, _EVENTS)
+ANSWERS = _or_events("The answer, or its events.", {**_ANSWER, "written": QUESTION}, _EVENTS)
 STATISTICS = _json("Passages that have each word.", _STATISTICS)
 SEARCHES = _json("The best passages, and the sum over all.", _SEARCH)
 LIKELIHOODS = _json("log p of each token of each answer after each passage.", _LIKELIHOODS)
