@@ -9,6 +9,7 @@ from mixrag.corpus.passage import searched_text
 from mixrag.corpus.store.lance.log import Log
 from mixrag.corpus.store.lance.store import LanceStore
 from mixrag.corpus.store.lance.tables import PASSAGES
+from mixrag.corpus.store.postgres.store import PostgresStore
 from mixrag.corpus.store.sqlite.store import SqliteStore
 from mixrag.corpus.words import words
 
@@ -102,5 +103,16 @@ def check_lance(store):
     assert {*now.records} == {*now.files} == {path for path, _ in now.sources}
 
 
-CHECKS = {SqliteStore: check_sqlite, LanceStore: check_lance}
+def check_postgres(store):
+    """No vector without a passage, no document without a source; PostgreSQL sees to the rest."""
+    used = store.query("SELECT count(DISTINCT text_hash) FROM passages")
+    assert store.query("SELECT count(*) FROM vectors") == used
+    lost = "SELECT count(*) FROM documents WHERE id NOT IN (SELECT document_id FROM sources)"
+    assert store.query(lost) == [(0,)]
+    assert store.query("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()") == [
+        (0,)
+    ]
+
+
+CHECKS = {SqliteStore: check_sqlite, LanceStore: check_lance, PostgresStore: check_postgres}
 """What ``check_sound`` also looks at, by the type of a store."""
