@@ -284,10 +284,10 @@ def test_a_long_iterable_is_read_piece_by_piece(store):
     seen = []
 
     def documents():
-        for i in range(1200):
-            with Store.open(store.location) as reader:
+        with Store.open(store.location) as reader:
+            for i in range(1200):
                 seen.append(reader.counts().documents)
-            yield Document(f"text {i}", id=str(i))
+                yield Document(f"text {i}", id=str(i))
 
     add(store, documents())
     assert seen[511] == 0 and seen[600] == 512 and store.counts().documents == 1200
