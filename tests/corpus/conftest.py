@@ -1,8 +1,8 @@
 from pathlib import Path
 
 import pytest
-from fake_corpus import FakeEncoder
 
+from fake_corpus import FakeEncoder
 from mixrag.corpus import Store
 
 

@@ -5,8 +5,8 @@ import io
 import zipfile
 
 import pytest
-from fake_corpus import run
 
+from fake_corpus import run
 from mixrag.corpus import UnreadableError, read
 from mixrag.corpus.parsers.contents import real_suffix
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import bad_parsers
 import psutil
 import pytest
-from fake_corpus import check_sound, run
 
+from fake_corpus import check_sound, run
 from mixrag.corpus import Notice, ParseLimits, ParseResult, Skipped, UnreadableError, WordSplitter, read
 from mixrag.corpus.parsers import isolation, worker_process
 from mixrag.corpus.parsers import worker as worker_module

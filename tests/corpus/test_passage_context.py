@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from fake_corpus import FakeEncoder, run
 
+from fake_corpus import FakeEncoder, run
 from mixrag.corpus import Document, Store, StructureSplitter, WordSplitter, add_documents
 from mixrag.corpus.parsers.builder import DocumentBuilder
 from mixrag.corpus.splitters.tokens import PatternTokens

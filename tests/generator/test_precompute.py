@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -85,6 +87,22 @@ def test_other_numbers_and_other_models_find_nothing(opened: Opened, tiny_folder
         with opened(**changes) as rag:
             rag.ask(QUESTION)
             assert counts(rag) == (0, 2)
+
+
+def test_same_weights_in_another_configuration_find_nothing(
+    opened: Opened, tiny_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_folder("llama"), tmp_path / "copied")
+    with opened() as rag:
+        rag.precompute()
+    with opened(generator=folder) as rag:
+        rag.ask(QUESTION)
+        assert counts(rag) == (2, 0)  # the place of the model is no part of the name
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-2}))
+    with opened(generator=folder) as rag:
+        rag.ask(QUESTION)
+        assert counts(rag) == (0, 2)
 
 
 def test_no_more_room_than_is_given(opened: Opened) -> None:

@@ -310,6 +310,8 @@ class EngineArgs:
     generation_config: str
     disable_log_stats: bool
     tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    distributed_executor_backend: str | None = None
     tokenizer: str | None = None
     revision: str | None = None
     hf_token: str | None = None
@@ -333,7 +335,7 @@ class Loaded(FakeEngine):
         found.vllm_config = SimpleNamespace(  # type: ignore[attr-defined]
             scheduler_config=SimpleNamespace(max_num_seqs=32, max_num_batched_tokens=300),
             cache_config=SimpleNamespace(block_size=4, num_gpu_blocks=100),
-            parallel_config=SimpleNamespace(world_size=args.tensor_parallel_size),
+            parallel_config=SimpleNamespace(world_size=args.tensor_parallel_size * args.pipeline_parallel_size),
             model_config=model,
         )
         return found
@@ -364,6 +366,14 @@ def test_a_model_by_name(folder: Path, reference: CausalGenerator) -> None:
     assert found.inside.engine.limits == Limits(32, 300, 4, 396)
     assert found.context_size == 199 and not found.inside.in_process
     same(decoded(mixture(found), Settings(prune=0.0)), decoded(mixture(reference), Settings(prune=0.0)))
+
+
+@pytest.mark.usefixtures("package")
+def test_one_model_over_machines_of_a_ray_cluster(folder: Path) -> None:
+    many = {"tensor_parallel_size": 2, "pipeline_parallel_size": 3, "distributed_executor_backend": "ray"}
+    found = load_generator(folder, engine=VLLM, template=TEMPLATE, engine_args=many)
+    args = found.inside.engine._engine.args  # type: ignore[attr-defined]
+    assert {name: getattr(args, name) for name in many} == many and not found.inside.in_process
 
 
 @pytest.mark.usefixtures("package")

@@ -11,9 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mixrag import RAG, Document, load_encoder
+from mixrag.corpus.splitters.encoder_tokens import EncoderTokens, SlowTokens
 from mixrag.corpus.splitters.tokens import ESTIMATED, WORDS, filled
 from mixrag.retrieval.encoders.sentence import SentenceEncoder
-from mixrag.retrieval.encoders.tokens import EncoderTokens, SlowTokens, tokens_of
+from mixrag.retrieval.encoders.tokens import tokens_of
 from tiny_encoder import save_encoder
 
 

@@ -11,25 +11,34 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mixrag.corpus.documents import content_id
+from mixrag.corpus.embedder import Embed
 from mixrag.corpus.parsers.isolation import DEFAULT_LIMITS, ParseLimits
 from mixrag.corpus.parsers.registry import ParserRegistry, load
-from mixrag.corpus.parsers.result import Notice, ParseResult, Skipped, UnreadableError
+from mixrag.corpus.parsers.result import Notice, Skipped, UnreadableError
+from mixrag.corpus.parts import Part
 from mixrag.corpus.passage import Document, title_and_text
-from mixrag.corpus.reading import ChangedFile, parsed
+from mixrag.corpus.reading import ChangedFile, Reading
 from mixrag.corpus.report import IndexReport, aggregated, kinds_in_words
 from mixrag.corpus.splitters import Splitter, Tokens
+from mixrag.corpus.splitting import SplitFile, Splitting
 from mixrag.corpus.store import vectors as embedding
-from mixrag.corpus.store.prepared import ParsedFile, document_hash
+from mixrag.corpus.store.prepared import document_hash
 from mixrag.corpus.store.protocol import Store
 from mixrag.corpus.store.sources import MEMORY
-from mixrag.corpus.store.vectors import Embed, EmbeddingText, Encoding, VectorWriter, claim
+from mixrag.corpus.store.vectors import EmbeddingText, Encoding, VectorWriter, claim
 from mixrag.corpus.walk import absolute, find_files, storable
+from mixrag.corpus.workers import HERE, Workers
 from mixrag.corpus.writer import PassageWriter
 from mixrag.errors import SourceError
 from mixrag.utils.progress import Progress, ProgressEvent, guarded
 from mixrag.utils.text import unicode_path
 
 logger = logging.getLogger("mixrag.corpus")
+REFUSED = (
+    "expected a file whose passages can be embedded; found that the worker which embeds one of them died again and"
+    " again; look into the logs of Ray or leave the file out"
+)
+"""Why a file was skipped."""
 
 
 def ingest(
@@ -47,6 +56,8 @@ def ingest(
     limits: ParseLimits = DEFAULT_LIMITS,
     batch: int = 64,
     reembed: bool = False,
+    part: Part | None = None,
+    workers: Workers = HERE,
     progress: Progress | None = None,
 ) -> IndexReport:
     """Bring the store to the state of the files and folders at ``paths``.
@@ -55,8 +66,10 @@ def ingest(
     gone from a folder disappear. What was stored of a file stays while the file cannot be read. Files above
     ``max_bytes`` bytes are left out, and so are files whose built-in parser, which runs in a process of its own,
     crashes or exceeds ``limits``. ``tokens`` are the encoder's, to count the passages that are longer than it
-    reads. With ``reembed`` every stored passage first gets a vector of this
-    encoder (then ``paths`` may be empty). ``encoder_fingerprint`` must change with ``embedding_text``.
+    reads. Of the files only those of a ``part`` are looked at, if one is given; others are as if they were not
+    there. With ``reembed`` every stored passage first gets a vector of this encoder (then ``paths`` may be empty).
+    ``encoder_fingerprint`` must change with ``embedding_text``. ``workers`` read the files and compute the
+    vectors; this process alone writes.
 
     Raises:
         SourceError: nothing at the paths can be read, and nothing is stored of them.
@@ -67,8 +80,10 @@ def ingest(
     """
     encoding = Encoding(embed, encoder_name, encoder_fingerprint, embedding_text, batch, tokens)
     with store.writing():
-        vectors = VectorWriter(store, encoding, guarded(progress))
-        run = _FileRun(PassageWriter(store, vectors, splitter), parsers or ParserRegistry(), max_bytes, limits)
+        vectors = VectorWriter(store, encoding, guarded(progress), workers.embedder(embed))
+        splitting = Splitting(splitter, embedding_text, tokens)
+        reading = Reading(parsers or ParserRegistry(), limits, splitting)
+        run = _FileRun(PassageWriter(store, vectors, splitting), reading, workers, max_bytes, part)
         if reembed:
             embedding.reembed(store, vectors)
         claim(store, encoding)
@@ -117,15 +132,16 @@ def add_documents(
     encoding = Encoding(embed, encoder_name, encoder_fingerprint, embedding_text, batch, tokens)
     unchanged = 0
     with store.writing():
-        writer = PassageWriter(store, VectorWriter(store, encoding, guarded(progress)), splitter)
+        splitting = Splitting(splitter, embedding_text, tokens)
+        writer = PassageWriter(store, VectorWriter(store, encoding, guarded(progress)), splitting)
         claim(store, encoding)
         for document in documents:
             id_ = document.id or content_id(document)
             writer.pending.pop(id_, None)  # the later of two documents with one id counts
-            if store.memory_hash(id_) == document_hash(document, writer.splitter_name, document.title):
+            if store.memory_hash(id_) == document_hash(document, splitting.name, document.title):
                 unchanged += 1
             else:
-                writer.put(id_, writer.split(replace(document, id=id_), MEMORY))
+                writer.put_document(id_, replace(document, id=id_), MEMORY)
         writer.flush()
         return writer.finish(unchanged)
 
@@ -135,9 +151,12 @@ class _FileRun:
     """State of one run over files and folders."""
 
     writer: PassageWriter
-    parsers: ParserRegistry
+    reading: Reading
+    workers: Workers
     max_bytes: int
-    limits: ParseLimits
+    part: Part | None = None
+    elsewhere: bool = False
+    """Whether files of other parts were found."""
     skipped: list[Skipped] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     notices: list[tuple[str, Notice]] = field(default_factory=list)
@@ -148,9 +167,13 @@ class _FileRun:
     def store(self) -> Store:
         return self.writer.store
 
+    @property
+    def parsers(self) -> ParserRegistry:
+        return self.reading.parsers
+
     def index(self, paths: list[Path]) -> None:
         files, folders = self._find(paths)
-        with closing(parsed(self._changed(files), self.parsers, self.limits)) as results:
+        with closing(self.workers.read(self._changed(files), self.reading)) as results:
             for file, result in results:
                 if isinstance(result, UnreadableError):
                     self._skip(file.path, str(result))
@@ -158,6 +181,9 @@ class _FileRun:
                     self._put(file, result)
         self.writer.vectors.progress(ProgressEvent("reading files", len(files), len(files)))
         self.writer.flush()
+        for path in self.writer.refused:
+            self._skip(Path(path), REFUSED)
+        self.parsed -= len(self.writer.refused)
         self._remove_gone(files, folders)
         if moved := self.store.forget_moved([str(path) for path in files]):
             first = unicode_path(moved[0])
@@ -181,7 +207,7 @@ class _FileRun:
         for path in paths:
             if path in folders:
                 found = find_files(path, self.parsers.suffixes)
-                files += found.files
+                files += self._of_part(found.files, path)
                 self.skipped += found.skipped
                 self.left_out.update(found.left_out)
             elif storable(path) is None:
@@ -192,8 +218,13 @@ class _FileRun:
                     remedy = f"to drop what is stored of it, run: mixrag remove {path} --store {self.store.name}"
                 self._skip(path, f"expected a file or folder; found nothing there; {remedy}")
             else:
-                files.append(path)
+                files += self._of_part([path], path)
         return list(dict.fromkeys(files)), folders
+
+    def _of_part(self, files: Sequence[Path], root: Path) -> list[Path]:
+        own = [path for path in files if self.part is None or self.part.has(path, root)]
+        self.elsewhere |= len(own) < len(files)
+        return own
 
     def _changed(self, files: list[Path]) -> Iterator[ChangedFile]:
         """The files that must be parsed: those that are not stored, or have changed."""
@@ -205,22 +236,20 @@ class _FileRun:
                 self._skip(path, str(error))
                 continue
             sha256 = self.parsers.fingerprint(path, data)
-            if self.store.has_file(str(path), sha256, self.writer.splitter_name):
+            if self.store.has_file(str(path), sha256, self.writer.splitting.name):
                 self.unchanged.add(str(path))
             else:
                 yield ChangedFile(path, sha256, data)
 
-    def _put(self, file: ChangedFile, result: ParseResult) -> None:
-        """Split the documents of a file, and put them in the place of what is stored of it."""
+    def _put(self, file: ChangedFile, split: SplitFile) -> None:
+        """Put the documents of a file in the place of what is stored of it."""
         path = str(file.path)
-        self.skipped += result.skipped
-        self.notices += [(path, notice) for notice in result.notices]
-        if not result.documents:
+        self.skipped += split.skipped
+        self.notices += [(path, notice) for notice in split.notices]
+        if not split.documents:
             return
-        split = tuple(self.writer.split(each, path) for each in result.documents)
         # Without a hash the file is parsed again next time, so that its skipped records are reported again.
-        known = "" if result.skipped else file.sha256
-        self.writer.put(path, ParsedFile(path, known, self.writer.splitter_name, split, result.notices))
+        self.writer.put_file(path, "" if split.skipped else file.sha256, split)
         self.parsed += 1
 
     def _remove_gone(self, files: list[Path], folders: list[Path]) -> None:
@@ -243,7 +272,7 @@ class _FileRun:
 
     def _check_fruitful(self, paths: list[Path]) -> None:
         """Raise SourceError where the run read nothing, changed nothing, and the store has nothing of it."""
-        if self.parsed or self.unchanged or self.writer.removed:
+        if self.parsed or self.unchanged or self.writer.removed or (self.elsewhere and not self.skipped):
             return
         missing = [path for path in paths if not os.path.exists(path)]  # noqa: PTH110
         if len(missing) < len(paths) and any(self.store.files_below(str(path)) for path in paths):

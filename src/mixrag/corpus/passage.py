@@ -99,6 +99,17 @@ def title_and_text(title: str, text: str) -> str:
     return spaced(f"{title}\n{text}" if title else text)
 
 
+@dataclass(frozen=True, slots=True)
+class TitleBefore:
+    """``title_and_text`` with something else than a line end between title and text."""
+
+    separator: str
+
+    def __call__(self, title: str, text: str) -> str:
+        """The text to embed."""
+        return spaced(f"{title} {self.separator} {text}") if title else title_and_text(title, text)
+
+
 def spaced(text: str) -> str:
     """The text with spaces for the four separators of ASCII, which are whitespace to Python and not to tokenizers.
 

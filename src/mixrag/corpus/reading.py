@@ -1,10 +1,10 @@
-"""Changed files to their documents, some files ahead: a process parses the next while this one embeds."""
+"""Changed files to their passages, some files ahead: a process parses the next while this one embeds."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 from mixrag.corpus.parsers.isolation import ParseLimits, Worker, borrowed_worker
 from mixrag.corpus.parsers.registry import ParserRegistry
 from mixrag.corpus.parsers.result import ParseResult, UnreadableError
+from mixrag.corpus.splitting import SplitFile, Splitting
 
 # What may wait for its parser or its turn to be stored: small files together, a large one alone.
 _AHEAD_FILES = 32
@@ -27,6 +28,33 @@ class ChangedFile:
     """Of ``data``, and of the name of the caller's parser that reads it."""
     data: bytes
     """What was hashed is what is parsed."""
+
+
+Read = tuple[ChangedFile, SplitFile | UnreadableError]
+"""A file with its passages, or with the reason why it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How files become passages."""
+
+    parsers: ParserRegistry
+    limits: ParseLimits
+    splitting: Splitting
+
+    def files(self, files: Iterable[ChangedFile]) -> Generator[Read]:
+        """Each file with its passages, in the given order; to be closed.
+
+        Raises:
+            SourceError: no process can be started.
+            PluginError: the splitter fails, or its spans are invalid.
+        """
+        with closing(parsed(files, self.parsers, self.limits)) as results:
+            for file, result in results:
+                if isinstance(result, UnreadableError):
+                    yield file, result
+                else:
+                    yield file, self.splitting.file(str(file.path), result)
 
 
 def parsed(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,9 @@ from mixrag.generator.questions import own_tokens, teacher_forced
 
 if TYPE_CHECKING:
     from mixrag.generator.recorded_steps import RecordedBranches, Steps
+
+_BATCHES = count()
+"""Numbers of the batches of prompts that were read in this process."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,8 @@ class CausalGenerator(ModelGenerator):
             attended = torch.cat([before, own], -1)
             output = forward(self.model, ids, attended, cache=cache, keep=keep, never=self.never)
             log_probs = next_log_probs(output.logits, self.device)
-        states = output.past_key_values
-        return CausalBranches(self.model, states, attended, log_probs, self.never), output.logits
+        states, origins = output.past_key_values, (next(_BATCHES) << 32) + torch.arange(len(prompts))
+        return CausalBranches(self.model, states, attended, log_probs, self.never, origins), output.logits
 
     def _with_cached_prefixes(self, prompts: Sequence[Prompt]) -> tuple[Any, Tensor, list[tuple[int, ...]]]:
         """A cache with the known states of R rows, its mask (R, P), and the tokens of each that must be read.

@@ -29,6 +29,10 @@ class CausalBranches:
     """(R, V), on the output device."""
     never: tuple[int, ...] = ()
     """Tokens that no answer has (``thoughts``)."""
+    origins: Tensor | None = None
+    """(R,) which prompt each row has read: rows of one origin differ in their last ``written`` tokens only."""
+    written: int = 0
+    """Tokens read after the prompts, at most."""
 
     @torch.inference_mode()
     def advance(self, rows: Tensor, tokens: Tensor) -> CausalBranches:
@@ -36,18 +40,33 @@ class CausalBranches:
         device = self.attended.device
         rows, tokens = rows.to(device), tokens.to(device)
         if not is_identity(rows, len(self.attended)):
-            self.cache.reorder_cache(rows)
+            self._reorder(rows)
         attended = torch.nn.functional.pad(self.attended[rows], (0, 1), value=True)
         read = tokens.unsqueeze(1)
         output = forward(self.model, read, attended, cache=self.cache, keep=1, never=self.never)
-        return replace(self, attended=attended, log_probs=next_log_probs(output.logits, device))
+        origins = None if self.origins is None else self.origins[rows.cpu()]
+        log_probs = next_log_probs(output.logits, device)
+        return replace(self, attended=attended, log_probs=log_probs, origins=origins, written=self.written + 1)
+
+    def _reorder(self, rows: Tensor) -> None:
+        """Let the cache have these rows. Answers to one prompt share its states, which then need no copy."""
+        if self.origins is not None and hasattr(self.cache, "layers"):
+            from mixrag.generator.kv_cache import reorder_ends
+
+            chosen = self.origins[rows.cpu()]
+            same = len(chosen) <= len(self.origins) and torch.equal(chosen, self.origins[: len(chosen)])
+            if same and reorder_ends(self.cache, rows, self.written):
+                return
+        self.cache.reorder_cache(rows)
 
     @torch.inference_mode()
     def select(self, rows: Tensor) -> CausalBranches:
         """See ``Branches.select``."""
         chosen = rows.to(self.attended.device)
         cache = select_rows(self.cache, chosen)
-        return replace(self, cache=cache, attended=self.attended[chosen], log_probs=self.log_probs[rows])
+        origins = None if self.origins is None else self.origins[rows.cpu()]
+        log_probs = self.log_probs[rows]
+        return replace(self, cache=cache, attended=self.attended[chosen], log_probs=log_probs, origins=origins)
 
     @property
     def joins(self) -> bool:
@@ -55,6 +74,8 @@ class CausalBranches:
 
         OpenVINO's are not: to read those of some rows out of the engine takes as long as twenty passes with them.
         """
+        if not hasattr(self.cache, "layers"):
+            return False
         from mixrag.generator.kv_cache import has_all_tokens
 
         return has_all_tokens(self.cache)
@@ -71,7 +92,10 @@ class CausalBranches:
         attended = torch.cat([_last_columns(mask, length) for mask in masks])
         cache = joined_states([(each.cache, some) for each, some in parts], length)
         log_probs = torch.cat([each.log_probs[some.to(each.log_probs.device)] for each, some in parts])
-        return replace(self, cache=cache, attended=attended, log_probs=log_probs)
+        known = [each.origins[some.cpu()] for each, some in parts if each.origins is not None]
+        origins = torch.cat(known) if len(known) == len(parts) else None
+        written = max(each.written for each, _ in parts)
+        return replace(self, cache=cache, attended=attended, log_probs=log_probs, origins=origins, written=written)
 
     @torch.inference_mode()
     def score(self, tokens: Sequence[int]) -> Tensor:

@@ -8,14 +8,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from mixrag.config.default_models import GENERATOR, default_generator
+from mixrag.config.engine_choice import AUTO, ENGINES, LLAMACPP, OPENVINO, TORCH, VLLM
 from mixrag.config.prompt_template import Argument, PromptTemplate
 from mixrag.errors import MixragError, ModelError, SettingError
 from mixrag.generator.gguf import converted_gguf
+from mixrag.generator.mixed import language_model_of
 from mixrag.generator.names import model_source, unusable
 from mixrag.generator.protocol import Generator
 from mixrag.generator.tokenizer import loaded_tokenizer
@@ -26,12 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mixrag.generator")
 Built = TypeVar("Built")
-AUTO: Final = "auto"
-TORCH: Final = "torch"
-OPENVINO: Final = "openvino"
-LLAMACPP: Final = "llamacpp"
-VLLM: Final = "vllm"
-ENGINES = (AUTO, TORCH, OPENVINO, LLAMACPP, VLLM)
 ON_PROCESSORS = (OPENVINO, LLAMACPP)
 RUNS = {
     OPENVINO: "a causal model by name on a processor",
@@ -67,6 +63,17 @@ def check_engine(
 def is_openvino(generator: Generator) -> bool:
     """Whether OpenVINO runs the model of a generator."""
     return getattr(generator, "engine", None) == OPENVINO
+
+
+def engine_of_generator(generator: Generator) -> str:
+    """What runs its language model, and the format of the weights: "openvino, weights int8"; empty: not known."""
+    model = language_model_of(generator)
+    engine, own = getattr(model, "engine", None), getattr(model, "model", None)
+    if engine is None:
+        return ""
+    formats = getattr(own, "weights", None) or getattr(own, "dtype", None)
+    shown = str(formats).removeprefix("torch.")
+    return f"{engine}, weights {shown}" if isinstance(formats, str | torch.dtype) else str(engine)
 
 
 def runs_torch(generator: Generator) -> bool:
@@ -127,7 +134,7 @@ def with_openvino(name: str, build: Callable[[], OpenVINOGenerator], engine: str
 
     def checked() -> OpenVINOGenerator:
         runtime.openvino()
-        from mixrag.generator.openvino.conversion import NotConvertibleError
+        from mixrag.generator.openvino.states import NotConvertibleError
 
         try:
             return build()
@@ -154,7 +161,7 @@ def _built(build: Callable[[], Built], name: str, package: str, engine: str, ref
         if engine != AUTO:
             raise
         reason = error
-    logger.info(refused, name, reason.found)
+    logger.warning(refused, name, reason.found)
     return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
 from pathlib import Path
@@ -28,12 +27,14 @@ def converted_gguf(file: Path) -> Path:
         ModelError: the file is not a GGUF that transformers can read.
     """
     try:
-        target = cache_folder() / f"gguf-{_digest(file)[:24]}"
+        target = cache_folder() / f"gguf-{remembered_digests([file])[0][:24]}"
         if not target.exists():
             logger.debug("converting %s into %s, once", file, target)
             # Another process may do the same; its folder has the same content.
             with quiet_libraries():
                 replace_atomically(target, lambda folder: _convert_gguf(file, folder), shared=True)
+    except MixragError:
+        raise
     except OSError as error:
         raise ModelError("a cache folder to convert the GGUF into", str(error), "set MIXRAG_CACHE") from error
     except Exception as error:
@@ -94,8 +95,3 @@ def _check_space(needed: int, folder: Path) -> None:
     if free < needed:
         found = f"{free / 1e6:.0f} MB free in {place}, where {needed / 1e6:.0f} MB are needed"
         raise OSError(f"{found} for its weights as floats (--engine llamacpp runs the file as it is)")
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

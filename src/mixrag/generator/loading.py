@@ -20,6 +20,7 @@ from mixrag.config.default_models import (
     packaged_reader,
     unavailable,
 )
+from mixrag.config.engine_choice import LLAMACPP, TORCH, VLLM, engine_of, runs_with
 from mixrag.config.model_config import PREFIX_CACHE_MIB, ModelConfig
 from mixrag.config.prompt_template import Argument, PromptTemplate
 from mixrag.config.server_address import is_remote
@@ -29,10 +30,7 @@ from mixrag.generator.assembly import assembled, refuse_text_encoder
 from mixrag.generator.causal import CausalGenerator
 from mixrag.generator.devices import AUTO, DTYPES, INT8, DeviceMap, one_dtype, placement, resolve_dtype
 from mixrag.generator.engines import (
-    LLAMACPP,
     ON_PROCESSORS,
-    TORCH,
-    VLLM,
     check_engine,
     inside_vllm,
     is_openvino,
@@ -42,6 +40,7 @@ from mixrag.generator.engines import (
 )
 from mixrag.generator.gguf import converted_gguf
 from mixrag.generator.kernels.onednn_linear import use_onednn_linears
+from mixrag.generator.mixed import language_model_of
 from mixrag.generator.model_object import generator_of
 from mixrag.generator.names import downloaded_adapter, expanded, model_source, path_or_hub_name, unusable
 from mixrag.generator.protocol import Generator
@@ -65,7 +64,9 @@ def load_configured(models: ModelConfig, language_model_weight: float = 0.5) -> 
     Raises:
         ModelError, MissingPackageError, SettingError, ServerError: as ``load_generator``.
     """
-    return load_generator(
+    engine = engine_of(models)
+    chosen = models.engine == AUTO and engine in ON_PROCESSORS
+    found = load_generator(
         models.generator,
         tokenizer=models.tokenizer,
         template=models.prompt,
@@ -81,10 +82,14 @@ def load_configured(models: ModelConfig, language_model_weight: float = 0.5) -> 
         language_model_weight=language_model_weight,
         api_key_env=models.api_key_env,
         server_timeout=models.server_timeout,
-        engine=models.engine,
+        engine=AUTO if chosen else engine,
         engine_args=models.engine_args,
         cuda_graphs=models.cuda_graphs,
     )
+    actual = str(getattr(language_model_of(found), "engine", TORCH))
+    if chosen and actual != engine:
+        runs_with(models, actual)
+    return found
 
 
 def load_generator(
@@ -317,13 +322,12 @@ def _of_name(
             return _weights(name, str(source), dtype, device, device_map, adapter, hub)
 
     try:
-        found_tokenizer = loaded_tokenizer(tokenizer, str(source), hub)
         if engine not in (TORCH, LLAMACPP) and on_processor:
 
             def build() -> OpenVINOGenerator:
                 from mixrag.generator.openvino.generator import openvino_generator
 
-                parts: dict[str, Any] = {"tokenizer": found_tokenizer, "template": template, "dtype": dtype}
+                parts: dict[str, Any] = {"tokenizer": tokenizer, "template": template, "dtype": dtype}
                 return openvino_generator(
                     own, source, lambda: weights("float32"), **parts, adapter=adapter, hub=hub
                 )
@@ -331,6 +335,7 @@ def _of_name(
             converted = with_openvino(own, build, engine)
             if converted is not None:
                 return converted
+        found_tokenizer = loaded_tokenizer(tokenizer, str(source), hub)
         generator = assembled(own, weights(found_dtype), found_tokenizer, template)
         return generator if device_map is not None else _with_kernels(generator)
     except MixragError:

@@ -1,18 +1,21 @@
 """Precomputed states of passages, in files next to the store, so that a question starts after them at once.
 
-The files of a language model are in a folder named by a hash of its weights: another model, adapter or dtype has
-another folder. A passage whose text changes has other tokens, and so another file.
+The files of a language model are in a folder named by a hash of its weights and configuration: another model,
+adapter, dtype or engine has another folder, and nothing in the name is of one machine, so that several may share
+them. A passage whose text, tokenizer or prompt changes has other tokens, and so another file.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -31,6 +34,8 @@ BATCH = 16
 """Passages read at once."""
 HEADER = 512
 """Bytes that the header of a file takes at most."""
+_DESCRIPTIVE = frozenset({"transformers_version", "architectures", "dtype", "torch_dtype", "name_or_path"})
+"""What a configuration says that changes no states; the dtype is that of the weights."""
 _REMEDY = "choose a causal model that fits into memory, and prefix_cache above 0"
 
 
@@ -49,20 +54,29 @@ class Precomputed:
 
 
 def folder_of(directory: Path, generator: CausalGenerator) -> Path:
-    """The folder for a language model's files, by its weights as they are now; it need not exist.
+    """The folder for a language model's files, by its weights as they are now, and its configuration.
+
+    It need not exist.
 
     Raises:
         ModelError: weights that accelerate moves to a device only while they are used.
     """
     if is_openvino(generator):
         return directory / FOLDER / str(generator.model.digest)[:16]
-    found = hashlib.sha256()
+    found = hashlib.sha256(_described(generator.model.config))
     for name, weight in generator.model.state_dict().items():
         if weight.device.type == "meta":
             raise ModelError("a model whose weights are all in memory", f"{name} is offloaded", _REMEDY)
         found.update(f"{name} {tuple(weight.shape)} {weight.dtype}\n".encode())
         found.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return directory / FOLDER / found.hexdigest()[:16]
+
+
+def _described(config: Any) -> bytes:
+    """What a configuration says of the computation: layers, norms, rotary positions."""
+    values = {} if config is None else config.to_dict()
+    said = {key: value for key, value in values.items() if key not in _DESCRIPTIVE and not key.startswith("_")}
+    return json.dumps(said, sort_keys=True, default=str).encode()
 
 
 def attach(generator: Generator, directory: Path) -> None:
@@ -145,7 +159,11 @@ def _prefixes(store: Store, generator: CausalGenerator, rows: Rows) -> Iterator[
 def files_and_bytes(folder: Path) -> tuple[int, int]:
     """The number of precomputed files in a folder and below, and their bytes."""
     found = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
-    sizes = [each.stat().st_size for each in found if each.suffix == ".safetensors" and each.is_file()]
+    sizes = list[int]()
+    for each in found:
+        with suppress(OSError):  # another process deletes what is no longer wanted
+            if each.suffix == ".safetensors" and each.is_file():
+                sizes.append(each.stat().st_size)
     return len(sizes), sum(sizes)
 
 

@@ -20,6 +20,9 @@ EXTRAS = {
     "openvino": ("openvino",),
     "vllm": ("vllm",),
     "gguf": ("cyllama",),
+    "ray": ("ray",),
+    "lance": ("lancedb", "pyarrow", "boto3"),
+    "postgres": ("psycopg", "pgvector"),
 }
 """The modules that each extra of pyproject.toml is for."""
 

@@ -58,7 +58,7 @@ def messages(result: ParseResult) -> Iterator[dict[str, Any]]:
     batch: list[Any] = []
     characters = 0
     for document in result.documents:
-        batch.append(_packed(document))
+        batch.append(packed(document))
         characters += len(document.text)
         if characters >= _BATCH_CHARACTERS or len(batch) >= _BATCH_DOCUMENTS:
             yield {"documents": batch}
@@ -77,7 +77,7 @@ def documents_of(message: Mapping[str, Any]) -> list[Document]:
     Raises:
         WireError: something else than ``messages`` writes.
     """
-    return [_document(each) for each in _list(message.get("documents"))]
+    return [document_of(each) for each in _list(message.get("documents"))]
 
 
 def result_of(documents: list[Document], end: Mapping[str, Any]) -> ParseResult:
@@ -100,12 +100,18 @@ def reason_of(message: Mapping[str, Any]) -> tuple[str, str, str]:
     return expected, found, remedy
 
 
-def _packed(document: Document) -> list[Any]:
+def packed(document: Document) -> list[Any]:
+    """A document as JSON has it; ``document_of`` reads it."""
     blocks = [[b.start, b.end, b.kind, b.level, b.page, b.place, b.caption] for b in document.blocks]
     return [document.text, document.id, document.title, dict(document.metadata), blocks]
 
 
-def _document(given: Any) -> Document:
+def document_of(given: Any) -> Document:
+    """The document that ``packed`` wrote, each value checked.
+
+    Raises:
+        WireError: something else.
+    """
     text, id_, title, metadata, blocks = _list(given, 5)
     if not isinstance(metadata, dict) or not all(map(_is_scalar, metadata.values())):
         raise WireError("metadata that are no scalars")

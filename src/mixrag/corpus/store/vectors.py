@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from mixrag.corpus.embedder import Embed, Embedded, Embedder, LocalEmbedder
 from mixrag.corpus.passage import Passage
 from mixrag.corpus.splitters import Tokens
 from mixrag.corpus.store.prepared import text_hash
@@ -16,8 +17,6 @@ from mixrag.errors import EncoderMismatchError, ModelError
 from mixrag.utils.arrays import Vectors
 from mixrag.utils.progress import Progress, ProgressEvent
 
-Embed = Callable[[list[str]], Vectors]
-"""Texts (B,) to vectors (B, D)."""
 EmbeddingText = Callable[[str, str], str]
 """Title of a passage, and its context with its text, to the text that is embedded."""
 HALF = ", bfloat16"
@@ -46,48 +45,76 @@ class Encoding:
         """How many tokens of a text the encoder reads; None: all, or it is not known."""
         return None if self.tokens is None else self.tokens.limit
 
-    def too_long(self, texts: Iterable[str]) -> int:
-        """How many texts are longer than the encoder reads."""
-        if self.tokens is None or self.limit is None:
-            return 0
-        limit = self.limit
-        long = [text for text in texts if len(text.encode()) > limit]  # no token is shorter than a byte
-        return sum(count > limit for count in self.tokens.counts(long))
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """Batches of texts that were handed to the embedder, in their order."""
+
+    batches: tuple[tuple[list[tuple[bytes, str]], Callable[[], Embedded]], ...]
+    """Hashes and texts of each, and what waits for its vectors."""
 
 
 class VectorWriter:
-    """Writes the vectors of one encoder into the store."""
+    """Writes the vectors of one encoder into the store.
 
-    def __init__(self, store: Store, encoding: Encoding, progress: Progress) -> None:
+    Args:
+        store: where they go.
+        encoding: of the encoder.
+        progress: called with stage "embedding".
+        embedder: what computes vectors; None: the encoder in this process.
+    """
+
+    def __init__(
+        self, store: Store, encoding: Encoding, progress: Progress, embedder: Embedder | None = None
+    ) -> None:
         self.store, self.encoding, self.progress = store, encoding, progress
+        self.embedder: Embedder = embedder or LocalEmbedder(encoding.embed)
         self.computed = 0
+        self.refused: set[bytes] = set()
+        """Hashes of texts that cannot be embedded; see ``Embedded``."""
+        self._under_way: set[bytes] = set()
 
     def missing(self, texts: Mapping[bytes, str]) -> list[tuple[bytes, str]]:
         """Hashes and texts that have no vector yet, short texts first (so that batches need little padding)."""
-        lacking = self.store.missing_vectors(self.encoding.fingerprint, texts)
+        wanted = texts.keys() - self._under_way - self.refused
+        lacking = self.store.missing_vectors(self.encoding.fingerprint, wanted)
         return sorted(((digest, texts[digest]) for digest in lacking), key=lambda pair: (len(pair[1]), pair[0]))
 
-    def add(self, texts: Mapping[bytes, str]) -> None:
-        """Compute and commit the vectors that are missing.
+    def begin(self, texts: Mapping[bytes, str]) -> UnderWay:
+        """Hand the texts whose vectors are missing, and not under way, to the embedder."""
+        missing, size = self.missing(texts), self.encoding.batch
+        self._under_way.update(digest for digest, _ in missing)
+        groups = [missing[start : start + size] for start in range(0, len(missing), size)]
+        return UnderWay(tuple((pairs, self.embedder.submit([text for _, text in pairs])) for pairs in groups))
+
+    def finish(self, begun: UnderWay) -> None:
+        """Commit the vectors of what was begun, batch by batch; what was begun before it has been finished.
 
         Raises:
             ModelError: the encoder did not return one finite vector (D,) for each text.
             EncoderMismatchError: D is not that of the store.
         """
-        missing, encoding = self.missing(texts), self.encoding
-        known = self.computed + len(missing)
-        for start in range(0, len(missing), encoding.batch):
-            pairs = missing[start : start + encoding.batch]
-            vectors = self._embed([text for _, text in pairs])
-            encoder = EncoderRecord(encoding.name, encoding.fingerprint, vectors.shape[1])
-            self.store.add_vectors(encoder, [digest for digest, _ in pairs], vectors)
-            self.computed += len(pairs)
-            self.progress(ProgressEvent("embedding", self.computed, known))
+        for pairs, wait in begun.batches:
+            found = wait()
+            refused = {pairs[position][0] for position in found.refused}
+            hashes = [digest for digest, _ in pairs if digest not in refused]
+            if hashes:
+                vectors = self._checked(found.vectors, len(hashes))
+                encoder = EncoderRecord(self.encoding.name, self.encoding.fingerprint, vectors.shape[1])
+                self.store.add_vectors(encoder, hashes, vectors)
+            self.refused |= refused
+            self._under_way -= {digest for digest, _ in pairs}
+            self.computed += len(hashes)
+            self.progress(ProgressEvent("embedding", self.computed, self.computed + len(self._under_way)))
 
-    def _embed(self, texts: list[str]) -> Vectors:
-        vectors = np.ascontiguousarray(self.encoding.embed(texts), dtype="<f4")
-        if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
-            found = f"an array of shape {vectors.shape} for {len(texts)} texts"
+    def add(self, texts: Mapping[bytes, str]) -> None:
+        """Compute and commit the vectors that are missing. Raises as ``finish``."""
+        self.finish(self.begin(texts))
+
+    def _checked(self, given: Vectors, count: int) -> Vectors:
+        vectors = np.ascontiguousarray(given, dtype="<f4")
+        if vectors.ndim != 2 or len(vectors) != count or not np.isfinite(vectors).all():
+            found = f"an array of shape {vectors.shape} for {count} texts"
             raise ModelError("one finite vector a text", found, f"check the encoder {self.encoding.name}")
         return vectors
 
@@ -134,16 +161,20 @@ def reembed(store: Store, vectors: VectorWriter) -> None:
     encoding = vectors.encoding
     damaged = store.drop_damaged_vectors(encoding.fingerprint)
     hashes: dict[int, bytes] = {}
-    for block in _embedded_texts(store, encoding):
+    size = max(_BLOCK, vectors.embedder.ahead * encoding.batch)
+    for block in _embedded_texts(store, encoding, size):
         vectors.add({text_hash(text): text for _, _, text in block})
+        if vectors.refused:
+            found = f"that the worker died at {len(vectors.refused)} of them, again and again"
+            raise ModelError("texts that the encoder can embed", found, "look into the logs of Ray")
         hashes.update({row: new for row, old, text in block if (new := text_hash(text)) != old})
     store.replace_encoder(encoding.fingerprint, hashes, changed=bool(damaged or vectors.computed))
 
 
-def _embedded_texts(store: Store, encoding: Encoding) -> Iterator[list[tuple[int, bytes, str]]]:
+def _embedded_texts(store: Store, encoding: Encoding, size: int) -> Iterator[list[tuple[int, bytes, str]]]:
     """Blocks of row id, stored hash and text to embed, over all passages."""
     rows = store.rows_where({})
-    for start in range(0, len(rows), _BLOCK):
-        block = rows[start : start + _BLOCK].tolist()
+    for start in range(0, len(rows), size):
+        block = rows[start : start + size].tolist()
         texts = map(encoding.text, store.passages(block))
         yield list(zip(block, store.text_hashes(block), texts, strict=True))

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixrag.generator.openvino.conversion import States, state_number
 from mixrag.generator.openvino.runtime import core, openvino
+from mixrag.generator.openvino.states import States, state_number
 
 GROUP = 32
 """With weights in bytes, what they are multiplied with is rounded to bytes too, this many values with one scale: a
@@ -31,7 +31,9 @@ LARGEST = 2**26
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def compiled(file: Path | Any, weights: str, activations: str, threads: int) -> Any:
+def compiled(
+    file: Path | Any, weights: str, activations: str, threads: int, remembered: Path | None = None
+) -> Any:
     """A converted model, from its file or in memory, compiled for this processor.
 
     Args:
@@ -39,8 +41,13 @@ def compiled(file: Path | Any, weights: str, activations: str, threads: int) -> 
         weights: int8, bfloat16 or float32.
         activations: float32 or bfloat16: of everything but weights.
         threads: of the processor.
+        remembered: folder in which OpenVINO leaves the compiled model of a file, for the next process.
     """
-    return core().compile_model(file, "CPU", compile_options(weights, activations, threads))
+    options = compile_options(weights, activations, threads)
+    if remembered is not None:
+        # OPTIMIZE_SIZE would leave the weights out, but a model with states then cannot be run (2026.4).
+        options |= {"CACHE_DIR": str(remembered), "CACHE_MODE": "OPTIMIZE_SPEED"}
+    return core().compile_model(file, "CPU", options)
 
 
 def compile_options(weights: str, activations: str, threads: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from mixrag.corpus import Tokens, title_and_text
-from mixrag.corpus.passage import spaced
+from mixrag.corpus.passage import TitleBefore
 from mixrag.retrieval.encoders.batch import rounded, unsupported, vectors_of
 from mixrag.retrieval.encoders.plugin import COSINE_TEMPERATURE
 from mixrag.retrieval.encoders.tokens import tokens_of
@@ -102,11 +102,20 @@ class SentenceEncoder:
         """True where the tokenizer's separator stands between title and text."""
         return self.question_model is not self.passage_model if self.titles is None else self.titles
 
+    @property
+    def joined(self) -> Callable[[str, str], str]:
+        """``passage_text``, without the models."""
+        if not self.separates_titles:
+            return title_and_text
+        return TitleBefore(self.passage_model.tokenizer.sep_token or "/")
+
     def passage_text(self, title: str, text: str) -> str:
         """Title and text, joined as ``titles`` says; the text itself where there is no title."""
-        if not self.separates_titles or not title:
-            return title_and_text(title, text)
-        return spaced(f"{title} {self.passage_model.tokenizer.sep_token or '/'} {text}")
+        return self.joined(title, text)
+
+    def pieces(self, text: str) -> list[str]:
+        """The tokens of a text as the questions' model spells them."""
+        return list(self.question_model.tokenizer.tokenize(text))
 
     def _encode(self, encode: Any, texts: Sequence[str]) -> Vectors:
         vectors = encode(list(texts), batch_size=self.batch_size, show_progress_bar=False)
@@ -119,6 +128,16 @@ def _forward(model: Any, task: str, prompt_names: Sequence[str], texts: Sequence
     moved = {key: value.to(model.device) if hasattr(value, "to") else value for key, value in features.items()}
     vectors: Tensor = model(moved, task=task)["sentence_embedding"]
     return vectors if model.truncate_dim is None else vectors[..., : model.truncate_dim]
+
+
+def query_prompt(model: Any) -> str | None:
+    """What the model puts before every question."""
+    return _prompt(model, _QUERY)
+
+
+def document_prompt(model: Any) -> str | None:
+    """What the model puts before every passage."""
+    return _prompt(model, _DOCUMENT)
 
 
 def _prompt(model: Any, names: Sequence[str]) -> str | None:
