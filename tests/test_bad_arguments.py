@@ -25,6 +25,7 @@ CALLS: dict[str, tuple[tuple[Any, ...], Callable[[RAG, Any], object]]] = {
     "index": ((None, 5, [5]), lambda rag, bad: rag.index(bad)),
     "index max_bytes": (("1", -1, True, 2.5), lambda rag, bad: rag.index([], reembed=True, max_bytes=bad)),
     "index parsers": ((5, "txt"), lambda rag, bad: rag.index([], reembed=True, parsers=bad)),
+    "index shard": ((5, "3", [1, 2], "2/1"), lambda rag, bad: rag.index([], shard=bad)),
     "remove": ((None, 5, [5]), lambda rag, bad: rag.remove(bad)),
     "delete": ((None, 5, [5], ["x\ud800"]), lambda rag, bad: rag.delete(bad)),
     "precompute": (("1", -1), lambda rag, bad: rag.precompute(max_bytes=bad)),

@@ -34,7 +34,7 @@ app = typer.Typer(
     epilog="Example: mixrag index documents --store store && mixrag ask 'Who issues the licence?' --store store",
 )
 
-ENVIRONMENT = "(…): default. Variables: MIXRAG_STORE, _MODEL, _GENERATOR, _ENGINE, _ENCODER."
+ENVIRONMENT = "(…): default, or by MIXRAG_STORE, _MODEL, _GENERATOR, _ENGINE, _ENCODER."
 """Last line of every command's help."""
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Question = Annotated[str, typer.Argument(help="The question, in quotes.", show_default=False)]

@@ -34,11 +34,11 @@ class Part:
         >>> Part.parse("2/10")
         Part(number=2, of=10)
         """
-        found = _FORM.fullmatch(text.strip())
+        found = _FORM.fullmatch(text.strip()) if isinstance(text, str) else None
         number, of = (int(found[1]), int(found[2])) if found else (0, 0)
         if not 1 <= number <= of <= MOST:
             expected = f"a part i/n with 1 <= i <= n <= {MOST}"
-            raise SettingError(expected, repr(text[:40]), "for instance --shard 2/10, and 1/10 to 10/10 elsewhere")
+            raise SettingError(expected, repr(text)[:40], "for instance --shard 2/10, and 1/10 to 10/10 elsewhere")
         return cls(number, of)
 
     def has(self, path: Path, root: Path) -> bool:

@@ -17,8 +17,7 @@ infinite where nothing is.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -27,7 +26,8 @@ from mixrag.probability.logspace import NEG_INF, log_sum
 from mixrag.probability.prior import mass_outside, normalised_prior, smallest_k
 
 
-class UnionPrior(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class UnionPrior:
     """The prior over the union of shards."""
 
     places: tuple[tuple[int, int], ...]
@@ -60,9 +60,7 @@ def log_unseen(passages: int | None, largest: float | None) -> tuple[float, floa
     return NEG_INF, (math.log(passages) + largest if passages else NEG_INF)
 
 
-def union_places(
-    scores: Sequence[Tensor], k: int, ties: Sequence[Tensor] | None = None
-) -> tuple[tuple[int, int], ...]:
+def union_places(scores: list[Tensor], k: int, ties: list[Tensor] | None = None) -> tuple[tuple[int, int], ...]:
     """Shard, and place among its scores, of the k largest, largest first.
 
     Equal ones are ordered by ``ties`` (each (K_s,), larger first), then by shard, then by place.
@@ -76,7 +74,7 @@ def union_places(
 
 
 def union_prior(
-    scores: Sequence[Tensor],
+    scores: list[Tensor],
     log_z: Tensor,
     k: int,
     *,
@@ -84,7 +82,7 @@ def union_prior(
     full: bool = False,
     uniform: bool = False,
     max_outside: float | None = None,
-    ties: Sequence[Tensor] | None = None,
+    ties: list[Tensor] | None = None,
 ) -> UnionPrior:
     """The prior over the k best of the union.
 
