@@ -1,6 +1,7 @@
 """Certified pruning beside the same decoding without it: K = 50 passages, 0.001 of total variation.
 
-    python benchmarks/pruning.py [--dtype bfloat16 | --dtype openvino:int8]
+    python benchmarks/pruning.py [--dtype bfloat16 | --dtype openvino:int8] [--rounds N] [--questions N]
+        [--processor-time]
 
 Questions about the bundled documents (demo/): asked of the packaged model with its reader, whose answers have a
 few words, and without it, whose answers are sentences. All passages have been read before. Timed is the writing of
@@ -22,7 +23,7 @@ from mixrag.inference.pruning import Pruning
 from mixrag.inference.stepwise import greedy, scored
 from mixrag.pairs.pairs import read_pairs, sample
 from number_formats import models_in
-from side_by_side import Row, alternately, keep, seconds, show
+from side_by_side import Row, alternately, keep, seconds, show, use_processor_time
 
 DEMO = Path(__file__).parent.parent / "demo"
 K, BUDGET = 50, 1e-3
@@ -49,10 +50,22 @@ def main() -> None:
     """Index, ask, compare, measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dtype", default="bfloat16")
-    dtype = parser.parse_args().dtype
-    rows = [row for scenario in SCENARIOS for row in rows_of(scenario, dtype)]
-    show(rows)
-    keep(rows)
+    parser.add_argument("--rounds", type=int, default=None, help="default: 5 of short answers, 3 of long ones")
+    parser.add_argument(
+        "--questions", type=int, default=None, help="default: 8 with short answers, 3 with long ones"
+    )
+    parser.add_argument(
+        "--processor-time", action="store_true", help="of one thread, where others use the machine"
+    )
+    options = parser.parse_args()
+    if options.processor_time:
+        use_processor_time()
+    for scenario in SCENARIOS:
+        rounds, questions = options.rounds or scenario.rounds, options.questions or scenario.questions
+        rows = rows_of(replace(scenario, rounds=rounds, questions=questions), options.dtype)
+        show(rows)
+        if not options.processor_time:
+            keep(rows)
 
 
 def rows_of(scenario: Scenario, dtype: str) -> list[Row]:
@@ -75,7 +88,7 @@ def measured(mixtures: Sequence[Mixture], scenario: Scenario) -> list[Row]:
     )
     tokens = [[step.token for step in steps] for steps in pruned]
     differing = sum(a != [step.token for step in b] for a, b in zip(tokens, plain, strict=True))
-    print(f"{len(mixtures)} answers, {sum(map(len, tokens))} tokens; {differing} differ")
+    print(f"{len(mixtures)} answers, {sum(map(len, tokens))} tokens; {differing} differ", flush=True)
     return [compared(mixtures, scenario, whole=True), compared(mixtures, scenario, whole=False)]
 
 

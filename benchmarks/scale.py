@@ -1,14 +1,14 @@
-"""Writing, index and search at 10,000 to 10 million passages of 384 dimensions, by every store and by its engine alone.
+"""Writing, index and search at 10,000 to 10 million passages: mixrag's stores, and the engines below them alone.
 
-    python benchmarks/scale.py [--sizes 10000,100000] [--engines sqlite,lance,postgres,faiss-flat,faiss-ivf,lancedb,pgvector]
-        [--folder DIR] [--words 30] [--questions 200]
+    python benchmarks/scale.py [--sizes 10000,100000] [--folder DIR] [--words 30] [--questions 200]
+        [--engines sqlite,lance,postgres,faiss-flat,faiss-ivf,lancedb,pgvector]
 
-Passages have words (words.py) and vectors (vectors.py), drawn in the place of encoding. ``sqlite``, ``lance`` and
-``postgres`` are mixrag's stores, written by ``add_documents`` and asked for the ten best of the dense prior and of
-the hybrid one. ``faiss-…``, ``lancedb`` and ``pgvector`` are the engines alone, with their own defaults beside what
-is named in the code. Recall at ten is against exact products of all passages. Every row runs in a process of its
-own, whose largest memory is measured. Rows are printed as they come and written to ``scale.json`` in the folder;
-what is there already is not measured again.
+Passages have words (words.py) and vectors (vectors.py) of 384 dimensions, drawn in the place of encoding.
+``sqlite``, ``lance`` and ``postgres`` are mixrag's stores, written by ``add_documents`` and asked for the ten
+best of the dense prior and of the hybrid one. ``faiss-…``, ``lancedb`` and ``pgvector`` are the engines alone,
+with their own defaults but for what the code names. Recall at ten is against exact products of all passages.
+Every row runs in a process of its own, whose largest memory is measured. Rows are printed as they come and
+written to ``scale.json`` in the folder; what is there already is not measured again.
 """
 
 from __future__ import annotations

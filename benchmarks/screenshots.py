@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import uvicorn
 from PIL import Image
@@ -29,6 +30,7 @@ from mixrag.server.stores import Served, Stores
 ANSWERED = "Who is the medical director of Brackwater Hospital?"
 EXTRACT = "How does the Tidal Account work?"
 WITHHELD = "class D fishing licence fee"
+FOLLOW_UP = "How many nurses does it employ?"
 WIDE, NARROW = (1200, 800), (390, 780)
 LARGEST = 200_000
 
@@ -45,17 +47,25 @@ def main() -> None:
         rag.ask(ANSWERED)  # which loads the models
         browser = playwright.chromium.launch(executable_path=browser_path)
         for name, page in pictures(browser, address):
-            file = given.out / f"{name}.png"
-            page.screenshot(path=file)
-            shrink(file)
-            print(f"{file}: {file.stat().st_size / 1000:.0f} kB")
+            take(page, given.out / f"{name}.png")
+        with TemporaryDirectory() as folder:
+            new = RAG.open(Path(folder) / "new", create=True, sharing=rag)
+            with new, served(new, "new") as empty:
+                take(opened(browser, empty, WIDE), given.out / "page-empty.png")
         browser.close()
 
 
+def take(page: Page, file: Path) -> None:
+    """The picture of a page, and how large its file is."""
+    page.screenshot(path=file)
+    shrink(file)
+    print(f"{file}: {file.stat().st_size / 1000:.0f} kB", flush=True)
+
+
 @contextmanager
-def served(rag: RAG) -> Iterator[str]:
+def served(rag: RAG, name: str = "demo") -> Iterator[str]:
     """The store at an address of loopback."""
-    app = make_app(Service(Stores([Served("demo", rag)])))
+    app = make_app(Service(Stores([Served(name, rag)])))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -76,6 +86,12 @@ def pictures(browser: Browser, address: str) -> Iterator[tuple[str, Page]]:
     page.locator("#answer .reference").first.click()
     expect(page.locator("#reader mark").first).to_be_visible()
     yield "page-document", page
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="What would change it?").click()
+    expect(page.locator("#changes .finding")).to_contain_text("decide", timeout=600_000)
+    yield "page-change", page
+    ask(page, FOLLOW_UP)
+    yield "page-follow-up", page
     page = opened(browser, address, WIDE)
     ask(page, EXTRACT)
     yield "page-extract", page
@@ -98,7 +114,7 @@ def opened(browser: Browser, address: str, size: tuple[int, int], *, dark: bool 
         reduced_motion="reduce",
     )
     page.goto(address)
-    expect(page.locator("#about")).not_to_be_empty()
+    page.locator("#about:not(:empty), #empty:not([hidden])").first.wait_for(state="attached")
     return page
 
 
@@ -106,6 +122,7 @@ def ask(page: Page, question: str) -> None:
     """Ask, and wait for the answer."""
     page.get_by_label("Ask your documents").fill(question)
     page.keyboard.press("Enter")
+    expect(page.locator("#asked")).to_have_text(question)
     expect(page.locator("#after")).to_be_visible(timeout=600_000)
     page.locator("#question").blur()
 

@@ -6,14 +6,16 @@
 What follows ``--`` are options of ``mixrag serve``. Every question is first asked alone, which also lets the
 language model read all passages, as a server that has been asked for a while has. Then so many clients at a time
 ask them by ``POST /v1/answers``, each one question after the other, in an order of its own, while files are
-uploaded to a second store of the same process, and deleted. A client that is refused (429) waits as long as it is
-told. ``core s/answer``: seconds of all cores that the server took for each.
+uploaded to a second store of the same process, some found there by a question, and deleted. A client that is
+refused (429) waits as long as ``Retry-After`` says. ``core s/answer``: seconds of all cores that the server took
+for each.
 
 Each answer is compared with that of the question asked alone. ``off``: by how many nats its log-probability
 differs at most; in bfloat16 it depends on what is read together. ``other text``: answers with another text, which
 rounding may do where two are about as probable; some are printed with both log-probabilities. ``lost``: questions
-without an answer, uploads that the list lacks, and deletions that it does not show. ``mixed up``: answers to other
-questions.
+without an answer, uploads that the list or the passages of a question lack, and deletions that either does not
+show. ``mixed up``: answers to other questions. Below the table is the memory of the server, the median of each 10
+seconds, its growth by least squares over the last two thirds of the time, and the load of the machine.
 """
 
 from __future__ import annotations
@@ -45,6 +47,10 @@ OTHER = "uploads"
 TIMEOUT = 600.0
 PAUSE = 2.0
 """Seconds between two uploads."""
+ASKED = 10
+"""Of so many uploads, one is also looked for by a question, which waits like all others."""
+PERIOD = 10
+"""Seconds of each number of ``Found.trace``."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,8 @@ class Found:
     uploads: int = 0
     memory: list[float] = field(default_factory=list)
     """Resident MiB of the server, each second."""
+    load: list[float] = field(default_factory=list)
+    """Processes of the whole machine that run or want to, each second: the mean of the minute before."""
     processor: float = 0.0
     """Seconds of all cores."""
     end: float = 0.0
@@ -110,12 +118,29 @@ class Found:
             f"| {self.uploads} | {first:.0f} to {last:.0f} |"
         )
 
+    def trace(self) -> str:
+        """The memory over time, and what else the machine did."""
+        shown = " ".join(f"{statistics.median_low(each):.0f}" for each in _parts(self.memory, PERIOD))
+        load = statistics.median(self.load) if self.load else math.nan
+        return f"{self.clients} clients: MiB {shown}; {self.growth:+.1f} MiB a minute; load {load:.1f}"
+
+    @property
+    def growth(self) -> float:
+        """MiB a minute, by least squares over the last two thirds of the time."""
+        settled = self.memory[len(self.memory) // 3 :]
+        return 60.0 * statistics.linear_regression(range(len(settled)), settled).slope if settled[1:] else 0.0
+
 
 HEAD = (
     "| clients | answers | answers/s | p50, s | p95, s | core s/answer "
     "| refused | other text | off | mixed up | lost "
     "| uploads | MiB, first to second half |\n|" + " --- |" * 13
 )
+
+
+def _parts(values: Sequence[float], size: int) -> Iterator[Sequence[float]]:
+    for first in range(0, len(values), size):
+        yield values[first : first + size]
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -205,7 +230,7 @@ def compare(question: str, document: dict[str, Any], alone: Alone, found: Found)
 
 
 async def writer(client: httpx.AsyncClient, store: str, found: Found) -> None:
-    """Upload a file, see it in the list, delete it, see it gone; again and again."""
+    """Upload a file, see it in the list, delete it, see it gone; again and again, some also by a question."""
     number = 0
     while not found.complete:
         number += 1
@@ -213,9 +238,12 @@ async def writer(client: httpx.AsyncClient, store: str, found: Found) -> None:
         text = f"Notice {number}: the quarry at Ostervale closes its gate {number} minutes after dusk."
         try:
             document = await uploaded(client, store, name, text)
+            asks = number % ASKED == 1
+            if asks and (await nearest(client, store, text))[:1] != [text]:
+                found.lost.append(f"{name} among the passages")
             gone = await client.delete("/v1/documents", params={"store": store, "document": document})
             gone.raise_for_status()
-            if await listed(client, store, name):
+            if await listed(client, store, name) or (asks and text in await nearest(client, store, text)):
                 found.lost.append(f"the deletion of {name}")
             found.uploads += 1
         except (httpx.HTTPError, KeyError, IndexError, ValueError) as error:
@@ -232,6 +260,18 @@ async def uploaded(client: httpx.AsyncClient, store: str, name: str, text: str) 
     return found
 
 
+async def nearest(client: httpx.AsyncClient, store: str, question: str) -> list[str]:
+    """Texts of the passages for a question; an empty store has none."""
+    while True:
+        response = await client.post("/v1/passages", json={"question": question, "model": store})
+        if response.status_code == 409 and response.json()["error"]["code"] == "store_empty":
+            return []
+        if response.status_code != 429:
+            response.raise_for_status()
+            return [each["text"] for each in response.json()["passages"]]
+        await asyncio.sleep(float(response.headers["Retry-After"]))
+
+
 async def listed(client: httpx.AsyncClient, store: str, name: str) -> list[dict[str, Any]]:
     """The documents of this name."""
     response = await client.get("/v1/documents", params={"store": store, "contains": name})
@@ -244,6 +284,7 @@ async def sampled(server: psutil.Process, found: Found) -> None:
     """The memory of the server, each second."""
     while not found.complete:
         found.memory.append(server.memory_info().rss / 2**20)
+        found.load.append(psutil.getloadavg()[0])
         await asyncio.sleep(1.0)
 
 
@@ -291,6 +332,7 @@ async def measured(address: str, server: psutil.Process, options: argparse.Names
             address, alone, clients, options.seconds, OTHER if options.writes else None, server
         )
         print(found.row(), flush=True)
+        print(f"    {found.trace()}", file=sys.stderr)
         for kind in (found.mixed_up, found.lost, found.other_text):
             for line in sorted(set(kind))[:5]:
                 print(f"    {line}", file=sys.stderr)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Loading bars would mix with what commands print.
 os.environ["TQDM_DISABLE"] = "1"
+# Numbers are compared with those of torch, the reference; tests of what engine auto chooses remove it.
+os.environ.setdefault("MIXRAG_ENGINE", "torch")
 # Tiny tensors gain nothing from threads, and tests running side by side lose much.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -6,6 +6,10 @@ import numpy as np
 
 from mixrag.corpus import WordSplitter, ingest
 from mixrag.corpus.passage import searched_text
+from mixrag.corpus.store.lance.log import Log
+from mixrag.corpus.store.lance.store import LanceStore
+from mixrag.corpus.store.lance.tables import PASSAGES
+from mixrag.corpus.store.postgres.store import PostgresStore
 from mixrag.corpus.store.sqlite.store import SqliteStore
 from mixrag.corpus.words import words
 
@@ -86,5 +90,29 @@ def check_sqlite(store):
     assert store.query(lost) == [(0,)]
 
 
-CHECKS = {SqliteStore: check_sqlite}
+def check_lance(store):
+    """Table and commits fit together, no vector without a passage, no document or file without a source."""
+    now = store.now
+    assert [*Log(store.place).latest().operations()] == [*now.operations()]
+    assert store.tables.latest(PASSAGES).version == now.settings["passages"]
+    hashes = store.text_hashes(store.rows_where({}))
+    assert store.tables.at(PASSAGES, now.settings["passages"]).count_rows() == len(hashes)
+    if hashes:
+        assert store.vector_table(now)[1].count_rows() == len(set(hashes))
+    assert all(now.sources_of.values()) and {*now.sources_of} == {*now.documents} == {*now.by_hash.values()}
+    assert {*now.records} == {*now.files} == {path for path, _ in now.sources}
+
+
+def check_postgres(store):
+    """No vector without a passage, no document without a source; PostgreSQL sees to the rest."""
+    used = store.query("SELECT count(DISTINCT text_hash) FROM passages")
+    assert store.query("SELECT count(*) FROM vectors") == used
+    lost = "SELECT count(*) FROM documents WHERE id NOT IN (SELECT document_id FROM sources)"
+    assert store.query(lost) == [(0,)]
+    assert store.query("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()") == [
+        (0,)
+    ]
+
+
+CHECKS = {SqliteStore: check_sqlite, LanceStore: check_lance, PostgresStore: check_postgres}
 """What ``check_sound`` also looks at, by the type of a store."""

@@ -13,6 +13,8 @@ class Backend(ABC):
     """A place where nothing is yet."""
 
     location: str
+    trials = 1.0
+    """Which part of random trials is enough: each takes longer where a store is not a file."""
 
     @abstractmethod
     def another(self) -> Backend:
@@ -45,3 +47,41 @@ class SqliteBackend(Backend):
     def destroy(self) -> None:
         """See ``Backend``."""
         shutil.rmtree(self.location, ignore_errors=True)
+
+
+class LanceBackend(Backend):
+    """LanceDB in a folder below ``root``."""
+
+    trials = 0.3
+
+    def __init__(self, root: Path, name: str = "store") -> None:
+        self.root, self.name = root, name
+        self.location = f"lance:{root / name}"
+
+    def another(self) -> Backend:
+        """See ``Backend``."""
+        return LanceBackend(self.root, f"{self.name}-2")
+
+    def destroy(self) -> None:
+        """See ``Backend``."""
+        shutil.rmtree(self.root / self.name, ignore_errors=True)
+
+
+class S3Backend(Backend):
+    """LanceDB below a prefix of a bucket; the environment says where the server is."""
+
+    trials = 0.1
+
+    def __init__(self, bucket: str, prefix: str = "a/store") -> None:
+        self.bucket, self.prefix = bucket, prefix
+        self.location = f"s3://{bucket}/{prefix}"
+
+    def another(self) -> Backend:
+        """See ``Backend``."""
+        return S3Backend(self.bucket, f"{self.prefix}-2")
+
+    def destroy(self) -> None:
+        """See ``Backend``."""
+        import boto3
+
+        boto3.resource("s3").Bucket(self.bucket).objects.filter(Prefix=f"{self.prefix}/").delete()

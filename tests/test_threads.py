@@ -130,7 +130,7 @@ def test_a_snapshot_of_one_thread_is_not_that_of_another(rag: RAG) -> None:
 
 
 def test_the_index_is_opened_once_for_each_state(rag: RAG, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mixrag.retrieval import snapshot_retriever
+    from mixrag.retrieval import snapshots
 
     opened, inside = list[int](), threading.Semaphore(1)
 
@@ -141,7 +141,7 @@ def test_the_index_is_opened_once_for_each_state(rag: RAG, monkeypatch: pytest.M
         inside.release()
         return choice.open_index(store, kind)
 
-    monkeypatch.setattr(snapshot_retriever, "open_index", counting)
+    monkeypatch.setattr(snapshots, "open_index", counting)
     for _ in range(2):
         with ThreadPoolExecutor(8) as pool:
             found = list(pool.map(lambda _: rag.passages("stone", k=3).passages, range(8)))
@@ -165,7 +165,7 @@ def test_each_model_is_loaded_once_and_never_two_at_a_time(
 
         return load
 
-    monkeypatch.setattr(open_store, "load_encoder", loading("encoder", WordsEncoder()))
+    monkeypatch.setattr(open_store, "configured_encoder", loading("encoder", WordsEncoder()))
     monkeypatch.setattr(open_store, "load_configured", loading("generator", tiny_generator("llama-chat")))
     rags = [RAG.open(tmp_path / str(i), create=True) for i in range(2)]
     asked = [(rag, name) for rag in rags for name in ("encoder", "generator")] * 4

@@ -12,6 +12,7 @@ MixragError                 one line for the user: expected, found, remedy
 │   ├── StoreCorruptError   not a readable mixrag store
 │   ├── StoreBusyError      another process is writing to it
 │   ├── StoreFullError      no space is left on its disk
+│   ├── ShardMissingError   a part of it does not answer, and is needed
 │   └── EncoderMismatchError  its vectors come from another encoder
 ├── ClusterError            a Ray cluster that cannot be reached, or whose workers fail
 ├── PairsError              question-answer pairs that cannot be used
@@ -20,6 +21,7 @@ MixragError                 one line for the user: expected, found, remedy
 ├── TrainingError           a training run that cannot continue
 │   └── CheckpointError       a checkpoint that is damaged, or of another run
 └── ModelError              a path or name that is not a usable model
+    ├── ModelLoadError        a model that an open store needs cannot be loaded
     ├── MissingPackageError   an optional package is not installed
     └── ServerError           a server that cannot be reached, refuses, or returns what cannot be used
 """
@@ -86,6 +88,10 @@ class StoreFullError(StoreError):
     """No space is left on the disk of the store."""
 
 
+class ShardMissingError(StoreError):
+    """A part of a store on several machines does not answer, and is needed."""
+
+
 class EncoderMismatchError(StoreError):
     """The store's vectors come from another encoder."""
 
@@ -116,6 +122,10 @@ class CheckpointError(TrainingError):
 
 class ModelError(MixragError):
     """A path or name is not a usable model."""
+
+
+class ModelLoadError(ModelError):
+    """A model that an open store needs for its questions cannot be loaded; the message is that of its cause."""
 
 
 class MissingPackageError(ModelError):

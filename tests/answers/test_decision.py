@@ -173,9 +173,11 @@ def test_labels_that_the_model_does_not_think_of_decide_nothing(tmp_path: Path) 
     with licences(tmp_path, TableGenerator(WORDS, only_nine), Settings(max_tokens=4)) as rag:
         found = rag.decide(COD, ["four", "crowns"])
         assert (found.label, found.mass, found.certified, found.expected) == (None, 0.0, False, None)
-        assert [each.probability for each in found.labels] == [0.5, 0.5]
+        assert found.probability is None and [each.probability for each in found.labels] == [None, None]
+        assert "'four': none" in repr(found)
         assert [each.posterior for each in found.labels] == [(0.0, 0.0)] * 2
-        assert json.dumps(found.to_dict(), allow_nan=False)
+        shown = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+        assert shown["probability"] is None and [each["probability"] for each in shown["labels"]] == [None, None]
         one = rag.decide(COD, ["four", "nine"])
         assert (one.label, one.probability, one.certified) == ("nine", 1.0, True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,13 @@ from typing import Any
 import lxml.html
 import numpy as np
 import numpy.typing as npt
-import pytest
 from PIL import Image
 
+from browsers import BROWSER, needs_browser
 from explained import EITHER, FIRST, SECOND, WRITES_FIRST, WRITES_SECOND, explained
 from mixrag.answers.explanation_html import explanation_page
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no browser; install one: sudo apt-get install chromium")
+pytestmark = needs_browser
 
 ORANGE, SKY_BLUE = (0xE6, 0x9F, 0x00), (0x56, 0xB4, 0xE9)
 """Colours of passages 1 and 2."""

@@ -29,7 +29,7 @@ class Loads:
         self.generators.append(scripted(ANSWERS))
         return self.generators[-1]
 
-    def encoder(self, name: Any, **options: Any) -> WordsEncoder:
+    def encoder(self, models: Any, stored: str | None) -> WordsEncoder:
         self.encoders.append(WordsEncoder())
         return self.encoders[-1]
 
@@ -38,7 +38,7 @@ class Loads:
 def loads(monkeypatch: pytest.MonkeyPatch) -> Loads:
     found = Loads()
     monkeypatch.setattr(open_store, "load_configured", found.generator)
-    monkeypatch.setattr(open_store, "load_encoder", found.encoder)
+    monkeypatch.setattr(open_store, "configured_encoder", found.encoder)
     return found
 
 

@@ -82,6 +82,23 @@ def test_a_long_conversation_makes_no_long_question() -> None:
 
 
 @pytest.mark.parametrize(
+    "part", ["it costs ", "is it to ", "that ", "the same ", "and for eel ", "( ", "how long "]
+)
+def test_a_question_takes_no_longer_than_its_length(part: str) -> None:
+    """What looks at the rest of the text from every place would take hours, and ends at the test's time limit."""
+    odd = part * (2**20 // len(part))
+    assert part.strip() in standalone(odd, [COD]) and standalone(COD, [odd]) == COD
+    assert standalone("Who issues it?", [odd]).startswith("Who issues it?")
+
+
+def test_an_expletive_is_looked_for_nearby() -> None:
+    """An "it" stands for "to ..." in the words after it, not at any distance."""
+    far = " ".join(["for"] * 40)
+    assert standalone("What does it cost to fish?", [COD]) == "What does it cost to fish?"
+    assert standalone(f"So it costs {far} to fish", [COD]) != f"So it costs {far} to fish"
+
+
+@pytest.mark.parametrize(
     "odd", ["", " ", "?!", "()", "\ud800", "a" * 5000, "it " * 3000, ", " * 5000, "that " * 2000]
 )
 def test_odd_texts_are_questions_too(odd: str) -> None:

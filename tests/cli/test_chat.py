@@ -12,8 +12,10 @@ from test_commands import Shell, encoder, indexed  # noqa: F401 - fixtures
 
 from licences import COD, HEN, WORDS, distribution, licences
 from mixrag import RAG, Settings
+from mixrag.answers.written import WrittenAnswer, WrittenComponent
 from mixrag.cli.chat import Conversation
 from mixrag.generator import TableGenerator
+from mixrag.generator.remote.capabilities import Capabilities
 
 
 @pytest.fixture
@@ -61,8 +63,8 @@ def test_commands_between_questions(rag: RAG, capsys: pytest.CaptureFixture[str]
     ("line", "part"),
     [
         ("/other", "one of /why, /passages, /exactly, /k, /new, /help, /quit; found '/other'"),
-        ("/why", "an answer before this command"),
-        ("/passages", "an answer before this command"),
+        ("/why", "an answer with probabilities before this command; found none;"),
+        ("/passages", "a question before this command"),
         ("/k many", "k to be"),
         ("/k -1", "k to be"),
         ("/exactly", "expected a question"),
@@ -75,6 +77,22 @@ def test_what_is_wrong_is_one_line_and_the_conversation_goes_on(
     out, err = said(rag, capsys, line, COD)
     assert part in err and len(err.splitlines()) == 1 and err.startswith("mixrag: expected ")
     assert out.startswith("nine crowns\n")
+
+
+def test_after_an_answer_without_probabilities_there_are_passages_and_no_why(
+    rag: RAG, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = Conversation(rag)
+    talk.run(iter([COD]))
+    written = WrittenAnswer(HEN, "Winter.", (WrittenComponent((), (), 1.0, "Winter.", True),), "m")
+    monkeypatch.setattr(RAG, "server", Capabilities(server="some server", model="m"))
+    monkeypatch.setattr(RAG, "write", lambda *_, **__: written)
+    capsys.readouterr()
+    talk.run(iter([HEN, "/passages", "/why"]))
+    out, err = capsys.readouterr()
+    assert "Winter." in out and "1. p = " in out, "the passages of the last question"
+    assert "an answer with probabilities before this command; found none to the last question" in err
+    assert "p(answer)" not in out, "of the answer before it"
 
 
 def test_an_answer_that_is_interrupted_ends_only_itself(rag: RAG, capsys: pytest.CaptureFixture[str]) -> None:

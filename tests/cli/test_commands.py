@@ -23,6 +23,7 @@ from unittest import mock
 
 import pytest
 
+from mixrag import ModelConfig
 from mixrag.cli import main, show
 from mixrag.cli.options import shown_command
 from mixrag.config.bundle import Bundle, read_bundle, write_bundle
@@ -529,7 +530,7 @@ def test_a_trained_folder_is_asked(shell: Shell, model: Path, monkeypatch: pytes
     (model / "prompt.toml").write_text('header = "READ THIS:\\n"')
     shell.models["ask"] = by_hand
     query = ["--temperature", "0.5", "--prompt", model / "prompt.toml"]
-    with mock.patch("mixrag.answers.open_store.load_encoder", side_effect=_with_questions_of(model)):
+    with mock.patch("mixrag.answers.open_store.configured_encoder", side_effect=_with_questions_of(model)):
         same = shell.json("ask", QUESTION, *query)
     assert same["log_prob"] == pytest.approx(found["log_prob"], abs=1e-4)
     assert shell.json("ask", QUESTION, *query)["log_prob"] != pytest.approx(found["log_prob"], abs=1e-4)
@@ -538,8 +539,9 @@ def test_a_trained_folder_is_asked(shell: Shell, model: Path, monkeypatch: pytes
 def _with_questions_of(model: Path) -> Callable[..., Any]:
     from mixrag.retrieval.encoders import load_encoder
 
-    def load(name: Any, **options: Any) -> Any:
-        return load_encoder(name, **{**options, "question": model / "question-encoder/model", "titles": False})
+    def load(models: ModelConfig, stored: str | None) -> Any:
+        options = {"device": models.device, "dtype": models.encoder_dtype, "stored": stored}
+        return load_encoder(models.encoder, question=model / "question-encoder/model", titles=False, **options)
 
     return load
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from test_commands import Shell, encoder, indexed  # noqa: F401 - fixtures
 
 from licences import COD, HEN, WORDS, distribution, licences
@@ -68,6 +69,18 @@ def test_people_are_told_of_labels_that_are_hardly_thought_of(
     assert 0 < found.mass < 0.01
     show_decision(found)
     assert "The model would answer with something else" in capsys.readouterr().out
+
+
+def test_labels_without_any_probability_have_no_share(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def only_nine(_: tuple[int, ...], answer: tuple[int, ...]) -> torch.Tensor:
+        return torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 1.0]][min(len(answer), 1)], dtype=torch.float64)
+
+    with licences(tmp_path, TableGenerator(WORDS, only_nine), Settings(max_tokens=4)) as rag:
+        found = rag.decide(COD, ["four", "crowns"])
+    assert found.mass == 0.0
+    show_decision(found)
+    out = capsys.readouterr().out
+    assert out.startswith("No decision: ") and "0.500" not in out
 
 
 def test_what_a_terminal_would_obey_is_replaced(rag: RAG, capsys: pytest.CaptureFixture[str]) -> None:

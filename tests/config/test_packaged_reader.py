@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mixrag import RAG, ModelConfig
-from mixrag.answers.confidence import calibration_for
+from mixrag.answers.confidence import calibrations_for
 from mixrag.config.bundle import read_bundle
 from mixrag.config.default_models import packaged_reader, packaged_span_reader
 from mixrag.config.model_config import bundle_for, completed, defaults, models_digest
@@ -71,14 +72,17 @@ def test_it_brings_prompt_and_retrieval_settings(reader: Path) -> None:
     }
 
 
-def test_its_confidence_is_that_of_the_default(reader: Path) -> None:
+@pytest.mark.parametrize("engine", ["torch"])
+def test_its_confidence_is_that_of_the_default(reader: Path, engine: Any) -> None:
     """With another reader, prompt or default setting it would have to be fitted anew."""
-    trained = bundle_for(ModelConfig(), None)
+    given = ModelConfig(engine=engine)
+    trained = bundle_for(given, None)
     assert trained is not None and trained.folder == reader
-    calibration = calibration_for(ModelConfig(), trained, None)
-    assert calibration is not None and 0 < calibration.threshold < 1
-    models = completed(ModelConfig(), trained)
-    assert calibration.mismatch(defaults(ModelConfig(), trained, None), models_digest(models)) is None
+    digest = models_digest(completed(given, trained))
+    (calibration,) = (each for each in calibrations_for(given, trained, None) if each.models == digest)
+    assert 0 < calibration.threshold < 1
+    assert calibration.mismatch(defaults(given, trained, None), digest) is None
+    assert calibration.fitted_on
 
 
 def test_training_that_starts_from_it_keeps_its_prompt(reader: Path) -> None:

@@ -1,9 +1,11 @@
+import types
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixrag.corpus import SentenceSplitter, WordSplitter, splitter_named
-from mixrag.corpus.splitters import count_words
+from mixrag.corpus import SentenceSplitter, StructureSplitter, WordSplitter, splitter_named, splitter_stored
+from mixrag.corpus.splitters import CONTEXTS, count_words, stored_name
 from mixrag.errors import SettingError
 
 texts = st.lists(
@@ -51,6 +53,25 @@ def test_sentences_stay_whole():
 def test_text_without_spaces_is_split_too():
     assert [b - a for a, b in WordSplitter(100).split("日" * 250)] == [100, 100, 50]
     assert max(b - a for a, b in WordSplitter(10).split("x" * 5000)) == 1000
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("name", ["structure:150", "words:100", "sentences:7"])
+def test_a_stored_name_says_which_splitter_it_was(name, context):
+    splitter = splitter_named(name, context)
+    assert splitter_stored(stored_name(splitter)) == splitter
+
+
+def test_a_stored_name_may_say_which_tokens_were_counted():
+    tokens = types.SimpleNamespace(name="tokenizer of minishlab/potion, 0f3a")
+    measured = StructureSplitter(150, tokens=tokens, context="title")
+    assert stored_name(measured).startswith("structure:150 tokenizer")
+    assert splitter_stored(stored_name(measured)) == StructureSplitter(150, context="title")
+
+
+@pytest.mark.parametrize("name", ["", "paragraphs", "words:", "words:5x", "words:9999999", "own structure:5"])
+def test_a_splitter_of_ones_own_is_not_known_by_its_name(name):
+    assert splitter_stored(name) is None
 
 
 @pytest.mark.parametrize("name", ["words:100", "sentences:7"])

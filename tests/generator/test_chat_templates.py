@@ -10,8 +10,11 @@ import pytest
 from mixrag import RAG, ModelConfig
 from mixrag.config.model_config import completed, models_digest
 from mixrag.config.prompt_template import PromptTemplate, arguments_of_options
+from mixrag.config.training_settings import TrainingSettings
 from mixrag.errors import ModelError, SettingError
 from mixrag.generator import load_generator
+from mixrag.training.run import _trainable_generator
+from mixrag.training.run_spec import RunSpec
 from tiny_models import CHATML, build
 
 TURN = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
@@ -112,3 +115,17 @@ def test_a_saved_folder_has_the_arguments(tmp_path: Path) -> None:
         assert rag.models.prompt is not None
         assert rag.models.prompt.template_args == {"enable_thinking": False}
         assert rag.generator.prompt_text(rag.generator.prompt("Who?", (), 4)).endswith("<think></think>")
+
+
+def test_training_reads_the_prompts_that_answers_are_written_from(tmp_path: Path) -> None:
+    model, tokenizer = build("llama-chat")
+    tokenizer.chat_template = THINKING
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    models = {"generator": tmp_path / "model", "template_args": {"enable_thinking": True}, "device": "cpu"}
+    settings = TrainingSettings(parts=("generator",), method="lora", rank=2)
+    with RAG.open(tmp_path / "store", create=True, models=models) as rag:
+        spec = RunSpec(rag, (), (), settings, tmp_path / "out")
+        trained = _trainable_generator(spec, None).generator
+        prompts = [each.prompt_text(each.prompt("Who?", (), 4)) for each in (trained, rag.generator)]
+    assert prompts[0] == prompts[1] and "<think>" not in prompts[0]

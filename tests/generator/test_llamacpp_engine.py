@@ -610,3 +610,12 @@ def test_a_rag_answers_as_with_torch_and_is_saved(files: dict[str, Path], tmp_pa
         rag.save(tmp_path / "object")
     with RAG.open(tmp_path / "s", model=tmp_path / "saved", dtype="float32", device="cpu") as rag:
         assert rag.ask(question, k=2, max_tokens=6).log_prob == pytest.approx(expected.log_prob, abs=1e-4)
+
+
+def test_a_machine_without_a_wheel_is_named(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime.llama.cache_clear()
+    monkeypatch.setitem(sys.modules, "cyllama.llama.llama_cpp", None)
+    monkeypatch.setattr(runtime.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(runtime.platform, "machine", lambda: "aarch64")
+    found = refusal(MissingPackageError, files["llama F32"])
+    assert "wheels for x86-64 on Linux; found none for Linux on aarch64; compile it" in found

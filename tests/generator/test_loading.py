@@ -21,6 +21,7 @@ from mixrag.config.default_models import packaged_generator
 from mixrag.corpus.passage import Passage
 from mixrag.errors import MixragError, ModelError, SettingError
 from mixrag.generator import CausalGenerator, PromptTemplate, Seq2SeqGenerator, gguf, load_generator, loading
+from mixrag.utils.hashing import file_digest
 from tiny_adapter import adapted, save_adapter
 from tiny_models import CAUSAL, SEQ2SEQ
 
@@ -220,6 +221,11 @@ def test_an_unknown_dtype(dtype: str, tmp_path: Path) -> None:
     assert "float32, bfloat16, float16" in error.expected and error.found == repr(dtype)
 
 
+def folders(cache: Path) -> list[Path]:
+    """What was converted; beside it is a file of digests."""
+    return [path for path in cache.iterdir() if path.is_dir()]
+
+
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
@@ -232,7 +238,7 @@ def test_a_gguf_file_of_garbage(content: bytes, cache: Path, tmp_path: Path) -> 
     file = tmp_path / "model.gguf"
     file.write_bytes(content)
     assert "GGUF" in refusal(ModelError, file).expected
-    assert list(cache.iterdir()) == []
+    assert folders(cache) == []
 
 
 def test_a_folder_whose_name_ends_in_gguf(cache: Path, tiny_folder: Folder, tmp_path: Path) -> None:
@@ -269,7 +275,7 @@ def test_a_gguf_is_converted_once_for_each_content(cache: Path, conversions: lis
         generator = load_generator(file, device="cpu")
         assert isinstance(generator, CausalGenerator) and generator.name == str(file)
     assert conversions == [first.resolve(), other.resolve()]
-    assert len(list(cache.iterdir())) == 2
+    assert len(folders(cache)) == 2
 
 
 def test_a_file_that_changes_is_converted_again(cache: Path, conversions: list[Path], tmp_path: Path) -> None:
@@ -297,7 +303,7 @@ def test_an_interrupted_conversion_leaves_nothing_and_can_be_repeated(
             load_generator(file, device="cpu")
     if isinstance(interruption, Exception):
         assert caught.type is ModelError and "the disk is full" in str(caught.value)
-    assert list(cache.iterdir()) == []
+    assert folders(cache) == []
     monkeypatch.setattr(gguf, "_convert_gguf", lambda _, folder: tiny_models.save("llama", folder))
     assert isinstance(load_generator(file, device="cpu"), CausalGenerator)
 
@@ -307,13 +313,13 @@ def test_a_conversion_that_another_process_won(
 ) -> None:
     def overtaken(file: Path, folder: Path) -> None:
         tiny_models.save("llama", folder)
-        tiny_models.save("llama", cache / f"gguf-{gguf._digest(file)[:24]}")
+        tiny_models.save("llama", cache / f"gguf-{file_digest(file)[:24]}")
 
     file = tmp_path / "model.gguf"
     file.write_bytes(b"content")
     monkeypatch.setattr(gguf, "_convert_gguf", overtaken)
     assert isinstance(load_generator(file, device="cpu"), CausalGenerator)
-    assert [path.name[:5] for path in cache.iterdir()] == ["gguf-"]
+    assert [path.name[:5] for path in folders(cache)] == ["gguf-"]
 
 
 @pytest.mark.parametrize(
@@ -350,7 +356,7 @@ class TestPackagedModel:
         generator, folder = packaged
         assert isinstance(generator, CausalGenerator)
         assert generator.name == "SmolLM2-135M-Instruct"
-        assert [path.name[:5] for path in folder.iterdir()] == ["gguf-"]
+        assert [path.name[:5] for path in folders(folder)] == ["gguf-"]
         assert generator.tokens.tokenizer.convert_ids_to_tokens([generator.stop_token]) == ["<|im_end|>"]
 
     def test_the_second_time_it_comes_from_the_cache(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -35,11 +36,13 @@ from mixrag.inference.components import Component
 from mixrag.inference.continuous import RunningBatch
 from mixrag.inference.decoders import Beam, Greedy, Sample, begun
 from mixrag.inference.mixture import Mixture
-from mixrag.inference.stepwise import greedy
+from mixrag.inference.pruning import Pruning
+from mixrag.inference.stepwise import greedy, scored
 from mixrag.training.run import _frozen_generator
 from tiny_adapter import save_adapter
 from tiny_encoder import save_encoder
 from tiny_models import CONTEXT
+from tiny_span_model import encoder_tokenizer, span_bert
 
 KINDS = ("llama", "gpt2", "qwen")
 TOLERANCE = {"rtol": 0.0, "atol": 3e-5}
@@ -155,6 +158,20 @@ def test_a_batch_that_is_running_is_not_joined_but_goes_on_beside_others(folder_
         best = writing.result().answers[0]
         assert best.tokens == alone.tokens
         torch.testing.assert_close(best.log_likelihood, alone.log_likelihood, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_dropped_is_never_read_out_of_the_engine(
+    folder_of: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, torchs = by_openvino(folder_of["llama"]), by_torch(folder_of["llama"])
+    given = mixture(ours, QUESTION, TEXTS)
+    given.start()  # the passages are read
+    monkeypatch.setattr(engine.OpenVINOStates, "read", lambda _: pytest.fail("states are read out"))
+    steps = list(greedy(given, 8, pruning := Pruning(0.6)))
+    assert pruning.spent > 0 and len(steps) > 2
+    answer = scored(given, steps, pruning)
+    expected = mixture(torchs, QUESTION, TEXTS).score_tokens(answer.tokens)
+    torch.testing.assert_close(answer.log_likelihood, expected.log_likelihood, rtol=1e-4, atol=1e-4)
 
 
 def test_selected_rows_are_copies(both: tuple[OpenVINOGenerator, CausalGenerator]) -> None:
@@ -298,7 +315,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def converted(cache: Path) -> list[Path]:
-    return sorted(path for path in cache.iterdir() if path.is_dir())
+    return sorted(path for path in cache.iterdir() if path.is_dir() and path.name.startswith("openvino-"))
 
 
 def no_weights(*_: Any) -> Any:
@@ -310,7 +327,7 @@ def test_a_model_is_converted_once(
 ) -> None:
     caplog.set_level(logging.INFO, "mixrag.generator")
     expected = by_openvino(folder_of["llama"]).start([Prompt((), (4, 5), (6,))]).log_probs
-    assert any("once: reading its weights" in each for each in caplog.messages)
+    assert sum("for OpenVINO (weights float32), once" in each for each in caplog.messages) == 1
     assert any("converted" in each and str(own_cache) in each for each in caplog.messages)
     (folder,) = converted(own_cache)
     caplog.clear()
@@ -383,6 +400,16 @@ def test_no_space_and_a_folder_that_cannot_be_written_are_one_line(
     assert not isinstance(found, OpenVINOGenerator)
 
 
+def test_what_does_not_fit_into_memory_is_not_converted(
+    folder_of: dict[str, Path], own_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(files, "available_memory", lambda: 1000)
+    with pytest.raises(ModelError, match=r"takes 0\.0 GB of memory, and 0\.0 GB are free; give engine torch"):
+        by_openvino(folder_of["llama"])
+    assert not isinstance(load_generator(folder_of["llama"], engine="auto", device="cpu"), OpenVINOGenerator)
+    assert "of memory" in caplog.messages[-1] and not converted(own_cache)
+
+
 # What OpenVINO does not run.
 
 
@@ -436,6 +463,18 @@ def test_without_the_package(folder_of: dict[str, Path], monkeypatch: pytest.Mon
     assert not isinstance(found, OpenVINOGenerator)
 
 
+@pytest.mark.parametrize("machine", ["riscv64", "i686"])
+def test_a_machine_without_a_wheel_is_named(machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime.openvino.cache_clear()
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    with pytest.raises(
+        MissingPackageError, match=f"wheels for Linux on x86-64 and Arm .* none for Linux on {machine}"
+    ):
+        runtime.openvino()
+
+
 def test_nothing_that_reports_to_its_makers_is_imported() -> None:
     code = (
         "import sys\n"
@@ -480,4 +519,35 @@ def test_a_rag_answers_as_with_torch_and_precomputes(folder_of: dict[str, Path],
     with opened("openvino") as rag:
         assert rag.ask(question).log_prob == pytest.approx(expected.log_prob, abs=1e-4)
         generator: Any = rag.generator
-        assert (generator.prefix_cache.hits, generator.prefix_cache.misses) == (2, 0)
+        assert generator.prefix_cache.misses == 0
+        assert generator.prefix_cache.hits == 3, "the passage that was dropped is read again at the end"
+
+
+def test_a_new_process_answers_without_transformers(folder_of: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "cod.txt").write_text("A licence to fish cod costs nine crowns.")
+    span_bert().save_pretrained(tmp_path / "spans")
+    encoder_tokenizer().save_pretrained(tmp_path / "spans")
+    models = {
+        "encoder": str(save_encoder(tmp_path / "encoder")),
+        "generator": str(folder_of["llama"]),
+        "span_reader": str(tmp_path / "spans"),
+        "engine": "openvino",
+        "device": "cpu",
+    }
+    question, settings = "What does a licence cost?", {"k": 1, "max_tokens": 6}
+    with RAG.open(tmp_path / "s", create=True, models=models, settings=settings) as rag:
+        rag.index(tmp_path / "cod.txt")
+        expected = rag.ask(question)
+    code = (
+        "import json, sys\n"
+        "from mixrag import RAG\n"
+        "place, models, settings, question = json.loads(sys.argv[1])\n"
+        "answer = RAG.open(place, models=models, settings=settings).ask(question)\n"
+        "slow = ('transformers', 'sentence_transformers', 'peft', 'sklearn', 'sympy', 'huggingface_hub')\n"
+        "print(json.dumps([answer.best_guess, answer.log_prob, [name for name in slow if name in sys.modules]]))\n"
+    )
+    given = json.dumps([str(tmp_path / "s"), models, settings, question])
+    command = [sys.executable, "-W", "ignore", "-c", code, given]
+    text, log_prob, imported = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    assert imported == []
+    assert (text, log_prob) == (expected.best_guess, pytest.approx(expected.log_prob, abs=1e-3))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 from enumeration import Toy, switches, toys
 from mixrag.corpus import Passage
 from mixrag.generator import Generator
+from mixrag.generator.copying import CopyingGenerator
 from mixrag.inference.batch import greedy_together
 from mixrag.inference.mixture import Mixture, condition
-from mixrag.inference.pruning import Pruning
+from mixrag.inference.pruning import Pruning, copies_slowly
 from mixrag.inference.stepwise import greedy, scored
 from mixrag.probability import log_normalise, most_prunable, pruning_tv
 from tables import toy_mixture
@@ -108,6 +110,40 @@ def test_what_was_dropped_has_no_live_posterior_and_is_read_once() -> None:
         assert scored(mixture, steps, pruning).log_likelihood.isfinite().all()
 
 
+@quick
+@given(toys(length=LIMIT, zeros=False), switches, st.sampled_from([0.01, 0.3, 0.9]))
+def test_where_rows_are_copied_slowly_prompts_are_read_again(toy: Toy, switch: float, budget: float) -> None:
+    mixture, copied = toy_mixture(toy, switch), Pruning(budget)
+    expected = list(greedy(mixture, LIMIT, copied))
+    slow = replace(mixture, generator=_Slow(mixture.generator))
+    found = list(greedy(slow, LIMIT, pruning := Pruning(budget)))
+    assert [step.token for step in found] == [step.token for step in expected]
+    assert pruning.spent == copied.spent and all(each.branches is None for each in pruning.dropped)
+    for _ in range(2):
+        torch.testing.assert_close(
+            scored(slow, found, pruning).log_likelihood, scored(mixture, expected, copied).log_likelihood
+        )
+
+
+class _Slow:
+    """A generator whose rows should not be copied."""
+
+    copies_rows_slowly = True
+
+    def __init__(self, generator: Generator) -> None:
+        self.generator = generator
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.generator, name)
+
+
+def test_who_copies_rows_slowly() -> None:
+    plain = toy_mixture(PEAKED, 0.0).generator
+    slow: Any = _Slow(plain)
+    assert copies_slowly(slow) and copies_slowly(CopyingGenerator(slow))
+    assert not copies_slowly(plain) and not copies_slowly(CopyingGenerator(plain))
+
+
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "t5"])
 @pytest.mark.parametrize("budget", [0.4, 0.95])
 def test_a_real_model_reads_what_it_left_out(
@@ -120,6 +156,8 @@ def test_a_real_model_reads_what_it_left_out(
     mixture = condition(tiny_generator(kind), "Who wrote it?", passages, log_prior)
     pruning = Pruning(budget)
     found = [(scored(mixture, list(greedy(mixture, 12, pruning)), pruning), pruning)]
+    slow = replace(mixture, generator=_Slow(mixture.generator))
+    found += [(scored(slow, list(greedy(slow, 12, again := Pruning(budget))), again), again)]
     found += [(each.scored(), each.pruning) for each in greedy_together([mixture, mixture], 12, budget)]
     for answer, spent in found:
         assert spent.spent > 0

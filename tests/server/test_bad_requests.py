@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -11,6 +15,7 @@ import pytest
 from served import QUESTION, listening, wait_until
 
 from mixrag.server.app import make_app
+from mixrag.server.questions import Limits, Questions
 from mixrag.server.security.policy import MIB, Security
 from mixrag.server.service import Service
 from mixrag.server.serving import configured
@@ -47,6 +52,16 @@ def refused(response: httpx.Response, *statuses: int) -> None:
     (error,) = response.json().values()
     assert set(error) == {"message", "type", "param", "code"}
     assert "\n" not in error["message"] and len(error["message"]) < 2000
+
+
+def sent(address: str, path: str) -> socket.socket:
+    """A connection on which a whole good request has been sent."""
+    host, port = address.removeprefix("http://").split(":")
+    body = json.dumps(QUESTIONS[path]).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+    connection = socket.create_connection((host, int(port)))
+    connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    return connection
 
 
 def replaced(value: Any, by: Any) -> Any:
@@ -91,6 +106,32 @@ def test_bad_requests_are_refused_and_the_next_is_answered(served: httpx.Client,
             refused(found, 400)
     found = served.post(path, json=good)
     assert found.status_code == 200, found.text
+
+
+@pytest.mark.parametrize("path", QUESTIONS)
+def test_a_client_that_leaves_while_it_waits_leaves_no_work(
+    service: Service, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """The one place is taken; its request is in the queue, and is not there any more once its client has gone."""
+    held, begun = threading.Event(), threading.Event()
+    questions = Questions(Limits(threads=1))
+    monkeypatch.setattr("mixrag.server.app.load_models", lambda _: asyncio.sleep(0))
+    app = make_app(Service(service.stores, questions))
+
+    @app.post("/hold")
+    async def hold() -> bool:
+        return await questions.run(lambda: begun.set() or held.wait())
+
+    with listening(app) as address, ThreadPoolExecutor(1) as threads:
+        holding = threads.submit(httpx.post, f"{address}/hold", timeout=None)
+        begun.wait()
+        with sent(address, path):
+            wait_until(lambda: questions.waiting == 1)
+        wait_until(lambda: questions.waiting == 0)
+        assert questions.running == 1
+        held.set()
+        assert holding.result().json() is True
+        wait_until(lambda: questions.running == 0)
 
 
 def test_a_client_that_leaves_a_stream_does_not_stop_the_server(served: httpx.Client) -> None:

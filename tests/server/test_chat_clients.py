@@ -1,6 +1,18 @@
 """Requests as Open WebUI and LibreChat send them: chats, sources, and what they ask a model for themselves.
 
-Their templates are quoted only as far as they are recognised.
+They are made after the sources of both, not recorded, and templates are quoted only as far as they are recognised:
+
+- titles, tags, follow-up questions, image prompts, autocompletion, tool choice, emoji, search queries: constants
+  ``DEFAULT_..._PROMPT_TEMPLATE`` in ``backend/open_webui/config.py`` of github.com/open-webui/open-webui. Titles
+  "3-5 word" as of its commit 2586f1f3, and without it in later ones; ``NEW_TITLE`` has another output.
+- the summary of a long chat: ``DEFAULT_CONTEXT_COMPACTION_PROMPT`` in its
+  ``backend/open_webui/utils/context_compaction.py`` (commit 050b090f), where the messages replace an empty answer;
+- headers ``X-OpenWebUI-...``: ``backend/open_webui/utils/headers.py`` (commit 0790441f), and
+  ``FORWARD_..._HEADER_...`` in ``backend/open_webui/env.py``;
+- LibreChat's titles: ``defaultCompletionPrompt`` and ``defaultTitlePrompt`` in ``src/utils/title.ts`` of
+  github.com/danny-avila/agents (commit d8751a6a), ``ASSISTANTS_TITLE`` the older one of its assistants;
+- LibreChat's chats: parameters of ``packages/api/src/endpoints/openai/llm.ts`` in github.com/danny-avila/LibreChat
+  (commit 00b3bc32): ``user``, ``stream``, ``temperature``, penalties; messages of parts as LangChain writes them.
 """
 
 from __future__ import annotations
@@ -28,11 +40,18 @@ Generate a concise, 3-5 word title with an emoji summarizing the chat history.
 JSON format: {{ "title": "your concise title here" }}
 {HISTORY}"""
 NEW_TITLE = TITLE.replace('JSON format: { "title": "your concise title here" }', "Return ONLY the title text.")
+LATER_TITLE = TITLE.replace("a concise, 3-5 word title with an emoji", "a concise title")
 LIBRECHAT_TITLE = f"""Provide a concise, 5-word-or-less title for the conversation, using its own \
 language, with no \
 punctuation.
 
 Conversation:
+User: {QUESTION}
+AI: nine crowns"""
+STRUCTURED_TITLE = f"""Analyze this conversation and provide:
+1. The detected language of the conversation
+2. A concise title in the detected language (5 words or less, no punctuation or quotation)
+
 User: {QUESTION}
 AI: nine crowns"""
 ASSISTANTS_TITLE = f"""Please generate a concise title (max 40 characters) for a conversation that starts with:
@@ -44,7 +63,9 @@ NAMED = "What does a licence for cod cost"
 TASKS = [
     ("title", TITLE, json.dumps({"title": NAMED})),
     ("title", NEW_TITLE, NAMED),
+    ("title", LATER_TITLE, json.dumps({"title": NAMED})),
     ("title", LIBRECHAT_TITLE, NAMED),
+    ("title", STRUCTURED_TITLE, NAMED),
     ("title", ASSISTANTS_TITLE, NAMED),
     ("tags", f"### Task:\nGenerate 1-3 broad tags categorizing the main themes\n{HISTORY}", '{"tags": []}'),
     (
@@ -67,6 +88,11 @@ TASKS = [
     (
         "emoji",
         "Your task is to reflect the speaker's likely facial expression through a fitting emoji. Message: x",
+        "",
+    ),
+    (
+        "summary",
+        "### Task:\nSummarize the conversation history that will be compacted out of the active chat context.",
         "",
     ),
 ]
@@ -110,6 +136,8 @@ def test_the_choice_of_a_tool_reads_no_passage(client: TestClient, unread: None)
     [
         "Generate a concise, 3-5 word title for my thesis on cod",
         "### Task:\nGenerate a concise, 3-5 word title of this chapter",
+        "### Task:\nGenerate a concise title of this chapter",
+        "### Task:\nSummarize the conversation history of Orrin",
         "Please generate a concise title (max 40 characters)",
         "What does 'Suggest 3-5 relevant follow-up questions' mean?",
         "Provide a concise, 5-word-or-less title for the conversation",

@@ -67,7 +67,7 @@ def test_a_citation_names_the_document_and_opens_it(official: openai.OpenAI, add
     assert message.annotations
     first = message.annotations[0].url_citation
     assert (message.content or "")[first.start_index : first.end_index] == "nine crowns"
-    assert first.url.startswith(f"{address}/v1/documents/content?store=demo&document=")
+    assert first.url.startswith(f"{address}/#store=demo&document=") and first.url.endswith("&offset=0")
     best = max(rag.ask(QUESTION).passages, key=lambda each: each.posterior)
     assert best.title in first.title
 

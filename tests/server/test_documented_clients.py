@@ -8,16 +8,19 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from served import listening
+from served import QUESTION, listening
 
 from mixrag import RAG
 from mixrag.server.app import make_app
 from mixrag.server.service import Service
 from mixrag.server.stores import Served, Stores
 
-PAGE = Path(__file__).parents[2] / "docs/how-to/serve-clients.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/how-to/serve-clients.md"
+README_QUESTION = "Who is the medical director of Brackwater Hospital?"
 PRINTED = "http://127.0.0.1:8080"
 
 
@@ -27,8 +30,8 @@ def store_address(rag: RAG) -> Iterator[str]:
         yield found
 
 
-def blocks(kind: str) -> list[str]:
-    return re.findall(rf"^```{kind}\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+def blocks(kind: str, page: Path = PAGE) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
 def test_the_examples_in_python(store_address: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,7 +42,7 @@ def test_the_examples_in_python(store_address: str, capsys: pytest.CaptureFixtur
     assert names["answer"].choices[0].message.content == "four crowns"
     assert names["answer"].mixrag["question"] == "What does a licence for eel cost?"
     printed = capsys.readouterr().out
-    assert "nine crowns\ncod" in printed and f"{store_address}/v1/documents/content" in printed
+    assert "nine crowns\ncod" in printed and f"{store_address}/#store=" in printed
     names["client"].close()
 
 
@@ -50,10 +53,27 @@ def test_the_example_with_curl(store_address: str) -> None:
     assert json.loads(found)["choices"][0]["message"]["content"] == "nine crowns"
 
 
-def test_a_cited_address_reads_the_document(store_address: str) -> None:
+def test_the_lines_of_the_readme(store_address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    page = ROOT / "README.md"
+    (lines,) = (block for block in blocks("python", page) if "OpenAI" in block)
+    (command,) = (block for block in blocks("sh", page) if block.startswith("curl"))
+    assert README_QUESTION in lines and README_QUESTION in command
+    named = [each.replace(PRINTED, store_address).replace(README_QUESTION, QUESTION) for each in (lines, command)]
+    names: dict[str, Any] = {}
+    exec(compile(named[0], str(page), "exec"), names)
+    names["client"].close()
+    assert capsys.readouterr().out == "nine crowns\n"
+    found = subprocess.run(["bash", "-c", named[1]], capture_output=True, check=True, timeout=60).stdout
+    assert json.loads(found)["choices"][0]["message"]["content"] == "nine crowns"
+
+
+def test_a_cited_address_is_the_page_and_names_what_to_read(store_address: str) -> None:
     import httpx2
 
     body = {"messages": [{"role": "user", "content": "What does a licence for cod cost?"}]}
     message = httpx2.post(f"{store_address}/v1/chat/completions", json=body).json()["choices"][0]["message"]
     url = message["annotations"][0]["url_citation"]["url"]
-    assert "nine crowns" in httpx2.get(url).json()["text"]
+    assert httpx2.get(url).headers["content-type"].startswith("text/html")
+    place = dict(parse_qsl(urlsplit(url).fragment))
+    found = httpx2.get(f"{store_address}/v1/documents/content", params=place).json()
+    assert "nine crowns" in found["text"]

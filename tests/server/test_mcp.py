@@ -119,6 +119,17 @@ def test_passages_score_decide_and_diagnose_are_those_of_the_library(service: Se
     assert result(service, "diagnose", question=QUESTION, expected=["nine crowns"])["right"]
 
 
+def test_the_empty_answer_has_a_probability(service: Service, rag: RAG) -> None:
+    found = result(service, "score", question=QUESTION, answer="")
+    assert found["probability"] == pytest.approx(rag.score(QUESTION, "").probability)
+
+
+def test_without_mass_nothing_is_decided(service: Service) -> None:
+    found = result(service, "decide", question=QUESTION, labels=["nine", "four"])
+    assert (found["label"], found["probability"], found["mass"]) == (None, None, 0.0)
+    assert [each["probability"] for each in found["labels"]] == [None, None]
+
+
 def test_where_and_store_choose_documents(service: Service) -> None:
     found = result(service, "passages", question=QUESTION, where={"file": "hen.txt"}, store="demo")["passages"]
     assert [each["file"] for each in found] == ["hen.txt"]
@@ -138,7 +149,8 @@ def test_where_and_store_choose_documents(service: Service) -> None:
         ("decide", {"question": "?", "labels": ["yes"]}, "labels: List should have at least 2"),
         ("decide", {"question": "?", "labels": ["yes", "yes"]}, "labels that differ"),
         ("diagnose", {"question": "?", "expected": []}, "expected: List should have at least 1"),
-        ("score", {"question": "?", "answer": ""}, "answer: String should have at least 1"),
+        ("score", {"question": "?", "answer": "a" * 20_001}, "answer: String should have at most"),
+        ("score", {"question": "?"}, "answer: Field required"),
     ],
 )
 def test_what_is_wrong_with_a_call_is_one_line(

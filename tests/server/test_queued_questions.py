@@ -136,6 +136,29 @@ def test_questions_that_are_under_way_share_passes_and_others_join_them(rag: RAG
     run(work)
 
 
+@pytest.mark.parametrize("decoder", ["greedy", "beam"])
+def test_eight_questions_take_hardly_more_passes_than_one(rag: RAG, gate: Gate, decoder: str) -> None:
+    """Where passes are what costs, eight clients get several times the answers of one."""
+    way, alone = {"decoder": decoder, "prune": 0.0}, []
+    for question in ASKED:
+        gate.rows.clear()
+        rag.ask(question, **way)
+        alone.append(len(gate.rows))
+
+    async def work(questions: Questions) -> None:
+        gate.shut()
+        tasks = [asyncio.ensure_future(answered(questions, rag, ASKED[0], **way))]
+        await until(gate.reached.is_set)
+        tasks += [asyncio.ensure_future(answered(questions, rag, q, **way)) for q in (*ASKED[1:], *ASKED)]
+        await until(lambda: questions.batches.answers == 2 * len(ASKED))
+        gate.rows.clear()
+        gate.opened.set()
+        await asyncio.gather(*tasks)
+        assert len(gate.rows) <= 1 + max(alone) < 2 * sum(alone) / 3
+
+    run(work, Limits(rows=1000))
+
+
 def test_tokens_come_one_by_one_where_the_decoder_streams(rag: RAG, gate: Gate) -> None:
     async def work(questions: Questions) -> None:
         gate.shut()

@@ -64,6 +64,14 @@ def test_what_differs_is_told_apart() -> None:
     assert len(found.other_text) == 1 and len(found.mixed_up) == 1
 
 
+def test_memory_is_shown_over_time() -> None:
+    flat, leak = Found(2, memory=[100.0 + second % 2 for second in range(60)]), Found(2)
+    leak.memory = [100.0 + second for second in range(60)]
+    assert abs(flat.growth) < 1.0 and leak.growth == pytest.approx(60.0)
+    assert leak.trace().startswith("2 clients: MiB 104 114 124 134 144 154; +60.0 MiB a minute; load ")
+    assert Found(1).growth == 0.0
+
+
 def test_quantiles() -> None:
     assert quantile([3.0, 1.0, 2.0, 4.0], 0.5) == 2.0
     assert quantile([*map(float, range(100))], 0.95) == 94.0

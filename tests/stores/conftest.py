@@ -5,6 +5,8 @@ A further backend is a fixture NAME_backend that gives a ``store_backends.Backen
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,14 +14,55 @@ import pytest
 
 from fake_corpus import FakeEncoder
 from mixrag.corpus import Store
-from store_backends import Backend, SqliteBackend
+from moto_server import environment, serving
+from postgres_server import PostgresBackend, PostgresServer, postgres_server
+from store_backends import Backend, LanceBackend, S3Backend, SqliteBackend
 
-BACKENDS = ("sqlite",)
+BACKENDS = ("sqlite", "lance", "s3", "postgres")
 
 
 @pytest.fixture
 def sqlite_backend(tmp_path: Path) -> SqliteBackend:
     return SqliteBackend(tmp_path)
+
+
+@pytest.fixture
+def lance_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LanceBackend:
+    monkeypatch.setenv("MIXRAG_CACHE", str(tmp_path / "cache"))
+    return LanceBackend(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of a server of objects on this machine."""
+    with serving() as address:
+        yield address
+
+
+@pytest.fixture
+def s3_backend(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Backend]:
+    import boto3
+
+    monkeypatch.setenv("MIXRAG_CACHE", str(tmp_path / "cache"))
+    for name, value in environment(s3_server).items():
+        monkeypatch.setenv(name, value)
+    name = f"bucket-{secrets.token_hex(4)}"
+    bucket = boto3.resource("s3").create_bucket(Bucket=name)
+    yield S3Backend(name)
+    bucket.objects.delete()
+    bucket.delete()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One server for all processes of a test run."""
+    with postgres_server(os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))[:12]) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_backend(postgres: PostgresServer) -> PostgresBackend:
+    return PostgresBackend(postgres)
 
 
 @pytest.fixture(params=BACKENDS)

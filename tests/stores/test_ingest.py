@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fake_corpus import FakeEncoder, check_sound, content, run
@@ -419,10 +419,12 @@ def apply(step, folder, store):
         run(store, folder)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps)
-def test_any_history_equals_a_fresh_index(backend, tmp_path_factory, history):
-    folder = tmp_path_factory.mktemp("history")
+def test_any_history_equals_a_fresh_index(backend, tmp_path_factory):
+    check = given(steps)(lambda history: check_history(backend, tmp_path_factory.mktemp("history"), history))
+    settings(max_examples=max(round(40 * backend.trials), 4), deadline=None, database=None)(check)()
+
+
+def check_history(backend, folder, history):
     (folder / "sub").mkdir()
     (folder / "keep.txt").write_text("keep this file")
     first, second = backend.another(), backend.another().another()

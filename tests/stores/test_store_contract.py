@@ -30,9 +30,9 @@ def test_create_then_open(tmp_path):
         assert store.query("PRAGMA journal_mode") == [("wal",)]
 
 
-def test_a_second_indexing_run_waits_or_gives_up(store, folder):
+def test_a_second_indexing_run_waits_or_gives_up(store, backend, folder):
     write(folder, a="text")
-    with Store.open(store.directory, timeout=0.05) as second, store.writing():
+    with backend.reopen(timeout=0.05) as second, store.writing():
         with pytest.raises(StoreBusyError):
             run(second, folder)
         with pytest.raises(StoreBusyError):
@@ -112,6 +112,7 @@ def test_rows_where(store, folder):
 
 def test_passages_come_by_document_in_the_order_of_its_text(store, folder, monkeypatch):
     monkeypatch.setattr("mixrag.corpus.store.sqlite.search._BLOCK", 2)
+    monkeypatch.setattr("mixrag.corpus.store.postgres.contents._BLOCK", 2)
     for number in range(5):
         (folder / f"{number}.txt").write_text(" ".join(f"w{number}.{i}" for i in range(3 * number + 1)))
     run(store, folder)
@@ -216,10 +217,10 @@ def test_several_threads(store, folder):
     assert not failures
 
 
-def test_a_snapshot_does_not_see_later_changes(store, folder):
+def test_a_snapshot_does_not_see_later_changes(store, backend, folder):
     write(folder, a="one")
     run(store, folder)
-    with Store.open(store.directory) as reader:
+    with backend.reopen() as reader:
         with reader.snapshot():
             before = content(reader)
             write(folder, a="changed")

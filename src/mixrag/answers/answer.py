@@ -84,7 +84,10 @@ class Answer(AnswerFields):
             "switch": self.switch,
             "switch_at": self.switch_at,
             "question_likelihood": self.question_likelihood,
-            "passages": [asdict(passage) for passage in self.passages],
+            "passages": [
+                {**asdict(passage), "p_without": p_without}
+                for passage, p_without in zip(self.passages, without_each(self), strict=True)
+            ],
             "null": None if self.null_prior is None else null,
             "tokens": [{**asdict(token), "responsibility": list(token.responsibility)} for token in self.tokens],
             "written_sentences": [
@@ -101,10 +104,23 @@ class Answer(AnswerFields):
             "pruned": self.pruned,
             "log_drawn": self.log_drawn,
             "shortened": shortened_to_dict(self.shortened),
+            "notices": list(self.notices),
             **({} if self.generators is None else {"generators": _generators_to_dict(self.generators)}),
         }
         found: dict[str, Any] = finite(document)
         return found
+
+
+def without_each(answer: AnswerFields) -> list[float | None]:
+    """For each passage, p(``best_guess`` | question) had its component never been retrieved.
+
+    None where nothing would be left, and of an extract, which would be another one.
+    """
+    scored, components = answer.scored, answer.scored.mixture.component_of_passage
+    if answer.kind == "extract" or len(scored.mixture.components) == 1:
+        return [None for _ in answer.passages]
+    without, prior = scored.log_leave_one_out.exp().tolist(), scored.mixture.log_prior.exp().tolist()
+    return [without[j] if prior[j] < 1.0 else None for j in components]
 
 
 def _generators_to_dict(generators: Mapping[str, Contribution]) -> dict[str, Any]:
@@ -147,6 +163,7 @@ def retrieval_to_dict(question: str, found: Retrieval, settings: Settings) -> di
         "temperature": found.temperature,
         "outside": found.outside,
         "outside_bounds": found.outside_bounds and list(found.outside_bounds),
+        "notices": list(found.notices),
         "null": None if found.log_null is None else {"prior": math.exp(found.log_null)},
         "passages": [
             {**passage_to_dict(passage), "prior": p, "inner_product": s}
@@ -267,6 +284,7 @@ def build_answer(
         guaranteed_only=settings.guaranteed_only and not given,
         rounding=mixture.rounding,
         log_interval=scored.log_interval if mixture.rounding else None,
+        notices=retrieval.notices,
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mixrag.answers.confidence import Confidence, ConfidenceMap, calibration_for, conditions, level_of
+from mixrag.answers.confidence import Confidence, ConfidenceMap, calibrations_for, conditions, level_of
 from mixrag.answers.guarantee import KIND, Coverage, Guarantee, calibration_digest, other
 from mixrag.answers.guarantee_file import ALSO, read_guarantee
 from mixrag.answers.guarantee_file import FILE as GUARANTEE_FILE
@@ -147,14 +147,14 @@ def guaranteed_conditions(settings: Settings) -> dict[str, Any]:
 
 
 def guarantee_for(given: ModelConfig, trained: Bundle | None, confidence: str | Path | None) -> Guarantee | None:
-    """The guarantee beside the calibration that ``calibration_for`` reads; None where there is none.
+    """The guarantee beside the calibration that ``calibrations_for`` reads; None where there is none.
 
     A file that cannot be used is none, and a warning says so.
 
     Raises:
         ModelError: the calibration cannot be used.
     """
-    if calibration_for(given, trained, confidence) is None:
+    if not calibrations_for(given, trained, confidence):
         return None
     folder = Path(confidence).parent if confidence is not None else None if trained is None else trained.folder
     path = None if folder is None else folder / GUARANTEE_FILE

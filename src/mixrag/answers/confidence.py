@@ -37,6 +37,8 @@ from mixrag.utils.atomic import write_atomically
 
 FILE = "confidence.json"
 """Its name in a trained folder."""
+EIGHT_BITS = "confidence-int8.json"
+"""Of the one beside it that is for another engine: of answers with weights in eight bits."""
 FORMAT = 2
 RANGED = ("k", "switch")
 """Settings of which a calibration may hold for a range: [5, 10] in the file means all from 5 to 10."""
@@ -317,19 +319,21 @@ def _names_an_object(decoder: Any) -> bool:
     return isinstance(decoder, str) and re.fullmatch(r"[^\W\d]\w*(\(.*\))?", decoder, re.DOTALL) is not None
 
 
-def calibration_for(
+def calibrations_for(
     given: ModelConfig, trained: Bundle | None, confidence: str | Path | None
-) -> ConfidenceMap | None:
-    """The calibration asked for ("none": none); else that of the trained folder, where its models are in use.
+) -> tuple[ConfidenceMap, ...]:
+    """The calibration asked for ("none": none); else those of the trained folder, where its models are in use.
+
+    A trained folder may have two: which of them holds is a matter of the engine that runs the models.
 
     Raises:
-        ModelError: the file cannot be used.
+        ModelError: a file cannot be used.
     """
     if confidence is not None:
-        return None if str(confidence) == "none" else read_calibration(Path(confidence))
+        return () if str(confidence) == "none" else (read_calibration(Path(confidence)),)
     other = given.generator is not None and not names_parts(given.generator)
     replaced = other or given.adapter is not None or given.prompt is not None
     if trained is None or replaced or not same_encoders(given, trained):
-        return None
-    path = trained.folder / FILE
-    return read_calibration(path) if path.is_file() else None
+        return ()
+    paths = (trained.folder / name for name in (FILE, EIGHT_BITS))
+    return tuple(read_calibration(path) for path in paths if path.is_file())

@@ -35,9 +35,9 @@ class DecidedLabel:
     """One of the labels, with its probability and the passages behind it."""
 
     label: str
-    probability: float
-    """p(label | question, one of the labels): its own probability divided by the sum over all labels; equal for
-    all where every label has probability 0."""
+    probability: float | None
+    """p(label | question, one of the labels): its own probability divided by the sum over all labels; None where
+    that sum is 0."""
     log_prob: float
     """log p(label, and its end | question) in nats, as ``Answer.log_prob``: not divided by the labels' sum."""
     log_bounds: tuple[float, float] | None
@@ -58,7 +58,7 @@ class Decision:
     """In the order in which they were given."""
     log_mass: float
     """log Σ p(label | question) over the labels, in nats: how much the model thought of them at all. -inf where it
-    thought of none, and ``probability`` says nothing. With ``empty_answer`` given that an answer is stated."""
+    thought of none, and there is no ``probability``. With ``empty_answer`` given that an answer is stated."""
     passages: tuple[AnswerPassage, ...]
     """In order of rank; ``posterior`` is given that one of the labels is the answer."""
     null_prior: float | None
@@ -83,6 +83,8 @@ class Decision:
     question_likelihood: float
     rounding: float
     """As ``Answer.rounding``."""
+    notices: tuple[str, ...] = ()
+    """As ``Answer.notices``."""
 
     @property
     def mass(self) -> float:
@@ -100,8 +102,8 @@ class Decision:
         return None if self.log_mass == -math.inf else self.best.label
 
     @property
-    def probability(self) -> float:
-        """p(the most probable label | question, one of the labels)."""
+    def probability(self) -> float | None:
+        """p(the most probable label | question, one of the labels); None where ``mass`` is 0."""
         return self.best.probability
 
     @property
@@ -109,13 +111,9 @@ class Decision:
         """Σ probability · number, where all labels are numbers ("1" to "5"): a score; None elsewhere, and where
         ``mass`` is 0.
         """
-        numbers = [_number(each.label) for each in self.labels]
-        if self.label is None:
-            return None
-        known = [number for number in numbers if number is not None]
-        if len(known) < len(numbers):
-            return None
-        return math.fsum(each.probability * n for each, n in zip(self.labels, known, strict=True))
+        weighed = [(each.probability, _number(each.label)) for each in self.labels]
+        known = [(share, number) for share, number in weighed if share is not None and number is not None]
+        return math.fsum(share * number for share, number in known) if len(known) == len(weighed) else None
 
     @property
     def seems_unstated(self) -> bool:
@@ -138,13 +136,15 @@ class Decision:
             "passages": [asdict(each) for each in self.passages],
             "null": None if self.null_prior is None else null,
             "shortened": shortened_to_dict(self.shortened),
+            "notices": list(self.notices),
         }
         found: dict[str, Any] = finite(document)
         return found
 
     def __repr__(self) -> str:
         """Each label with its probability, and their mass."""
-        shown = ", ".join(f"{each.label!r}: {each.probability:.4g}" for each in self.labels)
+        shares = ((each.label, each.probability) for each in self.labels)
+        shown = ", ".join(f"{label!r}: {'none' if share is None else f'{share:.4g}'}" for label, share in shares)
         return f"Decision({shown}; mass={self.mass:.4g}, {len(self.passages)} passages)"
 
 
@@ -188,8 +188,8 @@ def decision(mixture: Mixture, retrieval: Retrieval, settings: Settings, labels:
     scored = mixture.score_all(label_tokens(mixture.generator, labels))
     log_probs = torch.tensor([each.log_prob for each in scored], dtype=torch.float64)
     log_mass = min(0.0, float(log_sum(log_probs, 0)))
-    equal = log_mass == -math.inf
-    shares = torch.full_like(log_probs, 1 / len(scored)) if equal else log_normalise(log_probs, 0).exp()
+    none = log_mass == -math.inf
+    shares = torch.zeros_like(log_probs) if none else log_normalise(log_probs, 0).exp()
     # p(z | x, one of the labels) = Σ p(label | x, one of them) p(z | x, label)
     posteriors = torch.stack([each.posterior.nan_to_num(nan=0.0) for each in scored])
     posterior = (shares[:, None] * posteriors).sum(0)
@@ -197,7 +197,7 @@ def decision(mixture: Mixture, retrieval: Retrieval, settings: Settings, labels:
     decided = [
         DecidedLabel(
             label=label,
-            probability=float(share),
+            probability=None if none else float(share),
             log_prob=each.log_prob,
             log_bounds=each.log_bracket,
             posterior=tuple(float(own[j]) for j in places),
@@ -215,7 +215,7 @@ def decision(mixture: Mixture, retrieval: Retrieval, settings: Settings, labels:
         null_posterior=None if null is None else float(posterior[null]),
         p_empty=p_empty,
         p_empty_within=p_empty_within,
-        certified=not equal and _leads(scored),
+        certified=not none and _leads(scored),
         outside=retrieval.outside,
         shortened=tuple(each for component in mixture.components for each in component.prompt.shortened),
         normaliser=settings.normaliser,
@@ -224,6 +224,7 @@ def decision(mixture: Mixture, retrieval: Retrieval, settings: Settings, labels:
         switch_at=mixture.switch_at,
         question_likelihood=mixture.question_likelihood,
         rounding=mixture.rounding,
+        notices=retrieval.notices,
     )
 
 

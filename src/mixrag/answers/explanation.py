@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from mixrag.answers.fields import AnswerFields
+from mixrag.generator.engines import engine_of_generator
 from mixrag.generator.prefix_cache import PrefixCache
 from mixrag.generator.protocol import prompt_length
 from mixrag.inference.mixture import Mixture
@@ -72,6 +73,8 @@ class Explanation:
     components: tuple[ComponentExplanation, ...]
     prefix_cache: tuple[int, int] | None = None
     """How often since the model was loaded a passage had been read before, and how often not; None: no cache."""
+    engine: str = ""
+    """What ran the language model, and the number format of its weights; empty where that is not known."""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract of ``explain`` in ``mixrag ask --why --json`` (docs/reference/json.md).
@@ -84,6 +87,7 @@ class Explanation:
                 {name: getattr(component, name) for name in ComponentExplanation.__slots__}
                 for component in self.components
             ],
+            "engine": self.engine,
             "prefix_cache": self.prefix_cache and dict(zip(("hits", "misses"), self.prefix_cache, strict=True)),
         }
         found: dict[str, Any] = finite(document)
@@ -124,7 +128,7 @@ def explain(answer: AnswerFields) -> Explanation:
             zip(mixture.components, each_alone(mixture, mixture.reserve), strict=True)
         )
     )
-    return Explanation(answer, null.log_prob, components, counts)
+    return Explanation(answer, null.log_prob, components, counts, engine_of_generator(mixture.generator))
 
 
 def _most_prior(mixture: Mixture) -> Tensor:

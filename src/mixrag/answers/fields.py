@@ -237,6 +237,9 @@ class AnswerFields:
     (docs/reference/models.md#rounding); certificates and bounds allow for it. 0 in float32."""
     log_interval: tuple[float, float] | None = None
     """Between what ``log_prob`` lies without ``rounding``; None where there is none."""
+    notices: tuple[str, ...] = ()
+    """What must be known to read these numbers, one line each: a shard that did not answer, and the most prior
+    mass that its passages may have; passages that are in several shards."""
 
     log_drawn: float | None = None
     """With decoder "sample", the log-probability with which this answer was drawn: under ``Settings.sampling``,

@@ -13,10 +13,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from mixrag.answers.applied_calibration import guarantee_for
-from mixrag.answers.confidence import ConfidenceMap, calibration_for
+from mixrag.answers.confidence import ConfidenceMap, calibrations_for
 from mixrag.answers.guarantee import Guarantee
+from mixrag.answers.own_retriever import opened_store, own_retriever
 from mixrag.config.command_settings import IndexingSettings, StoreConfig
-from mixrag.config.model_config import ModelConfig, bundle_for, completed, defaults
+from mixrag.config.engine_choice import engine_in_words, engine_of
+from mixrag.config.model_config import ModelConfig, bundle_for, completed, defaults, models_digest
 from mixrag.config.schema import made
 from mixrag.config.settings import Settings
 from mixrag.corpus import (
@@ -29,6 +31,7 @@ from mixrag.corpus import (
     ParseLimits,
     Parser,
     ParserRegistry,
+    Part,
     Removed,
     Splitter,
     Store,
@@ -38,19 +41,32 @@ from mixrag.corpus import (
     documents_in,
     documents_of_texts,
     ingest,
-    open_store,
+    splitter_stored,
 )
 from mixrag.corpus.workers import HERE, Workers
-from mixrag.errors import EncoderMismatchError, SourceError
+from mixrag.errors import (
+    EncoderMismatchError,
+    MissingPackageError,
+    ModelError,
+    ModelLoadError,
+    ServerError,
+    SettingError,
+    SourceError,
+)
 from mixrag.generator import Generator, load_configured
 from mixrag.generator.devices import one_dtype
 from mixrag.generator.mixed import language_model_of
 from mixrag.generator.precompute import FOLDER as PRECOMPUTED
 from mixrag.generator.precompute import Precomputed, attach, files_and_bytes, precompute
-from mixrag.retrieval.encoders import CompleteEncoder, load_encoder
+from mixrag.retrieval.encoders import CompleteEncoder, configured_encoder, reference_of
 from mixrag.retrieval.encoders.shipping import portable_encoder, portable_splitting
 from mixrag.retrieval.index import IndexChoice, check_index_choice, describe_index
 from mixrag.retrieval.retriever import Retriever
+from mixrag.retrieval.sharded_retriever import ShardedRetriever
+from mixrag.retrieval.shards.exchange import Share
+from mixrag.retrieval.shards.local import LocalShard, Reader
+from mixrag.retrieval.shards.part_file import claim_part
+from mixrag.retrieval.shards.store import as_sharded
 from mixrag.retrieval.snapshot_retriever import SnapshotRetriever
 from mixrag.utils.arguments import bytes_given, list_given, path_given
 from mixrag.utils.arrays import Vectors
@@ -79,6 +95,8 @@ class Info:
     documents: tuple[DocumentRecord, ...]
     model: Path | None = None
     """The folder of a trained RAG that is in use; None: none was given."""
+    engine: str = ""
+    """What runs the language model here, and the number format of its weights."""
     precomputed: tuple[int, int] = (0, 0)
     """Files of passages that language models have read ahead, and their bytes."""
 
@@ -97,7 +115,7 @@ class OpenStore:
         settings: Settings | None = None,
         model: Path | None = None,
         retriever: Retriever | None = None,
-        calibration: ConfidenceMap | None = None,
+        calibration: ConfidenceMap | Sequence[ConfidenceMap] | None = None,
         guarantee: Guarantee | None = None,
         parsers: Sequence[Parser] = (),
         splitter: Splitter | None = None,
@@ -108,9 +126,10 @@ class OpenStore:
         self.settings = settings or Settings()
         self.model = model
         self.index_kind = check_index_choice(index)
-        self.calibration = calibration
+        several = () if calibration is None else calibration
+        self.calibrations = (several,) if isinstance(several, ConfidenceMap) else tuple(several)
         self.guarantee = guarantee
-        self._known: tuple[ModelConfig, str] | None = None
+        self._known: tuple[ModelConfig, str, str] | None = None
         self._documents: tuple[int, str] | None = None
         self._encoder = encoder
         self._generator = generator
@@ -118,9 +137,10 @@ class OpenStore:
         self._sharing = sharing if sharing is not None and sharing.models == self.models else None
         self._given: dict[str, Any] = {"encoder": encoder, "generator": generator}
         self._given_retriever = None if retriever is None else check_plugin(retriever, Retriever, "retriever")
-        self._snapshots = SnapshotRetriever(store, lambda: self.encoder, lambda: self.index_kind)
+        self._snapshots = own_retriever(store, lambda: self.encoder, lambda: self.index_kind)
         self._parsers = tuple(list_given(parsers, "parsers"))
         ParserRegistry(self._parsers)
+        self._own_splitter = splitter is not None
         self._splitter = _checked_splitter(splitter, StructureSplitter())
 
     @classmethod
@@ -149,12 +169,15 @@ class OpenStore:
         parsers: Sequence[Parser] = (),
         splitter: Splitter | None = None,
         sharing: OpenStore | None = None,
+        shard_seconds: float = 10.0,
+        shard_key_env: str | None = None,
     ) -> Self:
         """Open the store of a location.
 
         Args:
             directory: where the store is: a folder, "lance:PATH", "s3://BUCKET/PREFIX" or "postgresql://…"; a path
-                object is a folder.
+                object is a folder. To be asked alone, a store in parts: the address of a ``mixrag serve``, a
+                manifest "*.shards.json", or several of all these with commas between them.
             create: make one where there is none.
             model: folder of a trained RAG (``mixrag train``); without one, the trained reader that ships with
                 mixrag serves the packaged language model.
@@ -183,15 +206,24 @@ class OpenStore:
             sharing: another open store, whose models are used where its model settings are equal to those of this
                 one: several stores in one process then load each model once, whichever of them needs it first.
                 Stores whose vectors come from different encoders, or number formats, each have their own encoder.
+            shard_seconds: how long a question waits for a shard; one that is late is named, and missing.
+            shard_key_env: the environment variable with the key of all servers in ``directory``.
 
         Raises:
             StoreMissingError: there is none, and ``create`` is false.
-            StoreError: it cannot be used (version, corruption, network).
+            StoreError: it cannot be used (version, corruption, network); of a store in parts, none of them can.
             ModelError: ``model`` is not a folder of a trained RAG, or ``confidence`` not a calibration.
             SettingError: a setting outside its range.
             PluginError: a parser, splitter, encoder, index or retriever that lacks what is needed.
         """
-        StoreConfig(store=directory, model=model, index=index, confidence=confidence)  # refuses other types
+        checked = StoreConfig(  # refuses other types
+            store=directory,
+            model=model,
+            index=index,
+            confidence=confidence,
+            shard_seconds=shard_seconds,
+            shard_key_env=shard_key_env,
+        )
         named: dict[str, Any] = {
             "generator": generator,
             "encoder": encoder,
@@ -208,9 +240,9 @@ class OpenStore:
         given = replace(made(ModelConfig, models, "models"), **present)
         trained = bundle_for(given, model)
         chosen, default = completed(given, trained), defaults(given, trained, settings)
-        calibration = calibration_for(given, trained, confidence)
+        calibrations = calibrations_for(given, trained, confidence)
         guarantee = guarantee_for(given, trained, confidence)
-        store = open_store(directory, create=create)
+        store = opened_store(checked, create=create)
         folder = None if model is None else Path(model)
         return cls(
             store,
@@ -219,7 +251,7 @@ class OpenStore:
             settings=default,
             model=folder,
             retriever=retriever,
-            calibration=calibration,
+            calibration=calibrations,
             guarantee=guarantee,
             parsers=parsers,
             splitter=splitter,
@@ -240,6 +272,26 @@ class OpenStore:
         """Close the store."""
         self.close()
 
+    @property
+    def calibration(self) -> ConfidenceMap | None:
+        """The calibration of the models in use; where there is none, the first of those there are."""
+        if len(self.calibrations) < 2:
+            return next(iter(self.calibrations), None)
+        own = ("", self.models_digest)
+        return next((each for each in self.calibrations if each.models in own), self.calibrations[0])
+
+    @calibration.setter
+    def calibration(self, calibration: ConfidenceMap | None) -> None:
+        self.calibrations = () if calibration is None else (calibration,)
+
+    @property
+    def models_digest(self) -> str:
+        """A digest of the models and the prompt in use, to which a calibration belongs."""
+        models, engine = self.models, engine_of(self.models)
+        if self._known is None or self._known[0] is not models or self._known[1] != engine:
+            self._known = models, engine, models_digest(models)  # which reads files: once, not at every question
+        return self._known[2]
+
     def given(self, role: str) -> Any:
         """The model of a role (generator, tokenizer, encoder, question_encoder): object, name, path or None."""
         given = self._given.get(role)
@@ -257,17 +309,9 @@ class OpenStore:
         if self._encoder is None and self._sharing is not None and self._encoded_as(self._sharing):
             self._encoder = self._sharing.encoder
         if self._encoder is None:  # no other thread has loaded it meanwhile
-            models, stored = self.models, self.store.encoder
-            self._encoder = load_encoder(
-                models.encoder,
-                question=models.question_encoder,
-                titles=models.titles,
-                device=models.device,
-                dtype=models.encoder_dtype,
-                stored=stored.fingerprint if stored else None,
-                revision=models.revision,
-                token=models.token,
-            )
+            stored = self.store.encoder
+            with _of_loading():
+                self._encoder = configured_encoder(self.models, stored.fingerprint if stored else None)
         return self._encoder
 
     def _encoded_as(self, other: OpenStore) -> bool:
@@ -287,7 +331,8 @@ class OpenStore:
         if self._generator is None and self._sharing is not None:
             self._generator = self._sharing.generator
         if self._generator is None:  # no other thread has loaded it meanwhile
-            generator = load_configured(self.models, self.settings.language_model_weight)
+            with _of_loading():
+                generator = load_configured(self.models, self.settings.language_model_weight)
             attach(generator, self.store.cache_directory)
             self._generator = generator
         return self._generator
@@ -315,6 +360,7 @@ class OpenStore:
         reembed: bool = False,
         max_bytes: int = 25 * 2**20,
         limits: ParseLimits = DEFAULT_LIMITS,
+        shard: str | None = None,
         ray: str | None = None,
         ray_encoders: int | None = None,
         progress: Progress | None = None,
@@ -330,6 +376,7 @@ class OpenStore:
             limits: time and memory that parsing one file may take. The built-in parsers run in a process of their
                 own, and a file that exceeds the limits, or crashes its parser, is skipped. Parsers of yours run in
                 this process, without limits.
+            shard: "i/n": index only part i of n of the files, by a hash of their paths below the folders named.
             ray: a Ray cluster whose workers read the files and compute the vectors, while this process writes:
                 "local" starts one on this machine; "auto", "HOST:PORT" or "ray://HOST:PORT" is one that runs. A
                 process that is connected to a cluster already uses that one.
@@ -338,11 +385,16 @@ class OpenStore:
 
         Raises:
             SourceError: nothing could be indexed.
+            SettingError: a ``shard`` that is none, or another one than the store has.
             EncoderMismatchError: the store's vectors come from another encoder.
             PluginError: a parser or splitter that lacks a method, or a splitter with invalid spans.
             StoreBusyError: another process or thread is writing.
             ClusterError: the Ray cluster cannot be reached, or its workers cannot do this.
         """
+        self.check_one_store()
+        part = None if shard is None else Part.parse(shard)
+        if part is not None:
+            claim_part(self.store, part)
         with naming_the_bundle(self.model), self._workers(ray, ray_encoders) as workers:
             return ingest(
                 self.store,
@@ -355,6 +407,7 @@ class OpenStore:
                 tokens=self._tokens,
                 splitter=self._measuring(_checked_splitter(splitter, self._splitter)),
                 reembed=reembed,
+                part=part,
                 max_bytes=bytes_given(max_bytes, "max_bytes"),
                 limits=limits,
                 workers=workers,
@@ -404,6 +457,7 @@ class OpenStore:
             PluginError: a splitter that lacks a method or has invalid spans.
             StoreBusyError: another process or thread is writing.
         """
+        self.check_one_store()
         with naming_the_bundle(self.model):
             return add_documents(
                 self.store,
@@ -470,6 +524,7 @@ class OpenStore:
             ModelError: the model keeps no passages (seq2seq, or ``prefix_cache`` 0).
             OutputError: a file cannot be written.
         """
+        self.check_one_store()
         limit, generator = bytes_given(max_bytes, "max_bytes"), language_model_of(self.generator)
         with self.store.snapshot():
             return precompute(self.store, generator, limit, progress)
@@ -483,11 +538,49 @@ class OpenStore:
                 counts=counts,
                 encoder=self.store.encoder,
                 splitter=self.store.splitter,
-                index=describe_index(counts.passages, self.index_kind, self.store),
+                index=self._described_index(counts.passages),
                 documents=tuple(self.store.documents()),
                 model=self.model,
+                engine=engine_in_words(self.models),
                 precomputed=files_and_bytes(self.store.cache_directory / PRECOMPUTED),
             )
+
+    def _described_index(self, passages: int) -> str:
+        if (sharded := as_sharded(self.store)) is not None:
+            return f"{len(sharded.shards)} shards: {', '.join(shard.name for shard in sharded.shards)}"
+        return describe_index(passages, self.index_kind, self.store)
+
+    def shard(self, name: str, share: Share = "documents", reader: Reader | None = None) -> LocalShard:
+        """This store as a shard of a larger one, which answers for its own passages.
+
+        Args:
+            name: how messages call it.
+            share: "likelihoods": no text of a document leaves it.
+            reader: scores answers after its passages.
+
+        Raises:
+            SettingError: a store in shards, or a retriever of the caller's own.
+        """
+        if not isinstance(self._snapshots, SnapshotRetriever) or self._given_retriever is not None:
+            raise SettingError(
+                "a store of its own, as a shard", "shards, or a retriever", "ask each of them itself"
+            )
+        return LocalShard(name, self.store, self._snapshots.snapshots, share, reader)
+
+    def shards_known(self) -> list[dict[str, Any]]:
+        """Of a store in shards: name, passages, and why it did not answer last, of each; else nothing."""
+        return self._snapshots.states() if isinstance(self._snapshots, ShardedRetriever) else []
+
+    def check_one_store(self) -> None:
+        """Before any model is loaded."""
+        if (sharded := as_sharded(self.store)) is not None:
+            sharded.refuse()
+
+    @property
+    def splitter(self) -> Splitter:
+        """The pipeline's own; where none was given, that of the last indexing run, if its name says which."""
+        stored = None if self._own_splitter else self.store.splitter
+        return (splitter_stored(stored) if stored else None) or self._splitter
 
     @property
     def _tokens(self) -> Tokens | None:
@@ -500,9 +593,20 @@ class OpenStore:
         return splitter
 
     def _embed(self, texts: Sequence[str]) -> Vectors:
-        encoder = self.encoder
+        encoder = reference_of(self.encoder)
         with turn(encoder):
             return encoder.encode_passages(texts)
+
+
+@contextmanager
+def _of_loading() -> Iterator[None]:
+    """Say of a model's error that it came of loading it; a missing package and a server say more themselves."""
+    try:
+        yield
+    except (MissingPackageError, ServerError):
+        raise
+    except ModelError as error:
+        raise ModelLoadError(error.expected, error.found, error.remedy) from error
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from mixrag.answers.async_stream import AsyncStream
 from mixrag.answers.bounded import IntervalAnswer, interval_answer
 from mixrag.answers.decision import PREDICATE, Decision, checked_labels, decision, label_tokens
 from mixrag.answers.extract import Extract, extract, extract_of
+from mixrag.answers.federated import FederatedCandidates, Federation, likelihoods_of
 from mixrag.answers.in_kind import Reader, asked_kind, extract_answer, in_kind
 from mixrag.answers.kinds import Kind
 from mixrag.answers.open_store import OpenStore, naming_the_bundle
@@ -23,7 +24,6 @@ from mixrag.answers.read_sentences import Scores
 from mixrag.answers.sentence_scores import sentence_scores
 from mixrag.answers.stream import Stream
 from mixrag.answers.written import NOT_CONTINUED, WrittenAnswer, written_answer
-from mixrag.config.model_config import models_digest
 from mixrag.config.server_address import is_remote
 from mixrag.config.settings import Settings
 from mixrag.errors import ModelError, QuestionError, SettingError
@@ -40,7 +40,10 @@ from mixrag.inference.length import leaving_room, longest_answer, reserved
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.inference.protocol import Decoder
 from mixrag.inference.token_mixing import bounded_answer
+from mixrag.retrieval.left_out import leave_out
 from mixrag.retrieval.retriever import Retrieval, checked_retrieval
+from mixrag.retrieval.shards.exchange import Likelihoods, LikelihoodsRequest
+from mixrag.retrieval.shards.protocol import ShardChangedError
 from mixrag.utils.arguments import list_given
 from mixrag.utils.text import is_unicode
 
@@ -82,25 +85,34 @@ class Pipeline(OpenStore):
         settings = self._settings(changes)
         return self._condition(question, self._retrieve(question, settings), settings)
 
-    def ask(self, question: str, **changes: Any) -> Answer:
+    def ask(self, question: str, *, without: Collection[str] = (), **changes: Any) -> Answer:
         """Answer a question.
 
+        Args:
+            question: its text.
+            without: ids of passages that would be found; the answer is what it would be had they not been, with
+                the prior of the others divided by what is left of it.
+            **changes: of ``Settings``, for this question.
+
         Raises:
-            QuestionError: the question is empty or does not fit into the model's context.
+            QuestionError: the question is empty or does not fit into the model's context; ``without`` names a
+                passage that is not found, or leaves nothing.
             SettingError: a setting outside its range.
             StoreEmptyError: nothing to retrieve.
             EncoderMismatchError: the store's vectors come from another encoder.
             ModelError: a model cannot be loaded.
             PluginError: ``decoder`` is an object that lacks what ``Decoder`` asks for.
         """
-        return self.stream(question, **changes).answer
+        return self.stream(question, without=without, **changes).answer
 
-    def stream(self, question: str, **changes: Any) -> Stream:
+    def stream(self, question: str, *, without: Collection[str] = (), **changes: Any) -> Stream:
         """As ``ask``, token by token: iterate for the tokens, then read ``answer``."""
-        settings = self._settings(changes)
+        settings = asked = self._settings(changes)
         decoder = decoder_for(settings)
-        calibration = self._applied_calibration(settings)
-        retrieval = self._retrieve(question, settings)
+        calibration = self._applied_calibration(asked)
+        retrieval = leave_out(self._retrieve(question, settings), without)
+        if any(retrieval.withheld):
+            return self._federated_stream(question, retrieval, settings, decoder)
         kind = self._kind(question, settings)
         if kind == "extract" and _has_sentences(retrieval):
             extracted = extract(question, retrieval, self._sentence_scores(question, settings))
@@ -110,6 +122,7 @@ class Pipeline(OpenStore):
             settings = _of_kind(kind, settings)
             mixture = self._condition(question, retrieval, settings)
             chosen = in_kind(kind, decoder_on(mixture, decoder, settings.decoder))
+            calibration = self._applied_calibration(asked)  # now that it is certain what runs the model
         applied = calibration and calibration.of_kind(kind, chosen.calibrated)
         return Stream(mixture, retrieval, settings, chosen.decoder, applied, chosen.complete)
 
@@ -149,12 +162,13 @@ class Pipeline(OpenStore):
         """Answers that the language model writes side by side."""
         if not asked:
             return []
-        calibration = self._applied_calibration(settings)
+        self._applied_calibration(settings)  # raises where answers cannot be withheld as asked
         retrievals = [self._retrieve(question, settings) for question, _ in asked]
         mixtures = [
             self._condition(question, retrieval, settings)
             for (question, _), retrieval in zip(asked, retrievals, strict=True)
         ]
+        calibration = self._applied_calibration(settings)  # now that it is certain what runs the model
         decoder = decoder_on(mixtures[0], decoder, settings.decoder)
         assert settings.max_tokens != "all"
         results = decode_all(decoder, mixtures, settings.max_tokens)
@@ -201,6 +215,33 @@ class Pipeline(OpenStore):
         except NotContinued:
             return written_answer(generator.writer, question, retrieval, settings, NOT_CONTINUED)
 
+    def likelihoods(self, request: LikelihoodsRequest) -> Likelihoods:
+        """How probable given answers are after passages of this store, for whoever asks over several stores.
+
+        Raises:
+            ShardChangedError: the passages are of another state of the store.
+            SettingError: tokens of another language model.
+            StoreError: a passage that is not in the store.
+        """
+        with self.store.snapshot():
+            if self.store.state != request.state:
+                raise ShardChangedError(self.store.name)
+            passages = tuple(self.store.passages(request.rows))
+        settings = replace(
+            self.settings,
+            group=1,
+            copy=request.copied,
+            max_tokens=request.reserve,
+            empty_answer=request.empty_answer,
+            question_likelihood=0.0,
+            language_model_weight=request.language_model_weight,
+        )
+        nothing = torch.zeros(len(passages), dtype=torch.float64)
+        retrieval = Retrieval(passages, nothing, nothing)
+        return likelihoods_of(
+            self._generator_for(settings), self._condition(request.question, retrieval, settings), request
+        )
+
     def answer_distribution(self, question: str, **changes: Any) -> AnswerDistribution:
         """The whole distribution p(answer | question), enumerated; of an extractive generator at switch 0.
 
@@ -223,7 +264,8 @@ class Pipeline(OpenStore):
         settings = self._settings(changes)
         _check_text(question, "a question")
         _check_text(answer, "an answer", empty=True)
-        retrieval, kind = self._retrieve(question, settings), self._kind(question, settings)
+        retrieval = self._retrieve(question, settings)
+        kind: Kind = "span" if any(retrieval.withheld) else self._kind(question, settings)
         # No confidence: it is fitted on answers that the system itself gave.
         if kind == "extract" and _has_sentences(retrieval):
             return self._score_extract(question, answer, retrieval, settings)
@@ -231,7 +273,10 @@ class Pipeline(OpenStore):
         # The answer is given: the prompt must leave room for all of it.
         longest = leaving_room(settings.max_tokens, len(tokens), self.generator)
         settings = replace(_of_kind(kind, settings), max_tokens=longest)
-        scored = self._condition(question, retrieval, settings).score_tokens(tokens)
+        if any(retrieval.withheld):
+            (scored,) = self._federation(question, retrieval, settings).scored([tokens])
+        else:
+            scored = self._condition(question, retrieval, settings).score_tokens(tokens)
         return build_answer(scored, retrieval, settings, given=True)
 
     def decide(self, question: str, labels: Sequence[str] = PREDICATE, **changes: Any) -> Decision:
@@ -265,13 +310,6 @@ class Pipeline(OpenStore):
             raise QuestionError(expected, shown, "score it as a span (kind='span', --kind span)")
         scored = build_answer(found.scored, found.retrieval, _of_sentences(settings), given=True)
         return extract_answer(found, scored, self._reader(question, found, settings))
-
-    @property
-    def models_digest(self) -> str:
-        """A digest of the models and the prompt in use, to which a calibration belongs."""
-        if self._known is None or self._known[0] is not self.models:
-            self._known = self.models, models_digest(self.models)  # which reads files: once, not at every question
-        return self._known[1]
 
     @property
     def documents_digest(self) -> str:
@@ -343,7 +381,23 @@ class Pipeline(OpenStore):
         with naming_the_bundle(self.model):
             return self._snapshots.retrieve(question, settings)
 
+    def _federation(self, question: str, retrieval: Retrieval, settings: Settings) -> Federation:
+        return Federation(self._generator_for(settings), question, retrieval, settings)
+
+    def _federated_stream(
+        self, question: str, retrieval: Retrieval, settings: Settings, decoder: Decoder
+    ) -> Stream:
+        """Of passages some of which are not shared; no calibration was fitted on such answers."""
+        federation = self._federation(question, retrieval, settings)
+        inner = decoder_on(federation.own(), decoder, settings.decoder)
+        return Stream(federation.mixture, retrieval, settings, FederatedCandidates(federation, inner))
+
     def _condition(self, question: str, retrieval: Retrieval, settings: Settings) -> Mixture:
+        if withheld := next((each for each in retrieval.withheld if each is not None), None):
+            remedy = "ask or score, which do without it"
+            raise SettingError(
+                "passages with their text", f"{withheld.shard.name} shares likelihoods alone", remedy
+            )
         return condition(
             self._generator_for(settings),
             question,

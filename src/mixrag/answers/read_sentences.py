@@ -140,6 +140,7 @@ def given_a_passage(retrieval: Retrieval, count: int) -> Retrieval:
         outside=None if retrieval.outside is None else outside(retrieval.outside),
         temperature=retrieval.temperature,
         outside_bounds=None if bounds is None else (outside(bounds[0]), outside(bounds[1])),
+        notices=retrieval.notices,
     )
 
 

@@ -15,12 +15,13 @@ from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from mixrag.answers.confidence import FILE, write_calibration
+from mixrag.answers.confidence import EIGHT_BITS, FILE, write_calibration
 from mixrag.answers.guarantee_file import FILE as GUARANTEE_FILE
 from mixrag.answers.guarantee_file import write_guarantee
 from mixrag.answers.pipeline import Pipeline
 from mixrag.config.bundle import CONFIG, NO_ADAPTER, Bundle, read_bundle, write_bundle
 from mixrag.config.default_models import EXTRACTIVE, span_model_folder
+from mixrag.config.engine_choice import LLAMACPP, OPENVINO, TORCH
 from mixrag.config.model_config import completed, models_digest
 from mixrag.config.schema import settings_of
 from mixrag.config.settings import Settings, trained_settings
@@ -28,11 +29,11 @@ from mixrag.errors import MixragError, ModelError, OutputError
 from mixrag.generator.adapter import CONFIG as ADAPTER_CONFIG
 from mixrag.generator.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from mixrag.generator.extractive import ExtractiveGenerator
-from mixrag.generator.gguf import converted_gguf
 from mixrag.generator.huggingface import ModelGenerator
-from mixrag.generator.llamacpp.generator import GGUFGenerator
 from mixrag.generator.loading import default_prompt
 from mixrag.generator.mixed import MixedGenerator, language_model_of
+from mixrag.generator.names import gguf_parts
+from mixrag.generator.prompt_tokenizer import PromptTokenizer
 from mixrag.generator.span_loading import save_answer_tokenizer, save_extractive
 from mixrag.retrieval.encoders.sentence import SentenceEncoder
 from mixrag.utils.arguments import path_given
@@ -69,7 +70,7 @@ def save_pipeline(rag: Pipeline, folder: str | Path, title: str | None = None) -
     """
     target = path_given(folder, "folder").expanduser()
     try:
-        own = {CONFIG, FILE, GUARANTEE_FILE, CARD, *FOLDERS.values()}
+        own = {CONFIG, FILE, EIGHT_BITS, GUARANTEE_FILE, CARD, *FOLDERS.values()}
         others = [path.name for path in target.iterdir() if path.name not in own] if target.exists() else []
         if others:
             raise OutputError(
@@ -157,8 +158,8 @@ def _fill(rag: Pipeline, folder: Path, title: str) -> None:
     prompt = models.prompt
     if prompt is None and isinstance(given, (str, Path, type(None))):
         prompt = default_prompt(given, models.adapter)
-    elif prompt is None and isinstance(model := language_model_of(rag.generator), ModelGenerator | GGUFGenerator):
-        prompt = model.tokens.template
+    elif prompt is None and (tokens := _prompts_of(language_model_of(rag.generator))) is not None:
+        prompt = tokens.template
     elif prompt is None and isinstance(rag.generator, ExtractiveGenerator):
         prompt = rag.generator.answers.tokens.template
     bundle = Bundle(
@@ -173,15 +174,19 @@ def _fill(rag: Pipeline, folder: Path, title: str) -> None:
         titles=models.titles,
     )
     write_bundle(bundle)
-    calibration = rag.calibration
-    if calibration is not None and calibration.models in ("", models_digest(models)):
-        # The same models, whose files may have other names here.
-        nothing: dict[str, Any] = dict.fromkeys((*FOLDERS, "tokenizer"))
-        here = models_digest(completed(replace(models, **nothing), read_bundle(folder)))
-        write_calibration(replace(calibration, models=here if calibration.models else ""), folder / FILE)
-        guarantee = rag.guarantee
-        if guarantee is not None and guarantee.models == models_digest(models):
-            write_guarantee(replace(guarantee, models=here), folder / GUARANTEE_FILE)
+    # The same models, whose files may have other names here, by each engine that a calibration can be for.
+    nothing: dict[str, Any] = dict.fromkeys((*FOLDERS, "tokenizer"))
+    by_engine = [models, replace(models, engine=TORCH), replace(models, engine=OPENVINO)]
+    moved = {
+        models_digest(each): models_digest(completed(replace(each, **nothing), read_bundle(folder)))
+        for each in by_engine
+    }
+    held = [each for each in rag.calibrations if each.models in ("", *moved)]
+    for calibration, name in zip(held, (FILE, EIGHT_BITS), strict=False):
+        write_calibration(replace(calibration, models=moved.get(calibration.models, "")), folder / name)
+    guarantee = rag.guarantee
+    if held and guarantee is not None and guarantee.models in moved:
+        write_guarantee(replace(guarantee, models=moved[guarantee.models]), folder / GUARANTEE_FILE)
     (folder / CARD).write_text(_card(rag, bundle, title), encoding="utf-8")
     other = ["revision"] if models.revision is not None else []
     left_out = [name for name in settings_of(Settings) if name not in bundle.settings]
@@ -202,21 +207,28 @@ def _save_generator(rag: Pipeline, folder: Path) -> str | None:
         return None if given is None else str(given)
     path = Path(given).expanduser() if isinstance(given, (str, Path)) else None
     if path is not None:
-        _copy_model(converted_gguf(path) if path.is_file() else path, folder / name)
+        _copy_model(path, folder / name)
     generator = language_model_of(rag.generator) if path is None or own_tokenizer else None
     if isinstance(generator, ExtractiveGenerator):
         save = save_extractive if path is None else save_answer_tokenizer
         save(generator, folder / name)
     elif generator is not None:
-        if not isinstance(generator, ModelGenerator | GGUFGenerator):
+        tokens = _prompts_of(generator)
+        if tokens is None:
             raise _unsaved("generator", generator)
         if path is None:
             if not isinstance(generator, ModelGenerator):
                 raise _unsaved("generator", generator)
             generator.model.save_pretrained(str(folder / name))
-        generator.tokens.tokenizer.save_pretrained(str(folder / name))
+        tokens.tokenizer.save_pretrained(str(folder / name))
     _without_paths(folder / name)
     return name
+
+
+def _prompts_of(generator: Any) -> PromptTokenizer | None:
+    """What makes prompts for a language model with a tokenizer of transformers; None: another generator."""
+    known = isinstance(generator, ModelGenerator) or getattr(generator, "engine", None) == LLAMACPP
+    return generator.tokens if known else None
 
 
 def _save_adapter(rag: Pipeline, folder: Path) -> str | None:
@@ -271,7 +283,12 @@ def _unsaved(role: str, found: Any) -> ModelError:
 
 
 def _copy_model(source: Path, target: Path) -> None:
-    """The files of a model, those of its sub-folders included; hidden ones are left out."""
+    """The files of a model, those of its sub-folders included; hidden ones are left out. A GGUF file stays one."""
+    if source.is_file():
+        target.mkdir()
+        for part in gguf_parts(source):
+            shutil.copyfile(part, target / part.name)
+        return
     if not source.is_dir():
         raise ModelError("the folder of a model", f"no such folder: {source}", "check the path")
     files = {path for pattern in COPIED for path in source.rglob(pattern) if path.name not in NOT_MODEL_FILES}

@@ -8,8 +8,8 @@ for cod cost?" is asked as "What does a licence for eel cost?". The rule, which 
    does not ask what something *is*), or *pronominal* (it, they, this, that, there, the same, which one, ... where
    the word refers to nothing in the question itself).
 2. An elliptical one that begins with a preposition ("for eel") takes the place of the last name after the same
-   preposition in the question before it ("for cod"). Where that has no such preposition, its key words are put in
-   front: "licence cod cost in winter?".
+   preposition in the question before it ("for cod"). Where that has no such preposition, its key words come
+   first: "licence cod cost in winter?".
 3. Any other gets the key words of the question before it, in parentheses: "Who issues it? (licence cod cost)".
    Those are its words that are no function words, in their order, each once, without those that the follow-up
    has, at most ``MOST_WORDS``; of numbers none where the follow-up is elliptical and has one.

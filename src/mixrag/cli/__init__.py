@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -11,6 +12,8 @@ import warnings
 def main() -> None:
     """Entry point. Errors end as one line on standard error and exit code 1, Ctrl-C as one line and 130."""
     try:
+        # Libraries make a million objects that stay: the collector would look through them again and again.
+        gc.set_threshold(100_000, 20, 20)
         _quiet_libraries()
         _run()
     except KeyboardInterrupt:  # outside a command: while modules are imported, or as the process ends
@@ -32,6 +35,7 @@ def _run() -> None:
     from mixrag.cli.notices import notices
     from mixrag.cli.precompute import precompute as _precompute  # noqa: F401 - registers itself
     from mixrag.cli.serve import serve as _serve  # noqa: F401 - registers itself
+    from mixrag.cli.shards import shards as _shards  # noqa: F401 - registers itself
     from mixrag.cli.show import error_line
     from mixrag.cli.train import train as _train  # noqa: F401 - registers itself
     from mixrag.errors import MixragError

@@ -34,7 +34,7 @@ app = typer.Typer(
     epilog="Example: mixrag index documents --store store && mixrag ask 'Who issues the licence?' --store store",
 )
 
-ENVIRONMENT = "(…): default. Environment: MIXRAG_STORE, _MODEL, _GENERATOR, _ENCODER."
+ENVIRONMENT = "(…): default. Variables: MIXRAG_STORE, _MODEL, _GENERATOR, _ENGINE, _ENCODER."
 """Last line of every command's help."""
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Question = Annotated[str, typer.Argument(help="The question, in quotes.", show_default=False)]
@@ -63,6 +63,7 @@ def index(
             paths or [],
             splitter=splitter_named(chosen.splitter, chosen.context),
             reembed=chosen.re_embed,
+            shard=chosen.shard,
             max_bytes=int(chosen.max_mb * 2**20),
             limits=ParseLimits(
                 chosen.parse_seconds, chosen.parse_mb, chosen.ocr_language if chosen.ocr == "auto" else ""

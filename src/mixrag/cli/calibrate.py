@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ from mixrag.utils.text import printable
 
 if TYPE_CHECKING:
     from mixrag.evaluation.refit import Refit
+    from mixrag.evaluation.scoring import Record
 
 
 @app.command(cls=Command)
@@ -53,7 +55,7 @@ def calibrate(
     groups = [read_answers(each, chosen.system) for each in answers]
     others = [read_answers(each, chosen.system, unanswerable=True) for each in unanswerable or []]
     folder = options.of(StoreConfig).get("model")
-    models = None if folder is None else digest_of(folder)
+    models = None if folder is None else digest_of(folder, (each for group in groups for each in group.records))
     found = refit(groups, chosen, unanswerable=others, models=models, fitted_on=described)
     write_calibration(found.calibration, out)
     if json:
@@ -62,12 +64,17 @@ def calibrate(
     Console().print(Text(printable(f"written: {out}")), soft_wrap=True)
 
 
-def digest_of(folder: str | Path) -> str:
-    """The digest of the models of a trained folder, which are not loaded."""
+def digest_of(folder: str | Path, records: Iterable[Record]) -> str:
+    """The digest of the models of a trained folder, which are not loaded, run by the engine that answered."""
     from mixrag.config.bundle import read_bundle
+    from mixrag.config.engine_choice import OPENVINO, TORCH
     from mixrag.config.model_config import ModelConfig, completed, models_digest
 
-    return models_digest(completed(ModelConfig(), read_bundle(folder)))
+    models = completed(ModelConfig(), read_bundle(folder))
+    own = {record.models for record in records}
+    by_engine = (models, replace(models, engine=TORCH), replace(models, engine=OPENVINO))
+    known = [*map(models_digest, by_engine)]
+    return next((digest for digest in known if digest in own), known[0])
 
 
 def as_dict(found: Refit, out: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""mixrag chat: a conversation with the documents in a terminal, in one process that keeps the models loaded."""
+"""mixrag chat: a conversation with the documents in a terminal, in one process, whose models stay loaded."""
 
 from __future__ import annotations
 
@@ -58,7 +58,10 @@ class Conversation:
         self._rag = rag
         self._earlier: list[str] = []
         """The questions, as they were asked."""
+        self._asked: str | None = None
+        """The last question, answered or not."""
         self._answer: Answer | None = None
+        """To it, with probabilities."""
         self._commands: dict[str, Callable[[str], None]] = {
             "why": self._why,
             "passages": self._passages,
@@ -100,7 +103,7 @@ class Conversation:
     def _ask(self, said: str, asked: str) -> None:
         if asked != said:
             show.terminal().print(Text(printable(f"asked: {asked}"), style="dim"), soft_wrap=True)
-        rag = self._rag
+        rag, self._asked, self._answer = self._rag, asked, None
         if (server := rag.server) and not server.returns_probabilities:
             show.written(rag.write(asked), as_json=False)
         else:
@@ -123,7 +126,8 @@ class Conversation:
         show.answer(answer, explanation, as_json=False)
 
     def _passages(self, _: str) -> None:
-        question = self._last().question
+        if (question := self._asked) is None:
+            raise SettingError("a question before this command", "none", "ask something first")
         show.passages(question, self._rag.passages(question), self._rag.settings, as_json=False)
 
     def _k(self, text: str) -> None:
@@ -132,11 +136,12 @@ class Conversation:
         show.terminal().print(f"passages read: {self._rag.settings.k}")
 
     def _new(self, _: str) -> None:
-        self._earlier, self._answer = [], None
+        self._earlier, self._asked, self._answer = [], None, None
 
     def _last(self) -> Answer:
         if self._answer is None:
-            raise SettingError("an answer before this command", "none", "ask something first")
+            found = "none" if self._asked is None else "none to the last question"
+            raise SettingError("an answer with probabilities before this command", found, "ask something first")
         return self._answer
 
 

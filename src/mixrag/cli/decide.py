@@ -58,7 +58,8 @@ def show_decision(found: Decision) -> None:
     for each in found.labels:
         best = max(range(len(each.posterior)), key=lambda rank: each.posterior[rank], default=None)
         source = "" if best is None or each.posterior[best] == 0.0 else f"{best + 1} ({each.posterior[best]:.3f})"
-        numbers = f"{each.probability:.3f}", f"{math.exp(each.log_prob):.3g}"
+        share = "" if each.probability is None else f"{each.probability:.3f}"
+        numbers = share, f"{math.exp(each.log_prob):.3g}"
         table.add_row(Text(printable(each.label)), *numbers, source)
     console.print(table)
     if found.expected is not None:
@@ -80,5 +81,6 @@ def _remarks(found: Decision) -> list[str]:
         remarks.append("certified: no passage that is not listed can change which label is most probable")
     if found.passages and found.outside == 0.0:
         remarks.append("exact: no passage was left out")
+    remarks += found.notices
     remarks += [f"passage {s.passage} shortened to {s.kept} of {s.total} tokens" for s in found.shortened]
     return remarks

@@ -41,7 +41,7 @@ def guarantee(
 ) -> None:
     """Find the confidence above which, with probability 1 - delta, a share of at most risk is wrong.
 
-    Writes guarantee.json into the trained folder (--model) or into --out, beside the confidence.json that it is
+    Writes guarantee.json into the trained folder (--model) or into --out, next to the confidence.json that it is
     about. Answers that it covers say so.
     """
     from mixrag.evaluation.guarantee import GuaranteeRequest

@@ -72,6 +72,8 @@ class Options:
             index=chosen.index,
             confidence=chosen.confidence,
             sharing=sharing,
+            shard_seconds=chosen.shard_seconds,
+            shard_key_env=chosen.shard_key_env,
         )
 
 
@@ -117,7 +119,10 @@ def shown_command(arguments: Sequence[str]) -> str:
 def _check_store(location: str | Path) -> None:
     """Refuse a store that is missing before any model library is imported, which takes seconds."""
     from mixrag.corpus.store.opening import has_store, open_store
+    from mixrag.retrieval.shards.naming import is_sharded
 
+    if is_sharded(location):
+        return
     if not has_store(location):
         open_store(location, timeout=0.0).close()
 

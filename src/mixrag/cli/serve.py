@@ -9,7 +9,7 @@ from mixrag.cli.help import Command
 from mixrag.cli.notices import notices
 from mixrag.cli.options import Options, takes
 from mixrag.cli.show import error_line
-from mixrag.config.command_settings import ServerSettings
+from mixrag.config.command_settings import ServerSettings, StoreConfig
 from mixrag.utils.extras import require_extra
 
 
@@ -25,8 +25,22 @@ def serve(options: Options) -> None:
     security = policy(chosen)
     with notices(logging.INFO if chosen.log_requests else logging.WARNING, error_line):
         run(
-            opened(chosen, lambda store, sharing: options.open(store=store, sharing=sharing)),
+            opened(
+                chosen,
+                lambda store, sharing: options.open(
+                    create=store is None and _is_folder(options), store=store, sharing=sharing
+                ),
+            ),
             chosen,
             security,
             error_line,
         )
+
+
+def _is_folder(options: Options) -> bool:
+    """Whether ``--store`` is a folder, which is made where there is none: documents can be added on the page."""
+    from mixrag.corpus.store.location import FOLDER, parse_location
+
+    given = options.made(StoreConfig).store
+    several = "," in str(given) or str(given).endswith(".json")  # shards, or a list of them
+    return parse_location(given).scheme == FOLDER and not several

@@ -187,13 +187,15 @@ def passages(question: str, found: Retrieval, settings: Settings, *, as_json: bo
         if passage.context:
             console.print(Text(printable(passage.context), style="dim italic"))
         console.print(Text(printable(passage.text), style="dim"))
+    for notice in found.notices:
+        console.print(Text(printable(notice), style="bold"), soft_wrap=True)
     if found.outside is not None:
         console.print(f"mass of all other passages, over the whole corpus: {found.outside:.4f}")
     if found.outside_bounds is not None:
         low, high = found.outside_bounds
         console.print(
             f"mass of all other passages, over the whole corpus: between {low:.4f} and {high:.4f}"
-            " (bounds; the search is approximate)",
+            f" (bounds; {'parts of it are missing' if found.notices else 'the search is approximate'})",
             soft_wrap=True,
         )
 
@@ -293,6 +295,8 @@ def _style(rank: int) -> str:
 def _why(console: Console, explanation: Explanation) -> None:
     console.print()
     console.print(f"temperature {explanation.answer.temperature:g}")
+    if explanation.engine:
+        console.print(f"language model run by {explanation.engine}")
     console.print(f"without any passage: log p(answer) = {explanation.log_null_likelihood:.3f}")
     if spent := explanation.answer.pruned:
         console.print(f"passages were dropped while it was written, at {spent:.1g} of total variation")

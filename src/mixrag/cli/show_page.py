@@ -1,4 +1,4 @@
-"""What people see of an answer: how sure it is, in words, and its sources with the sentence that holds it.
+"""What people see of an answer: how sure it is, in words, and its sources with the sentence that states it.
 
 Numbers are for those who ask why (``show.answer``).
 """
@@ -41,6 +41,8 @@ def page(found: Answer) -> None:
     if found.not_covered and not found.uncalibrated and not found.guaranteed_only:
         line = f"not covered by the guarantee: {found.not_covered}"
         console.print(Text(printable(line), style="dim"), soft_wrap=True)
+    for notice in found.notices:
+        console.print(Text(printable(notice), style="bold"), soft_wrap=True)
     for each in found.shortened:
         line = f"passage {each.passage} was read to {each.kept} of its {each.total} tokens"
         console.print(Text(printable(line), style="dim"), soft_wrap=True)

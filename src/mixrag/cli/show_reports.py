@@ -81,6 +81,7 @@ def info(found: Info, *, as_json: bool) -> None:
         and {"name": encoder.name, "fingerprint": encoder.fingerprint, "dimension": encoder.dimension},
         "index": found.index,
         "model": None if found.model is None else str(found.model),
+        "engine": found.engine,
         "precomputed": {"passages": found.precomputed[0], "bytes": found.precomputed[1]},
     }
     listed = [{"document": d.path, "title": d.title, "passages": d.passages} for d in found.documents]

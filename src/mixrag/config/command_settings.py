@@ -30,6 +30,7 @@ CalibrationMethod = Literal["none", "temperature", "isotonic", "logistic", "two-
 
 
 ContextName = Literal["full", "title", "none"]
+ShareName = Literal["documents", "likelihoods"]
 IndexName = Literal["auto", "exact", "faiss"]
 INDEXES: tuple[IndexName, ...] = get_args(IndexName)
 
@@ -59,7 +60,9 @@ class StoreConfig:
     store: Path | str = setting(
         default=Path("mixrag-store"),
         help="The store: a folder or URL.",
-        more="A folder, `lance:PATH`, `s3://BUCKET/PREFIX` or `postgresql://HOST/DATABASE`.",
+        more="A folder, `lance:PATH`, `s3://BUCKET/PREFIX` or `postgresql://HOST/DATABASE`; to ask also "
+        "the address of a `mixrag serve`, a manifest `*.shards.json`, or several of these with commas "
+        "between them. See [shards](../how-to/shards.md).",
         read=str,  # a path would lose a slash of "://"
         commands=ALL,
         shown_first=True,
@@ -83,6 +86,22 @@ class StoreConfig:
         more="`auto` computes all inner products up to 50,000 passages, and is approximate beyond. "
         "In Python also an object that builds an `Index`.",
         commands=ASKING,
+    )
+    shard_seconds: Positive = setting(
+        default=10.0,
+        help="Longest wait for a shard, in seconds.",
+        more="Of a store in parts: one that has not answered by then is missing from the answer, and named.",
+        commands=("info", *ASKING),
+        rare=True,
+    )
+    shard_key_env: str | None = setting(
+        default=None,
+        help="Environment variable with the key of --store.",
+        more="The key is sent to all servers that --store names, and to no others.",
+        absent="no key is sent",
+        commands=("info", *ASKING),
+        metavar="NAME",
+        rare=True,
     )
     confidence: Path | str | None = setting(
         default=None,
@@ -140,6 +159,15 @@ class IndexingSettings:
         more="Several are joined by a plus: `eng+deu`.",
         commands=("index",),
     )
+    shard: str | None = setting(
+        default=None,
+        help="Index part i of n of the files alone: i/n.",
+        more="By a hash of each file's path below the folder that is named, so that n machines index n parts "
+        "without talking to each other. See [shards](../how-to/shards.md).",
+        absent="all of them",
+        commands=("index",),
+        metavar="I/N",
+    )
     re_embed: bool = setting(
         default=False,
         help="Compute all vectors again, with another encoder.",
@@ -195,11 +223,25 @@ class ServerSettings:
         help="Questions answered side by side.",
         more="Those of one language model are rows of one batch, which they join and leave between its steps.",
     )
+    batch_rows: Count = _serving(
+        default=80,
+        help="Rows of the language model in one batch.",
+        more="A row is a passage in an answer: a beam of 4 over 5 passages takes 20. Bounds the batch's memory; "
+        "further questions wait for rows. Where a pass costs as much for many rows as for few, as on a GPU, more "
+        "rows answer more.",
+    )
     waiting: CountOrNone = _serving(
         default=64, help="Questions that may wait.", more="Further ones are refused with status 429."
     )
     answer_seconds: Positive = _serving(default=300.0, help="Longest time for one answer.")
     file_mb: Positive = _serving(default=25.0, help="Largest uploaded file, in MB.")
+    share: ShareName = _serving(
+        default="documents",
+        help="What is served: documents or likelihoods.",
+        more="`likelihoods` is for a federation: others ask over this store as a shard, and get inner products, "
+        "word frequencies, log Z and likelihoods of given answers. No text, title or path of a document is sent, "
+        "and nothing else is served. See [federation](../how-to/shards.md#owners-who-share-no-documents).",
+    )
     keys: Path | None = _serving(
         default=None,
         help="API keys: a file that mixrag keys add wrote.",

@@ -25,6 +25,7 @@ from mixrag.config.default_models import (
     packaged_span_reader,
     span_model_folder,
 )
+from mixrag.config.engine_choice import LLAMACPP, OPENVINO, engine_of
 from mixrag.config.prompt_template import Argument, PromptTemplate, values_of_options
 from mixrag.config.schema import (
     ALL,
@@ -221,10 +222,12 @@ class ModelConfig:
         help="torch, openvino, llamacpp, vllm or auto.",
         more="`openvino` is for processors (`pip install 'mixrag[openvino]'`): faster, with weights in eight bits "
         "under `dtype` `auto`; a model is converted once. `llamacpp` runs a GGUF file as it is, quantised weights "
-        "too (`pip install 'mixrag[gguf]'`). `auto` is, where they are installed and can run the model, llama.cpp "
-        "for a GGUF file that `generator` names, else OpenVINO. `vllm` is for many questions on "
+        "too (`pip install 'mixrag[gguf]'`). `auto` is, on a processor and under `dtype` `auto`, llama.cpp for a "
+        "GGUF file that `generator` names, else OpenVINO for a causal model, where they are installed and can run "
+        "it; in all other cases torch, the reference. `vllm` is for many questions on "
         "[one or more GPUs](../how-to/vllm.md) (`pip install 'mixrag[vllm]'`). Training always uses torch.",
         commands=ASKING,
+        env="MIXRAG_ENGINE",
     )
     engine_args: Annotated[Mapping[str, Argument], BeforeValidator(checked_names)] = setting(
         default={},
@@ -237,6 +240,13 @@ class ModelConfig:
         commands=ASKING,
         metavar="K=V",
         option="--engine-arg",
+    )
+    cuda_graphs: bool = setting(
+        default=False,
+        help="Record decoding steps as CUDA graphs.",
+        more="Of a causal model on one CUDA GPU with `engine` `torch` ([GPU](../how-to/gpu.md)).",
+        commands=ASKING,
+        rare=True,
     )
     encoder_dtype: EncoderDtype = setting(
         default="auto",
@@ -356,14 +366,15 @@ def _with_defaults(models: ModelConfig) -> ModelConfig:
 def models_digest(models: ModelConfig) -> str:
     """A digest of the models and the prompt, wherever their files are; of the dtypes only int8 changes it.
 
-    With OpenVINO ``auto`` is int8, and with an engine that is chosen it may be. llama.cpp, which rounds in its own
-    way, and arguments of vLLM's engine that may change numbers are part of it.
+    With OpenVINO ``auto`` is int8. llama.cpp, which rounds in its own way, and arguments of vLLM's engine that may
+    change numbers are part of it. An ``engine`` of auto counts as the one that it chooses here (``engine_of``).
     """
+    engine = engine_of(models)
     named = (models.generator, models.adapter, models.encoder, models.question_encoder)
     prompt = None if models.prompt is None else models.prompt.fields()
-    eight_bits = models.dtype == "int8" or (models.dtype == "auto" and models.engine in ("auto", "openvino"))
+    eight_bits = models.dtype == "int8" or (models.dtype == "auto" and engine == OPENVINO)
     rounded = ["int8"] if eight_bits else []
-    rounded += ["llamacpp"] if models.engine == "llamacpp" else []
+    rounded += [LLAMACPP] if engine == LLAMACPP else []
     chosen = [
         f"{name} {_known_by(value)}" for name in ("tokenizer", "revision") if (value := getattr(models, name))
     ]

@@ -6,6 +6,7 @@ from mixrag.corpus.parsers.isolation import DEFAULT_LIMITS, ParseLimits
 from mixrag.corpus.parsers.protocol import Parser
 from mixrag.corpus.parsers.registry import SUFFIXES, ParserRegistry, read
 from mixrag.corpus.parsers.result import Notice, ParseResult, Skipped, UnreadableError
+from mixrag.corpus.parts import Part
 from mixrag.corpus.passage import Document, Passage, Scalar, title_and_text
 from mixrag.corpus.report import IndexReport, ReportedNotice
 from mixrag.corpus.splitters import (
@@ -15,6 +16,7 @@ from mixrag.corpus.splitters import (
     Tokens,
     WordSplitter,
     splitter_named,
+    splitter_stored,
 )
 from mixrag.corpus.store.location import Location, parse_location
 from mixrag.corpus.store.opening import has_store, open_store
@@ -39,6 +41,7 @@ __all__ = [
     "ParseResult",
     "Parser",
     "ParserRegistry",
+    "Part",
     "Passage",
     "Removed",
     "ReportedNotice",
@@ -64,5 +67,6 @@ __all__ = [
     "parse_location",
     "read",
     "splitter_named",
+    "splitter_stored",
     "title_and_text",
 ]

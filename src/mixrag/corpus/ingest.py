@@ -15,6 +15,7 @@ from mixrag.corpus.embedder import Embed
 from mixrag.corpus.parsers.isolation import DEFAULT_LIMITS, ParseLimits
 from mixrag.corpus.parsers.registry import ParserRegistry, load
 from mixrag.corpus.parsers.result import Notice, Skipped, UnreadableError
+from mixrag.corpus.parts import Part
 from mixrag.corpus.passage import Document, title_and_text
 from mixrag.corpus.reading import ChangedFile, Reading
 from mixrag.corpus.report import IndexReport, aggregated, kinds_in_words
@@ -55,6 +56,7 @@ def ingest(
     limits: ParseLimits = DEFAULT_LIMITS,
     batch: int = 64,
     reembed: bool = False,
+    part: Part | None = None,
     workers: Workers = HERE,
     progress: Progress | None = None,
 ) -> IndexReport:
@@ -64,9 +66,10 @@ def ingest(
     gone from a folder disappear. What was stored of a file stays while the file cannot be read. Files above
     ``max_bytes`` bytes are left out, and so are files whose built-in parser, which runs in a process of its own,
     crashes or exceeds ``limits``. ``tokens`` are the encoder's, to count the passages that are longer than it
-    reads. With ``reembed`` every stored passage first gets a vector of this
-    encoder (then ``paths`` may be empty). ``encoder_fingerprint`` must change with ``embedding_text``. ``workers``
-    read the files and compute the vectors; this process alone writes.
+    reads. Of the files only those of a ``part`` are looked at, if one is given; others are as if they were not
+    there. With ``reembed`` every stored passage first gets a vector of this encoder (then ``paths`` may be empty).
+    ``encoder_fingerprint`` must change with ``embedding_text``. ``workers`` read the files and compute the
+    vectors; this process alone writes.
 
     Raises:
         SourceError: nothing at the paths can be read, and nothing is stored of them.
@@ -80,7 +83,7 @@ def ingest(
         vectors = VectorWriter(store, encoding, guarded(progress), workers.embedder(embed))
         splitting = Splitting(splitter, embedding_text, tokens)
         reading = Reading(parsers or ParserRegistry(), limits, splitting)
-        run = _FileRun(PassageWriter(store, vectors, splitting), reading, workers, max_bytes)
+        run = _FileRun(PassageWriter(store, vectors, splitting), reading, workers, max_bytes, part)
         if reembed:
             embedding.reembed(store, vectors)
         claim(store, encoding)
@@ -151,6 +154,9 @@ class _FileRun:
     reading: Reading
     workers: Workers
     max_bytes: int
+    part: Part | None = None
+    elsewhere: bool = False
+    """Whether files of other parts were found."""
     skipped: list[Skipped] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     notices: list[tuple[str, Notice]] = field(default_factory=list)
@@ -201,7 +207,7 @@ class _FileRun:
         for path in paths:
             if path in folders:
                 found = find_files(path, self.parsers.suffixes)
-                files += found.files
+                files += self._of_part(found.files, path)
                 self.skipped += found.skipped
                 self.left_out.update(found.left_out)
             elif storable(path) is None:
@@ -212,8 +218,13 @@ class _FileRun:
                     remedy = f"to drop what is stored of it, run: mixrag remove {path} --store {self.store.name}"
                 self._skip(path, f"expected a file or folder; found nothing there; {remedy}")
             else:
-                files.append(path)
+                files += self._of_part([path], path)
         return list(dict.fromkeys(files)), folders
+
+    def _of_part(self, files: Sequence[Path], root: Path) -> list[Path]:
+        own = [path for path in files if self.part is None or self.part.has(path, root)]
+        self.elsewhere |= len(own) < len(files)
+        return own
 
     def _changed(self, files: list[Path]) -> Iterator[ChangedFile]:
         """The files that must be parsed: those that are not stored, or have changed."""
@@ -261,7 +272,7 @@ class _FileRun:
 
     def _check_fruitful(self, paths: list[Path]) -> None:
         """Raise SourceError where the run read nothing, changed nothing, and the store has nothing of it."""
-        if self.parsed or self.unchanged or self.writer.removed:
+        if self.parsed or self.unchanged or self.writer.removed or (self.elsewhere and not self.skipped):
             return
         missing = [path for path in paths if not os.path.exists(path)]  # noqa: PTH110
         if len(missing) < len(paths) and any(self.store.files_below(str(path)) for path in paths):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mixrag.answers.pipeline import Pipeline
+from mixrag.config.engine_choice import TORCH, engine_of
 from mixrag.errors import MixragError
 from mixrag.generator.devices import resolve_dtype
 from mixrag.inference.decoders import recorded
@@ -72,7 +73,8 @@ def identity(rag: Pipeline) -> str:
     """A digest of models, store and index: answers of others are not taken for those of this system."""
     encoder = rag.store.encoder
     content = [rag.models_digest, resolve_dtype(rag.models.dtype, rag.models.device)]
-    content += [] if rag.models.engine == "torch" else [rag.models.engine]
+    engine = engine_of(rag.models)
+    content += [] if engine == TORCH else [engine]
     content += [index_name(rag.index_kind), rag.store.digest()]
     content.append(encoder.fingerprint if encoder else "none")
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]

@@ -9,13 +9,11 @@ them. No padding is ever between the two, so that distances inside a row are tho
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -25,88 +23,20 @@ from mixrag.generator.batching import (
     SCORED_TOKENS_AT_ONCE,
     batches_by_length,
     in_batches,
-    is_identity,
     log_probs_of,
     pad_right,
-    scored_in_parts,
-    select_rows,
 )
+from mixrag.generator.causal_branches import CausalBranches, forward
 from mixrag.generator.huggingface import ModelGenerator, next_log_probs
 from mixrag.generator.prefix_cache import DiskPrefixCache, PrefixCache
 from mixrag.generator.protocol import Prompt
 from mixrag.generator.questions import own_tokens, teacher_forced
-from mixrag.generator.thoughts import without_tokens
-from mixrag.utils.turns import turn
 
+if TYPE_CHECKING:
+    from mixrag.generator.recorded_steps import RecordedBranches, Steps
 
-@dataclass(frozen=True)
-class CausalBranches:
-    """Rows of a causal model with their key-value cache."""
-
-    model: Any
-    cache: Any
-    attended: Tensor
-    """(R, L) bool: False at padding."""
-    log_probs: Tensor
-    """(R, V), on the output device."""
-    never: tuple[int, ...] = ()
-    """Tokens that no answer has (``thoughts``)."""
-
-    @torch.inference_mode()
-    def advance(self, rows: Tensor, tokens: Tensor) -> CausalBranches:
-        """See ``Branches.advance``."""
-        device = self.attended.device
-        rows, tokens = rows.to(device), tokens.to(device)
-        if not is_identity(rows, len(self.attended)):
-            self.cache.reorder_cache(rows)
-        attended = torch.nn.functional.pad(self.attended[rows], (0, 1), value=True)
-        read = tokens.unsqueeze(1)
-        output = _forward(self.model, read, attended, cache=self.cache, keep=1, never=self.never)
-        return replace(self, attended=attended, log_probs=next_log_probs(output.logits, device))
-
-    @torch.inference_mode()
-    def select(self, rows: Tensor) -> CausalBranches:
-        """See ``Branches.select``."""
-        chosen = rows.to(self.attended.device)
-        cache = select_rows(self.cache, chosen)
-        return replace(self, cache=cache, attended=self.attended[chosen], log_probs=self.log_probs[rows])
-
-    @property
-    def joins(self) -> bool:
-        """Where all states are keys and values of each token, in torch's memory.
-
-        OpenVINO's are not: to read those of some rows out of the engine takes as long as twenty passes with them.
-        """
-        from mixrag.generator.kv_cache import has_all_tokens
-
-        return has_all_tokens(self.cache)
-
-    @torch.inference_mode()
-    def join(self, rows: Tensor, others: Sequence[tuple[CausalBranches, Tensor]]) -> CausalBranches:
-        """See ``JoiningBranches.join``; columns that no chosen row attends to are left out."""
-        from mixrag.generator.kv_cache import joined_states
-
-        device = self.attended.device
-        parts = [(each, some.to(device)) for each, some in [(self, rows), *others]]
-        masks = [each.attended[some] for each, some in parts]
-        length = max(int(mask.sum(-1).max()) for mask in masks)
-        attended = torch.cat([_last_columns(mask, length) for mask in masks])
-        cache = joined_states([(each.cache, some) for each, some in parts], length)
-        log_probs = torch.cat([each.log_probs[some.to(each.log_probs.device)] for each, some in parts])
-        return replace(self, cache=cache, attended=attended, log_probs=log_probs)
-
-    @torch.inference_mode()
-    def score(self, tokens: Sequence[int]) -> Tensor:
-        """See ``Branches.score``."""
-        columns, attended, cache = [self.log_probs[:, tokens[0], None]], self.attended, self.cache
-        size = len(attended)
-        for read, wanted in scored_in_parts(tokens, size):
-            rows = torch.tensor(read, device=attended.device).expand(size, -1)
-            attended = torch.nn.functional.pad(attended, (0, len(read)), value=True)
-            output = _forward(self.model, rows, attended, cache=cache, keep=len(read), never=self.never)
-            found = log_probs_of(output.logits, [wanted] * size, [0] * size)
-            columns.append(found.to(columns[0].device))
-        return torch.cat(columns, -1)
+_BATCHES = count()
+"""Numbers of the batches of prompts that were read in this process."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +47,8 @@ class CausalGenerator(ModelGenerator):
     """What runs the model; see ``engines.py``."""
     prefix_cache_bytes: int | None = None
     """Memory for cached states of passages, in bytes; None: no cache, every prompt is read whole, in one pass."""
+    steps: Steps | None = field(default=None, compare=False)
+    """Decoding steps that are recorded and replayed (``recorded_steps``); None: each is computed anew."""
     prefix_cache: PrefixCache | None = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -145,19 +77,22 @@ class CausalGenerator(ModelGenerator):
         """See ``ModelGenerator.token_log_probs``."""
         rows = [[*prompt.tokens, *answer[:-1]] for prompt, answer in zip(prompts, answers, strict=True)]
         ids, attended = pad_left(rows, self.device)
-        output = _forward(self.model, ids, attended, cache=None, keep=max(map(len, answers)), never=self.never)
+        output = forward(self.model, ids, attended, cache=None, keep=max(map(len, answers)), never=self.never)
         starts = [output.logits.shape[1] - len(answer) for answer in answers]
         return log_probs_of(output.logits, answers, starts)
 
-    def start(self, prompts: Sequence[Prompt]) -> CausalBranches:
+    def start(self, prompts: Sequence[Prompt]) -> CausalBranches | RecordedBranches:
         """See ``Generator.start``."""
-        return self._start(prompts, 1)[0]
+        return self._writing(self._start(prompts, 1)[0])
+
+    def _writing(self, read: CausalBranches) -> CausalBranches | RecordedBranches:
+        return read if self.steps is None else self.steps.recorded(read)
 
     def question_log_likelihood(self, prompts: Sequence[Prompt]) -> Tensor:
         """See ``QuestionReader``."""
         return teacher_forced(self, prompts)
 
-    def start_with_question(self, prompts: Sequence[Prompt]) -> tuple[CausalBranches, Tensor]:
+    def start_with_question(self, prompts: Sequence[Prompt]) -> tuple[CausalBranches | RecordedBranches, Tensor]:
         """``start`` and ``question_log_likelihood`` in one pass; in two where its output would be too large."""
         # How far from the end of a row the question's own tokens begin; the token before predicts the first.
         back = [len(prompt.question) - (prompt.own_question or (0, 0))[0] for prompt in prompts]
@@ -168,7 +103,7 @@ class CausalGenerator(ModelGenerator):
         branches, logits = self._start(prompts, keep)
         starts = [logits.shape[1] - 1 - each for each in back]
         with torch.inference_mode():
-            return branches, log_probs_of(logits, asked, starts).double().sum(-1).cpu()
+            return self._writing(branches), log_probs_of(logits, asked, starts).double().sum(-1).cpu()
 
     def _start(self, prompts: Sequence[Prompt], keep: int) -> tuple[CausalBranches, Tensor]:
         """The branches, and the logits (R, at least ``keep``, V) at the last positions of the prompts."""
@@ -176,10 +111,10 @@ class CausalGenerator(ModelGenerator):
             cache, before, rows = self._with_cached_prefixes(prompts)
             ids, own = pad_left(rows, self.device)
             attended = torch.cat([before, own], -1)
-            output = _forward(self.model, ids, attended, cache=cache, keep=keep, never=self.never)
+            output = forward(self.model, ids, attended, cache=cache, keep=keep, never=self.never)
             log_probs = next_log_probs(output.logits, self.device)
-        states = output.past_key_values
-        return CausalBranches(self.model, states, attended, log_probs, self.never), output.logits
+        states, origins = output.past_key_values, (next(_BATCHES) << 32) + torch.arange(len(prompts))
+        return CausalBranches(self.model, states, attended, log_probs, self.never, origins), output.logits
 
     def _with_cached_prefixes(self, prompts: Sequence[Prompt]) -> tuple[Any, Tensor, list[tuple[int, ...]]]:
         """A cache with the known states of R rows, its mask (R, P), and the tokens of each that must be read.
@@ -206,7 +141,7 @@ class CausalGenerator(ModelGenerator):
         ids, own = pad_right(rows, self.device)
         attended = torch.cat([attended, own], -1)
         keep = width - least + 1
-        output = _forward(self.model, ids, attended, cache=cache, keep=keep, never=self.never)
+        output = forward(self.model, ids, attended, cache=cache, keep=keep, never=self.never)
         starts = [len(prompt.question) - least for prompt in prompts]
         return log_probs_of(output.logits, answers, starts)
 
@@ -247,7 +182,7 @@ class CausalGenerator(ModelGenerator):
             some = [missing[i] for i in batch]
             ids, attended = pad_left(some, self.device)
             cache = self._no_states()
-            _forward(self.model, ids, attended, cache=cache, keep=1)
+            forward(self.model, ids, attended, cache=cache, keep=1)
             read = self._rows_of(cache, [len(prefix) for prefix in some])
             for prefix, states in zip(some, read, strict=True):
                 found[prefix] = states
@@ -296,34 +231,3 @@ def pad_left(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tenso
     ids = torch.tensor([[0] * (length - len(row)) + list(row) for row in rows], device=device)
     starts = torch.tensor([length - len(row) for row in rows], device=device)
     return ids, torch.arange(length, device=device) >= starts.unsqueeze(1)
-
-
-def _last_columns(mask: Tensor, length: int) -> Tensor:
-    """(R, length): the last columns of a mask (R, L), with padding before them where there are too few."""
-    missing = length - mask.shape[1]
-    return mask[:, -missing:] if missing < 0 else torch.nn.functional.pad(mask, (missing, 0), value=False)
-
-
-def _forward(
-    model: Any, ids: Tensor, attended: Tensor, *, cache: Any, keep: int, never: Sequence[int] = ()
-) -> Any:
-    """The model's output for tokens (R, L), given that it writes none of the tokens ``never``."""
-    accepted = _arguments(type(model).forward)
-    options: dict[str, Any] = {"use_cache": cache is not None, "past_key_values": cache}
-    if "position_ids" in accepted:
-        positions = (attended.long().cumsum(-1) - 1).clamp(min=0)
-        options["position_ids"] = positions[:, -ids.shape[1] :]
-    if "logits_to_keep" in accepted:
-        # By number: a slice of positions is not contiguous, and torch copies the output layer for every row.
-        length = ids.shape[1]
-        options["logits_to_keep"] = torch.arange(max(0, length - keep), length, device=ids.device)
-    with turn(model):
-        output = model(input_ids=ids, attention_mask=attended.long(), **options)
-    output.logits = without_tokens(output.logits, never)
-    return output
-
-
-@cache
-def _arguments(forward: Callable[..., Any]) -> frozenset[str]:
-    """Names of the arguments of a model's forward; needed at every token, so cached."""
-    return frozenset(inspect.signature(forward).parameters)

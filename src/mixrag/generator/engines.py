@@ -8,15 +8,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from mixrag.config.default_models import GENERATOR, default_generator
-from mixrag.config.prompt_template import PromptTemplate
+from mixrag.config.engine_choice import AUTO, ENGINES, LLAMACPP, OPENVINO, TORCH, VLLM
+from mixrag.config.prompt_template import Argument, PromptTemplate
 from mixrag.errors import MixragError, ModelError, SettingError
 from mixrag.generator.gguf import converted_gguf
-from mixrag.generator.names import path_or_hub_name, unusable
+from mixrag.generator.mixed import language_model_of
+from mixrag.generator.names import model_source, unusable
 from mixrag.generator.protocol import Generator
 from mixrag.generator.tokenizer import loaded_tokenizer
 
@@ -26,12 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mixrag.generator")
 Built = TypeVar("Built")
-AUTO: Final = "auto"
-TORCH: Final = "torch"
-OPENVINO: Final = "openvino"
-LLAMACPP: Final = "llamacpp"
-VLLM: Final = "vllm"
-ENGINES = (AUTO, TORCH, OPENVINO, LLAMACPP, VLLM)
 ON_PROCESSORS = (OPENVINO, LLAMACPP)
 RUNS = {
     OPENVINO: "a causal model by name on a processor",
@@ -41,9 +37,43 @@ RUNS = {
 """What an engine is for, where it is not for everything."""
 
 
+def check_engine(
+    engine: str, arguments: Mapping[str, Argument] | None, cuda_graphs: bool, other: str | None
+) -> None:
+    """Refuse an unknown engine, arguments of another one, and CUDA graphs elsewhere than with torch.
+
+    Args:
+        engine: as for ``load_generator``.
+        arguments: its ``engine_args``.
+        cuda_graphs: the setting.
+        other: what runs the model, where no engine does.
+
+    Raises:
+        SettingError: one of these.
+    """
+    if engine not in ENGINES:
+        raise SettingError(f"engine among {', '.join(ENGINES)}", repr(engine), "choose one of them")
+    if arguments and engine != VLLM:
+        raise SettingError("engine_args with engine vllm", f"engine {engine}", "leave them out")
+    if cuda_graphs and (engine != TORCH or other is not None):
+        found = other or f"engine {engine}"
+        raise SettingError("cuda_graphs with engine torch", found, "leave one of them out")
+
+
 def is_openvino(generator: Generator) -> bool:
     """Whether OpenVINO runs the model of a generator."""
     return getattr(generator, "engine", None) == OPENVINO
+
+
+def engine_of_generator(generator: Generator) -> str:
+    """What runs its language model, and the format of the weights: "openvino, weights int8"; empty: not known."""
+    model = language_model_of(generator)
+    engine, own = getattr(model, "engine", None), getattr(model, "model", None)
+    if engine is None:
+        return ""
+    formats = getattr(own, "weights", None) or getattr(own, "dtype", None)
+    shown = str(formats).removeprefix("torch.")
+    return f"{engine}, weights {shown}" if isinstance(formats, str | torch.dtype) else str(engine)
 
 
 def runs_torch(generator: Generator) -> bool:
@@ -104,7 +134,7 @@ def with_openvino(name: str, build: Callable[[], OpenVINOGenerator], engine: str
 
     def checked() -> OpenVINOGenerator:
         runtime.openvino()
-        from mixrag.generator.openvino.conversion import NotConvertibleError
+        from mixrag.generator.openvino.states import NotConvertibleError
 
         try:
             return build()
@@ -131,7 +161,7 @@ def _built(build: Callable[[], Built], name: str, package: str, engine: str, ref
         if engine != AUTO:
             raise
         reason = error
-    logger.info(refused, name, reason.found)
+    logger.warning(refused, name, reason.found)
     return None
 
 
@@ -167,7 +197,8 @@ def inside_vllm(
     from mixrag.generator.vllm.generator import vllm_generator
 
     name = GENERATOR if model is None else str(model)
-    source = default_generator() if model is None else path_or_hub_name(model)
+    source, beside = (default_generator(), None) if model is None else model_source(model)
+    tokenizer = beside if tokenizer is None else tokenizer
     if isinstance(source, Path) and source.is_file():
         source = converted_gguf(source)
     try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
+import shutil
 from pathlib import Path
 
 import torch
@@ -27,12 +27,14 @@ def converted_gguf(file: Path) -> Path:
         ModelError: the file is not a GGUF that transformers can read.
     """
     try:
-        target = cache_folder() / f"gguf-{_digest(file)[:24]}"
+        target = cache_folder() / f"gguf-{remembered_digests([file])[0][:24]}"
         if not target.exists():
             logger.debug("converting %s into %s, once", file, target)
             # Another process may do the same; its folder has the same content.
             with quiet_libraries():
                 replace_atomically(target, lambda folder: _convert_gguf(file, folder), shared=True)
+    except MixragError:
+        raise
     except OSError as error:
         raise ModelError("a cache folder to convert the GGUF into", str(error), "set MIXRAG_CACHE") from error
     except Exception as error:
@@ -79,6 +81,7 @@ def _convert_gguf(file: Path, folder: Path) -> None:
     seq2seq = AutoConfig.from_pretrained(**source).is_encoder_decoder
     factory = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
     model = factory.from_pretrained(**source, dtype=torch.float32)
+    _check_space(4 * model.num_parameters(), folder)
     # The weights are plain floats now; with these two attributes transformers would refuse to save them.
     model.hf_quantizer = None
     del model.config.quantization_config
@@ -86,6 +89,9 @@ def _convert_gguf(file: Path, folder: Path) -> None:
     AutoTokenizer.from_pretrained(**source).save_pretrained(folder)
 
 
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _check_space(needed: int, folder: Path) -> None:
+    place = next(each for each in folder.parents if each.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        found = f"{free / 1e6:.0f} MB free in {place}, where {needed / 1e6:.0f} MB are needed"
+        raise OSError(f"{found} for its weights as floats (--engine llamacpp runs the file as it is)")

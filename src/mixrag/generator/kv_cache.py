@@ -53,6 +53,19 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         self.buffer = buffer
         self._show(end)
 
+    def reorder_ends(self, rows: Tensor, length: int) -> None:
+        """As ``reorder_cache``, of at most R rows; only their last ``length`` tokens are copied.
+
+        All before must be as in the rows that were in their places.
+        """
+        end, size = self.get_seq_length(), len(rows)
+        start = end - length
+        if length:
+            chosen = self.buffer[:, :, :, start:end].index_select(1, rows.to(self.buffer.device))
+            self.buffer[:, :size, :, start:end] = chosen
+        self.buffer = self.buffer[:, :size]
+        self._show(end)
+
     def batch_select_indices(self, indices: Tensor) -> None:
         """As ``reorder_cache``."""
         self.reorder_cache(indices)
@@ -117,6 +130,19 @@ def states_of(config: Any, prefixes: Sequence[Tensor], more: int) -> tuple[Cache
         layer.fill(states, longest)
     starts = torch.tensor([longest - length for length in lengths], device=first.device)
     return cache, torch.arange(longest, device=first.device) >= starts.unsqueeze(1)
+
+
+def reorder_ends(cache: Any, rows: Tensor, length: int) -> bool:
+    """Let a cache have rows (R'), R' ≤ R, by a copy of their last ``length`` tokens; see ``GrowingLayer``.
+
+    False where its layers can do this only by copying all tokens; then nothing has been done.
+    """
+    layers = getattr(cache, "layers", ())
+    if not layers or not all(type(each) is GrowingLayer and each.is_initialized for each in layers):
+        return False
+    for layer in layers:
+        layer.reorder_ends(rows, length)
+    return True
 
 
 def has_all_tokens(cache: Any) -> bool:

@@ -20,6 +20,7 @@ from mixrag.config.default_models import (
     packaged_reader,
     unavailable,
 )
+from mixrag.config.engine_choice import LLAMACPP, TORCH, VLLM, engine_of, runs_with
 from mixrag.config.model_config import PREFIX_CACHE_MIB, ModelConfig
 from mixrag.config.prompt_template import Argument, PromptTemplate
 from mixrag.config.server_address import is_remote
@@ -29,11 +30,8 @@ from mixrag.generator.assembly import assembled, refuse_text_encoder
 from mixrag.generator.causal import CausalGenerator
 from mixrag.generator.devices import AUTO, DTYPES, INT8, DeviceMap, one_dtype, placement, resolve_dtype
 from mixrag.generator.engines import (
-    ENGINES,
-    LLAMACPP,
     ON_PROCESSORS,
-    TORCH,
-    VLLM,
+    check_engine,
     inside_vllm,
     is_openvino,
     refuse_engine,
@@ -42,10 +40,11 @@ from mixrag.generator.engines import (
 )
 from mixrag.generator.gguf import converted_gguf
 from mixrag.generator.kernels.onednn_linear import use_onednn_linears
+from mixrag.generator.mixed import language_model_of
 from mixrag.generator.model_object import generator_of
-from mixrag.generator.names import downloaded_adapter, expanded, path_or_hub_name, unusable
+from mixrag.generator.names import downloaded_adapter, expanded, model_source, path_or_hub_name, unusable
 from mixrag.generator.protocol import Generator
-from mixrag.generator.self_check import with_prefix_cache, with_shared_cross_attention
+from mixrag.generator.self_check import with_cuda_graphs, with_prefix_cache, with_shared_cross_attention
 from mixrag.generator.seq2seq import Seq2SeqGenerator
 from mixrag.generator.span_loading import extractive_source, load_extractive, with_span_reader
 from mixrag.generator.tokenizer import loaded_tokenizer
@@ -65,7 +64,9 @@ def load_configured(models: ModelConfig, language_model_weight: float = 0.5) -> 
     Raises:
         ModelError, MissingPackageError, SettingError, ServerError: as ``load_generator``.
     """
-    return load_generator(
+    engine = engine_of(models)
+    chosen = models.engine == AUTO and engine in ON_PROCESSORS
+    found = load_generator(
         models.generator,
         tokenizer=models.tokenizer,
         template=models.prompt,
@@ -81,9 +82,14 @@ def load_configured(models: ModelConfig, language_model_weight: float = 0.5) -> 
         language_model_weight=language_model_weight,
         api_key_env=models.api_key_env,
         server_timeout=models.server_timeout,
-        engine=models.engine,
+        engine=AUTO if chosen else engine,
         engine_args=models.engine_args,
+        cuda_graphs=models.cuda_graphs,
     )
+    actual = str(getattr(language_model_of(found), "engine", TORCH))
+    if chosen and actual != engine:
+        runs_with(models, actual)
+    return found
 
 
 def load_generator(
@@ -106,6 +112,7 @@ def load_generator(
     server_timeout: float = 120.0,
     engine: str = "torch",
     engine_args: Mapping[str, Argument] | None = None,
+    cuda_graphs: bool = False,
 ) -> Generator:
     """A causal or seq2seq language model, an extractive model, or a mixture of both, as a generator.
 
@@ -115,13 +122,13 @@ def load_generator(
     the other arguments do not apply to it.
 
     Args:
-        model: folder with a Hugging Face model, a GGUF file, or a hub name; a causal or seq2seq model object of
-            transformers, or peft's model around one; or an object with the members of ``Generator``. A folder or
-            name of a model for extractive question answering, and "extractive" (the packaged one), become an
-            ``ExtractiveGenerator``. An address (``http://HOST:PORT/v1``), or a kind of server with a model or
-            address (``vllm:MODEL``, ``ollama:MODEL``), is a remote model (``mixrag.generator.remote``). None is
-            SmolLM2-135M-Instruct, packaged or from the hub. A GGUF file is converted once, into the cache folder
-            (``MIXRAG_CACHE``).
+        model: folder with a Hugging Face model or one GGUF file, such a file, or a hub name; a causal or seq2seq
+            model object of transformers, or peft's model around one; or an object with the members of
+            ``Generator``. A folder or name of a model for extractive question answering, and "extractive" (the
+            packaged one), become an ``ExtractiveGenerator``. An address (``http://HOST:PORT/v1``), or a kind of
+            server with a model or address (``vllm:MODEL``, ``ollama:MODEL``), is a remote model
+            (``mixrag.generator.remote``). None is SmolLM2-135M-Instruct, packaged or from the hub. A GGUF file is
+            converted once, into the cache folder (``MIXRAG_CACHE``), unless it is run by llama.cpp.
         tokenizer: a tokenizer object of transformers, its folder or hub name; None is the model's own. That of a
             model object is found by the name that its configuration has.
         template: the prompt; None is the default one, or that of the packaged reader where it is used.
@@ -149,6 +156,7 @@ def load_generator(
             else openvino, where they are installed and can run the model. Or vllm, on devices of its own choice,
             which mixes the branches of a question itself (``mixrag.generator.vllm``).
         engine_args: arguments of ``vllm.EngineArgs``, for engine vllm.
+        cuda_graphs: record the decoding steps of a causal model on one GPU (``recorded_steps``).
 
     Raises:
         ModelError: no usable model or tokenizer there, or the adapter does not fit it.
@@ -159,20 +167,20 @@ def load_generator(
     """
     if prefix_cache < 0:
         raise SettingError("prefix_cache of 0 MiB or more", f"{prefix_cache}", "choose 0 for no cache")
-    if engine not in ENGINES:
-        raise SettingError(f"engine among {', '.join(ENGINES)}", repr(engine), "choose one of them")
-    if engine_args and engine != VLLM:
-        raise SettingError("engine_args with engine vllm", f"engine {engine}", "leave them out")
+    check_engine(engine, engine_args, cuda_graphs, "a model behind a server" if is_remote(model) else None)
     dtype = one_dtype(dtype, torch_dtype)
     hub = {key: value for key, value in (("revision", revision), ("token", token)) if value is not None}
     if span_reader is not None and str(span_reader) != NO_ADAPTER:
         options: dict[str, Any] = {"tokenizer": tokenizer, "template": template, "template_args": template_args}
         options |= {"dtype": dtype, "device": device, "device_map": device_map, "adapter": adapter}
-        options |= {"engine": engine, "engine_args": engine_args}
+        options |= {"engine": engine, "engine_args": engine_args, "cuda_graphs": cuda_graphs}
         found = load_generator(model, **options, revision=revision, token=token, prefix_cache=prefix_cache)
         where = str(getattr(found, "device", "cpu"))
         return with_span_reader(found, span_reader, language_model_weight, where, hub)
     if is_remote(model):
+        if adapter is not None and str(adapter) != NO_ADAPTER:
+            remedy = "load it into the server, and leave it out here (--adapter none)"
+            raise SettingError("no adapter with a model behind a server", f"the adapter {adapter}", remedy)
         from mixrag.generator.remote.client import Limits
         from mixrag.generator.remote.connection import connect
 
@@ -216,7 +224,8 @@ def load_generator(
     logger.debug("language model %s on %s in %s", found.name, found.device, found.model.dtype)
     if isinstance(found, CausalGenerator) and is_openvino(found):
         return replace(found, prefix_cache_bytes=prefix_cache * 2**20 or None)
-    return with_prefix_cache(found, prefix_cache) if isinstance(found, CausalGenerator) else found
+    found = with_prefix_cache(found, prefix_cache) if isinstance(found, CausalGenerator) else found
+    return with_cuda_graphs(found, device_map) if cuda_graphs else found
 
 
 def _extractive(model: Any, adapter: str | Path | None, hub: Mapping[str, Any]) -> Path | str | None:
@@ -289,7 +298,8 @@ def _of_name(
         raise SettingError("an adapter for a model on one device", f"device_map {device_map}", remedy)
     name = GENERATOR if model is None else str(model)
     default = default_generator() if adapter is None or model is not None else packaged_generator()
-    source = default if model is None else path_or_hub_name(model)
+    source, beside = (default, None) if model is None else model_source(model)
+    tokenizer = beside if tokenizer is None else tokenizer
     from_hub = source == default == HUB_GENERATOR
     if from_hub:
         name = HUB_GENERATOR
@@ -312,13 +322,12 @@ def _of_name(
             return _weights(name, str(source), dtype, device, device_map, adapter, hub)
 
     try:
-        found_tokenizer = loaded_tokenizer(tokenizer, str(source), hub)
         if engine not in (TORCH, LLAMACPP) and on_processor:
 
             def build() -> OpenVINOGenerator:
                 from mixrag.generator.openvino.generator import openvino_generator
 
-                parts: dict[str, Any] = {"tokenizer": found_tokenizer, "template": template, "dtype": dtype}
+                parts: dict[str, Any] = {"tokenizer": tokenizer, "template": template, "dtype": dtype}
                 return openvino_generator(
                     own, source, lambda: weights("float32"), **parts, adapter=adapter, hub=hub
                 )
@@ -326,6 +335,7 @@ def _of_name(
             converted = with_openvino(own, build, engine)
             if converted is not None:
                 return converted
+        found_tokenizer = loaded_tokenizer(tokenizer, str(source), hub)
         generator = assembled(own, weights(found_dtype), found_tokenizer, template)
         return generator if device_map is not None else _with_kernels(generator)
     except MixragError:

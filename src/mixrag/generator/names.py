@@ -10,6 +10,7 @@ from typing import Any
 from mixrag.errors import ModelError
 
 _HUB_NAME = re.compile(r"(?P<name>[\w-][\w.-]*/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+_PART = re.compile(r"(?P<name>.+)-\d{5}-of-(?P<total>\d{5})\.gguf")
 
 
 def unusable(name: str, wanted: str, error: Exception) -> ModelError:
@@ -33,6 +34,36 @@ def path_or_hub_name(name: str | Path, wanted: str = "a model folder, a .gguf fi
     if looks_like_path or path.suffix == ".gguf":
         raise ModelError(wanted, f"no such path: {name}", "check the path")
     return str(name)
+
+
+def model_source(name: str | Path) -> tuple[Path | str, Path | None]:
+    """A model's folder, GGUF file or hub name; and the folder of a tokenizer that lies beside a GGUF file.
+
+    A folder of a GGUF file, as ``rag.save`` writes it, stands for that file.
+
+    Raises:
+        ModelError: a file of another kind, a path where there is nothing, or a folder of several such files.
+    """
+    found = path_or_hub_name(name)
+    if not isinstance(found, Path) or not found.is_dir() or (found / "config.json").exists():
+        return found, None
+    files = sorted(each for each in found.glob("*.gguf") if gguf_parts(each)[0] == each)
+    if not files:
+        return found, None
+    if len(files) > 1:
+        expected = f"a folder of one GGUF file at {str(name)!r}"
+        raise ModelError(expected, f"{files[0].name} and {files[1].name}", "name the file")
+    return files[0], found if (found / "tokenizer_config.json").exists() else None
+
+
+def gguf_parts(file: Path) -> list[Path]:
+    """The files of a GGUF model: itself, or all parts (``NAME-00001-of-00003.gguf``); the first one is named."""
+    numbered = _PART.fullmatch(file.name)
+    if numbered is None:
+        return [file]
+    name, total = numbered["name"], numbered["total"]
+    parts = [file.with_name(f"{name}-{number:05}-of-{total}.gguf") for number in range(1, int(total) + 1)]
+    return [each for each in parts if each.exists()] or [file]
 
 
 def expanded(name: str | Path, wanted: str) -> Path:

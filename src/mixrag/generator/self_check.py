@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from mixrag.errors import ModelError
+from mixrag.errors import ModelError, SettingError
 from mixrag.generator.causal import CausalGenerator
 from mixrag.generator.protocol import Prompt
 from mixrag.generator.seq2seq import Seq2SeqGenerator
 from mixrag.generator.uncached import UncachedGenerator
+
+if TYPE_CHECKING:
+    from mixrag.generator.recorded_steps import Recorder
 
 logger = logging.getLogger("mixrag.generator")
 TOLERANCE, HALF_TOLERANCE = 1e-3, 0.1
@@ -45,6 +48,45 @@ def with_prefix_cache(generator: CausalGenerator, budget: int) -> CausalGenerato
         return _with_states(whole)
     agree = _agree(generator.model, expected, cached)
     return replace(found) if agree else _with_states(whole)  # a copy, whose cache is empty
+
+
+def with_cuda_graphs(generator: Any, device_map: Any) -> CausalGenerator:
+    """The generator with decoding steps that are recorded as CUDA graphs.
+
+    Raises:
+        SettingError: it is no causal model on one CUDA GPU.
+        ModelError: as ``with_recorded_steps``.
+    """
+    from mixrag.generator.recorded_steps import CudaGraphs
+
+    where = getattr(generator, "device", torch.device("cpu"))
+    if not isinstance(generator, CausalGenerator) or where.type != "cuda" or device_map is not None:
+        found = f"{generator.name} on {device_map or where}"
+        raise SettingError(
+            "a causal model with key-value states on one CUDA GPU, for cuda_graphs", found, "leave it out"
+        )
+    return with_recorded_steps(generator, CudaGraphs(where))
+
+
+def with_recorded_steps(generator: CausalGenerator, recorder: Recorder) -> CausalGenerator:
+    """The generator with decoding steps that are recorded, after a trial: they must give the same distributions.
+
+    Raises:
+        ModelError: they do not, or the model's steps cannot be recorded.
+    """
+    from mixrag.generator.recorded_steps import Steps, unrecordable
+
+    found, expected = f"{generator.name}: ", "a model whose decoding steps can be recorded, for CUDA graphs"
+    if (reason := _uncacheable(unrecordable, generator.model.config)) is None:
+        recorded = replace(generator, steps=Steps(generator.model, recorder))
+        try:
+            agree = _agree(generator.model, _after_a_trial(generator), _after_a_trial(recorded))
+            reason = None if agree else "they give other distributions"
+        except Exception as error:  # of the model's own code, or of the GPU
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if reason is None:
+            return recorded
+    raise ModelError(expected, found + reason, "leave cuda_graphs out")
 
 
 def _uncacheable(test: Callable[[Any], str | None], config: Any) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ from mixrag.generator.answer_tokens import AnswerTokenizer
 from mixrag.generator.devices import AUTO, DTYPES, resolve_dtype
 from mixrag.generator.extractive import ExtractiveGenerator
 from mixrag.generator.gguf import converted_gguf
+from mixrag.generator.light.bert import SpanBert
+from mixrag.generator.light.spans import light_spans, remember_spans
+from mixrag.generator.light.tokenizer import LightTokenizer
 from mixrag.generator.mixed import MixedGenerator
 from mixrag.generator.names import path_or_hub_name, unusable
 from mixrag.generator.prompt_tokenizer import PromptTokenizer
@@ -127,13 +131,15 @@ def load_extractive(
     if chosen not in DTYPES:
         raise SettingError("dtype float32, bfloat16 or float16 for an extractive model", chosen, "choose one")
     config, base = read_span_config(source) if isinstance(source, Path) else (SpanConfig(), None)
+    light = isinstance(tokenizer, LightTokenizer) and merge and (chosen, device) == ("float32", "cpu")
     try:
-        model, own = span_model(source, base, hub, merge=merge)
+        model, own = (_light if light else span_model)(source, base, hub, merge=merge)
         if tokenizer is None and isinstance(source, Path) and (source / ANSWERS).is_dir():
             tokenizer = source / ANSWERS
         answers = AnswerTokenizer(answer_tokenizer(tokenizer, hub), template)
         fitting = fitted_config(config, model, own, name)
-        model = model.to(device=device, dtype=DTYPES[chosen]).eval()
+        if not isinstance(model, SpanBert):
+            model = model.to(device=device, dtype=DTYPES[chosen]).eval()
     except MixragError:
         raise
     except Exception as error:
@@ -148,7 +154,7 @@ def span_model(
     from transformers import AutoModelForQuestionAnswering
 
     adapter = isinstance(source, Path) and (source / ADAPTER).is_file()
-    weights = (default_encoder() if base is None else base) if adapter else source
+    weights = _weights_of(source, base)
     with quiet_libraries():
         model, loading = AutoModelForQuestionAnswering.from_pretrained(
             str(weights),
@@ -164,6 +170,31 @@ def span_model(
         check_adapter(Path(source))
         model = merged(model, Path(source), str(weights))
     return model, loaded_tokenizer(None, str(weights), {} if adapter else hub)
+
+
+def _light(source: Path | str, base: str | None, hub: Mapping[str, Any], *, merge: bool = True) -> tuple[Any, Any]:
+    """As ``span_model``; without transformers where the reader is known, else known from now on."""
+    weights = _weights_of(source, base)
+    if not isinstance(source, Path) or not Path(weights).is_dir():
+        return span_model(source, base, hub, merge=merge)
+
+    @cache
+    def load() -> tuple[Any, Any]:
+        model, tokenizer = span_model(source, base, hub, merge=merge)
+        return model.to(device="cpu", dtype=DTYPES["float32"]).eval(), tokenizer
+
+    known = light_spans(source, Path(weights), load)
+    if known is not None:
+        return known
+    remember_spans(source, Path(weights), *load())
+    return load()
+
+
+def _weights_of(source: Path | str, base: str | None) -> Path | str:
+    """Folder or hub name of the weights: of an adapter those that it is added to."""
+    if not (isinstance(source, Path) and (source / ADAPTER).is_file()):
+        return source
+    return default_encoder() if base is None else base
 
 
 def answer_tokenizer(given: Any, hub: Mapping[str, Any]) -> Any:

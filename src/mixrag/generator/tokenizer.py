@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mixrag.errors import MixragError, ModelError
+from mixrag.generator.light.tokenizer import LightTokenizer
 from mixrag.generator.names import path_or_hub_name
 from mixrag.utils.quiet import quiet_libraries
 
@@ -26,6 +27,8 @@ def loaded_tokenizer(given: Any, source: str, hub: Mapping[str, Any]) -> Any:
         ModelError: an object that is not a tokenizer of transformers, or a path with nothing.
         Exception: any error of transformers.
     """
+    if isinstance(given, LightTokenizer):
+        return given
     from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
     if isinstance(given, PreTrainedTokenizerBase):

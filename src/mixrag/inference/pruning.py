@@ -10,15 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from mixrag.generator.batching import DISTRIBUTIONS_AT_ONCE
+from mixrag.generator.copying import CopyingGenerator
 from mixrag.generator.mixed import language_model_of
 from mixrag.generator.protocol import Branches, Generator
 from mixrag.inference.decoding_state import DecodingState
 from mixrag.probability import most_prunable
+
+if TYPE_CHECKING:
+    from mixrag.inference.mixture import Mixture
 
 WORTHWHILE = 4
 """At least one in so many components must go: what is left is copied."""
@@ -34,8 +39,8 @@ class Dropped:
     """The token of the answer that they were the last to predict."""
     components: Tensor
     """(n,) their positions in the mixture."""
-    branches: Branches
-    """Rows that have read all tokens before that one."""
+    branches: Branches | None
+    """Rows that have read all tokens before that one; None: their prompts are read again."""
     rows: Tensor
     """(n,) those of the components."""
 
@@ -51,6 +56,8 @@ class Pruning:
 
     def __init__(self, budget: float = 0.0) -> None:
         self.budget, self.spent = budget, 0.0
+        self.reads_again = False
+        """Whether the prompts of what was dropped are read again at the end, and no rows of it stay meanwhile."""
         self.dropped: list[Dropped] = []
         self._size = 0  # K, once something is dropped
         self._followed: Tensor | None = None  # positions in the mixture; None: all
@@ -76,14 +83,21 @@ class Pruning:
         if self._followed is None:
             self._size, self._followed = len(log_weights), torch.arange(len(log_weights))
         going_on = torch.ones_like(log_weights, dtype=torch.bool).index_fill(0, gone, False).nonzero()[:, 0]
-        whole = not shared and len(gone) * MOST >= len(log_weights)
-        branches, rows = (
-            (state.branches, gone) if whole else (state.branches.select(gone), torch.arange(len(gone)))
-        )
+        branches, rows = self._left(state.branches, gone, len(log_weights), shared=shared)
         self.dropped.append(Dropped(position, self._followed[gone.cpu()], branches, rows))
         self.spent += spent
         self._followed = self._followed[going_on.cpu()]
         return going_on
+
+    def _left(
+        self, branches: Branches, gone: Tensor, count: int, *, shared: bool
+    ) -> tuple[Branches | None, Tensor]:
+        """The branches of what is dropped, and its rows among them."""
+        if self.reads_again:
+            return None, gone
+        if not shared and len(gone) * MOST >= count:
+            return branches, gone
+        return branches.select(gone), torch.arange(len(gone))
 
     def spread(self, values: Tensor, fill: float) -> Tensor:
         """(K,) of all components from the values (K',) of those followed; ``fill`` for the others."""
@@ -91,13 +105,38 @@ class Pruning:
             return values
         return values.new_full((self._size,), fill).index_copy(0, self._followed.to(values.device), values)
 
-    def restored(self, table: Tensor, tokens: Sequence[int]) -> Tensor:
-        """(K, T): the table of likelihoods with the dropped components' likelihoods of ``tokens`` (T,)."""
-        self._read += [(each.components, each.position, _all_read(each, tokens)) for each in self.dropped]
+    def restored(self, table: Tensor, tokens: Sequence[int], mixture: Mixture) -> Tensor:
+        """(K, T): the table of likelihoods with the dropped components' likelihoods of ``tokens`` (T,).
+
+        ``mixture``: that of the answer, whose prompts are read again where none of their rows stayed.
+        """
+        gone = [each for each in self.dropped if each.branches is None and each.position + 1 < len(tokens)]
+        if gone:
+            components = torch.cat([each.components for each in gone])
+            prompts = [mixture.components[place].prompt for place in components.tolist()]
+            found = mixture.generator.log_likelihood(prompts, tokens)
+            starts = [each.position + 1 for each in gone]  # the token at ``position`` they did predict
+            parts = found.split([len(each.components) for each in gone])
+            self._read += [
+                (each.components, start, part[:, start:])
+                for each, start, part in zip(gone, starts, parts, strict=True)
+            ]
+        self._read += [
+            (each.components, each.position, _all_read(each.branches, each, tokens))
+            for each in self.dropped
+            if each.branches is not None
+        ]
         self.dropped = []
         for components, position, columns in self._read:
             table[components, position:] = columns.to(table)
         return table
+
+
+def copies_slowly(generator: Generator) -> bool:
+    """Whether rows of a generator that are copied cost more than to read them again."""
+    found = language_model_of(generator)
+    found = found.generator if isinstance(found, CopyingGenerator) else found
+    return bool(getattr(found, "copies_rows_slowly", False))
 
 
 def budget_beside_others(budget: float, generator: Generator) -> float:
@@ -105,12 +144,12 @@ def budget_beside_others(budget: float, generator: Generator) -> float:
 
     None is dropped where copying costs more than to follow them to the end: the answer is then exact.
     """
-    return 0.0 if getattr(language_model_of(generator), "copies_rows_slowly", False) else budget
+    return 0.0 if copies_slowly(generator) else budget
 
 
-def _all_read(dropped: Dropped, tokens: Sequence[int]) -> Tensor:
+def _all_read(branches: Branches, dropped: Dropped, tokens: Sequence[int]) -> Tensor:
     """(n, T') of the tokens from ``position`` on, a few rows at a time: each row takes V numbers a token."""
-    rest, branches = tokens[dropped.position :], dropped.branches
+    rest = tokens[dropped.position :]
     count, most = len(branches.log_probs), max(1, DISTRIBUTIONS_AT_ONCE // len(rest))
     if count <= most:
         return branches.score(rest)[dropped.rows.to(branches.log_probs.device)].cpu()

@@ -18,7 +18,7 @@ from mixrag.generator.protocol import writes_answers
 from mixrag.inference.decoding_state import DecodingState
 from mixrag.inference.mixture import Mixture, ScoredAnswer, start_together
 from mixrag.inference.protocol import DecodedToken
-from mixrag.inference.pruning import Pruning
+from mixrag.inference.pruning import Pruning, copies_slowly
 from mixrag.probability import log_sampling, log_sum
 
 NOTHING: Mapping[str, float] = MappingProxyType({})
@@ -90,6 +90,7 @@ def stepwise(
         pruning: the budget for components to be dropped on the way; None: none is.
     """
     state, pruning = mixture.start(), pruning or Pruning()
+    pruning.reads_again = copies_slowly(mixture.generator)
     for position in range(max_tokens):
         step = next_step(state, choose, pruning)
         yield step
@@ -117,7 +118,7 @@ def scored(mixture: Mixture, steps: Iterable[DecodedToken], pruning: Pruning | N
     steps = list(steps)
     tokens = tuple(step.token for step in steps)
     table = torch.stack([step.log_likelihood for step in steps], -1).double()
-    return ScoredAnswer(mixture, tokens, table if pruning is None else pruning.restored(table, tokens))
+    return ScoredAnswer(mixture, tokens, table if pruning is None else pruning.restored(table, tokens, mixture))
 
 
 def each_alone(mixture: Mixture, max_tokens: int) -> list[ScoredAnswer]:

@@ -86,6 +86,14 @@ from mixrag.probability.risk import (
 )
 from mixrag.probability.rounding import log_shifted, shifted_answered_prior
 from mixrag.probability.sampling import log_sampling
+from mixrag.probability.shards import (
+    UnionPrior,
+    largest_share,
+    log_union,
+    log_unseen,
+    union_places,
+    union_prior,
+)
 from mixrag.probability.span_objective import span_loss
 from mixrag.probability.spans import possible_spans, span_scores
 from mixrag.probability.switching import (
@@ -109,6 +117,7 @@ __all__ = [
     "NextToken",
     "Responsibilities",
     "Switch",
+    "UnionPrior",
     "answer_information",
     "answered_outside",
     "answered_poisoning",
@@ -130,6 +139,7 @@ __all__ = [
     "interval_after",
     "interval_before_next",
     "is_certainly_best",
+    "largest_share",
     "last_accepted",
     "leading",
     "listed",
@@ -171,6 +181,8 @@ __all__ = [
     "log_target",
     "log_transition",
     "log_truncation_bracket",
+    "log_union",
+    "log_unseen",
     "marginal_loss",
     "mass_outside",
     "most_coverage",
@@ -195,5 +207,7 @@ __all__ = [
     "token_interval",
     "truncation_tv",
     "uniform_prior",
+    "union_places",
+    "union_prior",
     "upper_risk",
 ]

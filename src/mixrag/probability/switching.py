@@ -229,7 +229,9 @@ def _broadcast(
     if mask is None:
         mask = torch.ones(log_likelihood.shape[-1], dtype=torch.bool, device=log_likelihood.device)
     by_token = switch.shape[:-1] if isinstance(switch, Tensor) else torch.Size()
-    leading = torch.broadcast_shapes(log_prior.shape[:-1], log_likelihood.shape[:-2], mask.shape[:-1], by_token)
+    shapes = (log_prior.shape[:-1], log_likelihood.shape[:-2], mask.shape[:-1], by_token)
+    # torch.broadcast_shapes would import sympy, for half a second.
+    leading = sum((torch.empty(shape) for shape in shapes), torch.empty(())).shape
     components, tokens = log_likelihood.shape[-2:]
     return (
         log_prior.expand(*leading, components),

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mixrag.probability import passage_scores
-from mixrag.retrieval.index import CompleteIndex
+from mixrag.retrieval.index import CompleteIndex, exact_products
 from mixrag.retrieval.lexical import Scored
 from mixrag.utils.arrays import Rows, Vectors
 
@@ -35,8 +35,6 @@ MOST_ABOVE = 16_384
 """Passages above the bound that are looked up at most."""
 _MARGIN = 1e-9
 """Relative; more than rounding in float64 may lower a bound."""
-_BLOCK = 128
-"""Vectors that are converted at a time: they stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,8 @@ class Candidates:
     def refined(self, places: Rows, vectors: Vectors) -> Candidates:
         """With the inner products at some places computed in float64, from their vectors (N, D)."""
         at = (torch.from_numpy(places),)
-        return replace(self, inner_products=self.inner_products.index_put(at, _products(vectors, self.query)))
+        products = torch.from_numpy(exact_products(vectors, self.query.vector))
+        return replace(self, inner_products=self.inner_products.index_put(at, products))
 
 
 def find_candidates(index: CompleteIndex, query: Query, *, exact: bool) -> Candidates | None:
@@ -188,15 +187,6 @@ def _scored(index: CompleteIndex, query: Query, rows: Rows) -> Candidates:
 
 
 def _of_vectors(query: Query, rows: Rows, vectors: Vectors) -> Candidates:
-    products = _products(vectors, query)
+    products = torch.from_numpy(exact_products(vectors, query.vector))
     bm25 = None if query.bm25 is None else torch.from_numpy(query.bm25.of(rows))
     return Candidates(query, rows, products, bm25)
-
-
-def _products(vectors: Vectors, query: Query) -> Tensor:
-    """(N,) inner products in float64: in float32 the last digits depend on how an index goes about it."""
-    question, products = query.vector.astype(np.float64), np.empty(len(vectors), np.float64)
-    for start in range(0, len(vectors), _BLOCK):
-        block = vectors[start : start + _BLOCK]
-        products[start : start + _BLOCK] = block.astype(np.float64) @ question
-    return torch.from_numpy(products)

@@ -8,22 +8,24 @@ give; only the word frequencies in BM25 stay those of the whole store.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mixrag.config.settings import Settings
 from mixrag.corpus import Passage, Store
-from mixrag.errors import MixragError, PluginError, SettingError, StoreEmptyError
-from mixrag.probability import log_hybrid_bounds, mass_outside, normalised_prior, passage_scores, smallest_k
-from mixrag.retrieval.candidates import Candidates, Query, find_candidates
+from mixrag.errors import MixragError, PluginError, StoreEmptyError
+from mixrag.probability import mass_outside, normalised_prior, passage_scores, smallest_k
+from mixrag.retrieval.candidates import Candidates, Query
 from mixrag.retrieval.encoders import CompleteEncoder
-from mixrag.retrieval.index import CompleteIndex, Hits
+from mixrag.retrieval.index import CompleteIndex
 from mixrag.retrieval.lexical import LexicalIndex, Scored, open_lexical
+from mixrag.retrieval.search import log_z_bounds, search
+from mixrag.retrieval.shards.protocol import Withheld
 from mixrag.utils.arrays import Floats, Rows, Vectors
 
 
@@ -45,7 +47,11 @@ class Retrieval:
     """T."""
     outside_bounds: tuple[float, float] | None = None
     """Lower and upper bound on ``outside``, up to rounding, where it is unknown because the search is approximate
-    (probability/unseen.py); None where it is known, or has no bounds."""
+    (probability/unseen.py), or a shard gave nothing; None where it is known, or has no bounds."""
+    notices: tuple[str, ...] = ()
+    """What whoever reads these numbers must know, such as the name of a shard that did not answer."""
+    withheld: tuple[Withheld | None, ...] = ()
+    """(K,) for the passages whose owner gives likelihoods alone; empty where there is none."""
 
     @classmethod
     def from_scores(
@@ -116,19 +122,11 @@ class StoreRetriever:
         """
         query = self._query(question, settings, vector)
         exact = settings.normaliser == "full" or settings.k == "all" or settings.max_outside is not None
-        found = find_candidates(self.index, query, exact=exact)
-        if found is None:
-            needed = "exact search for the full normaliser, k = 'all' or max_outside"
-            raise SettingError(needed, f"an index without it ({self.index.description})", "choose index 'exact'")
-        if len(found.rows) == 0:
-            raise StoreEmptyError("passages from the index", "none", "choose index 'exact'")
-        chosen = found.best(query.k)
-        found = found.refined(chosen, self.index.vectors_of(found.rows[chosen]))
-        chosen = chosen[found.at(chosen).best(query.k)]
+        found, components = search(self.index, query, exact=exact)
         log_z, null = found.log_z, settings.null
         if settings.max_outside is not None and log_z is not None:
-            chosen = chosen[: smallest_k(found.at(chosen).scores, settings.max_outside, log_z, null)]
-        components = found.at(chosen)
+            count = smallest_k(components.scores, settings.max_outside, log_z, null)
+            components = components.at(np.arange(count))
         full, uniform = settings.normaliser == "full", settings.weights == "uniform"
         log_prior, log_null = normalised_prior(
             components.scores, null, log_z=log_z if full else None, uniform=uniform
@@ -181,30 +179,12 @@ class StoreRetriever:
         self, found: Candidates, components: Candidates, null: float | None
     ) -> tuple[float, float] | None:
         """The mass outside rises with Z; None where the index has no bounds, or not under this filter."""
-        bounds = None if found.query.allowed is not None else self._log_z_bounds(found)
+        bounds = log_z_bounds(self.index, found)
         if bounds is None:
             return None
         inside = components.scores.logsumexp(0)
         low, high = (float(mass_outside(inside, bound, null)) for bound in bounds.tolist())
         return low, high
-
-    def _log_z_bounds(self, found: Candidates) -> Tensor | None:
-        """(2,) bounds on log Z."""
-        query, dense = found.query, 1.0 - found.query.lexical
-        if dense == 0.0:
-            bounds: tuple[float, float] | None = (math.log(query.count),) * 2
-        else:
-            # Of a dense search alone little is known; the index itself looks at more.
-            known = Hits(found.rows, found.inner_products.numpy()) if query.lexical > 0.0 else None
-            bounds = self.index.log_normaliser_bounds(query.vector, query.temperature / dense, known)
-        if bounds is None:
-            return None
-        log_dense = torch.tensor(bounds, dtype=torch.float64)
-        if query.lexical == 0.0:
-            return log_dense
-        seen = (dense * found.inner_products / query.temperature).logsumexp(0)
-        largest = query.lexical * found.largest_bm25 / query.lexical_temperature
-        return log_hybrid_bounds(log_dense, seen, found.scores.logsumexp(0), largest)
 
 
 def _outside(query: Query, components: Candidates, log_z: float | None, null: float | None) -> float | None:
@@ -248,6 +228,7 @@ def checked_retrieval(found: Any, retriever: Any) -> Retrieval:
         found.outside,
         found.temperature,
         found.outside_bounds,
+        found.notices,
     )
 
 

@@ -24,6 +24,7 @@ import mixrag.server.native.health
 import mixrag.server.native.metrics
 import mixrag.server.native.passages
 import mixrag.server.native.score
+import mixrag.server.native.shards
 import mixrag.server.openai.chat
 import mixrag.server.openai.completions
 import mixrag.server.openai.embeddings
@@ -67,7 +68,15 @@ ROUTERS: tuple[APIRouter, ...] = (
     mixrag.server.native.health.router,
     mixrag.server.native.metrics.router,
     mixrag.server.native.docs.router,
+    mixrag.server.native.shards.router,
 )
+FEDERATED: tuple[APIRouter, ...] = (
+    mixrag.server.native.shards.router,
+    mixrag.server.native.health.router,
+    mixrag.server.native.metrics.router,
+    mixrag.server.native.docs.router,
+)
+"""Of a server that shares no documents."""
 
 
 class App(FastAPI):
@@ -113,11 +122,14 @@ def make_app(service: Service, security: Security | None = None) -> App:
         responses=RESPONSES,
     )
     app.state.service = service
+    app.state.has_page = mixrag.server.page.routes.router in ROUTERS
     app.state.metrics = Metrics(service.stores, service.questions)
     service.questions.watches = [app.state.metrics, Telemetry(service.stores)]
-    for router in ROUTERS:
+    federated = service.share == "likelihoods"
+    for router in FEDERATED if federated else ROUTERS:
         app.include_router(router)
-    app.router.routes.append(Route("/mcp", endpoint=mcp))
+    if not federated:
+        app.router.routes.append(Route("/mcp", endpoint=mcp))
     app.add_exception_handler(MixragError, _error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
@@ -126,7 +138,7 @@ def make_app(service: Service, security: Security | None = None) -> App:
 
 
 async def _start(service: Service) -> None:
-    """What is done beside the first requests: uploads that were interrupted are indexed, models are loaded."""
+    """Done while the first requests are answered: interrupted uploads are indexed, models are loaded."""
     await settle_uploads(service)
     await load_models(service)
 

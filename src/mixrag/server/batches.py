@@ -161,7 +161,7 @@ class Asked:
         """The most rows of the model that it takes."""
         return len(self.mixture.components) if self.writing is None else self.writing.rows
 
-    def tell(self, event: Event) -> None:
+    def put(self, event: Event) -> None:
         """Something has happened."""
         self._events.put(event)
 
@@ -196,7 +196,7 @@ class Asked:
 
 
 class _Member:
-    """The ``Writing`` of an answer, which tells of each step."""
+    """The ``Writing`` of an answer, which reports each step."""
 
     def __init__(self, asked: Asked, writing: Writing) -> None:
         self.asked, self._writing = asked, writing
@@ -225,9 +225,9 @@ class _Member:
             return True
         ended = self._writing.extend(state)
         if self._writing.step is not None:
-            self.asked.tell(self._writing.step)
+            self.asked.put(self._writing.step)
         if ended:
-            self.asked.tell(None)
+            self.asked.put(None)
         return ended
 
     def drop(self, state: DecodingState) -> Tensor | None:
@@ -277,7 +277,7 @@ class _Batch:
         except BaseException as error:
             _LOG.error("a running batch has ended", exc_info=error)
             for asked in self._batches._dissolved(self):
-                asked.tell(_Alone())
+                asked.put(_Alone())
 
     def _decode(self, asked: Sequence[Asked]) -> None:
         """One call for several."""
@@ -288,12 +288,12 @@ class _Batch:
                 decode_all(asked[0].decoder, [each.mixture for each in asked], asked[0].max_tokens),
                 strict=True,
             ):
-                each.tell(result)
+                each.put(result)
                 done += 1
         except Exception:
             _LOG.info("answers that were decoded together are decoded one by one", exc_info=True)
             for each in asked[done:]:
-                each.tell(_Alone())
+                each.put(_Alone())
 
     def _join(self, asked: Sequence[Asked]) -> None:
         """Let answers join, one by one where they cannot all: what is raised belongs to the one that raises it."""
@@ -303,7 +303,7 @@ class _Batch:
             self.answers += members
         except Exception as error:
             if len(members) == 1:
-                members[0].asked.tell(error)
+                members[0].asked.put(error)
                 return
             for member in members:
                 self._join([member.asked])
@@ -318,14 +318,14 @@ class _Batch:
         except Exception:
             _LOG.info("answers of a batch are decoded one by one", exc_info=True)
             for member in self.answers:
-                member.asked.tell(_Alone())
+                member.asked.put(_Alone())
             self.answers, self._running = [], RunningBatch()
 
     def _left(self, left: Left) -> None:
         member = next(each for each in self.answers if each is left.writing)
         self.answers.remove(member)
         if left.error is not None:
-            member.asked.tell(left.error)
+            member.asked.put(left.error)
 
 
 def _key(generator: Generator) -> Hashable:

@@ -39,7 +39,7 @@ MEANINGS = {
     429: "Too many questions are waiting: try again after `Retry-After` seconds.",
     500: "An error of the server; its log has it under `X-Request-Id`.",
     502: "The server of the language model failed.",
-    503: "The server is busy or stopping: try again after `Retry-After` seconds.",
+    503: "The server is busy or stopping: try again after `Retry-After` seconds. Or its models are not loaded.",
     504: "The answer took longer than the server allows.",
     507: "No space is left for what was sent.",
 }

@@ -1,4 +1,4 @@
-"""Addresses of documents on this server, which open one at a page or an offset."""
+"""Addresses of documents on this server, which open one at a page or a passage."""
 
 from __future__ import annotations
 
@@ -13,9 +13,16 @@ CONTENT = "v1/documents/content"
 
 
 def document_link(request: Request, store: str, document: str, page: int | None, start: int) -> str:
-    """The address of a document of a store, at a page where it has pages, else at a character offset."""
+    """The address of a document of a store: the page's reader there, or its text as JSON where the page is off.
+
+    ``start`` is the offset of a passage; where the document has pages, ``page`` is the one on which it begins.
+    """
+    named: dict[str, str | int] = {"store": store, "document": document}
+    if getattr(request.app.state, "has_page", False):
+        place = {"offset": start} if page is None else {"page": page, "offset": start}
+        return f"{request.base_url}#{urlencode({**named, **place})}"
     place = {"offset": start} if page is None else {"page": page}
-    return f"{request.base_url}{CONTENT}?{urlencode({'store': store, 'document': document, **place})}"
+    return f"{request.base_url}{CONTENT}?{urlencode({**named, **place})}"
 
 
 def document_title(title: str, document: str, place: str) -> str:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from mixrag.errors import (
+    MissingPackageError,
     MixragError,
+    ModelError,
+    ModelLoadError,
     PairsError,
     QuestionError,
     ServerError,
     SettingError,
+    ShardMissingError,
     SourceError,
     StoreBusyError,
     StoreEmptyError,
     StoreFullError,
 )
+
+_LOG = logging.getLogger("mixrag.server")
 
 
 class RequestError(MixragError):
@@ -81,9 +88,17 @@ _STATUS: dict[type[MixragError], tuple[int, str, str | None]] = {
     SourceError: (400, "invalid_request_error", "invalid_document"),
     StoreBusyError: (409, "conflict_error", "store_busy"),
     StoreEmptyError: (409, "conflict_error", "store_empty"),
+    ShardMissingError: (503, "server_error", "shard_missing"),
     StoreFullError: (507, "server_error", "disk_full"),
     ServerError: (502, "server_error", "language_model_server"),
+    ModelLoadError: (503, "server_error", "model_not_loaded"),
+    MissingPackageError: (503, "server_error", "model_not_loaded"),
+    ModelError: (400, "invalid_request_error", "invalid_for_model"),
 }
+"""The first that fits counts."""
+_NOT_LOADED = MixragError(
+    "the models of this store in memory", "that they cannot be loaded", "see the server's log"
+)
 
 
 def status_of(error: Exception) -> int:
@@ -92,10 +107,28 @@ def status_of(error: Exception) -> int:
 
 
 def error_object(error: Exception) -> dict[str, Any]:
-    """``{"error": {"message", "type", "param", "code"}}``; an error that is not mixrag's own is only named so."""
+    """``{"error": {"message", "type", "param", "code"}}``, with the message of ``public_message``."""
     _, kind, code = _described(error)
-    message = str(error) if isinstance(error, MixragError) else "unexpected error; the server's log has it"
-    return {"error": {"message": message, "type": kind, "param": getattr(error, "param", None), "code": code}}
+    return {
+        "error": {
+            "message": public_message(error),
+            "type": kind,
+            "param": getattr(error, "param", None),
+            "code": code,
+        }
+    }
+
+
+def public_message(error: Exception) -> str:
+    """What a client reads of an error, in one line.
+
+    An error that is not mixrag's own is only named so. One of loading a model names folders of the server, so it
+    is logged in the place of being sent.
+    """
+    if isinstance(error, ModelLoadError):
+        _LOG.warning("the models of a store are not loaded: %s", error)
+        return str(_NOT_LOADED)
+    return str(error) if isinstance(error, MixragError) else "unexpected error; the server's log has it"
 
 
 def _described(error: Exception) -> tuple[int, str, str | None]:

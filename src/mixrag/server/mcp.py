@@ -39,13 +39,12 @@ from starlette.types import Receive, Scope, Send
 from mixrag import __version__
 from mixrag.errors import MixragError
 from mixrag.server import mcp_documents
-from mixrag.server.errors import RequestError
+from mixrag.server.errors import RequestError, public_message
 from mixrag.server.mcp_tools import TOOLS, ToolOf
 from mixrag.server.service import Service, client_of
 from mixrag.utils.text import strict_json
 
 _LOG = logging.getLogger("mixrag.server")
-_UNEXPECTED = "unexpected error; the server's log has it"
 T = TypeVar("T")
 INSTRUCTIONS = (
     "Answers from documents, with their probability and the sentences behind them. Ask one complete question at a "
@@ -141,11 +140,10 @@ async def _called(service: Service, tool: ToolOf, arguments: dict[str, Any], cli
         found = await tool.run(service, tool.arguments.model_validate(arguments), client)
     except ValidationError as error:
         return _failed(_invalid(error))
-    except MixragError as error:
-        return _failed(str(error))
     except Exception as error:
-        _LOG.error("unexpected %s", type(error).__name__, exc_info=error)
-        return _failed(_UNEXPECTED)
+        if not isinstance(error, MixragError):
+            _LOG.error("unexpected %s", type(error).__name__, exc_info=error)
+        return _failed(public_message(error))
     document = found.model_dump(mode="json")
     return CallToolResult(
         content=[TextContent(type="text", text=strict_json(document))], structured_content=document
@@ -171,7 +169,7 @@ async def _or_error(work: Callable[[], T]) -> T:
         raise MCPError(code, str(error)) from error
     except Exception as error:
         _LOG.error("unexpected %s", type(error).__name__, exc_info=error)
-        raise MCPError(INTERNAL_ERROR, _UNEXPECTED) from error
+        raise MCPError(INTERNAL_ERROR, public_message(error)) from error
 
 
 def _client(context: ServerRequestContext[Any]) -> str:

@@ -40,8 +40,8 @@ class Wanted:
 def document_uri(store: str, document: str, *, page: int | None = None, offset: int | None = None) -> str:
     """The URI of a document, at a page or an offset.
 
-    >>> document_uri("law", "/files/a b.pdf", page=3)
-    'mixrag:///law/%2Ffiles%2Fa%20b.pdf?page=3'
+    >>> document_uri("rules", "/files/a b.pdf", page=3)
+    'mixrag:///rules/%2Ffiles%2Fa%20b.pdf?page=3'
     """
     place = {name: value for name, value in (("page", page), ("offset", offset)) if value is not None}
     uri = f"{SCHEME}{quote(store, safe='')}/{quote(document, safe='')}"

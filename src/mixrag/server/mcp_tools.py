@@ -16,7 +16,7 @@ from mixrag.answers.how_sure import how_sure
 from mixrag.answers.sources import sources_of
 from mixrag.config.server_address import is_remote
 from mixrag.corpus import Passage
-from mixrag.evaluation.diagnosis import diagnose
+from mixrag.evaluation.diagnosis import Diagnosis, diagnose
 from mixrag.evaluation.stages import STAGES
 from mixrag.server.mcp_documents import document_uri
 from mixrag.server.service import Service
@@ -45,7 +45,7 @@ class Arguments(BaseModel):
     where: dict[str, str] | None = Field(
         default=None,
         max_length=20,
-        description='Only documents with such metadata: {"year": ">=2020", "file": "*/law/*"}.',
+        description='Only documents with such metadata: {"year": ">=2020", "file": "*/rules/*"}.',
     )
 
     def changes(self, choice: Choice) -> dict[str, Any]:
@@ -63,7 +63,11 @@ class AskArguments(Arguments):
 class ScoreArguments(Arguments):
     """Of ``score``."""
 
-    answer: Text = Field(description="The answer whose probability is wanted, worded as the documents would.")
+    answer: str = Field(
+        max_length=LONGEST_TEXT,
+        description="The answer whose probability is wanted, worded as the documents would. The empty text is the "
+        "empty answer: that nothing is stated.",
+    )
 
 
 class DecideArguments(Arguments):
@@ -119,6 +123,9 @@ class AskResult(BaseModel):
     not_stated: float | None = Field(description="Probability that these passages state no answer.")
     best_guess: str | None = Field(description="Of a withheld answer, where it was asked for.")
     sources: list[SourceResult]
+    notices: list[str] = Field(
+        default=[], description="What must be known, such as a part of the store that is down."
+    )
 
 
 class PassageResult(Place):
@@ -154,7 +161,9 @@ class LabelResult(BaseModel):
     """One label of a decision."""
 
     label: str
-    probability: float = Field(description="p(label | question, one of the labels): they add up to one.")
+    probability: float | None = Field(
+        description="p(label | question, one of the labels): they add up to one; null where mass is 0."
+    )
     mass: float = Field(
         description="p(label | question): what the mixture gives it among all answers. Where not_stated is a "
         "number, given that an answer is stated."
@@ -166,11 +175,11 @@ class DecideResult(BaseModel):
     """Of ``decide``."""
 
     label: str | None = Field(description="The most probable label; null where none has any probability.")
-    probability: float
+    probability: float | None = Field(description="That of the most probable label; null where mass is 0.")
     expected: float | None = Field(description="Σ probability · number, where all labels are numbers.")
     mass: float = Field(
         description="Σ p(label | question), given as that of each label: little means that no label answers the "
-        "question; 0, that the probabilities of the labels say nothing."
+        "question; 0, that nothing is decided."
     )
     not_stated: float | None
     seems_unstated: bool = Field(description="As probably as not, the passages do not state it.")
@@ -230,7 +239,7 @@ async def _ask(service: Service, given: AskArguments, client: str) -> AskResult:
                 sources=[],
             )
     async with service.questions.ask(rag, given.question, changes, client) as asked:
-        return _answered(choice, await asked.answer(), best_guess=given.best_guess)
+        return await asked.made(lambda answer: _answered(choice, answer, best_guess=given.best_guess))
 
 
 def _answered(choice: Choice, found: Answer, *, best_guess: bool) -> AskResult:
@@ -253,41 +262,48 @@ def _answered(choice: Choice, found: Answer, *, best_guess: bool) -> AskResult:
             )
             for each in sources_of(found)
         ],
+        notices=list(found.notices),
     )
 
 
 async def _passages(service: Service, given: Arguments, client: str) -> PassagesResult:
     choice = service.stores.choice(given.store)
-    found = await service.questions.run(
-        lambda: choice.rag.passages(given.question, **given.changes(choice)), client
-    )
-    prior = found.log_prior.exp().tolist()
-    return PassagesResult(
-        passages=[
-            PassageResult(**_place_of(choice, each), text=each.text, prior=p)
-            for each, p in zip(found.passages, prior, strict=True)
-        ]
-    )
+
+    def work() -> PassagesResult:
+        found = choice.rag.passages(given.question, **given.changes(choice))
+        weighed = zip(found.passages, found.log_prior.exp().tolist(), strict=True)
+        return PassagesResult(
+            passages=[PassageResult(**_place_of(choice, each), text=each.text, prior=p) for each, p in weighed]
+        )
+
+    return await service.questions.run(work, client)
 
 
 async def _score(service: Service, given: ScoreArguments, client: str) -> ScoreResult:
     choice = service.stores.choice(given.store)
-    found = await service.questions.run(
-        lambda: choice.rag.score(given.question, given.answer, **given.changes(choice)), client
-    )
-    return ScoreResult(
-        probability=found.probability,
-        log_probability=finite(found.log_prob),
-        not_stated=found.p_empty_within,
-        passages=_weights(choice, found.passages),
-    )
+
+    def work() -> ScoreResult:
+        found = choice.rag.score(given.question, given.answer, **given.changes(choice))
+        return ScoreResult(
+            probability=found.probability,
+            log_probability=finite(found.log_prob),
+            not_stated=found.p_empty_within,
+            passages=_weights(choice, found.passages),
+        )
+
+    return await service.questions.run(work, client)
 
 
 async def _decide(service: Service, given: DecideArguments, client: str) -> DecideResult:
     choice = service.stores.choice(given.store)
-    found: Decision = await service.questions.run(
-        lambda: choice.rag.decide(given.question, given.labels, **given.changes(choice)), client
-    )
+
+    def work() -> DecideResult:
+        return _decided(choice, choice.rag.decide(given.question, given.labels, **given.changes(choice)))
+
+    return await service.questions.run(work, client)
+
+
+def _decided(choice: Choice, found: Decision) -> DecideResult:
     shown = found.to_dict()
     return DecideResult(
         label=found.label,
@@ -306,9 +322,14 @@ async def _decide(service: Service, given: DecideArguments, client: str) -> Deci
 async def _diagnose(service: Service, given: DiagnoseArguments, client: str) -> DiagnoseResult:
     choice = service.stores.choice(given.store)
     changes = given.changes(choice)
-    found = await service.questions.run(
-        lambda: diagnose(choice.rag, given.question, given.expected, document=given.document, **changes), client
-    )
+
+    def work() -> DiagnoseResult:
+        return _diagnosed(diagnose(choice.rag, given.question, given.expected, document=given.document, **changes))
+
+    return await service.questions.run(work, client)
+
+
+def _diagnosed(found: Diagnosis) -> DiagnoseResult:
     stages = [(name, found.stage(name)) for name in STAGES]
     return DiagnoseResult(
         answer=None if found.answer is None else found.answer.best_guess,

@@ -18,7 +18,7 @@ from mixrag.answers.explanation import Explanation
 from mixrag.answers.stream import Stream, StreamedToken
 from mixrag.errors import StreamClosedError
 from mixrag.rag import RAG
-from mixrag.server.batches import Batches, InBatch
+from mixrag.server.batches import ROWS, Batches, InBatch
 from mixrag.server.errors import TimeLimitError
 from mixrag.server.waiting import FairQueue, Place
 from mixrag.server.watch import Watch, WatchedByAll
@@ -32,6 +32,8 @@ class Limits:
 
     threads: int = 16
     """Answered side by side; those of one language model are rows of one batch."""
+    rows: int = ROWS
+    """Of a language model in its running batch."""
     waiting: int = 64
     """Questions beyond those; further ones are refused."""
     seconds: float = 300.0
@@ -43,7 +45,7 @@ class Questions:
 
     def __init__(self, limits: Limits = Limits()) -> None:
         self.limits = limits
-        self.batches = Batches()
+        self.batches = Batches(limits.rows)
         self.watches: list[Watch] = []
         """These look on at every answer."""
         self._queue = FairQueue(limits.threads, limits.waiting)
@@ -180,10 +182,14 @@ class Asked(AsyncIterator[StreamedToken]):
         self._watched.answered(answer)
         return answer
 
+    async def made(self, make: Callable[[Answer], T]) -> T:
+        """What a function makes of the whole answer, in a thread, within its place and time."""
+        answer = await self.answer()
+        return await self._in_thread(lambda: make(answer))
+
     async def explain(self) -> Explanation:
         """``Answer.explain`` of the whole answer, within its place and time."""
-        answer = await self.answer()
-        return await self._in_thread(answer.explain)
+        return await self.made(lambda answer: answer.explain())
 
     def close(self) -> None:
         """End it: it leaves the batch after the token that is being computed. More than once is as once."""

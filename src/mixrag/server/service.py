@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from mixrag.config.schema import settings_of
 from mixrag.config.settings import Settings
+from mixrag.retrieval.shards.exchange import Share
 from mixrag.server.errors import RequestError
 from mixrag.server.questions import Questions
 from mixrag.server.stores import Stores
@@ -23,6 +24,8 @@ class Service:
     stores: Stores
     questions: Questions = field(default_factory=Questions)
     writers: Writers = field(default_factory=Writers)
+    share: Share = "documents"
+    """"likelihoods": no text of a document leaves this server."""
     failed: set[str] = field(default_factory=set)
     """Names of the stores whose models could not be loaded at the start."""
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +21,8 @@ from mixrag.config.command_settings import ServerSettings
 from mixrag.corpus.store.location import FOLDER, parse_location, without_password
 from mixrag.errors import SettingError
 from mixrag.rag import RAG
+from mixrag.retrieval.shards.naming import short_name
+from mixrag.retrieval.shards.store import as_sharded
 from mixrag.server.app import App, make_app
 from mixrag.server.questions import Limits, Questions
 from mixrag.server.security.policy import Security
@@ -55,9 +60,9 @@ def opened(settings: ServerSettings, open_store: Callable[[str | None, RAG | Non
             rag.close()
         raise
     stores = Stores([Served(name, rag, presets) for name, rag in served.items()])
-    limits = Limits(settings.threads, settings.waiting, settings.answer_seconds)
+    limits = Limits(settings.threads, settings.batch_rows, settings.waiting, settings.answer_seconds)
     writers = Writers(WriterLimits(file_bytes=int(settings.file_mb * 2**20)))
-    return Service(stores, Questions(limits), writers)
+    return Service(stores, Questions(limits), writers, share=settings.share)
 
 
 def read_presets(path: Path | None) -> Presets:
@@ -99,18 +104,38 @@ def run(service: Service, settings: ServerSettings, security: Security, say: Cal
     listener = _listening(settings)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    say(f"{', '.join(service.stores.ids())}: open http://{shown}:{port} in a browser; Ctrl-C stops")
+    for line in first_lines(service.stores, f"http://{shown}:{port}"):
+        say(line)
     config = configured(make_app(service, security), security, settings.proxy)
     with suppress(KeyboardInterrupt):  # which uvicorn raises again once all has ended
         GracefulServer(config, service.questions).run(sockets=[listener])
 
 
+def first_lines(stores: Stores, address: str) -> list[str]:
+    """What is said once the server listens: where, and which stores are empty."""
+    empty = [
+        f"{each.name} has no documents yet, in {without_password(each.rag.store.location)}: add some on the page"
+        for each in stores
+        if each.rag.store.counts().documents == 0
+    ]
+    return [f"{', '.join(stores.ids())}: open {address} in a browser; Ctrl-C stops", *empty]
+
+
 class GracefulServer(uvicorn.Server):
-    """To stop, it lets what has begun end and refuses what waits with status 503; then the stores close."""
+    """To stop, it lets what has begun end and refuses what waits with status 503; then the stores close.
+
+    A second Ctrl-C ends the process at once, whatever runs. Stores and uploads stand that, as they stand a kill.
+    """
 
     def __init__(self, config: uvicorn.Config, questions: Questions) -> None:
         super().__init__(config)
         self._questions = questions
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See ``uvicorn.Server``, which would wait for connections and threads all the same."""
+        if self.should_exit and sig == signal.SIGINT:
+            os._exit(128 + sig)
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See ``uvicorn.Server``."""
@@ -146,7 +171,9 @@ def _listening(settings: ServerSettings) -> socket.socket:
 
 
 def _last_part(rag: RAG) -> str:
-    """The folder's own name, or the last part of another location."""
+    """The folder's own name, or the last part of another location; of shards, that of their manifest."""
+    if as_sharded(rag.store) is not None:
+        return short_name(rag.store.location)
     location = parse_location(rag.store.location)
     return (
         Path(location.text).resolve() if location.scheme == FOLDER else Path(urlsplit(location.name).path)

@@ -15,6 +15,7 @@ from mixrag.evaluation.refit import read_answers, refit
 from mixrag.inference.decoders import recorded
 from mixrag.inference.length import reserved
 from mixrag.pairs.pairs import Pair, digest
+from mixrag.retrieval.encoders import reference_of
 from mixrag.retrieval.index import ExactIndex
 from mixrag.retrieval.retriever import StoreRetriever
 from mixrag.training.examples import check_fits
@@ -61,7 +62,8 @@ def score_result(spec: RunSpec, pairs: Sequence[Pair], progress: Progress) -> Su
         retriever = None
         if spec.settings.trains_passages:
             # The store's passages under the trained encoder; the store itself is re-embedded by its owner.
-            prior = TrainablePrior(rag.store, opened.encoder, opened.settings, frozenset())  # type: ignore[arg-type]
+            encoder: Any = reference_of(opened.encoder)
+            prior = TrainablePrior(rag.store, encoder, opened.settings, frozenset())
             prior.refresh(0)
             retriever = StoreRetriever(rag.store, opened.encoder, ExactIndex(prior.rows, prior.vectors.numpy()))
         scored = Pipeline(

@@ -14,16 +14,17 @@ import torch
 
 from mixrag.answers.pipeline import Pipeline
 from mixrag.config.bundle import MODELS, NO_ADAPTER, Bundle, write_bundle
+from mixrag.config.engine_choice import TORCH
 from mixrag.config.settings import trained_settings
 from mixrag.config.training_settings import SCALARS
 from mixrag.corpus import check_encoder
 from mixrag.errors import ModelError, SettingError
 from mixrag.generator import CausalGenerator, ExtractiveGenerator, load_configured, load_generator
 from mixrag.generator.adapter import CONFIG, WEIGHTS
-from mixrag.generator.engines import TORCH, runs_torch
+from mixrag.generator.engines import runs_torch
 from mixrag.generator.huggingface import ModelGenerator
 from mixrag.generator.mixed import language_model_of
-from mixrag.retrieval.encoders import SentenceEncoder
+from mixrag.retrieval.encoders import SentenceEncoder, reference_of
 from mixrag.training.calibrate import FittedScalars, calibrate
 from mixrag.training.checkpoint import has_checkpoint
 from mixrag.training.composite_run import CompositeRun
@@ -293,11 +294,12 @@ def _trainable_prior(spec: RunSpec) -> TrainablePrior | None:
     rag = spec.rag
     if rag.settings.k == 0 or not _retrieves(spec):
         return None
-    if not isinstance(rag.encoder, SentenceEncoder):
-        raise ModelError("a sentence-transformers encoder", type(rag.encoder).__name__, "train with one")
-    check_encoder(rag.store, rag.encoder.name, rag.encoder.fingerprint)
+    encoder = reference_of(rag.encoder)
+    if not isinstance(encoder, SentenceEncoder):
+        raise ModelError("a sentence-transformers encoder", type(encoder).__name__, "train with one")
+    check_encoder(rag.store, encoder.name, encoder.fingerprint)
     retriever_parts = frozenset(spec.settings.parts) - {"generator"}
-    return TrainablePrior(rag.store, rag.encoder, rag.settings, retriever_parts)
+    return TrainablePrior(rag.store, encoder, rag.settings, retriever_parts)
 
 
 def _retrieves(spec: RunSpec) -> bool:

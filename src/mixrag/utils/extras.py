@@ -21,6 +21,8 @@ EXTRAS = {
     "vllm": ("vllm",),
     "gguf": ("cyllama",),
     "ray": ("ray",),
+    "lance": ("lancedb", "pyarrow", "boto3"),
+    "postgres": ("psycopg", "pgvector"),
 }
 """The modules that each extra of pyproject.toml is for."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 MODEL_FILES = ("*.safetensors", "*.gguf", "*.json", "*.model", "*.txt")
 """Weights, configuration and vocabulary, by name."""
-NOT_MODEL_FILES = frozenset({"mixrag.json", "confidence.json", "run.json"})
+NOT_MODEL_FILES = frozenset({"mixrag.json", "confidence.json", "confidence-int8.json", "run.json"})
 """What mixrag itself writes next to them."""
 _ENDS = 2**20
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ def events(response: Any) -> list[tuple[str, Any]]:
 def test_the_document_is_that_of_ask(client: TestClient, rag: RAG) -> None:
     found = ask(client).json()
     citations = found.pop("citations")
+    assert found.pop("written") == QUESTION
     assert found == rag.ask(QUESTION).to_dict()
     assert found["answer"] == "nine crowns"
     best = max(found["passages"], key=lambda each: each["posterior"])
@@ -59,6 +61,46 @@ def test_the_explanation_has_the_prompts(client: TestClient, rag: RAG) -> None:
     why = rag.ask(QUESTION).explain().to_dict()
     assert found["why"] == why
     assert all(each["prompt"] for each in why["components"])
+
+
+def test_a_follow_up_is_made_to_stand_alone(client: TestClient) -> None:
+    found = client.post("/v1/answers", json={"question": "And for eel?", "earlier": [QUESTION]}).json()
+    assert (found["question"], found["written"]) == ("What does a licence for eel cost?", "And for eel?")
+    assert found["answer"] == "four crowns"
+    body = {"question": "And for eel?", "earlier": [QUESTION], "stream": True}
+    (_, retrieved), *_, (_, answer) = events(client.post("/v1/answers", json=body))
+    assert retrieved["question"] == answer["question"] == "What does a licence for eel cost?"
+
+
+def test_a_question_that_stands_alone_stays_as_it_is(client: TestClient) -> None:
+    found = ask(client, earlier=["Who lays fewer eggs?"]).json()
+    assert found["question"] == found["written"] == QUESTION
+
+
+@pytest.mark.parametrize("earlier", [["x"] * 21, [""], ["x" * 20_001], "one", [1]])
+def test_earlier_questions_have_limits(client: TestClient, earlier: Any) -> None:
+    assert ask(client, earlier=earlier).status_code == 400
+
+
+def test_without_a_passage_it_is_as_if_it_had_not_been_found(client: TestClient, rag: RAG) -> None:
+    whole = ask(client).json()
+    cod = whole["passages"][0]
+    found = ask(client, without=[cod["id"]]).json()
+    assert (whole["answer"], found["answer"]) == ("nine crowns", "four crowns")
+    assert [each["id"] for each in found["passages"]] == [each["id"] for each in whole["passages"][1:]]
+    assert sum(each["prior"] for each in found["passages"]) == pytest.approx(1.0)
+    again = rag.ask(QUESTION, without={cod["id"]}).scored.mixture.log_prob("nine crowns")
+    assert math.exp(again) == pytest.approx(cod["p_without"])
+
+
+def test_what_is_left_out_is_a_passage_and_not_all_of_them(client: TestClient) -> None:
+    ids = [each["id"] for each in ask(client).json()["passages"]]
+    for without in (["none of them"], ids, ["x" * 1001]):
+        refused = ask(client, without=without)
+        assert refused.status_code == 400, refused.text
+    assert (
+        ask(client, without=["none of them"]).json()["error"]["message"].startswith("expected an id of a passage")
+    )
 
 
 @pytest.mark.parametrize("decoder", ["greedy", "beam"])

@@ -15,6 +15,8 @@ from fastapi.testclient import TestClient
 from served import QUESTION, listening, wait_until
 
 from mixrag import RAG
+from mixrag.corpus import WordSplitter
+from mixrag.corpus.splitters import stored_name
 from mixrag.corpus.store.locks import exclusive
 from mixrag.server.app import make_app
 from mixrag.server.native.uploads import Uploads
@@ -56,6 +58,32 @@ def test_an_uploaded_file_answers_the_next_question(client: TestClient, rag: RAG
     assert report["files"][1]["name"] == "notes.xyz" and "'.xyz'" in report["files"][1]["reason"]
     assert DOG not in json.dumps(before)
     assert after["passages"][0]["text"] == DOG
+
+
+@pytest.mark.parametrize(
+    ("splitter", "texts"),
+    [
+        (WordSplitter(5), ["A licence to walk a", "dog costs six crowns a", "week."]),
+        (WordSplitter(7, context="none"), ["A licence to walk a dog costs", "six crowns a week."]),
+        (None, [DOG]),
+    ],
+)
+def test_an_upload_is_split_as_the_store_was(
+    client: TestClient, rag: RAG, splitter: WordSplitter | None, texts: list[str]
+) -> None:
+    rag.index([rag.store.directory.parent / "files"], splitter=splitter)
+    assert upload(client, ("dog.txt", DOG)).status_code == 200
+    row = rag.store.document_row(str(rag.store.directory / "uploads" / "dog.txt"))
+    assert row is not None
+    passages = rag.store.passages_of(row)
+    assert [each.text for each in passages] == texts
+    assert stored_name(rag.splitter) == rag.store.splitter
+
+
+def test_a_splitter_that_was_given_goes_before_that_of_the_store(rag: RAG) -> None:
+    own = RAG(rag.store, encoder=rag.encoder, splitter=WordSplitter(3))
+    rag.index([rag.store.directory.parent / "files"], splitter=WordSplitter(5))
+    assert (rag.splitter, own.splitter) == (WordSplitter(5), WordSplitter(3))
 
 
 def test_nothing_that_can_be_read_is_a_report_too(client: TestClient) -> None:
@@ -341,6 +369,27 @@ def test_a_document_is_read_at_a_page(client: TestClient, rag: RAG) -> None:
     plain = listed(client, contains="cod.txt")["data"][0]["document"]
     assert content(client, document=plain, page=1).status_code == 404
     assert content(client, document=plain).json()["text"] == Path(plain).read_text()
+
+
+def test_a_page_on_which_nothing_begins_is_where_the_next_one_begins(client: TestClient, rag: RAG) -> None:
+    pages = Pages()
+    pages.put(72, 72, "Page one is about cats.")
+    pages.new_page()
+    pages.new_page()
+    pages.new_page()
+    pages.put(72, 72, "Page four is about dogs.")
+    upload(client, ("gap.pdf", pages.bytes()))
+    document = str(rag.store.directory / "uploads" / "gap.pdf")
+    last = content(client, document=document, page=4).json()
+    for number in (2, 3):
+        part = content(client, document=document, page=number).json()
+        assert (part["page"], part["text"], part["passages"]) == (number, "", [])
+        assert part["start"] == part["end"] == part["next"] == last["start"] > 0
+
+
+def test_the_list_says_what_an_upload_may_have(client: TestClient) -> None:
+    limits = listed(client)["limits"]
+    assert limits == {"files": 100, "file_bytes": 25 * 2**20, "bytes": 100 * 2**20}
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from served import QUESTION
 
 from mixrag import RAG
+from mixrag.config.model_config import ModelConfig
 from mixrag.errors import ModelError
 from mixrag.server.app import make_app
 from mixrag.server.native.health import load_models
 from mixrag.server.service import Service
+from mixrag.server.stores import Served, Stores
 
 
 def ask(client: TestClient, **more: Any) -> Any:
@@ -47,6 +49,54 @@ def test_models_that_cannot_be_loaded_are_said_to_be(service: Service, monkeypat
     with TestClient(make_app(service), base_url="http://127.0.0.1") as client:
         found = client.get("/health/ready")
     assert (found.status_code, found.json()) == (503, {"status": "failed", "stores": {"demo": "failed"}})
+
+
+SECRET = "no-such-folder-of-models"
+
+
+@pytest.fixture
+def broken(rag: RAG) -> Iterator[TestClient]:
+    """A client of a server whose language model is not where it was said to be."""
+    models = ModelConfig(generator=f"./{SECRET}")
+    service = Service(Stores([Served("demo", RAG(rag.store, encoder=rag.encoder, models=models))]))
+    with TestClient(make_app(service), base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/answers", {"question": QUESTION}),
+        ("/v1/answers", {"question": QUESTION, "stream": True}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": QUESTION}]}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": QUESTION}], "stream": True}),
+        ("/v1/responses", {"input": QUESTION}),
+        ("/v1/completions", {"prompt": f"{QUESTION}\nnine", "echo": True}),
+        ("/v1/score", {"question": QUESTION, "answer": "nine"}),
+        ("/v1/decisions", {"question": QUESTION}),
+        ("/v1/diagnose", {"question": QUESTION, "expected": ["nine"]}),
+    ],
+)
+def test_without_its_model_a_store_is_unavailable_and_only_the_log_says_where_it_was(
+    broken: TestClient, caplog: pytest.LogCaptureFixture, path: str, body: dict[str, Any]
+) -> None:
+    found = broken.post(path, json=body)
+    assert (found.status_code, found.json()["error"]["code"]) == (503, "model_not_loaded")
+    assert SECRET not in found.text and "see the server's log" in found.json()["error"]["message"]
+    assert any(SECRET in each.getMessage() for each in caplog.records)
+    assert broken.post("/v1/passages", json={"question": QUESTION}).status_code == 200
+
+
+def test_without_its_model_a_tool_fails_in_one_line(broken: TestClient) -> None:
+    call = {"name": "ask", "arguments": {"question": QUESTION}}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+    found = broken.post("/mcp", json=body, headers={"Accept": "application/json, text/event-stream"})
+    assert found.json()["result"]["isError"] and SECRET not in found.text
+
+
+def test_what_a_model_cannot_do_is_the_requests_fault(client: TestClient) -> None:
+    found = ask(client, settings={"question_likelihood": 1.0})
+    assert (found.status_code, found.json()["error"]["code"]) == (400, "invalid_for_model")
 
 
 def figures(client: TestClient) -> dict[str, float]:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
+from browsers import BROWSER, needs_browser
 from page_tools import Answering
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say where no browser is installed."""
-    without = pytest.mark.skipif(BROWSER is None, reason="no browser; install one: sudo apt-get install chromium")
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()):
-            item.add_marker(without)
+            item.add_marker(needs_browser)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, Route
 
 
 def call(tab: Page, module: str, script: str, argument: Any = None) -> Any:
@@ -36,6 +36,28 @@ def test_events_are_read_from_pieces_of_any_size(tab: Page, size: int, end: str)
         {"event": "token", "data": {"text": "é\n"}},
         {"event": "answer", "data": {"a": 1}},
     ]
+
+
+def test_a_late_reply_does_not_take_the_place_of_the_model_chosen_last(tab: Page) -> None:
+    held: list[Route] = []
+
+    def reply(route: Route) -> None:
+        """The first model's settings come after those of the second."""
+        held.append(route)
+        if len(held) == 2:
+            for each in reversed(held):
+                name = each.request.url.rpartition("=")[2]
+                each.fulfill(json={"settings": [], "presets": {name: {}}})
+
+    tab.route("**/v1/settings*", reply)
+    script = """(async () => {
+        const form = new m.SettingsForm(() => {});
+        await Promise.all([form.load("first"), form.load("second")]);
+        return Object.keys(form.presets);
+    })()"""
+    assert tab.evaluate(
+        f"async () => {{ const m = await import('/page/settings.js'); return await {script}; }}"
+    ) == ["second"]
 
 
 WHOLE = {"type": "whole", "choices": ["all"], "least": 0, "most": None}

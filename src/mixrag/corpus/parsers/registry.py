@@ -7,26 +7,17 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from mixrag.corpus.documents import checked
 from mixrag.corpus.parsers.contents import real_suffix
-from mixrag.corpus.parsers.html.page import read_html
 from mixrag.corpus.parsers.isolation import DEFAULT_LIMITS, ParseLimits, borrowed_worker
-from mixrag.corpus.parsers.json_file import read_json
-from mixrag.corpus.parsers.latex import read_latex
-from mixrag.corpus.parsers.markdown import read_markdown
-from mixrag.corpus.parsers.notebook import read_notebook
-from mixrag.corpus.parsers.office.dispatch import read_office
-from mixrag.corpus.parsers.pdf.document import read_pdf
 from mixrag.corpus.parsers.pdf.ocr import Ocr
-from mixrag.corpus.parsers.plain import CODE_SUFFIXES, read_code, read_text
+from mixrag.corpus.parsers.plain import CODE_SUFFIXES
 from mixrag.corpus.parsers.protocol import Parser
-from mixrag.corpus.parsers.records import read_csv, read_jsonl
 from mixrag.corpus.parsers.result import OTHER_FORMAT, Notice, ParseResult, UnreadableError
-from mixrag.corpus.parsers.rst import read_rst
-from mixrag.corpus.parsers.xml_file import read_xml
 from mixrag.corpus.passage import Document
 from mixrag.errors import MixragError, PluginError
 from mixrag.utils.plugins import check_plugin
@@ -225,26 +216,50 @@ def _broken(path: Path, parser: Parser | None, error: BaseException) -> Unreadab
     return UnreadableError(expected, f"{type(error).__name__}: {detail}", "repair the file or the parser")
 
 
+_MODULES: set[str] = set()
+
+
+def import_parsers() -> None:
+    """Import the modules of all built-in parsers now, as a process does that reads files within limits."""
+    for module in sorted(_MODULES):
+        import_module(module)
+
+
+def _of(module: str, function: str) -> Callable[..., ParseResult]:
+    """A function of a module of parsers, which is imported when it is called: questions are asked without."""
+    name = f"mixrag.corpus.parsers.{module}"
+    _MODULES.add(name)
+
+    def read(*given: Any) -> ParseResult:
+        found: ParseResult = getattr(import_module(name), function)(*given)
+        return found
+
+    return read
+
+
+_PDF, _OFFICE = _of("pdf.document", "read_pdf"), _of("office.dispatch", "read_office")
 BUILTIN_PARSERS: tuple[Parser, ...] = (
-    FormatParser("pdf", (".pdf",), read_pdf, read_pdf),
-    FormatParser("docx:2", (".docx", ".docm", ".dotx", ".dotm", ".doc"), read_office),
-    FormatParser("xlsx", (".xlsx", ".xlsm", ".xltx", ".xltm", ".xls"), read_office),
-    FormatParser("pptx", (".pptx", ".pptm", ".ppsx", ".potx", ".ppt"), read_office),
-    FormatParser("opendocument", (".odt", ".ods", ".odp", ".ott", ".ots", ".otp"), read_office),
-    FormatParser("rtf", (".rtf",), read_office),
-    FormatParser("epub", (".epub",), read_office),
-    FormatParser("mail", (".eml", ".mbox", ".msg"), read_office),
-    FormatParser("html:2", (".html", ".htm", ".xhtml"), read_html),
-    FormatParser("markdown:2", (".md", ".markdown", ".mdown", ".mkd"), read_markdown),
-    FormatParser("text:2", (".txt", ".text", ".adoc", ".asciidoc", ".org", ".srt", ".vtt"), read_text),
-    FormatParser("rst:2", (".rst",), read_rst),
-    FormatParser("latex:1", (".tex", ".latex", ".ltx"), read_latex),
-    FormatParser("code:1", CODE_SUFFIXES, read_code),
-    FormatParser("notebook:1", (".ipynb",), read_notebook),
-    FormatParser("csv:2", (".csv", ".tsv", ".tab"), read_csv),
-    FormatParser("jsonl:2", (".jsonl", ".ndjson"), read_jsonl),
-    FormatParser("json:1", (".json", ".geojson"), read_json),
-    FormatParser("xml:1", (".xml", ".rss", ".atom"), read_xml),
+    FormatParser("pdf", (".pdf",), _PDF, _PDF),
+    FormatParser("docx:2", (".docx", ".docm", ".dotx", ".dotm", ".doc"), _OFFICE),
+    FormatParser("xlsx", (".xlsx", ".xlsm", ".xltx", ".xltm", ".xls"), _OFFICE),
+    FormatParser("pptx", (".pptx", ".pptm", ".ppsx", ".potx", ".ppt"), _OFFICE),
+    FormatParser("opendocument", (".odt", ".ods", ".odp", ".ott", ".ots", ".otp"), _OFFICE),
+    FormatParser("rtf", (".rtf",), _OFFICE),
+    FormatParser("epub", (".epub",), _OFFICE),
+    FormatParser("mail", (".eml", ".mbox", ".msg"), _OFFICE),
+    FormatParser("html:2", (".html", ".htm", ".xhtml"), _of("html.page", "read_html")),
+    FormatParser("markdown:2", (".md", ".markdown", ".mdown", ".mkd"), _of("markdown", "read_markdown")),
+    FormatParser(
+        "text:2", (".txt", ".text", ".adoc", ".asciidoc", ".org", ".srt", ".vtt"), _of("plain", "read_text")
+    ),
+    FormatParser("rst:2", (".rst",), _of("rst", "read_rst")),
+    FormatParser("latex:1", (".tex", ".latex", ".ltx"), _of("latex", "read_latex")),
+    FormatParser("code:1", CODE_SUFFIXES, _of("plain", "read_code")),
+    FormatParser("notebook:1", (".ipynb",), _of("notebook", "read_notebook")),
+    FormatParser("csv:2", (".csv", ".tsv", ".tab"), _of("records", "read_csv")),
+    FormatParser("jsonl:2", (".jsonl", ".ndjson"), _of("records", "read_jsonl")),
+    FormatParser("json:1", (".json", ".geojson"), _of("json_file", "read_json")),
+    FormatParser("xml:1", (".xml", ".rss", ".atom"), _of("xml_file", "read_xml")),
 )
 
 SUFFIXES = tuple(suffix for parser in BUILTIN_PARSERS for suffix in parser.suffixes)

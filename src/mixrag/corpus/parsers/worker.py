@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mixrag.corpus.parsers.pdf.ocr import Ocr
-from mixrag.corpus.parsers.registry import ParserRegistry
+from mixrag.corpus.parsers.registry import ParserRegistry, import_parsers
 from mixrag.corpus.parsers.result import ParseResult, UnreadableError
 from mixrag.corpus.parsers.wire import LENGTH, framed, messages, unframed
 
@@ -37,6 +37,7 @@ def main() -> None:
     incoming, outgoing = _private_pipes()
     _die_with_parent()
     parsers = ParserRegistry()
+    import_parsers()
     gc.freeze()
     _send(outgoing, {"ready": os.getpid()})
     while (request := _next_request(incoming)) is not None:

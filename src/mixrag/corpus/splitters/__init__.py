@@ -1,6 +1,6 @@
 """Text to passages: character spans in the order of the text that leave out nothing but whitespace."""
 
-from mixrag.corpus.splitters.naming import DEFAULT, splitter_named
+from mixrag.corpus.splitters.naming import DEFAULT, splitter_named, splitter_stored
 from mixrag.corpus.splitters.protocol import (
     CONTEXTS,
     Context,
@@ -29,5 +29,6 @@ __all__ = [
     "context_of",
     "count_words",
     "splitter_named",
+    "splitter_stored",
     "stored_name",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -10,6 +11,7 @@ from importlib import metadata
 from threading import RLock
 from typing import Any, TypeVar
 
+from mixrag.errors import MissingPackageError
 from mixrag.utils.extras import require
 
 T = TypeVar("T")
@@ -32,7 +34,15 @@ def llama() -> Any:
     Raises:
         MissingPackageError: it is not installed.
     """
-    found = require(_MODULE, EXTRA, "--engine llamacpp")
+    try:
+        found = require(_MODULE, EXTRA, "--engine llamacpp")
+    except MissingPackageError as error:
+        here = (platform.system(), platform.machine())
+        if here[0] != "Linux" or here[1] == "x86_64":
+            raise
+        expected = "the package cyllama for --engine llamacpp, which has wheels for x86-64 on Linux"
+        remedy = "compile it (pip install cyllama, with a compiler of C++), or give --engine torch"
+        raise MissingPackageError(expected, f"none for {' on '.join(here)}", remedy) from error
     found.disable_logging()
     return found
 

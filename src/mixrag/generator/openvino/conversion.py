@@ -16,7 +16,6 @@ what OpenVINO computes. Whether it does is found by a trial (files.py).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -28,6 +27,7 @@ from transformers.integrations.sdpa_attention import repeat_kv
 
 from mixrag.generator.kv_cache import uncacheable
 from mixrag.generator.openvino.runtime import openvino
+from mixrag.generator.openvino.states import NotConvertibleError, States
 from mixrag.utils.quiet import quiet_libraries
 
 MASKED = -1e30
@@ -35,21 +35,6 @@ MASKED = -1e30
 _ATTENTION = "mixrag_traced"
 _KNOWN = {"dropout", "scaling", "is_causal", "sliding_window", "position_ids", "use_cache", "output_attentions"}
 """Arguments of attention that change nothing here; any other is refused."""
-
-
-class NotConvertibleError(Exception):
-    """A model that cannot be converted; the message says why, in a few words."""
-
-
-@dataclass(frozen=True)
-class States:
-    """Sizes of a model's keys and values."""
-
-    layers: int
-    heads: int
-    """G"""
-    size: int
-    """D"""
 
 
 def unconvertible(config: Any) -> str | None:
@@ -228,8 +213,3 @@ def _make_stateful(model: Any, sizes: States) -> None:
             zero = op.constant(0.0, dtype=operation.get_output_element_type(0))
             operation.set_arguments([op.broadcast(zero, shape)])
     model.validate_nodes_and_infer_types()
-
-
-def state_number(name: str) -> int:
-    """Which of the 2 · layers states a variable of a converted model is: ``past.3present.3`` is 3."""
-    return int(name.split("present.")[0].removeprefix("past."))

@@ -8,7 +8,9 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +19,21 @@ from torch import Tensor
 
 from mixrag.errors import ModelError
 from mixrag.generator.file_digests import remembered_digests
-from mixrag.generator.openvino.conversion import NotConvertibleError, States, convert
 from mixrag.generator.openvino.model import OpenVINOModel, OpenVINOStates, compiled
 from mixrag.generator.openvino.runtime import openvino, version
+from mixrag.generator.openvino.states import NotConvertibleError, States
 from mixrag.generator.openvino.weights import compress
 from mixrag.utils.atomic import remove, replace_atomically
 from mixrag.utils.hashing import file_digest
+from mixrag.utils.memory import available_memory, weights_in
 from mixrag.utils.user_cache import cache_folder
 
 logger = logging.getLogger("mixrag.generator")
 FORMAT = 1
 """To be raised where a conversion gives something else than before."""
 MODEL, ABOUT = "model.xml", "about.json"
+COMPILED = "compiled"
+"""Sub-folder of compiled models, of OpenVINO's own; it may be deleted."""
 WEIGHTS = ("*.safetensors", "config.json", "adapter_config.json")
 """Names of the files that a conversion reads."""
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2, "int8": 0.6}
@@ -52,6 +57,8 @@ class Wanted:
     """Of the model and its adapter."""
     load: Callable[[], Any]
     """The model of transformers in float32, its adapter merged."""
+    source: Path
+    """Its folder."""
 
 
 def opened(wanted: Wanted) -> OpenVINOModel:
@@ -87,9 +94,7 @@ def digest_of(source: Path, adapter: Path | None) -> str:
 
 
 def _versions() -> list[str]:
-    import transformers
-
-    return [str(FORMAT), version(), transformers.__version__]
+    return [str(FORMAT), version(), package_version("transformers")]
 
 
 def _read(wanted: Wanted, folder: Path, key: str) -> OpenVINOModel | None:
@@ -104,7 +109,7 @@ def _read(wanted: Wanted, folder: Path, key: str) -> OpenVINOModel | None:
                 raise ValueError(f"{name} has another size")
         if about["graph"] != file_digest(folder / MODEL):
             raise ValueError(f"{MODEL} has changed")
-        made = compiled(folder / MODEL, wanted.weights, wanted.activations, torch.get_num_threads())
+        made = _compiled(wanted, folder, sizes)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         logger.info("the converted model in %s is damaged (%s): converting it again", folder, reason)
@@ -115,8 +120,13 @@ def _read(wanted: Wanted, folder: Path, key: str) -> OpenVINOModel | None:
 
 def _write(wanted: Wanted, folder: Path) -> None:
     """Convert a model into a folder, which appears when it is complete and has passed a trial."""
+    from mixrag.generator.openvino.conversion import convert
+
     start = time.perf_counter()
-    logger.info("converting %s for OpenVINO (%s), once: reading its weights", wanted.name, wanted.weights)
+    _check_memory(wanted.source)
+    once = "converting %s for OpenVINO (weights %s), once: later starts take seconds (--engine torch does without)"
+    logger.warning(once, wanted.name, wanted.weights)
+    logger.info("converting %s: reading its weights", wanted.name)
     original = wanted.load()
     _check_space(original, wanted.weights, folder)
     logger.info("converting %s: tracing", wanted.name)
@@ -148,6 +158,18 @@ def _save(wanted: Wanted, model: Any, sizes: States, expected: Tensor, folder: P
     _try(wanted, folder, sizes, expected)
 
 
+def _check_memory(source: Path) -> None:
+    """Refuse where the weights would not fit into memory in float32, as they are converted from.
+
+    Raises:
+        NotConvertibleError: they would not.
+    """
+    needed, free = 4 * sum(map(weights_in, source.glob("*.safetensors"))), available_memory()
+    if free is not None and needed > free:
+        reason = f"to convert it takes {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"
+        raise NotConvertibleError(reason)
+
+
 def _check_space(original: Any, weights: str, folder: Path) -> None:
     """Refuse where the converted model would not fit."""
     bits = {"int8": 1.1, "bfloat16": 2.1, "float32": 4.1}[weights]
@@ -176,35 +198,13 @@ def _trial(model: Any) -> Tensor:
 def _try(wanted: Wanted, folder: Path, sizes: States, expected: Tensor) -> None:
     """Refuse a converted model that does not compute what the original computes.
 
-    The second row is padded, and both are read in two parts, their order changed between these.
-
     Raises:
         NotConvertibleError: it does not.
     """
     try:
         made = compiled(folder / MODEL, wanted.weights, wanted.activations, torch.get_num_threads())
-        model = OpenVINOModel(made, wanted.config, sizes, wanted.weights, wanted.activations, "")
-        longest = max(map(len, _TRIAL))
-        ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in _TRIAL]) % wanted.config.vocab_size
-        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in _TRIAL])
-        places = (mask.cumsum(-1) - 1).clamp(min=0)
-        states, half, swapped = OpenVINOStates(model), longest - 7, torch.tensor([1, 0])
-        model(
-            input_ids=ids[:, :half],
-            attention_mask=mask[:, :half],
-            position_ids=places[:, :half],
-            logits_to_keep=torch.tensor([half - 1]),
-            past_key_values=states,
-        )
-        states.reorder_cache(swapped)
-        output = model(
-            input_ids=ids[swapped, half:],
-            attention_mask=mask[swapped],
-            position_ids=places[swapped, half:],
-            logits_to_keep=torch.tensor([longest - half - 1]),
-            past_key_values=states,
-        )
-        difference = float((output.logits[swapped, -1].softmax(-1) - expected).abs().sum(-1).max())
+        found = _probabilities(wanted, made, sizes)
+        difference = float((found - expected).abs().sum(-1).max())
         reason = (
             None if difference <= TOLERANCE[_coarser(wanted)] else f"its probabilities differ by {difference:.2g}"
         )
@@ -216,3 +216,60 @@ def _try(wanted: Wanted, folder: Path, sizes: States, expected: Tensor) -> None:
 
 def _coarser(wanted: Wanted) -> str:
     return wanted.activations if wanted.weights == "float32" else wanted.weights
+
+
+def _probabilities(wanted: Wanted, made: Any, sizes: States) -> Tensor:
+    """(2, V) what ``_trial`` computes, by a compiled model.
+
+    The second row is padded, and both are read in two parts, their order changed between these.
+    """
+    model = OpenVINOModel(made, wanted.config, sizes, wanted.weights, wanted.activations, "")
+    longest = max(map(len, _TRIAL))
+    ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in _TRIAL]) % wanted.config.vocab_size
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in _TRIAL])
+    places = (mask.cumsum(-1) - 1).clamp(min=0)
+    states, half, swapped = OpenVINOStates(model), longest - 7, torch.tensor([1, 0])
+    model(
+        input_ids=ids[:, :half],
+        attention_mask=mask[:, :half],
+        position_ids=places[:, :half],
+        logits_to_keep=torch.tensor([half - 1]),
+        past_key_values=states,
+    )
+    states.reorder_cache(swapped)
+    output = model(
+        input_ids=ids[swapped, half:],
+        attention_mask=mask[swapped],
+        position_ids=places[swapped, half:],
+        logits_to_keep=torch.tensor([longest - half - 1]),
+        past_key_values=states,
+    )
+    found: Tensor = output.logits[swapped, -1].softmax(-1)
+    return found
+
+
+def _compiled(wanted: Wanted, folder: Path, sizes: States) -> Any:
+    """The compiled model of a folder, which OpenVINO leaves beside it, so that the next process only maps it.
+
+    What it left is used after a trial that it computes the same; else a file takes the place of the sub-folder.
+    """
+    file, place = folder / MODEL, folder / COMPILED
+    options = (wanted.weights, wanted.activations, torch.get_num_threads())
+    if place.is_file():
+        return compiled(file, *options)
+    try:
+        made = compiled(file, *options, remembered=place)
+        if made.get_property("LOADED_FROM_CACHE") or not any(place.glob("*.blob")):
+            return made
+        again = compiled(file, *options, remembered=place)
+        first, second = (_probabilities(wanted, each, sizes) for each in (made, again))
+        reason = None if bool(((first - second).abs() < 1e-6).all()) else "its probabilities differ"
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+    if reason is not None:
+        logger.debug("nothing compiled is left in %s: %s", folder, reason)
+        remove(place)
+        with suppress(OSError):
+            place.touch()
+        return compiled(file, *options)
+    return again

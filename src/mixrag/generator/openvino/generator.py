@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from mixrag.errors import SettingError
 from mixrag.generator.assembly import reading_parts, refuse_text_encoder
 from mixrag.generator.causal import CausalGenerator
 from mixrag.generator.devices import AUTO, INT8
-from mixrag.generator.openvino.conversion import NotConvertibleError, unconvertible
+from mixrag.generator.light.reading import Reading, light_reading, remember_reading
 from mixrag.generator.openvino.files import Wanted, digest_of, opened
 from mixrag.generator.openvino.model import OpenVINOModel, OpenVINOStates
 from mixrag.generator.openvino.runtime import has_bfloat16
+from mixrag.generator.openvino.states import NotConvertibleError
 from mixrag.generator.rounding import BY_DTYPE, OPENVINO_INT8
+from mixrag.generator.tokenizer import loaded_tokenizer
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def openvino_generator(
         name: what messages call it, adapter included.
         source: folder, or name on the hub.
         load: the model of transformers in float32, its adapter merged; called only where it is to be converted.
-        tokenizer: a tokenizer object.
+        tokenizer: as ``loaded_tokenizer`` takes it.
         template: the prompt.
         dtype: as the setting; auto is int8.
         adapter: folder of a LoRA adapter.
@@ -92,22 +95,48 @@ def openvino_generator(
         ModelError: the cache folder cannot be written.
         SettingError: float16.
     """
-    from transformers import AutoConfig, GenerationConfig
-
     weights, activations = formats(dtype)
     folder = _local(source, hub)
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    refuse_text_encoder(name, config)
-    if (reason := unconvertible(config)) is not None:
-        raise NotConvertibleError(reason)
+    read = _reading(name, folder, tokenizer, hub)
+    parts = reading_parts(read.config, read.generation, read.tokenizer, template)
+    digest = digest_of(folder, adapter)
+    wanted = Wanted(name, read.config, weights, activations, digest, load, folder)
+    return OpenVINOGenerator(name, opened(wanted), *parts)
+
+
+def _reading(name: str, folder: Path, tokenizer: Any, hub: Mapping[str, Any]) -> Reading:
+    """Tokenizer and configurations of a model's folder; where they are known, transformers is not imported.
+
+    Raises:
+        NotConvertibleError: OpenVINO cannot run this kind of model.
+        ModelError: it is a text encoder.
+    """
+    if tokenizer is None and (known := light_reading(folder, partial(loaded_tokenizer, None, str(folder), {}))):
+        return known
+    from transformers import GenerationConfig
+
+    config = _checked_config(name, str(folder), {})
     try:
         generation = GenerationConfig.from_pretrained(folder)
     except OSError:
         generation = GenerationConfig.from_model_config(config)
-    parts = reading_parts(config, generation, tokenizer, template)
-    digest = digest_of(folder, adapter)
-    wanted = Wanted(name, config, weights, activations, digest, load)
-    return OpenVINOGenerator(name, opened(wanted), *parts)
+    found = Reading(loaded_tokenizer(tokenizer, str(folder), hub), config, generation)
+    if tokenizer is not None:
+        return found
+    remember_reading(folder, found)
+    return light_reading(folder, lambda: found.tokenizer) or found
+
+
+def _checked_config(name: str, source: str, hub: Mapping[str, Any]) -> Any:
+    from transformers import AutoConfig
+
+    from mixrag.generator.openvino.conversion import unconvertible
+
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False, **hub)
+    refuse_text_encoder(name, config)
+    if (reason := unconvertible(config)) is not None:
+        raise NotConvertibleError(reason)
+    return config
 
 
 def formats(dtype: str | torch.dtype) -> tuple[str, str]:
@@ -130,10 +159,15 @@ def formats(dtype: str | torch.dtype) -> tuple[str, str]:
 
 
 def _local(source: Path | str, hub: Mapping[str, Any]) -> Path:
-    """The folder of a model; of one on the hub that of its copy here, fetched if need be."""
+    """The folder of a model; of one on the hub that of its copy here, fetched if need be.
+
+    Raises:
+        NotConvertibleError: OpenVINO cannot run this kind of model; its weights are not fetched.
+    """
     if Path(source).is_dir():
         return Path(source)
     from huggingface_hub import snapshot_download
 
-    files = ["*.json", "*.safetensors", "*.model", "*.txt"]
-    return Path(snapshot_download(str(source), allow_patterns=files, **hub))
+    _checked_config(str(source), str(source), hub)
+    files, others = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"], ["*/*", "consolidated*"]
+    return Path(snapshot_download(str(source), allow_patterns=files, ignore_patterns=others, **hub))

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixrag.generator.openvino.conversion import States, state_number
 from mixrag.generator.openvino.runtime import core, openvino
+from mixrag.generator.openvino.states import States, state_number
 
 GROUP = 32
 """With weights in bytes, what they are multiplied with is rounded to bytes too, this many values with one scale: a
@@ -31,7 +31,9 @@ LARGEST = 2**26
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def compiled(file: Path | Any, weights: str, activations: str, threads: int) -> Any:
+def compiled(
+    file: Path | Any, weights: str, activations: str, threads: int, remembered: Path | None = None
+) -> Any:
     """A converted model, from its file or in memory, compiled for this processor.
 
     Args:
@@ -39,9 +41,19 @@ def compiled(file: Path | Any, weights: str, activations: str, threads: int) -> 
         weights: int8, bfloat16 or float32.
         activations: float32 or bfloat16: of everything but weights.
         threads: of the processor.
+        remembered: folder in which OpenVINO leaves the compiled model of a file, for the next process.
     """
+    options = compile_options(weights, activations, threads)
+    if remembered is not None:
+        # OPTIMIZE_SIZE would leave the weights out, but a model with states then cannot be run (2026.4).
+        options |= {"CACHE_DIR": str(remembered), "CACHE_MODE": "OPTIMIZE_SPEED"}
+    return core().compile_model(file, "CPU", options)
+
+
+def compile_options(weights: str, activations: str, threads: int) -> dict[str, Any]:
+    """OpenVINO's options for these formats; see ``compiled``."""
     number_format = {"float32": "f32", "bfloat16": "bf16"}[activations]
-    options = {
+    return {
         "INFERENCE_PRECISION_HINT": number_format,
         "KV_CACHE_PRECISION": number_format,
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": GROUP if weights == "int8" else 0,
@@ -49,7 +61,6 @@ def compiled(file: Path | Any, weights: str, activations: str, threads: int) -> 
         "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,  # several processes would all choose the same cores
     }
-    return core().compile_model(file, "CPU", options)
 
 
 class Request:
@@ -212,8 +223,8 @@ class OpenVINOStates:
 
     def read(self) -> Tensor:
         """Copies (2 · layers, R, G, L, D) of the keys and values, in the model's dtype."""
-        found = torch.stack([_of_tensor(each.state).to(self.model.dtype) for each in self.request.variables])
-        return found if self.rows is None else found[:, self.rows]
+        states = (_of_tensor(each.state, self.rows) for each in self.request.variables)
+        return torch.stack([each.to(self.model.dtype) for each in states])
 
     def to_run(self, rows: int) -> tuple[Request, Any]:
         """A request that nobody else owns, and which of its rows (R,) each row continues."""
@@ -240,8 +251,9 @@ def _as_tensor(values: Tensor) -> Any:
     return openvino().Tensor(bits, list(values.shape), openvino().Type.bf16)
 
 
-def _of_tensor(tensor: Any) -> Tensor:
-    """torch's tensor of OpenVINO's; the memory may be shared."""
+def _of_tensor(tensor: Any, rows: Tensor | None) -> Tensor:
+    """torch's tensor of some rows of OpenVINO's, None: all; the memory may be shared."""
+    data = tensor.data if rows is None else tensor.data[rows.numpy()]
     if tensor.element_type == openvino().Type.bf16:
-        return torch.from_numpy(np.array(tensor.data).view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(tensor.data)
+        return torch.from_numpy(np.array(data).view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(data)

@@ -66,8 +66,8 @@ class Key:
         self._value = value
 
     @classmethod
-    def of_environment(cls, name: str | None) -> Key | None:
-        """The key in an environment variable; None where none is named.
+    def of_environment(cls, name: str | None, option: str = "--api-key-env") -> Key | None:
+        """The key in an environment variable; None where none is named. ``option`` names the variable.
 
         Raises:
             SettingError: there is none, or one that no header can have.
@@ -77,7 +77,7 @@ class Key:
         value = os.environ.get(name, "").strip()
         if not value or not (value.isascii() and value.isprintable()):
             found = "characters that no key has" if value else "none"
-            remedy = "set that variable to the key, or name another one (--api-key-env)"
+            remedy = f"set that variable to the key, or name another one ({option})"
             raise SettingError(f"a key in the environment variable {name}", found, remedy)
         return cls(value)
 

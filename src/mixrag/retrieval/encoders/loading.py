@@ -103,7 +103,7 @@ def load_encoder(
         raise ModelError(
             "question and passage encoders of one dimension", f"{sizes[1]} and {sizes[0]}", "pair them"
         )
-    name = _shown(encoder) if question is None else f"{_shown(encoder)} + {_shown(question)}"
+    name = shown_name(encoder) if question is None else f"{shown_name(encoder)} + {shown_name(question)}"
     return _in_format(SentenceEncoder(name, question_model, passage_model, titles=titles), dtype, stored)
 
 
@@ -130,7 +130,7 @@ def _is_model(given: Any) -> bool:
     )
 
 
-def _shown(given: Any) -> str:
+def shown_name(given: Any) -> str:
     """What it is called in the store and in messages."""
     if given is None:
         return ENCODER
@@ -144,7 +144,7 @@ def _model(given: Any, device: str | None, revision: str | None, token: str | bo
     if given is None or isinstance(given, (str, Path)):
         return _load(given, device, revision, token)
     model = given.eval() if device is None else given.to(device).eval()
-    _probe(model, f"a SentenceTransformer that encodes text ({_shown(given)[:100]})")
+    _probe(model, f"a SentenceTransformer that encodes text ({shown_name(given)[:100]})")
     return model
 
 
@@ -153,7 +153,7 @@ def _load(name: str | Path | None, device: str | None, revision: str | None, tok
 
     wanted = "a sentence-transformers folder or hub name"
     default = default_encoder()
-    shown = _shown(name)
+    shown = shown_name(name)
     expected = f"{wanted} at {shown[:100]!r}"
     try:
         source = Path(default if name is None else name).expanduser()

@@ -113,6 +113,10 @@ class SentenceEncoder:
         """Title and text, joined as ``titles`` says; the text itself where there is no title."""
         return self.joined(title, text)
 
+    def pieces(self, text: str) -> list[str]:
+        """The tokens of a text as the questions' model spells them."""
+        return list(self.question_model.tokenizer.tokenize(text))
+
     def _encode(self, encode: Any, texts: Sequence[str]) -> Vectors:
         vectors = encode(list(texts), batch_size=self.batch_size, show_progress_bar=False)
         return cast(Vectors, np.ascontiguousarray(vectors, dtype=np.float32))
@@ -124,6 +128,16 @@ def _forward(model: Any, task: str, prompt_names: Sequence[str], texts: Sequence
     moved = {key: value.to(model.device) if hasattr(value, "to") else value for key, value in features.items()}
     vectors: Tensor = model(moved, task=task)["sentence_embedding"]
     return vectors if model.truncate_dim is None else vectors[..., : model.truncate_dim]
+
+
+def query_prompt(model: Any) -> str | None:
+    """What the model puts before every question."""
+    return _prompt(model, _QUERY)
+
+
+def document_prompt(model: Any) -> str | None:
+    """What the model puts before every passage."""
+    return _prompt(model, _DOCUMENT)
 
 
 def _prompt(model: Any, names: Sequence[str]) -> str | None:

@@ -9,7 +9,7 @@ from mixrag.retrieval.index.choice import (
     index_name,
     open_index,
 )
-from mixrag.retrieval.index.exact import ExactIndex
+from mixrag.retrieval.index.exact import ExactIndex, exact_products
 from mixrag.retrieval.index.faiss_flat import FLAT_LIMIT, FaissIndex, build_faiss
 from mixrag.retrieval.index.in_store import InStoreIndex
 from mixrag.retrieval.index.ivf import DamagedIndexError, IVFIndex, build_ivf, clusters_for
@@ -40,6 +40,7 @@ __all__ = [
     "describe_index",
     "describe_persistent",
     "discard",
+    "exact_products",
     "index_name",
     "open_index",
     "open_persistent",

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixrag.corpus import Store
-from mixrag.retrieval.index.exact import best_of
+from mixrag.retrieval.index.exact import best_of, exact_products
 from mixrag.retrieval.index.faiss_flat import FLAT_LIMIT
 from mixrag.retrieval.index.protocol import Hits
-from mixrag.utils.arrays import Rows, Vectors
+from mixrag.utils.arrays import Floats, Rows, Vectors
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,5 @@ class InStoreIndex:
         """See ``CompleteIndex.log_normaliser_bounds``; None: nothing is known of the passages not looked at."""
         return None
 
-    def _products(self, rows: Rows, question: Vectors) -> Vectors:
-        if not len(rows):
-            return np.empty(0, np.float32)
-        products: Vectors = self.store.vectors_of(rows) @ question
-        return products
+    def _products(self, rows: Rows, question: Vectors) -> Floats:
+        return exact_products(self.store.vectors_of(rows), question) if len(rows) else np.empty(0, np.float64)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mixrag.retrieval.index.cluster_stats import Clusters, ClusterStats
-from mixrag.retrieval.index.exact import best_of
+from mixrag.retrieval.index.exact import best_of, exact_products
 from mixrag.retrieval.index.protocol import Hits
 from mixrag.utils.arrays import Rows, Vectors, places_in
 
@@ -83,7 +83,10 @@ class IVFIndex:
         if allowed is None:
             return None
         lines = self._lines_of(allowed)
-        return Hits(self.rows[lines], self._products(lines, question))
+        products = exact_products(self.vectors, question, lines)
+        if not np.isfinite(products).all():
+            raise DamagedIndexError
+        return Hits(self.rows[lines], products)
 
     def vectors_of(self, rows: Rows) -> Vectors:
         """See ``CompleteIndex.vectors_of``."""

@@ -346,7 +346,7 @@ def _mapped(path: Path, lines: int, dimension: int) -> Vectors:
 
 
 def _write_lines(path: Path, corpus: VectorSource, rows: Rows, first: int) -> int:
-    """Put the vectors of rows into the file from line ``first`` on; those before are untouched. Their dimension."""
+    """Put the vectors of rows into the file from line ``first`` on, leaving those before; their dimension."""
     dimension = 0
     with path.open("r+b" if first else "xb") as stream:
         for start in range(0, len(rows), _BLOCK):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from mixrag.utils.arrays import Rows, Vectors
+from mixrag.utils.arrays import Floats, Rows, Vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,7 @@ class Hits:
 
     rows: Rows
     """(K,) row ids of the store."""
-    inner_products: Vectors
+    inner_products: Vectors | Floats
     """(K,) d(z)·q(x)."""
 
 
@@ -44,7 +44,10 @@ class CompleteIndex(Index, Protocol):
         ...
 
     def products(self, question: Vectors, allowed: Rows | None = None) -> Hits | None:
-        """All M inner products (or those of ``allowed``), in any order; None where not all are computed."""
+        """All M inner products (or those of ``allowed``), in any order; None where not all are computed.
+
+        Added up in float64 (``exact_products``) they do not depend on which other passages there are.
+        """
         ...
 
     def vectors_of(self, rows: Rows) -> Vectors:

@@ -12,7 +12,7 @@ take no longer.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from copy import copy
 from functools import cache
 from threading import Lock
@@ -33,6 +33,8 @@ _FREQUENT = 16
 """What a word adds is remembered where one passage in so many has it,"""
 _REMEMBERED_BYTES = 2**29
 """within this memory."""
+_COLLECTIONS = 4
+"""Of so many collections, of which these passages are a part, what was computed is remembered."""
 _FEW = 256
 """Words are looked up at single passages up to one in so many; beyond, scanning is faster."""
 _BLOCK = 2**15
@@ -41,11 +43,35 @@ _BLOCK = 2**15
 Positions = npt.NDArray[np.int64]
 
 
-class _Asked(NamedTuple):
-    """The words of a question: numbers and weights."""
+class _Weight(NamedTuple):
+    """What a word of a question counts."""
 
-    rare: dict[int, float]
-    frequent: dict[int, float]
+    weight: float
+    idf: float
+
+
+class _Asked(NamedTuple):
+    """The words of a question by their numbers."""
+
+    rare: dict[int, _Weight]
+    frequent: dict[int, _Weight]
+
+
+class AskedWord(NamedTuple):
+    """A word of a question, and in how many passages of a whole collection it is."""
+
+    word: str
+    weight: float
+    frequency: int
+
+
+class Near(NamedTuple):
+    """A word that a misspelt one may stand for."""
+
+    slips: int
+    word: str
+    frequency: int
+    """Passages that have it; at least one."""
 
 
 Lookup = Callable[[Collection[str]], Mapping[str, int]]
@@ -79,10 +105,14 @@ class LexicalIndex:
         self.rows: Rows = self._rows if self._places is None else self._rows[self._places]
         """(M,) row ids, ascending."""
         lengths = np.concatenate([base.lengths, added.lengths])
-        total = int(lengths.sum() if self._places is None else lengths[self._places].sum())
-        self._norms = length_norms(lengths, total, max(1, len(self.rows)))
+        self.words = int(lengths.sum() if self._places is None else lengths[self._places].sum())
+        """Words of all passages together."""
+        self._lengths = lengths
+        self._norms = length_norms(lengths, self.words, max(1, len(self.rows)))
+        self._passages = len(self.rows)
         self._frequencies: dict[int, int] = {}
-        self._remembered: OrderedDict[int, Floats] = OrderedDict()
+        self._remembered: OrderedDict[tuple[int, float], Floats] = OrderedDict()
+        self._views: OrderedDict[tuple[int, int], LexicalIndex] = OrderedDict()
         self._most_remembered = max(4, _REMEMBERED_BYTES // max(1, 8 * len(self._rows)))
         self._lock = Lock()
         self._vocabulary, self._is_tolerant = cache(vocabulary), False
@@ -105,10 +135,56 @@ class LexicalIndex:
         Raises:
             StoreError: an allowed row that is not in the index.
         """
+        return self._scores(self._asked(question), allowed)
+
+    def scores_of(self, words: Iterable[AskedWord], allowed: Rows | None = None) -> tuple[Rows, Floats]:
+        """As ``scores``, for words whose frequencies in a collection are given; no word stands for another.
+
+        The collection is that of ``in_collection``, else these passages.
+        """
+        words = [*words]
+        ids = self._lookup([each.word for each in words])
+        found: dict[int, _Weight] = {}
+        for each in words:
+            term = ids.get(each.word)
+            if term is not None and self._frequency(term):
+                idf = inverse_frequency(self._passages, each.frequency)
+                found[term] = _Weight(max(each.weight, found[term].weight if term in found else 0.0), idf)
+        return self._scores(self._parted(found), allowed)
+
+    def in_collection(self, passages: int, words: int) -> LexicalIndex:
+        """The same passages as a part of a collection with so many passages and words."""
+        key = passages, words
+        if key == (self._passages, self.words):
+            return self
+        with self._lock:
+            found = self._views.pop(key, None) or self._part_of(passages, words)
+            self._views[key] = found
+            if len(self._views) > _COLLECTIONS:
+                self._views.popitem(last=False)
+        return found
+
+    def _part_of(self, passages: int, words: int) -> LexicalIndex:
+        part = copy(self)
+        part._norms = length_norms(self._lengths, words, max(1, passages))
+        part._passages, part._remembered, part._lock = passages, OrderedDict(), Lock()
+        return part
+
+    def frequencies(self, words: Collection[str]) -> dict[str, int]:
+        """In how many passages each of these words is; words that none has are left out."""
+        found = {word: self._frequency(term) for word, term in self._lookup(words).items()}
+        return {word: often for word, often in found.items() if often}
+
+    def near(self, word: str) -> list[Near]:
+        """The words of passages that a misspelt word may stand for, those with the fewest slips first."""
+        found = (Near(slips, term, self._frequency(id_)) for slips, term, id_ in self._vocabulary().within(word))
+        return [each for each in found if each.frequency]
+
+    def _scores(self, asked: _Asked, allowed: Rows | None) -> tuple[Rows, Floats]:
         if allowed is not None:
             rows = np.unique(np.asarray(allowed, np.int64))
-            return rows, self._scores_at(self._asked(question), self._places_of(rows))
-        total = self._totals(self._asked(question))
+            return rows, self._scores_at(asked, self._places_of(rows))
+        total = self._totals(asked)
         return self.rows, total if self._places is None else total[self._places]
 
     def _asked(self, question: str) -> _Asked:
@@ -122,6 +198,9 @@ class LexicalIndex:
                 term = self._vocabulary().nearest(word, self._frequency)
             if term is not None and self._frequency(term):
                 found[term] = max(weight, found.get(term, 0.0))
+        return self._parted({term: _Weight(weight, self._idf(term)) for term, weight in found.items()})
+
+    def _parted(self, found: Mapping[int, _Weight]) -> _Asked:
         frequent = {term for term in found if self._frequency(term) * _FREQUENT >= len(self.rows)}
         return _Asked(
             {term: weight for term, weight in found.items() if term not in frequent},
@@ -147,7 +226,7 @@ class LexicalIndex:
         return found
 
     def _idf(self, term: int) -> float:
-        return inverse_frequency(len(self.rows), self._frequency(term))
+        return inverse_frequency(self._passages, self._frequency(term))
 
     def _totals(self, asked: _Asked) -> Floats:
         """(P,) scores at all places."""
@@ -162,7 +241,7 @@ class LexicalIndex:
             self._scatter(term, weight, total)
         return total
 
-    def _add_frequent(self, terms: Mapping[int, float], total: Floats) -> None:
+    def _add_frequent(self, terms: Mapping[int, _Weight], total: Floats) -> None:
         """Add what frequent words add to all passages (P,) to their scores (P,)."""
         added = [self._of_frequent(term, weight) for term, weight in terms.items()]
         for start in range(0, len(total), _BLOCK):
@@ -170,26 +249,26 @@ class LexicalIndex:
             for each in added:
                 block += each[start : start + _BLOCK]
 
-    def _of_frequent(self, term: int, weight: float) -> Floats:
+    def _of_frequent(self, term: int, weight: _Weight) -> Floats:
         """(P,) what a frequent word adds to the score of each passage."""
-        remembers = weight == 1.0
+        remembers, key = weight.weight == 1.0, (term, weight.idf)
         if remembers:
             with self._lock:
-                found = self._remembered.get(term)
+                found = self._remembered.get(key)
                 if found is not None:
-                    self._remembered.move_to_end(term)
+                    self._remembered.move_to_end(key)
                     return found
         found = np.zeros(len(self._rows), np.float64)
         self._scatter(term, weight, found)
         if remembers:
             with self._lock:
-                self._remembered[term] = found
+                self._remembered[key] = found
                 if len(self._remembered) > self._most_remembered:
                     self._remembered.popitem(last=False)
         return found
 
-    def _scatter(self, term: int, weight: float, total: Floats) -> None:
-        idf = weight * self._idf(term)
+    def _scatter(self, term: int, weight: _Weight, total: Floats) -> None:
+        idf = weight.weight * weight.idf
         target = torch.from_numpy(total)
         for _, places, counts in self._postings(term):
             for start in range(0, len(places), _BLOCK):
@@ -206,12 +285,12 @@ class LexicalIndex:
         self._look_up(asked.frequent, places, total)
         return total
 
-    def _look_up(self, terms: Mapping[int, float], places: Positions, total: Floats) -> None:
+    def _look_up(self, terms: Mapping[int, _Weight], places: Positions, total: Floats) -> None:
         """Add what words add to the passages at these places (N,) to their scores (N,)."""
         for term, weight in terms.items():
-            known = self._remembered.get(term) if weight == 1.0 else None
+            known = self._remembered.get((term, weight.idf)) if weight.weight == 1.0 else None
             if known is None:
-                total += weight * self._idf(term) * self._saturated_at(term, places)
+                total += weight.weight * weight.idf * self._saturated_at(term, places)
             else:
                 total += known[places]
 

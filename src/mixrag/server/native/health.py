@@ -29,13 +29,15 @@ async def health() -> dict[str, Any]:
 async def ready(service: WithService, response: Response) -> dict[str, Any]:
     """Which stores have their models in memory; status 503 until all have.
 
-    A store whose models could not be loaded is "failed"; a question to it says why.
+    A store whose models could not be loaded is "failed"; a question to it says why. Of a store in shards `shards`
+    has each of them, with the passages that it last said it has, and, where it did not answer the last time, why.
     """
     stores = {each.name: _state(service, each) for each in service.stores}
     states = set(stores.values())
     response.status_code = 200 if states == {"ready"} else 503
     whole = next(state for state in ("loading", "failed", "ready") if state in states)
-    return {"status": whole, "stores": stores}
+    shards = {each.name: found for each in service.stores if (found := each.rag.shards_known())}
+    return {"status": whole, "stores": stores, **({"shards": shards} if shards else {})}
 
 
 def _state(service: Service, served: Served) -> str:

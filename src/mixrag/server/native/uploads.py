@@ -193,7 +193,8 @@ class Uploads:
     def _indexed(self, paths: Sequence[Path], progress: Progress | None) -> IndexReport:
         """The report of an indexing run, also where none of the files could be read."""
         try:
-            return self.rag.index(list(paths), max_bytes=self.max_bytes, progress=progress)
+            rag = self.rag
+            return rag.index(list(paths), splitter=rag.splitter, max_bytes=self.max_bytes, progress=progress)
         except SourceError as error:
             if len(paths) > 1:
                 reports = [self._indexed([path], progress) for path in paths]

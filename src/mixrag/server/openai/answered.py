@@ -53,6 +53,7 @@ def _numbers(answer: AnswerFields, best_guess: bool) -> dict[str, Any]:
         "how_sure": how_sure(answer),
         "guarantee": guarantee and {**asdict(guarantee), "sentence": guarantee.words},
         "p_empty": answer.p_empty,
+        **({"notices": list(answer.notices)} if answer.notices else {}),
     }
 
 

@@ -46,7 +46,7 @@ class UnderWay:
         if self.whole is not None:
             return self.whole
         assert self.asked is not None
-        return reply_of(await self.asked.answer(), best_guess=self.best_guess)
+        return await self.asked.made(lambda answer: reply_of(answer, best_guess=self.best_guess))
 
     async def whole_reply(self, request: Request) -> Reply:
         """The whole answer, for a response that is no stream; the work ends where its client goes away."""

@@ -2,8 +2,9 @@
 
 Such a request is a template around the conversation. It asks nothing of the documents, so no passage is read and
 no model runs: the title is made of the user's first question, and lists are empty, in the form that the template
-asks for. Open WebUI's default templates (its ``config.py``) and LibreChat's (``@librechat/agents``) are recognised
-by how they begin; a template of one's own is a question like any other.
+asks for. Recognised by how they begin are Open WebUI's default templates (``backend/open_webui/config.py`` and
+``utils/context_compaction.py``) and LibreChat's (``src/utils/title.ts`` of ``@librechat/agents``); a template of
+one's own is a question like any other.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class ClientTask:
     """A recognised request, answered."""
 
     name: str
-    """"title", "tags", "follow-ups", "queries", "autocomplete", "image prompt", "emoji" or "tool choice"."""
+    """title, tags, follow-ups, queries, autocomplete, image prompt, emoji, summary or tool choice."""
     text: str
     """The answer."""
 
@@ -91,7 +92,7 @@ _USER = re.compile(
 )
 _TASK = r"### Task:\s*"
 _TEMPLATES: tuple[tuple[str, re.Pattern[str], Callable[[str], str]], ...] = (
-    ("title", re.compile(rf"{_TASK}Generate a concise, 3-5 word title\b.*<chat_history>", re.DOTALL), _title),
+    ("title", re.compile(rf"{_TASK}Generate a concise(?:, 3-5 word)? title\b.*<chat_history>", re.DOTALL), _title),
     ("tags", re.compile(rf"{_TASK}Generate 1-3 broad tags categorizing\b"), lambda _: json.dumps({"tags": []})),
     (
         "follow-ups",
@@ -112,6 +113,11 @@ _TEMPLATES: tuple[tuple[str, re.Pattern[str], Callable[[str], str]], ...] = (
     (
         "emoji",
         re.compile(r"Your task is to reflect the speaker's likely facial expression through a fitting emoji\b"),
+        lambda _: "",
+    ),
+    (
+        "summary",  # of a long chat; where it is empty, Open WebUI takes the messages themselves
+        re.compile(rf"{_TASK}Summarize the conversation history that will be compacted\b"),
         lambda _: "",
     ),
     (

@@ -193,10 +193,13 @@ async def _scored(job: Job, prompt: str) -> tuple[Reply, dict[str, Any]]:
     question = question_of([Turn("user", asked.question)], param="prompt")
     rag, questions = job.choice.rag, job.service.questions
     await check_probabilities(rag, questions, "the probability of a given answer")
-    work = questions.run(lambda: rag.score(question.text, asked.answer, **job.changes), client_of(job.request))
-    answer = await unless_gone(job.request, work)
-    reply = reply_of(answer)
-    pieces = [(asked.before, None), *((token.text, token.log_prob) for token in answer.tokens)]
+
+    def score() -> tuple[Reply, list[tuple[str, float | None]]]:
+        answer = rag.score(question.text, asked.answer, **job.changes)
+        tokens = ((token.text, token.log_prob) for token in answer.tokens)
+        return reply_of(answer), [(asked.before, None), *tokens]
+
+    reply, pieces = await unless_gone(job.request, questions.run(score, client_of(job.request)))
     made = {**job.end(question, reply), "logprobs": job.log_probs(pieces), "finish_reason": "stop"}
     return reply, {"text": "".join(text for text, _ in pieces), **made}
 

@@ -11,7 +11,7 @@ Responses = dict[int | str, dict[str, Any]]
 
 QUESTION = "What does a licence for cod cost?"
 ANSWER = "nine crowns"
-_URL = "http://127.0.0.1:8080/v1/documents/content?store=demo&document=%2Fsrv%2Ffees%2Fcod.txt&offset=0"
+_URL = "http://127.0.0.1:8080/#store=demo&document=%2Fsrv%2Ffees%2Fcod.txt&offset=0"
 _USAGE = {"prompt_tokens": 412, "completion_tokens": 3, "total_tokens": 415}
 _EXTENSION = {
     "question": QUESTION,

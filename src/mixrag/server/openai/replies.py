@@ -72,7 +72,7 @@ class Reply:
     finished: bool
     """False where it was cut off."""
     numbers: dict[str, Any]
-    """What the response says of the answer, beside question and passages."""
+    """What the response says of the answer, besides question and passages."""
 
     @property
     def pieces(self) -> list[tuple[str, float | None]]:

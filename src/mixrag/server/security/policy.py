@@ -26,7 +26,7 @@ class Security:
     keys: KeyFile | None = None
     """Whose requests are answered; None: everybody's."""
     hosts: frozenset[str] = frozenset()
-    """Names of this server beside those of loopback."""
+    """Names of this server besides those of loopback."""
     addresses: bool = False
     """Any IP address is a name of this server: it listens at all of them."""
     origins: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ import { exact, guaranteed, isWithheld, nats, percent, sureness, withheldBecause
 export function showAnswer(host, answer, passages) {
   const withheld = isWithheld(answer);
   fill(host, withheld ? withheldNode(answer, passages) : [inKind(answer, passages), sureNode(answer)]);
+  append(host, (answer.notices || []).map((notice) => el("p", { class: "note" }, foreign("span", {}, notice))));
   if (!answer.finished) append(host, [el("p", { class: "note" }, "It was cut off at the longest length allowed (max_tokens in the settings).")]);
 }
 
@@ -23,20 +24,31 @@ function inKind(answer, passages) {
 
 /** The words, in runs of one colour; a number after each run opens its passage. */
 export function words(answer, passages) {
-  const node = foreign("p", { class: "words" });
+  const node = foreign("p", { class: `words ${sizeOf(answer.best_guess)}` });
   if (!answer.best_guess) return append(node, [el("em", {}, "(an empty answer)")]);
   for (const run of runsOf(answer.tokens)) append(node, runNode(run, passages));
   return node;
 }
 
+/** The class of the style sheet for the size of a text: a long one is to be read, not to be seen. */
+export function sizeOf(text) {
+  const n = (text ?? "").length;
+  return n > 500 ? "longest" : n > 140 ? "long" : "";
+}
+
 function runNode({ leader, tokens }, passages) {
   const text = tokens.map((token) => token.text).join("");
-  const bare = text.trimStart();
-  const space = text.slice(0, text.length - bare.length);
-  if (leader === null) return [text];
+  const [, before, bare, after] = /^(\s*)(.*?)(\s*)$/s.exec(text);
+  if (leader === null || !bare) return [text];
   const colour = leader < 0 ? "null" : passages.colours[leader];
-  const run = el("span", { class: `run ${colour}` }, bare, leader < 0 ? noPassage() : reference(leader, passages));
-  return [space, run];
+  const run = el("span", { class: `run ${colour}` }, followed(bare, leader < 0 ? noPassage() : reference(leader, passages)));
+  return [before, run, after];
+}
+
+/** A text and the sign after it, which stays on the line of its last word. */
+function followed(text, sign) {
+  const [, before, last] = /^(.*?)(\S{0,24})$/s.exec(text);
+  return [before, el("span", { class: "last" }, last, sign)];
 }
 
 function noPassage() {
@@ -82,7 +94,7 @@ function placed(text, { passage, start, end }, passages) {
   const label = `Passage ${i + 1}, ${placeOf(passages.passages[i])}: open`;
   const span = start === null || start === undefined ? null : { start, end };
   const number = button(String(i + 1), () => passages.openAt(passage, span), { class: "reference", "aria-label": label, title: label });
-  return foreign("span", { class: `run ${passages.colours[i]}` }, text, number);
+  return foreign("span", { class: `run ${passages.colours[i]}` }, followed(text, number));
 }
 
 function yesOrNo(answer) {

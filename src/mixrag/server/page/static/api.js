@@ -1,8 +1,11 @@
 // Requests to this server: the key, errors, events of a stream, uploads.
 
+import { nameOf } from "./uploads.js";
+
 const KEY = "mixrag-key";
 let askForKey = async () => null;
 let asking = null;
+const listeners = [];
 
 /** What the server says is wrong. */
 export class ApiError extends Error {
@@ -16,6 +19,27 @@ export class ApiError extends Error {
 /** Set the function that asks a person for a key: `(wasWrong) => Promise` of the key, or of null. */
 export function onKeyNeeded(ask) {
   askForKey = ask;
+}
+
+/** Whether this tab has a key. */
+export function hasKey() {
+  return sessionStorage.getItem(KEY) !== null;
+}
+
+/** Call a function whenever the key has changed or was forgotten: `(hasKey)`. */
+export function onKeyChange(listener) {
+  listeners.push(listener);
+}
+
+/** Forget the key of this tab, and with it what was answered to it. */
+export function forgetKey() {
+  setKey(null);
+}
+
+function setKey(key) {
+  if (key === null) sessionStorage.removeItem(KEY);
+  else sessionStorage.setItem(KEY, key);
+  for (const listener of listeners) listener(key !== null);
 }
 
 /** The JSON that a request is answered with; null where the answer is empty. */
@@ -46,11 +70,12 @@ export async function* events(path, body, signal) {
  * Resolves with the last data of the stream.
  */
 export async function upload(path, query, files, { sent, event }) {
-  for (let wrong = false; ; wrong = true) {
+  for (;;) {
+    const used = sessionStorage.getItem(KEY);
     try {
       return await uploadOnce(address(path, query), files, { sent, event });
     } catch (error) {
-      if (error.status !== 401 || !(await newKey(wrong))) throw error;
+      if (error.status !== 401 || !(await newKey(used))) throw error;
     }
   }
 }
@@ -58,7 +83,7 @@ export async function upload(path, query, files, { sent, event }) {
 function uploadOnce(url, files, { sent, event }) {
   return new Promise((resolve, reject) => {
     const form = new FormData();
-    for (const file of files) form.append("files", file, file.webkitRelativePath || file.name);
+    for (const file of files) form.append("files", file, nameOf(file));
     const http = new XMLHttpRequest();
     const parser = new EventParser();
     let read = 0;
@@ -88,11 +113,12 @@ function uploadOnce(url, files, { sent, event }) {
 }
 
 async function send(url, { method, body, signal }) {
-  for (let wrong = false; ; wrong = true) {
+  for (;;) {
+    const used = sessionStorage.getItem(KEY);
     const response = await fetched(url, method, body, signal);
     if (response.ok) return response;
     const error = errorOf(response.status, await response.text());
-    if (error.status !== 401 || !(await newKey(wrong))) throw error;
+    if (error.status !== 401 || !(await newKey(used))) throw error;
   }
 }
 
@@ -116,11 +142,14 @@ function headers() {
   return key ? { Authorization: `Bearer ${key}` } : {};
 }
 
-/** Ask for a key, once for all requests that wait for one. */
-function newKey(wrong) {
-  asking ??= askForKey(wrong || sessionStorage.getItem(KEY) !== null).then((key) => {
+/** Ask for a key in the place of the one that was refused, once for all requests that wait for one. */
+function newKey(refused) {
+  const now = sessionStorage.getItem(KEY);
+  if (now !== null && now !== refused) return true;
+  if (now !== null) setKey(null);
+  asking ??= askForKey(refused !== null).then((key) => {
     asking = null;
-    if (key) sessionStorage.setItem(KEY, key);
+    if (key) setKey(key);
     return Boolean(key);
   });
   return asking;

@@ -1,23 +1,31 @@
 // The page: a question, its answer as it is written, and the panels.
 
-import { errorInEvent, events, onKeyNeeded, request } from "./api.js";
+import { errorInEvent, events, forgetKey, onKeyNeeded, request } from "./api.js";
 import { detailsOf, showAnswer } from "./answer.js";
+import { canChange, changePanel } from "./change.js";
 import { citedSpans } from "./citations.js";
+import { Conversation, showRewritten } from "./conversation.js";
 import { diagnosisForm } from "./diagnosis.js";
 import { Documents } from "./documents.js";
 import { announce, append, byId, el, fill, foreign } from "./dom.js";
 import { History } from "./history.js";
 import { listenToKeys } from "./keyboard.js";
+import { linkedPlace } from "./links.js";
+import { closeLowers, openLower } from "./lower.js";
+import { askForKey, listenToPanels, openPanel } from "./panels.js";
 import { Passages } from "./passages.js";
 import { isPlain, showPlain } from "./plain.js";
+import { fit, listenToQuestion, write } from "./question.js";
 import { Reader } from "./reader.js";
 import { changedNote, SettingsForm } from "./settings.js";
-import { count, isWithheld, percent, sureness } from "./words.js";
+import { listenForFiles } from "./uploads.js";
+import { count, isWithheld, sureness } from "./words.js";
 
 const reader = new Reader();
 const passages = new Passages(byId("sources"), (...opened) => reader.open(state.shown.store, ...opened));
 const documents = new Documents((n, inPassages) => drawAbout(n, inPassages));
 const history = new History((entry) => openEntry(entry));
+const conversation = new Conversation((entry) => show(entry, true));
 const settings = new SettingsForm(() => drawAbout());
 const state = { models: [], model: null, shown: null, running: null, documents: null, loading: false, failed: false };
 
@@ -32,9 +40,16 @@ async function start() {
   const stores = [...new Set(state.models.map(storeOf))];
   fill(byId("store"), stores.map((name) => el("option", { value: name }, name)));
   byId("store-choice").hidden = stores.length < 2;
-  await choose(stores[0]);
-  byId("question").focus();
+  const linked = linkedPlace(location.hash);
+  await choose(stores.includes(linked?.store) ? linked.store : stores[0]);
+  focusFirst();
+  await openLink();
   await noteLoading();
+}
+
+/** Where to begin: with a question, or with documents. */
+function focusFirst() {
+  byId(byId("empty").hidden ? "question" : "first-files").focus();
 }
 
 /** Say that models are being loaded, until they are: the first answers wait for that. */
@@ -51,6 +66,15 @@ async function noteLoading() {
       if (state.loading) await new Promise((resolve) => setTimeout(resolve, 1000));
     }
   }
+}
+
+/** Open the document that the address names, as links of citations do. */
+async function openLink() {
+  const place = linkedPlace(location.hash);
+  if (!place) return;
+  const store = place.store ?? storeOf(state.model);
+  if (!state.models.includes(store)) return problem(`This server has no store “${store}”.`);
+  await reader.openPlace(store, place);
 }
 
 async function choose(store) {
@@ -73,61 +97,75 @@ function drawAbout(n = state.documents?.n, inPassages = state.documents?.inPassa
   if (n === undefined) return;
   state.documents = { n, inPassages };
   byId("empty").hidden = n > 0;
-  byId("hints").hidden = n === 0 || state.shown !== null;
+  byId("ask").classList.toggle("nothing", n === 0);
+  byId("hints").hidden = state.shown !== null;
   byId("send").disabled = n === 0;
+  const add = n && !state.shown ? "Drop files anywhere to add more. " : "";
   const about = n ? `Answers come from ${count(n, "document")} (${count(inPassages, "passage")}) in ${storeOf(state.model)}. ` : "";
   const failed = state.failed ? "The models could not be loaded; ask something to see why. " : "";
   const loading = state.loading ? "The models are being loaded; the first answer waits for them. " : failed;
-  fill(byId("about"), about, loading, changedNote(Object.keys(settings.changes).length, () => settings.reset()));
+  fill(byId("about"), about, loading, add, changedNote(Object.keys(settings.changes).length, () => settings.reset()));
 }
 
 // A question and its answer
 
-async function ask(more = {}) {
-  const question = byId("question").value.trim();
-  if (!question || state.running) return;
-  const asked = { model: state.model, question, settings: { ...settings.changes, ...more } };
+/**
+ * Ask what is in the field, or `written`.
+ * `exactly`: as it is, instead of the last turn, which is asked again; else as a further one of the conversation.
+ */
+async function ask({ written, question, exactly = false } = {}) {
+  const text = written ?? byId("question").value.trim();
+  if (!text || state.running || byId("send").disabled) return;
+  const instead = exactly ? state.shown?.entry : null;
+  const earlier = exactly ? [] : conversation.earlier();
+  const asked = { model: state.model, question: question ?? text, settings: { ...settings.changes } };
   const stopper = new AbortController();
-  begin(asked, stopper);
+  begin(text, asked, stopper, instead);
   try {
-    for await (const { event, data } of events("/v1/answers", { ...asked, stream: true }, stopper.signal)) take(event, data, asked);
+    const body = { ...asked, ...(earlier.length ? { earlier } : {}), stream: true };
+    for await (const { event, data } of events("/v1/answers", body, stopper.signal)) take(event, data);
     if (!state.shown.answer) throw errorInEvent(null);
   } catch (error) {
     if (error.name === "AbortError") stopped();
     else problem(error.message);
+    if (!byId("question").value) write(text);
   } finally {
     end();
   }
 }
 
-function begin(asked, stopper) {
+function begin(written, asked, stopper, instead) {
   state.running = stopper;
-  state.shown = { asked, store: storeOf(asked.model), text: "" };
+  state.shown = { written, asked, store: storeOf(asked.model), instead };
   problem(null);
-  byId("hints").hidden = true;
+  drawAbout();
   if (reader.isOpen) reader.close();
+  closeBelow();
   byId("result").hidden = false;
   byId("result").classList.add("running");
   byId("after").hidden = byId("details").hidden = true;
   byId("send").hidden = true;
   byId("stop").hidden = false;
-  fill(byId("asked"), asked.question);
-  fit();
+  write("");
+  fill(byId("asked"), written);
+  showRewritten(byId("rewritten"), written, asked.question, askExactly);
+  conversation.draw(instead);
   byId("answer").setAttribute("aria-busy", "true");
   fill(byId("answer"), el("p", { class: "waiting" }, "Looking for passages …"));
   fill(byId("sources"));
   announce("Looking for passages.");
 }
 
-function take(event, data, asked) {
+function take(event, data) {
   if (event === "passages") takePassages(data);
   else if (event === "token") takeToken(data);
-  else if (event === "answer") takeAnswer(data, asked);
+  else if (event === "answer") takeAnswer(data);
   else if (event === "error") throw errorInEvent(data);
 }
 
 function takePassages(data) {
   const found = data.passages;
+  showRewritten(byId("rewritten"), state.shown.written, data.question, askExactly);
   passages.found(found);
   fill(byId("answer"), el("p", { class: "waiting" }, `Reading ${count(found.length, "passage")} …`));
   announce(`Reading ${count(found.length, "passage")}.`);
@@ -140,29 +178,36 @@ function takeToken(token) {
   append(node, [token.text]);
 }
 
-function takeAnswer(answer, asked) {
-  const entry = { ...asked, answer, when: Date.now() };
+function takeAnswer(answer) {
+  const { written, asked, instead } = state.shown;
+  const entry = { ...asked, written, question: answer.question ?? asked.question, answer, when: Date.now() };
+  conversation.add(entry, instead);
   show(entry);
   history.add(entry);
 }
 
-/** Show a whole answer, as it came or from the history. */
-function show({ model, question, settings: changes, answer }, old = false) {
-  const asked = { model, question, settings: changes };
-  state.shown = { asked, answer, store: storeOf(model) };
+/** Show a whole answer, as it came or from before. */
+function show(entry, old = false) {
+  if (state.running && old) return;
+  const { model, written, question, settings: changes, answer } = entry;
+  state.shown = { entry, written, asked: { model, question, settings: changes }, answer, store: storeOf(model) };
   byId("result").hidden = false;
-  byId("hints").hidden = true;
-  fill(byId("asked"), question);
-  fit();
+  drawAbout();
+  fill(byId("asked"), written);
+  showRewritten(byId("rewritten"), written, question, askExactly);
+  conversation.draw(entry);
+  byId("question").placeholder = "Ask a follow-up, or something else";
   byId("after").hidden = false;
   byId("details").hidden = isPlain(answer);
   if (isPlain(answer)) showPlain(byId("answer"), byId("sources"), answer);
   else showWhole(answer);
   byId("copy").hidden = isWithheld(answer);
   byId("again").hidden = !old;
+  byId("change").hidden = isPlain(answer) || !canChange(answer);
+  byId("wrong").hidden = isPlain(answer);
   fill(byId("wrong"), isWithheld(answer) ? "I know the answer: why was it not found?" : "Why is this wrong?");
-  closeDiagnosis();
-  document.title = `${question.slice(0, 60)} – mixrag`;
+  closeBelow();
+  document.title = `${written.slice(0, 60)} – mixrag`;
   announce(isWithheld(answer) ? "No answer found." : `The answer is there. ${isPlain(answer) ? "" : sureness(answer).head}`);
 }
 
@@ -191,22 +236,46 @@ function problem(message) {
   if (message !== null) byId("result").hidden = state.shown?.answer === undefined;
 }
 
+/** Show an entry of the history: it begins a conversation. */
 function openEntry(entry) {
   byId("history").close();
   problem(null);
-  byId("question").value = entry.question;
-  show(entry, true);
+  const whole = { ...entry, written: entry.written ?? entry.question };
+  conversation.begin(whole);
+  show(whole, true);
   byId("result").scrollIntoView();
 }
 
-/** Ask a question of the history again, of its own store and preset where they are served. */
+/** Forget the conversation, and begin another. */
+function newConversation() {
+  if (state.running) return;
+  conversation.begin();
+  conversation.draw(null);
+  state.shown = null;
+  problem(null);
+  if (reader.isOpen) reader.close();
+  closeBelow();
+  byId("result").hidden = true;
+  write("");
+  byId("question").placeholder = "What would you like to know?";
+  document.title = "mixrag";
+  drawAbout();
+  focusFirst();
+}
+
+/** Ask the question that is shown once more, in these words or as it was. */
+function askExactly(question) {
+  return guarded(ask({ written: state.shown.written, question, exactly: true }));
+}
+
+/** Ask a question that is shown again, of its own store and preset where they are served. */
 async function askAgain({ model, question }) {
+  const { written } = state.shown;
   if (state.models.includes(model) && model !== state.model) {
     await choose(storeOf(model));
     await choosePreset(model.slice(storeOf(model).length + 1));
   }
-  byId("question").value = question;
-  await ask();
+  await ask({ written, question, exactly: true });
 }
 
 async function copyAnswer() {
@@ -218,127 +287,97 @@ async function copyAnswer() {
   setTimeout(() => fill(byId("copy"), "Copy"), 2000);
 }
 
+// What is below an answer: why it is wrong, what would change it
+
 function toggleDiagnosis() {
-  if (byId("after").hidden) return;
-  if (!byId("diagnosis").hidden) return closeDiagnosis();
+  if (byId("after").hidden || byId("wrong").hidden) return;
+  const isOpen = !byId("diagnosis").hidden;
+  closeBelow();
+  if (isOpen) return;
+  const { written, asked } = state.shown;
   const again = (changes) => {
     for (const [name, value] of Object.entries(changes)) settings.set(name, value);
     settings.redraw();
-    byId("question").value = state.shown.asked.question;
-    ask();
+    guarded(ask({ written, question: asked.question, exactly: true }));
   };
-  fill(byId("diagnosis"), diagnosisForm(state.shown.asked, again));
-  byId("diagnosis").hidden = false;
-  byId("wrong").setAttribute("aria-expanded", "true");
+  openLower("diagnosis", diagnosisForm(asked, again));
   byId("expected").focus();
 }
 
-function closeDiagnosis() {
-  byId("diagnosis").hidden = true;
-  fill(byId("diagnosis"));
-  byId("wrong").setAttribute("aria-expanded", "false");
+function toggleChanges() {
+  if (byId("after").hidden || byId("change").hidden) return;
+  const isOpen = !byId("changes").hidden;
+  closeBelow();
+  if (isOpen) return;
+  state.asking = new AbortController();
+  openLower("changes", changePanel(state.shown.asked, state.shown.answer, passages, state.asking.signal));
 }
 
-// Panels, keys, files that are dropped
-
-function openPanel(name) {
-  const panel = byId(name);
-  if (panel.open) return;
-  if (name === "history") history.draw();
-  if (name === "documents") documents.load(storeOf(state.model));
-  panel.showModal();
-  byId(`${name}-title`).focus();
+function closeBelow() {
+  state.asking?.abort();
+  closeLowers();
 }
 
-function askForKey(wrong) {
-  const panel = byId("key");
-  byId("key-problem").hidden = !wrong;
-  byId("key-value").value = "";
-  panel.showModal();
-  return new Promise((resolve) => {
-    let key = null;
-    byId("key-form").onsubmit = (event) => {
-      event.preventDefault();
-      key = byId("key-value").value.trim();
-      panel.close();
-    };
-    panel.addEventListener("close", () => resolve(key), { once: true });
-  });
-}
+// Panels, keys
 
-/** Whether a click is on a panel itself, and not on what lies around it. */
-function isWithin({ clientX: x, clientY: y }, panel) {
-  const { left, right, top, bottom } = panel.getBoundingClientRect();
-  return left <= x && x <= right && top <= y && y <= bottom;
-}
+const PANELS = {
+  documents: () => documents.load(storeOf(state.model)),
+  history: () => history.draw(),
+};
 
-/** Let the field of the question be as high as its text; the question of the answer shown is repeated where it differs. */
-function fit() {
-  const field = byId("question");
-  byId("asked").hidden = field.value.trim() === state.shown?.asked.question;
-  field.style.height = "auto";
-  field.style.height = `${Math.min(field.scrollHeight, 240)}px`;
-}
-
-function listenForFiles() {
-  const sign = byId("drop-sign");
-  const hasFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
-  addEventListener("dragover", (event) => {
-    if (!hasFiles(event)) return;
-    event.preventDefault();
-    sign.hidden = false;
-  });
-  addEventListener("dragleave", (event) => {
-    if (event.relatedTarget === null) sign.hidden = true;
-  });
-  addEventListener("drop", (event) => {
-    if (!hasFiles(event)) return;
-    event.preventDefault();
-    sign.hidden = true;
-    addFiles([...event.dataTransfer.files]);
-  });
+function open(name) {
+  openPanel(name, PANELS[name]);
 }
 
 function addFiles(files) {
-  openPanel("documents");
+  open("documents");
   return documents.add(files);
 }
 
+function takeFiles({ target }) {
+  addFiles([...target.files]);
+  target.value = "";
+}
+
+function forget() {
+  forgetKey();
+  location.reload();
+}
+
 function listen() {
-  byId("ask").addEventListener("submit", (event) => {
-    event.preventDefault();
-    ask();
-  });
-  byId("question").addEventListener("input", fit);
-  byId("question").addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-    event.preventDefault();
-    ask();
-  });
+  listenToQuestion(ask, () => conversation.turns.at(-1)?.written);
   byId("stop").addEventListener("click", () => state.running?.abort());
   byId("store").addEventListener("change", (event) => guarded(choose(event.target.value)));
   byId("preset").addEventListener("change", (event) => guarded(choosePreset(event.target.value)));
+  byId("new").addEventListener("click", newConversation);
   byId("copy").addEventListener("click", () => guarded(copyAnswer()));
   byId("wrong").addEventListener("click", toggleDiagnosis);
+  byId("change").addEventListener("click", toggleChanges);
   byId("again").addEventListener("click", () => guarded(askAgain(state.shown.asked)));
   byId("reader-close").addEventListener("click", () => reader.close());
   byId("settings-reset").addEventListener("click", () => settings.reset());
   byId("settings-form").addEventListener("submit", (event) => event.preventDefault());
   byId("first-files").addEventListener("click", () => byId("files").click());
-  for (const opener of document.querySelectorAll("[data-opens]")) opener.addEventListener("click", () => openPanel(opener.dataset.opens));
-  for (const closer of document.querySelectorAll("[data-closes]")) closer.addEventListener("click", () => closer.closest("dialog").close());
-  for (const panel of document.querySelectorAll("dialog")) {
-    panel.addEventListener("pointerdown", (event) => event.target === panel && !isWithin(event, panel) && panel.close());
-  }
-  listenForFiles();
+  byId("files").addEventListener("change", takeFiles);
+  byId("history-forget").addEventListener("click", forget);
+  byId("documents").addEventListener("close", () => {
+    const { activeElement: focused, body } = document;
+    if (focused === body || !focused.checkVisibility()) focusFirst();
+  });
+  for (const opener of document.querySelectorAll("[data-opens]")) opener.addEventListener("click", () => open(opener.dataset.opens));
+  addEventListener("hashchange", () => guarded(openLink()));
+  listenToPanels();
+  listenForFiles(byId("drop-sign"), addFiles);
   listenToKeys({
     keys: {
       "/": () => byId("question").focus(),
-      d: () => openPanel("documents"),
-      h: () => openPanel("history"),
-      s: () => openPanel("settings"),
+      d: () => open("documents"),
+      h: () => open("history"),
+      s: () => open("settings"),
+      n: newConversation,
       w: toggleDiagnosis,
-      "?": () => openPanel("help"),
+      c: toggleChanges,
+      "?": () => open("help"),
     },
     digit: (n) => passages.openNumber(n),
     escape: () => (state.running ? state.running.abort() : reader.isOpen && reader.close()),

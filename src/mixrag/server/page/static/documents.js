@@ -2,9 +2,11 @@
 
 import { request, upload } from "./api.js";
 import { announce, button, byId, el, fileName, fill, foreign, titleOf } from "./dom.js";
+import { joined, nameOf, planned } from "./uploads.js";
 import { count } from "./words.js";
 
 const SHOWN = 200;
+const NAMED = 5;
 
 /** The panel with the documents of the store that is chosen. */
 export class Documents {
@@ -13,13 +15,10 @@ export class Documents {
     this.onCount = onCount;
     this.store = null;
     this.asked = 0;
+    this.limits = { files: 100, file_bytes: Infinity, bytes: Infinity };
     byId("document-filter").addEventListener("input", () => {
       clearTimeout(this.typing);
       this.typing = setTimeout(() => this.load(this.store), 150);
-    });
-    byId("files").addEventListener("change", (event) => {
-      this.add([...event.target.files]);
-      event.target.value = "";
     });
   }
 
@@ -32,6 +31,7 @@ export class Documents {
       const contains = byId("document-filter").value.trim();
       const found = await request("/v1/documents", { query: { store, contains, limit: SHOWN } });
       if (asked !== this.asked) return;
+      this.limits = found.limits ?? this.limits;
       this.onCount(found.documents, found.passages);
       this.#draw(found);
     } catch (error) {
@@ -39,24 +39,44 @@ export class Documents {
     }
   }
 
-  /** Upload files to the store, and show what became of each. */
+  /** Upload what fits, in several requests where one does not take it, and show what became of each file. */
   async add(files) {
     if (!files.length) return;
     const meter = el("progress", { max: "1", value: "0", "aria-label": `Upload of ${count(files.length, "file")}` });
     const step = el("p", { class: "note", "aria-live": "polite" }, `Sending ${count(files.length, "file")} …`);
     const line = el("div", { class: "upload" }, meter, step);
     byId("uploads").prepend(line);
-    try {
-      const report = await upload("/v1/documents", { store: this.store, stream: "true" }, files, {
-        sent: (share) => showSent(meter, step, share),
-        event: ({ event, data }) => event === "progress" && showProgress(meter, step, data),
-      });
-      fill(line, reportOf(report));
-      announce(line.textContent);
-    } catch (error) {
-      fill(line, el("p", { class: "problem", role: "alert" }, error.message));
+    const store = this.store;
+    const { batches, left } = planned(files, this.limits);
+    const reports = [];
+    for (const [n, batch] of batches.entries()) {
+      const show = (share) => (meter.value = (n + share) / batches.length);
+      reports.push(await this.#send(store, batch, show, step, left));
     }
+    fill(line, reportOf(joined(reports, left)));
+    announce(line.textContent);
     await this.load(this.store);
+  }
+
+  /** One request; where it is refused, each of its files by itself. Reasons go to `left`. */
+  async #send(store, batch, show, step, left) {
+    try {
+      return await upload("/v1/documents", { store, stream: "true" }, batch, {
+        sent: (share) => {
+          show(share / 2);
+          if (share >= 1) fill(step, "Reading …");
+        },
+        event: ({ event, data }) => event === "progress" && showProgress(show, step, data),
+      });
+    } catch (error) {
+      if (batch.length === 1 || error.status < 400 || error.status >= 500 || error.status === 401) {
+        left.push(...batch.map((file) => [nameOf(file), error.message]));
+        return {};
+      }
+    }
+    const reports = [];
+    for (const [n, file] of batch.entries()) reports.push(await this.#send(store, [file], (share) => show((n + share) / batch.length), step, left));
+    return joined(reports);
   }
 
   #draw({ documents, matching, data }) {
@@ -115,14 +135,9 @@ export class Documents {
   }
 }
 
-function showSent(meter, step, share) {
-  meter.value = share / 2;
-  if (share >= 1) fill(step, "Reading …");
-}
-
 /** Steps of the server: `{what, done, total, document}`. */
-function showProgress(meter, step, { what, done, total, document }) {
-  if (total) meter.value = 0.5 + (0.5 * done) / total;
+function showProgress(show, step, { what, done, total, document }) {
+  if (total) show(0.5 + (0.5 * done) / total);
   const number = total ? ` ${done} of ${total}` : " …";
   const words = { "reading files": "Reading file", embedding: "Preparing passage" };
   fill(step, foreign("span", {}, `${words[what] ?? what}${number}${document ? `: ${document}` : ""}`));
@@ -134,7 +149,7 @@ export function reportOf(report) {
   const partly = (report.notices ?? []).map((each) => (typeof each === "string" ? each : `${each.kind}: ${each.count}`));
   return [
     el("p", {}, foreign("span", {}, summaryOf(report)), left.length > 0 && " Left out:"),
-    left.length > 0 && el("ul", { class: "left-out" }, left.map(([name, reason]) => el("li", {}, foreign("strong", {}, name), ": ", foreign("span", {}, reason)))),
+    left.length > 0 && el("ul", { class: "left-out" }, grouped(left).map(([names, reason]) => el("li", {}, foreign("strong", {}, names), ": ", foreign("span", {}, reason)))),
     partly.length > 0 && el("details", {}, el("summary", {}, "Read only in part"), el("ul", {}, partly.map((each) => foreign("li", {}, each)))),
   ];
 }
@@ -145,6 +160,14 @@ function leftOut(report) {
   const known = new Set(files.map(([name]) => name));
   const records = (report.skipped ?? []).map(({ path, reason }) => [fileName(path), reason]).filter(([name]) => !known.has(name));
   return [...files, ...records];
+}
+
+/** Names of one reason together, at most some of them. */
+function grouped(left) {
+  const reasons = new Map();
+  for (const [name, reason] of left) reasons.set(reason, [...(reasons.get(reason) ?? []), name]);
+  const list = (names) => (names.length <= NAMED ? names.join(", ") : `${names.slice(0, NAMED).join(", ")} and ${names.length - NAMED} more`);
+  return [...reasons].map(([reason, names]) => [list(names), reason]);
 }
 
 function summaryOf(report) {

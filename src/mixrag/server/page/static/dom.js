@@ -54,9 +54,9 @@ export function byId(id) {
   return document.getElementById(id);
 }
 
-/** Say something to a screen reader, once. */
+/** Say something to a screen reader, once; where a panel is open, in it, since all else is then not read. */
 export function announce(text) {
-  fill(byId("status"), text);
+  fill(document.querySelector("dialog[open] > .hidden[role=status]") ?? byId("status"), text);
 }
 
 /** The name of the file in a document's path, with the record where there is one. */

@@ -149,10 +149,12 @@ export class Passages {
     append(quote, [left > 0 && "… "]);
     let at = left;
     for (const span of spans) {
-      append(quote, [tight(text.slice(at, span.start - start)), el("mark", {}, text.slice(span.start - start, span.end - start))]);
+      const before = text.slice(at, span.start - start);
+      append(quote, [tight(at === left && left > 0 ? before.replace(/^\S*\s+/, "") : before), el("mark", {}, text.slice(span.start - start, span.end - start))]);
       at = span.end - start;
     }
-    return append(quote, [tight(text.slice(at, right)), right < text.length && " …"]);
+    const after = text.slice(at, right);
+    return append(quote, [tight(right < text.length ? after.replace(/\s+\S*$/, "") : after), right < text.length && " …"]);
   }
 
   #weights(i, share) {

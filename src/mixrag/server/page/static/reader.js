@@ -27,11 +27,15 @@ export class Reader {
     this.pane.hidden = false;
     document.body.classList.add("reading");
     this.#cover();
-    fill(byId("reader-title"), foreign("span", {}, titleOf(passage) || fileName(passage.document)));
-    fill(byId("reader-place"), [fileName(passage.document), passage.place].filter(Boolean).join(", "));
-    byId("reader-place").title = passage.document;
-    await this.#show(passage.page ? { page: passage.page } : { offset: passage.start, before: BEFORE });
+    this.#head(passage.title);
+    await this.#show(passage.page ? { page: passage.page } : { offset: Math.max(0, passage.start), before: BEFORE });
     byId("reader-title").focus({ preventScroll: true });
+  }
+
+  /** Open a document at a place that a link names; `offset` is where a passage begins, and may be missing. */
+  openPlace(store, { document, page, offset }) {
+    const place = page ? `page ${page}` : "";
+    return this.open(store, { document, page, place, title: "", start: offset ?? -1, end: offset ?? -1, isLink: true }, [], "c1");
   }
 
   /** Close it, and go back to where it was opened. */
@@ -39,6 +43,7 @@ export class Reader {
     this.pane.hidden = true;
     document.body.classList.remove("reading");
     this.#cover();
+    if (location.hash) window.history.replaceState(null, "", location.pathname);
     this.back?.focus?.();
     this.back = null;
   }
@@ -66,12 +71,31 @@ export class Reader {
     const { store, passage } = this.shown;
     const query = { store, document: passage.document, limit: place.page ? 200 : PART };
     const part = await request("/v1/documents/content", { query: { ...query, ...place } });
-    const hasPassage = part.start <= passage.start && passage.end <= part.end;
+    const hasPassage = passage.start < 0 || (part.start <= passage.start && passage.end <= part.end);
     if (jumps || hasPassage || !place.page) return part;
     return request("/v1/documents/content", { query: { ...query, limit: PART, offset: passage.start } });
   }
 
+  /** A link names where a passage begins; the document says the rest. */
+  #complete(part) {
+    const { passage } = this.shown;
+    const linked = part.passages.find((each) => each.start <= passage.start && passage.start < each.end);
+    if (linked) Object.assign(passage, linked);
+    if (linked || passage.start < 0) passage.isLink = false;
+    this.#head(part.title);
+  }
+
+  /** What is open: its title, its file where that is not the title, and the place in it. */
+  #head(title) {
+    const { document: path, place } = this.shown.passage;
+    const own = titleOf({ document: path, title });
+    fill(byId("reader-title"), foreign("span", {}, own || fileName(path)));
+    fill(byId("reader-place"), [own && fileName(path), place].filter(Boolean).join(", "));
+    byId("reader-place").title = path;
+  }
+
   #fill(body, part) {
+    if (this.shown.passage.isLink) this.#complete(part);
     const { passage, spans, colour } = this.shown;
     const characters = new Characters(part.text);
     const ends = [passage, ...spans, ...part.passages].flatMap((each) => [each.start, each.end]);
@@ -86,7 +110,8 @@ export class Reader {
       return between && b - a > 1 ? "\n\n" : text;
     });
     const text = foreign("div", { class: "document", tabindex: "0", role: "region", "aria-label": "Text of the document" });
-    fill(body, this.#parts(part), append(text, pieces));
+    const nothing = !part.text && el("p", { class: "note" }, "No passage begins here: the page is empty or a picture, or goes on from the one before.");
+    fill(body, this.#parts(part), append(text, nothing ? [nothing] : pieces));
     const mark = text.querySelector("mark.cited") ?? text.querySelector("mark");
     mark?.scrollIntoView({ block: "center" });
     announce(`${fileName(passage.document)} is open${part.page ? ` at page ${part.page}` : ""}.`);

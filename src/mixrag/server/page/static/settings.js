@@ -18,11 +18,14 @@ export class SettingsForm {
     this.onChange = onChange;
     this.changes = read();
     this.declared = [];
+    this.asked = 0;
   }
 
   /** Load the settings of a model. */
   async load(model) {
+    const asked = ++this.asked;
     const found = await request("/v1/settings", { query: { model } });
+    if (asked !== this.asked) return found; // another model was chosen meanwhile
     this.declared = found.settings;
     this.presets = found.presets;
     for (const name of Object.keys(this.changes)) {

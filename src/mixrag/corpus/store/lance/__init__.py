@@ -1,0 +1,1 @@
+"""Stores in LanceDB tables, in a folder or in object storage."""

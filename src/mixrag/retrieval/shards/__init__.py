@@ -1,0 +1,1 @@
+"""Shards: a corpus in parts, each of which answers for itself."""

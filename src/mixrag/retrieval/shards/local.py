@@ -1,0 +1,198 @@
+"""A shard that is a store of this process, also what ``mixrag serve`` answers for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mixrag.corpus import Counts, EncoderRecord, Store
+from mixrag.errors import SettingError
+from mixrag.retrieval.candidates import Candidates, Query
+from mixrag.retrieval.index import CompleteIndex
+from mixrag.retrieval.lexical import AskedWord, Scored
+from mixrag.retrieval.search import log_z_bounds, search
+from mixrag.retrieval.shards.exchange import (
+    MOST_NEAR,
+    Bounds,
+    Likelihoods,
+    LikelihoodsRequest,
+    PassageRecord,
+    SearchRequest,
+    ShardDescription,
+    ShardReply,
+    Share,
+    Statistics,
+    StatisticsRequest,
+)
+from mixrag.retrieval.shards.part_file import part_of
+from mixrag.retrieval.shards.protocol import ShardChangedError
+from mixrag.retrieval.snapshots import Opened, Snapshots
+from mixrag.utils.arrays import Rows
+
+Reader = Callable[[LikelihoodsRequest], Likelihoods]
+
+
+class LocalShard:
+    """A store as a shard."""
+
+    def __init__(
+        self,
+        name: str,
+        store: Store,
+        snapshots: Snapshots,
+        share: Share = "documents",
+        reader: Reader | None = None,
+    ) -> None:
+        """``reader`` has the language model, for ``likelihoods``."""
+        self.name, self.store, self.share = name, store, share
+        self._snapshots, self._reader = snapshots, reader
+
+    def statistics(self, request: StatisticsRequest) -> Statistics:
+        """See ``Shard.statistics``; what is shared without documents has no words of them."""
+        if not request.words and not request.measured:
+            with self.store.snapshot():
+                return Statistics(shard=self._unopened(), frequencies={})
+        return self._snapshots.run(lambda opened: self._statistics(opened, request))
+
+    def search(self, request: SearchRequest) -> ShardReply:
+        """See ``Shard.search``."""
+        return self._snapshots.run(lambda opened: self._search(opened, request))
+
+    def likelihoods(self, request: LikelihoodsRequest) -> Likelihoods:
+        """See ``Shard.likelihoods``."""
+        if self._reader is None:
+            raise SettingError("a shard with a language model", self.name, "serve it: mixrag serve --store DIR")
+        try:
+            return self._reader(request)
+        except ShardChangedError:
+            raise ShardChangedError(self.name) from None  # by the name under which it is shared
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
+
+    def _statistics(self, opened: Opened, request: StatisticsRequest) -> Statistics:
+        description = self._described(opened, words=True)
+        if not request.words:
+            return Statistics(shard=description, frequencies={})
+        lexical = opened.lexical()
+        known = lexical.frequencies(request.words)
+        near = dict[str, list[tuple[int, str, int]]]()
+        if request.near and self.share == "documents":
+            unknown = (word for word in request.words if word not in known)
+            near = {word: [*lexical.near(word)[:MOST_NEAR]] for word in unknown}
+        return Statistics(shard=description, frequencies=known, near=near)
+
+    def _unopened(self) -> ShardDescription:
+        store = self.store
+        return self._description(store.state, store.counts(), store.encoder)
+
+    def _described(self, opened: Opened, *, words: bool) -> ShardDescription:
+        found = self._description(opened.state, opened.counts, opened.encoder)
+        measured = {"largest_norm": opened.largest_norm, "words": opened.lexical().words if words else None}
+        return found.model_copy(update=measured)
+
+    def _description(self, state: str, counts: Counts, encoder: EncoderRecord | None) -> ShardDescription:
+        return ShardDescription(
+            state=state,
+            encoder=None if encoder is None else encoder.fingerprint,
+            encoder_name="" if encoder is None else encoder.name,
+            dimension=0 if encoder is None else encoder.dimension,
+            splitter=self.store.splitter,
+            part=part_of(self.store),
+            documents=counts.documents,
+            passages=counts.passages,
+            words=None,
+            largest_norm=None,
+            share=self.share,
+        )
+
+    def _search(self, opened: Opened, request: SearchRequest) -> ShardReply:
+        if request.state not in (None, opened.state):
+            raise ShardChangedError(self.name)
+        description = self._described(opened, words=False)
+        allowed = self.store.rows_where(request.where) if request.where else None
+        count = description.passages if allowed is None else len(allowed)
+        if count == 0:
+            return _nothing(description)
+        if len(request.vector) != description.dimension:
+            found = f"{len(request.vector)} numbers"
+            remedy = "ask with the encoder that made the vectors"
+            raise SettingError(f"a vector of {description.dimension} numbers for shard {self.name}", found, remedy)
+        query = _query(opened, request, allowed, count)
+        every, best = search(opened.index, query, exact=request.exact)
+        matches = query.bm25 is not None and query.bm25.any
+        records = None
+        if self.share == "documents":
+            records = [PassageRecord.of(each) for each in self.store.passages(best.rows)]
+        return ShardReply(
+            shard=description,
+            count=count,
+            rows=best.rows.tolist(),
+            inner_products=best.inner_products.tolist(),
+            bm25=None if best.bm25 is None else best.bm25.tolist(),
+            matches=matches,
+            log_z=_log_z(opened.index, every),
+            log_z_dense=None if matches or query.bm25 is None else _log_z_dense(opened.index, every),
+            passages=records,
+        )
+
+
+def _nothing(description: ShardDescription) -> ShardReply:
+    return ShardReply(
+        shard=description,
+        count=0,
+        rows=[],
+        inner_products=[],
+        bm25=None,
+        matches=False,
+        log_z=None,
+        log_z_dense=None,
+        passages=None if description.share == "likelihoods" else [],
+    )
+
+
+def _query(opened: Opened, request: SearchRequest, allowed: Rows | None, count: int) -> Query:
+    return Query(
+        vector=np.array(request.vector, np.float32),
+        k=count if request.k is None else min(request.k, count),
+        count=count,
+        allowed=allowed,
+        temperature=request.temperature,
+        bm25=_bm25(opened, request, allowed) if request.lexical > 0.0 else None,
+        share=request.lexical,
+        lexical_temperature=request.lexical_temperature,
+    )
+
+
+def _bm25(opened: Opened, request: SearchRequest, allowed: Rows | None) -> Scored:
+    """Also where no passage here shares a word: one of another shard may, and then λ is not 0 here either."""
+    lexical = opened.lexical()
+    if request.collection is not None:
+        lexical = lexical.in_collection(*request.collection)
+    return Scored(*lexical.scores_of([AskedWord(*each) for each in request.words], allowed))
+
+
+def _log_z(index: CompleteIndex, found: Candidates) -> Bounds | None:
+    if found.log_z is not None:
+        return [found.log_z] * 2
+    return _listed(log_z_bounds(index, found))
+
+
+def _log_z_dense(index: CompleteIndex, found: Candidates) -> Bounds | None:
+    """The same with λ = 0, of passages that share no word."""
+    query = found.query
+    if found.complete:
+        return [float((found.inner_products / query.temperature).logsumexp(0))] * 2
+    bounds = None if query.allowed is not None else index.log_normaliser_bounds(query.vector, query.temperature)
+    return None if bounds is None else [*bounds]
+
+
+def _listed(bounds: Tensor | None) -> Bounds | None:
+    if bounds is None or not bool(torch.isfinite(bounds).all()):
+        return None
+    low, high = bounds.tolist()
+    return [low, high]

@@ -1,0 +1,134 @@
+"""The indexes over a store that changes: each question sees one state of it, and the indexes of that state.
+
+The index in memory belongs to one generation of the store. A question opens a snapshot of the store, and in it
+compares the generation, searches the index and reads the passages, so that all three agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from threading import Lock, RLock
+from typing import TypeVar
+
+import numpy as np
+
+from mixrag.corpus import Counts, EncoderRecord, Store
+from mixrag.retrieval.index import (
+    CompleteIndex,
+    DamagedIndexError,
+    ExactIndex,
+    IndexChoice,
+    IVFIndex,
+    discard,
+    open_index,
+)
+from mixrag.retrieval.lexical import LexicalIndex, open_lexical
+
+T = TypeVar("T")
+
+
+class Opened:
+    """The indexes of one state of the store; that of words is opened by the first question that needs it."""
+
+    def __init__(self, key: tuple[int, IndexChoice], store: Store, index: CompleteIndex) -> None:
+        self.key, self.index, self._store = key, index, store
+        self._lexical: LexicalIndex | None = None
+        self._lock = Lock()
+
+    def lexical(self) -> LexicalIndex:
+        """The index of words; to be called in a snapshot of that state."""
+        with self._lock:
+            if self._lexical is None:
+                self._lexical = open_lexical(self._store)
+            return self._lexical
+
+    @cached_property
+    def state(self) -> str:
+        """``Store.state``; to be called in a snapshot of that state."""
+        return self._store.state
+
+    @cached_property
+    def counts(self) -> Counts:
+        """``Store.counts``; as ``state``."""
+        return self._store.counts()
+
+    @cached_property
+    def encoder(self) -> EncoderRecord | None:
+        """``Store.encoder``; as ``state``."""
+        return self._store.encoder
+
+    @cached_property
+    def largest_norm(self) -> float | None:
+        """At least the length of the longest vector; None where it is not known without reading all of them."""
+        index = self.index
+        if isinstance(index, ExactIndex):
+            blocks = (index.vectors[start : start + _BLOCK] for start in range(0, len(index), _BLOCK))
+            return max(
+                (float(np.linalg.norm(each.astype(np.float64), axis=1).max()) for each in blocks), default=0.0
+            )
+        if isinstance(index, IVFIndex):
+            stats = index.stats
+            return float((np.linalg.norm(stats.centres, axis=1) + stats.radii).max(initial=0.0))
+        return None
+
+
+_BLOCK = 4096
+
+
+class Snapshots:
+    """Opens the indexes when they are first needed, and again when the store has changed; safe to use in threads.
+
+    Threads search and read without waiting for each other. Where the store has changed, the first thread that
+    notices opens the new index and the others wait.
+    """
+
+    def __init__(self, store: Store, kind: Callable[[], IndexChoice]) -> None:
+        """``kind`` is called at each use."""
+        self.store, self._kind = store, kind
+        self._opening = RLock()
+        self._opened: Opened | None = None
+
+    def run(self, work: Callable[[Opened], T], check: Callable[[], None] = lambda: None) -> T:
+        """What ``work`` makes of the indexes, in a snapshot of the store.
+
+        Args:
+            work: is called again where files of the index turn out to be damaged.
+            check: called in the snapshot before an index is opened.
+        """
+        try:
+            with self.opened(check) as opened:
+                return work(opened)
+        except DamagedIndexError:
+            # A second time it comes from the store alone.
+            discard(self.store.cache_directory)
+            self._opened = None
+            with self.opened(check) as opened:
+                return work(opened)
+
+    @contextmanager
+    def opened(self, check: Callable[[], None] = lambda: None) -> Iterator[Opened]:
+        """A snapshot of the store, and the indexes over what it shows."""
+        with ExitStack() as snapshot:
+            snapshot.enter_context(self.store.snapshot())
+            opened = self._current()
+            if opened is None:
+                # The snapshot is closed while this thread waits: what it shows may be outdated by then.
+                snapshot.close()
+                with self._opening:
+                    snapshot.enter_context(self.store.snapshot())
+                    opened = self._current()  # another thread may have opened it meanwhile
+                    if opened is None:
+                        check()
+                        opened = self._open()
+            yield opened
+
+    def _current(self) -> Opened | None:
+        opened = self._opened
+        return opened if opened is not None and opened.key == (self.store.generation, self._kind()) else None
+
+    def _open(self) -> Opened:
+        kind = self._kind()
+        self._opened = opened = Opened((self.store.generation, kind), self.store, open_index(self.store, kind))
+        return opened

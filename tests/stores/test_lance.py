@@ -1,0 +1,253 @@
+"""What is LanceDB's own: commits, tables that are tidied, the index, what a killed or slow writer leaves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fake_corpus import check_sound
+from made_documents import ENCODER, put, split, texts_in
+from mixrag.corpus import EncoderRecord, Store
+from mixrag.corpus.store.lance import log, tables, vectors
+from mixrag.corpus.store.lance.base import Transaction
+from mixrag.corpus.store.lance.store import LanceStore
+from mixrag.corpus.store.prepared import text_hash
+from mixrag.errors import StoreBusyError, StoreCorruptError, StoreError, StoreMissingError, StoreVersionError
+from mixrag.retrieval.index.in_store import InStoreIndex
+from store_backends import LanceBackend
+
+
+@pytest.fixture
+def store(lance_backend: LanceBackend) -> LanceStore:
+    opened = lance_backend.open()
+    assert isinstance(opened, LanceStore)
+    return opened
+
+
+def commits(store: LanceStore) -> list[str]:
+    return store.place.names(log.FOLDER)
+
+
+# commits
+
+
+def test_the_whole_state_is_written_now_and_then_and_old_commits_go(
+    store: LanceStore, lance_backend: LanceBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = lance_backend.reopen()
+    put(store, split(["first"], "n"))
+    assert texts_in(late) == ["first"]
+    monkeypatch.setattr(log, "_MANY", 4)
+    monkeypatch.setattr(log, "_MOST", 4)
+    for number in range(12):
+        put(store, split([f"text {number}"], "n"))
+    assert len(commits(store)) <= 10 and commits(store)[0] > f"{5:020}"
+    assert texts_in(late) == ["text 11"] == texts_in(lance_backend.reopen())
+    with store.writing():
+        store.finish("none")
+    check_sound(store)
+    for whole in [name for name in commits(store) if name.endswith(".whole")][:-1]:
+        store.place.delete(log.FOLDER, [whole])
+    assert texts_in(lance_backend.reopen()) == ["text 11"]
+
+
+def test_of_two_writers_that_believe_to_have_the_lock_one_commits(store: LanceStore) -> None:
+    put(store, split(["one"], "n"))
+    slow = Transaction(store.log.latest())
+    slow.set(splitter="slow")
+    put(store, split(["two"], "m"))
+    with pytest.raises(StoreBusyError, match="run this again"):
+        store.log.commit(slow.draft, slow.operations, lambda: None)
+    assert store.splitter is None and texts_in(store) == ["one", "two"]
+
+
+def test_another_writer_of_the_table_is_noticed(store: LanceStore) -> None:
+    put(store, split(["one"], "n"))
+    table = store.tables.latest(tables.PASSAGES)
+    put(store, split(["two"], "m"))
+    with pytest.raises(StoreBusyError):
+        store.tables.add(table, store.tables.latest(tables.PASSAGES).to_arrow())
+    put(store, split(["three"], "l"))
+    assert texts_in(store) == ["one", "two", "three"]
+
+
+def test_passages_without_a_commit_are_never_seen(store: LanceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(store, split(["one"], "n"))
+    with monkeypatch.context() as patched:
+        patched.setattr(store.log, "commit", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            put(store, split(["never", "never"], "m"))
+    assert store.tables.latest(tables.PASSAGES).count_rows() == 3
+    assert texts_in(store) == ["one"] and store.vectors()[1].shape == (1, 4)
+    put(store, split(["two"], "m"))
+    assert texts_in(store) == ["one", "two"]
+    with store.writing():
+        store.finish("none")
+    check_sound(store)
+
+
+# many small additions
+
+
+def test_small_parts_are_rewritten_and_old_versions_go_but_not_those_of_a_snapshot(
+    store: LanceStore, lance_backend: LanceBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_MANY", 4)
+    reader = lance_backend.reopen()
+    put(store, split(["old 1", "old 2"], "old"))
+    with reader.snapshot():
+        before = reader.vectors()[1]
+        put(store, split(["other"], "old"))
+        for number in range(10):
+            put(store, split([f"text {number}"], f"n{number}"))
+        with store.writing():
+            store.finish("none")
+        assert reader.tables._open.clear() is None  # type: ignore[attr-defined]
+        assert texts_in(reader) == ["old 1", "old 2"] and np.array_equal(reader.vectors()[1], before)
+    parts = store.tables.latest(tables.PASSAGES).stats()["fragment_stats"]["num_fragments"]
+    assert parts < 8 and "passages" in store.now.settings["rewritten"]
+    monkeypatch.setattr(tables, "RETENTION", timedelta(0))
+    for number in range(10):
+        put(store, split([f"more {number}"], f"m{number}"))
+    assert len(store.tables.latest(tables.PASSAGES).list_versions()) < 12
+    assert len(texts_in(reader)) == 21
+    check_sound(store)
+
+
+def test_tables_of_former_encoders_go_when_no_snapshot_needs_them(
+    store: LanceStore, lance_backend: LanceBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, split(["one"], "n"))
+    reader = lance_backend.reopen()
+    with reader.snapshot():
+        with store.writing():
+            store.add_vectors(EncoderRecord("other", "other-1", 2), [text_hash("one")], np.ones((1, 2), "f4"))
+            store.replace_encoder("other-1", {}, changed=True)
+            store.finish("none")
+        assert reader.encoder == ENCODER and reader.vectors()[1].shape == (1, 4)
+    assert reader.vectors()[1].tolist() == [[1, 1]] and len(store.now.settings["dropped"]) == 1
+    monkeypatch.setattr("mixrag.corpus.store.lance.store.RETENTION", timedelta(0))
+    with store.writing():
+        store.finish("none")
+    assert store.now.settings["dropped"] == {} and sorted(store.tables.names()) == ["passages", "vectors-2"]
+    check_sound(store)
+
+
+# the index
+
+
+def test_what_the_index_finds_has_exact_products(store: LanceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "INDEXED", 500)
+    draw = np.random.default_rng(0)
+    centres = draw.standard_normal((12, 16))
+    made = (centres[draw.integers(0, 12, 900)] + 0.4 * draw.standard_normal((900, 16))).astype("<f4")
+    texts = [f"text {number}" for number in range(900)]
+    with store.writing():
+        store.claim_encoder("drawn-1")
+        store.add_vectors(EncoderRecord("drawn", "drawn-1", 16), [text_hash(each) for each in texts], made)
+        store.put([split(texts[start : start + 90], str(start)) for start in range(0, 900, 90)])
+        store.put([split([texts[5], texts[6]], "copies")])
+        store.finish("none")
+    table = store.vector_table(store.now)
+    assert table is not None and len(table[1].list_indices()) == 1
+    monkeypatch.setattr("mixrag.retrieval.index.in_store.FLAT_LIMIT", 10)
+    index, (rows, every) = InStoreIndex(store, 902), store.vectors()
+    found = 0
+    for question in draw.standard_normal((20, 16)).astype("f4"):
+        hits, products = index.search(question, 10), every @ question
+        assert np.allclose(hits.inner_products, products[np.searchsorted(rows, hits.rows)], atol=1e-5)
+        assert len(set(hits.rows.tolist())) == 10
+        found += len(np.intersect1d(hits.rows, rows[np.argsort(-products)[:10]]))
+        allowed = rows[draw.random(len(rows)) < 0.2]
+        some = index.search(question, 10, allowed)
+        assert len(some.rows) == 10 and np.isin(some.rows, allowed).all()
+    assert found >= 190
+    monkeypatch.setattr(vectors, "_WIDEST", 0)  # where the index gives too few, all that are allowed are read
+    exact = store.nearest(every[0], 10, rows[:300])
+    assert set(exact[:10].tolist()) == set(rows[np.argsort(-(every[:300] @ every[0]))[:10]].tolist())
+
+
+# errors
+
+
+def one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
+    text = str(error.value)
+    assert "\n" not in text and "secret" not in text and len(text) < 600
+    return text
+
+
+def test_what_is_no_store_is_refused_in_one_line(lance_backend: LanceBackend, tmp_path: Path) -> None:
+    import lancedb
+
+    lancedb.connect(tmp_path / "store").create_table("things", [{"x": 1}])
+    for create in (True, False):
+        with pytest.raises(StoreCorruptError, match="things of another application") as error:
+            Store.open(lance_backend.location, create=create)
+        one_line(error)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError) as error:
+        Store.open(f"lance:{tmp_path}/file", create=True)
+    one_line(error)
+    with pytest.raises(StoreMissingError):
+        Store.open(f"lance:{tmp_path}/nothing")
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_damaged_stores_are_refused_in_one_line(lance_backend: LanceBackend, store: LanceStore) -> None:
+    put(store, split(["one"], "n"))
+    last = commits(store)[-1]
+    folder = Path(store.place.uri) / log.FOLDER
+    content = (folder / last).read_bytes()
+    (folder / last).write_bytes(content[:-4])
+    with pytest.raises(StoreCorruptError, match="damaged commit") as error:
+        lance_backend.reopen()
+    one_line(error)
+    (folder / last).write_bytes(log._packed([["settings", {"version": 99}]]))
+    with pytest.raises(StoreVersionError, match="upgrade mixrag"):
+        lance_backend.reopen()
+    (folder / last).write_bytes(content)
+    store.tables.drop("passages")
+    with lance_backend.reopen() as again, pytest.raises(StoreCorruptError, match="no table passages") as error:
+        texts_in(again)
+    one_line(error)
+
+
+def test_vectors_that_are_no_numbers_are_named_and_computed_again(store: LanceStore) -> None:
+    with store.writing():
+        store.claim_encoder("made-1")
+        store.add_vectors(ENCODER, [text_hash("one")], np.full((1, 4), np.inf, "f4"))
+        store.put([split(["one"], "n")])
+    with pytest.raises(StoreCorruptError, match=r"infinity.*re-embed"):
+        store.vectors()
+    with store.writing():
+        assert store.drop_damaged_vectors("made-1") == 1
+        assert store.missing_vectors("made-1", [text_hash("one")]) == {text_hash("one")}
+
+
+def test_a_folder_that_vanishes_is_named(store: LanceStore, lance_backend: LanceBackend) -> None:
+    put(store, split(["one"], "n"))
+    lance_backend.destroy()
+    for method in (store.counts, store.vectors, lambda: put(store, split(["two"], "n"))):
+        with pytest.raises(StoreError) as error:
+            method()
+        assert "store" in one_line(error)
+
+
+def test_nothing_is_written_to_stderr(lance_backend: LanceBackend) -> None:
+    script = (
+        "import sys; sys.path[:0] = sys.argv[2].split(':')\n"
+        "from made_documents import put, split, texts_in\nfrom mixrag.corpus import Store\n"
+        "with Store.open(sys.argv[1], create=True) as store:\n"
+        "    for n in range(3): put(store, split([f'text {n}'], 'n'))\n"
+        "    assert texts_in(store) == ['text 2'] and len(store.vectors()[0]) == 1\n"
+    )
+    command = [sys.executable, "-W", "error", "-c", script, lance_backend.location, ":".join(sys.path)]
+    environment = {key: value for key, value in os.environ.items() if key != "LANCEDB_LOG"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
