@@ -195,6 +195,7 @@ class Lancedb(Engine):
         """Rows, then both indexes."""
         import lancedb
         import pyarrow as pa
+        from lancedb.index import FTS, IvfPq
 
         texts = Vocabulary.of(self.corpus.passages).texts(self.corpus.passages, self.corpus.words, seed=0)
         schema = pa.schema(
@@ -213,8 +214,8 @@ class Lancedb(Engine):
         database = lancedb.connect(str(self.home))
         self.table = database.create_table("passages", pa.RecordBatchReader.from_batches(schema, batches()))
         if self.corpus.passages > 50_000:  # below, a search is exact
-            self.table.create_index(metric="dot", index_type="IVF_PQ")
-        self.table.create_fts_index("text")
+            self.table.create_index("vector", config=IvfPq(distance_type="dot"))
+        self.table.create_index("text", config=FTS())
 
     def search(self, question: str, k: int) -> Found:
         """The k best, refined."""

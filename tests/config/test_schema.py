@@ -339,7 +339,7 @@ def test_a_repeated_filter_is_read(tmp_path: Path) -> None:
         ("distractors", "5, 20", (5, 20)),
         ("parts", "", ()),
         ("off_corpus", ("a,b.jsonl",), (Path("a,b.jsonl"),)),
-        ("store", "place", Path("place")),
+        ("store", "place", "place"),
         ("generator", "3", "3"),
     ],
 )

@@ -24,7 +24,9 @@ from mixrag.answers.pipeline import Pipeline
 from tiny_encoder import save_encoder
 
 NO_RUN = {
+    "README.md": 1,  # it runs in tests/server/test_documented_clients.py
     "docs/how-to/gpu.md": 2,
+    "docs/how-to/index-with-ray.md": 1,
     "docs/how-to/long-answers.md": 2,
     "docs/how-to/own-language-model.md": 3,
     "docs/how-to/serve-mcp.md": 1,

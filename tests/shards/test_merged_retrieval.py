@@ -55,7 +55,7 @@ def scores(passages: Passages, share: float) -> torch.Tensor:
 def reply(passages: Passages, k: int, share: float, slack: tuple[float, float] | None) -> ShardReply:
     """What a shard says of these, with bounds on log Z by ``slack``; None: it has none."""
     own = scores(passages, share)
-    order = own.argsort(descending=True, stable=True).tolist()[:k]
+    order = sorted(range(len(passages)), key=lambda place: (-float(own[place]), -passages[place][0]))[:k]
     bounds, dense = None, None
     if passages and slack is not None:
         value, alone = float(own.logsumexp(0)), float(scores(passages, 0.0).logsumexp(0))

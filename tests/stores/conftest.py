@@ -55,8 +55,8 @@ def s3_backend(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """One server for all processes of a test run."""
-    with postgres_server(os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))[:12]) as server:
+    """A server for each process of a test run: some tests stop theirs."""
+    with postgres_server(str(os.getpid())) as server:
         yield server
 
 

@@ -26,7 +26,7 @@ def manifest(
     stores: Annotated[list[str], typer.Argument(help="Stores, or addresses of servers.", show_default=False)],
     key_env: Annotated[
         str | None,
-        typer.Option("--shard-key-env", metavar="NAME", help="Environment variable with the servers' key."),
+        typer.Option("--key-env", metavar="NAME", help="Environment variable with the servers' key."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -37,7 +37,7 @@ def manifest(
     from mixrag.generator.remote.client import Key
     from mixrag.retrieval.shards.joining import join
 
-    found = join(out, stores, Key.of_environment(key_env, "--shard-key-env"))
+    found = join(out, stores, Key.of_environment(key_env, "--key-env"))
     passages = sum(entry.shard.passages for entry in found.shards)
     if json:
         return print_json({"manifest": str(out), "shards": len(found.shards), "passages": passages})

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from mixrag.config.training_settings import Part
 from mixrag.corpus import Passage, Store
 from mixrag.errors import StoreEmptyError
 from mixrag.probability import highest, normalised_prior, passage_scores
-from mixrag.retrieval.encoders import SentenceEncoder
+from mixrag.retrieval.encoders import SentenceEncoder, reference_of
 from mixrag.retrieval.lexical import LexicalIndex, open_lexical
 from mixrag.training.examples import Example
 
@@ -65,6 +65,7 @@ class TrainablePrior:
         if len(rows) == 0:
             raise StoreEmptyError("passages in the store", "none", "index documents first: mixrag index PATH")
         self.store, self.settings, self.parts = store, settings, parts
+        encoder = cast(SentenceEncoder, reference_of(encoder))
         # A copy of the weights in bfloat16 would not follow the weights that are trained.
         encoder = replace(encoder, dtype="float32") if "encoder" in parts else encoder
         self.encoder = _separate(encoder) if "question-encoder" in parts else encoder

@@ -10,7 +10,7 @@ import numpy as np
 
 from mixrag.errors import PluginError
 from mixrag.retrieval.index.protocol import Hits, Index
-from mixrag.utils.arrays import Rows, Vectors
+from mixrag.utils.arrays import Floats, Rows, Vectors
 from mixrag.utils.plugins import check_plugin
 
 _HOWTO = "see the how-to on Index in the documentation"
@@ -78,7 +78,7 @@ class PluginIndex:
 
     def _checked(self, found: Any, k: int, allowed: Rows | None) -> Hits:
         try:
-            rows, products = np.asarray(found.rows), np.asarray(found.inner_products, dtype=np.float32)
+            rows, products = np.asarray(found.rows), _floats(found.inner_products)
         except (AttributeError, TypeError, ValueError):
             raise self._error("Hits(rows, inner_products)", f"a {type(found).__name__}") from None
         if rows.ndim != 1 or rows.shape != products.shape or len(rows) > k:
@@ -105,6 +105,12 @@ class PluginIndex:
 
     def _error(self, expected: str, found: str) -> PluginError:
         return PluginError(f"{expected} from the index {type(self.given).__name__}", found, _HOWTO)
+
+
+def _floats(values: Any) -> Vectors | Floats:
+    """(K,) float64 where they are, else float32."""
+    found = np.asarray(values)
+    return found if found.dtype == np.float64 else np.asarray(found, dtype=np.float32)
 
 
 def completed_index(given: Any, rows: Rows, read: Callable[[Rows], Vectors]) -> PluginIndex:

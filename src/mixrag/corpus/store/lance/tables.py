@@ -196,7 +196,9 @@ class Tables:
         with self.place.errors():
             if table.count_rows() <= INDEXED or table.list_indices():
                 return False
-            table.create_index("dot", vector_column_name="vector", index_type="IVF_PQ")
+            from lancedb.index import IvfPq
+
+            table.create_index("vector", config=IvfPq(distance_type="dot"))
         return True
 
     def near(self, table: Any, question: Vectors, k: int) -> Rows:
