@@ -15,9 +15,10 @@ def without_each(answer: AnswerFields) -> tuple[Each, Each]:
     """p(``best_guess`` | question) and ``p_empty_within`` had the passage never been retrieved.
 
     None where nothing would be left, where the passage shares its component with others, since those would then
-    be grouped in another way, and of an extract, which would be another one. The second also without empty answers.
-    """
-    scored, mixture, of_passage = answer.scored, answer.scored.mixture, answer.scored.mixture.component_of_passage
+    None where nothing would be left, where the passage shares its component with others, since those would then be
+    grouped in another way, and of an extract, which would be another one. The second also without empty answers.
+    mixture = answer.scored.mixture
+    of_passage = mixture.component_of_passage
     nothing: Each = [None] * len(answer.passages)
     if answer.kind == "extract" or len(mixture.components) == 1:
         return nothing, nothing
@@ -25,7 +26,7 @@ def without_each(answer: AnswerFields) -> tuple[Each, Each]:
     alone = [len(component.passages) == 1 for component in mixture.components]
     if not any(alone):
         return nothing, nothing
-    without = scored.log_leave_one_out.exp().tolist()
+    without = answer.scored.log_leave_one_out.exp().tolist()
     empty = _empty_without(answer)
     return (
         [without[j] if alone[j] and prior[j] < 1.0 else None for j in of_passage],

@@ -57,7 +57,8 @@ def log_leave_one_out(
 
     The others' prior is divided by 1 - π_j; under a truncated prior, as in the marginal, the passages left out
     have the same mass as before and add nothing. At switch 0 that is (p - π_j ℓ_j) / (1 - π_j), at switch 1 the
-    same for each token, elsewhere one forward recursion for each j, all of them together. -inf where π_j = 1: nothing is left.
+    same for each token, elsewhere one forward recursion for each j, all of them together. -inf where π_j = 1:
+    nothing is left.
     """
     log_rest, switch = _log_complement(log_prior), simplified(switch)
     if isinstance(switch, float) and switch == 0.0:
