@@ -14,9 +14,9 @@ Each = list[float | None]
 def without_each(answer: AnswerFields) -> tuple[Each, Each]:
     """p(``best_guess`` | question) and ``p_empty_within`` had the passage never been retrieved.
 
-    None where nothing would be left, where the passage shares its component with others, since those would then
     None where nothing would be left, where the passage shares its component with others, since those would then be
     grouped in another way, and of an extract, which would be another one. The second also without empty answers.
+    """
     mixture = answer.scored.mixture
     of_passage = mixture.component_of_passage
     nothing: Each = [None] * len(answer.passages)
