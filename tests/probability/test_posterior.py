@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from test_switching import TOLERANCE, some_answer
+from torch import Tensor
 
 from enumeration import Toy, switches, toys
 from mixrag.probability import (
@@ -21,6 +23,7 @@ from mixrag.probability import (
     log_posterior,
     log_prior_to_lead,
     log_sum_others,
+    posterior,
 )
 
 quick = settings(max_examples=60, deadline=None)
@@ -74,6 +77,32 @@ def test_leave_one_out_of_ragged_answers_ignores_padding() -> None:
             log_leave_one_out(toy.log_prior, likelihood, switch),
             **TOLERANCE,
         )
+
+
+@pytest.mark.parametrize("together", [1, 1 << 7, 1 << 21])
+def test_leave_one_out_runs_its_recursions_together(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
+    """Of two ragged answers, each with its ρ after each token: as one recursion after the other."""
+    calls = list[int]()
+
+    def counted(prior: Tensor, *arguments: Any) -> Tensor:
+        calls.append(prior.shape[-2])
+        return log_marginal(prior, *arguments)
+
+    monkeypatch.setattr(posterior, "log_marginal", counted)
+    monkeypatch.setattr(posterior, "_TOGETHER", together)
+    random = torch.Generator().manual_seed(0)
+    weights = torch.rand(2, 4, generator=random, dtype=torch.float64)
+    log_prior = (weights / weights.sum(-1, keepdim=True)).log()
+    likelihood = torch.rand(2, 4, 5, generator=random, dtype=torch.float64).log()
+    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    for switch in (0.3, torch.tensor([0.0, 0.6, 0.0, 0.2, 0.1]), torch.tensor([[0.0, 0.6, 0, 0, 0], [0.4] * 5])):
+        calls.clear()
+        found = log_leave_one_out(log_prior, likelihood, switch, mask)
+        assert calls == {1: [1] * 4, 1 << 7: [3, 1], 1 << 21: [4]}[together]
+        for j in range(4):
+            others = log_prior.masked_fill(torch.arange(4) == j, -math.inf)
+            others = others - others.logsumexp(-1, keepdim=True)
+            torch.testing.assert_close(found[:, j], log_marginal(others, likelihood, switch, mask), **TOLERANCE)
 
 
 def test_leave_one_out_keeps_its_digits_where_one_passage_has_nearly_all_the_mass() -> None:

@@ -15,6 +15,7 @@ from mixrag.answers.explanation import Explanation, explain
 from mixrag.answers.explanation_html import explanation_page
 from mixrag.answers.fields import AnswerFields, AnswerPassage, AnswerToken
 from mixrag.answers.signals import signals_of
+from mixrag.answers.without_each import without_each
 from mixrag.answers.written_sentences import written_sentences
 from mixrag.config.settings import Settings
 from mixrag.corpus import Passage
@@ -85,8 +86,8 @@ class Answer(AnswerFields):
             "switch_at": self.switch_at,
             "question_likelihood": self.question_likelihood,
             "passages": [
-                {**asdict(passage), "p_without": p_without}
-                for passage, p_without in zip(self.passages, without_each(self), strict=True)
+                {**asdict(passage), "p_without": p_without, "p_empty_without": p_empty_without}
+                for passage, p_without, p_empty_without in zip(self.passages, *without_each(self), strict=True)
             ],
             "null": None if self.null_prior is None else null,
             "tokens": [{**asdict(token), "responsibility": list(token.responsibility)} for token in self.tokens],
@@ -109,18 +110,6 @@ class Answer(AnswerFields):
         }
         found: dict[str, Any] = finite(document)
         return found
-
-
-def without_each(answer: AnswerFields) -> list[float | None]:
-    """For each passage, p(``best_guess`` | question) had its component never been retrieved.
-
-    None where nothing would be left, and of an extract, which would be another one.
-    """
-    scored, components = answer.scored, answer.scored.mixture.component_of_passage
-    if answer.kind == "extract" or len(scored.mixture.components) == 1:
-        return [None for _ in answer.passages]
-    without, prior = scored.log_leave_one_out.exp().tolist(), scored.mixture.log_prior.exp().tolist()
-    return [without[j] if prior[j] < 1.0 else None for j in components]
 
 
 def _generators_to_dict(generators: Mapping[str, Contribution]) -> dict[str, Any]:

@@ -19,6 +19,9 @@ from mixrag.probability.switching import (
     simplified,
 )
 
+_TOGETHER = 1 << 21
+"""Numbers of the forward recursions that leave-one-out has in memory at once: 16 MiB in float64."""
+
 
 def log_posterior(log_prior: Tensor, log_likelihood: Tensor, switch: Switch, mask: Tensor | None = None) -> Tensor:
     """Log of the expected share of the answer's tokens that passage j wrote, shape (*B, K).
@@ -54,7 +57,8 @@ def log_leave_one_out(
 
     The others' prior is divided by 1 - π_j; under a truncated prior, as in the marginal, the passages left out
     have the same mass as before and add nothing. At switch 0 that is (p - π_j ℓ_j) / (1 - π_j), at switch 1 the
-    same for each token, elsewhere one forward recursion for each j. -inf where π_j = 1: nothing is left.
+    same for each token, elsewhere one forward recursion for each j, all of them together. -inf where π_j = 1:
+    nothing is left.
     """
     log_rest, switch = _log_complement(log_prior), simplified(switch)
     if isinstance(switch, float) and switch == 0.0:
@@ -80,13 +84,15 @@ def _log_complement(log_prior: Tensor) -> Tensor:
 def _leave_one_out_between(
     log_prior: Tensor, log_rest: Tensor, log_likelihood: Tensor, switch: Switch, mask: Tensor | None
 ) -> Tensor:
-    columns = []
-    for j in range(log_prior.shape[-1]):
-        others = log_prior.clone()
-        others[..., j] = -math.inf
-        rest = log_rest[..., j : j + 1]
-        columns.append(log_marginal(_divide(others, rest), log_likelihood, switch, mask))
-    return torch.stack(columns, -1)
+    """One forward recursion over a row of components for each j: as many rows at once as memory allows."""
+    components = log_prior.shape[-1]
+    itself = torch.eye(components, dtype=torch.bool, device=log_prior.device)
+    without = _divide(log_prior.unsqueeze(-2).masked_fill(itself, -math.inf), log_rest.unsqueeze(-1))  # (*B, K, K)
+    table = log_likelihood.unsqueeze(-3)  # (*B, 1, K, T)
+    rows_mask = None if mask is None else mask.unsqueeze(-2)
+    by_row = switch.unsqueeze(-2) if isinstance(switch, Tensor) else switch
+    rows = max(1, _TOGETHER // max(1, log_likelihood.numel()))
+    return torch.cat([log_marginal(part, table, by_row, rows_mask) for part in without.split(rows, -2)], -1)
 
 
 def log_evidence_ratio(log_likelihood: Tensor, log_likelihood_null: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -49,7 +49,7 @@ _ANSWER = {
     "probability": 0.87,
     "confidence": None,
     "p_empty": None,
-    "passages": [{**_WEIGHED, "p_without": 0.12}],
+    "passages": [{**_WEIGHED, "p_without": 0.12, "p_empty_without": None}],
     "tokens": [
         {"text": "nine", "log_prob": -0.13, "responsibility": [0.97], "null": 0.0},
         {"text": " crowns", "log_prob": -0.009, "responsibility": [0.97], "null": 0.0},

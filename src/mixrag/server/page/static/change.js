@@ -5,9 +5,14 @@ import { announce, append, button, el, fill, foreign } from "./dom.js";
 import { placeOf } from "./passages.js";
 import { count, exact, isWithheld, percent, sureness } from "./words.js";
 
-const MOST = 3;
+/** A passage carries weight from this posterior on, */
+const SHARE = 0.05;
+/** or where without it p(answer) falls below this part of itself, */
 const NOTICEABLE = 0.9;
+/** or where without it p(nothing is stated) rises by more than this. */
+const EMPTIER = 0.05;
 const NOTED = 1.5;
+const SHOWN = 3;
 
 /** Whether there is anything to say: an answer that is given, of passages without which another could be. */
 export function canChange(answer) {
@@ -17,43 +22,47 @@ export function canChange(answer) {
 /**
  * The panel. `asked` is `{model, question, settings}`, `passages` opens documents, and `signal` ends its questions.
  *
- * Where p(answer) without a passage is above one half, no other answer can be more probable: nothing is asked. Of
- * the others those that matter most are answered again without the passage.
+ * The question is asked again without each passage that carries weight. Of the others only the probability of this
+ * answer is known, which does not say whether it would be given: they are asked about at a click.
  */
 export function changePanel(asked, answer, passages, signal) {
-  const now = answer.probability;
   const each = answer.passages.map((passage, i) => ({ i, passage, without: passage.p_without })).filter(({ without }) => typeof without === "number");
-  const matters = each.filter(({ without }) => without <= 0.5 && without < NOTICEABLE * now).sort((a, b) => a.without - b.without);
-  const first = matters.slice(0, MOST);
+  const first = each.filter((one) => carriesWeight(one, answer)).sort((a, b) => a.without - b.without);
   const others = each.filter((one) => !first.includes(one));
   const head = el("p", { class: "finding" });
   const found = new Map();
-  const say = () => fill(head, finding(answer, first, found));
-  const rows = [...first, ...others].map((one) => row(one, answer, passages, (line) => askWithout(one, line)));
+  const failed = new Set();
+  const say = () => fill(head, finding({ answer, each, first, found, failed }));
+  const rows = [...first, ...others].map((one) => row(one, answer, passages, (line, again) => askWithout(one, line, again)));
   const numbers = el("details", {}, el("summary", {}, "Numbers"));
 
-  async function askWithout(one, line) {
+  async function askWithout(one, line, again) {
     fill(line, el("span", { class: "note" }, "Asking without it …"));
     try {
       const then = await request("/v1/answers", { method: "POST", body: { ...asked, without: [one.passage.id] }, signal });
       found.set(one.i, then);
+      failed.delete(one.i);
       fill(line, outcome(answer, then));
     } catch (error) {
       if (error.name === "AbortError") return;
-      fill(line, el("span", { class: "problem", role: "alert" }, error.message));
+      failed.add(one.i);
+      fill(line, [el("span", { class: "problem", role: "alert" }, error.message), " ", again]);
     }
-    if (first.includes(one)) say();
+    say();
     append(fill(numbers, el("summary", {}, "Numbers")), [table(answer, each, found)]);
   }
 
   async function askFirst() {
-    for (const [n] of first.entries()) await rows[n].ask();
+    for (const [n] of first.entries()) {
+      if (signal.aborted) return;
+      await rows[n].ask();
+    }
     if (!signal.aborted) announce(head.textContent);
   }
 
   say();
   append(numbers, [table(answer, each, found)]);
-  const shown = rows.slice(0, Math.max(MOST, first.length)).map(({ node }) => el("li", {}, node));
+  const shown = rows.slice(0, Math.max(SHOWN, first.length)).map(({ node }) => el("li", {}, node));
   const more = rows.slice(shown.length).map(({ node }) => el("li", {}, node));
   askFirst();
   return el(
@@ -67,13 +76,17 @@ export function changePanel(asked, answer, passages, signal) {
   );
 }
 
-/** One passage: what the answer's probability would be, and the answer there would be. */
+function carriesWeight({ passage, without }, answer) {
+  const emptier = (passage.p_empty_without ?? 0) - (answer.p_empty_within ?? 0);
+  return passage.posterior >= SHARE || without < NOTICEABLE * answer.probability || (typeof passage.p_empty_without === "number" && emptier > EMPTIER);
+}
+
+/** One passage: what the answer's probability would be, and, once it was asked for, the answer there would be. */
 function row({ i, passage, without }, answer, passages, askWithout) {
   const line = el("p", { class: "outcome" });
-  const certain = without > 0.5;
-  const ask = () => askWithout(line);
-  if (certain) fill(line, el("strong", {}, "The same answer."));
-  else fill(line, button("Ask without it", ask, { class: "link", "aria-label": `Ask without passage ${i + 1}` }));
+  const again = button("Ask without it", () => ask(), { class: "link", "aria-label": `Ask without passage ${i + 1}` });
+  const ask = () => askWithout(line, again);
+  fill(line, again);
   const open = button(String(i + 1), () => passages.openNumber(i + 1), {
     class: "badge",
     "aria-label": `Passage ${i + 1}, ${placeOf(passage)}: open`,
@@ -114,16 +127,34 @@ function outcome(answer, then) {
   return [el("strong", {}, "The answer would be ", foreign("q", {}, then.answer), "."), ` ${then.confidence ? sureness(then).head : ""}`];
 }
 
-/** All of it in one sentence. */
-function finding(answer, first, found) {
-  if (first.some(({ i }) => !found.has(i))) return "Asking again without the passages that matter most …";
-  const deciding = first.filter(({ i }) => isWithheld(found.get(i)) || !same(found.get(i).answer, answer.answer));
-  const names = deciding.map(({ i }) => i + 1);
-  if (!names.length) return "No single passage decides it: without any one of them the answer stays the same.";
-  if (names.length > 1) return `Passages ${names.slice(0, -1).join(", ")} and ${names.at(-1)} decide it: without one of them the answer is another, or none.`;
-  const then = found.get(deciding[0].i);
-  const [begin, end] = [`Passage ${names[0]} decides it: without it `, isWithheld(then) ? "no answer would be given." : ["the answer would be ", foreign("q", {}, then.answer), "."]];
-  return [begin, end];
+/** All of it in a sentence or two: of passages without which nothing was asked nothing is said but that. */
+function finding({ answer, each, first, found, failed }) {
+  if (first.some(({ i }) => !found.has(i) && !failed.has(i))) return "Asking again without the passages that matter most …";
+  const known = each.filter(({ i }) => found.has(i)).map(({ i }) => i);
+  const failures = each.filter(({ i }) => failed.has(i)).map(({ i }) => i);
+  const said = known.length ? [decisive(answer, known, found, each.length)] : [];
+  if (failures.length) said.push(`It could not be asked without ${named(failures, "or")}.`);
+  const rest = each.length - known.length - failures.length;
+  if (rest && !said.length) said.push("No passage carries much weight, so nothing was asked again.");
+  else if (rest) said.push(`It was not asked without ${rest === 1 ? "the other, which carries" : "the others, which carry"} little weight.`);
+  return said.map((sentence, n) => [n ? " " : "", sentence]);
+}
+
+/** What the answers without these passages say. */
+function decisive(answer, known, found, all) {
+  const deciding = known.filter((i) => isWithheld(found.get(i)) || !same(found.get(i).answer, answer.answer));
+  if (!deciding.length && known.length === all) return "No single passage decides it: without any one of them the answer stays the same.";
+  if (!deciding.length) return `Without ${named(known, "or")} the answer stays the same.`;
+  const names = named(deciding, "and");
+  if (deciding.length > 1) return `P${names.slice(1)} decide it: without one of them the answer is another, or none.`;
+  const then = found.get(deciding[0]);
+  return [`P${names.slice(1)} decides it: without it `, isWithheld(then) ? "no answer would be given." : ["the answer would be ", foreign("q", {}, then.answer), "."]];
+}
+
+/** Passages by their numbers: "passage 2", "passages 1, 2 and 4". */
+function named(places, joined) {
+  const names = places.map((i) => i + 1);
+  return names.length === 1 ? `passage ${names[0]}` : `passages ${names.slice(0, -1).join(", ")} ${joined} ${names.at(-1)}`;
 }
 
 /** Whether two answers say the same, but for case, articles and marks. */
