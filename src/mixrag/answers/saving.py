@@ -176,9 +176,9 @@ def _fill(rag: Pipeline, folder: Path, title: str) -> None:
     write_bundle(bundle)
     # The same models, whose files may have other names here, by each engine that a calibration can be for.
     nothing: dict[str, Any] = dict.fromkeys((*FOLDERS, "tokenizer"))
-    engines = dict.fromkeys((engine_of(models), TORCH, OPENVINO))
-    by_engine = [replace(models, engine=each) for each in engines]
-    by_engine.append(replace(models, engine=TORCH, dtype="int8"))
+    used: dict[str, Any] = {"engine": engine_of(models)}
+    torch = replace(models, engine=TORCH)
+    by_engine = [replace(models, **used), torch, replace(torch, dtype="int8"), replace(models, engine=OPENVINO)]
     moved = {
         models_digest(each): models_digest(completed(replace(each, **nothing), read_bundle(folder)))
         for each in by_engine

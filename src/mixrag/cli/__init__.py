@@ -8,7 +8,6 @@ import os
 import sys
 import warnings
 
-
 _usual: tuple[int, int, int] | None = None
 """The collector's thresholds before ``main`` raised them."""
 

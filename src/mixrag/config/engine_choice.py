@@ -35,8 +35,9 @@ _found: dict[tuple[str, str], str] = {}
 def engine_of(models: Any) -> str:
     """The engine that is named, or that auto chooses for a ``ModelConfig``; torch for what no engine runs.
 
-    No engine runs a model behind a server, the extractive reader or an object. auto is llama.cpp for a GGUF file that is named, else OpenVINO: where they are installed, on a processor,
-    under ``dtype`` auto, for a causal model. Else it is torch. MIXRAG_ENGINE may name another one in its place.
+    No engine runs a model behind a server, the extractive reader or an object. auto is llama.cpp for a GGUF file
+    that is named, else OpenVINO: where they are installed, on a processor, under ``dtype`` auto, for a causal
+    model. Else it is torch. MIXRAG_ENGINE may name another one in the place of auto.
 
     Raises:
         SettingError: MIXRAG_ENGINE is no engine.

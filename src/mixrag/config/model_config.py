@@ -366,7 +366,7 @@ def _with_defaults(models: ModelConfig) -> ModelConfig:
 def models_digest(models: ModelConfig) -> str:
     """A digest of the models and the prompt, wherever their files are; of the dtypes only int8 changes it.
 
-    With OpenVINO ``auto`` is int8. Engines round to int8 in different ways, so that it comes with the engine's name.
+    With OpenVINO ``auto`` is int8. Engines round to int8 in different ways: it comes with the engine's name.
     llama.cpp, which rounds in its own way, and arguments of vLLM's engine that may
     change numbers are part of it. An ``engine`` of auto counts as the one that it chooses here (``engine_of``).
     """

@@ -251,7 +251,7 @@ def _probabilities(wanted: Wanted, made: Any, sizes: States) -> Tensor:
 def _compiled(wanted: Wanted, folder: Path, sizes: States) -> Any:
     """The compiled model of a folder, which is left beside it, so that the next process only maps it.
 
-    What OpenVINO leaves is used after a trial that it computes the same; else a file takes the place of its folder.
+    What OpenVINO leaves is used after a trial that it computes the same; else a file takes its folder's place.
     Whatever else fails may succeed the next time.
     """
     options = (wanted.weights, wanted.activations, torch.get_num_threads())
