@@ -12,6 +12,7 @@ import pytest
 import tiny_gguf
 import tiny_models
 from mixrag import RAG, ModelConfig
+from mixrag.answers.confidence import ConfidenceMap
 from mixrag.errors import ModelError, SettingError
 from mixrag.generator import CausalGenerator, load_generator
 from mixrag.generator.llamacpp.generator import GGUFGenerator
@@ -54,6 +55,20 @@ def test_the_file_stays_as_it_is(engine: Any, models: ModelConfig, tmp_path: Pat
         assert rag.score(QUESTION, ANSWER, k=1).log_prob == pytest.approx(expected, abs=1e-6)
         again = rag.save(tmp_path / "again")
     assert (again / "generator" / "model.gguf").read_bytes() == original
+
+
+def test_a_confidence_goes_along_with_the_engine_that_auto_chooses(
+    models: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MIXRAG_ENGINE", raising=False)
+    with RAG.open(tmp_path / "store", models=replace(models, engine="auto", dtype="auto")) as rag:
+        assert rag.info().engine == "llamacpp, weights as in the file"
+        rag.calibration = ConfidenceMap("temperature", models=rag.models_digest)
+        folder = rag.save(tmp_path / "bundle")
+    with RAG.load(folder, tmp_path / "store", engine="auto", device="cpu") as rag:
+        assert rag.info().engine == "llamacpp, weights as in the file"
+        assert rag.calibration is not None
+        assert rag.calibration.mismatch(rag.settings, rag.models_digest) is None
 
 
 @pytest.mark.parametrize("engine", ["torch", "llamacpp"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from mixrag.config import engine_choice
 from mixrag.config.engine_choice import engine_in_words, engine_of, runs_with
 from mixrag.config.model_config import models_digest
 from mixrag.errors import SettingError
+from mixrag.generator import loading
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +119,55 @@ def test_a_digest_is_that_of_the_engine_that_is_chosen(monkeypatch: pytest.Monke
     assert chosen == models_digest(ModelConfig(engine="openvino")) != models_digest(ModelConfig(engine="torch"))
     monkeypatch.setattr(engine_choice, "installed", lambda package: False)
     assert models_digest(auto()) == models_digest(ModelConfig(engine="torch"))
-    assert models_digest(auto(dtype="int8")) == models_digest(ModelConfig(engine="openvino"))
+
+
+def test_a_digest_in_int8_is_that_of_one_engine() -> None:
+    by_openvino = models_digest(ModelConfig(engine="openvino"))
+    assert models_digest(ModelConfig(engine="openvino", dtype="int8")) == by_openvino
+    by_torch = models_digest(ModelConfig(engine="torch", dtype="int8"))
+    assert len({by_torch, by_openvino, models_digest(ModelConfig(engine="torch"))}) == 3
+
+
+def test_a_folder_of_a_gguf_file_is_that_file(tmp_path: Path) -> None:
+    saved = tmp_path / "generator"
+    saved.mkdir()
+    (saved / "model.gguf").write_bytes(b"GGUF")
+    assert engine_of(auto(generator=str(saved))) == engine_of(auto(generator=saved / "model.gguf")) == "llamacpp"
+    (saved / "config.json").write_text(json.dumps({"architectures": ["T5ForConditionalGeneration"]}))
+    assert engine_of(auto(generator=saved)) == "torch", "that file counts, as where it is loaded"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("http://h:1/v1", "a server"),
+        ("extractive", "torch"),
+        (torch.nn.Linear(1, 1), "torch"),
+        (SimpleNamespace(engine="llamacpp"), "llamacpp"),
+        (SimpleNamespace(), "SimpleNamespace"),
+    ],
+)
+def test_what_no_engine_runs_is_said_whatever_is_named(given: Any, words: str) -> None:
+    for engine in ("torch", "openvino", "auto"):
+        models = ModelConfig(engine=engine, generator=given)
+        assert engine_in_words(models) == words and engine_of(models) == "torch"
+
+
+def test_the_engine_of_the_environment_counts_as_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIXRAG_ENGINE", "openvino")
+    asked = list[str]()
+
+    def load(*_: Any, engine: str, **__: Any) -> Any:
+        asked.append(engine)
+        return SimpleNamespace(engine="torch")
+
+    monkeypatch.setattr(loading, "load_generator", load)
+    loading.load_configured(auto())
+    loading.load_configured(auto(generator="extractive"))
+    loading.load_configured(ModelConfig(engine="openvino", generator="extractive"))
+    monkeypatch.setenv("MIXRAG_ENGINE", "auto")
+    loading.load_configured(auto())
+    assert asked == ["openvino", "torch", "openvino", "auto"]
 
 
 def test_it_is_said_in_words() -> None:

@@ -343,6 +343,44 @@ def test_a_model_is_converted_once(
     assert len(converted(own_cache)) == 3, "that of another version of OpenVINO stays what it is"
 
 
+def test_a_compiled_model_is_left_where_it_failed_before(
+    folder_of: dict[str, Path], own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [Prompt((), (4, 5), (6,))]
+
+    def full(file: Any, *options: Any, remembered: Path | None = None) -> Any:
+        if remembered is not None:
+            raise RuntimeError("No space left on device")
+        return engine.compiled(file, *options)
+
+    def unlike(*options: Any) -> Tensor:
+        return torch.rand_like(probabilities(*options))
+
+    def blobs() -> list[Path]:
+        (folder,) = converted(own_cache)
+        return sorted(folder.rglob("*.blob"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "compiled", full)
+        expected = by_openvino(folder_of["llama"]).start(prompts).log_probs
+    assert not blobs()
+    close(by_openvino(folder_of["llama"]).start(prompts).log_probs, expected)
+    (blob,) = blobs()
+    close(by_openvino(folder_of["llama"]).start(prompts).log_probs, expected)
+    assert blobs() == [blob] and not [*blob.parent.parent.glob(".writing*")]
+    blob.write_bytes(b"rubbish")
+    for _ in range(2):
+        close(by_openvino(folder_of["llama"]).start(prompts).log_probs, expected)
+    assert len(blobs()) == 1 and blobs()[0].stat().st_size > 100
+    files.remove(blob.parent)
+    probabilities = files._probabilities
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_probabilities", unlike)
+        close(by_openvino(folder_of["llama"]).start(prompts).log_probs, expected)
+    close(by_openvino(folder_of["llama"]).start(prompts).log_probs, expected)
+    assert blob.parent.is_file() and not blobs(), "what computed something else is not tried again"
+
+
 def test_other_weights_of_the_same_name_are_another_model(own_cache: Path, tmp_path: Path) -> None:
     size, prompts = len(tiny_models.chat_tokenizer()), [Prompt((), (4, 5), (6,))]
     folder = saved(Qwen2Config(vocab_size=size, **_SIZES), tmp_path / "model")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -227,3 +230,63 @@ def test_where_there_is_no_gpu_it_is_refused_in_one_line() -> None:
             load_generator(model, tokenizer=tokenizer, cuda_graphs=True, **options)
     with pytest.raises(SettingError, match="found a model behind a server"):
         load_generator("http://127.0.0.1:9/v1", cuda_graphs=True)
+
+
+def test_a_step_goes_back_while_its_thread_has_the_lock() -> None:
+    generator = with_recorded_steps(loaded(), on_processor)
+    branches = generator.start(PROMPTS).advance(torch.arange(3), torch.tensor([3, 4, 5]))
+    assert isinstance(branches, RecordedBranches)
+    steps = branches.steps
+    before = len(steps._idle)
+    with steps._lock:  # as when the garbage collector runs in the middle of ``begin``
+        back = Thread(target=steps.release, args=(branches.lease.step,), daemon=True)
+        back.start()
+        back.join(5)
+        assert not back.is_alive()
+    steps.release(branches.lease.step)
+    assert len(steps._idle) == min(before + 2, module.IDLE)
+
+
+def test_a_step_that_cannot_be_recorded_now_is_run_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    plain, fails = loaded(), [False]
+
+    def recorder(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        if fails[0]:
+            raise RuntimeError("operation would make the legacy stream depend on a capturing one")
+        return on_processor(step)
+
+    generator = with_recorded_steps(plain, recorder)
+    gc.collect()
+    fails[0] = True
+    more = PROMPTS * 3  # rows for which there is no step yet
+    ours, theirs = (each.start(more) for each in (generator, plain))
+    for token in (3, 4):
+        ours, theirs = (each.advance(torch.arange(9), torch.full((9,), token)) for each in (ours, theirs))
+        same(ours, theirs)
+    assert isinstance(ours, RecordedBranches) and "is not recorded: operation would" in caplog.text
+    steps = ours.steps
+    del ours
+    gc.collect()
+    assert all(each.is_recorded for each in steps._idle), "the next one is tried again"
+
+
+def test_other_threads_may_use_the_gpu_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes = list[str]()
+
+    def graph(_: Any, *, capture_error_mode: str = "global") -> Any:
+        modes.append(capture_error_mode)
+        return nullcontext()
+
+    stream = SimpleNamespace(wait_stream=lambda _: None)
+    for name, value in (
+        ("device", lambda _: nullcontext()),
+        ("stream", lambda _: nullcontext()),
+        ("Stream", lambda: stream),
+        ("current_stream", lambda: stream),
+        ("CUDAGraph", lambda: SimpleNamespace(replay=lambda: None)),
+        ("graph", graph),
+    ):
+        monkeypatch.setattr(torch.cuda, name, value)
+    output = torch.zeros(1)
+    assert module.CudaGraphs(torch.device("cuda"))(lambda: output)() is output
+    assert modes == ["thread_local"]

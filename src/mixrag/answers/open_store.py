@@ -423,8 +423,8 @@ class OpenStore:
         return on_cluster(
             ray,
             made.ray_encoders,
-            partial(portable_encoder, self.encoder),
-            partial(portable_splitting, self.encoder),
+            partial(portable_encoder, reference_of(self.encoder)),
+            partial(portable_splitting, reference_of(self.encoder)),
         )
 
     def add(
@@ -541,7 +541,7 @@ class OpenStore:
                 index=self._described_index(counts.passages),
                 documents=tuple(self.store.documents()),
                 model=self.model,
-                engine=engine_in_words(self.models),
+                engine=engine_in_words(replace(self.models, generator=self.given("generator"))),
                 precomputed=files_and_bytes(self.store.cache_directory / PRECOMPUTED),
             )
 

@@ -21,7 +21,7 @@ from mixrag.answers.guarantee_file import write_guarantee
 from mixrag.answers.pipeline import Pipeline
 from mixrag.config.bundle import CONFIG, NO_ADAPTER, Bundle, read_bundle, write_bundle
 from mixrag.config.default_models import EXTRACTIVE, span_model_folder
-from mixrag.config.engine_choice import LLAMACPP, OPENVINO, TORCH
+from mixrag.config.engine_choice import LLAMACPP, OPENVINO, TORCH, engine_of
 from mixrag.config.model_config import completed, models_digest
 from mixrag.config.schema import settings_of
 from mixrag.config.settings import Settings, trained_settings
@@ -176,7 +176,9 @@ def _fill(rag: Pipeline, folder: Path, title: str) -> None:
     write_bundle(bundle)
     # The same models, whose files may have other names here, by each engine that a calibration can be for.
     nothing: dict[str, Any] = dict.fromkeys((*FOLDERS, "tokenizer"))
-    by_engine = [models, replace(models, engine=TORCH), replace(models, engine=OPENVINO)]
+    used: dict[str, Any] = {"engine": engine_of(models)}
+    torch = replace(models, engine=TORCH)
+    by_engine = [replace(models, **used), torch, replace(torch, dtype="int8"), replace(models, engine=OPENVINO)]
     moved = {
         models_digest(each): models_digest(completed(replace(each, **nothing), read_bundle(folder)))
         for each in by_engine

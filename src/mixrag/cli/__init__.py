@@ -8,17 +8,29 @@ import os
 import sys
 import warnings
 
+_usual: tuple[int, int, int] | None = None
+"""The collector's thresholds before ``main`` raised them."""
+
 
 def main() -> None:
     """Entry point. Errors end as one line on standard error and exit code 1, Ctrl-C as one line and 130."""
+    global _usual
     try:
         # Libraries make a million objects that stay: the collector would look through them again and again.
+        _usual = gc.get_threshold()
         gc.set_threshold(100_000, 20, 20)
         _quiet_libraries()
         _run()
     except KeyboardInterrupt:  # outside a command: while modules are imported, or as the process ends
         sys.stderr.write("mixrag: interrupted\n")
         sys.exit(130)
+
+
+def stays() -> None:
+    """The command goes on for long: garbage is collected as usual, and what was made at the start left alone."""
+    if _usual is not None:
+        gc.freeze()
+        gc.set_threshold(*_usual)
 
 
 def _run() -> None:

@@ -72,7 +72,8 @@ def digest_of(folder: str | Path, records: Iterable[Record]) -> str:
 
     models = completed(ModelConfig(), read_bundle(folder))
     own = {record.models for record in records}
-    by_engine = (models, replace(models, engine=TORCH), replace(models, engine=OPENVINO))
+    torch = replace(models, engine=TORCH)
+    by_engine = (models, torch, replace(torch, dtype="int8"), replace(models, engine=OPENVINO))
     known = [*map(models_digest, by_engine)]
     return next((digest for digest in known if digest in own), known[0])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mixrag.cli import stays
 from mixrag.cli.app import ENVIRONMENT, app
 from mixrag.cli.help import Command
 from mixrag.cli.options import Options, takes
@@ -24,6 +25,7 @@ def mcp(options: Options) -> None:
     from mixrag.server.serving import opened
 
     service = opened(chosen, lambda store, sharing: options.open(store=store, sharing=sharing))
+    stays()
     try:
         anyio.run(run_stdio, service)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import typer
 from mixrag.cli.show import error_line
 from mixrag.config.all_settings import options_of
 from mixrag.config.command_settings import StoreConfig
+from mixrag.config.engine_choice import AUTO
+from mixrag.config.engine_choice import VARIABLE as ENGINE_VARIABLE
 from mixrag.config.model_config import ModelConfig
 from mixrag.config.schema import Setting, settings_of
 from mixrag.config.settings import Settings
@@ -86,6 +89,10 @@ def takes(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
         def wrapper(**values: Any) -> None:
             given = {name: values.pop(name) for name in shared}
+            if "engine" in given and given["engine"] is None and os.environ.get(ENGINE_VARIABLE):
+                given["engine"] = (
+                    AUTO  # in the place of which the variable names one, where an engine runs the model
+                )
             options = Options(
                 {name: _parsed(shared[name], v) for name, v in given.items() if _is_given(shared[name], v)}
             )
@@ -151,7 +158,7 @@ def _parameter(setting: Setting) -> inspect.Parameter:
         *[each for each in (name, declared.short) if each],
         help=f"{declared.help} ({setting.default_words})" if setting.default_words else declared.help,
         metavar=None if flag else declared.metavar or placeholder(setting.kind, declared.none),
-        envvar=declared.env or None,
+        envvar=declared.env if declared.env and declared.env != ENGINE_VARIABLE else None,
         show_default=False,
         show_envvar=False,
         hidden=declared.rare,

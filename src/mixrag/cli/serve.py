@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from mixrag.cli import stays
 from mixrag.cli.app import ENVIRONMENT, app
 from mixrag.cli.help import Command
 from mixrag.cli.notices import notices
@@ -23,6 +24,7 @@ def serve(options: Options) -> None:
     from mixrag.server.serving import opened, run
 
     security = policy(chosen)
+    stays()
     with notices(logging.INFO if chosen.log_requests else logging.WARNING, error_line):
         run(
             opened(

@@ -366,14 +366,15 @@ def _with_defaults(models: ModelConfig) -> ModelConfig:
 def models_digest(models: ModelConfig) -> str:
     """A digest of the models and the prompt, wherever their files are; of the dtypes only int8 changes it.
 
-    With OpenVINO ``auto`` is int8. llama.cpp, which rounds in its own way, and arguments of vLLM's engine that may
+    With OpenVINO ``auto`` is int8. Engines round to int8 in different ways: it comes with the engine's name.
+    llama.cpp, which rounds in its own way, and arguments of vLLM's engine that may
     change numbers are part of it. An ``engine`` of auto counts as the one that it chooses here (``engine_of``).
     """
     engine = engine_of(models)
     named = (models.generator, models.adapter, models.encoder, models.question_encoder)
     prompt = None if models.prompt is None else models.prompt.fields()
     eight_bits = models.dtype == "int8" or (models.dtype == "auto" and engine == OPENVINO)
-    rounded = ["int8"] if eight_bits else []
+    rounded = ["int8", engine] if eight_bits else []
     rounded += [LLAMACPP] if engine == LLAMACPP else []
     chosen = [
         f"{name} {_known_by(value)}" for name in ("tokenizer", "revision") if (value := getattr(models, name))

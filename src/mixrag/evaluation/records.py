@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mixrag.answers.pipeline import Pipeline
-from mixrag.config.engine_choice import TORCH, engine_of
+from mixrag.config.engine_choice import AUTO, TORCH, engine_of, named_engine
 from mixrag.errors import MixragError
 from mixrag.generator.devices import resolve_dtype
 from mixrag.inference.decoders import recorded
@@ -70,7 +70,12 @@ def _batches(pairs: Mapping[tuple[str, str], Pair], size: int) -> Iterator[list[
 
 
 def identity(rag: Pipeline) -> str:
-    """A digest of models, store and index: answers of others are not taken for those of this system."""
+    """A digest of models, store and index: answers of others are not taken for those of this system.
+
+    An engine of auto is known for certain once it has loaded the model, which it does here.
+    """
+    if named_engine(rag.models) == AUTO and engine_of(rag.models) != TORCH:
+        _ = rag.generator
     encoder = rag.store.encoder
     content = [rag.models_digest, resolve_dtype(rag.models.dtype, rag.models.device)]
     engine = engine_of(rag.models)

@@ -18,7 +18,10 @@ REMEMBERED = 1000
 
 
 def remembered_digests(files: Sequence[Path]) -> list[str]:
-    """SHA-256 of files; each is read once, and again when its size or its time changes.
+    """SHA-256 of files; each is read once, and again when anything of it changes.
+
+    The time of its content can be set to a fixed one, as builds of images do; so the file's number and the time of
+    its last change of any kind, which nobody can set, count as well as its size.
 
     Raises:
         ModelError: a file cannot be read.
@@ -31,7 +34,8 @@ def remembered_digests(files: Sequence[Path]) -> list[str]:
     for file in files:
         try:
             state = file.stat()
-            place = f"{file.resolve()} {state.st_size} {state.st_mtime_ns}"
+            marks = (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+            place = f"{file.resolve()} {' '.join(map(str, marks))}"
             if place not in known:
                 known[place] = file_digest(file)
         except OSError as error:

@@ -20,7 +20,7 @@ from mixrag.config.default_models import (
     packaged_reader,
     unavailable,
 )
-from mixrag.config.engine_choice import LLAMACPP, TORCH, VLLM, engine_of, runs_with
+from mixrag.config.engine_choice import LLAMACPP, TORCH, VLLM, engine_of, named_engine, runs_with
 from mixrag.config.model_config import PREFIX_CACHE_MIB, ModelConfig
 from mixrag.config.prompt_template import Argument, PromptTemplate
 from mixrag.config.server_address import is_remote
@@ -64,8 +64,8 @@ def load_configured(models: ModelConfig, language_model_weight: float = 0.5) -> 
     Raises:
         ModelError, MissingPackageError, SettingError, ServerError: as ``load_generator``.
     """
-    engine = engine_of(models)
-    chosen = models.engine == AUTO and engine in ON_PROCESSORS
+    named, engine = named_engine(models), engine_of(models)
+    chosen = named == AUTO and engine in ON_PROCESSORS
     found = load_generator(
         models.generator,
         tokenizer=models.tokenizer,
@@ -82,7 +82,7 @@ def load_configured(models: ModelConfig, language_model_weight: float = 0.5) -> 
         language_model_weight=language_model_weight,
         api_key_env=models.api_key_env,
         server_timeout=models.server_timeout,
-        engine=AUTO if chosen else engine,
+        engine=engine if named == AUTO and not chosen else named,
         engine_args=models.engine_args,
         cuda_graphs=models.cuda_graphs,
     )

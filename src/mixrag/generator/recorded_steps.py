@@ -11,7 +11,9 @@ a processor, which repeats them on the same memory as a CUDA graph does.
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
@@ -28,6 +30,7 @@ from mixrag.generator.kv_cache import SPARE, GrowingLayer, uncacheable
 from mixrag.generator.thoughts import without_tokens
 from mixrag.utils.turns import turn
 
+logger = logging.getLogger("mixrag.generator")
 Recorder = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
 """From a step to a function that repeats its operations, on the memory that they used; the output is the same
 tensor each time. The step may be run while it is recorded."""
@@ -47,7 +50,7 @@ class CudaGraphs:
     device: torch.device
 
     def __call__(self, step: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        """Record a step."""
+        """Record a step; other threads may use the GPU meanwhile."""
         with torch.cuda.device(self.device):
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
@@ -56,7 +59,7 @@ class CudaGraphs:
                     step()
             torch.cuda.current_stream().wait_stream(stream)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 output = step()
 
         def replay() -> Tensor:
@@ -96,10 +99,21 @@ class _FixedLayer(DynamicLayer):  # type: ignore[misc]
 
 
 class Step:
-    """One token of up to R rows behind up to C - 1 others, recorded."""
+    """One token of up to R rows behind up to C - 1 others, recorded where that can be done."""
 
-    def __init__(self, model: Any, example: Tensor, rows: int, places: int, recorder: Recorder) -> None:
-        """``example``: states (layers, 2, G, 1, D) of any one token."""
+    def __init__(
+        self, model: Any, example: Tensor, rows: int, places: int, recorder: Recorder, *, needed: bool = True
+    ) -> None:
+        """A step in new buffers.
+
+        Args:
+            model: of transformers.
+            example: states (layers, 2, G, 1, D) of any one token.
+            rows: R.
+            places: C.
+            recorder: records it.
+            needed: where it cannot be recorded that is an error; else the step is run as it is.
+        """
         layers, _, heads, _, size = example.shape
         device = example.device
         self.model, self.capacity, self.places = model, rows, places
@@ -111,7 +125,14 @@ class Step:
         self.cache = Cache(layers=[_FixedLayer(each, self.place) for each in self.states])
         self.rows = self.length = 0
         """Rows in use, and places with a token."""
-        self._replay = recorder(self._step)
+        self.is_recorded = True
+        try:
+            self._replay = recorder(self._step)
+        except RuntimeError as error:
+            if needed:
+                raise
+            logger.warning("a decoding step is not recorded: %s", " ".join(str(error).split())[:200])
+            self._replay, self.is_recorded = self._step, False
 
     def _step(self) -> Tensor:
         self.mask.index_fill_(-1, self.place, 0.0)
@@ -190,12 +211,14 @@ class Steps:
     def __init__(self, model: Any, recorder: Recorder) -> None:
         self.model, self.recorder, self.made = model, recorder, 0
         self._idle: list[Step] = []
+        self._returned = deque[Step](maxlen=IDLE)
         self._lock = Lock()
 
     def begin(self, branches: CausalBranches, rows: Tensor) -> Lease:
         """A step with copies of the rows ``rows`` (R',)."""
         wanted = _rows(len(rows)), _places(branches.attended.shape[1])
         with self._lock:
+            self._take_back()
             found = next((each for each in self._idle if (each.capacity, each.places) == wanted), None)
             if found is not None:
                 self._idle.remove(found)
@@ -203,17 +226,29 @@ class Steps:
             layers = branches.cache.layers
             example = torch.stack([torch.stack((each.keys, each.values))[:, 0, :, :1] for each in layers])
             with turn(self.model):
-                found = Step(self.model, example, *wanted, self.recorder)
+                found = Step(self.model, example, *wanted, self.recorder, needed=not self.made)
             self.made += 1
         lease = Lease(self, found)
         found.load(branches.cache, branches.attended, rows)
         return lease
 
     def release(self, step: Step) -> None:
-        """Give back a step that nobody uses; the oldest ones go."""
-        with self._lock:
-            self._idle.append(step)
-            del self._idle[:-IDLE]
+        """Give back a step that nobody uses; the oldest ones go.
+
+        The garbage collector calls this anywhere, also in a thread that has the lock: it never waits.
+        """
+        if step.is_recorded:
+            self._returned.append(step)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._take_back()
+            finally:
+                self._lock.release()
+
+    def _take_back(self) -> None:
+        while self._returned:
+            self._idle.append(self._returned.popleft())
+        del self._idle[:-IDLE]
 
     def recorded(self, branches: CausalBranches) -> RecordedBranches:
         """Branches whose next steps are recorded ones."""

@@ -249,27 +249,53 @@ def _probabilities(wanted: Wanted, made: Any, sizes: States) -> Tensor:
 
 
 def _compiled(wanted: Wanted, folder: Path, sizes: States) -> Any:
-    """The compiled model of a folder, which OpenVINO leaves beside it, so that the next process only maps it.
+    """The compiled model of a folder, which is left beside it, so that the next process only maps it.
 
-    What it left is used after a trial that it computes the same; else a file takes the place of the sub-folder.
+    What OpenVINO leaves is used after a trial that it computes the same; else a file takes its folder's place.
+    Whatever else fails may succeed the next time.
     """
-    file, place = folder / MODEL, folder / COMPILED
     options = (wanted.weights, wanted.activations, torch.get_num_threads())
-    if place.is_file():
+    file, own = folder / MODEL, folder / COMPILED / "-".join(map(str, options))
+    if own.is_file():
         return compiled(file, *options)
+    if not own.exists() and (made := _leave_compiled(wanted, file, own, sizes)) is not None:
+        return made
     try:
-        made = compiled(file, *options, remembered=place)
-        if made.get_property("LOADED_FROM_CACHE") or not any(place.glob("*.blob")):
+        made = compiled(file, *options, remembered=own)
+        if made.get_property("LOADED_FROM_CACHE"):
             return made
-        again = compiled(file, *options, remembered=place)
-        first, second = (_probabilities(wanted, each, sizes) for each in (made, again))
-        reason = None if bool(((first - second).abs() < 1e-6).all()) else "its probabilities differ"
+        reason = "it is of another machine"
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-    if reason is not None:
-        logger.debug("nothing compiled is left in %s: %s", folder, reason)
-        remove(place)
-        with suppress(OSError):
-            place.touch()
-        return compiled(file, *options)
-    return again
+        made, reason = None, " ".join(str(error).split())[:200]
+    logger.debug("the compiled model in %s cannot be used: %s", own, reason)
+    remove(own)
+    return compiled(file, *options) if made is None else made
+
+
+def _leave_compiled(wanted: Wanted, file: Path, own: Path, sizes: States) -> Any | None:
+    """Make the folder ``own`` of a compiled model, complete or not at all; where not, the model, compiled."""
+    options = (wanted.weights, wanted.activations, torch.get_num_threads())
+    fresh = list[Any]()
+
+    def write(place: Path) -> None:
+        place.mkdir()
+        fresh.append(compiled(file, *options, remembered=place))
+        if not any(place.glob("*.blob")):
+            raise RuntimeError("OpenVINO writes nothing")
+        again = compiled(file, *options, remembered=place)
+        first, second = (_probabilities(wanted, each, sizes) for each in (fresh[0], again))
+        if not bool(((first - second).abs() < 1e-6).all()):
+            raise NotConvertibleError("its probabilities differ")
+        fresh.clear()  # what maps files of a folder may prevent that it is renamed
+
+    try:
+        if own.parent.is_file():  # as former versions left it after any failure
+            remove(own.parent)
+        replace_atomically(own, write, shared=True)
+    except (NotConvertibleError, OSError, RuntimeError) as error:
+        logger.debug("nothing compiled is left in %s: %s", own, " ".join(str(error).split())[:200])
+        if isinstance(error, NotConvertibleError):
+            with suppress(OSError):
+                own.touch()
+        return fresh[0] if fresh else compiled(file, *options)
+    return None
