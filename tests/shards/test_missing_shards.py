@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import threading
@@ -152,6 +153,42 @@ def test_a_late_shard_is_missing(opened: Open, here: str, there: str, monkeypatc
         assert "no answer within 0.3 s" in found.notices[0] and there in found.notices[0]
         monkeypatch.undo()
         assert rag.passages(QUESTION).notices == ()  # it is back
+
+
+def test_a_shard_that_is_late_with_its_words_leaves_the_others_time(
+    opened: Open, here: str, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(f"{here},{there}", shard_seconds=4.0) as rag:
+        waiting = threading.Event()
+        monkeypatch.setattr(rag._snapshots.shards[1], "statistics", lambda request: waiting.wait(60))
+        found = rag.passages(QUESTION)
+        waiting.set()
+        assert [each.document for each in found.passages][:1] == ["eel"]
+        (notice,) = found.notices
+        assert there in notice and "no answer within 2 s" in notice
+
+
+def test_words_that_are_forgotten_while_others_are_asked_for_are_asked_for_again(
+    opened: Open, here: str, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when another thread notes a new state between the question to a shard and its reply."""
+    with opened(f"{here},{there}") as rag:
+        wanted = rag.passages("licence for cod in winter")
+    with opened(f"{here},{there}") as rag:
+        rag.passages("licence")
+        shard, known = rag._snapshots.shards[1], rag._snapshots._known[1]
+        statistics = shard.statistics
+
+        def forgetting(request: Any) -> Any:
+            known.forget()
+            return statistics(request)
+
+        monkeypatch.setattr(shard, "statistics", forgetting)
+        with contextlib.suppress(StoreBusyError):
+            rag.passages("licence for cod in winter")
+        monkeypatch.undo()
+        found = rag.passages("licence for cod in winter")
+        np.testing.assert_allclose(found.log_prior, wanted.log_prior, atol=1e-12)
 
 
 def test_a_broken_store_is_missing(opened: Open, here: str, there: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,16 +192,19 @@ class ShardedRetriever:
     ) -> dict[int, Statistics]:
         """How often words are in each shard; only what is not known of its state is asked for."""
         found = dict[int, Statistics]()
+        wanted = dict[int, list[str]]()
         work = dict[int, Callable[[], Statistics]]()
         for s, (shard, known) in enumerate(zip(self.shards, self._known, strict=True)):
             have = known.statistics(words, near=settings.typos)
             if have is None:
-                wanted = known.unknown(words, near=settings.typos)
-                work[s] = partial(shard.statistics, StatisticsRequest(words=wanted, near=settings.typos))
+                wanted[s] = known.unknown(words, near=settings.typos)
+                request = StatisticsRequest(words=wanted[s], near=settings.typos)
+                work[s] = partial(shard.statistics, request)
             else:
                 found[s] = have
-        for s, each in self._asked(work, self.seconds, missing).items():
-            self._known[s].add(each, self._known[s].unknown(words, near=settings.typos), near=settings.typos)
+        # Half of the time: a shard that is late here must not leave the others none to search in.
+        for s, each in self._asked(work, self.seconds / 2, missing).items():
+            self._known[s].add(each, wanted[s], near=settings.typos)
             have = self._known[s].statistics(words, near=settings.typos)
             if have is None:  # it has changed since other words were asked for: all of them are
                 self._known[s].forget()
@@ -228,7 +231,7 @@ class ShardedRetriever:
             elif refusals and isinstance(each, ShardRefusedError):
                 raise each
             elif isinstance(each, TimeoutError):
-                absent[s] = f"no answer within {self.seconds:g} s"
+                absent[s] = f"no answer within {round(seconds, 1) or seconds:g} s"
             elif isinstance(each, (ServerError, StoreError)) and not isinstance(each, EncoderMismatchError):
                 absent[s] = f"expected {each.expected}, found {each.found}"
             elif isinstance(each, Exception):
