@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from listening import listening
 from mixrag import RAG
 from mixrag.corpus import Part
+from mixrag.corpus.store.location import without_password
 from mixrag.errors import EncoderMismatchError, MixragError, SettingError, StoreError, StoreMissingError
 from mixrag.retrieval.shards.joining import join
 from mixrag.retrieval.shards.locations import places
@@ -204,6 +205,33 @@ def test_which_names_mean_shards(tmp_path: Path) -> None:
     for wrong, match in (("a,,b", "locations with commas"), ("a,b,a", "a twice"), ("a,./a", "twice")):
         with pytest.raises(SettingError, match=match):
             places(wrong)
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "postgresql://ann:secret@db/acts,postgresql://ann:secret@db/acts",
+        "postgres://ann:secret@db/acts,postgresql://ann:other@db/acts",
+        "postgresql://ann:secret@db/acts,,b",
+        "b,postgresql://ann:s/e,secret@db/acts,,b",
+    ],
+)
+def test_no_message_about_locations_shows_a_password(location: str) -> None:
+    with pytest.raises(SettingError) as found:
+        places(location)
+    assert "secret" not in str(found.value) and "ann:***@db/acts" in str(found.value)
+
+
+@pytest.mark.parametrize("again", ["./acts", "acts/", str(Path("acts").absolute()), "x/../acts"])
+def test_one_folder_under_two_names_is_one_shard_twice(again: str) -> None:
+    with pytest.raises(SettingError, match="acts twice"):
+        places(f"acts,{again}")
+
+
+def test_each_database_of_a_list_is_shown_without_its_password() -> None:
+    both = "postgresql://a:p@h1/db1,postgresql://b:q@h2/db2"
+    assert without_password(both) == "postgresql://a:***@h1/db1,postgresql://b:***@h2/db2"
+    assert without_password("postgresql://a:p,q@h1,h2/db,acts") == "postgresql://a:***@h1,h2/db,acts"
 
 
 def test_shards_are_made_one_by_one(stores: list[str], opened: Open) -> None:
