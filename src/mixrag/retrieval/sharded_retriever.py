@@ -21,7 +21,14 @@ import numpy as np
 
 from mixrag.config.settings import Settings
 from mixrag.corpus.words import asked_words
-from mixrag.errors import EncoderMismatchError, ServerError, ShardMissingError, StoreBusyError, StoreError
+from mixrag.errors import (
+    EncoderMismatchError,
+    ServerError,
+    SettingError,
+    ShardMissingError,
+    StoreBusyError,
+    StoreError,
+)
 from mixrag.retrieval.encoders import CompleteEncoder
 from mixrag.retrieval.lexical import AskedWord
 from mixrag.retrieval.merged_shards import Answers, Missing, merged
@@ -104,6 +111,7 @@ class ShardedRetriever:
 
         Raises:
             EncoderMismatchError: their vectors come from different encoders.
+            SettingError: one shard under two names, or another part than in the manifest.
             ShardMissingError: none answers.
             ShardRefusedError: a server wants another key, or has no such store.
         """
@@ -116,6 +124,7 @@ class ShardedRetriever:
                 expected = f"the encoder of the other shards, {first.encoder_name} ({(first.encoder or '')[:12]})"
                 named = f"{each.encoder_name} ({(each.encoder or '')[:12]}) in {self.shards[s].name}"
                 raise EncoderMismatchError(expected, named, "index that shard again: mixrag index --re-embed")
+        self._check_once(found)
         for s, each in found.items():
             known = before.get(self.shards[s].name)
             if known is not None and known.state != each.state:
@@ -254,6 +263,26 @@ class ShardedRetriever:
                 found = f"{encoder.name} ({encoder.fingerprint[:12]})"
                 remedy = "name that encoder, or index the shard again with --re-embed"
                 raise EncoderMismatchError(f"{expected} ({(each.encoder or '')[:12]})", found, remedy)
+
+    def _check_once(self, described: Mapping[int, ShardDescription]) -> None:
+        """Refuse shards that are there twice, whatever their names: each passage would count twice."""
+        states, parts = dict[str, int](), dict[str, int]()
+        for s, each in described.items():
+            name, known = self.shards[s].name, self.expected.get(self.shards[s].name)
+            if known is not None and known.part != each.part:
+                found = f"shard {each.part} at {name}" if each.part else f"no part at {name}"
+                remedy = "write it again: mixrag shards manifest"
+                raise SettingError(f"shard {known.part or 'without a part'} of the manifest", found, remedy)
+            if not each.passages:
+                continue
+            if (other := states.setdefault(each.state, s)) != s:
+                twice = f"{self.shards[other].name} and {name}, which are one store, or a copy of it"
+                raise SettingError("each shard once", twice, "name it once")
+            # Those of a manifest are different by their numbers; two manifests may be of two corpora.
+            if each.part is not None and known is None and (other := parts.setdefault(each.part, s)) != s:
+                twice = f"{self.shards[other].name} and {name}, both shard {each.part}"
+                remedy = "name one; for two corpora, write a manifest of each: mixrag shards manifest"
+                raise SettingError("each shard once", twice, remedy)
 
     def _all_missing(self, missing: Mapping[int, str]) -> ShardMissingError:
         s, reason = next(iter(missing.items()))

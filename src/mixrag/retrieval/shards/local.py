@@ -27,7 +27,6 @@ from mixrag.retrieval.shards.exchange import (
     Statistics,
     StatisticsRequest,
 )
-from mixrag.retrieval.shards.part_file import part_of
 from mixrag.retrieval.shards.protocol import ShardChangedError
 from mixrag.retrieval.snapshots import Opened, Snapshots
 from mixrag.utils.arrays import Rows
@@ -102,7 +101,7 @@ class LocalShard:
             encoder_name="" if encoder is None else encoder.name,
             dimension=0 if encoder is None else encoder.dimension,
             splitter=self.store.splitter,
-            part=part_of(self.store),
+            part=self.store.part,
             documents=counts.documents,
             passages=counts.passages,
             words=None,

@@ -57,5 +57,7 @@ def _name(location: str) -> str:
 def _parts(location: str) -> list[str]:
     parts = [each.strip() for each in parted(location)]
     if not all(parts):
-        raise SettingError("locations with commas between them", repr(without_password(location)[:100]), "for instance a,b,c")
+        raise SettingError(
+            "locations with commas between them", repr(without_password(location)[:100]), "for instance a,b,c"
+        )
     return parts
