@@ -204,6 +204,14 @@ def test_a_broken_store_is_missing(opened: Open, here: str, there: str, monkeypa
             rag.passages(QUESTION)
 
 
+def test_a_filter_that_is_too_long_for_shards_is_an_error_of_the_question(
+    opened: Open, here: str, there: str
+) -> None:
+    with opened(f"{here},{there}") as rag, pytest.raises(SettingError, match="a question that shards") as found:
+        rag.passages(QUESTION, where={"document": "x" * 1001})
+    assert "\n" not in str(found.value) and "where" in str(found.value)
+
+
 def test_no_shard_at_all(opened: Open) -> None:
     with pytest.raises(ShardMissingError, match="a shard that answers"):
         opened("http://127.0.0.1:9,http://127.0.0.1:10", shard_seconds=2.0)

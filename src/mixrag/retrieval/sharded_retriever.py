@@ -33,7 +33,7 @@ from mixrag.retrieval.encoders import CompleteEncoder
 from mixrag.retrieval.lexical import AskedWord
 from mixrag.retrieval.merged_shards import Answers, Missing, merged
 from mixrag.retrieval.retriever import Retrieval
-from mixrag.retrieval.shards.exchange import SearchRequest, ShardDescription, Statistics, StatisticsRequest
+from mixrag.retrieval.shards.exchange import SearchRequest, ShardDescription, Statistics, StatisticsRequest, made
 from mixrag.retrieval.shards.known import Known
 from mixrag.retrieval.shards.protocol import Shard, ShardChangedError, ShardRefusedError
 from mixrag.retrieval.shards.side_by_side import side_by_side
@@ -166,7 +166,8 @@ class ShardedRetriever:
             collection = sum(each.passages for each in described), sum(each.words or 0 for each in described)
             states = {s: each.shard.state for s, each in statistics.items()}
         exact = settings.normaliser == "full" or settings.k == "all" or settings.max_outside is not None
-        request = SearchRequest(
+        request = made(
+            SearchRequest,
             vector=vector.tolist(),
             k=None if settings.k == "all" else settings.k,
             temperature=settings.temperature or encoder.temperature,
@@ -207,7 +208,7 @@ class ShardedRetriever:
             have = known.statistics(words, near=settings.typos)
             if have is None:
                 wanted[s] = known.unknown(words, near=settings.typos)
-                request = StatisticsRequest(words=wanted[s], near=settings.typos)
+                request = made(StatisticsRequest, words=wanted[s], near=settings.typos)
                 work[s] = partial(shard.statistics, request)
             else:
                 found[s] = have
