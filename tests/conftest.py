@@ -1,9 +1,9 @@
-"""Fixtures for all tests: tiny models on disk, and no way to the network."""
+"""Fixtures for all tests: tiny models on disk, a database, and no way to the network."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ import pytest
 
 if TYPE_CHECKING:
     from mixrag.generator import Generator
+    from postgres_server import PostgresServer
 
 # Both are read when torch and transformers are first imported, so here, before any test module.
 # A test that reached for the network fails.
@@ -22,6 +23,15 @@ os.environ["TQDM_DISABLE"] = "1"
 os.environ.setdefault("MIXRAG_ENGINE", "torch")
 # Tiny tensors gain nothing from threads, and tests running side by side lose much.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A server for each process of a test run: some tests stop theirs."""
+    from postgres_server import postgres_server
+
+    with postgres_server(str(os.getpid())) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

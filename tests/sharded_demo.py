@@ -1,12 +1,10 @@
-"""The demo's documents in ten shards of several kinds, and how they are opened and served.
-
-A further kind of shard is one line in ``locations``: any location of ``open_store``.
-"""
+"""The demo's documents in ten shards of several kinds, and how they are opened and served."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mixrag import RAG, Settings
@@ -27,9 +25,19 @@ SETTINGS = Settings(
 Open = Callable[..., RAG]
 
 
-def locations(root: Path) -> list[str]:
-    """Where the ten shards are; those of ``SERVED`` are then served from there."""
-    return [str(root / f"shard-{i}") for i in range(SHARDS)]
+def locations(root: Path, others: Mapping[int, str] = MappingProxyType({})) -> list[str]:
+    """Where the ten shards are; those of ``SERVED`` are then served from there.
+
+    Each is a folder, but for ``others``: by their number from 0, any locations of ``open_store``.
+    """
+    return [others.get(i, str(root / f"shard-{i}")) for i in range(SHARDS)]
+
+
+def indexed(opened: Open, places: Sequence[str]) -> None:
+    """Index each part of the demo's documents into a store by itself."""
+    for number, location in enumerate(places, 1):
+        with opened(location, create=True) as rag:
+            rag.index([CORPUS], shard=f"{number}/{SHARDS}")
 
 
 def opener(generator: Generator) -> Open:

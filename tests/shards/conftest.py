@@ -11,7 +11,7 @@ from listening import listening
 from mixrag import RAG
 from mixrag.generator import Generator
 from mixrag.server.app import make_app
-from sharded_demo import CORPUS, SERVED, SHARDS, Open, locations, opener, served
+from sharded_demo import CORPUS, SERVED, Open, indexed, locations, opener, served
 
 
 @pytest.fixture(scope="session")
@@ -31,9 +31,7 @@ def one(tmp_path_factory: pytest.TempPathFactory, opened: Open) -> Iterator[RAG]
 def stores(tmp_path_factory: pytest.TempPathFactory, opened: Open) -> list[str]:
     """The same documents in ten stores, each indexed by itself."""
     found = locations(tmp_path_factory.mktemp("shards"))
-    for number, location in enumerate(found, 1):
-        with opened(location, create=True) as rag:
-            rag.index([CORPUS], shard=f"{number}/{SHARDS}")
+    indexed(opened, found)
     return found
 
 

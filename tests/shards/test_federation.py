@@ -11,14 +11,17 @@ from typing import Any
 import httpx
 import pytest
 import torch
+from fastapi.testclient import TestClient
 
 from listening import listening
 from mixrag import RAG, Settings
+from mixrag.answers import federated
 from mixrag.errors import ModelError, SettingError, ShardMissingError, StoreError
 from mixrag.retrieval.shards.exchange import LikelihoodsRequest
 from mixrag.server.app import make_app
 from scripted import scripted
 from sharded_demo import Open, opener, served
+from words_encoder import WordsEncoder
 
 QUESTION = "what does a licence for cod cost"
 SECRET = "the reserve is guarded by brother Anselm and the licence for cod costs nine crowns"
@@ -233,3 +236,59 @@ def test_likelihoods_are_one_row_for_each_passage(opened: Open, tmp_path: Path) 
         wanted = whole.condition(QUESTION).score("nine").log_likelihood[place]
         torch.testing.assert_close(torch.tensor(reply.tables[0][0]).double(), wanted, rtol=0, atol=1e-6)
         assert reply.log_empty is None and reply.log_question is None
+
+
+def test_many_passages_are_asked_about_in_several_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(federated, "MOST_ROWS", 1)
+    open_ = opener(scripted(LAWS))
+    with federation(open_, tmp_path, settings=Settings(lexical=0.5, max_tokens=8)) as (whole, both, address):
+        shard, often = both._snapshots.shards[1], list[int]()
+        likelihoods = shard.likelihoods
+        monkeypatch.setattr(shard, "likelihoods", lambda r: often.append(len(r.rows)) or likelihoods(r))
+        compared(whole, both, address, "nine crowns", 1e-9)
+        assert often == [1, 1]
+
+
+def test_an_answer_that_is_too_long_for_owners_is_an_error_of_the_question(tmp_path: Path) -> None:
+    with federation(opener(scripted(LAWS)), tmp_path, settings=Settings(max_tokens=8)) as (_, both, _):
+        found = both.passages(QUESTION)
+        asked = federated.Federation(both.generator, QUESTION, found, both.settings)
+        with pytest.raises(SettingError, match="a question that shards can be asked; found answers"):
+            asked.scored([(1,) * 4097])
+
+
+def test_no_path_of_an_owner_is_sent(tmp_path: Path) -> None:
+    class Local:
+        name = str(tmp_path / "models" / "encoder")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(WordsEncoder(), name)
+
+    with opener(scripted(LAWS))(tmp_path / "theirs", create=True) as rag:
+        rag._encoder = Local()
+        rag.add(texts(THEIRS))
+        object.__setattr__(rag.generator, "name", str(tmp_path / "models" / "writer"))
+        client = TestClient(make_app(served(rag, share="likelihoods")), base_url="http://127.0.0.1")
+
+        def asked(path: str, body: Any) -> httpx.Response:
+            reply = client.post(f"/v1/shard/{path}", json=body)
+            assert str(tmp_path) not in reply.text, reply.text
+            return reply
+
+        found = asked("statistics", {}).json()["shard"]
+        assert found["encoder_name"] == "encoder"
+        scored = {"question": QUESTION, "rows": [1], "answers": [[3]], "reserve": 4, "state": found["state"]}
+        assert asked("likelihoods", {**scored, "texts": ["other"]}).status_code == 400
+        given = {**scored, "texts": [rag.generator.text([3])]}
+        assert asked("likelihoods", given).json()["generator"] == "writer"
+        assert asked("likelihoods", {**given, "rows": [99]}).status_code == 500
+        with rag.store.writing(), pytest.MonkeyPatch.context() as patched:
+
+            def broken(_: Any) -> Any:
+                raise StoreError(f"a usable store in {tmp_path}", "none", "mend it")
+
+            patched.setattr(type(rag.store), "passages", broken)
+            patched.setattr(type(rag.store), "counts", broken)
+            assert "ask its owner" in asked("statistics", {}).text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import threading
@@ -154,6 +155,42 @@ def test_a_late_shard_is_missing(opened: Open, here: str, there: str, monkeypatc
         assert rag.passages(QUESTION).notices == ()  # it is back
 
 
+def test_a_shard_that_is_late_with_its_words_leaves_the_others_time(
+    opened: Open, here: str, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(f"{here},{there}", shard_seconds=4.0) as rag:
+        waiting = threading.Event()
+        monkeypatch.setattr(rag._snapshots.shards[1], "statistics", lambda request: waiting.wait(60))
+        found = rag.passages(QUESTION)
+        waiting.set()
+        assert [each.document for each in found.passages][:1] == ["eel"]
+        (notice,) = found.notices
+        assert there in notice and "no answer within 2 s" in notice
+
+
+def test_words_that_are_forgotten_while_others_are_asked_for_are_asked_for_again(
+    opened: Open, here: str, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when another thread notes a new state between the question to a shard and its reply."""
+    with opened(f"{here},{there}") as rag:
+        wanted = rag.passages("licence for cod in winter")
+    with opened(f"{here},{there}") as rag:
+        rag.passages("licence")
+        shard, known = rag._snapshots.shards[1], rag._snapshots._known[1]
+        statistics = shard.statistics
+
+        def forgetting(request: Any) -> Any:
+            known.forget()
+            return statistics(request)
+
+        monkeypatch.setattr(shard, "statistics", forgetting)
+        with contextlib.suppress(StoreBusyError):
+            rag.passages("licence for cod in winter")
+        monkeypatch.undo()
+        found = rag.passages("licence for cod in winter")
+        np.testing.assert_allclose(found.log_prior, wanted.log_prior, atol=1e-12)
+
+
 def test_a_broken_store_is_missing(opened: Open, here: str, there: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(f"{here},{there}") as rag:
 
@@ -165,6 +202,14 @@ def test_a_broken_store_is_missing(opened: Open, here: str, there: str, monkeypa
         monkeypatch.setattr(rag._snapshots.shards[0], "search", broken)
         with pytest.raises(ShardMissingError, match="nor of 1 others"):
             rag.passages(QUESTION)
+
+
+def test_a_filter_that_is_too_long_for_shards_is_an_error_of_the_question(
+    opened: Open, here: str, there: str
+) -> None:
+    with opened(f"{here},{there}") as rag, pytest.raises(SettingError, match="a question that shards") as found:
+        rag.passages(QUESTION, where={"document": "x" * 1001})
+    assert "\n" not in str(found.value) and "where" in str(found.value)
 
 
 def test_no_shard_at_all(opened: Open) -> None:

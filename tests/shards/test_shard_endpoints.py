@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from listening import listening
 from mixrag import RAG
 from mixrag.errors import ServerError, SettingError
+from mixrag.generator.remote.client import Refused
 from mixrag.retrieval.shards.exchange import SearchRequest, StatisticsRequest
 from mixrag.retrieval.shards.remote import RemoteShard
 from mixrag.server.app import make_app
@@ -171,6 +172,40 @@ def test_replies_that_do_not_fit_are_refused(rag: RAG, change: Any, monkeypatch:
     monkeypatch.setattr(shard._client, "one", lambda url, document: lying.reply(request))
     with pytest.raises(ServerError, match="serve it with this mixrag"):
         shard.search(request)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.update(log_z=[1.0, 2.0]),
+        lambda d: d.update(log_z_dense=[1.0, 2.0]),
+        lambda d: d.update(log_z_dense=None),
+    ],
+)
+def test_a_reply_that_is_not_exact_is_no_reply_to_an_exact_request(
+    rag: RAG, change: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lying, shard = _Lying(change, rag), RemoteShard("http://127.0.0.1:1")
+    request = SearchRequest(**{**SEARCH, "lexical": 0.5, "words": [("zzzz", 1.0, 3)], "exact": True})
+    monkeypatch.setattr(shard._client, "one", lambda url, document: lying.reply(request))
+    with pytest.raises(ServerError, match="an exact log Z"):
+        shard.search(request)
+    lying.change = lambda d: None
+    assert shard.search(request).matches is False
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_question_that_a_server_refuses_is_no_missing_shard(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = RemoteShard("http://127.0.0.1:1")
+
+    def refused(url: str, document: Any) -> Any:
+        raise Refused("a request that fits", "another", "change it", status)
+
+    monkeypatch.setattr(shard._client, "one", refused)
+    with pytest.raises(SettingError, match="a question that shard"):
+        shard.search(SearchRequest(**SEARCH))
 
 
 def test_words_that_were_not_asked_for_are_refused(monkeypatch: pytest.MonkeyPatch, rag: RAG) -> None:

@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 from listening import listening
 from mixrag import RAG
 from mixrag.corpus import Part
-from mixrag.errors import EncoderMismatchError, MixragError, SettingError, StoreError, StoreMissingError
+from mixrag.corpus.store.location import without_password
+from mixrag.errors import (
+    EncoderMismatchError,
+    MixragError,
+    SettingError,
+    StoreBusyError,
+    StoreError,
+    StoreMissingError,
+)
 from mixrag.retrieval.shards.joining import join
 from mixrag.retrieval.shards.locations import places
 from mixrag.retrieval.shards.manifest import read_manifest
@@ -32,8 +40,7 @@ def test_every_file_is_in_one_part(stores: list[str], opened: Open, one: RAG) ->
     for number, location in enumerate(stores, 1):
         with opened(location) as rag:
             found += [each.path for each in rag.store.documents()]
-            shard = json.loads((Path(location) / "shard.json").read_text())
-            assert shard == {"format": 1, "part": f"{number}/{SHARDS}"}
+            assert rag.store.part == f"{number}/{SHARDS}"
     assert sorted(found) == [each.path for each in one.store.documents()]
 
 
@@ -76,6 +83,29 @@ def test_a_changed_file_stays_in_its_part_and_a_store_is_one_part(tmp_path: Path
         assert again.unchanged == first.documents and again.added == again.removed == 0
         with pytest.raises(SettingError, match=r"the store of shard 2/2; found that of shard 1/2"):
             rag.index([tmp_path / "law"], shard="2/2")
+
+
+def test_a_part_and_all_of_a_corpus_are_not_mixed(tmp_path: Path, opened: Open) -> None:
+    """Without --shard all files would come in, and with it most would go."""
+    with opened(tmp_path / "part", create=True) as rag:
+        first = rag.index([CORPUS / "law"], shard="1/3")
+        with pytest.raises(SettingError, match=r"files of shard 1/3 alone.*give --shard 1/3"):
+            rag.index([CORPUS / "law"])
+        assert rag.info().counts.documents == first.documents
+        rag.index([], reembed=True)  # no file is read
+    with opened(tmp_path / "whole", create=True) as rag:
+        all_of_it = rag.index([CORPUS / "law"])
+        with pytest.raises(SettingError, match="an empty store, or one of shard 1/2"):
+            rag.index([CORPUS / "law"], shard="1/2")
+        assert rag.info().counts.documents == all_of_it.documents and rag.store.part is None
+
+
+def test_a_part_is_claimed_by_whoever_may_write(tmp_path: Path, opened: Open) -> None:
+    with opened(tmp_path / "store", create=True) as rag, opened(tmp_path / "store") as other:
+        other.store.timeout = 0.1
+        with rag.store.writing(), pytest.raises(StoreBusyError):
+            other.index([CORPUS / "law"], shard="2/2")
+        assert rag.store.part is None
 
 
 def test_a_manifest_asks_all_shards(stores: list[str], opened: Open, parts: RAG, tmp_path: Path) -> None:
@@ -148,6 +178,9 @@ def test_shards_of_other_encoders_are_not_joined(opened: Open, tmp_path: Path) -
     ("change", "match"),
     [
         (lambda d: d["shards"].pop(2), "no shard 3 of 10"),
+        (lambda d: d["shards"].pop(), "no shard 10 of 10"),
+        (lambda d: d.update(shards=d["shards"][:9], of=9), "shard 1 of 9, which was indexed as 1/10"),
+        (lambda d: d["shards"][1]["shard"].update(part="3/10"), "shard 2 of 10, which was indexed as 3/10"),
         (lambda d: d["shards"][1].update(number=1), "shard 1 twice"),
         (lambda d: d["shards"][1]["shard"].update(encoder="another"), "shard 2 of another encoder"),
         (lambda d: d.update(format=2), "format"),
@@ -204,6 +237,62 @@ def test_which_names_mean_shards(tmp_path: Path) -> None:
     for wrong, match in (("a,,b", "locations with commas"), ("a,b,a", "a twice"), ("a,./a", "twice")):
         with pytest.raises(SettingError, match=match):
             places(wrong)
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "postgresql://ann:secret@db/acts,postgresql://ann:secret@db/acts",
+        "postgres://ann:secret@db/acts,postgresql://ann:other@db/acts",
+        "postgresql://ann:secret@db/acts,,b",
+        "b,postgresql://ann:s/e,secret@db/acts,,b",
+    ],
+)
+def test_no_message_about_locations_shows_a_password(location: str) -> None:
+    with pytest.raises(SettingError) as found:
+        places(location)
+    assert "secret" not in str(found.value) and "ann:***@db/acts" in str(found.value)
+
+
+@pytest.mark.parametrize("again", ["./acts", "acts/", str(Path("acts").absolute()), "x/../acts"])
+def test_one_folder_under_two_names_is_one_shard_twice(again: str) -> None:
+    with pytest.raises(SettingError, match="acts twice"):
+        places(f"acts,{again}")
+
+
+def test_each_database_of_a_list_is_shown_without_its_password() -> None:
+    both = "postgresql://a:p@h1/db1,postgresql://b:q@h2/db2"
+    assert without_password(both) == "postgresql://a:***@h1/db1,postgresql://b:***@h2/db2"
+    assert without_password("postgresql://a:p,q@h1,h2/db,acts") == "postgresql://a:***@h1,h2/db,acts"
+
+
+def test_a_shard_under_two_names_is_refused(stores: list[str], opened: Open, tmp_path: Path) -> None:
+    with (
+        listening(make_app(served(opened(stores[0])))) as address,
+        pytest.raises(SettingError, match=f"each shard once; found .*shard-0 and {address}"),
+    ):
+        opened(f"{stores[0]},{stores[1]},{address}")
+    (tmp_path / "link").symlink_to(stores[0])
+    with pytest.raises(SettingError, match="one store, or a copy"):
+        opened(f"{stores[0]},{tmp_path / 'link'}")
+
+
+def test_a_part_that_is_there_twice_is_refused(stores: list[str], opened: Open, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    with opened(again, create=True) as rag:
+        rag.index([CORPUS / "law"], shard="1/10")
+        rag.add([{"text": "so that it differs"}])
+    with pytest.raises(SettingError, match="both shard 1/10"):
+        opened(f"{stores[0]},{again}")
+
+
+def test_another_part_than_the_manifest_says_is_refused(stores: list[str], opened: Open, tmp_path: Path) -> None:
+    shutil.copytree(Path(stores[0]).parent, tmp_path / "copied")
+    join(tmp_path / "x.shards.json", [str(tmp_path / "copied" / Path(each).name) for each in stores])
+    with opened(tmp_path / "copied" / "shard-1") as rag, rag.store.writing():
+        rag.store.claim_part("2/11")
+    with pytest.raises(SettingError, match=r"shard 2/10 .*found shard 2/11"):
+        opened(str(tmp_path / "x.shards.json"))
 
 
 def test_shards_are_made_one_by_one(stores: list[str], opened: Open) -> None:

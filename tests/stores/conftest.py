@@ -5,7 +5,6 @@ A further backend is a fixture NAME_backend that gives a ``store_backends.Backen
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from fake_corpus import FakeEncoder
 from mixrag.corpus import Store
 from moto_server import environment, serving
-from postgres_server import PostgresBackend, PostgresServer, postgres_server
+from postgres_server import PostgresBackend, PostgresServer
 from store_backends import Backend, LanceBackend, S3Backend, SqliteBackend
 
 BACKENDS = ("sqlite", "lance", "s3", "postgres")
@@ -51,13 +50,6 @@ def s3_backend(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     yield S3Backend(name)
     bucket.objects.delete()
     bucket.delete()
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """A server for each process of a test run: some tests stop theirs."""
-    with postgres_server(str(os.getpid())) as server:
-        yield server
 
 
 @pytest.fixture

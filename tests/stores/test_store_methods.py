@@ -290,3 +290,15 @@ def test_one_writer_at_a_time(store: Store, backend: Backend) -> None:
             assert second.counts() == Counts(0, 0, 0)  # reading needs no lock
         put(second, split(["one"], "n"))
     assert texts_in(store) == ["one"]
+
+
+def test_the_part_of_a_corpus_is_in_the_store_itself(backend: Backend) -> None:
+    """So that whoever opens it, on any machine, finds it."""
+    with backend.open() as store:
+        assert store.part is None
+        before = store.state
+        with store.writing():
+            store.claim_part("2/3")
+        assert store.part == "2/3" and store.state == before
+    with backend.reopen() as store:
+        assert store.part == "2/3"

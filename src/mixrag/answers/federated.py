@@ -29,7 +29,14 @@ from mixrag.inference.read_rows import ReadRows, joined, read_rows
 from mixrag.inference.withheld import scored_from
 from mixrag.probability import log_normalise
 from mixrag.retrieval.retriever import Retrieval
-from mixrag.retrieval.shards.exchange import LIKELIHOOD_SECONDS, Likelihoods, LikelihoodsRequest
+from mixrag.retrieval.shards.exchange import (
+    LIKELIHOOD_SECONDS,
+    MOST_ROWS,
+    Likelihoods,
+    LikelihoodsRequest,
+    made,
+    public_name,
+)
 from mixrag.retrieval.shards.protocol import Withheld
 from mixrag.retrieval.shards.side_by_side import side_by_side
 
@@ -89,7 +96,7 @@ class Federation:
         """Answers, given as tokens with their end, scored under the mixture over all passages.
 
         Raises:
-            SettingError: an owner's model has other tokens.
+            SettingError: an owner's model has other tokens, or answers that are too long for owners.
             ShardMissingError: an owner does not answer.
         """
         mixture, settings = self.mixture, self.settings
@@ -111,13 +118,18 @@ class Federation:
         for j, each in withheld.items():
             if each is not None:
                 places[each.shard.name].append(j)
+        asked = [
+            (name, own[at : at + MOST_ROWS])
+            for name, own in places.items()
+            for at in range(0, len(own), MOST_ROWS)
+        ]
         work = []
-        for own in places.values():
+        for _, own in asked:
             rows = [each for j in own if (each := withheld[j]) is not None]
             request = self._request(rows, answers, question=question)
             work.append(partial(rows[0].shard.likelihoods, request))
         found = list[tuple[Sequence[int], ReadRows]]()
-        for (name, own), given in zip(places.items(), side_by_side(work, LIKELIHOOD_SECONDS), strict=True):
+        for (name, own), given in zip(asked, side_by_side(work, LIKELIHOOD_SECONDS), strict=True):
             if isinstance(given, SettingError):
                 raise given
             if isinstance(given, Exception):
@@ -130,7 +142,8 @@ class Federation:
         self, rows: Sequence[Withheld], answers: Sequence[tuple[int, ...]], *, question: bool
     ) -> LikelihoodsRequest:
         settings = self.settings
-        return LikelihoodsRequest(
+        return made(
+            LikelihoodsRequest,
             question=self.question,
             rows=[each.row for each in rows],
             answers=[[*tokens] for tokens in answers],
@@ -190,14 +203,14 @@ def likelihoods_of(generator: Generator, mixture: Mixture, request: LikelihoodsR
         raise SettingError("a text for each answer", f"{len(request.texts)}", "send as many of both")
     for tokens, text in zip(request.answers, request.texts, strict=True):
         if max(tokens) >= generator.vocabulary_size or generator.text(tokens) != text:
-            expected = f"tokens of the owner's language model, {generator.name}"
+            expected = f"tokens of the owner's language model, {public_name(generator.name)}"
             raise SettingError(expected, "tokens of another one", "ask with that model")
     prompts = [component.prompt for component in mixture.components]
     read = read_rows(
         generator, prompts, request.answers, empty=request.empty_answer, question=request.question_likelihood
     )
     return Likelihoods(
-        generator=generator.name,
+        generator=public_name(generator.name),
         rounding=mixture.rounding,
         tables=[_finite(table).tolist() for table in read.tables],
         log_empty=None if read.empty is None else _finite(read.empty.log_empty).tolist(),

@@ -65,7 +65,6 @@ from mixrag.retrieval.retriever import Retriever
 from mixrag.retrieval.sharded_retriever import ShardedRetriever
 from mixrag.retrieval.shards.exchange import Share
 from mixrag.retrieval.shards.local import LocalShard, Reader
-from mixrag.retrieval.shards.part_file import claim_part
 from mixrag.retrieval.shards.store import as_sharded
 from mixrag.retrieval.snapshot_retriever import SnapshotRetriever
 from mixrag.utils.arguments import bytes_given, list_given, path_given
@@ -385,7 +384,7 @@ class OpenStore:
 
         Raises:
             SourceError: nothing could be indexed.
-            SettingError: a ``shard`` that is none, or another one than the store has.
+            SettingError: a ``shard`` that is none, or another one than the store has, or none where it has one.
             EncoderMismatchError: the store's vectors come from another encoder.
             PluginError: a parser or splitter that lacks a method, or a splitter with invalid spans.
             StoreBusyError: another process or thread is writing.
@@ -393,8 +392,6 @@ class OpenStore:
         """
         self.check_one_store()
         part = None if shard is None else Part.parse(shard)
-        if part is not None:
-            claim_part(self.store, part)
         with naming_the_bundle(self.model), self._workers(ray, ray_encoders) as workers:
             return ingest(
                 self.store,

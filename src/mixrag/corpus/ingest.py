@@ -29,7 +29,7 @@ from mixrag.corpus.store.vectors import EmbeddingText, Encoding, VectorWriter, c
 from mixrag.corpus.walk import absolute, find_files, storable
 from mixrag.corpus.workers import HERE, Workers
 from mixrag.corpus.writer import PassageWriter
-from mixrag.errors import SourceError
+from mixrag.errors import SettingError, SourceError
 from mixrag.utils.progress import Progress, ProgressEvent, guarded
 from mixrag.utils.text import unicode_path
 
@@ -73,6 +73,7 @@ def ingest(
 
     Raises:
         SourceError: nothing at the paths can be read, and nothing is stored of them.
+        SettingError: the store has another part of a corpus, or another than all of it.
         EncoderMismatchError: the store has vectors of another encoder, and ``reembed`` is false.
         ModelError: the encoder returned something else than one finite vector a text.
         PluginError: the splitter fails, or its spans are invalid.
@@ -80,6 +81,8 @@ def ingest(
     """
     encoding = Encoding(embed, encoder_name, encoder_fingerprint, embedding_text, batch, tokens)
     with store.writing():
+        if paths:
+            _claim_part(store, part)
         vectors = VectorWriter(store, encoding, guarded(progress), workers.embedder(embed))
         splitting = Splitting(splitter, embedding_text, tokens)
         reading = Reading(parsers or ParserRegistry(), limits, splitting)
@@ -144,6 +147,22 @@ def add_documents(
                 writer.put_document(id_, replace(document, id=id_), MEMORY)
         writer.flush()
         return writer.finish(unchanged)
+
+
+def _claim_part(store: Store, part: Part | None) -> None:
+    """A store is one part of a corpus, or all of one: files of others would be there twice, or be removed."""
+    known, remedy = store.part, "name another store"
+    if part is None:
+        if known is not None:
+            expected = f"files of shard {known} alone, as {store.name} has"
+            raise SettingError(expected, "no --shard", f"give --shard {known}, or {remedy}")
+    elif known is None:
+        if store.counts().documents:
+            expected = f"an empty store, or one of shard {part}"
+            raise SettingError(expected, f"{store.name}, which was indexed without --shard", remedy)
+        store.claim_part(str(part))
+    elif known != str(part):
+        raise SettingError(f"the store of shard {part}", f"that of shard {known} in {store.name}", remedy)
 
 
 @dataclass

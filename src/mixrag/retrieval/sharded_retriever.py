@@ -21,12 +21,19 @@ import numpy as np
 
 from mixrag.config.settings import Settings
 from mixrag.corpus.words import asked_words
-from mixrag.errors import EncoderMismatchError, ServerError, ShardMissingError, StoreBusyError, StoreError
+from mixrag.errors import (
+    EncoderMismatchError,
+    ServerError,
+    SettingError,
+    ShardMissingError,
+    StoreBusyError,
+    StoreError,
+)
 from mixrag.retrieval.encoders import CompleteEncoder
 from mixrag.retrieval.lexical import AskedWord
 from mixrag.retrieval.merged_shards import Answers, Missing, merged
 from mixrag.retrieval.retriever import Retrieval
-from mixrag.retrieval.shards.exchange import SearchRequest, ShardDescription, Statistics, StatisticsRequest
+from mixrag.retrieval.shards.exchange import SearchRequest, ShardDescription, Statistics, StatisticsRequest, made
 from mixrag.retrieval.shards.known import Known
 from mixrag.retrieval.shards.protocol import Shard, ShardChangedError, ShardRefusedError
 from mixrag.retrieval.shards.side_by_side import side_by_side
@@ -104,6 +111,7 @@ class ShardedRetriever:
 
         Raises:
             EncoderMismatchError: their vectors come from different encoders.
+            SettingError: one shard under two names, or another part than in the manifest.
             ShardMissingError: none answers.
             ShardRefusedError: a server wants another key, or has no such store.
         """
@@ -116,6 +124,7 @@ class ShardedRetriever:
                 expected = f"the encoder of the other shards, {first.encoder_name} ({(first.encoder or '')[:12]})"
                 named = f"{each.encoder_name} ({(each.encoder or '')[:12]}) in {self.shards[s].name}"
                 raise EncoderMismatchError(expected, named, "index that shard again: mixrag index --re-embed")
+        self._check_once(found)
         for s, each in found.items():
             known = before.get(self.shards[s].name)
             if known is not None and known.state != each.state:
@@ -157,7 +166,8 @@ class ShardedRetriever:
             collection = sum(each.passages for each in described), sum(each.words or 0 for each in described)
             states = {s: each.shard.state for s, each in statistics.items()}
         exact = settings.normaliser == "full" or settings.k == "all" or settings.max_outside is not None
-        request = SearchRequest(
+        request = made(
+            SearchRequest,
             vector=vector.tolist(),
             k=None if settings.k == "all" else settings.k,
             temperature=settings.temperature or encoder.temperature,
@@ -192,16 +202,19 @@ class ShardedRetriever:
     ) -> dict[int, Statistics]:
         """How often words are in each shard; only what is not known of its state is asked for."""
         found = dict[int, Statistics]()
+        wanted = dict[int, list[str]]()
         work = dict[int, Callable[[], Statistics]]()
         for s, (shard, known) in enumerate(zip(self.shards, self._known, strict=True)):
             have = known.statistics(words, near=settings.typos)
             if have is None:
-                wanted = known.unknown(words, near=settings.typos)
-                work[s] = partial(shard.statistics, StatisticsRequest(words=wanted, near=settings.typos))
+                wanted[s] = known.unknown(words, near=settings.typos)
+                request = made(StatisticsRequest, words=wanted[s], near=settings.typos)
+                work[s] = partial(shard.statistics, request)
             else:
                 found[s] = have
-        for s, each in self._asked(work, self.seconds, missing).items():
-            self._known[s].add(each, self._known[s].unknown(words, near=settings.typos), near=settings.typos)
+        # Half of the time: a shard that is late here must not leave the others none to search in.
+        for s, each in self._asked(work, self.seconds / 2, missing).items():
+            self._known[s].add(each, wanted[s], near=settings.typos)
             have = self._known[s].statistics(words, near=settings.typos)
             if have is None:  # it has changed since other words were asked for: all of them are
                 self._known[s].forget()
@@ -228,7 +241,7 @@ class ShardedRetriever:
             elif refusals and isinstance(each, ShardRefusedError):
                 raise each
             elif isinstance(each, TimeoutError):
-                absent[s] = f"no answer within {self.seconds:g} s"
+                absent[s] = f"no answer within {round(seconds, 1) or seconds:g} s"
             elif isinstance(each, (ServerError, StoreError)) and not isinstance(each, EncoderMismatchError):
                 absent[s] = f"expected {each.expected}, found {each.found}"
             elif isinstance(each, Exception):
@@ -251,6 +264,26 @@ class ShardedRetriever:
                 found = f"{encoder.name} ({encoder.fingerprint[:12]})"
                 remedy = "name that encoder, or index the shard again with --re-embed"
                 raise EncoderMismatchError(f"{expected} ({(each.encoder or '')[:12]})", found, remedy)
+
+    def _check_once(self, described: Mapping[int, ShardDescription]) -> None:
+        """Refuse shards that are there twice, whatever their names: each passage would count twice."""
+        states, parts = dict[str, int](), dict[str, int]()
+        for s, each in described.items():
+            name, known = self.shards[s].name, self.expected.get(self.shards[s].name)
+            if known is not None and known.part != each.part:
+                found = f"shard {each.part} at {name}" if each.part else f"no part at {name}"
+                remedy = "write it again: mixrag shards manifest"
+                raise SettingError(f"shard {known.part or 'without a part'} of the manifest", found, remedy)
+            if not each.passages:
+                continue
+            if (other := states.setdefault(each.state, s)) != s:
+                twice = f"{self.shards[other].name} and {name}, which are one store, or a copy of it"
+                raise SettingError("each shard once", twice, "name it once")
+            # Those of a manifest are different by their numbers; two manifests may be of two corpora.
+            if each.part is not None and known is None and (other := parts.setdefault(each.part, s)) != s:
+                twice = f"{self.shards[other].name} and {name}, both shard {each.part}"
+                remedy = "name one; for two corpora, write a manifest of each: mixrag shards manifest"
+                raise SettingError("each shard once", twice, remedy)
 
     def _all_missing(self, missing: Mapping[int, str]) -> ShardMissingError:
         s, reason = next(iter(missing.items()))

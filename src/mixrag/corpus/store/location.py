@@ -15,6 +15,8 @@ FOLDER = "folder"
 """The scheme of a store in a folder, which is named by its path alone."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # one letter is a drive of Windows
 _CREDENTIALS = re.compile(r"(?<=//)([^:/@]*):.*@", re.DOTALL)
+_NEXT = re.compile(r"(?<=,)(?=\s*[A-Za-z][A-Za-z0-9+.-]*://)")
+"""Where the next address of a list begins; a comma elsewhere may be part of a password."""
 _SECRET = re.compile(r"([?&;][^=&;]*(?:password|passwd|secret|token|key)[^=&;]*=)[^&;]*", re.IGNORECASE)
 
 
@@ -58,8 +60,10 @@ def without_password(text: str) -> str:
 
     >>> without_password("postgresql://ann@db/acts?sslmode=require&password=x")
     'postgresql://ann@db/acts?sslmode=require&password=***'
+    >>> without_password("postgresql://a:p@h1/x,postgresql://b:q@h2/y")
+    'postgresql://a:***@h1/x,postgresql://b:***@h2/y'
     """
-    return _SECRET.sub(r"\1***", _CREDENTIALS.sub(r"\1:***@", text))
+    return "".join(_SECRET.sub(r"\1***", _CREDENTIALS.sub(r"\1:***@", each)) for each in _NEXT.split(text))
 
 
 def cache_of(location: Location) -> Path:

@@ -159,6 +159,11 @@ class Store(ABC):
     def splitter(self) -> str | None:
         """Name of the splitter of the last indexing run; None before the first."""
 
+    @property
+    @abstractmethod
+    def part(self) -> str | None:
+        """The part "i/n" of a corpus that files are indexed as; None where it is not one."""
+
     @abstractmethod
     def counts(self) -> Counts:
         """Numbers of documents, passages and sources."""
@@ -356,6 +361,10 @@ class Store(ABC):
         Returns:
             The paths that are gone, sorted.
         """
+
+    @abstractmethod
+    def claim_part(self, part: str) -> None:
+        """Make the store one of this part "i/n" of a corpus."""
 
     @abstractmethod
     def finish(self, splitter: str) -> None:

@@ -6,16 +6,22 @@ added up. Both replies name the state of the shard, so that numbers of two state
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mixrag.corpus import Passage
 from mixrag.corpus.passage import Scalar
+from mixrag.errors import SettingError
+from mixrag.utils.text import printable_name
 
 LIKELIHOOD_SECONDS = 120.0
 """That an owner's language model is waited for."""
+MOST_ROWS = 1000
+"""Passages of one request for likelihoods."""
 LONGEST_WORD = 64
 MOST_WORDS = 20_000
 """As many as the longest question has characters."""
@@ -36,6 +42,35 @@ class Exchanged(BaseModel):
     """What it does not know it refuses; no number is NaN or infinite."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Request = TypeVar("Request", bound=Exchanged)
+
+
+def made(kind: type[Request], **values: Any) -> Request:
+    """A request of this kind.
+
+    Raises:
+        SettingError: values outside what shards take, such as too long a filter or answer.
+    """
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))[:80]
+        found = printable_name(f"{place}: {first['msg'][:200]}")
+        raise SettingError("a question that shards can be asked", found, "ask for less, or one store") from None
+
+
+def public_name(name: str) -> str:
+    """The name of a model without the folders of the machine that has it.
+
+    >>> public_name("/srv/models/encoder"), public_name("intfloat/e5-small")
+    ('encoder', 'intfloat/e5-small')
+    """
+    local = PurePosixPath(name).is_absolute() or PureWindowsPath(name).is_absolute() or name[:1] in {".", "~"}
+    local = local or os.path.exists(name)  # noqa: PTH110 - False for what is no path
+    return PureWindowsPath(name).name if local else name
 
 
 class ShardDescription(Exchanged):
@@ -160,7 +195,7 @@ class LikelihoodsRequest(Exchanged):
     """How probable are answers after passages that their owner does not share?"""
 
     question: Annotated[str, Field(min_length=1, max_length=20_000)]
-    rows: Annotated[list[Natural], Field(min_length=1, max_length=1000)]
+    rows: Annotated[list[Natural], Field(min_length=1, max_length=MOST_ROWS)]
     """(K,) row ids, of one search."""
     answers: Annotated[
         list[Annotated[list[Natural], Field(min_length=1, max_length=4096)]], Field(min_length=1, max_length=64)

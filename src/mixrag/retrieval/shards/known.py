@@ -28,9 +28,7 @@ class Known:
     def note(self, description: ShardDescription) -> None:
         """It said this of itself."""
         with self._lock:
-            self.description = _completed(description, self.description)
-            if self._counted is not None and self._counted.state != description.state:
-                self._forget()
+            self._note(description)
 
     def forget(self) -> None:
         """It is in another state: no word is known."""
@@ -43,9 +41,9 @@ class Known:
             return self._unknown(words, near=near)
 
     def add(self, found: Statistics, asked: Sequence[str], *, near: bool) -> None:
-        """It said this of the words asked for."""
-        self.note(found.shard)
+        """It said this of the words asked for; words that it was not asked about stay unknown."""
         with self._lock:
+            self._note(found.shard)
             if len(self._frequencies) > MOST:
                 self._forget()
             self._counted = found.shard
@@ -63,6 +61,11 @@ class Known:
                 frequencies={word: self._frequencies[word] for word in words if self._frequencies[word]},
                 near={word: self._near[word] for word in words if self._near.get(word)} if near else {},
             )
+
+    def _note(self, description: ShardDescription) -> None:
+        self.description = _completed(description, self.description)
+        if self._counted is not None and self._counted.state != description.state:
+            self._forget()
 
     def _unknown(self, words: Sequence[str], *, near: bool) -> list[str]:
         known = self._near if near else self._frequencies

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mixrag.corpus import Counts, EncoderRecord, Store
-from mixrag.errors import SettingError
+from mixrag.errors import SettingError, StoreBusyError, StoreError
 from mixrag.retrieval.candidates import Candidates, Query
 from mixrag.retrieval.index import CompleteIndex
 from mixrag.retrieval.lexical import AskedWord, Scored
@@ -26,12 +28,13 @@ from mixrag.retrieval.shards.exchange import (
     Share,
     Statistics,
     StatisticsRequest,
+    public_name,
 )
-from mixrag.retrieval.shards.part_file import part_of
 from mixrag.retrieval.shards.protocol import ShardChangedError
 from mixrag.retrieval.snapshots import Opened, Snapshots
 from mixrag.utils.arrays import Rows
 
+_logger = logging.getLogger("mixrag.retrieval")
 Reader = Callable[[LikelihoodsRequest], Likelihoods]
 
 
@@ -52,27 +55,43 @@ class LocalShard:
 
     def statistics(self, request: StatisticsRequest) -> Statistics:
         """See ``Shard.statistics``; what is shared without documents has no words of them."""
-        if not request.words and not request.measured:
-            with self.store.snapshot():
-                return Statistics(shard=self._unopened(), frequencies={})
-        return self._snapshots.run(lambda opened: self._statistics(opened, request))
+        with self._without_paths():
+            if not request.words and not request.measured:
+                with self.store.snapshot():
+                    return Statistics(shard=self._unopened(), frequencies={})
+            return self._snapshots.run(lambda opened: self._statistics(opened, request))
 
     def search(self, request: SearchRequest) -> ShardReply:
         """See ``Shard.search``."""
-        return self._snapshots.run(lambda opened: self._search(opened, request))
+        with self._without_paths():
+            return self._snapshots.run(lambda opened: self._search(opened, request))
 
     def likelihoods(self, request: LikelihoodsRequest) -> Likelihoods:
         """See ``Shard.likelihoods``."""
         if self._reader is None:
             raise SettingError("a shard with a language model", self.name, "serve it: mixrag serve --store DIR")
         try:
-            return self._reader(request)
+            with self._without_paths():
+                return self._reader(request)
         except ShardChangedError:
             raise ShardChangedError(self.name) from None  # by the name under which it is shared
 
     def close(self) -> None:
         """Close the store."""
         self.store.close()
+
+    @contextmanager
+    def _without_paths(self) -> Iterator[None]:
+        """Where documents are not shared, errors that name folders of this machine go to the log alone."""
+        try:
+            yield
+        except StoreError as error:
+            if self.share == "documents" or isinstance(error, ShardChangedError):
+                raise
+            _logger.warning("shard %s: %s", self.name, error)
+            kind = StoreBusyError if isinstance(error, StoreBusyError) else StoreError
+            expected, found = f"shard {self.name} in a usable state", "that it cannot be used now"
+            raise kind(expected, found, "ask its owner, whose log has why") from None
 
     def _statistics(self, opened: Opened, request: StatisticsRequest) -> Statistics:
         description = self._described(opened, words=True)
@@ -99,16 +118,19 @@ class LocalShard:
         return ShardDescription(
             state=state,
             encoder=None if encoder is None else encoder.fingerprint,
-            encoder_name="" if encoder is None else encoder.name,
+            encoder_name="" if encoder is None else self._shown(encoder.name),
             dimension=0 if encoder is None else encoder.dimension,
             splitter=self.store.splitter,
-            part=part_of(self.store),
+            part=self.store.part,
             documents=counts.documents,
             passages=counts.passages,
             words=None,
             largest_norm=None,
             share=self.share,
         )
+
+    def _shown(self, model: str) -> str:
+        return model if self.share == "documents" else public_name(model)
 
     def _search(self, opened: Opened, request: SearchRequest) -> ShardReply:
         if request.state not in (None, opened.state):

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from mixrag.corpus.store.location import FOLDER, parse_location, without_password
 from mixrag.errors import SettingError
 from mixrag.retrieval.shards.exchange import ShardDescription
 from mixrag.retrieval.shards.manifest import read_manifest
@@ -36,15 +37,27 @@ def places(location: str) -> list[Place]:
             found += [Place(entry.located(Path(each).parent), entry.shard) for entry in manifest.shards]
         else:
             found.append(Place(each))
-    names = [place.location if is_url(place.location) else os.path.normpath(place.location) for place in found]
+    names = [_name(place.location) for place in found]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise SettingError("each shard once", f"{twice} twice", "name it once")
     return found
 
 
+def _name(location: str) -> str:
+    """Equal for two spellings of one location; without its password."""
+    if is_url(location):
+        return location.rstrip("/")
+    parsed = parse_location(location)
+    if parsed.scheme == FOLDER:
+        return os.path.normpath(parsed.text)
+    return f"{parsed.scheme}:{parsed.name.partition(':')[2]}"
+
+
 def _parts(location: str) -> list[str]:
     parts = [each.strip() for each in parted(location)]
     if not all(parts):
-        raise SettingError("locations with commas between them", repr(location[:100]), "for instance a,b,c")
+        raise SettingError(
+            "locations with commas between them", repr(without_password(location)[:100]), "for instance a,b,c"
+        )
     return parts

@@ -44,17 +44,21 @@ class Manifest(Exchanged):
     encoder: Name
     """Fingerprint of the encoder that made all vectors."""
     splitter: Name | None
+    of: Annotated[int, Field(ge=1, le=10_000)]
+    """n."""
     shards: Annotated[list[Entry], Field(min_length=1, max_length=10_000)]
 
     @model_validator(mode="after")
     def _check(self) -> Manifest:
         numbers = [entry.number for entry in self.shards]
-        wanted = range(1, len(numbers) + 1)
+        wanted = range(1, max(self.of, *numbers) + 1)
         if twice := [number for number in wanted if numbers.count(number) > 1]:
             raise ValueError(f"shard {twice[0]} twice")
         if lost := [number for number in wanted if number not in numbers]:
-            raise ValueError(f"no shard {lost[0]} of {max(max(numbers), len(numbers))}")
+            raise ValueError(f"no shard {lost[0]} of {max(wanted)}")
         for entry in self.shards:
+            if entry.shard.part not in (None, f"{entry.number}/{self.of}"):
+                raise ValueError(f"shard {entry.number} of {self.of}, which was indexed as {entry.shard.part}")
             if entry.shard.passages and entry.shard.encoder != self.encoder:
                 raise ValueError(f"shard {entry.number} of another encoder")
         return self
@@ -111,7 +115,9 @@ def write_manifest(path: Path, found: Sequence[tuple[str, ShardDescription]]) ->
         for number, (location, shard) in sorted(zip(numbers, found, strict=True), key=lambda each: each[0])
     ]
     some = next((shard for _, shard in found if shard.encoder is not None), found[0][1])
-    manifest = Manifest(format=1, encoder=some.encoder or "", splitter=some.splitter, shards=entries)
+    manifest = Manifest(
+        format=1, encoder=some.encoder or "", splitter=some.splitter, of=len(entries), shards=entries
+    )
     try:
         write_atomically(path, (json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n").encode())
     except OSError as error:

@@ -79,8 +79,11 @@ class RemoteShard:
         for low, high in (each for each in (found.log_z, found.log_z_dense) if each is not None):
             if low > high + 1e-6:
                 raise self._unusable("bounds on log Z, the lower one first", f"{low} and {high}")
-        if request.exact and found.count and found.log_z is None:
-            raise self._unusable("an exact log Z", "none")
+        needed = [found.log_z] if found.matches or request.lexical == 0.0 else [found.log_z, found.log_z_dense]
+        if request.exact and found.count:
+            for bounds in needed:
+                if bounds is None or bounds[0] != bounds[1]:
+                    raise self._unusable("an exact log Z", f"{bounds}")
         return found
 
     def likelihoods(self, request: LikelihoodsRequest) -> Likelihoods:
@@ -112,7 +115,7 @@ class RemoteShard:
         except Refused as error:
             if error.status == 409:
                 raise ShardChangedError(self.name) from None
-            if error.status in (400, 413):
+            if error.status in (400, 413, 422):
                 raise SettingError(
                     f"a question that shard {self.name} can answer", error.found, "change it"
                 ) from None

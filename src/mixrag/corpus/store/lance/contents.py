@@ -36,6 +36,12 @@ class ContentReads(PassageReads):
         found: str | None = self.now.settings["splitter"]
         return found
 
+    @property
+    def part(self) -> str | None:
+        """See ``Store.part``."""
+        found: str | None = self.now.settings.get("part")
+        return found
+
     def documents_digest(self) -> str:
         """See ``Store.documents_digest``."""
         return hashlib.sha256("".join(f"{each}\n" for each in sorted(self.now.by_hash)).encode()).hexdigest()

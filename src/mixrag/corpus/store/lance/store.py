@@ -134,6 +134,11 @@ class LanceStore(VectorReads, ContentReads):
 
     # --- Vectors and encoders ------------------------------------------------------------------------
 
+    def claim_part(self, part: str) -> None:
+        """See ``Store.claim_part``."""
+        with self.transaction() as change:
+            change.set(part=part)
+
     def finish(self, splitter: str) -> None:
         """See ``Store.finish``."""
         with self.transaction() as change:

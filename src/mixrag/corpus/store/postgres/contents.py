@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from mixrag.corpus.passage import Passage
-from mixrag.corpus.store.postgres.changes import key_of
+from mixrag.corpus.store.postgres.changes import key_of, set_meta
+from mixrag.corpus.store.postgres.connections import Database
 from mixrag.corpus.store.records import DocumentRecord, Extent, Stretch
 from mixrag.corpus.store.sources import MEMORY, display, fallback_title, preferred
 from mixrag.utils.arrays import Rows
@@ -32,6 +33,24 @@ class ContentQueries:
     @abstractmethod
     def passages(self, row_ids: Sequence[int] | Rows) -> list[Passage]:
         """Passages of the row ids, in their order."""
+
+    @abstractmethod
+    def meta(self, key: str) -> str | None:
+        """Value of one setting of the store, or None."""
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[Database]:
+        """Changes that are made all or not at all."""
+
+    @property
+    def part(self) -> str | None:
+        """See ``Store.part``."""
+        return self.meta("part")
+
+    def claim_part(self, part: str) -> None:
+        """See ``Store.claim_part``."""
+        with self.transaction() as db:
+            set_meta(db, "part", part)
 
     def documents(self) -> list[DocumentRecord]:
         """See ``Store.documents``."""

@@ -115,6 +115,11 @@ class SqliteStore(StoreQueries, TermQueries, VectorQueries, ContentQueries, Enco
         return self.meta("splitter")
 
     @property
+    def part(self) -> str | None:
+        """See ``Store.part``."""
+        return self.meta("part")
+
+    @property
     def encoder_fingerprint(self) -> str | None:
         """See ``Store.encoder_fingerprint``."""
         return self.meta("encoder")
@@ -247,6 +252,11 @@ class SqliteStore(StoreQueries, TermQueries, VectorQueries, ContentQueries, Enco
                 changes.drop_sources(db, list(shared), here)
                 _counted(db, changes.remove_files(db, list(renamed)))
         return sorted({*shared.values(), *renamed.values()})
+
+    def claim_part(self, part: str) -> None:
+        """See ``Store.claim_part``."""
+        with self.transaction() as db:
+            changes.set_meta(db, "part", part)
 
     def finish(self, splitter: str) -> None:
         """See ``Store.finish``."""
