@@ -100,6 +100,21 @@ def test_of_many_waiters_one_at_a_time_has_the_lock(place: BucketPlace, monkeypa
     assert not failures and most == [1]
 
 
+def test_a_second_creator_is_not_taken_for_a_server_that_overwrites(
+    place: BucketPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, first = BucketPlace(place.location), place.objects.put
+
+    def put_while_another_does(key: str, content: bytes, **condition: str) -> str | None:
+        if condition:
+            other.prepare()  # it removes what it has tried
+        return first(key, content, **condition)
+
+    monkeypatch.setattr(place.objects, "put", put_while_another_does)
+    place.prepare()
+    assert place.entries() == []
+
+
 # what can be wrong
 
 

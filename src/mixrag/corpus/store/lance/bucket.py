@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -81,7 +82,8 @@ class BucketPlace(Place):
         Raises:
             StoreError: it does not.
         """
-        key = self.objects.key("conditional")
+        # Its own, since another process may make a store here at the same time.
+        key = self.objects.key(f"conditional-{secrets.token_hex(8)}")
         with self.errors():
             self.objects.put(key, b"1")
             refused = self.objects.put(key, b"2", IfNoneMatch="*") is None
