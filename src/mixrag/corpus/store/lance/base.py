@@ -106,7 +106,10 @@ class LanceBase(Store):
         """See ``Store.writing``."""
         self._check_open()
         with self.creating():
-            self.log.latest()
+            if self.place.can_lose_lock:
+                self.log.fence(self._check)
+            else:
+                self.log.latest()
             self._of_thread.has_lock = True
             try:
                 yield

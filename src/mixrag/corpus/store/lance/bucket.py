@@ -23,6 +23,8 @@ _CREDENTIALS = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKE
 class BucketPlace(Place):
     """See ``Place``. Credentials, region and endpoint come from the environment, as for all programs of AWS."""
 
+    can_lose_lock = True
+
     def __init__(self, location: Location) -> None:
         parts = urlsplit(location.text)
         self.location = location

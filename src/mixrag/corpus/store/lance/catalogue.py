@@ -132,6 +132,12 @@ class Catalogue:
         new.number, new._own = self.number + 1, set()
         return new
 
+    def following(self) -> Catalogue:
+        """The same state as that of the next commit."""
+        new = copy(self)
+        new.number = self.number + 1
+        return new
+
     @cached_property
     def layout(self) -> Layout:
         """Where passages are; of a catalogue that does not change any more."""

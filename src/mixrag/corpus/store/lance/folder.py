@@ -17,6 +17,8 @@ from mixrag.errors import StoreError
 class FolderPlace(Place):
     """See ``Place``."""
 
+    can_lose_lock = False
+
     def __init__(self, location: Location) -> None:
         self.location, self.path = location, Path(location.rest)
         self.uri, self.options = str(self.path), {}

@@ -29,6 +29,8 @@ class Place(ABC):
     """What LanceDB opens."""
     options: Mapping[str, str]
     """Its storage options; no credentials."""
+    can_lose_lock: bool
+    """Whether another one may take the write lock of a holder that stands still."""
 
     @abstractmethod
     def names(self, folder: str, after: str = "") -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -158,7 +159,8 @@ class LanceStore(VectorReads, ContentReads):
         """A table for the vectors of an encoder, with the first of them."""
         with self.transaction() as change:
             number, encoders = change.draft.settings["next_table"], change.draft.settings["encoders"]
-            name = f"vectors-{number}"
+            # A writer that lost the lock may make one at the same time.
+            name = f"vectors-{number}-{secrets.token_hex(8)}"
             version = self.tables.create(name, vector_rows(hashes, vectors))
             found = [encoder.name, encoder.dimension, name, version]
             change.set(next_table=number + 1, encoders=encoders | {encoder.fingerprint: found})
