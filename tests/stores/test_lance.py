@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -186,12 +187,58 @@ def test_small_parts_are_rewritten_and_old_versions_go_but_not_those_of_a_snapsh
         assert texts_in(reader) == ["old 1", "old 2"] and np.array_equal(reader.vectors()[1], before)
     parts = store.tables.latest(tables.PASSAGES).stats()["fragment_stats"]["num_fragments"]
     assert parts < 8 and "passages" in store.now.settings["rewritten"]
+    last = store.tables.latest(tables.PASSAGES).version
+    time.sleep(0.3)
     monkeypatch.setattr(tables, "RETENTION", timedelta(0))
+    monkeypatch.setattr(tables, "_MARGIN", timedelta(seconds=0.2))
     for number in range(10):
         put(store, split([f"more {number}"], f"m{number}"))
-    assert len(store.tables.latest(tables.PASSAGES).list_versions()) < 12
+    versions = store.tables.latest(tables.PASSAGES).list_versions()
+    assert versions[0]["version"] >= last
     assert len(texts_in(reader)) == 21
     check_sound(store)
+
+
+@pytest.mark.parametrize("hours", [-3, 3])
+def test_clocks_of_writers_decide_nothing(
+    store: LanceStore, lance_backend: LanceBackend, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    monkeypatch.setattr(tables, "_MANY", 4)
+    put(store, split(["old 1", "old 2"], "old"))
+    reader, listed = lance_backend.reopen(), type(store.tables.latest(tables.PASSAGES)).list_versions
+    skew = timedelta(hours=hours)
+
+    def skewed(table: Any) -> list[dict[str, Any]]:
+        """Versions before the last ones are of another machine."""
+        found = listed(table)
+        return [each | {"timestamp": each["timestamp"] + skew} for each in found[:-2]] + found[-2:]
+
+    monkeypatch.setattr(type(store.tables.latest(tables.PASSAGES)), "list_versions", skewed)
+    with reader.snapshot():
+        for number in range(10):
+            put(store, split([f"text {number}"], f"n{number}"))
+        reader.tables._open.clear()
+        assert texts_in(reader) == ["old 1", "old 2"]
+
+
+def test_which_versions_a_snapshot_can_still_need() -> None:
+    assert tables.needless([], 7, 1000.0) == (0, [(7, 1000.0)])
+    assert tables.needless([(7, 1000.0)], 9, 1010.0) == (0, [(7, 1000.0)])
+    assert tables.needless([(7, 1000.0)], 9, 1900.0) == (0, [(7, 1000.0), (9, 1900.0)])
+    assert tables.needless([(7, 1000.0), (9, 1900.0)], 12, 4600.0) == (7, [(7, 1000.0), (9, 1900.0), (12, 4600.0)])
+    assert tables.needless([(7, 1000.0), (9, 1900.0)], 12, 9000.0) == (9, [(9, 1900.0), (12, 9000.0)])
+    assert tables.needless([(7, 5000.0)], 9, 1000.0) == (0, [(7, 1000.0)])  # the clock went back
+
+
+def test_a_table_that_was_dropped_by_a_clock_ahead_stays(store: LanceStore) -> None:
+    put(store, split(["one"], "n"))
+    with store.writing():
+        store.add_vectors(EncoderRecord("other", "other-1", 2), [text_hash("one")], np.ones((1, 2), "f4"))
+        store.replace_encoder("other-1", {}, changed=True)
+        with store.transaction() as change:
+            change.set(dropped={name: since + 60 for name, since in change.now.settings["dropped"].items()})
+        store.finish("none")
+    assert len(store.now.settings["dropped"]) == 1 and len(store.tables.names()) == 3
 
 
 def test_tables_of_former_encoders_go_when_no_snapshot_needs_them(

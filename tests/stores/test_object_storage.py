@@ -115,6 +115,12 @@ def test_a_second_creator_is_not_taken_for_a_server_that_overwrites(
     assert place.entries() == []
 
 
+def test_the_clock_is_that_of_the_server(place: BucketPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    assert abs(place.now() - now) < 60
+
+
 # what can be wrong
 
 

@@ -107,6 +107,11 @@ class BucketPlace(Place):
         finally:
             lease.release()
 
+    def now(self) -> float:
+        """See ``Place.now``."""
+        with self.errors():
+            return self.objects.now()
+
     def explain(self, error: Exception) -> StoreError:
         """See ``Place.explain``; LanceDB does not say why in one line, so the server is asked once more."""
         if not type(error).__module__.startswith(("botocore", "boto3")):

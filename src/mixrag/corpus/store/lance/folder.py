@@ -99,6 +99,15 @@ class FolderPlace(Place):
                 raise self.explain(error) from error
             yield lambda: None
 
+    def now(self) -> float:
+        """See ``Place.now``: the file system may be one of another machine."""
+        with self.errors():
+            temporary = self._temporary("catalogue", b"")
+            try:
+                return temporary.stat().st_mtime
+            finally:
+                temporary.unlink(missing_ok=True)
+
     def explain(self, error: Exception) -> StoreError:
         """See ``Place.explain``."""
         remedy = "check free space and permissions there"

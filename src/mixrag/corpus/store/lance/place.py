@@ -75,6 +75,10 @@ class Place(ABC):
         """
 
     @abstractmethod
+    def now(self) -> float:
+        """Seconds since 1970 by the clock of the place, which all writers have in common."""
+
+    @abstractmethod
     def explain(self, error: Exception) -> StoreError:
         """What an exception of the system or of LanceDB means."""
 
