@@ -167,6 +167,52 @@ def test_passages_without_a_commit_are_never_seen(store: LanceStore, monkeypatch
     check_sound(store)
 
 
+def columns_read(store: LanceStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is read as a whole from now on."""
+    read, column = list[str](), store.tables.column
+
+    def counted(table: Any, name: str, **more: bool) -> Any:
+        read.append(name)
+        return column(table, name, **more)
+
+    monkeypatch.setattr(store.tables, "column", counted)
+    return read
+
+
+def test_a_writer_reads_once_which_texts_have_vectors(store: LanceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(store, split(["one", "two"], "n"))
+    texts = [f"text {number}" for number in range(6)]
+    read = columns_read(store, monkeypatch)
+    with store.writing():
+        for each in texts:
+            wanted = {text_hash("one"), text_hash("two"), text_hash(texts[0]), text_hash(each)}
+            missing = store.missing_vectors("made-1", wanted)
+            assert missing == {text_hash(each)}
+            store.add_vectors(ENCODER, sorted(missing), vectors_of([each]))
+        assert store.missing_vectors("made-1", [*map(text_hash, texts)]) == set()
+        assert read == ["text_hash"]
+        store.put([split(texts[:2], "m")])
+        store.finish("none")  # it deletes what no passage uses
+        assert store.missing_vectors("made-1", {text_hash(each) for each in texts}) == set(
+            map(text_hash, texts[2:])
+        )
+    assert store.missing_vectors("made-1", {text_hash("one"), text_hash("x")}) == {text_hash("x")}
+    check_sound(store)
+
+
+def test_places_of_vectors_are_read_again_only_where_tables_changed(
+    store: LanceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, split(["one", "two"], "n"))
+    assert len(store.vectors()[1]) == 2
+    read = columns_read(store, monkeypatch)
+    with store.writing(), store.transaction() as change:
+        change.set(splitter="other")
+    assert len(store.vectors()[1]) == 2 and not read
+    put(store, split(["three"], "m"))
+    assert len(store.vectors()[1]) == 3
+
+
 # many small additions
 
 

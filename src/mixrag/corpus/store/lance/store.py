@@ -157,7 +157,11 @@ class LanceStore(VectorReads, ContentReads):
             expected = f"vectors of {found.dimension} dimensions"
             remedy = "give the changed encoder a new fingerprint"
             raise EncoderMismatchError(expected, f"{encoder.dimension} dimensions", remedy)
+        known, self._known_hashes = self._known_hashes, None  # where it fails, nobody knows what was added
         self.tables.add(self.tables.latest(found.table), vector_rows(hashes, vectors))
+        if known is not None and known.table == found.table:
+            known.add(hashes)
+            self._known_hashes = known
 
     def _add_table(self, encoder: EncoderRecord, hashes: Sequence[bytes], vectors: Vectors) -> None:
         """A table for the vectors of an encoder, with the first of them."""
@@ -228,6 +232,7 @@ class LanceStore(VectorReads, ContentReads):
             stored += len(vectors)
         if damaged:
             self._check()
+            self._known_hashes = None
             self.tables.delete(table, "_rowid", damaged)
             if len(damaged) == stored:
                 with self.transaction() as change:
@@ -245,6 +250,7 @@ class LanceStore(VectorReads, ContentReads):
         orphans = np.asarray(stored["_rowid"], np.uint64)[~np.asarray(used, bool)]
         if len(orphans):
             self._check()
+            self._known_hashes = None
             self.tables.delete(table, "_rowid", orphans.tolist())
         self._tidy(change, table, found.table, found.version)
         self.tables.index(table)

@@ -31,7 +31,7 @@ _EVER = timedelta(days=36500)
 _MARGIN = timedelta(minutes=1)
 """For what Lance does before it looks at the clock."""
 Mark = tuple[int, float]
-"""The version of a table that a catalogue named at some time: those before it are not needed ``RETENTION`` later."""
+"""The version of a table that a catalogue named at some time: ``RETENTION`` later none before it is needed."""
 _OPEN = 8
 _BLOCK = 8192
 _MANY, _MOST = 20, 1000
