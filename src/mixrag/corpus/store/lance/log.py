@@ -2,8 +2,8 @@
 
 Now and then the whole state is written beside a commit, so that opening reads few objects, and older ones go. Of
 two writers that both believe to have the write lock, one alone creates the next commit. Where the lock can be
-lost, whoever takes it begins with a commit that changes nothing: one of the former holder that is still under way either
-came before it, or is refused.
+lost, whoever takes it begins with a commit that changes nothing: one of the former holder that is still under
+way either came before it, or is refused.
 """
 
 from __future__ import annotations
