@@ -3,8 +3,9 @@
     python benchmarks/lance_memory.py [--documents 100000] [--words 1000000]
 
 Each document is the only one of a file of its own, with a path of 60 characters, a title of 40, and two values
-of metadata. Bytes are those that Python allocates (tracemalloc) for the state as it is read from a whole state in the
-log, at most while it is read, for a second state while a commit is made, and for what filters ask of documents.
+of metadata. Bytes are those that Python allocates (tracemalloc) for the state as it is read from a whole state
+in the log, at most while it is read, for a second state while a commit is made, and for what filters ask of
+documents.
 """
 
 from __future__ import annotations
