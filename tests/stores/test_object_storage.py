@@ -13,8 +13,10 @@ import pytest
 from made_documents import put, split, texts_in
 from mixrag.corpus import Store, has_store
 from mixrag.corpus.store.lance import lease
+from mixrag.corpus.store.lance.base import Transaction
 from mixrag.corpus.store.lance.bucket import BucketPlace
 from mixrag.corpus.store.lance.lease import Lease
+from mixrag.corpus.store.lance.store import LanceStore
 from mixrag.corpus.store.location import parse_location
 from mixrag.errors import SettingError, StoreBusyError, StoreError
 from store_backends import S3Backend
@@ -113,6 +115,17 @@ def test_a_second_creator_is_not_taken_for_a_server_that_overwrites(
     monkeypatch.setattr(place.objects, "put", put_while_another_does)
     place.prepare()
     assert place.entries() == []
+
+
+def test_of_two_equal_commits_one_is_refused(s3_backend: S3Backend) -> None:
+    one, other = s3_backend.open(), s3_backend.reopen()
+    assert isinstance(one, LanceStore) and isinstance(other, LanceStore)
+    changes = [Transaction(store.log.latest()) for store in (one, other)]
+    for change in changes:
+        change.set(splitter="same")
+    one.log.commit(changes[0].draft, changes[0].operations, lambda: None)
+    with pytest.raises(StoreBusyError, match="run this again"):
+        other.log.commit(changes[1].draft, changes[1].operations, lambda: None)
 
 
 def test_the_clock_is_that_of_the_server(place: BucketPlace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,6 +223,7 @@ class Catalogue:
 
 
 _CHANGES: dict[str, Callable[..., None]] = {
+    "by": lambda *_: None,
     "settings": Catalogue._set,
     "terms": Catalogue._add_terms,
     "file": Catalogue._put_file,

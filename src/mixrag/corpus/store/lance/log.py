@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import threading
 import zlib
 from contextlib import suppress
@@ -69,11 +70,10 @@ class Log:
         Raises:
             StoreBusyError: another process has the lock now, or has committed.
         """
-        content = _packed(operations)
         with self._mutex, self.place.errors():
             check()
             try:
-                self._create(draft, content)
+                self._create(draft, operations)
             except ExistsError as error:
                 raise self.place.lost() from error
 
@@ -87,11 +87,13 @@ class Log:
             draft = self.latest().following()
             with self._mutex, self.place.errors(), suppress(ExistsError):  # the former holder's last one
                 check()
-                self._create(draft, _packed([]))
+                self._create(draft, [])
                 return
         raise self.place.lost()
 
-    def _create(self, draft: Catalogue, content: bytes) -> None:
+    def _create(self, draft: Catalogue, operations: list[Operation]) -> None:
+        # No two commits are equal: a write that is repeated by the network is known by its content.
+        content = _packed([["by", secrets.token_hex(8)], *operations])
         self.place.create(FOLDER, _name(draft.number), content)
         self._catalogue, self._since = draft, self._since + len(content)
         if self._is_long():
