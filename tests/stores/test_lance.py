@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fake_corpus import check_sound
-from made_documents import ENCODER, put, split, texts_in
+from made_documents import ENCODER, put, split, texts_in, vectors_of
 from mixrag.corpus import EncoderRecord, Store
 from mixrag.corpus.store.lance import log, tables, vectors
 from mixrag.corpus.store.lance.base import Transaction
@@ -67,6 +70,78 @@ def test_of_two_writers_that_believe_to_have_the_lock_one_commits(store: LanceSt
     assert store.splitter is None and texts_in(store) == ["one", "two"]
 
 
+def lockless(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a store have the write lock although another one has it, as one does who takes it after its lease."""
+    assert isinstance(store, LanceStore)
+    monkeypatch.setattr(store.place, "lock", lambda _: nullcontext(lambda: None))
+    monkeypatch.setattr(store.place, "can_lose_lock", True)
+
+
+def test_a_commit_of_a_former_holder_of_the_lock_is_refused_or_seen(
+    store: LanceStore, lance_backend: LanceBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, split(["one"], "n"))
+    slow = Transaction(store.log.latest())
+    slow.set(splitter="slow")
+    quick = lance_backend.reopen()
+    lockless(quick, monkeypatch)
+    with quick.writing(), pytest.raises(StoreBusyError, match="run this again"):
+        store.log.commit(slow.draft, slow.operations, lambda: None)
+    slow = Transaction(store.log.latest())
+    slow.set(splitter="slow")
+    create = quick.place.create
+
+    def created_later(*arguments: Any) -> None:
+        monkeypatch.setattr(quick.place, "create", create)
+        store.log.commit(slow.draft, slow.operations, lambda: None)
+        create(*arguments)
+
+    monkeypatch.setattr(quick.place, "create", created_later)
+    with quick.writing():
+        assert quick.splitter == "slow"
+
+
+def test_vectors_of_a_commit_that_was_under_way_stay(
+    store: LanceStore, lance_backend: LanceBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, split(["one"], "n"))
+    quick, commit = lance_backend.reopen(), store.log.commit
+    lockless(quick, monkeypatch)
+
+    def committed_late(*arguments: Any) -> None:
+        monkeypatch.setattr(store.log, "commit", commit)
+        with quick.writing():
+            quick.finish("none")
+        commit(*arguments)
+
+    with store.writing():
+        store.add_vectors(ENCODER, [text_hash("two")], vectors_of(["two"]))
+        monkeypatch.setattr(store.log, "commit", committed_late)
+        with pytest.raises(StoreBusyError):
+            store.put([split(["two"], "m")])
+    put(store, split(["three"], "l"))
+    assert texts_in(store) == ["one", "three"]
+    check_sound(store)
+
+
+def test_two_writers_make_two_tables_of_vectors(
+    store: LanceStore, lance_backend: LanceBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick, commit = lance_backend.reopen(), store.log.commit
+    lockless(quick, monkeypatch)
+
+    def committed_late(*arguments: Any) -> None:
+        monkeypatch.setattr(store.log, "commit", commit)
+        put(quick, split(["two"], "m"))
+        commit(*arguments)
+
+    with store.writing():
+        monkeypatch.setattr(store.log, "commit", committed_late)
+        with pytest.raises(StoreBusyError):
+            store.add_vectors(ENCODER, [text_hash("one")], vectors_of(["one"]))
+    assert quick.vectors()[1].tolist() == vectors_of(["two"]).tolist()
+
+
 def test_another_writer_of_the_table_is_noticed(store: LanceStore) -> None:
     put(store, split(["one"], "n"))
     table = store.tables.latest(tables.PASSAGES)
@@ -92,6 +167,52 @@ def test_passages_without_a_commit_are_never_seen(store: LanceStore, monkeypatch
     check_sound(store)
 
 
+def columns_read(store: LanceStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is read as a whole from now on."""
+    read, column = list[str](), store.tables.column
+
+    def counted(table: Any, name: str, **more: bool) -> Any:
+        read.append(name)
+        return column(table, name, **more)
+
+    monkeypatch.setattr(store.tables, "column", counted)
+    return read
+
+
+def test_a_writer_reads_once_which_texts_have_vectors(store: LanceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(store, split(["one", "two"], "n"))
+    texts = [f"text {number}" for number in range(6)]
+    read = columns_read(store, monkeypatch)
+    with store.writing():
+        for each in texts:
+            wanted = {text_hash("one"), text_hash("two"), text_hash(texts[0]), text_hash(each)}
+            missing = store.missing_vectors("made-1", wanted)
+            assert missing == {text_hash(each)}
+            store.add_vectors(ENCODER, sorted(missing), vectors_of([each]))
+        assert store.missing_vectors("made-1", [*map(text_hash, texts)]) == set()
+        assert read == ["text_hash"]
+        store.put([split(texts[:2], "m")])
+        store.finish("none")  # it deletes what no passage uses
+        assert store.missing_vectors("made-1", {text_hash(each) for each in texts}) == set(
+            map(text_hash, texts[2:])
+        )
+    assert store.missing_vectors("made-1", {text_hash("one"), text_hash("x")}) == {text_hash("x")}
+    check_sound(store)
+
+
+def test_places_of_vectors_are_read_again_only_where_tables_changed(
+    store: LanceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, split(["one", "two"], "n"))
+    assert len(store.vectors()[1]) == 2
+    read = columns_read(store, monkeypatch)
+    with store.writing(), store.transaction() as change:
+        change.set(splitter="other")
+    assert len(store.vectors()[1]) == 2 and not read
+    put(store, split(["three"], "m"))
+    assert len(store.vectors()[1]) == 3
+
+
 # many small additions
 
 
@@ -112,12 +233,58 @@ def test_small_parts_are_rewritten_and_old_versions_go_but_not_those_of_a_snapsh
         assert texts_in(reader) == ["old 1", "old 2"] and np.array_equal(reader.vectors()[1], before)
     parts = store.tables.latest(tables.PASSAGES).stats()["fragment_stats"]["num_fragments"]
     assert parts < 8 and "passages" in store.now.settings["rewritten"]
+    last = store.tables.latest(tables.PASSAGES).version
+    time.sleep(0.3)
     monkeypatch.setattr(tables, "RETENTION", timedelta(0))
+    monkeypatch.setattr(tables, "_MARGIN", timedelta(seconds=0.2))
     for number in range(10):
         put(store, split([f"more {number}"], f"m{number}"))
-    assert len(store.tables.latest(tables.PASSAGES).list_versions()) < 12
+    versions = store.tables.latest(tables.PASSAGES).list_versions()
+    assert versions[0]["version"] >= last
     assert len(texts_in(reader)) == 21
     check_sound(store)
+
+
+@pytest.mark.parametrize("hours", [-3, 3])
+def test_clocks_of_writers_decide_nothing(
+    store: LanceStore, lance_backend: LanceBackend, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    monkeypatch.setattr(tables, "_MANY", 4)
+    put(store, split(["old 1", "old 2"], "old"))
+    reader, listed = lance_backend.reopen(), type(store.tables.latest(tables.PASSAGES)).list_versions
+    skew = timedelta(hours=hours)
+
+    def skewed(table: Any) -> list[dict[str, Any]]:
+        """Versions before the last ones are of another machine."""
+        found = listed(table)
+        return [each | {"timestamp": each["timestamp"] + skew} for each in found[:-2]] + found[-2:]
+
+    monkeypatch.setattr(type(store.tables.latest(tables.PASSAGES)), "list_versions", skewed)
+    with reader.snapshot():
+        for number in range(10):
+            put(store, split([f"text {number}"], f"n{number}"))
+        reader.tables._open.clear()
+        assert texts_in(reader) == ["old 1", "old 2"]
+
+
+def test_which_versions_a_snapshot_can_still_need() -> None:
+    assert tables.needless([], 7, 1000.0) == (0, [(7, 1000.0)])
+    assert tables.needless([(7, 1000.0)], 9, 1010.0) == (0, [(7, 1000.0)])
+    assert tables.needless([(7, 1000.0)], 9, 1900.0) == (0, [(7, 1000.0), (9, 1900.0)])
+    assert tables.needless([(7, 1000.0), (9, 1900.0)], 12, 4600.0) == (7, [(7, 1000.0), (9, 1900.0), (12, 4600.0)])
+    assert tables.needless([(7, 1000.0), (9, 1900.0)], 12, 9000.0) == (9, [(9, 1900.0), (12, 9000.0)])
+    assert tables.needless([(7, 5000.0)], 9, 1000.0) == (0, [(7, 1000.0)])  # the clock went back
+
+
+def test_a_table_that_was_dropped_by_a_clock_ahead_stays(store: LanceStore) -> None:
+    put(store, split(["one"], "n"))
+    with store.writing():
+        store.add_vectors(EncoderRecord("other", "other-1", 2), [text_hash("one")], np.ones((1, 2), "f4"))
+        store.replace_encoder("other-1", {}, changed=True)
+        with store.transaction() as change:
+            change.set(dropped={name: since + 60 for name, since in change.now.settings["dropped"].items()})
+        store.finish("none")
+    assert len(store.now.settings["dropped"]) == 1 and len(store.tables.names()) == 3
 
 
 def test_tables_of_former_encoders_go_when_no_snapshot_needs_them(
@@ -135,7 +302,7 @@ def test_tables_of_former_encoders_go_when_no_snapshot_needs_them(
     monkeypatch.setattr("mixrag.corpus.store.lance.store.RETENTION", timedelta(0))
     with store.writing():
         store.finish("none")
-    assert store.now.settings["dropped"] == {} and sorted(store.tables.names()) == ["passages", "vectors-2"]
+    assert store.now.settings["dropped"] == {} and len(store.tables.names()) == 2
     check_sound(store)
 
 

@@ -13,8 +13,10 @@ import pytest
 from made_documents import put, split, texts_in
 from mixrag.corpus import Store, has_store
 from mixrag.corpus.store.lance import lease
+from mixrag.corpus.store.lance.base import Transaction
 from mixrag.corpus.store.lance.bucket import BucketPlace
 from mixrag.corpus.store.lance.lease import Lease
+from mixrag.corpus.store.lance.store import LanceStore
 from mixrag.corpus.store.location import parse_location
 from mixrag.errors import SettingError, StoreBusyError, StoreError
 from store_backends import S3Backend
@@ -98,6 +100,38 @@ def test_of_many_waiters_one_at_a_time_has_the_lock(place: BucketPlace, monkeypa
     for thread in threads:
         thread.join()
     assert not failures and most == [1]
+
+
+def test_a_second_creator_is_not_taken_for_a_server_that_overwrites(
+    place: BucketPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, first = BucketPlace(place.location), place.objects.put
+
+    def put_while_another_does(key: str, content: bytes, **condition: str) -> str | None:
+        if condition:
+            other.prepare()  # it removes what it has tried
+        return first(key, content, **condition)
+
+    monkeypatch.setattr(place.objects, "put", put_while_another_does)
+    place.prepare()
+    assert place.entries() == []
+
+
+def test_of_two_equal_commits_one_is_refused(s3_backend: S3Backend) -> None:
+    one, other = s3_backend.open(), s3_backend.reopen()
+    assert isinstance(one, LanceStore) and isinstance(other, LanceStore)
+    changes = [Transaction(store.log.latest()) for store in (one, other)]
+    for change in changes:
+        change.set(splitter="same")
+    one.log.commit(changes[0].draft, changes[0].operations, lambda: None)
+    with pytest.raises(StoreBusyError, match="run this again"):
+        other.log.commit(changes[1].draft, changes[1].operations, lambda: None)
+
+
+def test_the_clock_is_that_of_the_server(place: BucketPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    assert abs(place.now() - now) < 60
 
 
 # what can be wrong

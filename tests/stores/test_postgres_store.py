@@ -14,7 +14,7 @@ from made_documents import DIMENSION, file, put, split, texts_in, vectors_of
 from mixrag.corpus import EncoderRecord, Store, open_store
 from mixrag.corpus.store.location import parse_location
 from mixrag.corpus.store.opening import has_store
-from mixrag.corpus.store.postgres import nearest, schema
+from mixrag.corpus.store.postgres import contents, nearest, schema, terms
 from mixrag.corpus.store.postgres.address import address_of
 from mixrag.corpus.store.postgres.store import PostgresStore
 from mixrag.errors import (
@@ -383,6 +383,22 @@ def test_a_change_without_the_lock_waits_for_it(store: Store, postgres_backend: 
         other.put([split(["one"], "n")])
     store.put([split([], "n")])
     assert store.counts().documents == 1
+
+
+def test_words_and_documents_are_those_of_one_state(
+    store: Store, postgres_backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terms, "_BLOCK", 1)
+    monkeypatch.setattr(contents, "_BLOCK", 1)
+    put(store, split(["first"], "n"), split(["second"], "m"))
+    passages, documents = store.words(), store.by_document()
+    with postgres_backend.reopen() as other:
+        for number, found in enumerate((passages, documents)):
+            next(found)
+            put(other, split([f"new {number}"], "m"))
+            assert len(list(found)) == 1
+    assert texts_in(store) == ["first", "new 1"]
+    assert [[each.text for each in found] for found in store.by_document()] == [["first"], ["new 1"]]
 
 
 def test_no_password_in_the_title_of_a_process_or_what_the_database_shows(store: Store) -> None:

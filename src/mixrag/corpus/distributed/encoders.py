@@ -26,7 +26,9 @@ AHEAD = 2
 DEATHS = 2
 """Of actors at one batch, before it is halved or refused."""
 START_SECONDS = 600.0
-"""How long no actor at all may be ready at the beginning."""
+"""How long no actor at all may be ready, at the beginning or after the last one died."""
+LOSSES = 3
+"""Of the vectors of a batch by the cluster, before the run ends."""
 _STARTS = 3
 """Actors that may die before the first one is ready."""
 
@@ -83,6 +85,7 @@ class _Batch:
 
     texts: list[str]
     deaths: int = 0
+    losses: int = 0
     vectors: Vectors | None = None
     refused: bool = False
     halves: tuple[_Batch, _Batch] | None = None
@@ -197,11 +200,27 @@ class EncoderPool:
         except (exceptions.RayActorError, exceptions.WorkerCrashedError, exceptions.OutOfMemoryError) as error:
             self._replace(worker, error)
             return
+        except exceptions.ObjectLostError as error:
+            self._do_again(worker, reference, error)
+            return
+        except exceptions.RayError as error:
+            raise ray_failed("vectors from the encoder of a worker", error) from error
         batch = worker.running.pop(reference)
         if batch is None:
             worker.ready, self._failed_starts = True, 0
         else:
             batch.vectors = found
+
+    def _do_again(self, worker: _Worker, reference: Any, error: Exception) -> None:
+        """Let what was computed, and lost before it came here, be computed once more."""
+        batch = worker.running.pop(reference)
+        if batch is None:
+            worker.ready = True  # what is lost says no more than that
+            return
+        batch.losses += 1
+        if batch.losses >= LOSSES:
+            raise ray_failed(f"vectors that are not lost {LOSSES} times", error) from error
+        self._queue.appendleft(batch)
 
     def _replace(self, worker: _Worker, error: Exception) -> None:
         """Another actor for one that died; what it was at work on comes first."""
@@ -212,6 +231,8 @@ class EncoderPool:
                 remedy = "give them more memory, or fewer --ray-encoders"
                 raise ClusterError("encoders that can be loaded by workers", found, remedy)
         self._workers.remove(worker)
+        if worker.ready and not any(each.ready for each in self._workers):
+            self._started = time.monotonic()
         lost = [batch for batch in worker.running.values() if batch is not None]
         for batch in reversed(lost):
             batch.deaths += 1
@@ -243,6 +264,12 @@ def _again(batch: _Batch) -> list[_Batch]:
     # One more death of an actor that has nothing else is enough to halve again.
     batch.halves = _Batch(batch.texts[:middle], DEATHS), _Batch(batch.texts[middle:], DEATHS)
     return [*batch.halves]
+
+
+def ray_failed(expected: str, error: Exception) -> ClusterError:
+    """An error of Ray itself, on one line."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return ClusterError(expected, reason, "look into the state of the cluster: ray status")
 
 
 def _raised(error: Any) -> MixragError:

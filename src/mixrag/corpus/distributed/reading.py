@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from mixrag.corpus.distributed.encoders import ray_failed
 from mixrag.corpus.distributed.wire import packed, unpacked
 from mixrag.corpus.parsers.isolation import ParseLimits
 from mixrag.corpus.parsers.protocol import Parser
@@ -92,7 +93,7 @@ class RayReader:
                 yield waiting.pop(following)
                 following += 1
         missing = [n for n in range(following, len(files)) if n not in waiting]
-        for number, data in self._run(task, [[(n, files[n])] for n in missing]):
+        for number, data in self._run(task, [[(n, files[n])] for n in missing], last=True):
             waiting[number] = files[number], unpacked(data, reading.splitting.embedding_text)
         if len(missing) > 1 and waiting.keys().isdisjoint(missing):  # that is not one file's fault
             found = f"that they died at each of {len(missing)} files"
@@ -100,8 +101,13 @@ class RayReader:
         for number in range(following, len(files)):
             yield waiting.pop(number, (files[number], died()))
 
-    def _run(self, task: Any, blocks: Sequence[Sequence[tuple[int, ChangedFile]]]) -> Iterator[tuple[int, bytes]]:
-        """Numbers and packed results of the files in these blocks; none of blocks whose worker died."""
+    def _run(
+        self, task: Any, blocks: Sequence[Sequence[tuple[int, ChangedFile]]], *, last: bool = False
+    ) -> Iterator[tuple[int, bytes]]:
+        """Numbers and packed results of the files in these blocks; none of blocks whose worker died.
+
+        Where a result is lost before it comes here, there is none either; the ``last`` time that is an error.
+        """
         if not blocks:
             return
         with self._ray.data.DataContext.current(self._context()), warnings.catch_warnings():
@@ -115,9 +121,23 @@ class RayReader:
                 ray_remote_args_fn=_retries,
             )
         # Batches would be fetched by further threads, which go on after this generator is closed.
-        for bundle in dataset.iter_internal_ref_bundles():
-            for table in map(self._ray.get, bundle.block_refs):
-                yield from zip(table["number"].to_pylist(), table["found"].to_pylist(), strict=True)
+        try:
+            for bundle in dataset.iter_internal_ref_bundles():
+                for reference in bundle.block_refs:
+                    table = self._fetched(reference, last=last)
+                    if table is not None:
+                        yield from zip(table["number"].to_pylist(), table["found"].to_pylist(), strict=True)
+        except self._ray.exceptions.RayError as error:
+            raise ray_failed("files from workers that read them", error) from error
+
+    def _fetched(self, reference: Any, *, last: bool) -> Any:
+        """A block; None where it was lost."""
+        try:
+            return self._ray.get(reference)
+        except self._ray.exceptions.ObjectLostError:
+            if last:
+                raise
+            return None
 
     def _context(self) -> Any:
         """Results in order; blocks whose worker died are left out, and nothing is shown."""

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from mixrag.corpus.store.lance.catalogue import Catalogue, Operation, Table
+from mixrag.corpus.store.lance.known import KnownHashes
 from mixrag.corpus.store.lance.log import Log
 from mixrag.corpus.store.lance.place import Check, Place
 from mixrag.corpus.store.lance.tables import PASSAGES, Tables
@@ -82,6 +83,17 @@ class LanceBase(Store):
         has_lock: bool = getattr(self._of_thread, "has_lock", False)
         return self.log.latest(look=not has_lock)
 
+    @property
+    def _known_hashes(self) -> KnownHashes | None:
+        """Of which texts this thread knows that they have a vector; of none where it has no lock."""
+        found: KnownHashes | None = getattr(self._of_thread, "known_hashes", None)
+        return found
+
+    @_known_hashes.setter
+    def _known_hashes(self, known: KnownHashes | None) -> None:
+        has_lock: bool = getattr(self._of_thread, "has_lock", False)
+        self._of_thread.known_hashes = known if has_lock else None
+
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """See ``Store.snapshot``."""
@@ -106,12 +118,15 @@ class LanceBase(Store):
         """See ``Store.writing``."""
         self._check_open()
         with self.creating():
-            self.log.latest()
+            if self.place.can_lose_lock:
+                self.log.fence(self._check)
+            else:
+                self.log.latest()
             self._of_thread.has_lock = True
             try:
                 yield
             finally:
-                self._of_thread.has_lock = False
+                self._of_thread.has_lock, self._known_hashes = False, None
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -21,6 +22,8 @@ _CREDENTIALS = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKE
 
 class BucketPlace(Place):
     """See ``Place``. Credentials, region and endpoint come from the environment, as for all programs of AWS."""
+
+    can_lose_lock = True
 
     def __init__(self, location: Location) -> None:
         parts = urlsplit(location.text)
@@ -81,7 +84,8 @@ class BucketPlace(Place):
         Raises:
             StoreError: it does not.
         """
-        key = self.objects.key("conditional")
+        # Its own, since another process may make a store here at the same time.
+        key = self.objects.key(f"conditional-{secrets.token_hex(8)}")
         with self.errors():
             self.objects.put(key, b"1")
             refused = self.objects.put(key, b"2", IfNoneMatch="*") is None
@@ -102,6 +106,11 @@ class BucketPlace(Place):
             yield lease.check
         finally:
             lease.release()
+
+    def now(self) -> float:
+        """See ``Place.now``."""
+        with self.errors():
+            return self.objects.now()
 
     def explain(self, error: Exception) -> StoreError:
         """See ``Place.explain``; LanceDB does not say why in one line, so the server is asked once more."""

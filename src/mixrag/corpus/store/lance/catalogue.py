@@ -132,6 +132,12 @@ class Catalogue:
         new.number, new._own = self.number + 1, set()
         return new
 
+    def following(self) -> Catalogue:
+        """The same state as that of the next commit."""
+        new = copy(self)
+        new.number = self.number + 1
+        return new
+
     @cached_property
     def layout(self) -> Layout:
         """Where passages are; of a catalogue that does not change any more."""
@@ -217,6 +223,7 @@ class Catalogue:
 
 
 _CHANGES: dict[str, Callable[..., None]] = {
+    "by": lambda *_: None,
     "settings": Catalogue._set,
     "terms": Catalogue._add_terms,
     "file": Catalogue._put_file,

@@ -17,6 +17,8 @@ from mixrag.errors import StoreError
 class FolderPlace(Place):
     """See ``Place``."""
 
+    can_lose_lock = False
+
     def __init__(self, location: Location) -> None:
         self.location, self.path = location, Path(location.rest)
         self.uri, self.options = str(self.path), {}
@@ -96,6 +98,15 @@ class FolderPlace(Place):
             except OSError as error:
                 raise self.explain(error) from error
             yield lambda: None
+
+    def now(self) -> float:
+        """See ``Place.now``: the file system may be one of another machine."""
+        with self.errors():
+            temporary = self._temporary("catalogue", b"")
+            try:
+                return temporary.stat().st_mtime
+            finally:
+                temporary.unlink(missing_ok=True)
 
     def explain(self, error: Exception) -> StoreError:
         """See ``Place.explain``."""

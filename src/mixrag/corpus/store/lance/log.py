@@ -1,13 +1,16 @@
 """The commits of a store: numbered objects, each created once; a change is there with one of them, or not at all.
 
 Now and then the whole state is written beside a commit, so that opening reads few objects, and older ones go. Of
-two writers that both believe to have the write lock, one alone creates the next commit.
+two writers that both believe to have the write lock, one alone creates the next commit. Where the lock can be
+lost, whoever takes it begins with a commit that changes nothing: one of the former holder that is still under
+way either came before it, or is refused.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import secrets
 import threading
 import zlib
 from contextlib import suppress
@@ -67,17 +70,35 @@ class Log:
         Raises:
             StoreBusyError: another process has the lock now, or has committed.
         """
-        content = _packed(operations)
         with self._mutex, self.place.errors():
             check()
             try:
-                self.place.create(FOLDER, _name(draft.number), content)
+                self._create(draft, operations)
             except ExistsError as error:
                 raise self.place.lost() from error
-            self._catalogue, self._since = draft, self._since + len(content)
-            if self._is_long():
-                with suppress(OSError, StoreError):  # the commit itself is done; the next one tries again
-                    self._write_whole(draft)
+
+    def fence(self, check: Check) -> None:
+        """Make a commit that changes nothing, so that no commit of a former holder of the lock can follow.
+
+        Raises:
+            StoreBusyError: another process has the lock now.
+        """
+        for _ in range(_ATTEMPTS):
+            draft = self.latest().following()
+            with self._mutex, self.place.errors(), suppress(ExistsError):  # the former holder's last one
+                check()
+                self._create(draft, [])
+                return
+        raise self.place.lost()
+
+    def _create(self, draft: Catalogue, operations: list[Operation]) -> None:
+        # No two commits are equal: a write that is repeated by the network is known by its content.
+        content = _packed([["by", secrets.token_hex(8)], *operations])
+        self.place.create(FOLDER, _name(draft.number), content)
+        self._catalogue, self._since = draft, self._since + len(content)
+        if self._is_long():
+            with suppress(OSError, StoreError):  # the commit itself is done; the next one tries again
+                self._write_whole(draft)
 
     def _names(self, after: str = "") -> list[str]:
         return [name for name in self.place.names(FOLDER, after) if _NAME.fullmatch(name)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from mixrag.utils.extras import require
@@ -67,6 +69,12 @@ class Objects:
     def pages(self, **options: str) -> Iterator[Mapping[str, Any]]:
         """Lists of objects."""
         yield from self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, **options)
+
+    def now(self) -> float:
+        """Seconds since 1970 by the clock of the server; of this machine, where the server does not say."""
+        answer = self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.key("lock"), MaxKeys=1)
+        said = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        return parsedate_to_datetime(said).timestamp() if said else time.time()
 
     def ask(self) -> None:
         """Any request at all, for the exception that it raises."""

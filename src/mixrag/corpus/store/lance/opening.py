@@ -14,8 +14,8 @@ from mixrag.corpus.store.lance.tables import PASSAGES
 from mixrag.corpus.store.location import Location
 from mixrag.errors import StoreCorruptError
 
-_OWN = {f"{PASSAGES}.lance", "catalogue", "index.lock", "lock", "conditional"}
-"""What a store that was being created may have left."""
+_OWN = {f"{PASSAGES}.lance"}
+"""The table that a store that was being created may have left."""
 
 
 def open_store(location: Location, *, create: bool, timeout: float) -> LanceStore:

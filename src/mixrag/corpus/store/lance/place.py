@@ -29,6 +29,8 @@ class Place(ABC):
     """What LanceDB opens."""
     options: Mapping[str, str]
     """Its storage options; no credentials."""
+    can_lose_lock: bool
+    """Whether another one may take the write lock of a holder that stands still."""
 
     @abstractmethod
     def names(self, folder: str, after: str = "") -> list[str]:
@@ -71,6 +73,10 @@ class Place(ABC):
         Raises:
             StoreBusyError: another one did not release it for ``timeout`` seconds.
         """
+
+    @abstractmethod
+    def now(self) -> float:
+        """Seconds since 1970 by the clock of the place, which all writers have in common."""
 
     @abstractmethod
     def explain(self, error: Exception) -> StoreError:

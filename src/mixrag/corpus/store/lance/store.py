@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +14,7 @@ from mixrag.corpus.store.lance.base import Transaction
 from mixrag.corpus.store.lance.changes import Writing
 from mixrag.corpus.store.lance.contents import ContentReads
 from mixrag.corpus.store.lance.schema import passage_rows, vector_rows
-from mixrag.corpus.store.lance.tables import PASSAGES, RETENTION, pyarrow
+from mixrag.corpus.store.lance.tables import PASSAGES, RETENTION, needless, pyarrow
 from mixrag.corpus.store.lance.vectors import VectorReads
 from mixrag.corpus.store.prepared import ParsedFile, SplitDocument
 from mixrag.corpus.store.records import EncoderRecord, Removed
@@ -60,9 +60,14 @@ class LanceStore(VectorReads, ContentReads):
             change.pin(found.table, self.tables.latest(found.table).version)
 
     def _tidy(self, change: Transaction, table: Any, name: str, pinned: int) -> None:
-        rewritten = change.draft.settings["rewritten"]
-        if self.tables.tidy(table, pinned, rewritten.get(name, 0)):
-            change.set(rewritten=rewritten | {name: table.version})
+        settings = change.draft.settings
+        rewritten, marks = settings["rewritten"], settings.get("marks", {})
+        if self.tables.is_untidy(table, rewritten.get(name, 0)):
+            needed, left = needless([tuple(each) for each in marks.get(name, ())], pinned, self.place.now())
+            self.tables.tidy(table, needed)
+            change.set(
+                rewritten=rewritten | {name: table.version}, marks=marks | {name: [list(each) for each in left]}
+            )
 
     def put(self, sources: Iterable[ParsedFile | SplitDocument]) -> tuple[int, int]:
         """See ``Store.put``."""
@@ -157,13 +162,18 @@ class LanceStore(VectorReads, ContentReads):
             expected = f"vectors of {found.dimension} dimensions"
             remedy = "give the changed encoder a new fingerprint"
             raise EncoderMismatchError(expected, f"{encoder.dimension} dimensions", remedy)
+        known, self._known_hashes = self._known_hashes, None  # where it fails, nobody knows what was added
         self.tables.add(self.tables.latest(found.table), vector_rows(hashes, vectors))
+        if known is not None and known.table == found.table:
+            known.add(hashes)
+            self._known_hashes = known
 
     def _add_table(self, encoder: EncoderRecord, hashes: Sequence[bytes], vectors: Vectors) -> None:
         """A table for the vectors of an encoder, with the first of them."""
         with self.transaction() as change:
             number, encoders = change.draft.settings["next_table"], change.draft.settings["encoders"]
-            name = f"vectors-{number}"
+            # A writer that lost the lock may make one at the same time.
+            name = f"vectors-{number}-{secrets.token_hex(8)}"
             version = self.tables.create(name, vector_rows(hashes, vectors))
             found = [encoder.name, encoder.dimension, name, version]
             change.set(next_table=number + 1, encoders=encoders | {encoder.fingerprint: found})
@@ -181,7 +191,8 @@ class LanceStore(VectorReads, ContentReads):
 
     def _forget_encoders(self, change: Transaction, fingerprints: Collection[str]) -> None:
         settings = change.draft.settings
-        gone = {settings["encoders"][each][2]: int(time.time()) for each in fingerprints}
+        since = int(self.place.now()) if fingerprints else 0
+        gone = {settings["encoders"][each][2]: since for each in fingerprints}
         left = {key: each for key, each in settings["encoders"].items() if key not in fingerprints}
         change.set(encoders=left, dropped=settings["dropped"] | gone)
 
@@ -226,6 +237,7 @@ class LanceStore(VectorReads, ContentReads):
             stored += len(vectors)
         if damaged:
             self._check()
+            self._known_hashes = None
             self.tables.delete(table, "_rowid", damaged)
             if len(damaged) == stored:
                 with self.transaction() as change:
@@ -243,6 +255,7 @@ class LanceStore(VectorReads, ContentReads):
         orphans = np.asarray(stored["_rowid"], np.uint64)[~np.asarray(used, bool)]
         if len(orphans):
             self._check()
+            self._known_hashes = None
             self.tables.delete(table, "_rowid", orphans.tolist())
         self._tidy(change, table, found.table, found.version)
         self.tables.index(table)
@@ -250,8 +263,9 @@ class LanceStore(VectorReads, ContentReads):
 
     def _drop_tables(self, change: Transaction) -> None:
         """Delete the tables of encoders that no snapshot can still need."""
-        dropped, now = change.draft.settings["dropped"], time.time()
-        old = [name for name, since in dropped.items() if not 0 <= now - since < RETENTION.total_seconds()]
+        dropped = change.draft.settings["dropped"]
+        now = self.place.now() if dropped else 0.0
+        old = [name for name, since in dropped.items() if now - since >= RETENTION.total_seconds()]
         for name in old:
             self.tables.drop(name)
         if old:

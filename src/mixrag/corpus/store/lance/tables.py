@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,11 @@ from mixrag.utils.extras import require
 PASSAGES = "passages"
 RETENTION = timedelta(hours=1)
 """How long a version that another one replaced can still be read: the longest snapshot."""
+_EVER = timedelta(days=36500)
+_MARGIN = timedelta(minutes=1)
+"""For what Lance does before it looks at the clock."""
+Mark = tuple[int, float]
+"""The version of a table that a catalogue named at some time: ``RETENTION`` later none before it is needed."""
 _OPEN = 8
 _BLOCK = 8192
 _MANY, _MOST = 20, 1000
@@ -173,12 +178,11 @@ class Tables:
         with self.place.errors():
             self._database.drop_table(name, ignore_missing=True)
 
-    def tidy(self, table: Any, pinned: int, rewritten: int) -> bool:
-        """Rewrite many small parts as few, and delete what no snapshot can still need; whether it was due.
+    def is_untidy(self, table: Any, rewritten: int) -> bool:
+        """Whether many small parts are to be rewritten as few.
 
         Args:
             table: at its latest version.
-            pinned: the version that the catalogue names.
             rewritten: the version after the last such time.
         """
         if table.version - rewritten < _MANY:
@@ -186,10 +190,16 @@ class Tables:
         with self.place.errors():
             parts = table.stats()["fragment_stats"]
             largest, rows = parts["lengths"]["max"], table.count_rows()
-            if table.version - rewritten < _MOST and rows - largest < rows / 4 and rows:
-                return False
-            table.optimize(cleanup_older_than=_age_of_needless(table.list_versions(), pinned))
-        return True
+        return bool(table.version - rewritten >= _MOST or rows - largest >= rows / 4 or not rows)
+
+    def tidy(self, table: Any, needed: int) -> None:
+        """Rewrite small parts as few, and delete versions that come before this one.
+
+        Lance deletes by age, and looks at the clock only when it has rewritten all.
+        """
+        with self.place.errors():
+            table.optimize(cleanup_older_than=_EVER)
+            table.optimize(cleanup_older_than=_age_of_needless(table.list_versions(), needed))
 
     def index(self, table: Any) -> bool:
         """Give many vectors an index; whether it was due."""
@@ -217,11 +227,26 @@ class Tables:
         return StoreCorruptError(expected, found, "index again into a new store")
 
 
-def _age_of_needless(versions: Sequence[dict[str, Any]], pinned: int) -> timedelta:
-    """How old a version is at least that was replaced longer ago than ``RETENTION``; the pinned one is needed."""
-    now = datetime.now()
-    listed: list[tuple[int, datetime]] = sorted((int(each["version"]), each["timestamp"]) for each in versions)
-    for (version, made), (_, replaced) in pairwise(listed):
-        if version >= pinned or now - replaced < RETENTION:
-            return now - made + timedelta(seconds=1)
-    return now - listed[-1][1] + timedelta(seconds=1)
+def _age_of_needless(versions: Sequence[dict[str, Any]], needed: int) -> timedelta:
+    """An age that no version from this one on has reached.
+
+    The times are those of the clocks of whoever wrote the versions, and say nothing of their order.
+    """
+    made = [each["timestamp"].timestamp() for each in versions if each["version"] >= needed]
+    return timedelta(seconds=max(time.time() - min(made), 0.0)) + _MARGIN
+
+
+def needless(marks: Sequence[Mark], pinned: int, now: float) -> tuple[int, list[Mark]]:
+    """The first version of a table that a snapshot can still need, and the marks that say so the next time.
+
+    Args:
+        marks: what this returned before.
+        pinned: the version that the catalogue names.
+        now: by the clock that all writers have in common.
+    """
+    marks = [(version, min(since, now)) for version, since in marks]
+    if not marks or now - marks[-1][1] >= RETENTION.total_seconds() / 4:
+        marks.append((pinned, now))
+    old = [version for version, since in marks if now - since >= RETENTION.total_seconds()]
+    needed = old[-1] if old else 0
+    return needed, [each for each in marks if each[0] >= needed]

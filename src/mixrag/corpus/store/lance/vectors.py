@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixrag.corpus.store.lance.catalogue import Catalogue, Table
+from mixrag.corpus.store.lance.known import KnownHashes
 from mixrag.corpus.store.lance.passages import PassageReads
 from mixrag.corpus.store.lance.tables import pyarrow
 from mixrag.corpus.store.records import EncoderRecord
@@ -29,8 +30,8 @@ _WIDEST = 20_000
 class Places:
     """Where the vectors of the passages of one state are."""
 
-    number: int
-    """Of the state."""
+    of: tuple[int, str, int]
+    """Of which version of the passages, and which table of vectors at which version."""
     ids: Ids
     """(M,) of each passage, what Lance calls the row of its vector; -1 where there is none."""
     order: Ids
@@ -129,20 +130,22 @@ class VectorReads(PassageReads):
         found = self.now.table(fingerprint)
         if found is None or not hashes:
             return set(hashes)
-        stored = self.tables.column(self.tables.latest(found.table), "text_hash")["text_hash"]
-        pa, wanted = pyarrow(), list(hashes)
-        known = pa.compute.is_in(pa.array(wanted, pa.binary(32)), value_set=stored).to_pylist()
-        return {each for each, is_known in zip(wanted, known, strict=True) if not is_known}
+        known = self._known_hashes
+        if known is None or known.table != found.table:
+            stored = self.tables.column(self.tables.latest(found.table), "text_hash")["text_hash"]
+            self._known_hashes = known = KnownHashes(found.table, stored)
+        return known.missing(hashes)
 
     # --- Where vectors are -------------------------------------------------------------------------
 
     def _places_of_vectors(self, now: Catalogue, found: tuple[Table, Any]) -> Places:
         with self._places_mutex:
-            if self._places_read is None or self._places_read.number != now.number:
-                self._places_read = self._read_places(now, found[1])
+            of = now.settings["passages"], found[0].table, found[0].version
+            if self._places_read is None or self._places_read.of != of:
+                self._places_read = self._read_places(now, found[1], of)
             return self._places_read
 
-    def _read_places(self, now: Catalogue, table: Any) -> Places:
+    def _read_places(self, now: Catalogue, table: Any, of: tuple[int, str, int]) -> Places:
         pa = pyarrow()
         stored = self.tables.column(table, "text_hash", ids=True)
         at = pa.compute.index_in(self.hashes(now), value_set=stored["text_hash"])
@@ -150,7 +153,7 @@ class VectorReads(PassageReads):
         ids = np.asarray(stored["_rowid"], np.uint64).astype(np.int64)
         of_passages = np.where(at < 0, -1, ids[at] if len(ids) else -1)
         order = np.argsort(of_passages, kind="stable")
-        return Places(now.number, of_passages, order, of_passages[order], len(ids))
+        return Places(of, of_passages, order, of_passages[order], len(ids))
 
     def _vectors_at(self, now: Catalogue, found: tuple[Table, Any], places: Ids) -> Vectors:
         """(K, D) vectors of the passages at these places (K,) in the order of all."""

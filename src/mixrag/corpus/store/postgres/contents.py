@@ -110,15 +110,16 @@ class ContentQueries:
 
     def by_document(self) -> Iterator[list[Stretch]]:
         """See ``Store.by_document``."""
-        ids = [id_ for (id_,) in self.query("SELECT id FROM documents ORDER BY id")]
-        for start in range(0, len(ids), _BLOCK):
-            rows = self.query(
-                "SELECT document_id, id, start, stop, text FROM passages WHERE document_id = ANY(%s::bigint[])"
-                " ORDER BY document_id, ordinal",
-                (ids[start : start + _BLOCK],),
-            )
-            for _, group in itertools.groupby(rows, key=lambda row: row[0]):
-                yield [Stretch(*row[1:]) for row in group]
+        with self.snapshot():
+            ids = [id_ for (id_,) in self.query("SELECT id FROM documents ORDER BY id")]
+            for start in range(0, len(ids), _BLOCK):
+                rows = self.query(
+                    "SELECT document_id, id, start, stop, text FROM passages WHERE document_id = ANY(%s::bigint[])"
+                    " ORDER BY document_id, ordinal",
+                    (ids[start : start + _BLOCK],),
+                )
+                for _, group in itertools.groupby(rows, key=lambda row: row[0]):
+                    yield [Stretch(*row[1:]) for row in group]
 
     def _first_sources(self, documents: Sequence[int]) -> dict[int, tuple[str, str]]:
         """Path and record of the source to show of each document."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from itertools import chain
 from typing import Any
 
@@ -41,22 +42,24 @@ class TermQueries:
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of one SQL query."""
 
+    @abstractmethod
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Several reads of one state."""
+
     def words(self, after: int = -1) -> Iterator[tuple[Rows, npt.NDArray[np.int64], TermIds]]:
         """See ``Store.words``."""
-        highest = int(self.query("SELECT coalesce(max(id), 0) FROM terms")[0][0])
         sql = "SELECT id, words FROM passages WHERE id > %s ORDER BY id LIMIT %s"
-        while block := self.query(sql, (after, _BLOCK)):
-            rows, blobs = zip(*block, strict=True)
-            if lost := [row for row, blob in block if len(blob) % 4]:
-                raise _damaged(f"no words of the passage in row {lost[0]}")
-            ids = np.frombuffer(b"".join(blobs), "<u4")
-            if ids.max(initial=0) > highest:
-                # More may have come since the highest number was read.
-                highest = int(self.query("SELECT coalesce(max(id), 0) FROM terms")[0][0])
-            if ids.max(initial=0) > highest:
-                raise _damaged(f"the word {ids.max()} beside {highest} known ones")
-            yield np.array(rows, np.int64), np.array([len(blob) // 4 for blob in blobs], np.int64), ids
-            after = rows[-1]
+        with self.snapshot():
+            highest = int(self.query("SELECT coalesce(max(id), 0) FROM terms")[0][0])
+            while block := self.query(sql, (after, _BLOCK)):
+                rows, blobs = zip(*block, strict=True)
+                if lost := [row for row, blob in block if len(blob) % 4]:
+                    raise _damaged(f"no words of the passage in row {lost[0]}")
+                ids = np.frombuffer(b"".join(blobs), "<u4")
+                if ids.max(initial=0) > highest:
+                    raise _damaged(f"the word {ids.max()} beside {highest} known ones")
+                yield np.array(rows, np.int64), np.array([len(blob) // 4 for blob in blobs], np.int64), ids
+                after = rows[-1]
 
     def term_ids(self, terms: Collection[str]) -> dict[str, int]:
         """See ``Store.term_ids``."""
