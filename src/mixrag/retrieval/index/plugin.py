@@ -108,9 +108,8 @@ class PluginIndex:
 
 
 def _floats(values: Any) -> Vectors | Floats:
-    """(K,) float64 where they are, else float32."""
-    found = np.asarray(values)
-    return found if found.dtype == np.float64 else np.asarray(found, dtype=np.float32)
+    """(K,) as an array of float64 is, else float32."""
+    return np.asarray(values, dtype=np.float64 if getattr(values, "dtype", None) == np.float64 else np.float32)
 
 
 def completed_index(given: Any, rows: Rows, read: Callable[[Rows], Vectors]) -> PluginIndex:
