@@ -109,7 +109,9 @@ class PluginIndex:
 
 def _floats(values: Any) -> Vectors | Floats:
     """(K,) as an array of float64 is, else float32."""
-    return np.asarray(values, dtype=np.float64 if getattr(values, "dtype", None) == np.float64 else np.float32)
+    if getattr(values, "dtype", None) == np.float64:
+        return np.asarray(values, dtype=np.float64)
+    return np.asarray(values, dtype=np.float32)
 
 
 def completed_index(given: Any, rows: Rows, read: Callable[[Rows], Vectors]) -> PluginIndex:
