@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 from mixrag import RAG
-from mixrag.config.settings import Settings
 from mixrag.pairs.pairs import read_pairs, sample
 from mixrag.probability import log_sum, mass_outside, passage_scores, smallest_k
+from mixrag.retrieval.lexical import open_lexical
 from mixrag.utils.arrays import Vectors
 from scale import blocks, made_questions
 
@@ -58,16 +58,18 @@ def main() -> None:
 def of_store(options: argparse.Namespace, sizes: Sequence[int]) -> None:
     """Rows of subsets, then of all passages, by both priors."""
     questions = [pair.question for pair in sample(read_pairs(options.pairs).pairs, options.questions, 0)]
-    with RAG.open(options.store, index="exact") as rag:
-        for prior, share in (("dense", 0.0), ("hybrid", 0.5)):
-            settings = Settings(k="all", lexical=share, normaliser="full", temperature=options.temperature)
-            # log π_j over all passages: scores less their log Z, which is 0 here.
-            scores = [rag.retriever.retrieve(question, settings).log_prior for question in questions]
-            every = min(map(len, scores))
-            for size in [*(each for each in sizes if each < every), every]:
-                parts = torch.stack([subset(each, size) for each in scores])
-                best = parts.sort(-1, descending=True).values[:, :DEPTH]
-                print(line(size, prior, best, log_sum(parts, -1)), flush=True)
+    with RAG.open(options.store) as rag:
+        vectors, words = torch.from_numpy(rag.store.vectors()[1].copy()), open_lexical(rag.store)
+        asked = torch.from_numpy(rag.encoder.encode_questions(questions))
+        bm25 = torch.stack([torch.from_numpy(words.scores(question)[1]) for question in questions])
+    products, every = asked @ vectors.T, len(vectors)
+    for prior, share in (("dense", 0.0), ("hybrid", 0.5)):
+        scores = passage_scores(products, options.temperature, bm25=bm25, lexical=share)
+        scores = scores.sort(-1, descending=True).values
+        for size in [*(each for each in sizes if each < every), every]:
+            parts = torch.stack([subset(each, size) for each in scores])
+            best = parts.sort(-1, descending=True).values[:, :DEPTH]
+            print(line(size, prior, best, log_sum(parts, -1)), flush=True)
 
 
 def subset(scores: Tensor, size: int) -> Tensor:
@@ -94,7 +96,7 @@ def line(size: int, prior: str, best: Tensor, log_z: Tensor) -> str:
     cells = [f"{size:,}", prior]
     for k in READ:
         outside = mass_outside(log_sum(best[:, :k], -1), log_z)
-        cells.append(f"{float(outside.clamp(min=0).median()):.3f}" if k <= size else "")
+        cells.append(f"{abs(float(outside.median())):.3f}" if k <= size else "")
     for limit in LIMITS:
         cells.append(needed([fewest(*each, limit) for each in zip(best, log_z, strict=True)]))
     return f"| {' | '.join(cells)} |"
