@@ -237,11 +237,12 @@ def test_the_largest_norm_is_a_bound_that_grows_and_never_shrinks(store: Store, 
     with store.writing():
         store.finish("words:5")  # no passage uses them: they go, and the bound stays
         assert store.missing_vectors("made-1", [text_hash("made 7.3")])
-    assert store.encoder is None or store.largest_norm == pytest.approx(7.3, rel=1e-6)
-    added([1.5], EncoderRecord("other", "other-1", 2))
-    with store.writing():
-        store.replace_encoder("other-1", {}, changed=True)
-    assert store.encoder is None or store.largest_norm == pytest.approx(1.5, rel=1e-6)
+    assert store.largest_norm == pytest.approx(7.3, rel=1e-6)
+    for encoder, length in ((EncoderRecord("other", "other-1", 2), 1.5), (ENCODER, 0.25)):
+        added([length], encoder)
+        with store.writing():
+            store.replace_encoder(encoder.fingerprint, {}, changed=True)
+        assert store.largest_norm == pytest.approx(length, rel=1e-6)  # also of an encoder that comes back
 
 
 def test_a_largest_norm_that_was_not_noted_stays_unknown(store: Store) -> None:
