@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from listening import listening
 from mixrag import RAG, Settings
 from mixrag.answers import federated
 from mixrag.errors import ModelError, SettingError, ShardMissingError, StoreError
+from mixrag.generator import PromptTemplate
+from mixrag.retrieval.shards import exchange
 from mixrag.retrieval.shards.exchange import LikelihoodsRequest
 from mixrag.server.app import make_app
 from scripted import scripted
@@ -145,7 +148,12 @@ def test_no_text_of_a_document_is_sent(tmp_path: Path) -> None:
             note("POST", "/v1/shard/likelihoods", {**scored, "rows": [99]})
             note("POST", "/v1/shard/likelihoods", {**scored, "state": "another"})
             note("POST", "/v1/shard/search", {**search, "vector": [1.0]})
-            note("POST", "/v1/shard/search", {**search, "where": {"owner": "abbey"}})
+            refused = [
+                note("POST", "/v1/shard/search", {**search, "where": where})
+                for where in ({"owner": "abbey"}, {"owner": "nobody"}, {"document": "cod"}, {"nothing": "x"})
+            ]
+            assert {each.status_code for each in refused} == {400} and len({each.text for each in refused}) == 1
+            assert "no filter, since part shares likelihoods alone" in refused[0].text
             for method, path, body in (
                 ("POST", "/v1/answers", {"question": QUESTION}),
                 ("POST", "/v1/passages", {"question": QUESTION}),
@@ -241,7 +249,7 @@ def test_likelihoods_are_one_row_for_each_passage(opened: Open, tmp_path: Path) 
 def test_many_passages_are_asked_about_in_several_requests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(federated, "MOST_ROWS", 1)
+    monkeypatch.setattr(exchange, "MOST_ROWS", 1)
     open_ = opener(scripted(LAWS))
     with federation(open_, tmp_path, settings=Settings(lexical=0.5, max_tokens=8)) as (whole, both, address):
         shard, often = both._snapshots.shards[1], list[int]()
@@ -251,10 +259,67 @@ def test_many_passages_are_asked_about_in_several_requests(
         assert often == [1, 1]
 
 
+def test_a_request_has_so_many_likelihoods_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for more at once is refused; an asker that knows the limit asks several times."""
+    with federation(opener(scripted(LAWS)), tmp_path, settings=Settings(max_tokens=8)) as (whole, both, address):
+        tokens = [*both.generator.answer_tokens("nine crowns")]
+        monkeypatch.setattr(exchange, "MOST_LIKELIHOODS", 2 * len(tokens))
+        with httpx.Client(base_url=address) as client:
+            state = client.post("/v1/shard/statistics", json={}).json()["shard"]["state"]
+            asked = {"question": QUESTION, "rows": [1, 2], "reserve": 4, "state": state}
+
+            def refused(many: int, **changes: Any) -> str:
+                request = {**asked, "answers": [tokens] * many, "texts": ["nine crowns"] * many, **changes}
+                reply = client.post("/v1/shard/likelihoods", json=request)
+                return "" if reply.status_code == 200 else reply.json()["error"]["message"]
+
+            assert refused(1) == "" and refused(3, rows=[1]) == ""  # one passage always fits
+            said = f"at most 1 passages in a request with {2 * len(tokens)} tokens of answers; found 2; ask about"
+            assert said in refused(2)
+            for changes, where in (
+                ({"rows": [1] * 1001}, "rows"),
+                ({"answers": [tokens] * 65}, "answers"),
+                ({"answers": [[1] * 4097]}, "answers.0"),
+                ({"texts": ["x" * 20_001]}, "texts.0"),
+                ({"question": "x" * 20_001}, "question"),
+            ):
+                assert f"found {where}: " in refused(1, **changes)
+        compared(whole, both, address, "nine crowns", 1e-9)
+        shard, often = both._snapshots.shards[1], list[int]()
+        likelihoods = shard.likelihoods
+        monkeypatch.setattr(shard, "likelihoods", lambda r: often.append(len(r.rows)) or likelihoods(r))
+        monkeypatch.setattr(exchange, "MOST_LIKELIHOODS", len(tokens))
+        compared(whole, both, address, "nine crowns", 1e-9)
+        assert often == [1, 1]
+
+
+def test_a_filter_is_refused_by_an_owner_who_shares_no_documents(tmp_path: Path) -> None:
+    with federation(opener(scripted(LAWS)), tmp_path, settings=Settings(max_tokens=8)) as (_, both, address):
+        with pytest.raises(SettingError, match=r"no filter, since part shares likelihoods alone.*leave") as error:
+            both.score(QUESTION, "nine crowns", where={"owner": "abbey"})
+        assert address in str(error.value)
+
+
+def test_owners_need_the_same_model(tmp_path: Path) -> None:
+    """Tokens of two models may be equal where their likelihoods are not."""
+    open_ = opener(scripted(LAWS))
+    with federation(open_, tmp_path, settings=Settings(max_tokens=8)) as (_, both, address):
+        name, own = both.generator.name, both.generator_fingerprint
+        both.score(QUESTION, "nine crowns")
+        other = PromptTemplate(passage="Read this: {text}\n")
+        both.models = replace(both.models, prompt=other)
+        assert both.generator_fingerprint != own
+        wanted = f"expected the language model of whoever asks, {name} ({both.generator_fingerprint}); "
+        for ask in (both.ask, lambda question: both.score(question, "nine crowns")):
+            with pytest.raises(SettingError) as error:
+                ask(QUESTION)
+            assert str(error.value).startswith(f"{wanted}found {name} ({own}) at {address}; ask with that model")
+
+
 def test_an_answer_that_is_too_long_for_owners_is_an_error_of_the_question(tmp_path: Path) -> None:
     with federation(opener(scripted(LAWS)), tmp_path, settings=Settings(max_tokens=8)) as (_, both, _):
         found = both.passages(QUESTION)
-        asked = federated.Federation(both.generator, QUESTION, found, both.settings)
+        asked = federated.Federation(both.generator, "of the model", QUESTION, found, both.settings)
         with pytest.raises(SettingError, match="a question that shards can be asked; found answers"):
             asked.scored([(1,) * 4097])
 

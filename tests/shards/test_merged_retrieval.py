@@ -206,9 +206,9 @@ def test_words_are_remembered_for_one_state() -> None:
     have = known.statistics(["b", "a"], near=False)
     assert have is not None and have.frequencies == {"a": 3} and have.shard == first.shard
     assert known.unknown(["a", "c"], near=False) == ["c"] and known.statistics(["a"], near=True) is None
-    searched = description(10, words=None, largest_norm=None)
+    searched = description(10, words=None)
     known.note(searched)
-    assert known.description == first.shard, "what was measured of the same state stays known"
-    known.note(description(11, state="b", words=None, largest_norm=None))
+    assert known.description == first.shard, "words that were counted in the same state stay known"
+    known.note(description(11, state="b", words=None))
     assert known.statistics(["a"], near=False) is None
-    assert known.description is not None and known.description.largest_norm is None
+    assert known.description is not None and known.description.words is None

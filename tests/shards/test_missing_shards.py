@@ -23,6 +23,7 @@ from mixrag.errors import (
     StoreBusyError,
     StoreError,
 )
+from mixrag.retrieval.index import ExactIndex
 from mixrag.retrieval.shards import remote
 from mixrag.retrieval.shards.joining import join
 from mixrag.retrieval.shards.protocol import ShardChangedError
@@ -95,6 +96,25 @@ def test_a_shard_that_goes_down_is_named_with_its_bound(opened: Open, here: str,
         "missing": notice.split("(")[1].split(")")[0],
     }
     rag.close()
+
+
+def test_a_shard_is_bounded_whatever_its_index_knows(opened: Open, here: str, there: str) -> None:
+    """The store has noted the largest norm, of which an index of its own engine says nothing."""
+
+    class Plain:
+        def __init__(self, rows: Any, vectors: Any) -> None:
+            self.inner = ExactIndex(rows, vectors)
+
+        def search(self, question: Any, k: int, allowed: Any = None) -> Any:
+            return self.inner.search(question, k, allowed)
+
+    with listening(make_app(served(opened(there, index=Plain)))) as address:
+        rag = opened(f"{here},{address}")
+        assert rag.passages(QUESTION, k=2).notices == ()
+    with rag:
+        found = rag.passages(QUESTION, k=2)
+        assert found.outside_bounds is not None and found.outside_bounds[1] < 1.0
+        assert "may have at most" in found.notices[0]
 
 
 def test_word_frequencies_are_those_of_the_others(opened: Open, here: str, there: str) -> None:

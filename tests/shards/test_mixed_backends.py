@@ -84,6 +84,8 @@ def test_a_manifest_of_mixed_backends(
     rag, places = mixed
     path = tmp_path_factory.mktemp("manifest") / "mixed.shards.json"
     found = join(path, places[::-1])
+    norms = [entry.shard.largest_norm for entry in found.shards]
+    assert norms == pytest.approx([1.0] * 10, rel=1e-6) and min(norms) >= 1.0 - 1e-7
     assert [entry.shard.part for entry in found.shards] == [f"{number}/10" for number in range(1, 11)]
     with opened(str(path)) as joined:
         same(numbers(joined.passages(QUESTIONS[1])), numbers(rag.passages(QUESTIONS[1])))

@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from listening import listening
 from mixrag import RAG
+from mixrag.answers import open_store
 from mixrag.errors import ServerError, SettingError
 from mixrag.generator.remote.client import Refused
 from mixrag.retrieval.shards.exchange import SearchRequest, StatisticsRequest
@@ -51,7 +52,7 @@ def test_statistics_are_those_of_the_lexical_index(rag: RAG, client: TestClient)
     assert set(found["frequencies"]) == {"loan", "croft"}
     assert [1, "loan", found["frequencies"]["loan"]] in found["near"]["laon"]
     light = client.post("/v1/shard/statistics", json={}).json()["shard"]
-    assert light["words"] is None and light["largest_norm"] is None
+    assert light == shard | {"words": None}
     measured = client.post("/v1/shard/statistics", json={"measured": True}).json()
     assert measured["shard"] == shard and measured["frequencies"] == {}
 
@@ -99,6 +100,38 @@ def test_requests_that_cannot_be_carried_out(client: TestClient, path: str, body
     found = client.post(f"/v1/shard/{path}", json=body)
     assert found.status_code == status, found.text
     assert "\n" not in found.json()["error"]["message"]
+
+
+def test_a_server_gives_so_many_passages_and_no_more(
+    rag: RAG, client: TestClient, tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_store, "MOST_PASSAGES", 3)
+    passages = rag.store.counts().passages
+    vector = rag.encoder.encode_questions(["who gives loans"])[0].tolist()
+    for k, found in ((4, 4), (10**9, passages), (None, passages)):
+        refused = client.post("/v1/shard/search", json={**SEARCH, "vector": vector, "k": k})
+        said = (
+            f"expected at most 3 passages in one reply of part; found {found}; ask with a smaller k, or a filter"
+        )
+        assert refused.status_code == 400 and refused.json()["error"]["message"] == said
+    assert len(client.post("/v1/shard/search", json={**SEARCH, "vector": vector}).json()["rows"]) == 3
+    with opened(tmp_path / "here", create=True) as here:
+        here.add([{"text": f"loan number {each}"} for each in range(5)])
+    with listening(make_app(served(rag))) as address, opened(f"{tmp_path / 'here'},{address}") as both:
+        assert len(both.passages("who gives loans", k=3).passages) == 3
+        with pytest.raises(SettingError, match=r"at most 3 passages .* ask with a smaller k") as error:
+            both.passages("who gives loans", k="all")
+        assert address in str(error.value)
+    with opened(f"{tmp_path / 'here'},{rag.store.name}") as local:  # a store of this machine has no such limit
+        assert len(local.passages("who gives loans", k="all").passages) == passages + 5
+
+
+def test_all_of_a_reasonable_number_of_passages_come_over_the_network(tmp_path: Path, opened: Open) -> None:
+    with opened(tmp_path / "large", create=True) as large:
+        large.add([{"text": f"parcel {each} lies at the north wall", "id": f"{each}"} for each in range(3000)])
+        with listening(make_app(served(large))) as address, opened(address) as parts:
+            found = parts.passages("where is parcel 17", k="all")
+            assert len(found.passages) == 3000 and found.outside == 0.0 and found.notices == ()
 
 
 def test_a_filter_without_passages_and_an_empty_store(client: TestClient, tmp_path: Path, opened: Open) -> None:

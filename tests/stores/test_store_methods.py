@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from made_documents import DIMENSION, ENCODER, file, put, split, texts_in, vectors_of
 from mixrag.corpus import Counts, EncoderRecord, Notice, Removed, Store
+from mixrag.corpus.store.lance.store import LanceStore
 from mixrag.corpus.store.prepared import SplitDocument, text_hash
 from mixrag.errors import EncoderMismatchError, StoreBusyError, StoreError, StoreMissingError
 from store_backends import Backend
@@ -213,6 +215,53 @@ def test_vectors_are_there_before_their_passages_and_go_with_the_last_of_them(
     assert store.missing_vectors("made-1", hashes) == {hashes[1]}
     store.delete(["n"])
     assert store.missing_vectors("made-1", hashes) == set(hashes)
+
+
+def test_the_largest_norm_is_a_bound_that_grows_and_never_shrinks(store: Store, backend: Backend) -> None:
+    def added(lengths: list[float], encoder: EncoderRecord = ENCODER) -> None:
+        hashes = [text_hash(f"{encoder.name} {each}") for each in lengths]
+        vectors = np.outer(lengths, np.eye(1, encoder.dimension)).astype(np.float32)
+        with store.writing():
+            store.add_vectors(encoder, hashes, vectors)
+
+    assert store.largest_norm is None
+    with store.writing():
+        store.claim_encoder("made-1")
+    assert store.largest_norm is None
+    for lengths, wanted in (([3.1, 2.0], 3.1), ([0.5], 3.1), ([7.3], 7.3)):
+        added(lengths)
+        with backend.reopen() as again:
+            for each in (store, again):
+                assert each.largest_norm is not None
+                assert float(np.float32(wanted)) <= each.largest_norm == pytest.approx(wanted, rel=1e-6)
+    with store.writing():
+        store.finish("words:5")  # no passage uses them: they go, and the bound stays
+        assert store.missing_vectors("made-1", [text_hash("made 7.3")])
+    assert store.largest_norm == pytest.approx(7.3, rel=1e-6)
+    for encoder, length in ((EncoderRecord("other", "other-1", 2), 1.5), (ENCODER, 0.25)):
+        added([length], encoder)
+        with store.writing():
+            store.replace_encoder(encoder.fingerprint, {}, changed=True)
+        assert store.largest_norm == pytest.approx(length, rel=1e-6)  # also of an encoder that comes back
+
+
+def test_a_largest_norm_that_was_not_noted_stays_unknown(store: Store) -> None:
+    """As in a store to which an older mixrag added vectors."""
+    put(store, split(["one"], "n"))
+    assert store.largest_norm is not None
+    forget_norms(store)
+    assert store.largest_norm is None
+    put(store, split(["one", "two"], "n"))
+    assert store.largest_norm is None
+
+
+def forget_norms(store: Any) -> None:
+    if isinstance(store, LanceStore):
+        with store.writing(), store.transaction() as change:
+            change.set(norms={})
+    else:
+        with store.writing(), store.transaction() as db:
+            db.execute("DELETE FROM meta WHERE key = 'largest_norm made-1'")
 
 
 def test_another_dimension_of_one_encoder_is_refused(store: Store) -> None:

@@ -2,7 +2,8 @@
 
 What an owner gives of a question are inner products, BM25 and log Z_s, and of a candidate answer the likelihoods
 log p(y_t | x, z_j, y_<t). Posterior, marginal and brackets follow as if the passages were here. All owners must
-have the language model of whoever asks, so that tokens mean the same. Candidates are what is answered from the
+have the language model of whoever asks, with its prompt: a sum over components of two models is not the mixture,
+and tokens need not mean the same. Candidates are what is answered from the
 passages that are shared; the mixture over all passages decides between them (thorough decoding of Lewis et al.
 2020, section 2.5, with candidates of some components).
 """
@@ -31,11 +32,11 @@ from mixrag.probability import log_normalise
 from mixrag.retrieval.retriever import Retrieval
 from mixrag.retrieval.shards.exchange import (
     LIKELIHOOD_SECONDS,
-    MOST_ROWS,
     Likelihoods,
     LikelihoodsRequest,
     made,
     public_name,
+    rows_at_once,
 )
 from mixrag.retrieval.shards.protocol import Withheld
 from mixrag.retrieval.shards.side_by_side import side_by_side
@@ -50,6 +51,8 @@ class Federation:
     """A question over passages of which some are withheld."""
 
     generator: Generator
+    fingerprint: str
+    """Of the generator, which is that of all owners."""
     question: str
     retrieval: Retrieval
     settings: Settings
@@ -96,7 +99,7 @@ class Federation:
         """Answers, given as tokens with their end, scored under the mixture over all passages.
 
         Raises:
-            SettingError: an owner's model has other tokens, or answers that are too long for owners.
+            SettingError: an owner has another model, or answers are too long for owners.
             ShardMissingError: an owner does not answer.
         """
         mixture, settings = self.mixture, self.settings
@@ -118,11 +121,8 @@ class Federation:
         for j, each in withheld.items():
             if each is not None:
                 places[each.shard.name].append(j)
-        asked = [
-            (name, own[at : at + MOST_ROWS])
-            for name, own in places.items()
-            for at in range(0, len(own), MOST_ROWS)
-        ]
+        most = rows_at_once(answers)
+        asked = [(name, own[at : at + most]) for name, own in places.items() for at in range(0, len(own), most)]
         work = []
         for _, own in asked:
             rows = [each for j in own if (each := withheld[j]) is not None]
@@ -135,8 +135,18 @@ class Federation:
             if isinstance(given, Exception):
                 said = str(given) or f"nothing within {LIKELIHOOD_SECONDS:g} s"
                 raise ShardMissingError(f"likelihoods from {name}", said, "ask again") from given
+            self._check_model(name, given)
             found.append((own, _read(given)))
         return found
+
+    def _check_model(self, owner: str, given: Likelihoods) -> None:
+        if given.fingerprint != self.fingerprint:
+            expected = (
+                f"the language model of whoever asks, {public_name(self.generator.name)} ({self.fingerprint})"
+            )
+            found = f"{given.generator} ({given.fingerprint}) at {owner}"
+            remedy = "ask with that model, adapter, prompt and dtype, or agree on others with its owner"
+            raise SettingError(expected, found, remedy)
 
     def _request(
         self, rows: Sequence[Withheld], answers: Sequence[tuple[int, ...]], *, question: bool
@@ -193,7 +203,9 @@ class FederatedCandidates:
         yield DecoderResult(tuple(answers), pruned=written.pruned)
 
 
-def likelihoods_of(generator: Generator, mixture: Mixture, request: LikelihoodsRequest) -> Likelihoods:
+def likelihoods_of(
+    generator: Generator, fingerprint: str, mixture: Mixture, request: LikelihoodsRequest
+) -> Likelihoods:
     """What an owner gives of its passages, which are the components of the mixture.
 
     Raises:
@@ -211,6 +223,7 @@ def likelihoods_of(generator: Generator, mixture: Mixture, request: LikelihoodsR
     )
     return Likelihoods(
         generator=public_name(generator.name),
+        fingerprint=fingerprint,
         rounding=mixture.rounding,
         tables=[_finite(table).tolist() for table in read.tables],
         log_empty=None if read.empty is None else _finite(read.empty.log_empty).tolist(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -55,6 +55,7 @@ from mixrag.errors import (
 )
 from mixrag.generator import Generator, load_configured
 from mixrag.generator.devices import one_dtype
+from mixrag.generator.fingerprint import generator_fingerprint
 from mixrag.generator.mixed import language_model_of
 from mixrag.generator.precompute import FOLDER as PRECOMPUTED
 from mixrag.generator.precompute import Precomputed, attach, files_and_bytes, precompute
@@ -63,7 +64,7 @@ from mixrag.retrieval.encoders.shipping import portable_encoder, portable_splitt
 from mixrag.retrieval.index import IndexChoice, check_index_choice, describe_index
 from mixrag.retrieval.retriever import Retriever
 from mixrag.retrieval.sharded_retriever import ShardedRetriever
-from mixrag.retrieval.shards.exchange import Share
+from mixrag.retrieval.shards.exchange import MOST_PASSAGES, Share
 from mixrag.retrieval.shards.local import LocalShard, Reader
 from mixrag.retrieval.shards.store import as_sharded
 from mixrag.retrieval.snapshot_retriever import SnapshotRetriever
@@ -128,7 +129,7 @@ class OpenStore:
         several = () if calibration is None else calibration
         self.calibrations = (several,) if isinstance(several, ConfidenceMap) else tuple(several)
         self.guarantee = guarantee
-        self._known: tuple[ModelConfig, str, str] | None = None
+        self._known: dict[Callable[[ModelConfig], str], tuple[ModelConfig, str, str]] = {}
         self._documents: tuple[int, str] | None = None
         self._encoder = encoder
         self._generator = generator
@@ -286,10 +287,24 @@ class OpenStore:
     @property
     def models_digest(self) -> str:
         """A digest of the models and the prompt in use, to which a calibration belongs."""
+        return self._digest(models_digest)
+
+    @property
+    def generator_fingerprint(self) -> str:
+        """What the language model is known by to those who ask over several stores; it is loaded first."""
+        _ = self.generator  # an engine of auto is known for certain then
+        if (given := self._given["generator"]) is not None:
+            return generator_fingerprint(replace(self.models, generator=given))
+        return self._digest(generator_fingerprint)
+
+    def _digest(self, of: Callable[[ModelConfig], str]) -> str:
+        """Computed again where the models or their engine change, not at every question: it reads files."""
         models, engine = self.models, engine_of(self.models)
-        if self._known is None or self._known[0] is not models or self._known[1] != engine:
-            self._known = models, engine, models_digest(models)  # which reads files: once, not at every question
-        return self._known[2]
+        known = self._known.get(of)
+        if known is None or known[0] is not models or known[1] != engine:
+            known = models, engine, of(models)
+            self._known[of] = known
+        return known[2]
 
     def given(self, role: str) -> Any:
         """The model of a role (generator, tokenizer, encoder, question_encoder): object, name, path or None."""
@@ -548,7 +563,7 @@ class OpenStore:
         return describe_index(passages, self.index_kind, self.store)
 
     def shard(self, name: str, share: Share = "documents", reader: Reader | None = None) -> LocalShard:
-        """This store as a shard of a larger one, which answers for its own passages.
+        """This store as a shard of a larger one, which answers others for its own passages, within limits.
 
         Args:
             name: how messages call it.
@@ -562,11 +577,20 @@ class OpenStore:
             raise SettingError(
                 "a store of its own, as a shard", "shards, or a retriever", "ask each of them itself"
             )
-        return LocalShard(name, self.store, self._snapshots.snapshots, share, reader)
+        return LocalShard(name, self.store, self._snapshots.snapshots, share, reader, MOST_PASSAGES)
 
     def shards_known(self) -> list[dict[str, Any]]:
         """Of a store in shards: name, passages, and why it did not answer last, of each; else nothing."""
         return self._snapshots.states() if isinstance(self._snapshots, ShardedRetriever) else []
+
+    def every_shard(self) -> AbstractContextManager[None]:
+        """While it lasts, questions to a store in shards are refused where one is missing, or shares no documents.
+
+        Raises:
+            ShardMissingError, SettingError: as ``ShardedRetriever.complete``, when it is entered.
+        """
+        found = self._snapshots
+        return found.complete() if isinstance(found, ShardedRetriever) else nullcontext()
 
     def check_one_store(self) -> None:
         """Before any model is loaded."""

@@ -238,9 +238,8 @@ class Pipeline(OpenStore):
         )
         nothing = torch.zeros(len(passages), dtype=torch.float64)
         retrieval = Retrieval(passages, nothing, nothing)
-        return likelihoods_of(
-            self._generator_for(settings), self._condition(request.question, retrieval, settings), request
-        )
+        generator, mixture = self._generator_for(settings), self._condition(request.question, retrieval, settings)
+        return likelihoods_of(generator, self.generator_fingerprint, mixture, request)
 
     def answer_distribution(self, question: str, **changes: Any) -> AnswerDistribution:
         """The whole distribution p(answer | question), enumerated; of an extractive generator at switch 0.
@@ -382,7 +381,8 @@ class Pipeline(OpenStore):
             return self._snapshots.retrieve(question, settings)
 
     def _federation(self, question: str, retrieval: Retrieval, settings: Settings) -> Federation:
-        return Federation(self._generator_for(settings), question, retrieval, settings)
+        generator = self._generator_for(settings)
+        return Federation(generator, self.generator_fingerprint, question, retrieval, settings)
 
     def _federated_stream(
         self, question: str, retrieval: Retrieval, settings: Settings, decoder: Decoder

@@ -370,26 +370,32 @@ def models_digest(models: ModelConfig) -> str:
     llama.cpp, which rounds in its own way, and arguments of vLLM's engine that may
     change numbers are part of it. An ``engine`` of auto counts as the one that it chooses here (``engine_of``).
     """
-    engine = engine_of(models)
     named = (models.generator, models.adapter, models.encoder, models.question_encoder)
     prompt = None if models.prompt is None else models.prompt.fields()
+    own = [*map(known_by, named), prompt, models.titles, *changing_numbers(models)]
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def changing_numbers(models: ModelConfig) -> list[str]:
+    """What changes a language model's numbers besides weights, adapter and prompt; see ``models_digest``."""
+    engine = engine_of(models)
     eight_bits = models.dtype == "int8" or (models.dtype == "auto" and engine == OPENVINO)
     rounded = ["int8", engine] if eight_bits else []
     rounded += [LLAMACPP] if engine == LLAMACPP else []
     chosen = [
-        f"{name} {_known_by(value)}" for name in ("tokenizer", "revision") if (value := getattr(models, name))
+        f"{name} {known_by(value)}" for name in ("tokenizer", "revision") if (value := getattr(models, name))
     ]
     if models.span_reader is not None and str(models.span_reader) != NO_ADAPTER:
-        chosen.append(f"span_reader {_known_by(span_model_folder(models.span_reader))}")
+        chosen.append(f"span_reader {known_by(span_model_folder(models.span_reader))}")
     if models.template_args:
         chosen.append(f"template_args {json.dumps(dict(models.template_args), sort_keys=True)}")
     if rounding := {name: value for name, value in models.engine_args.items() if name not in SAME_NUMBERS}:
         chosen.append(f"engine_args {json.dumps(rounding, sort_keys=True)}")
-    content = json.dumps([*map(_known_by, named), prompt, models.titles, *rounded, *chosen], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+    return [*rounded, *chosen]
 
 
-def _known_by(model: Any) -> str:
+def known_by(model: Any) -> str:
+    """What a digest has of a model: of its files, its name, or of an object its kind and name."""
     if model == EXTRACTIVE and (packaged := packaged_span_reader()) is not None:
         model = packaged / "generator"
     if model is None or isinstance(model, (str, Path)):

@@ -12,15 +12,11 @@ from functools import cached_property
 from threading import Lock, RLock
 from typing import TypeVar
 
-import numpy as np
-
 from mixrag.corpus import Counts, EncoderRecord, Store
 from mixrag.retrieval.index import (
     CompleteIndex,
     DamagedIndexError,
-    ExactIndex,
     IndexChoice,
-    IVFIndex,
     discard,
     open_index,
 )
@@ -61,20 +57,8 @@ class Opened:
 
     @cached_property
     def largest_norm(self) -> float | None:
-        """At least the length of the longest vector; None where it is not known without reading all of them."""
-        index = self.index
-        if isinstance(index, ExactIndex):
-            blocks = (index.vectors[start : start + _BLOCK] for start in range(0, len(index), _BLOCK))
-            return max(
-                (float(np.linalg.norm(each.astype(np.float64), axis=1).max()) for each in blocks), default=0.0
-            )
-        if isinstance(index, IVFIndex):
-            stats = index.stats
-            return float((np.linalg.norm(stats.centres, axis=1) + stats.radii).max(initial=0.0))
-        return None
-
-
-_BLOCK = 4096
+        """``Store.largest_norm``; as ``state``."""
+        return self._store.largest_norm
 
 
 class Snapshots:

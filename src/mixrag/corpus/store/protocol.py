@@ -261,6 +261,15 @@ class Store(ABC):
     def encoder_fingerprint(self) -> str | None:
         """Fingerprint of the encoder that claimed the store, which may have no vectors yet; None before any."""
 
+    @property
+    @abstractmethod
+    def largest_norm(self) -> float | None:
+        """At least the length of every vector of the encoder; None without vectors, or where it was never noted.
+
+        ``add_vectors`` lets it grow (``norms.grown_norm``), and nothing lets it shrink: after the longest vector
+        was deleted it is still a bound, which a new encoder (``replace_encoder``) starts anew.
+        """
+
     @abstractmethod
     def vectors(self, after: int = -1) -> tuple[Rows, Vectors]:
         """Row ids (M,) in ascending order and vectors (M, D) of all passages with a row id above ``after``.

@@ -7,7 +7,7 @@ added up. Both replies name the state of the shard, so that numbers of two state
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -20,8 +20,12 @@ from mixrag.utils.text import printable_name
 
 LIKELIHOOD_SECONDS = 120.0
 """That an owner's language model is waited for."""
+MOST_PASSAGES = 10_000
+"""Passages that a server gives in one reply."""
 MOST_ROWS = 1000
 """Passages of one request for likelihoods."""
+MOST_LIKELIHOODS = 2**18
+"""Of one reply: passages times tokens of all answers. One passage always fits."""
 LONGEST_WORD = 64
 MOST_WORDS = 20_000
 """As many as the longest question has characters."""
@@ -90,7 +94,7 @@ class ShardDescription(Exchanged):
     words: Natural | None
     """Of all passages together; None where they were not counted."""
     largest_norm: Annotated[float, Field(ge=0, le=1e300)] | None
-    """At least the length of its longest vector; None where that is not known."""
+    """At least the length of its longest vector; None where an older mixrag stored vectors without noting it."""
     share: Share = "documents"
 
 
@@ -99,7 +103,7 @@ class StatisticsRequest(Exchanged):
 
     words: Annotated[list[Word], Field(max_length=MOST_WORDS)] = []
     measured: bool = False
-    """Also what takes time to find: how many words there are, and the largest norm."""
+    """Also what takes time to find: how many words there are."""
     near: bool = False
     """Also the words that those may stand for which no passage here has."""
 
@@ -123,7 +127,7 @@ class SearchRequest(Exchanged):
     vector: Annotated[list[Number], Field(min_length=1, max_length=65_536)]
     """(D,) of the question."""
     k: Annotated[int, Field(ge=1, le=10**9)] | None
-    """None: all."""
+    """None: all. A server gives ``MOST_PASSAGES``, and refuses more."""
     temperature: Annotated[float, Field(ge=1e-6, le=1e9)]
     lexical: Annotated[float, Field(ge=0, le=1)] = 0.0
     """λ."""
@@ -213,10 +217,17 @@ class LikelihoodsRequest(Exchanged):
     state: State
 
 
+def rows_at_once(answers: Sequence[Sequence[int]]) -> int:
+    """Passages after which these answers can be asked about in one request."""
+    return max(1, min(MOST_ROWS, MOST_LIKELIHOODS // max(1, sum(map(len, answers)))))
+
+
 class Likelihoods(Exchanged):
     """log p(y_t | x, z_j, y_<t), and what the first pass says besides; -1e300 stands for log 0."""
 
     generator: Name
+    fingerprint: State
+    """Of that model with its adapter and prompt, and int8 (``generator.fingerprint``)."""
     rounding: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     """h of that model (``generator.rounding``)."""
     tables: list[list[list[Number]]]

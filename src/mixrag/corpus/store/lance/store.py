@@ -15,7 +15,8 @@ from mixrag.corpus.store.lance.changes import Writing
 from mixrag.corpus.store.lance.contents import ContentReads
 from mixrag.corpus.store.lance.schema import passage_rows, vector_rows
 from mixrag.corpus.store.lance.tables import PASSAGES, RETENTION, needless, pyarrow
-from mixrag.corpus.store.lance.vectors import VectorReads
+from mixrag.corpus.store.lance.vectors import VectorReads, noted_norm
+from mixrag.corpus.store.norms import grown_norm
 from mixrag.corpus.store.prepared import ParsedFile, SplitDocument
 from mixrag.corpus.store.records import EncoderRecord, Removed
 from mixrag.corpus.store.sources import composed, is_there
@@ -162,6 +163,8 @@ class LanceStore(VectorReads, ContentReads):
             expected = f"vectors of {found.dimension} dimensions"
             remedy = "give the changed encoder a new fingerprint"
             raise EncoderMismatchError(expected, f"{encoder.dimension} dimensions", remedy)
+        with self.transaction() as change:  # before they are there: no kill leaves a longer one that was not noted
+            self._note_norm(change, encoder.fingerprint, vectors, first=False)
         known, self._known_hashes = self._known_hashes, None  # where it fails, nobody knows what was added
         self.tables.add(self.tables.latest(found.table), vector_rows(hashes, vectors))
         if known is not None and known.table == found.table:
@@ -176,7 +179,13 @@ class LanceStore(VectorReads, ContentReads):
             name = f"vectors-{number}-{secrets.token_hex(8)}"
             version = self.tables.create(name, vector_rows(hashes, vectors))
             found = [encoder.name, encoder.dimension, name, version]
+            self._note_norm(change, encoder.fingerprint, vectors, first=True)
             change.set(next_table=number + 1, encoders=encoders | {encoder.fingerprint: found})
+
+    def _note_norm(self, change: Transaction, fingerprint: str, vectors: Vectors, *, first: bool) -> None:
+        norm = grown_norm(noted_norm(change.draft, fingerprint), vectors, first=first)
+        if norm is not None:
+            change.set(norms=change.draft.settings.get("norms", {}) | {fingerprint: norm})
 
     def claim_encoder(self, fingerprint: str) -> None:
         """See ``Store.claim_encoder``."""

@@ -72,6 +72,13 @@ class VectorReads(PassageReads):
         found = now.table(fingerprint)
         return None if found is None else EncoderRecord(found.name, fingerprint, found.dimension)
 
+    @property
+    def largest_norm(self) -> float | None:
+        """See ``Store.largest_norm``."""
+        now = self.now
+        fingerprint = now.settings["encoder"]
+        return None if now.table(fingerprint) is None else noted_norm(now, fingerprint)
+
     def vectors(self, after: int = -1) -> tuple[Rows, Vectors]:
         """See ``Store.vectors``."""
         now = self.now
@@ -201,6 +208,12 @@ class VectorReads(PassageReads):
             f"{found}, of passage {row}",
             f"compute it again: mixrag index --re-embed --store {self.name}",
         )
+
+
+def noted_norm(now: Catalogue, fingerprint: str) -> float | None:
+    """The length of the longest vector of an encoder, as far as it was noted; that of one that is gone stays."""
+    found: float | None = now.settings.get("norms", {}).get(fingerprint)
+    return found
 
 
 def _matrix(column: Any, dimension: int) -> Vectors:

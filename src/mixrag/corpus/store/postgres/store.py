@@ -17,6 +17,7 @@ import psycopg
 from mixrag.corpus.parsers.result import Notice
 from mixrag.corpus.passage import Passage
 from mixrag.corpus.store.location import Location, cache_of
+from mixrag.corpus.store.norms import norm_key
 from mixrag.corpus.store.postgres import changes, schema
 from mixrag.corpus.store.postgres.address import Address, address_of
 from mixrag.corpus.store.postgres.changes import key_of
@@ -175,6 +176,13 @@ class PostgresStore(FilterQueries, TermQueries, VectorQueries, ContentQueries, N
     def splitter(self) -> str | None:
         """See ``Store.splitter``."""
         return self.meta("splitter")
+
+    @property
+    def largest_norm(self) -> float | None:
+        """See ``Store.largest_norm``."""
+        with self.snapshot():
+            encoder = self.encoder
+            return None if encoder is None else self._number(norm_key(encoder.fingerprint))
 
     @property
     def encoder_fingerprint(self) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mixrag.corpus.store.norms import grown_norm, norm_key
 from mixrag.corpus.store.postgres.changes import bump_generation, drop_orphan_vectors, set_meta
 from mixrag.corpus.store.postgres.connections import Database
 from mixrag.corpus.store.records import EncoderRecord
@@ -95,12 +96,20 @@ class VectorQueries:
     def add_vectors(self, encoder: EncoderRecord, hashes: Sequence[bytes], vectors: Vectors) -> None:
         """See ``Store.add_vectors``."""
         with self.transaction() as db:
-            encoder_id = _encoder_id(db, encoder)
+            encoder_id, first = _encoder_id(db, encoder)
+            key = norm_key(encoder.fingerprint)
+            norm = grown_norm(self._number(key), vectors, first=first)
+            if norm is not None:
+                set_meta(db, key, repr(norm))
             statement = "COPY vectors (encoder_id, text_hash, vector) FROM STDIN WITH (FORMAT BINARY)"
             with db.cursor() as cursor, cursor.copy(statement) as copy:
                 copy.set_types(["int4", "bytea", "vector"])
                 for digest, vector in zip(hashes, vectors, strict=True):
                     copy.write_row((encoder_id, digest, vector))
+
+    def _number(self, key: str) -> float | None:
+        found = self.meta(key)
+        return None if found is None else float(found)
 
     def claim_encoder(self, fingerprint: str) -> None:
         """See ``Store.claim_encoder``."""
@@ -176,10 +185,12 @@ def _have_finite_products(vectors: Vectors) -> npt.NDArray[np.bool_]:
     return finite
 
 
-def _encoder_id(db: Database, encoder: EncoderRecord) -> int:
+def _encoder_id(db: Database, encoder: EncoderRecord) -> tuple[int, bool]:
+    """Its id, and whether it is new."""
     known = "SELECT id, dimension FROM encoders WHERE fingerprint = %s"
     found = db.execute(known, (encoder.fingerprint,)).fetchone()
-    if found is None:
+    first = found is None
+    if first:
         found = db.execute(
             "INSERT INTO encoders (fingerprint, name, dimension) VALUES (%s, %s, %s) RETURNING id, dimension",
             (encoder.fingerprint, encoder.name, encoder.dimension),
@@ -189,4 +200,4 @@ def _encoder_id(db: Database, encoder: EncoderRecord) -> int:
     if stored != encoder.dimension:
         expected, given = f"vectors of {stored} dimensions", f"{encoder.dimension} dimensions"
         raise EncoderMismatchError(expected, given, "give the changed encoder a new fingerprint")
-    return int(encoder_id)
+    return int(encoder_id), first

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from mixrag.corpus.store.norms import grown_norm, norm_key
 from mixrag.corpus.store.records import EncoderRecord
 from mixrag.corpus.store.sqlite.changes import bump_generation, drop_orphan_vectors, set_meta
 from mixrag.corpus.store.sqlite.stored_vectors import is_vector
@@ -53,9 +54,17 @@ class EncoderChanges:
     def add_vectors(self, encoder: EncoderRecord, hashes: Sequence[bytes], vectors: Vectors) -> None:
         """See ``Store.add_vectors``."""
         with self.transaction() as db:
-            encoder_id = _encoder_id(db, encoder)
+            encoder_id, first = _encoder_id(db, encoder)
+            key = norm_key(encoder.fingerprint)
+            norm = grown_norm(self._number(key), vectors, first=first)
+            if norm is not None:
+                set_meta(db, key, repr(norm))
             rows = ((encoder_id, digest, v.tobytes()) for digest, v in zip(hashes, vectors, strict=True))
             db.executemany("INSERT INTO vectors (encoder_id, text_hash, vector) VALUES (?, ?, ?)", rows)
+
+    def _number(self, key: str) -> float | None:
+        found = self.meta(key)
+        return None if found is None else float(found)
 
     def claim_encoder(self, fingerprint: str) -> None:
         """See ``Store.claim_encoder``."""
@@ -101,8 +110,9 @@ class EncoderChanges:
         return dropped
 
 
-def _encoder_id(db: sqlite3.Connection, encoder: EncoderRecord) -> int:
-    db.execute(
+def _encoder_id(db: sqlite3.Connection, encoder: EncoderRecord) -> tuple[int, bool]:
+    """Its row id, and whether it is new."""
+    inserted = db.execute(
         "INSERT OR IGNORE INTO encoders (fingerprint, name, dimension) VALUES (?, ?, ?)",
         (encoder.fingerprint, encoder.name, encoder.dimension),
     )
@@ -111,4 +121,4 @@ def _encoder_id(db: sqlite3.Connection, encoder: EncoderRecord) -> int:
     if stored != encoder.dimension:
         expected, found = f"vectors of {stored} dimensions", f"{encoder.dimension} dimensions"
         raise EncoderMismatchError(expected, found, "give the changed encoder a new fingerprint")
-    return int(encoder_id)
+    return int(encoder_id), inserted.rowcount == 1

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from mixrag.corpus.parsers.result import Notice
 from mixrag.corpus.passage import Passage
 from mixrag.corpus.store import locks
+from mixrag.corpus.store.norms import norm_key
 from mixrag.corpus.store.prepared import ParsedFile, SplitDocument
 from mixrag.corpus.store.protocol import Store
 from mixrag.corpus.store.records import Counts, EncoderRecord, Removed
@@ -118,6 +119,13 @@ class SqliteStore(StoreQueries, TermQueries, VectorQueries, ContentQueries, Enco
     def part(self) -> str | None:
         """See ``Store.part``."""
         return self.meta("part")
+
+    @property
+    def largest_norm(self) -> float | None:
+        """See ``Store.largest_norm``."""
+        with self.snapshot():
+            encoder = self.encoder
+            return None if encoder is None else self._number(norm_key(encoder.fingerprint))
 
     @property
     def encoder_fingerprint(self) -> str | None:
