@@ -3,9 +3,9 @@
     python benchmarks/pruning.py [--dtype bfloat16 | --dtype openvino:int8] [--rounds N] [--questions N]
         [--processor-time]
 
-Questions about the bundled documents (demo/): asked of the packaged model with its reader, whose answers have a
-few words, and without it, whose answers are sentences. All passages have been read before. Timed is the writing of
-all answers, from the first distribution of the next token on. Both write the same tokens, or the number of answers
+Questions about the bundled documents (demo/), of the packaged language model alone: with its reader, whose answers
+have a few words, and without it, whose answers are sentences. All passages have been read before. Timed is the
+writing of all answers, from the first distribution of the next token on. Both write the same tokens, or the number of answers
 that differ is printed. Of two rows the second leaves out what restores the whole mixture's numbers.
 """
 
@@ -71,7 +71,7 @@ def main() -> None:
 def rows_of(scenario: Scenario, dtype: str) -> list[Row]:
     """Two rows: with and without the restored numbers."""
     with tempfile.TemporaryDirectory() as folder:
-        models = replace(models_in(dtype), adapter=scenario.adapter)
+        models = replace(models_in(dtype), adapter=scenario.adapter, generator="language-model")
         settings = {"max_tokens": scenario.tokens}
         with RAG.open(Path(folder) / "store", create=True, models=models, settings=settings) as rag:
             rag.index([DEMO / "corpus"])
