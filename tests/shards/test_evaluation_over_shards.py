@@ -138,7 +138,7 @@ def test_training_over_shards_is_refused(opened: Open, two: tuple[str, str], tmp
     assert str(error.value).startswith(wanted) and not (tmp_path / "trained").exists()
 
 
-@pytest.mark.parametrize("more", [[], ["--objective", "composite"]], ids=str)
+@pytest.mark.parametrize("more", [[], ["--objective", "composite", "--parts", "generator"]], ids=str)
 def test_the_command_for_training_says_the_same(
     two: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any, more: list[str]
 ) -> None:

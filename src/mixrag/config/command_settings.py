@@ -240,7 +240,8 @@ class ServerSettings:
         help="What is served: documents or likelihoods.",
         more="`likelihoods` is for a federation: others ask over this store as a shard, and get inner products, "
         "word frequencies, log Z and likelihoods of given answers. No text, title or path of a document is sent, "
-        "and nothing else is served. See [federation](../how-to/shards.md#owners-who-share-no-documents).",
+        "filters are refused, and nothing else is served. "
+        "See [federation](../how-to/shards.md#owners-who-share-no-documents).",
     )
     keys: Path | None = _serving(
         default=None,
