@@ -62,9 +62,14 @@ class Measured:
     recall: float
     hybrid: float | None
     """Median milliseconds of a hybrid query."""
+    words: int = 30
+    """Of each passage."""
 
 
-HEAD = "| engine | passages | write, s | index, s | MB | peak GB | p50 ms | p95 ms | recall@10 | hybrid p50 ms |"
+HEAD = (
+    "| engine | passages | words | write, s | index, s | MB | peak GB | p50 ms | p95 ms | recall@10 |"
+    " hybrid p50 ms |"
+)
 
 
 def main() -> None:
@@ -85,7 +90,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.folder or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        print(f"{HEAD}\n|{' --- |' * 10}", flush=True)
+        print(f"{HEAD}\n|{' --- |' * 11}", flush=True)
         for passages in map(int, options.sizes.split(",")):
             for engine in options.engines.split(","):
                 if engine != "faiss-flat" or passages <= FLAT_LIMIT:
@@ -97,8 +102,9 @@ def once(engine: str, passages: int, folder: Path, options: argparse.Namespace) 
     results = folder / "scale.json"
     known: list[dict[str, Any]] = json.loads(results.read_text()) if results.exists() else []
     for each in known:
-        if (each["engine"], each["passages"]) == (engine, passages):
-            return Measured(**each)
+        row = Measured(**each)
+        if (row.engine, row.passages, row.words) == (engine, passages, options.words):
+            return row
     command = [sys.executable, "-W", "ignore", __file__, "--one", engine, str(passages), "--folder", str(folder)]
     command += ["--words", str(options.words), "--questions", str(options.questions)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -112,7 +118,7 @@ def line(found: Measured) -> str:
     hybrid = "" if found.hybrid is None else f"{found.hybrid:.1f}"
     sizes = f"{found.write:.0f} | {found.index:.0f} | {found.megabytes:,.0f} | {found.peak:.1f}"
     times = f"{found.p50:.1f} | {found.p95:.1f} | {found.recall:.3f} | {hybrid}"
-    return f"| {found.engine} | {found.passages:,} | {sizes} | {times} |"
+    return f"| {found.engine} | {found.passages:,} | {found.words} | {sizes} | {times} |"
 
 
 def measured(engine: str, passages: int, folder: Path, words: int, questions: int) -> Measured:
@@ -139,7 +145,7 @@ def measured(engine: str, passages: int, folder: Path, words: int, questions: in
     recall = share_found(found, *exact(passages, asked[WARM:], folder))
     p50, p95 = float(np.median(times)), float(np.percentile(times, 95))
     shutil.rmtree(home, ignore_errors=True)
-    return Measured(engine, passages, write, index, megabytes, peak, p50, p95, recall, hybrid)
+    return Measured(engine, passages, write, index, megabytes, peak, p50, p95, recall, hybrid, words)
 
 
 def median_ms(search: Callable[[str, int], object], texts: Sequence[str]) -> float:

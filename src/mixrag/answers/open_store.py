@@ -583,6 +583,15 @@ class OpenStore:
         """Of a store in shards: name, passages, and why it did not answer last, of each; else nothing."""
         return self._snapshots.states() if isinstance(self._snapshots, ShardedRetriever) else []
 
+    def every_shard(self) -> AbstractContextManager[None]:
+        """While it lasts, questions to a store in shards are refused where one is missing, or shares no documents.
+
+        Raises:
+            ShardMissingError, SettingError: as ``ShardedRetriever.complete``, when it is entered.
+        """
+        found = self._snapshots
+        return found.complete() if isinstance(found, ShardedRetriever) else nullcontext()
+
     def check_one_store(self) -> None:
         """Before any model is loaded."""
         if (sharded := as_sharded(self.store)) is not None:

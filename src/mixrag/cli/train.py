@@ -74,8 +74,10 @@ def train(
 def _opened(options: Options, pairs: Sequence[Path]) -> Iterator[RAG]:
     """The store; where there is none, and all pairs have passages of their own, an empty one."""
     from mixrag.corpus.store.opening import has_store
+    from mixrag.retrieval.shards.naming import is_sharded
 
-    if has_store(options.made(StoreConfig).store) or not _need_no_store(options, pairs):
+    store = options.made(StoreConfig).store
+    if is_sharded(store) or has_store(store) or not _need_no_store(options, pairs):
         with options.open() as rag:
             yield rag
         return

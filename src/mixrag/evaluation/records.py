@@ -54,7 +54,9 @@ def each_pair(
     if len(missing) < len(pairs):
         report(ProgressEvent("answering", sum(key in done for key in keys), len(keys), system))
     for batch in _batches(missing, at_once):
-        for key, each in zip(batch, compute([missing[key] for key in batch]), strict=True):
+        with rag.every_shard():
+            found = compute([missing[key] for key in batch])
+        for key, each in zip(batch, found, strict=True):
             done[key] = each
             if out is not None:
                 append(out, key, each)

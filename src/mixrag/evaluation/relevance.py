@@ -9,13 +9,14 @@ answer no passage is relevant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mixrag.answers.pipeline import Pipeline
 from mixrag.corpus import Passage, Store
 from mixrag.pairs.matching import normalise, passage_holds
 from mixrag.pairs.pairs import Pair
+from mixrag.retrieval.shards.store import as_sharded
 
 VERDICTS = frozenset({"yes", "no", "maybe", "true", "false"})
 
@@ -61,6 +62,15 @@ def _is_span(store: Store, pair: Pair) -> bool:
         return True
     if is_verdict(pair):
         return False
-    paths = [record.path for record in store.documents() if in_document(record.path, pair)]
-    passages = (passage for path in paths for passage in store.passages(store.rows_where({"document": path})))
-    return any(passage_holds(passage.text, pair.answers) for passage in passages)
+    return any(passage_holds(passage.text, pair.answers) for passage in _passages_of(store, pair))
+
+
+def _passages_of(store: Store, pair: Pair) -> Iterator[Passage]:
+    """All passages of the pair's document."""
+    if (sharded := as_sharded(store)) is not None:  # no list has the documents behind servers
+        found = sharded.passages_where({"document": [pair.document, f"*#{pair.document}"]})
+        yield from (passage for passage in found if in_document(passage.document, pair))
+        return
+    for record in store.documents():
+        if in_document(record.path, pair):
+            yield from store.passages(store.rows_where({"document": record.path}))

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -68,6 +70,7 @@ class ShardedRetriever:
         self.shards, self._encoder, self.seconds = tuple(shards), encoder, seconds
         self.expected = dict(expected or {})
         self._known = [Known(self.expected.get(shard.name)) for shard in self.shards]
+        self._complete, self._counting = 0, Lock()
 
     def open(self) -> None:
         """Load the encoder, and check that it is that of all shards which answer. Raises as ``retrieve``."""
@@ -130,6 +133,29 @@ class ShardedRetriever:
             if known is not None and known.state != each.state:
                 said = "shard %s has changed since the manifest was written: what it says now counts, %d passages"
                 _logger.warning(said, self.shards[s].name, each.passages)
+
+    @contextmanager
+    def complete(self) -> Iterator[None]:
+        """While it lasts, a question to which a shard does not answer is refused, in all threads.
+
+        Raises:
+            ShardMissingError: one does not answer already now.
+            SettingError: one shares no documents.
+        """
+        found = self.descriptions(refusals=True)
+        for s, shard in enumerate(self.shards):
+            if s not in found:
+                raise self._incomplete(s, self._known[s].missing or "no answer")
+            if found[s].share == "likelihoods":
+                expected, remedy = "shards that share their documents, to judge what is found", "leave it out"
+                raise SettingError(expected, f"{shard.name}, which shares likelihoods alone", remedy)
+        with self._counting:
+            self._complete += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._complete -= 1
 
     def retrieve(self, question: str, settings: Settings) -> Retrieval:
         """See ``Retriever.retrieve``.
@@ -194,6 +220,8 @@ class ShardedRetriever:
             needed = "all shards, for the full normaliser, k = 'all' or max_outside"
             remedy = "start it again, or ask with normaliser 'top-k' and a number k"
             raise ShardMissingError(needed, f"no {self.shards[s].name} ({reason})", remedy)
+        if missing and self._complete:
+            raise self._incomplete(*next(iter(missing.items())))
         absent = {s: Missing(self.shards[s].name, why, self._known[s].description) for s, why in missing.items()}
         return Answers(self.shards, replies, absent, words, collection)
 
@@ -284,6 +312,10 @@ class ShardedRetriever:
                 twice = f"{self.shards[other].name} and {name}, both shard {each.part}"
                 remedy = "name one; for two corpora, write a manifest of each: mixrag shards manifest"
                 raise SettingError("each shard once", twice, remedy)
+
+    def _incomplete(self, s: int, reason: str) -> ShardMissingError:
+        found = f"no {self.shards[s].name} ({reason})"
+        return ShardMissingError("all shards, for an evaluation", found, "start it, and run this again")
 
     def _all_missing(self, missing: Mapping[int, str]) -> ShardMissingError:
         s, reason = next(iter(missing.items()))

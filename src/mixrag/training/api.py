@@ -68,7 +68,7 @@ def run_training(rag: Pipeline, request: TrainingRequest, progress: Progress | N
     per answer), "learning passages", and "answering" (detail: the system that is scored).
 
     Raises:
-        SettingError: a setting outside its range, or parts that the models do not have.
+        SettingError: a setting outside its range, parts that the models do not have, or a store in shards.
         PairsError: pairs that cannot be read, or are too few.
         CheckpointError: the folder belongs to another run.
         ModelError: a model that was given as an object.
@@ -76,6 +76,7 @@ def run_training(rag: Pipeline, request: TrainingRequest, progress: Progress | N
     """
     # What is wrong should fail before hours of training, not after.
     require_extra("train", "training")
+    rag.check_one_store()
     named_baselines(request.baselines)
     if request.evaluate < 0:
         raise SettingError("--evaluate >= 0", str(request.evaluate), "choose a value in this range")

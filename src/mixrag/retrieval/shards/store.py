@@ -6,18 +6,19 @@ Documents are those of the shards of this machine; those behind servers are list
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
+from mixrag.config.filters import filter_texts
 from mixrag.corpus import Counts, DocumentRecord, EncoderRecord, Extent, Location, Passage, open_store
 from mixrag.corpus.store.location import cache_of, without_password
 from mixrag.errors import SettingError
 from mixrag.generator.remote.client import Key
 from mixrag.retrieval.index import IndexChoice
-from mixrag.retrieval.shards.exchange import ShardDescription
+from mixrag.retrieval.shards.exchange import SearchRequest, ShardDescription, made
 from mixrag.retrieval.shards.local import LocalShard
 from mixrag.retrieval.shards.locations import places
 from mixrag.retrieval.shards.naming import is_url
@@ -146,8 +147,8 @@ class ShardedStore:
         return hashlib.sha256(f"shards {self.state}".encode()).hexdigest()
 
     def documents_digest(self) -> str:
-        """Empty: which documents there are is known shard by shard."""
-        return ""
+        """As ``digest``: what is behind servers is known by its state alone."""
+        return self.digest()
 
     def documents(self) -> list[DocumentRecord]:
         """The documents of the shards of this machine, sorted by path."""
@@ -187,6 +188,18 @@ class ShardedStore:
     def files_below(self, path: str) -> list[str]:
         """See ``Store``; of the shards of this machine."""
         return sorted(each for _, shard in self._local() for each in shard.store.files_below(path))
+
+    def passages_where(self, where: Mapping[str, Any]) -> Iterator[Passage]:
+        """The passages that a filter lets through, of all shards, also those behind servers.
+
+        Raises:
+            SettingError: no filter, or a shard that shares likelihoods alone.
+            StoreError, ServerError: a shard does not answer.
+        """
+        zeros = [0.0] * max(1, 0 if self.encoder is None else self.encoder.dimension)
+        request = made(SearchRequest, vector=zeros, k=None, temperature=1.0, where=filter_texts(where))
+        for shard in self.shards:
+            yield from (each.passage() for each in shard.search(request).passages or ())
 
     def __getattr__(self, name: str) -> Any:
         """What needs one store is refused.
