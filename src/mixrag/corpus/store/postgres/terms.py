@@ -12,7 +12,6 @@ from mixrag.corpus.store.postgres.connections import Database
 from mixrag.corpus.store.prepared import SplitDocument
 from mixrag.corpus.words import words
 
-_BLOCK = 4096
 KNOWN = "SELECT t.term, t.id FROM unnest(%s::text[]) u JOIN terms t ON t.term = u"
 
 
