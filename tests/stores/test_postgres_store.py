@@ -14,7 +14,7 @@ from made_documents import DIMENSION, file, put, split, texts_in, vectors_of
 from mixrag.corpus import EncoderRecord, Store, open_store
 from mixrag.corpus.store.location import parse_location
 from mixrag.corpus.store.opening import has_store
-from mixrag.corpus.store.postgres import contents, nearest, schema, terms
+from mixrag.corpus.store.postgres import nearest, schema
 from mixrag.corpus.store.postgres.address import address_of
 from mixrag.corpus.store.postgres.store import PostgresStore
 from mixrag.errors import (
@@ -388,8 +388,8 @@ def test_a_change_without_the_lock_waits_for_it(store: Store, postgres_backend: 
 def test_words_and_documents_are_those_of_one_state(
     store: Store, postgres_backend: PostgresBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(terms, "_BLOCK", 1)
-    monkeypatch.setattr(contents, "_BLOCK", 1)
+    monkeypatch.setattr("mixrag.corpus.store.sql._PASSAGES", 1)
+    monkeypatch.setattr("mixrag.corpus.store.sql._DOCUMENTS", 1)
     put(store, split(["first"], "n"), split(["second"], "m"))
     passages, documents = store.words(), store.by_document()
     with postgres_backend.reopen() as other:

@@ -111,8 +111,7 @@ def test_rows_where(store, folder):
 
 
 def test_passages_come_by_document_in_the_order_of_its_text(store, folder, monkeypatch):
-    monkeypatch.setattr("mixrag.corpus.store.sqlite.search._BLOCK", 2)
-    monkeypatch.setattr("mixrag.corpus.store.postgres.contents._BLOCK", 2)
+    monkeypatch.setattr("mixrag.corpus.store.sql._DOCUMENTS", 2)
     for number in range(5):
         (folder / f"{number}.txt").write_text(" ".join(f"w{number}.{i}" for i in range(3 * number + 1)))
     run(store, folder)

@@ -19,9 +19,10 @@ from mixrag.answers.extract import Extract, extract, extract_of
 from mixrag.answers.federated import FederatedCandidates, Federation, likelihoods_of
 from mixrag.answers.in_kind import Reader, asked_kind, extract_answer, in_kind
 from mixrag.answers.kinds import Kind
-from mixrag.answers.open_store import OpenStore, naming_the_bundle
+from mixrag.answers.open_store import OpenStore
 from mixrag.answers.read_sentences import Scores
 from mixrag.answers.sentence_scores import sentence_scores
+from mixrag.answers.store_contents import naming_the_bundle
 from mixrag.answers.stream import Stream
 from mixrag.answers.written import NOT_CONTINUED, WrittenAnswer, written_answer
 from mixrag.config.server_address import is_remote

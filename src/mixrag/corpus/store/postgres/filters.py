@@ -6,9 +6,7 @@ So both agree by construction, and what is read is each distinct value once, not
 from __future__ import annotations
 
 import re
-from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from mixrag.config.filters import Condition, Equal, spellings
 from mixrag.corpus.store.matching import Described, documents_meeting, equal_texts
 from mixrag.corpus.store.postgres.changes import key_of
 from mixrag.corpus.store.sources import MEMORY
+from mixrag.corpus.store.sql import SqlStore
 from mixrag.utils.arrays import Rows
 
 _Sql = tuple[str, tuple[Any, ...]]
@@ -30,16 +29,8 @@ _KEY, _VALUE = (
 """Whether a key or value is one of some texts; the index has the first 100 characters of both."""
 
 
-class FilterQueries:
-    """Filters over a store's passages; ``PostgresStore`` supplies the connection."""
-
-    @abstractmethod
-    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """All rows of one SQL query."""
-
-    @abstractmethod
-    def snapshot(self) -> AbstractContextManager[None]:
-        """Several reads of one state."""
+class FilterQueries(SqlStore):
+    """Filters over a store's passages."""
 
     def rows_meeting(self, filter_: Mapping[str, Sequence[Condition]]) -> Rows:
         """See ``Store.rows_meeting``."""

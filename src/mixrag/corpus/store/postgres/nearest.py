@@ -7,7 +7,6 @@ import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any
 
 import numpy as np
 import psycopg
@@ -15,7 +14,7 @@ from psycopg import sql
 
 from mixrag.corpus.store.postgres.changes import OF_ENCODER
 from mixrag.corpus.store.postgres.connections import Connections, Database
-from mixrag.corpus.store.records import EncoderRecord
+from mixrag.corpus.store.sql import SqlStore
 from mixrag.errors import StoreBusyError, StoreError
 from mixrag.utils.arrays import Rows, Vectors
 
@@ -28,28 +27,14 @@ _MEMORY = 2**20
 _logger = logging.getLogger("mixrag.corpus")
 
 
-class NearestQueries:
-    """Approximate search, and what it needs; ``PostgresStore`` supplies the connection."""
+class NearestQueries(SqlStore):
+    """Approximate search, and what it needs; ``PostgresStore`` supplies the connections."""
 
-    name: str
     _connections: Connections
-
-    @abstractmethod
-    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """All rows of one SQL query."""
-
-    @abstractmethod
-    def snapshot(self) -> AbstractContextManager[None]:
-        """Several reads of one state."""
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[Database]:
         """One transaction."""
-
-    @property
-    @abstractmethod
-    def encoder(self) -> EncoderRecord | None:
-        """Encoder of the vectors."""
 
     def nearest(self, question: Vectors, k: int, allowed: Rows | None = None) -> Rows:
         """See ``Store.nearest``; a scan where there is no graph, few are allowed, or the graph gave too few."""

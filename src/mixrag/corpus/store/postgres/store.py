@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import psycopg
 
-from mixrag.corpus.parsers.result import Notice
-from mixrag.corpus.passage import Passage
 from mixrag.corpus.store.location import Location, cache_of
-from mixrag.corpus.store.norms import norm_key
 from mixrag.corpus.store.postgres import changes, schema
 from mixrag.corpus.store.postgres.address import Address, address_of
 from mixrag.corpus.store.postgres.changes import key_of
 from mixrag.corpus.store.postgres.connections import Connections, Database, connect, is_idle
-from mixrag.corpus.store.postgres.contents import ContentQueries
 from mixrag.corpus.store.postgres.failures import busy, meaningful_errors, not_writable
 from mixrag.corpus.store.postgres.filters import FilterQueries
+from mixrag.corpus.store.postgres.look_ups import LookUps
 from mixrag.corpus.store.postgres.nearest import NearestQueries, graph_type
 from mixrag.corpus.store.postgres.stored_vectors import VectorQueries
-from mixrag.corpus.store.postgres.terms import TermQueries
 from mixrag.corpus.store.prepared import ParsedFile, SplitDocument
-from mixrag.corpus.store.protocol import Store
-from mixrag.corpus.store.records import Counts, EncoderRecord, Removed
-from mixrag.corpus.store.sources import MEMORY, composed, display, fallback_title
+from mixrag.corpus.store.records import Removed
+from mixrag.corpus.store.sources import MEMORY, composed
 from mixrag.corpus.store.sources import is_there as _is_on_disk
+from mixrag.corpus.store.sql import CONTENTS, SqlStore
 from mixrag.corpus.walk import absolute
-from mixrag.errors import StoreError
-from mixrag.utils.arrays import Rows
 
 _LONGEST_WAIT = 2**31 - 1
 """Milliseconds."""
@@ -61,7 +52,7 @@ def is_there(location: Location) -> bool:
         return schema.has_tables(connection, address)
 
 
-class PostgresStore(FilterQueries, TermQueries, VectorQueries, ContentQueries, NearestQueries, Store):
+class PostgresStore(LookUps, FilterQueries, VectorQueries, NearestQueries, SqlStore):
     """A store in a schema; threads read without waiting for each other, each on a connection of its own."""
 
     def __init__(self, location: Location, address: Address, connection: Database, timeout: float) -> None:
@@ -83,14 +74,20 @@ class PostgresStore(FilterQueries, TermQueries, VectorQueries, ContentQueries, N
         by_graph = {"vector": "pgvector HNSW", "halfvec": "pgvector HNSW of 16-bit numbers"}
         return by_graph.get(kind or "", "a scan of all vectors in PostgreSQL")
 
-    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """All rows of one SQL query.
+    @staticmethod
+    def among(column: str) -> str:
+        """See ``SqlStore.among``."""
+        return f"{column} = ANY(?::bigint[])"
 
-        Raises:
-            StoreError: PostgreSQL could not answer; the subclass says why.
-        """
+    @staticmethod
+    def array(numbers: Sequence[int]) -> list[int]:
+        """See ``SqlStore.array``."""
+        return list(numbers)
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """See ``SqlStore.query``; queries of this dialect alone have ``%s``."""
         with meaningful_errors(self.address), self._connections.use() as connection:
-            return connection.execute(sql.encode(), parameters, binary=True).fetchall()
+            return connection.execute(sql.replace("?", "%s").encode(), parameters, binary=True).fetchall()
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -162,70 +159,6 @@ class PostgresStore(FilterQueries, TermQueries, VectorQueries, ContentQueries, N
         if not may_insert:
             raise not_writable(self.address, f"{user}, who may only read")
 
-    def meta(self, key: str) -> str | None:
-        """Value of one setting of the store, or None."""
-        rows = self.query("SELECT value FROM meta WHERE key = %s", (key,))
-        return str(rows[0][0]) if rows else None
-
-    @property
-    def generation(self) -> int:
-        """See ``Store.generation``."""
-        return int(self.meta("generation") or 0)
-
-    @property
-    def splitter(self) -> str | None:
-        """See ``Store.splitter``."""
-        return self.meta("splitter")
-
-    @property
-    def largest_norm(self) -> float | None:
-        """See ``Store.largest_norm``."""
-        with self.snapshot():
-            encoder = self.encoder
-            return None if encoder is None else self._number(norm_key(encoder.fingerprint))
-
-    @property
-    def encoder_fingerprint(self) -> str | None:
-        """See ``Store.encoder_fingerprint``."""
-        return self.meta("encoder")
-
-    @property
-    def encoder(self) -> EncoderRecord | None:
-        """See ``Store.encoder``."""
-        sql = (
-            "SELECT name, fingerprint, dimension FROM encoders"
-            " WHERE fingerprint = (SELECT value FROM meta WHERE key = 'encoder')"
-        )
-        rows = self.query(sql)
-        return EncoderRecord(*rows[0]) if rows else None
-
-    def counts(self) -> Counts:
-        """See ``Store.counts``."""
-        tables = ("documents", "passages", "sources")
-        (row,) = self.query("SELECT " + ", ".join(f"(SELECT count(*) FROM {name})" for name in tables))
-        return Counts(*row)
-
-    def passages(self, row_ids: Sequence[int] | Rows) -> list[Passage]:
-        """See ``Store.passages``."""
-        wanted = [int(row) for row in row_ids]
-        with self.snapshot():
-            rows = self.query(
-                "SELECT p.id, d.id, d.hash, p.ordinal, p.text, d.title, p.start, p.stop, d.metadata, p.page,"
-                " p.place, p.context, d.front_title FROM passages p JOIN documents d ON d.id = p.document_id"
-                " WHERE p.id = ANY(%s::bigint[])",
-                (wanted,),
-            )
-            first = self._first_sources(sorted({row[1] for row in rows}))
-        found = {row[0]: _passage(row, *first[row[1]]) for row in rows}
-        if lost := [row for row in wanted if row not in found]:
-            raise StoreError("passages of this store", f"no row {lost[0]}", "read the changed store again")
-        return [found[row] for row in wanted]
-
-    def marks(self) -> tuple[Rows, npt.NDArray[np.uint64]]:
-        """See ``Store.marks``."""
-        found = self.query("SELECT id, substr(text_hash, 1, 8) FROM passages ORDER BY id")
-        return np.array([row for row, _ in found], np.int64), np.frombuffer(b"".join(m for _, m in found), "<u8")
-
     @property
     def state(self) -> str:
         """See ``Store.state``."""
@@ -239,36 +172,18 @@ class PostgresStore(FilterQueries, TermQueries, VectorQueries, ContentQueries, N
     def digest(self) -> str:
         """See ``Store.digest``."""
         found = hashlib.sha256()
-        queries = (
-            "SELECT d.id, d.hash, d.title, d.metadata, p.ordinal, p.text_hash, p.page, p.place, p.context,"
-            " d.front_title FROM passages p JOIN documents d ON d.id = p.document_id ORDER BY p.id",
-            "SELECT document_id, path, record FROM sources JOIN files ON files.id = file_id"
-            " ORDER BY document_id, path, record",
-        )
         with self.snapshot(), self._connections.use() as connection:
-            for query in queries:
+            for query in CONTENTS:
                 with connection.cursor(name="digest", binary=True) as cursor:
                     cursor.itersize = 4096
                     for row in cursor.execute(query.encode()):
                         found.update(f"{row!r}\n".encode("utf-8", "surrogatepass"))
         return found.hexdigest()
 
-    def documents_digest(self) -> str:
-        """See ``Store.documents_digest``."""
-        rows = self.query("SELECT hash FROM documents ORDER BY hash")
-        return hashlib.sha256("".join(f"{hash_}\n" for (hash_,) in rows).encode()).hexdigest()
-
     def has_file(self, path: str, sha256: str, splitter: str) -> bool:
         """See ``Store.has_file``."""
         sql = "SELECT 1 FROM files WHERE key = %s AND sha256 = %s AND splitter = %s"
         return bool(self.query(sql, (key_of(path), sha256, splitter)))
-
-    def notices(self, paths: Collection[str]) -> list[tuple[str, Notice]]:
-        """See ``Store.notices``."""
-        rows = self.query(
-            "SELECT path, kind, count, detail FROM notices JOIN files ON files.id = file_id ORDER BY path, kind"
-        )
-        return [(path, Notice(*notice)) for path, *notice in rows if path in paths]
 
     def memory_hash(self, id_: str) -> str | None:
         """See ``Store.memory_hash``."""
@@ -312,6 +227,11 @@ class PostgresStore(FilterQueries, TermQueries, VectorQueries, ContentQueries, N
                 changes.drop_shared(db, list(shared), here)
                 _noted(db, changes.remove_files(db, list(renamed)), orphans=False)
         return sorted({*shared.values(), *renamed.values()})
+
+    def claim_part(self, part: str) -> None:
+        """See ``Store.claim_part``."""
+        with self.transaction() as db:
+            changes.set_meta(db, "part", part)
 
     def finish(self, splitter: str) -> None:
         """See ``Store.finish``; with many vectors, the index that ``nearest`` searches is made here."""
@@ -384,20 +304,3 @@ def _noted(db: Database, removed: tuple[Removed, list[bytes]], *, orphans: bool)
     if orphans:
         changes.drop_orphan_vectors(db, hashes)
     return counted
-
-
-def _passage(row: tuple[Any, ...], path: str, record: str) -> Passage:
-    _, _, digest, ordinal, text, title, start, stop, metadata, page, place, context, front_title = row
-    return Passage(
-        id=f"{digest[:16]}:{ordinal}",
-        text=text,
-        document=display(path, record),
-        title=title or fallback_title(path, record),
-        start=start,
-        end=stop,
-        metadata=json.loads(metadata),
-        page=page,
-        place=place,
-        context=context,
-        front_title=front_title,
-    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,8 @@ from mixrag.corpus.store.norms import grown_norm, norm_key
 from mixrag.corpus.store.postgres.changes import bump_generation, drop_orphan_vectors, set_meta
 from mixrag.corpus.store.postgres.connections import Database
 from mixrag.corpus.store.records import EncoderRecord
-from mixrag.errors import EncoderMismatchError, StoreCorruptError, StoreError
+from mixrag.corpus.store.sql import SqlStore
+from mixrag.errors import EncoderMismatchError, StoreCorruptError
 from mixrag.utils.arrays import Rows, Vectors
 
 _BLOCK = 4096
@@ -24,31 +24,12 @@ _PASSAGE_VECTORS = (
 )
 
 
-class VectorQueries:
-    """Vectors of a store; ``PostgresStore`` supplies the connection."""
-
-    name: str
-
-    @abstractmethod
-    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """All rows of one SQL query."""
-
-    @abstractmethod
-    def snapshot(self) -> AbstractContextManager[None]:
-        """Several reads of one state."""
+class VectorQueries(SqlStore):
+    """Vectors of a store; ``PostgresStore`` supplies the transactions."""
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[Database]:
         """One transaction."""
-
-    @abstractmethod
-    def meta(self, key: str) -> str | None:
-        """Value of one setting of the store."""
-
-    @property
-    @abstractmethod
-    def encoder(self) -> EncoderRecord | None:
-        """Encoder of the vectors."""
 
     def vectors(self, after: int = -1) -> tuple[Rows, Vectors]:
         """See ``Store.vectors``."""
@@ -76,15 +57,6 @@ class VectorQueries:
         found = dict(self.query(sql, (encoder.fingerprint, wanted)))
         return self._checked(wanted, [found.get(row) for row in wanted], encoder.dimension)
 
-    def text_hashes(self, row_ids: Sequence[int] | Rows) -> list[bytes]:
-        """See ``Store.text_hashes``."""
-        wanted = [int(row) for row in row_ids]
-        sql = "SELECT id, text_hash FROM passages WHERE id = ANY(%s::bigint[])"
-        found = dict(self.query(sql, (wanted,)))
-        if lost := [row for row in wanted if row not in found]:
-            raise StoreError("passages of this store", f"no row {lost[0]}", "read the changed store again")
-        return [found[row] for row in wanted]
-
     def missing_vectors(self, fingerprint: str, hashes: Collection[bytes]) -> set[bytes]:
         """See ``Store.missing_vectors``."""
         sql = (
@@ -98,7 +70,7 @@ class VectorQueries:
         with self.transaction() as db:
             encoder_id, first = _encoder_id(db, encoder)
             key = norm_key(encoder.fingerprint)
-            norm = grown_norm(self._number(key), vectors, first=first)
+            norm = grown_norm(self.number(key), vectors, first=first)
             if norm is not None:
                 set_meta(db, key, repr(norm))
             statement = "COPY vectors (encoder_id, text_hash, vector) FROM STDIN WITH (FORMAT BINARY)"
@@ -106,10 +78,6 @@ class VectorQueries:
                 copy.set_types(["int4", "bytea", "vector"])
                 for digest, vector in zip(hashes, vectors, strict=True):
                     copy.write_row((encoder_id, digest, vector))
-
-    def _number(self, key: str) -> float | None:
-        found = self.meta(key)
-        return None if found is None else float(found)
 
     def claim_encoder(self, fingerprint: str) -> None:
         """See ``Store.claim_encoder``."""

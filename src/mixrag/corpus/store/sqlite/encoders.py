@@ -2,46 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
 
 from mixrag.corpus.store.norms import grown_norm, norm_key
 from mixrag.corpus.store.records import EncoderRecord
+from mixrag.corpus.store.sql import SqlStore
 from mixrag.corpus.store.sqlite.changes import bump_generation, drop_orphan_vectors, set_meta
 from mixrag.corpus.store.sqlite.stored_vectors import is_vector
-from mixrag.errors import EncoderMismatchError, StoreError
-from mixrag.utils.arrays import Rows, Vectors
+from mixrag.errors import EncoderMismatchError
+from mixrag.utils.arrays import Vectors
 
 _BLOCK = 2048
 
 
-class EncoderChanges:
-    """Changes of vectors and encoder; ``SqliteStore`` supplies the connection."""
-
-    @abstractmethod
-    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """All rows of one SQL query."""
+class EncoderChanges(SqlStore):
+    """Changes of vectors and encoder; ``SqliteStore`` supplies the transactions."""
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
         """One transaction."""
-
-    @abstractmethod
-    def meta(self, key: str) -> str | None:
-        """Value of one setting of the store."""
-
-    def text_hashes(self, row_ids: Sequence[int] | Rows) -> list[bytes]:
-        """See ``Store.text_hashes``."""
-        wanted = [int(row) for row in row_ids]
-        sql = "SELECT id, text_hash FROM passages WHERE id IN (SELECT value FROM json_each(?))"
-        found = dict(self.query(sql, (json.dumps(wanted),)))
-        if lost := [row for row in wanted if row not in found]:
-            raise StoreError("passages of this store", f"no row {lost[0]}", "read the changed store again")
-        return [found[row] for row in wanted]
 
     def missing_vectors(self, fingerprint: str, hashes: Collection[bytes]) -> set[bytes]:
         """See ``Store.missing_vectors``."""
@@ -56,15 +38,11 @@ class EncoderChanges:
         with self.transaction() as db:
             encoder_id, first = _encoder_id(db, encoder)
             key = norm_key(encoder.fingerprint)
-            norm = grown_norm(self._number(key), vectors, first=first)
+            norm = grown_norm(self.number(key), vectors, first=first)
             if norm is not None:
                 set_meta(db, key, repr(norm))
             rows = ((encoder_id, digest, v.tobytes()) for digest, v in zip(hashes, vectors, strict=True))
             db.executemany("INSERT INTO vectors (encoder_id, text_hash, vector) VALUES (?, ?, ?)", rows)
-
-    def _number(self, key: str) -> float | None:
-        found = self.meta(key)
-        return None if found is None else float(found)
 
     def claim_encoder(self, fingerprint: str) -> None:
         """See ``Store.claim_encoder``."""

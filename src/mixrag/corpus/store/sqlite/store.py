@@ -11,30 +11,21 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from mixrag.corpus.parsers.result import Notice
-from mixrag.corpus.passage import Passage
 from mixrag.corpus.store import locks
-from mixrag.corpus.store.norms import norm_key
 from mixrag.corpus.store.prepared import ParsedFile, SplitDocument
-from mixrag.corpus.store.protocol import Store
-from mixrag.corpus.store.records import Counts, EncoderRecord, Removed
-from mixrag.corpus.store.sources import MEMORY, composed, display, fallback_title, is_there
+from mixrag.corpus.store.records import Removed
+from mixrag.corpus.store.sources import MEMORY, composed, is_there
+from mixrag.corpus.store.sql import CONTENTS, SqlStore
 from mixrag.corpus.store.sqlite import changes, schema
 from mixrag.corpus.store.sqlite.connections import Connections
-from mixrag.corpus.store.sqlite.contents import ContentQueries
 from mixrag.corpus.store.sqlite.encoders import EncoderChanges
-from mixrag.corpus.store.sqlite.search import StoreQueries
+from mixrag.corpus.store.sqlite.look_ups import LookUps
 from mixrag.corpus.store.sqlite.stored_vectors import VectorQueries
-from mixrag.corpus.store.sqlite.terms import TermQueries
 from mixrag.corpus.walk import absolute
 from mixrag.errors import StoreError
-from mixrag.utils.arrays import Rows
 
 
-class SqliteStore(StoreQueries, TermQueries, VectorQueries, ContentQueries, EncoderChanges, Store):
+class SqliteStore(LookUps, VectorQueries, EncoderChanges, SqlStore):
     """A store in a folder; threads read without waiting for each other."""
 
     def __init__(self, directory: Path, connection: sqlite3.Connection, timeout: float) -> None:
@@ -47,12 +38,18 @@ class SqliteStore(StoreQueries, TermQueries, VectorQueries, ContentQueries, Enco
         """See ``Store.close``."""
         self._connections.close()
 
-    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """All rows of one SQL query.
+    @staticmethod
+    def among(column: str) -> str:
+        """See ``SqlStore.among``."""
+        return f"{column} IN (SELECT value FROM json_each(?))"
 
-        Raises:
-            StoreError: SQLite could not answer; the subclass says why.
-        """
+    @staticmethod
+    def array(numbers: Sequence[int]) -> str:
+        """See ``SqlStore.array``."""
+        return json.dumps(list(numbers))
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """See ``SqlStore.query``."""
         with schema.meaningful_errors(self.directory), self._connections.use() as connection:
             return connection.execute(sql, parameters).fetchall()
 
@@ -100,72 +97,6 @@ class SqliteStore(StoreQueries, TermQueries, VectorQueries, ContentQueries, Enco
                 raise StoreError(f"a usable store in {self.directory}", str(error), remedy) from error
             yield
 
-    def meta(self, key: str) -> str | None:
-        """Value of one setting of the store, or None."""
-        rows = self.query("SELECT value FROM meta WHERE key = ?", (key,))
-        return str(rows[0][0]) if rows else None
-
-    @property
-    def generation(self) -> int:
-        """See ``Store.generation``."""
-        return int(self.meta("generation") or 0)
-
-    @property
-    def splitter(self) -> str | None:
-        """See ``Store.splitter``."""
-        return self.meta("splitter")
-
-    @property
-    def part(self) -> str | None:
-        """See ``Store.part``."""
-        return self.meta("part")
-
-    @property
-    def largest_norm(self) -> float | None:
-        """See ``Store.largest_norm``."""
-        with self.snapshot():
-            encoder = self.encoder
-            return None if encoder is None else self._number(norm_key(encoder.fingerprint))
-
-    @property
-    def encoder_fingerprint(self) -> str | None:
-        """See ``Store.encoder_fingerprint``."""
-        return self.meta("encoder")
-
-    @property
-    def encoder(self) -> EncoderRecord | None:
-        """See ``Store.encoder``."""
-        sql = "SELECT name, fingerprint, dimension FROM encoders WHERE fingerprint = ?"
-        rows = self.query(sql, (self.meta("encoder"),))
-        return EncoderRecord(*rows[0]) if rows else None
-
-    def counts(self) -> Counts:
-        """See ``Store.counts``."""
-        tables = ("documents", "passages", "sources")
-        (row,) = self.query("SELECT " + ", ".join(f"(SELECT count(*) FROM {name})" for name in tables))
-        return Counts(*row)
-
-    def passages(self, row_ids: Sequence[int] | Rows) -> list[Passage]:
-        """See ``Store.passages``."""
-        wanted = [int(row) for row in row_ids]
-        with self.snapshot():
-            rows = self.query(
-                "SELECT p.id, d.id, d.hash, p.ordinal, p.text, d.title, p.start, p.stop, d.metadata, p.page,"
-                " p.place, p.context, d.front_title FROM passages p JOIN documents d ON d.id = p.document_id"
-                " WHERE p.id IN (SELECT value FROM json_each(?))",
-                (json.dumps(wanted),),
-            )
-            first = self._first_sources(sorted({row[1] for row in rows}))
-        found = {row[0]: _passage(row, *first[row[1]]) for row in rows}
-        if lost := [row for row in wanted if row not in found]:
-            raise StoreError("passages of this store", f"no row {lost[0]}", "read the changed store again")
-        return [found[row] for row in wanted]
-
-    def marks(self) -> tuple[Rows, npt.NDArray[np.uint64]]:
-        """See ``Store.marks``."""
-        found = self.query("SELECT id, substr(text_hash, 1, 8) FROM passages ORDER BY id")
-        return np.array([row for row, _ in found], np.int64), np.frombuffer(b"".join(m for _, m in found), "<u8")
-
     @property
     def state(self) -> str:
         """See ``Store.state``."""
@@ -178,35 +109,16 @@ class SqliteStore(StoreQueries, TermQueries, VectorQueries, ContentQueries, Enco
     def digest(self) -> str:
         """See ``Store.digest``."""
         found = hashlib.sha256()
-        queries = (
-            "SELECT d.id, d.hash, d.title, d.metadata, p.ordinal, p.text_hash, p.page, p.place, p.context,"
-            " d.front_title FROM passages p"
-            " JOIN documents d ON d.id = p.document_id ORDER BY p.id",
-            "SELECT document_id, path, record FROM sources JOIN files ON files.id = file_id"
-            " ORDER BY document_id, path, record",
-        )
         with self.snapshot(), self._connections.use() as connection:
-            for query in queries:
+            for query in CONTENTS:
                 for row in connection.execute(query):
                     found.update(f"{row!r}\n".encode("utf-8", "surrogatepass"))
         return found.hexdigest()
-
-    def documents_digest(self) -> str:
-        """See ``Store.documents_digest``."""
-        rows = self.query("SELECT hash FROM documents ORDER BY hash")
-        return hashlib.sha256("".join(f"{hash_}\n" for (hash_,) in rows).encode()).hexdigest()
 
     def has_file(self, path: str, sha256: str, splitter: str) -> bool:
         """See ``Store.has_file``."""
         sql = "SELECT 1 FROM files WHERE path = ? AND sha256 = ? AND splitter = ?"
         return bool(self.query(sql, (path, sha256, splitter)))
-
-    def notices(self, paths: Collection[str]) -> list[tuple[str, Notice]]:
-        """See ``Store.notices``."""
-        rows = self.query(
-            "SELECT path, kind, count, detail FROM notices JOIN files ON files.id = file_id ORDER BY path, kind"
-        )
-        return [(path, Notice(*notice)) for path, *notice in rows if path in paths]
 
     def memory_hash(self, id_: str) -> str | None:
         """See ``Store.memory_hash``."""
@@ -322,20 +234,3 @@ def _counted(db: sqlite3.Connection, removed: Removed) -> Removed:
     if removed.passages:
         changes.bump_generation(db)
     return removed
-
-
-def _passage(row: tuple[Any, ...], path: str, record: str) -> Passage:
-    _, _, digest, ordinal, text, title, start, stop, metadata, page, place, context, front_title = row
-    return Passage(
-        id=f"{digest[:16]}:{ordinal}",
-        text=text,
-        document=display(path, record),
-        title=title or fallback_title(path, record),
-        start=start,
-        end=stop,
-        metadata=json.loads(metadata),
-        page=page,
-        place=place,
-        context=context,
-        front_title=front_title,
-    )

@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from abc import abstractmethod
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mixrag.corpus.store.records import EncoderRecord
+from mixrag.corpus.store.sql import SqlStore
 from mixrag.corpus.store.sqlite.connections import Connections
 from mixrag.errors import StoreCorruptError
 from mixrag.utils.arrays import Rows, Vectors
 
 
-class VectorQueries:
-    """Queries for vectors; ``SqliteStore`` supplies the connection."""
+class VectorQueries(SqlStore):
+    """Queries for vectors; ``SqliteStore`` supplies the connections."""
 
     directory: Path
     _connections: Connections
-
-    @abstractmethod
-    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """All rows of one SQL query."""
-
-    @abstractmethod
-    def snapshot(self) -> AbstractContextManager[None]:
-        """Several reads of one state."""
-
-    @property
-    @abstractmethod
-    def encoder(self) -> EncoderRecord | None:
-        """Encoder of the vectors."""
 
     def vectors(self, after: int = -1) -> tuple[Rows, Vectors]:
         """See ``Store.vectors``."""
@@ -63,8 +46,8 @@ class VectorQueries:
         encoder = self.encoder
         if encoder is None or not wanted:
             return np.empty((0, 0 if encoder is None else encoder.dimension), np.float32)
-        sql = f"SELECT p.id, v.vector {_PASSAGE_VECTORS} WHERE p.id IN (SELECT value FROM json_each(?))"
-        found = dict(self.query(sql, (encoder.fingerprint, json.dumps(wanted))))
+        sql = f"SELECT p.id, v.vector {_PASSAGE_VECTORS} WHERE {self.among('p.id')}"
+        found = dict(self.query(sql, (encoder.fingerprint, self.array(wanted))))
         return stored_vectors(self.directory, wanted, [found.get(row) for row in wanted], encoder.dimension)
 
 
