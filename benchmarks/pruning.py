@@ -5,8 +5,8 @@
 
 Questions about the bundled documents (demo/), of the packaged language model alone: with its reader, whose answers
 have a few words, and without it, whose answers are sentences. All passages have been read before. Timed is the
-writing of all answers, from the first distribution of the next token on. Both write the same tokens, or the number of answers
-that differ is printed. Of two rows the second leaves out what restores the whole mixture's numbers.
+writing of all answers, from the first distribution of the next token on. Both write the same tokens, or the number
+of answers that differ is printed. Of two rows the second leaves out what restores the whole mixture's numbers.
 """
 
 from __future__ import annotations
