@@ -1,11 +1,12 @@
 """How much of the prior lies outside the passages found, by size of the corpus, and how many would be needed.
 
-    python benchmarks/mass_outside.py [--sizes 10000,100000,...] [--questions 200] [--temperature 0.045]
+    python benchmarks/mass_outside.py [--sizes 10000,100000,...] [--questions 200] [--temperature T]
     python benchmarks/mass_outside.py --store STORE --pairs FILE ... [--sizes ...] [--questions 200]
 
 Without a store: the synthetic vectors of ``vectors.py``, whose constants were fitted to real ones. With a store:
 questions of the pairs, and for each its best passage with others of the store at random; by the dense prior and
-by the hybrid one (λ = 0.5, word frequencies of the whole store). All is exact: every inner product is computed.
+by the hybrid one (λ = 0.5, word frequencies of the whole store), with the
+temperature of the readers. All is exact: every inner product is computed.
 
 Median over the questions of ε, the prior mass under the full normaliser of all but the best k passages
 (``probability/prior.py``), and the median of the smallest k for ε <= 0.5 and 0.1, of the best 1,000. ε is also
@@ -40,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default=SIZES)
     parser.add_argument("--questions", type=int, default=200)
-    parser.add_argument("--temperature", type=float, default=0.045)
+    parser.add_argument("--temperature", type=float, help="default: 0.045, of a store that of its readers")
     parser.add_argument("--store", type=Path)
     parser.add_argument("--pairs", type=Path, nargs="+", default=[])
     options = parser.parse_args()
@@ -52,7 +53,7 @@ def main() -> None:
         return
     for size in sizes:
         asked = made_questions(size, options.questions)
-        print(line(size, "dense", *scored(asked, blocks(size), options.temperature)), flush=True)
+        print(line(size, "dense", *scored(asked, blocks(size), options.temperature or 0.045)), flush=True)
 
 
 def of_store(options: argparse.Namespace, sizes: Sequence[int]) -> None:
@@ -61,10 +62,11 @@ def of_store(options: argparse.Namespace, sizes: Sequence[int]) -> None:
     with RAG.open(options.store) as rag:
         vectors, words = torch.from_numpy(rag.store.vectors()[1].copy()), open_lexical(rag.store)
         asked = torch.from_numpy(rag.encoder.encode_questions(questions))
+        temperature = options.temperature or rag.settings.temperature or rag.encoder.temperature
         bm25 = torch.stack([torch.from_numpy(words.scores(question)[1]) for question in questions])
     products, every = asked @ vectors.T, len(vectors)
     for prior, share in (("dense", 0.0), ("hybrid", 0.5)):
-        scores = passage_scores(products, options.temperature, bm25=bm25, lexical=share)
+        scores = passage_scores(products, temperature, bm25=bm25, lexical=share)
         scores = scores.sort(-1, descending=True).values
         for size in [*(each for each in sizes if each < every), every]:
             parts = torch.stack([subset(each, size) for each in scores])
@@ -96,7 +98,7 @@ def line(size: int, prior: str, best: Tensor, log_z: Tensor) -> str:
     cells = [f"{size:,}", prior]
     for k in READ:
         outside = mass_outside(log_sum(best[:, :k], -1), log_z)
-        cells.append(f"{abs(float(outside.median())):.3f}" if k <= size else "")
+        cells.append(f"{abs(float(outside.quantile(0.5))):.3f}" if k <= size else "")
     for limit in LIMITS:
         cells.append(needed([fewest(*each, limit) for each in zip(best, log_z, strict=True)]))
     return f"| {' | '.join(cells)} |"

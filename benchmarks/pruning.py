@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def rows_of(scenario: Scenario, dtype: str) -> list[Row]:
-    """Two rows: with and without the restored numbers."""
+    """Index the demo, and measure one scenario."""
     with tempfile.TemporaryDirectory() as folder:
         models = replace(models_in(dtype), adapter=scenario.adapter, generator="language-model")
         settings = {"max_tokens": scenario.tokens}

@@ -5,12 +5,15 @@
 
 Three kinds of figures, and each table says which it has:
 
-- measured: rows of ``scale.json``, written by ``scale.py``, and the constants below, each with its command;
-- arithmetic: products and sums of these, and of what is stated of hardware that was not at hand;
+- measured: rows of ``scale.json`` (``scale.py --folder``), and constants with their command;
+- arithmetic: products and sums of these, of what is stated of hardware that was not at hand, and of assumptions,
+  which are called so below;
 - simulated: the slowest of S shards, whose times are drawn from a log-normal distribution with the measured median
-  and 95th percentile, 20,000 times. Shards are taken to be independent.
+  and 95th percentile, 20,000 times. Shards are taken to be independent. With hybrid search each is asked twice,
+  for the frequencies of words first.
 
-Prices are parameters, not quotations.
+Prices are parameters, not quotations. A shard for whose size nothing was measured has the times of the largest
+store that was, and its row says so.
 """
 
 from __future__ import annotations
@@ -30,52 +33,60 @@ STORES = ("sqlite", "lance", "postgres")
 SIZES = "10000,1000000,21000000,1000000000"
 DRAWS, SEED = 20_000, 0
 NORMAL_95 = 1.6449
-HOURS, MONTH = 3600.0, 730.0
+"""The 95th percentile of a standard normal distribution."""
+HOUR = 3600.0
 
 ENCODED = 254.0
 """Passages of 98 tokens a second on two cores in bfloat16: ``benchmarks/encoding.py --only encoding``."""
 ENCODER_FLOP = 2.1e9
-"""Of such a passage, arithmetic there."""
-GPU_FLOPS, GPU_SHARE = 9.9e14, 0.2
-"""Dense bfloat16 products of an H100 or H200 as its maker states them, and the share taken for an encoder."""
-GPU_BYTES = 3.35e12
-"""Bytes a second of an H100's memory as its maker states them."""
+"""Floating-point operations of such a passage: docs/measurements/benchmarks.md, "Encoding"."""
 QUESTION_MS = 15.0
-"""Encoding a question alone: ``benchmarks/encoding.py``."""
-ANSWER_S = 1.26
-"""An answer by both packaged readers on two cores: ``benchmarks/answering.py``."""
-NETWORK_MS = (0.5, 2.0)
-"""Assumed: median and 95th percentile of a request in one data centre."""
+"""Assumed for encoding one question, of some ten tokens."""
+ANSWERS = 0.63
+"""Answers a second by both packaged readers on two cores, many at once: ``benchmarks/answering.py``."""
 EXACT_GB_S = 24.0
 """Vectors that an exact scan reads in a second on one core: ``benchmarks/index.py``."""
+INDEX_BYTES, POSTING_BYTES, DISTINCT = 162, 6, 0.8
+"""Of a passage in the index (``benchmarks/index.py``); of one word of a passage in the postings; and the share of
+a passage's words that are different ones, assumed."""
+NETWORK_MS = (0.5, 2.0)
+"""Assumed: median and 95th percentile of a request in one data centre."""
+GPU_FLOPS, GPU_BYTES = 9.9e14, 3.35e12
+"""Dense floating-point operations in bfloat16 and bytes of memory a second, as the maker states for an H100."""
+ENCODER_SHARE, READING_SHARE = 0.2, 0.4
+"""Assumed: of these operations, what an encoder and what reading a prompt by a language model reach."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A language model on one GPU."""
+    """A language model on one GPU; numbers of tokens and rows are assumptions."""
 
     name: str
     weights: float
-    read: int
-    """Tokens read for a question: k passages with their prompts."""
+    bytes_each: int
+    kept: float
+    """Bytes of keys and values of a token."""
     written: int
     """Tokens of an answer."""
-    together: int
-    """Rows of a decoding step, of all questions that are answered at once."""
     k: int = 5
+    prompt: int = 250
+    """Tokens of a passage with its question."""
+    questions: int = 32
+    """That are answered at once."""
 
     @property
     def seconds(self) -> float:
-        """Of a GPU, a question: reading is bound by products, a step by the weights, shared by its rows."""
-        reading = 2 * self.weights * self.read / (0.4 * GPU_FLOPS)
-        step = 2 * self.weights / GPU_BYTES
-        return reading + self.written * step * self.k / self.together
+        """Of a GPU, a question: reading is bound by operations, a step by weights, keys and values."""
+        reading = 2 * self.weights * self.k * self.prompt / (READING_SHARE * GPU_FLOPS)
+        row = self.kept * (self.prompt + self.written / 2)
+        step = (self.weights * self.bytes_each / self.questions + self.k * row) / GPU_BYTES
+        return reading + self.written * step
 
 
 MODELS = (
-    Model("0.4 billion weights", 0.36e9, 5 * 250, 12, 160),
-    Model("7 billion weights", 7e9, 5 * 250, 40, 160),
-    Model("32 billion weights, 8 bits", 32e9, 5 * 250, 40, 160),
+    Model("0.4 billion weights", 0.36e9, 2, 41e3, 12),
+    Model("7 billion weights", 7e9, 2, 131e3, 40),
+    Model("32 billion weights in 8 bits", 32e9, 1, 262e3, 40),
 )
 
 
@@ -91,6 +102,8 @@ def main() -> None:
     parser.add_argument("--gpu-hour", type=float, default=3.0)
     parser.add_argument("--gb-month", type=float, default=0.08)
     options = parser.parse_args()
+    if not options.measured.exists():
+        raise SystemExit(f"expected {options.measured}; found no such file; run scale.py --folder DIR first")
     rows = [Measured(**each) for each in json.loads(options.measured.read_text())]
     sizes = [int(each) for each in options.sizes.split(",")]
     for title, lines in (
@@ -115,10 +128,12 @@ def of_passage(rows: Sequence[Measured], backend: str, words: int) -> float:
     Raises:
         SystemExit: the backend was not measured with two numbers of words at that size.
     """
-    found = {row.words: row.megabytes * 1e6 / row.passages for row in rows if row.engine == backend}
     at = {row.words: row.megabytes * 10 for row in rows if (row.engine, row.passages) == (backend, 100_000)}
     if len(at) < 2:
-        raise SystemExit(f"expected {backend} with two numbers of words; found {sorted(found)}; run scale.py")
+        raise SystemExit(
+            f"expected {backend} at 100,000 passages with two numbers of words; found {sorted(at)};"
+            f" run scale.py --sizes 100000 --engines {backend} with --words 30 and --words 100"
+        )
     low, high = min(at), max(at)
     slope = (at[high] - at[low]) / (high - low)
     return at[low] + slope * (words - low)
@@ -132,8 +147,8 @@ def bytes_table(rows: Sequence[Measured], sizes: Sequence[int], words: int) -> l
 
 
 def encoding_table(sizes: Sequence[int]) -> list[str]:
-    """Hours by machine."""
-    gpu = GPU_SHARE * GPU_FLOPS / ENCODER_FLOP
+    """By machine, passages of 100 words; cores and GPUs are taken to add up."""
+    gpu = ENCODER_SHARE * GPU_FLOPS / ENCODER_FLOP
     heads = ["passages", f"2 cores, {ENCODED:.0f}/s", "64 cores", f"one GPU, {gpu:,.0f}/s", "8 GPUs"]
     rates = (ENCODED, 32 * ENCODED, gpu, 8 * gpu)
     return table(heads, ([f"{n:,}", *(duration(n / rate) for rate in rates)] for n in sizes))
@@ -146,7 +161,7 @@ def machines_table(rows: Sequence[Measured], sizes: Sequence[int], options: argp
         "passages",
         "shards",
         "disk of each",
-        "memory that a search reads",
+        "index and postings",
         "for an exact scan",
         "exact scan, s",
     ]
@@ -159,7 +174,7 @@ def machines_table(rows: Sequence[Measured], sizes: Sequence[int], options: argp
                 f"{n:,}",
                 f"{shards(n, options.shard):,}",
                 shown(size * each),
-                shown(each * (162 + 6 * 0.8 * options.words)),
+                shown(each * (INDEX_BYTES + POSTING_BYTES * DISTINCT * options.words)),
                 shown(exact),
                 f"{exact / 1e9 / EXACT_GB_S:.2g}",
             ]
@@ -169,44 +184,41 @@ def machines_table(rows: Sequence[Measured], sizes: Sequence[int], options: argp
 
 def latency_table(rows: Sequence[Measured], sizes: Sequence[int], options: argparse.Namespace) -> list[str]:
     """Milliseconds by part."""
-    heads = [
-        "passages",
-        "shards",
-        "encode",
-        "search, p50",
-        "search, p95",
-        "slowest shard, p50",
-        "slowest shard, p95",
-    ]
+    heads = ["passages", "shards", "measured at", "encode", "dense, p50", "dense, p95", "hybrid, p50"]
+    heads += ["slowest shard, dense, p50", "p95", "slowest shard, hybrid, p50", "p95"]
     cells = []
     for n in sizes:
-        row = nearest(rows, options.backend, min(n, options.shard))
-        slowest = slowest_of(shards(n, options.shard), (row.p50, row.p95))
-        timed = (QUESTION_MS, row.p50, row.p95, *slowest)
-        cells.append([f"{n:,}", f"{shards(n, options.shard):,}", *(f"{each:,.1f}" for each in timed)])
+        row = nearest(rows, options.backend, min(n, options.shard), options.words)
+        count, hybrid = shards(n, options.shard), row.hybrid or math.nan
+        dense = slowest_of(count, (row.p50, row.p95), 1)
+        # Of hybrid queries the median alone is measured: they are taken to spread as dense ones do.
+        both = slowest_of(count, (hybrid, hybrid * row.p95 / row.p50), 2)
+        timed = (QUESTION_MS, row.p50, row.p95, hybrid, *dense, *both)
+        cells.append([f"{n:,}", f"{count:,}", f"{row.passages:,}", *(f"{each:,.1f}" for each in timed)])
     return table(heads, cells)
 
 
 def cost_table(rows: Sequence[Measured], sizes: Sequence[int], options: argparse.Namespace) -> list[str]:
-    """Of searching and of answering; storage stands by itself."""
-    heads = ["passages", "store, a month", "search", "answers, packaged readers on cores"]
+    """Of searching, a core for each search, and of answering; storage stands by itself."""
+    heads = ["passages", "store, a month", "hybrid search", "answers, packaged readers on two cores"]
     heads += [f"answers, {model.name}" for model in MODELS]
     size = of_passage(rows, options.backend, options.words)
-    answers = 1e6 * ANSWER_S * 2 / HOURS * options.core_hour
-    models = [1e6 * model.seconds / HOURS * options.gpu_hour for model in MODELS]
+    answers = 1e6 / ANSWERS * 2 / HOUR * options.core_hour
+    models = [1e6 * model.seconds / HOUR * options.gpu_hour for model in MODELS]
     cells = []
     for n in sizes:
-        row = nearest(rows, options.backend, min(n, options.shard))
-        cores = 1e6 * shards(n, options.shard) * row.p50 / 1000 / HOURS * options.core_hour
-        amounts = (n * size / 1e9 * options.gb_month, cores, answers, *models)
+        row = nearest(rows, options.backend, min(n, options.shard), options.words)
+        searched = 1e6 * shards(n, options.shard) * (row.hybrid or row.p50) / 1000 / HOUR * options.core_hour
+        amounts = (n * size / 1e9 * options.gb_month, searched, answers, *models)
         cells.append([f"{n:,}", *(f"${amount:,.2f}" for amount in amounts)])
     return table(heads, cells)
 
 
-def nearest(rows: Sequence[Measured], backend: str, passages: int) -> Measured:
-    """The measured row whose size is next to that of a shard, larger if there is one."""
-    of = sorted((row for row in rows if row.engine == backend), key=lambda row: row.passages)
-    return next((row for row in of if row.passages >= passages), of[-1])
+def nearest(rows: Sequence[Measured], backend: str, passages: int, words: int) -> Measured:
+    """The smallest measured store that is as large as a shard, else the largest; its words next to these."""
+    of = [row for row in rows if row.engine == backend]
+    large = min((row.passages for row in of if row.passages >= passages), default=max(row.passages for row in of))
+    return min((row for row in of if row.passages == large), key=lambda row: abs(row.words - words))
 
 
 def shards(passages: int, each: int) -> int:
@@ -214,13 +226,15 @@ def shards(passages: int, each: int) -> int:
     return math.ceil(passages / each)
 
 
-def slowest_of(count: int, times: tuple[float, float]) -> tuple[float, float]:
+def slowest_of(count: int, times: tuple[float, float], requests: int) -> tuple[float, float]:
     """Median and 95th percentile of the slowest of so many shards and their requests, simulated."""
     drawn = np.random.default_rng(SEED)
     worst = np.zeros(DRAWS)
     for _ in range(count):
         one = log_normal(drawn, times)
-        worst = np.maximum(worst, one if count == 1 else one + log_normal(drawn, NETWORK_MS))
+        if count > 1:
+            one += sum(log_normal(drawn, NETWORK_MS) for _ in range(requests))
+        worst = np.maximum(worst, one)
     return float(np.median(worst)), float(np.percentile(worst, 95))
 
 
