@@ -10,12 +10,21 @@ from typing import Any
 import pytest
 from test_shards_equal_one_store import same
 
+from evaluation.test_scoring import WORDS, distribution
 from listening import listening
-from mixrag import RAG
+from mixrag import RAG, Answer, Settings
+from mixrag.answers.applied_calibration import guaranteed_conditions
+from mixrag.answers.confidence import ConfidenceMap
+from mixrag.answers.guarantee import CertifiedGroup, Guarantee, calibration_digest
+from mixrag.answers.how_sure import how_sure
 from mixrag.cli import main
 from mixrag.errors import SettingError, ShardMissingError
+from mixrag.evaluation import diagnose
 from mixrag.evaluation.analysis import Evaluation
+from mixrag.evaluation.guarantee import _group
 from mixrag.evaluation.relevance import relevant
+from mixrag.evaluation.scoring import score_pairs
+from mixrag.generator import TableGenerator
 from mixrag.pairs.pairs import Pair, read_pairs
 from mixrag.server.app import make_app
 from sharded_demo import Open, served
@@ -129,6 +138,75 @@ def test_a_guarantee_over_shards_is_of_their_documents(opened: Open, two: tuple[
         assert before and rag.documents_digest == before
         writer.add([{"text": "another document"}])
         assert rag.documents_digest != before
+
+
+def guaranteed(rag: RAG) -> None:
+    """A guarantee that covers every finished answer over these documents."""
+    rag._generator = TableGenerator(WORDS, distribution)
+    rag.calibration = ConfidenceMap("temperature", fitted_on="other pairs")
+    rag.guarantee = Guarantee(
+        risk=0.1,
+        delta=0.05,
+        groups=(CertifiedGroup("", 212, 90, 0.0, 100, 4),),
+        settings=guaranteed_conditions(rag.settings),
+        models=rag.models_digest,
+        calibration=calibration_digest(rag.calibration),
+        documents=rag.documents_digest,
+    )
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["ask", "ask_many"])
+def test_no_answer_without_a_shard_is_covered_by_a_guarantee(
+    opened: Open, two: tuple[str, str], *, together: bool
+) -> None:
+    """Also where the state of the missing shard is the last that is known of it."""
+    here, there = two
+
+    def asked(rag: RAG, **changes: Any) -> Answer:
+        question = ASKED[0].question
+        return rag.ask_many([question], **changes)[0] if together else rag.ask(question, **changes)
+
+    with listening(make_app(served(opened(there)))) as address:
+        settings = Settings(k=2, temperature=0.05, max_tokens=4)
+        rag = opened(f"{here},{address}", shard_seconds=2.0, settings=settings)
+        guaranteed(rag)
+        before = rag.documents_digest
+        assert asked(rag).guarantee and asked(rag).not_covered is None
+        assert not asked(rag, guaranteed_only=True).abstains
+    with rag:
+        assert rag.documents_digest == before
+        answer = asked(rag)
+        assert answer.notices and answer.confidence
+        assert answer.guarantee is None and answer.not_covered == "a shard is missing"
+        only = asked(rag, guaranteed_only=True)
+        assert only.abstains and how_sure(only) == "no guarantee covers it: a shard is missing"
+
+
+def test_kinds_of_document_for_a_guarantee_are_those_of_all_shards(opened: Open, two: tuple[str, str]) -> None:
+    """Else the places of the passages would be others than those of the record."""
+    here, there = two
+    with listening(make_app(served(opened(there)))) as address:
+        rag = opened(f"{here},{address}", shard_seconds=2.0)
+        (record,) = score_pairs(rag, ASKED[:1], {})
+    with rag, pytest.raises(ShardMissingError, match="all shards, for an evaluation"):
+        _group(rag, ASKED[0], record, "kind")
+
+
+def test_a_diagnosis_over_shards_is_refused(
+    opened: Open, two: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Documents behind servers are not listed here: they would be said not to be indexed."""
+    here, there = two
+    wanted = "expected one store, to change it or to read all of it; found 2 shards; name that of one shard"
+    with listening(make_app(served(opened(there)))) as address:
+        with opened(f"{here},{address}") as rag, pytest.raises(SettingError) as error:
+            diagnose(rag, ASKED[0].question, ["nine crowns"], document="there0")
+        assert str(error.value).startswith(wanted)
+        arguments = ["diagnose", ASKED[0].question, "--expected", "nine crowns", "--document", "there0"]
+        monkeypatch.setattr("sys.argv", ["mixrag", *arguments, "--store", f"{here},{address}"])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+    assert stopped.value.code == 1 and f"mixrag: {wanted}" in capsys.readouterr().err
 
 
 def test_training_over_shards_is_refused(opened: Open, two: tuple[str, str], tmp_path: Path) -> None:
