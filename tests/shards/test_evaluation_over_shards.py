@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from test_shards_equal_one_store import same
 from evaluation.test_scoring import WORDS, distribution
 from listening import listening
 from mixrag import RAG, Answer, Settings
+from mixrag.answers import open_store
 from mixrag.answers.applied_calibration import guaranteed_conditions
 from mixrag.answers.confidence import ConfidenceMap
 from mixrag.answers.guarantee import CertifiedGroup, Guarantee, calibration_digest
@@ -27,7 +29,7 @@ from mixrag.evaluation.scoring import score_pairs
 from mixrag.generator import TableGenerator
 from mixrag.pairs.pairs import Pair, read_pairs
 from mixrag.server.app import make_app
-from sharded_demo import Open, served
+from sharded_demo import SETTINGS, Open, served
 
 DEMO = Path(__file__).parents[2] / "demo"
 WORDING = "in words that no passage has"
@@ -71,6 +73,64 @@ def test_whether_an_answer_is_a_span_is_known_of_documents_behind_servers(one: R
             assert relevant(store, Pair(question, (answer,), name), [first]) == (False,), each.path
             assert relevant(store, Pair(question, (WORDING,), name), [first]) == (True,), each.path
     assert known == {True, False}
+
+
+def test_a_document_from_memory_is_named_by_the_end_of_its_id(opened: Open, tmp_path: Path) -> None:
+    """As for files: whether another passage of it has the answer is the same in one store and behind a server."""
+    filler = "the river and the hill and the mill " * 40
+    texts = {
+        "wiki/Paris": f"{filler} the rent is nine crowns",
+        "wiki/Rome#2": f"{filler} the toll is six crowns",
+        "Rome": filler,
+    }
+    for at, (name, text) in enumerate(texts.items()):
+        for location in (tmp_path / "one", tmp_path / f"part{at}"):
+            with opened(location, create=True) as rag:
+                rag.add([{"text": text, "id": name}])
+    known = dict[str, Any]()
+    with listening(make_app(served(opened(tmp_path / "part0")))) as first:
+        several = f"{first},{tmp_path / 'part1'},{tmp_path / 'part2'}"
+        with opened(tmp_path / "one") as one, opened(several) as parts:
+            passages = one.store.passages(one.store.rows_where({}))
+            assert len(passages) > len(texts)
+            for name in ("Paris", "wiki/Paris", "Rome", "2", "Rome#2"):
+                for answer in ("nine crowns", "six crowns", WORDING):
+                    pair = Pair("what is it", (answer,), name)
+                    some = [each for each in passages if not each.text.endswith("crowns")]
+                    known[f"{name} {answer}"] = relevant(one.store, pair, some)
+                    assert relevant(parts.store, pair, some) == known[f"{name} {answer}"], pair
+    assert not any(known["Paris nine crowns"]) and any(known["Paris six crowns"])
+
+
+@pytest.fixture
+def limited(opened: Open, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[RAG]:
+    """A shard behind a server that gives one passage in a reply, and has more."""
+    here, there = two
+    with opened(there) as rag:
+        rag.add([{"text": "hens lay eggs in the yard by the mill " * 40, "id": "hens"}])
+    monkeypatch.setattr(open_store, "MOST_PASSAGES", 1)
+    settings = replace(SETTINGS, k=1)
+    app = make_app(served(opened(there)))
+    with listening(app) as address, opened(f"{here},{address}", settings=settings) as rag:
+        yield rag
+
+
+def test_more_passages_than_a_server_gives_leave_a_notice_instead_of_the_adaptive_k(limited: RAG) -> None:
+    found = limited.evaluate(ASKED, systems=["mixture"])
+    (notice,) = (each for each in found.notices if "adaptive k" in each)
+    assert found.adaptive_k == {} and "at most 1 passages in one reply" in notice
+
+
+def test_distractors_among_more_passages_than_a_server_gives_say_what_to_do(limited: RAG) -> None:
+    with pytest.raises(SettingError, match=r"at most 1 passages.*leave --distractors out"):
+        limited.evaluate(ASKED, systems=["mixture"], distractors=(1,))
+
+
+def test_a_document_of_more_passages_than_a_server_gives_says_what_to_do(limited: RAG) -> None:
+    passage = limited.passages("hens in the yard").passages[0]
+    assert passage.document == "hens"
+    with pytest.raises(SettingError, match="name the store itself in the place of its server"):
+        relevant(limited.store, Pair("q", ("words of none",), passage.document), [passage])
 
 
 def test_numbers_with_distractors_are_those_of_one_store(one: RAG, parts: RAG) -> None:
