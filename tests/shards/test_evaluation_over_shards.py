@@ -104,11 +104,11 @@ def test_a_document_from_memory_is_named_by_the_end_of_its_id(opened: Open, tmp_
 
 @pytest.fixture
 def limited(opened: Open, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[RAG]:
-    """A shard behind a server that gives one passage in a reply, and has more."""
+    """A shard behind a server that gives so many passages in a reply as recall is measured among, and has more."""
     here, there = two
     with opened(there) as rag:
-        rag.add([{"text": "hens lay eggs in the yard by the mill " * 40, "id": "hens"}])
-    monkeypatch.setattr(open_store, "MOST_PASSAGES", 1)
+        rag.add([{"text": "hens lay eggs in the yard by the mill " * 600, "id": "hens"}])
+    monkeypatch.setattr(open_store, "MOST_PASSAGES", 20)
     settings = replace(SETTINGS, k=1)
     app = make_app(served(opened(there)))
     with listening(app) as address, opened(f"{here},{address}", settings=settings) as rag:
@@ -118,11 +118,11 @@ def limited(opened: Open, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch)
 def test_more_passages_than_a_server_gives_leave_a_notice_instead_of_the_adaptive_k(limited: RAG) -> None:
     found = limited.evaluate(ASKED, systems=["mixture"])
     (notice,) = (each for each in found.notices if "adaptive k" in each)
-    assert found.adaptive_k == {} and "at most 1 passages in one reply" in notice
+    assert found.adaptive_k == {} and "at most 20 passages in one reply" in notice
 
 
 def test_distractors_among_more_passages_than_a_server_gives_say_what_to_do(limited: RAG) -> None:
-    with pytest.raises(SettingError, match=r"at most 1 passages.*leave --distractors out"):
+    with pytest.raises(SettingError, match=r"at most 20 passages.*leave --distractors out"):
         limited.evaluate(ASKED, systems=["mixture"], distractors=(1,))
 
 
