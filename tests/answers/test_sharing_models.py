@@ -10,6 +10,8 @@ import pytest
 from mixrag import RAG
 from mixrag.answers import open_store
 from mixrag.config.command_settings import ServerSettings
+from mixrag.corpus import Store
+from mixrag.generator.fingerprint import generator_fingerprint
 from mixrag.server.serving import opened
 from scripted import scripted
 from words_encoder import WordsEncoder
@@ -90,3 +92,13 @@ def test_a_server_loads_the_models_of_its_stores_once(tmp_path: Path, loads: Loa
         assert (len(loads.generators), len(loads.encoders)) == (1, 1)
     finally:
         service.close()
+
+
+def test_a_given_generator_that_is_shared_is_told_apart(tmp_path: Path) -> None:
+    """Owners of shards know a model by its fingerprint: one that was given is not the default one."""
+    given = scripted(ANSWERS)
+    with Store.open(tmp_path / "a", create=True) as first, Store.open(tmp_path / "b", create=True) as second:
+        one = RAG(first, generator=given, encoder=WordsEncoder())
+        two = RAG(second, sharing=RAG(second, sharing=one))
+        assert two.generator is given
+        assert two.generator_fingerprint == one.generator_fingerprint != generator_fingerprint(two.models)

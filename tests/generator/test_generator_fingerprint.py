@@ -11,6 +11,7 @@ import pytest
 from mixrag.config.bundle import NO_ADAPTER
 from mixrag.config.default_models import default_generator, packaged_reader
 from mixrag.config.model_config import ModelConfig
+from mixrag.errors import SettingError
 from mixrag.generator import PromptTemplate
 from mixrag.generator.fingerprint import generator_fingerprint
 from mixrag.generator.loading import default_prompt
@@ -67,3 +68,47 @@ def test_the_packaged_model_is_known_by_its_files() -> None:
     named = {"adapter": reader, "prompt": default_prompt(None, None)} if reader else {}
     assert of(None) == of(default_generator(), **named)
     assert of(None, adapter=NO_ADAPTER) == of(default_generator())
+
+
+def sized(path: Path, middle: bytes) -> Path:
+    """A model whose first and last MiB are those of every other."""
+    path.mkdir(parents=True)
+    (path / "config.json").write_text("{}")
+    end = bytes(2**20)
+    (path / "model.safetensors").write_bytes(end + middle + end)
+    return path
+
+
+def test_files_that_differ_in_the_middle_alone_are_other_models(tmp_path: Path) -> None:
+    one, other = sized(tmp_path / "one", b"a"), sized(tmp_path / "other", b"b")
+    assert of(one) != of(other) and of(one, adapter=one) != of(one, adapter=other)
+    assert of(one) == of(sized(tmp_path / "copy", b"a"))
+    (other / "model.safetensors").write_bytes((one / "model.safetensors").read_bytes())
+    assert of(one) == of(other)
+
+
+def test_all_parts_of_a_gguf_model_count_and_its_folder_is_the_model(tmp_path: Path) -> None:
+    parts = [tmp_path / "split" / f"model-0000{number}-of-00002.gguf" for number in (1, 2)]
+    parts[0].parent.mkdir()
+    for part in parts:
+        part.write_bytes(b"GGUF")
+    before = of(parts[0])
+    assert before == of(parts[0].parent)
+    parts[1].write_bytes(b"other")
+    assert of(parts[0]) == of(parts[0].parent) != before
+    (parts[0].parent / "tokenizer_config.json").write_text("{}")
+    assert of(parts[0].parent) != of(parts[0])  # it is read with the tokenizer beside it
+
+
+def test_arguments_of_the_chat_template_count_wherever_they_are_given(model: Path) -> None:
+    given = {"thinking": False}
+    assert of(model, template_args=given) == of(model, prompt=PromptTemplate(template_args=given))
+
+
+@pytest.mark.parametrize(
+    "address", ["http://localhost:8000/v1", "m@http://127.0.0.2:8000", "vllm:m", "http://[::1]"]
+)
+def test_an_address_of_this_machine_says_nothing_of_a_model_on_another(address: str) -> None:
+    with pytest.raises(SettingError, match="the same for all owners"):
+        of(address)
+    assert of("m@http://10.0.0.1:8000") != of("m@http://10.0.0.2:8000")

@@ -313,7 +313,8 @@ def test_owners_need_the_same_model(tmp_path: Path) -> None:
         for ask in (both.ask, lambda question: both.score(question, "nine crowns")):
             with pytest.raises(SettingError) as error:
                 ask(QUESTION)
-            assert str(error.value).startswith(f"{wanted}found {name} ({own}) at {address}; ask with that model")
+            said = f"{wanted}found {name} ({own}) at {address}; compare dtype and engine (dtype auto is int8 with"
+            assert str(error.value).startswith(said)
 
 
 def test_an_answer_that_is_too_long_for_owners_is_an_error_of_the_question(tmp_path: Path) -> None:

@@ -111,7 +111,8 @@ def test_a_server_gives_so_many_passages_and_no_more(
     for k, found in ((4, 4), (10**9, passages), (None, passages)):
         refused = client.post("/v1/shard/search", json={**SEARCH, "vector": vector, "k": k})
         said = (
-            f"expected at most 3 passages in one reply of part; found {found}; ask with a smaller k, or a filter"
+            f"expected at most 3 passages in one reply of part; found {found}; "
+            "take a smaller number k, a filter, or more shards of up to 3 passages"
         )
         assert refused.status_code == 400 and refused.json()["error"]["message"] == said
     assert len(client.post("/v1/shard/search", json={**SEARCH, "vector": vector}).json()["rows"]) == 3
@@ -119,7 +120,7 @@ def test_a_server_gives_so_many_passages_and_no_more(
         here.add([{"text": f"loan number {each}"} for each in range(5)])
     with listening(make_app(served(rag))) as address, opened(f"{tmp_path / 'here'},{address}") as both:
         assert len(both.passages("who gives loans", k=3).passages) == 3
-        with pytest.raises(SettingError, match=r"at most 3 passages .* ask with a smaller k") as error:
+        with pytest.raises(SettingError, match=r"at most 3 passages .* take a smaller number k") as error:
             both.passages("who gives loans", k="all")
         assert address in str(error.value)
     with opened(f"{tmp_path / 'here'},{rag.store.name}") as local:  # a store of this machine has no such limit

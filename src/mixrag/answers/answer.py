@@ -219,7 +219,7 @@ def build_answer(
     ``pruned`` is what was spent of the budget of total variation, ``log_drawn`` with which probability it was
     drawn. An answer that was ``given`` is not withheld.
     """
-    mixture = scored.mixture
+    mixture, calibration = scored.mixture, calibration and calibration.over(retrieval.missing)
     support = max(retrieval.inner_products.tolist(), default=0.0)
     p_empty, p_empty_within, unstated = unstated_by(mixture)
     generators = contributions(scored)

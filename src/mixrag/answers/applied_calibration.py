@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,12 @@ class AppliedCalibration:
     def of_kind(self, kind: str, judges: bool) -> AppliedCalibration:
         """The same for a question that is asked for this kind of answer; ``judges``: it has a confidence."""
         return replace(self, kind=kind, judges=judges)
+
+    def over(self, missing: Sequence[str]) -> AppliedCalibration:
+        """The same for an answer without these shards: the guarantee was tested with all of them."""
+        if not missing or self.guarantee is None:
+            return self
+        return replace(self, guarantee=None, unapplied="a shard is missing")
 
     def coverage(self, confidence: Confidence | None, metadata: Mapping[str, Any]) -> Coverage | None:
         """What the guarantee says of an answer; None where it does not cover it."""

@@ -146,6 +146,9 @@ class Federation:
             )
             found = f"{given.generator} ({given.fingerprint}) at {owner}"
             remedy = "ask with that model, adapter, prompt and dtype, or agree on others with its owner"
+            if given.generator == public_name(self.generator.name):
+                usual = "dtype auto is int8 with OpenVINO: give --dtype bfloat16 at both"
+                remedy = f"compare dtype and engine ({usual}), then adapter, prompt and files"
             raise SettingError(expected, found, remedy)
 
     def _request(

@@ -273,9 +273,15 @@ class OpenStore(StoreContents):
     def generator_fingerprint(self) -> str:
         """What the language model is known by to those who ask over several stores; it is loaded first."""
         _ = self.generator  # an engine of auto is known for certain then
-        if (given := self._given["generator"]) is not None:
+        if (given := self._given_generator) is not None:
             return generator_fingerprint(replace(self.models, generator=given))
         return self._digest(generator_fingerprint)
+
+    @property
+    def _given_generator(self) -> Any:
+        """The object that was given as language model, here or to the store that models are shared with."""
+        given = self._given["generator"]
+        return self._sharing._given_generator if given is None and self._sharing is not None else given
 
     def _digest(self, of: Callable[[ModelConfig], str]) -> str:
         """Computed again where the models or their engine change, not at every question: it reads files."""

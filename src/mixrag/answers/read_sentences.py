@@ -141,6 +141,7 @@ def given_a_passage(retrieval: Retrieval, count: int) -> Retrieval:
         temperature=retrieval.temperature,
         outside_bounds=None if bounds is None else (outside(bounds[0]), outside(bounds[1])),
         notices=retrieval.notices,
+        missing=retrieval.missing,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +53,8 @@ SAME_NUMBERS = frozenset(
 )
 """Arguments of vLLM's engine that say where and how much at once; others may change what is computed."""
 DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
+FilesDigest = Callable[[str | Path | None], str]
+"""What the files of a model are known by; the name itself of what is no path on this machine."""
 EncoderDtype = Literal["auto", "float32", "bfloat16"]
 
 
@@ -376,17 +378,19 @@ def models_digest(models: ModelConfig) -> str:
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def changing_numbers(models: ModelConfig) -> list[str]:
+def changing_numbers(models: ModelConfig, of_files: FilesDigest = model_digest) -> list[str]:
     """What changes a language model's numbers besides weights, adapter and prompt; see ``models_digest``."""
     engine = engine_of(models)
     eight_bits = models.dtype == "int8" or (models.dtype == "auto" and engine == OPENVINO)
     rounded = ["int8", engine] if eight_bits else []
     rounded += [LLAMACPP] if engine == LLAMACPP else []
     chosen = [
-        f"{name} {known_by(value)}" for name in ("tokenizer", "revision") if (value := getattr(models, name))
+        f"{name} {known_by(value, of_files)}"
+        for name in ("tokenizer", "revision")
+        if (value := getattr(models, name))
     ]
     if models.span_reader is not None and str(models.span_reader) != NO_ADAPTER:
-        chosen.append(f"span_reader {known_by(span_model_folder(models.span_reader))}")
+        chosen.append(f"span_reader {known_by(span_model_folder(models.span_reader), of_files)}")
     if models.template_args:
         chosen.append(f"template_args {json.dumps(dict(models.template_args), sort_keys=True)}")
     if rounding := {name: value for name, value in models.engine_args.items() if name not in SAME_NUMBERS}:
@@ -394,12 +398,12 @@ def changing_numbers(models: ModelConfig) -> list[str]:
     return [*rounded, *chosen]
 
 
-def known_by(model: Any) -> str:
-    """What a digest has of a model: of its files, its name, or of an object its kind and name."""
+def known_by(model: Any, of_files: FilesDigest = model_digest) -> str:
+    """What a digest has of a model: of its files or its name (``of_files``), or of an object its kind and name."""
     if model == EXTRACTIVE and (packaged := packaged_span_reader()) is not None:
         model = packaged / "generator"
     if model is None or isinstance(model, (str, Path)):
-        return model_digest(model)
+        return of_files(model)
     name = next(
         (str(getattr(model, key)) for key in ("fingerprint", "name_or_path", "name") if hasattr(model, key)), ""
     )

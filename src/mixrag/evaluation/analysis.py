@@ -9,7 +9,7 @@ from typing import Any
 from mixrag.answers.confidence import ConfidenceMap
 from mixrag.answers.pipeline import Pipeline
 from mixrag.config.command_settings import CalibrationMethod
-from mixrag.errors import PairsError, SettingError
+from mixrag.errors import PairsError
 from mixrag.evaluation.bootstrap import Interval, paired_difference
 from mixrag.evaluation.calibration import Outcome, Target, confidences_of, rights
 from mixrag.evaluation.scoring import Record
@@ -149,7 +149,10 @@ def difference(records: Sequence[Record], others: Sequence[Record]) -> Differenc
 def adaptive_k(rag: Pipeline, pairs: Sequence[Pair]) -> dict[float, list[int]]:
     """The smallest k of every question that leaves at most each of ``SMALL_MASSES`` outside; no language model.
 
-    Empty where the search is not exact, or the system retrieves nothing.
+    Empty where the system retrieves nothing.
+
+    Raises:
+        SettingError: the search is not exact, or a shard behind a server has more passages than it gives.
     """
     if rag.settings.k == 0:
         return {}
@@ -164,10 +167,7 @@ def adaptive_k(rag: Pipeline, pairs: Sequence[Pair]) -> dict[float, list[int]]:
             "null": None,
             "weights": "retriever",
         }
-        try:
-            log_prior = rag.passages(pair.question, **changes).log_prior
-        except SettingError:  # an approximate index does not compute the mass outside
-            return {}
+        log_prior = rag.passages(pair.question, **changes).log_prior
         for mass, found in ks.items():
             found.append(smallest_k(log_prior, mass, 0.0))
     return ks

@@ -129,12 +129,14 @@ def diagnose(
     Raises:
         PairsError: no expected answer, or one that is empty or no UTF-8.
         QuestionError: the question is empty, or does not fit into the model's context with an expected answer.
+        SettingError: a store in shards, whose documents are not all listed here.
         MixragError: as ``Pipeline.ask``; but that there is nothing to retrieve is a finding.
 
     Example:
         >>> found = diagnose(rag, "What was the name of Quill's boat?", ["Patient Grace"])  # doctest: +SKIP
         >>> found.failed, found.finding, found.remedy  # doctest: +SKIP
     """
+    rag.check_one_store()
     pair = _pair(question, expected, document)
     settings = replace(rag.settings, **changes)
     changes = {**changes, "kind": "span" if settings.kind == "auto" else settings.kind}

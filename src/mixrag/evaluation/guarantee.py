@@ -209,7 +209,8 @@ def _group(rag: Pipeline, pair: Pair, record: Record, key: str) -> str:
     if not record.posteriors:
         return ""
     best = max(range(len(record.posteriors)), key=record.posteriors.__getitem__)
-    passages = rag.passages(pair.question, **with_filter(rag, pair, {})).passages
+    with rag.every_shard():  # without one, the places of the passages would be others than those of the record
+        passages = rag.passages(pair.question, **with_filter(rag, pair, {})).passages
     return str(passages[best].metadata.get(key, ""))
 
 

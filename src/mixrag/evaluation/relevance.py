@@ -14,9 +14,10 @@ from typing import Any
 
 from mixrag.answers.pipeline import Pipeline
 from mixrag.corpus import Passage, Store
+from mixrag.errors import SettingError
 from mixrag.pairs.matching import normalise, passage_holds
 from mixrag.pairs.pairs import Pair
-from mixrag.retrieval.shards.store import as_sharded
+from mixrag.retrieval.shards.store import ShardedStore, as_sharded
 
 VERDICTS = frozenset({"yes", "no", "maybe", "true", "false"})
 
@@ -37,7 +38,7 @@ def relevant(store: Store, pair: Pair, passages: Sequence[Passage]) -> tuple[boo
     )
     if any(holding) and not is_verdict(pair):
         return holding
-    return own if any(own) and not _is_span(store, pair) else (False,) * len(own)
+    return own if any(own) and not _is_span(store, pair, passages) else (False,) * len(own)
 
 
 def in_document(document: str, pair: Pair) -> bool:
@@ -56,21 +57,43 @@ def is_verdict(pair: Pair) -> bool:
     return pair.document is not None and all(normalise(answer) in VERDICTS for answer in pair.answers)
 
 
-def _is_span(store: Store, pair: Pair) -> bool:
-    """True where a relevant passage must hold the answer, not just be from the document."""
+def _is_span(store: Store, pair: Pair, found: Sequence[Passage]) -> bool:
+    """True where a relevant passage must hold the answer, not just be from the document; some of it is found."""
     if pair.document is None:
         return True
     if is_verdict(pair):
         return False
-    return any(passage_holds(passage.text, pair.answers) for passage in _passages_of(store, pair))
+    return any(passage_holds(passage.text, pair.answers) for passage in _passages_of(store, pair, found))
 
 
-def _passages_of(store: Store, pair: Pair) -> Iterator[Passage]:
-    """All passages of the pair's document."""
+def _passages_of(store: Store, pair: Pair, found: Sequence[Passage]) -> Iterator[Passage]:
+    """All passages of the pair's document, some over shards twice."""
     if (sharded := as_sharded(store)) is not None:  # no list has the documents behind servers
-        found = sharded.passages_where({"document": [pair.document, f"*#{pair.document}"]})
-        yield from (passage for passage in found if in_document(passage.document, pair))
+        for name in _names(pair, found):
+            of_name = _asked(sharded, pair, name)
+            yield from (passage for passage in of_name if in_document(passage.document, pair))
         return
     for record in store.documents():
         if in_document(record.path, pair):
             yield from store.passages(store.rows_where({"document": record.path}))
+
+
+def _names(pair: Pair, found: Sequence[Passage]) -> list[str]:
+    """Filters on documents that together let through all for which ``in_document`` is true.
+
+    One exception: a record of a file with "/" or "#" in its own name, of which no passage is found, since filters
+    know no patterns of such names.
+    """
+    named = pair.document
+    exact = (each.document for each in found if in_document(each.document, pair))
+    records = [document for document in exact if {*"/#"} & {*document.partition("#")[2]}]
+    return [*dict.fromkeys([f"{named}", f"*/{named}", f"*#{named}", f"{named}#*", f"*/{named}#*", *records])]
+
+
+def _asked(sharded: ShardedStore, pair: Pair, name: str) -> Iterator[Passage]:
+    try:
+        yield from sharded.passages_where({"document": [name]})
+    except SettingError as error:
+        expected = f"{error.expected}, to see whether {pair.document} states an answer"
+        remedy = "leave out the pairs about it, or name the store itself in the place of its server"
+        raise SettingError(expected, error.found, remedy) from None

@@ -79,11 +79,11 @@ def evaluate(rag: Pipeline, request: EvaluationRequest, progress: Progress | Non
         found,
         sources=sources,
         distractors=asking.distracted(systems, pairs),
-        adaptive_k=adaptive_k(rag, pairs),
         settings=recorded(asked),
         command=request.command,
     )
     found = replace(found, calibration=_calibration(found, records[trusted], outside, target, rag, asked))
+    found = _with_adaptive_k(found, rag, pairs)
     found = _with_confidence_in_use(found, records[trusted], outside, rag, asked)
     for notice in found.notices:
         _logger.info(notice)
@@ -144,7 +144,11 @@ def _check_distractors(rag: Pipeline, request: EvaluationRequest, pairs: Sequenc
     if rag.settings.max_outside is not None:
         raise SettingError("--distractors with a fixed k", "--max-outside", "leave one of them out")
     where = {**rag.settings.where, **pairs[0].where}
-    count = len(rag.passages(pairs[0].question, k="all", where=where).passages)  # refused by an approximate index
+    try:
+        count = len(rag.passages(pairs[0].question, k="all", where=where).passages)
+    except SettingError as error:  # of an approximate index, or of a server with more passages than it gives
+        remedy = f"leave --distractors out, which need all passages, or {error.remedy}"
+        raise SettingError(error.expected, error.found, remedy) from None
     least = count - (count if rag.settings.k == "all" else rag.settings.k)
     if least < max(request.settings.distractors):
         _logger.warning(
@@ -208,6 +212,14 @@ def _calibration(
         target=target,
     )
     return replace(calibration, models=rag.models_digest)
+
+
+def _with_adaptive_k(found: Evaluation, rag: Pipeline, pairs: Sequence[Pair]) -> Evaluation:
+    """The evaluation with the k of every question, or with a notice that says why there is none."""
+    try:
+        return replace(found, adaptive_k=adaptive_k(rag, pairs))
+    except SettingError as error:  # its remedy is for a question: the rest of the report needs none
+        return _noticed(found, f"no table of adaptive k, which needs {error.expected}: found {error.found}")
 
 
 def _with_confidence_in_use(

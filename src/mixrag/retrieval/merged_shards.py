@@ -106,6 +106,7 @@ def merged(answers: Answers, settings: Settings, temperature: float, length: flo
         outside_bounds=outside_bounds,
         notices=(*_missing_notices(answers, shares, settings), *_duplicate_notice(passages)),
         withheld=withheld,
+        missing=tuple(each.name for each in answers.missing.values()),
     )
 
 

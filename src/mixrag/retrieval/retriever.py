@@ -52,6 +52,8 @@ class Retrieval:
     """What whoever reads these numbers must know, such as the name of a shard that did not answer."""
     withheld: tuple[Withheld | None, ...] = ()
     """(K,) for the passages whose owner gives likelihoods alone; empty where there is none."""
+    missing: tuple[str, ...] = ()
+    """Names of the shards that did not answer."""
 
     @classmethod
     def from_scores(
@@ -229,6 +231,7 @@ def checked_retrieval(found: Any, retriever: Any) -> Retrieval:
         found.temperature,
         found.outside_bounds,
         found.notices,
+        missing=found.missing,
     )
 
 

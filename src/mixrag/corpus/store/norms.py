@@ -14,7 +14,7 @@ _BITS = 22
 def norm_key(fingerprint: str) -> str:
     """The setting of a store in a database that has the norm of this encoder.
 
-    That of an encoder that is gone stays, and is written anew with the first vector when it comes back.
+    It stays when the store changes to another encoder. When the store changes back, the first vector replaces it.
     """
     return f"largest_norm {fingerprint}"
 

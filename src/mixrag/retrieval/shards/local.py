@@ -84,7 +84,8 @@ class LocalShard:
         if len(request.rows) > (most := rows_at_once(request.answers)):
             tokens = sum(map(len, request.answers))
             expected = f"at most {most} passages in a request with {tokens} tokens of answers"
-            raise SettingError(expected, f"{len(request.rows)}", "ask about them in several requests")
+            found = f"{len(request.rows)} passages"
+            raise SettingError(expected, found, "ask about them in several requests")
         try:
             with self._without_paths():
                 return self._reader(request)
@@ -166,7 +167,8 @@ class LocalShard:
         query = _query(opened, request, allowed, count)
         if self._most is not None and query.k > self._most:
             expected = f"at most {self._most} passages in one reply of {self.name}"
-            raise SettingError(expected, f"{query.k}", "ask with a smaller k, or a filter")
+            remedy = f"take a smaller number k, a filter, or more shards of up to {self._most} passages"
+            raise SettingError(expected, f"{query.k}", remedy)
         every, best = search(opened.index, query, exact=request.exact)
         matches = query.bm25 is not None and query.bm25.any
         records = None
