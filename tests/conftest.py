@@ -23,6 +23,9 @@ os.environ["TQDM_DISABLE"] = "1"
 os.environ.setdefault("MIXRAG_ENGINE", "torch")
 # Tiny tensors gain nothing from threads, and tests running side by side lose much.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# With one thread on a processor with AMX, OpenVINO 2026.4 divides by zero when it compiles matrices as small as
+# those of the tiny models, and ends the process (docs/how-to/openvino.md). Without AMX it does not.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
 
 @pytest.fixture(scope="session")
