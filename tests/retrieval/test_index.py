@@ -112,7 +112,7 @@ def recall(index: IVFIndex, exact: ExactIndex, k: int = 10) -> float:
 
 
 def test_clusters_grow_with_the_root_of_the_corpus() -> None:
-    assert [clusters_for(n) for n in (60_000, 250_000, 1_000_000)] == [1024, 2048, 4096]
+    assert [clusters_for(n) for n in (60_000, 250_000, 1_000_000, 10_000_000)] == [1024, 2048, 4096, 4096]
 
 
 def test_clusters_with_refinement_find_nearly_what_exact_search_finds(ivf: IVFIndex) -> None:

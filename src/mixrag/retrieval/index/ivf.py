@@ -25,6 +25,9 @@ RECALL_GOAL = 0.95
 CANDIDATES = 10
 """Exact products per passage that is wanted."""
 LEAST_CANDIDATES = 100
+MOST_CLUSTERS = 4096
+"""Every vector is compared with every centre when an index is built. With 4√M of them ten million vectors of 384
+dimensions are 126 TFLOP, an hour of two cores; with these 31, and a search reads more codes."""
 _QUESTIONS = 256
 _TRAINING_VECTORS_PER_CLUSTER = 40
 _BLOCK = 65_536
@@ -154,8 +157,8 @@ class IVFIndex:
 
 
 def clusters_for(passages: int) -> int:
-    """About 4√M clusters, a power of two: the ratio that FAISS' own guidelines give."""
-    return int(2 ** round(math.log2(4 * math.sqrt(max(1, passages)))))
+    """About 4√M clusters, a power of two, the ratio that FAISS' own guidelines give; at most ``MOST_CLUSTERS``."""
+    return min(MOST_CLUSTERS, int(2 ** round(math.log2(4 * math.sqrt(max(1, passages))))))
 
 
 def build_ivf(rows: Rows, vectors: Vectors, clusters: int | None = None) -> IVFIndex:
