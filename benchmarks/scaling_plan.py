@@ -139,9 +139,14 @@ def of_passage(rows: Sequence[Measured], backend: str, words: int) -> float:
     return at[low] + slope * (words - low)
 
 
+def is_measured(rows: Sequence[Measured], backend: str) -> bool:
+    """With two numbers of words at 100,000 passages."""
+    return len({row.words for row in rows if (row.engine, row.passages) == (backend, 100_000)}) > 1
+
+
 def bytes_table(rows: Sequence[Measured], sizes: Sequence[int], words: int) -> list[str]:
-    """Of each store."""
-    each = {backend: of_passage(rows, backend, words) for backend in STORES}
+    """Of each store that was measured."""
+    each = {backend: of_passage(rows, backend, words) for backend in STORES if is_measured(rows, backend)}
     heads = ["passages", "vectors alone", *(f"{name} ({size:,.0f} bytes each)" for name, size in each.items())]
     return table(heads, ([f"{n:,}", shown(n * 1536), *(shown(n * size) for size in each.values())] for n in sizes))
 

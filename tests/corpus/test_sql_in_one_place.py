@@ -28,8 +28,8 @@ def uses_sql(source):
 
 
 def is_backend(file):
-    """A file of the folder of one backend; locks between processes are SQLite's too."""
-    return STORE in file.parent.parents or file == STORE / "locks.py"
+    """A file of the folder of one backend, or of what two have in common; locks between processes are SQLite's too."""
+    return STORE in file.parent.parents or file in (STORE / "locks.py", STORE / "sql.py")
 
 
 def test_sql_stands_in_the_backends_only():
