@@ -28,7 +28,7 @@ def uses_sql(source):
 
 
 def is_backend(file):
-    """A file of the folder of one backend, or of what two have in common; locks between processes are SQLite's too."""
+    """A file of one backend, or of what two have in common; locks between processes are SQLite's too."""
     return STORE in file.parent.parents or file in (STORE / "locks.py", STORE / "sql.py")
 
 

@@ -274,7 +274,7 @@ def test_a_request_has_so_many_likelihoods_and_no_more(tmp_path: Path, monkeypat
                 return "" if reply.status_code == 200 else reply.json()["error"]["message"]
 
             assert refused(1) == "" and refused(3, rows=[1]) == ""  # one passage always fits
-            said = f"at most 1 passages in a request with {2 * len(tokens)} tokens of answers; found 2 passages; ask about"
+            said = f"at most 1 passages in a request with {2 * len(tokens)} tokens of answers; found 2 passages"
             assert said in refused(2)
             for changes, where in (
                 ({"rows": [1] * 1001}, "rows"),
