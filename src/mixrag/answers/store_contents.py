@@ -255,6 +255,7 @@ def naming_the_bundle(model: Path | None) -> Iterator[None]:
 
 
 def checked_splitter(given: Splitter | None, default: Splitter) -> Splitter:
+    """The one that is given, else the default. Raises PluginError where it lacks a method."""
     return default if given is None else check_plugin(given, Splitter, "splitter")
 
 

@@ -90,9 +90,8 @@ def takes(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
         def wrapper(**values: Any) -> None:
             given = {name: values.pop(name) for name in shared}
             if "engine" in given and given["engine"] is None and os.environ.get(ENGINE_VARIABLE):
-                given["engine"] = (
-                    AUTO  # in the place of which the variable names one, where an engine runs the model
-                )
+                # In the place of auto the variable names one, where an engine runs the model.
+                given["engine"] = AUTO
             options = Options(
                 {name: _parsed(shared[name], v) for name, v in given.items() if _is_given(shared[name], v)}
             )

@@ -37,6 +37,13 @@ _DOCUMENTS, _PASSAGES = 256, 4096
 """Documents, and passages, that are read at once."""
 
 
+def sources_named(path: str) -> list[tuple[str, str]]:
+    """Path and record of what a document's name may mean, the most likely first; both may have a "#"."""
+    marks = [place for place, letter in enumerate(path) if letter == "#"]
+    files = [(path, ""), *((path[:at], path[at + 1 :]) for at in marks)]
+    return [(MEMORY, path), *(each for each in files if each[0] != MEMORY)]
+
+
 class SqlStore(Store):
     """Reads of a store whose tables are those of ``docs/reference/files.md``."""
 

@@ -6,8 +6,7 @@ from collections.abc import Collection
 
 from mixrag.corpus.store.postgres.changes import key_of
 from mixrag.corpus.store.postgres.terms import KNOWN
-from mixrag.corpus.store.sources import MEMORY
-from mixrag.corpus.store.sql import SqlStore
+from mixrag.corpus.store.sql import SqlStore, sources_named
 
 
 class LookUps(SqlStore):
@@ -15,9 +14,7 @@ class LookUps(SqlStore):
 
     def document_row(self, path: str) -> int | None:
         """See ``Store.document_row``."""
-        marks = [place for place, letter in enumerate(path) if letter == "#"]
-        files = [(path, ""), *((path[:at], path[at + 1 :]) for at in marks)]
-        sources = [(MEMORY, path), *(each for each in files if each[0] != MEMORY)]
+        sources = sources_named(path)
         rows = self.query(
             "SELECT s.document_id FROM unnest(%s::bytea[], %s::bytea[]) WITH ORDINALITY j (path, record, n)"
             " JOIN files f ON f.key = j.path JOIN sources s ON s.file_id = f.id AND s.key = j.record ORDER BY j.n",

@@ -8,8 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from mixrag.config.filters import Condition
-from mixrag.corpus.store.sources import MEMORY
-from mixrag.corpus.store.sql import SqlStore
+from mixrag.corpus.store.sql import SqlStore, sources_named
 from mixrag.corpus.store.sqlite import filters
 from mixrag.utils.arrays import Rows
 
@@ -24,13 +23,10 @@ class LookUps(SqlStore):
 
     def document_row(self, path: str) -> int | None:
         """See ``Store.document_row``."""
-        marks = [place for place, letter in enumerate(path) if letter == "#"]
-        files = [(path, ""), *((path[:at], path[at + 1 :]) for at in marks)]
-        sources = [(MEMORY, path), *(each for each in files if each[0] != MEMORY)]
         rows = self.query(
             "SELECT s.document_id FROM json_each(?) j JOIN files f ON f.path = json_extract(j.value, '$[0]')"
             " JOIN sources s ON s.file_id = f.id AND s.record = json_extract(j.value, '$[1]') ORDER BY j.key",
-            (json.dumps(sources),),
+            (json.dumps(sources_named(path)),),
         )
         return int(rows[0][0]) if rows else None
 
