@@ -8,7 +8,8 @@ Passages have words (words.py) and vectors (vectors.py) of 384 dimensions, drawn
 best of the dense prior and of the hybrid one. ``faiss-…``, ``lancedb`` and ``pgvector`` are the engines alone,
 with their own defaults but for what the code names. Recall at ten is against exact products of all passages.
 Every row runs in a process of its own, whose largest memory is measured. Rows are printed as they come and
-written to ``scale.json`` in the folder; what is there already is not measured again.
+written to ``scale.json`` in the folder; what is there already is not measured again. A store of mixrag whose
+passages were all written by a run that ended later is not written again.
 """
 
 from __future__ import annotations
@@ -122,15 +123,20 @@ def line(found: Measured) -> str:
 
 
 def measured(engine: str, passages: int, folder: Path, words: int, questions: int) -> Measured:
-    """Build in a new folder, ask, and remove the folder."""
-    home = folder / f"{engine}-{passages}"
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir(parents=True)
+    """Build in a folder, ask, and remove the folder."""
+    home = folder / f"{engine}-{passages}-{words}"
+    finished = home.with_suffix(".written")
+    if engine not in STORES:
+        finished.unlink(missing_ok=True)
+    if not finished.exists():
+        shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True, exist_ok=True)
     asked = made_questions(passages, questions + WARM)
     texts = list(Vocabulary.of(passages).texts(len(asked), ASKED, seed=SEED))
     corpus = Corpus(passages, words, partial(blocks, passages), dict(zip(texts, asked, strict=True)))
     with {**STORES, **ENGINES}[engine](home, corpus) as built:
-        write = spent(built.write)
+        write = float(finished.read_text()) if finished.exists() else spent(built.write)
+        finished.write_text(str(write))
         index = spent(lambda: built.search(texts[0], K))
         megabytes = built.megabytes()
         for text in texts[:WARM]:
@@ -145,6 +151,7 @@ def measured(engine: str, passages: int, folder: Path, words: int, questions: in
     recall = share_found(found, *exact(passages, asked[WARM:], folder))
     p50, p95 = float(np.median(times)), float(np.percentile(times, 95))
     shutil.rmtree(home, ignore_errors=True)
+    finished.unlink()
     return Measured(engine, passages, write, index, megabytes, peak, p50, p95, recall, hybrid, words)
 
 

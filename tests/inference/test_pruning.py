@@ -17,7 +17,9 @@ from mixrag.corpus import Passage
 from mixrag.generator import Generator
 from mixrag.generator.copying import CopyingGenerator
 from mixrag.inference.batch import greedy_together
+from mixrag.inference.decoders import Greedy, Sample
 from mixrag.inference.mixture import Mixture, condition
+from mixrag.inference.protocol import DecoderResult
 from mixrag.inference.pruning import Pruning, copies_slowly
 from mixrag.inference.stepwise import greedy, scored
 from mixrag.probability import log_normalise, most_prunable, pruning_tv
@@ -142,6 +144,23 @@ def test_who_copies_rows_slowly() -> None:
     slow: Any = _Slow(plain)
     assert copies_slowly(slow) and copies_slowly(CopyingGenerator(slow))
     assert not copies_slowly(plain) and not copies_slowly(CopyingGenerator(plain))
+
+
+@pytest.mark.parametrize("decoder", [Greedy(prune=0.5), Greedy(prune=0.5, samples=1), Sample(prune=0.5)])
+def test_decoders_drop_nothing_where_to_restore_it_costs_more(decoder: Greedy | Sample) -> None:
+    """Also in a batch."""
+    mixture = toy_mixture(PEAKED, 0.0)
+    slow = replace(mixture, generator=_Slow(mixture.generator))
+    assert _pruned(decoder, mixture) > 0 and _pruned(decoder, slow) == 0.0
+    if isinstance(decoder, Greedy):
+        fast, kept = (next(iter(decoder.decode_batch([each], LIMIT))).pruned for each in (mixture, slow))
+        assert fast > 0 and kept == 0.0
+
+
+def _pruned(decoder: Greedy | Sample, mixture: Mixture) -> float:
+    *_, result = decoder.decode(mixture, LIMIT)
+    assert isinstance(result, DecoderResult)
+    return result.pruned
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "t5"])

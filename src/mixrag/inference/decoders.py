@@ -17,7 +17,7 @@ from mixrag.inference.beams_together import Searching, beams_in_batches
 from mixrag.inference.continuous import Writing
 from mixrag.inference.mixture import Mixture, ScoredAnswer
 from mixrag.inference.protocol import BatchDecoder, DecodedToken, Decoder, DecoderResult
-from mixrag.inference.pruning import Pruning, budget_beside_others
+from mixrag.inference.pruning import Pruning, budget_for
 from mixrag.inference.stepwise import Draw, greedy, sample, scored
 from mixrag.utils.plugins import check_plugin
 
@@ -48,7 +48,7 @@ class Greedy:
 
     def decode(self, mixture: Mixture, max_tokens: int) -> Iterator[DecodedToken | DecoderResult]:
         """See ``Decoder.decode``."""
-        pruning, steps = Pruning(self.prune), list[DecodedToken]()
+        pruning, steps = Pruning(budget_for(self.prune, mixture.generator)), list[DecodedToken]()
         for step in greedy(mixture, max_tokens, pruning):
             steps.append(step)
             yield step
@@ -58,12 +58,13 @@ class Greedy:
 
     def begin(self, mixture: Mixture, max_tokens: int) -> Writing | None:
         """See ``begun``."""
-        pruning = Pruning(budget_beside_others(self.prune, mixture.generator))
+        pruning = Pruning(budget_for(self.prune, mixture.generator))
         return Written(mixture, max_tokens, pruning) if self.batches else None
 
     def decode_batch(self, mixtures: Sequence[Mixture], max_tokens: int) -> Iterator[DecoderResult]:
         """See ``BatchDecoder.decode_batch``."""
-        for answer, pruned in greedy_in_batches(mixtures, max_tokens, self.prune):
+        budget = budget_for(self.prune, mixtures[0].generator) if mixtures else 0.0
+        for answer, pruned in greedy_in_batches(mixtures, max_tokens, budget):
             yield DecoderResult((answer,), pruned=pruned)
 
 
@@ -91,7 +92,7 @@ class Sample:
 
     def decode(self, mixture: Mixture, max_tokens: int) -> Iterator[DecodedToken | DecoderResult]:
         """See ``Decoder.decode``."""
-        pruning, steps = Pruning(self.prune), list[DecodedToken]()
+        pruning, steps = Pruning(budget_for(self.prune, mixture.generator)), list[DecodedToken]()
         for step in sample(mixture, max_tokens, self.seed, pruning, self.sampling):
             steps.append(step)
             yield step
@@ -104,7 +105,7 @@ class Sample:
         """See ``begun``."""
         if self.samples:
             return None
-        pruning = Pruning(budget_beside_others(self.prune, mixture.generator))
+        pruning = Pruning(budget_for(self.prune, mixture.generator))
         return Written(mixture, max_tokens, pruning, Draw(self.seed, self.sampling))
 
 

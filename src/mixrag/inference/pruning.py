@@ -139,10 +139,10 @@ def copies_slowly(generator: Generator) -> bool:
     return bool(getattr(found, "copies_rows_slowly", False))
 
 
-def budget_beside_others(budget: float, generator: Generator) -> float:
-    """The budget of an answer whose rows are in a batch with others, where dropped components are copied.
+def budget_for(budget: float, generator: Generator) -> float:
+    """The budget of an answer whose dropped components will be restored; 0 where rows are copied slowly.
 
-    None is dropped where copying costs more than to follow them to the end: the answer is then exact.
+    There to copy them, or to read their prompts again, costs more than to follow them to the end.
     """
     return 0.0 if copies_slowly(generator) else budget
 
