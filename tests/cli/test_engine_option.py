@@ -42,6 +42,6 @@ def test_it_names_that_of_others(engine: str, monkeypatch: pytest.MonkeyPatch) -
     assert engine_of(models) == named_engine(models) == engine
 
 
-def test_the_option_counts_and_without_either_it_is_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_option_counts_and_without_either_it_is_auto(monkeypatch: pytest.MonkeyPatch) -> None:
     assert given("--engine", "torch", engine="openvino").engine == "torch"
-    assert given(engine=None).engine == given(engine="").engine == "torch"
+    assert given(engine=None).engine == given(engine="").engine == "auto"

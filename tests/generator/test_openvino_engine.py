@@ -323,10 +323,15 @@ def no_weights(*_: Any) -> Any:
 
 
 def test_a_model_is_converted_once(
-    folder_of: dict[str, Path], own_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    folder_of: dict[str, Path],
+    own_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    recwarn: pytest.WarningsRecorder,
 ) -> None:
     caplog.set_level(logging.INFO, "mixrag.generator")
     expected = by_openvino(folder_of["llama"]).start([Prompt((), (4, 5), (6,))]).log_probs
+    assert not [str(each.message) for each in recwarn], "a user sees notices, no warnings of libraries"
     assert sum("for OpenVINO (weights float32), once" in each for each in caplog.messages) == 1
     assert any("converted" in each and str(own_cache) in each for each in caplog.messages)
     (folder,) = converted(own_cache)

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from mixrag.answers.signals import FEATURES, Signals, features, sigmoid
 from mixrag.config.bundle import Bundle
 from mixrag.config.command_settings import CalibrationMethod
 from mixrag.config.default_models import names_parts
-from mixrag.config.model_config import ModelConfig, same_encoders
+from mixrag.config.engine_choice import AUTO, TORCH, engine_of, named_engine
+from mixrag.config.model_config import ModelConfig, models_digest, same_encoders
 from mixrag.config.schema import CountOrNone, Share, schema, unknown
 from mixrag.config.settings import CALIBRATED, Settings
 from mixrag.errors import ModelError, SettingError
@@ -337,3 +338,17 @@ def calibrations_for(
         return ()
     paths = (trained.folder / name for name in (FILE, EIGHT_BITS))
     return tuple(read_calibration(path) for path in paths if path.is_file())
+
+
+def calibrated_engine(models: ModelConfig, calibrations: Sequence[ConfidenceMap]) -> ModelConfig:
+    """The models with torch as engine where auto would choose another one, whose answers have no confidence.
+
+    A confidence is of one engine; without this a folder that was trained, or a file that was fitted, with torch
+    would lose its confidence where OpenVINO is installed. An engine that is named stays.
+    """
+    if not calibrations or named_engine(models) != AUTO or engine_of(models) == TORCH:
+        return models
+    torch, own = replace(models, engine=TORCH), {each.models for each in calibrations}
+    if own & {"", models_digest(models)} or models_digest(torch) not in own:
+        return models
+    return torch

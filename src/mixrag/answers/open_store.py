@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mixrag.answers.applied_calibration import guarantee_for
-from mixrag.answers.confidence import ConfidenceMap, calibrations_for
+from mixrag.answers.confidence import ConfidenceMap, calibrated_engine, calibrations_for
 from mixrag.answers.guarantee import Guarantee
 from mixrag.answers.own_retriever import opened_store, own_retriever
 from mixrag.answers.store_contents import StoreContents, checked_splitter, naming_the_bundle
@@ -172,7 +172,7 @@ class OpenStore(StoreContents):
             device_map: devices of the language model's parts, as ``from_pretrained`` takes it.
             dtype: of the language model: a name or a ``torch.dtype``; default "auto".
             torch_dtype: older name of ``dtype`` in transformers.
-            engine: what runs a causal model: "torch" (default), "openvino", "llamacpp", "vllm" or "auto".
+            engine: what runs a causal model: "auto" (default), "torch", "openvino", "llamacpp" or "vllm".
             models: the same as one object or mapping; keywords given as well take precedence. Models given
                 either way take the place of those in ``model``.
             index: how to search: "auto", "exact", "faiss", or a function (rows, vectors) -> Index.
@@ -226,7 +226,7 @@ class OpenStore(StoreContents):
         folder = None if model is None else Path(model)
         return cls(
             store,
-            models=chosen,
+            models=calibrated_engine(chosen, calibrations),
             index=index,
             settings=default,
             model=folder,

@@ -16,6 +16,7 @@ what OpenVINO computes. Whether it does is found by a trial (files.py).
 
 from __future__ import annotations
 
+import warnings
 from itertools import chain
 from typing import Any
 
@@ -160,7 +161,11 @@ def _sizes(model: Any) -> States:
 
 
 def _traced(model: Any, sizes: States) -> Any:
-    return torch.jit.trace(_Traced(model).eval(), _example(sizes), check_trace=False, strict=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # about constants and old names in transformers; a trial judges what is made
+        return torch.jit.trace(_Traced(model).eval(), _example(sizes), check_trace=False, strict=False)
 
 
 def _translated(traced: Any) -> Any:
