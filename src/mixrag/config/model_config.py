@@ -226,8 +226,9 @@ class ModelConfig:
         "under `dtype` `auto`; a model is converted once. `llamacpp` runs a GGUF file as it is, quantised weights "
         "too (`pip install 'mixrag[gguf]'`). `auto` is, on a processor and under `dtype` `auto`, llama.cpp for a "
         "GGUF file that `generator` names, else OpenVINO for a causal model, where they are installed and can run "
-        "it; in all other cases torch, the reference, and where a confidence was fitted with it alone. `vllm` is for many questions on "
-        "[one or more GPUs](../how-to/vllm.md) (`pip install 'mixrag[vllm]'`). Training always uses torch.",
+        "it; in all other cases torch, the reference, and where a confidence was fitted with it alone. `vllm` is "
+        "for many questions on [one or more GPUs](../how-to/vllm.md) (`pip install 'mixrag[vllm]'`). Training "
+        "always uses torch.",
         commands=ASKING,
         env="MIXRAG_ENGINE",
     )

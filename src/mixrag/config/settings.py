@@ -299,7 +299,8 @@ class Settings:
         default=1e-3,
         help="Total variation for dropping passages.",
         more="0 drops none. `greedy` and `sample` drop passages whose posterior has become negligible, and read "
-        "them once at the end: the probability is that of the whole mixture. With `engine` `openvino` none is dropped.",
+        "them once at the end: the probability is that of the whole mixture. With `engine` `openvino` none is "
+        "dropped.",
         commands=WRITING,
     )
     abstain_below: Share | None = setting(
