@@ -15,6 +15,7 @@ import numpy.typing as npt
 from mixrag.config.settings import Settings
 from mixrag.corpus import Document, Store, WordSplitter, add_documents
 from mixrag.corpus.splitters.tokens import ESTIMATED, Tokens
+from mixrag.retrieval.index import IndexChoice
 from mixrag.retrieval.snapshot_retriever import SnapshotRetriever
 from mixrag.utils.arrays import Vectors
 from words import Vocabulary
@@ -99,11 +100,13 @@ class Drawn:
 class Stored(Engine):
     """A store of mixrag; dense and hybrid queries as ``RAG`` asks them, with the passages read."""
 
+    index: IndexChoice = "auto"
+
     def __init__(self, home: Path, corpus: Corpus, location: str | None = None) -> None:
         super().__init__(home, corpus)
         self.encoder = Drawn(corpus)
         self.store = Store.open(location or str(home), create=True)
-        self.retriever = SnapshotRetriever(self.store, lambda: self.encoder, lambda: "auto")
+        self.retriever = SnapshotRetriever(self.store, lambda: self.encoder, lambda: self.index)
         self.hybrid = lambda question, k: self._best(question, Settings(k=k, lexical=0.5))
 
     def __exit__(self, *error: object) -> None:
@@ -128,6 +131,12 @@ class Stored(Engine):
 
     def _best(self, question: str, settings: Settings) -> Found:
         return self.retriever.retrieve(question, settings).inner_products.numpy()
+
+
+class StoredExact(Stored):
+    """Searched exactly at every size, from memory."""
+
+    index = "exact"
 
 
 class StoredInPostgres(Stored):
@@ -268,6 +277,7 @@ class Pgvector(Engine):
 
 STORES: dict[str, Callable[[Path, Corpus], Engine]] = {
     "sqlite": Stored,
+    "sqlite-exact": StoredExact,
     "lance": lambda home, corpus: Stored(home, corpus, f"lance:{home / 'store'}"),
     "postgres": StoredInPostgres,
 }

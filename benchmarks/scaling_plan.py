@@ -10,10 +10,11 @@ Three kinds of figures, and each table says which it has:
   which are called so below;
 - simulated: the slowest of S shards, whose times are drawn from a log-normal distribution with the measured median
   and 95th percentile, 20,000 times. Shards are taken to be independent. With hybrid search each is asked twice,
-  for the frequencies of words first.
+  for the frequencies of words first. To it comes what the asking process does itself, for one request and reply
+  after the other.
 
-Prices are parameters, not quotations. A shard for whose size nothing was measured has the times of the largest
-store that was, and its row says so.
+Prices are parameters, not quotations. A shard for whose size nothing was measured has the times of the store whose
+size is closest, and its row says so.
 """
 
 from __future__ import annotations
@@ -44,8 +45,14 @@ QUESTION_MS = 15.0
 """Assumed for encoding one question, of some ten tokens."""
 ANSWERS = 0.63
 """Answers a second by both packaged readers on two cores, many at once: ``benchmarks/answering.py``."""
-EXACT_GB_S = 24.0
-"""Vectors that an exact scan reads in a second on one core: ``benchmarks/index.py``."""
+EXACT = "sqlite-exact"
+"""Its largest measured row has the time of an exact scan, which grows in proportion."""
+ASKER_MS = 0.5
+"""Assumed: of the asking process for each request to a shard and its reply."""
+MONTH = 730.0
+"""Hours."""
+CORES = 2
+"""Assumed: of the machine of one shard."""
 INDEX_BYTES, POSTING_BYTES, DISTINCT = 162, 6, 0.8
 """Of a passage in the index (``benchmarks/index.py``); of one word of a passage in the postings; and the share of
 a passage's words that are different ones, assumed."""
@@ -161,19 +168,21 @@ def encoding_table(sizes: Sequence[int]) -> list[str]:
 
 def machines_table(rows: Sequence[Measured], sizes: Sequence[int], options: argparse.Namespace) -> list[str]:
     """Shards, and what each needs."""
-    size = of_passage(rows, options.backend, options.words)
+    size, scan = of_passage(rows, options.backend, options.words), exact_scan(rows)
     heads = [
         "passages",
         "shards",
         "disk of each",
         "index and postings",
-        "for an exact scan",
+        "vectors of an exact scan",
         "exact scan, s",
     ]
+    heads += ["hybrid questions a second", "machines, a month"]
     cells = []
     for n in sizes:
         each = min(n, options.shard)
-        exact = 1536 * each
+        exact, row = 1536 * each, nearest(rows, options.backend, each, options.words)
+        hybrid = row.hybrid or row.p50
         cells.append(
             [
                 f"{n:,}",
@@ -181,25 +190,42 @@ def machines_table(rows: Sequence[Measured], sizes: Sequence[int], options: argp
                 shown(size * each),
                 shown(each * (INDEX_BYTES + POSTING_BYTES * DISTINCT * options.words)),
                 shown(exact),
-                f"{exact / 1e9 / EXACT_GB_S:.2g}",
+                f"{scan * each:.2g}",
+                f"{CORES * 1000 / hybrid:.0f}",
+                f"${shards(n, options.shard) * CORES * options.core_hour * MONTH:,.0f}",
             ]
         )
     return table(heads, cells)
 
 
+def exact_scan(rows: Sequence[Measured]) -> float:
+    """Seconds a passage of a dense search with ``--index exact``.
+
+    Raises:
+        SystemExit: none was measured.
+    """
+    of = [row for row in rows if row.engine == EXACT]
+    if not of:
+        raise SystemExit(f"expected a row of {EXACT}; found none; run scale.py --engines {EXACT} --folder DIR")
+    largest = max(of, key=lambda row: row.passages)
+    return largest.p50 / 1000 / largest.passages
+
+
 def latency_table(rows: Sequence[Measured], sizes: Sequence[int], options: argparse.Namespace) -> list[str]:
     """Milliseconds by part."""
-    heads = ["passages", "shards", "measured at", "encode", "dense, p50", "dense, p95", "hybrid, p50"]
-    heads += ["slowest shard, dense, p50", "p95", "slowest shard, hybrid, p50", "p95"]
+    heads = ["passages", "shards", "measured at, words", "encode", "dense, p50", "p95", "hybrid, p50", "p95"]
+    heads += ["over all shards, dense, p50", "p95", "over all shards, hybrid, p50", "p95"]
     cells = []
     for n in sizes:
         row = nearest(rows, options.backend, min(n, options.shard), options.words)
         count, hybrid = shards(n, options.shard), row.hybrid or math.nan
+        # Where the median of hybrid queries alone was measured, they are taken to spread as dense ones do.
+        high = row.hybrid_p95 or hybrid * row.p95 / row.p50
         dense = slowest_of(count, (row.p50, row.p95), 1)
-        # Of hybrid queries the median alone is measured: they are taken to spread as dense ones do.
-        both = slowest_of(count, (hybrid, hybrid * row.p95 / row.p50), 2)
-        timed = (QUESTION_MS, row.p50, row.p95, hybrid, *dense, *both)
-        cells.append([f"{n:,}", f"{count:,}", f"{row.passages:,}", *(f"{each:,.1f}" for each in timed)])
+        both = slowest_of(count, (hybrid, high), 2)
+        timed = (QUESTION_MS, row.p50, row.p95, hybrid, high, *dense, *both)
+        measured = f"{row.passages:,}, {row.words}"
+        cells.append([f"{n:,}", f"{count:,}", measured, *(f"{each:,.1f}" for each in timed)])
     return table(heads, cells)
 
 
@@ -220,10 +246,9 @@ def cost_table(rows: Sequence[Measured], sizes: Sequence[int], options: argparse
 
 
 def nearest(rows: Sequence[Measured], backend: str, passages: int, words: int) -> Measured:
-    """The smallest measured store that is as large as a shard, else the largest; its words next to these."""
+    """The measured store whose size is closest to a shard's, as a factor; of several its words to these."""
     of = [row for row in rows if row.engine == backend]
-    large = min((row.passages for row in of if row.passages >= passages), default=max(row.passages for row in of))
-    return min((row for row in of if row.passages == large), key=lambda row: abs(row.words - words))
+    return min(of, key=lambda row: (abs(math.log(row.passages / passages)), abs(row.words - words)))
 
 
 def shards(passages: int, each: int) -> int:
@@ -240,7 +265,8 @@ def slowest_of(count: int, times: tuple[float, float], requests: int) -> tuple[f
         if count > 1:
             one += sum(log_normal(drawn, NETWORK_MS) for _ in range(requests))
         worst = np.maximum(worst, one)
-    return float(np.median(worst)), float(np.percentile(worst, 95))
+    own = count * requests * ASKER_MS if count > 1 else 0.0
+    return own + float(np.median(worst)), own + float(np.percentile(worst, 95))
 
 
 def log_normal(drawn: np.random.Generator, times: tuple[float, float]) -> np.ndarray:
