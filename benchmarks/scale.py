@@ -6,7 +6,8 @@
 Passages have words (words.py) and vectors (vectors.py) of 384 dimensions, drawn in the place of encoding.
 ``sqlite``, ``lance`` and ``postgres`` are mixrag's stores, written by ``add_documents`` and asked for the ten
 best of the dense prior and of the hybrid one; ``sqlite-exact`` with ``--index exact``. ``faiss-…``,
-``lancedb`` and ``pgvector`` are the engines alone, with their own defaults but for what the code names. Recall at ten is against exact products of all passages.
+``lancedb`` and ``pgvector`` are the engines alone, with their own defaults but for what the code names.
+Recall at ten is against exact products of all passages.
 Every row runs in a process of its own, whose largest memory is measured. Rows are printed as they come and
 written to ``scale.json`` in the folder; what is there already is not measured again. A store of mixrag whose
 passages were all written by a run that ended later is not written again.
