@@ -41,6 +41,7 @@ bench: install
 	$(BIN)/python benchmarks/generation.py --engine openvino
 	$(BIN)/python benchmarks/pruning.py
 	$(BIN)/python benchmarks/pruning.py --dtype openvino:int8
+	$(BIN)/python benchmarks/first_answer.py
 	$(BIN)/python benchmarks/encoding.py
 	$(BIN)/python benchmarks/index.py
 	$(BIN)/python benchmarks/lexical.py
