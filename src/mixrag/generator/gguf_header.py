@@ -10,6 +10,7 @@ import mmap
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 """Bytes of a value by the number of its type."""
@@ -81,7 +82,7 @@ class _Header:
         self.place += size
         return self.data[self.place - size : self.place]
 
-    def _next(self, form: str) -> tuple[int, ...]:
+    def _next(self, form: str) -> tuple[Any, ...]:
         found = struct.unpack_from(form, self.data, self.place)
         self.place += struct.calcsize(form)
         return found
