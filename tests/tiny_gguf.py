@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, quantize
+from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, RopeScalingType, quantize
 
 import tiny_models
 
@@ -33,8 +33,17 @@ _NORMAL, _CONTROL = 1, 3
 """Types of tokens."""
 
 
-def save(file: Path, kind: str = "llama-chat", format: str = "F32", architecture: str = "llama") -> Path:
-    """The GGUF file of what ``tiny_models.build`` gives for a kind of Llama, its matrices in a format."""
+def save(
+    file: Path,
+    kind: str = "llama-chat",
+    format: str = "F32",
+    architecture: str = "llama",
+    long_rope: tuple[float, bool] | None = None,
+) -> Path:
+    """The GGUF file of what ``tiny_models.build`` gives for a kind of Llama, its matrices in a format.
+
+    ``long_rope``: the factor of long texts, beyond 600 tokens, and whether the file states the type of scaling.
+    """
     model, tokenizer = tiny_models.build(kind)
     quantization, file_type = FORMATS[format]
     writer = GGUFWriter(file, architecture)
@@ -50,6 +59,8 @@ def save(file: Path, kind: str = "llama-chat", format: str = "F32", architecture
             writer.add_tensor(_name(name), values)
         else:
             writer.add_tensor(_name(name), quantize(values, quantization), raw_dtype=quantization)
+    if long_rope is not None:
+        _write_long_rope(writer, model.config, *long_rope)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -68,6 +79,15 @@ def _write_sizes(writer: GGUFWriter, config: Any) -> None:
     writer.add_rope_freq_base(10000.0)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
+
+
+def _write_long_rope(writer: GGUFWriter, config: Any, factor: float, stated: bool) -> None:
+    if stated:
+        writer.add_rope_scaling_type(RopeScalingType.LONGROPE)
+    writer.add_rope_scaling_orig_ctx_len(600)
+    half = config.hidden_size // config.num_attention_heads // 2
+    for name, value in {"long": factor, "short": 1.0}.items():
+        writer.add_tensor(f"rope_factors_{name}.weight", np.full(half, value, np.float32))
 
 
 def _write_tokenizer(writer: GGUFWriter, tokenizer: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from gguf import GGUFReader
 
 import tiny_gguf
 import tiny_models
@@ -60,11 +62,49 @@ def test_a_server_whose_context_is_too_short() -> None:
 def test_no_disk_for_the_floats_of_a_gguf(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tiny_gguf.save(tmp_path / "model.gguf")
     with monkeypatch.context() as patch:
-        patch.setattr(gguf.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+        patch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
         text = one_line(ModelError, lambda: load_generator(file, device="cpu"))
-    assert "0 MB free in " in text and "(--engine llamacpp runs the file as it is); set MIXRAG_CACHE" in text
+    assert "expected disk space of 0.0 GB to turn the weights of " in text and "found 0.0 GB free in " in text
+    assert "run: pip install 'mixrag[gguf]', and give --engine llamacpp" in text and "or set MIXRAG_CACHE" in text
     assert not [each for each in cache.iterdir() if each.is_dir()]
     assert load_generator(file, device="cpu").name == str(file)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "torch"])
+def test_no_memory_for_the_floats_of_a_gguf(
+    engine: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tiny_gguf.save(tmp_path / "model.gguf", format="Q8_0")
+    needed = 4 * sum(int(each.n_elements) for each in GGUFReader(file).tensors)
+    with monkeypatch.context() as patch:
+        patch.setattr(gguf, "available_memory", lambda: needed - 1)
+        patch.setattr(gguf, "_convert_gguf", lambda *_: pytest.fail("loaded"))
+        text = one_line(ModelError, lambda: load_generator(file, engine=engine, device="cpu"))
+    assert f"expected memory of 0.0 GB to turn the weights of {str(file)!r} into floats" in text
+    assert text.endswith("give --engine llamacpp, which runs the file as it is")
+    assert not [each for each in cache.iterdir() if each.is_dir()]
+    for free in (needed, None):  # enough, and a system that does not say
+        monkeypatch.setattr(gguf, "available_memory", lambda free=free: free)
+        assert gguf._check_room(file, cache) == needed
+
+
+def test_a_gguf_that_becomes_larger_is_announced_once(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tiny_gguf.save(tmp_path / "model.gguf")
+    caplog.set_level(logging.INFO, "mixrag.generator")
+    monkeypatch.setattr(gguf, "weights_in_gguf", lambda _: 125_000_000)
+    monkeypatch.setattr(gguf, "available_memory", lambda: None)
+    for _ in range(2):
+        load_generator(file, device="cpu")
+    (found,) = [each for each in caplog.records if "into floats" in each.getMessage()]
+    assert found.levelno == logging.WARNING and str(file) in found.getMessage()
+    assert "0.5 GB in the cache folder" in found.getMessage() and "--engine llamacpp" in found.getMessage()
+    monkeypatch.setattr(gguf, "default_generator", lambda: file)
+    monkeypatch.setenv("MIXRAG_CACHE", str(tmp_path / "other"))
+    load_generator(file, device="cpu")
+    last = [each for each in caplog.records if "into floats" in each.getMessage()][-1]
+    assert last is not found and last.levelno == logging.INFO, "nobody named the packaged model"
 
 
 @pytest.mark.parametrize("engine", ["openvino", "torch", "auto"])

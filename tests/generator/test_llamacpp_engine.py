@@ -504,7 +504,40 @@ def test_models_that_are_not_for_this_engine(members: dict[str, Any], found: str
     assert reason is None if found is None else found in str(reason)
 
 
-def test_a_model_that_says_something_else_of_rows_read_in_parts_is_refused(
+def test_positions_that_depend_on_the_size_of_the_memory_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tiny_gguf.save(tmp_path / "long.gguf", "llama", long_rope=(4.0, True))
+    text = refusal(ModelError, file)
+    assert "for engine llamacpp; found LongRoPE, whose positions depend on the length" in text
+    assert isinstance(load_generator(file, engine="auto", dtype="auto", device="cpu"), CausalGenerator)
+    assert any("llama.cpp does not run" in each and "LongRoPE" in each for each in caplog.messages)
+    monkeypatch.setattr(model_module, "_scaled_by_length", lambda *_: None)
+    ours = by_llamacpp(file)  # the reason: the same row has another distribution once the memory has grown
+    row = (tuple(range(3, 43)), 0)
+    before = ours.next_log_probs([row]).exp()
+    ours.next_log_probs([(tuple((place * 7 + of) % 290 for place in range(100)), 0) for of in range(12)])
+    assert (ours.next_log_probs([row]).exp() - before).abs().sum() > 0.1
+
+
+def test_long_rope_is_stated_or_is_in_any_part_of_a_file(files: dict[str, Path], tmp_path: Path) -> None:
+    plain = files["llama F32"].read_bytes()
+    model, parts = by_llamacpp(files["llama F32"]).model, [tmp_path / f"m-0000{n}-of-00002.gguf" for n in (1, 2)]
+    for part in parts:
+        part.write_bytes(plain)
+    assert model_module._scaled_by_length(model, parts[0]) is None
+    stated = SimpleNamespace(
+        meta_val_str={"general.architecture": "some", "some.rope.scaling.type": "longrope"}.__getitem__
+    )
+    scaled = replace(model, native=stated)
+    assert "LongRoPE" in str(model_module._scaled_by_length(scaled, parts[0]))
+    tiny_gguf.save(parts[1], "llama", long_rope=(4.0, False))  # as files of Phi have it
+    assert "LongRoPE" in str(model_module._scaled_by_length(model, parts[0]))
+    parts[1].write_bytes(plain[:50])
+    assert "a header that cannot be read" in str(model_module._scaled_by_length(model, parts[0]))
+
+
+def test_a_scaledmething_else_of_rows_read_in_parts_is_refused(
     files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = Sequences._begin

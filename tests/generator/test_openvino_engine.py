@@ -428,7 +428,7 @@ def test_no_space_and_a_folder_that_cannot_be_written_are_one_line(
     folder_of: dict[str, Path], own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(files.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+        patch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
         with pytest.raises(ModelError, match=r"0 MB free in .* where .* are needed; set MIXRAG_CACHE"):
             by_openvino(folder_of["llama"])
     with monkeypatch.context() as patch:

@@ -30,7 +30,7 @@ from mixrag.generator.adapter import check_adapter, merged
 from mixrag.generator.answer_tokens import AnswerTokenizer
 from mixrag.generator.devices import AUTO, DTYPES, resolve_dtype
 from mixrag.generator.extractive import ExtractiveGenerator
-from mixrag.generator.gguf import converted_gguf
+from mixrag.generator.gguf import gguf_tokenizer
 from mixrag.generator.light.bert import SpanBert
 from mixrag.generator.light.spans import light_spans, remember_spans
 from mixrag.generator.light.tokenizer import LightTokenizer
@@ -202,7 +202,7 @@ def answer_tokenizer(given: Any, hub: Mapping[str, Any]) -> Any:
     if given is not None:
         return loaded_tokenizer(given, "", hub)
     default = default_generator()
-    source = default if isinstance(default, str) else str(converted_gguf(default))
+    source = default if isinstance(default, str) else str(gguf_tokenizer(default))
     try:
         return loaded_tokenizer(None, source, {})
     except Exception as error:

@@ -1,9 +1,10 @@
-"""How much memory there is, and how much a model needs."""
+"""How much memory and disk there is, and how much a model needs."""
 
 from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 _MEMINFO = Path("/proc/meminfo")
@@ -17,6 +18,16 @@ def available_memory() -> int | None:
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
     except (OSError, ValueError, IndexError, StopIteration):
         return None
+
+
+def available_disk(folder: Path) -> tuple[int, Path]:
+    """Bytes that can be written where a folder is or is to be, and the folder above it that is there.
+
+    Raises:
+        OSError: the system does not say.
+    """
+    place = next(each for each in (folder, *folder.parents) if each.exists())
+    return shutil.disk_usage(place).free, place
 
 
 def weights_in(file: Path) -> int:

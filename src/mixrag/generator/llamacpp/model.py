@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 import torch
 
 from mixrag.errors import ModelError, SettingError
+from mixrag.generator.gguf_header import tensor_shapes
 from mixrag.generator.llamacpp.runtime import llama, reason_of
 from mixrag.generator.llamacpp.trial import check
+from mixrag.generator.names import gguf_parts
 from mixrag.generator.rounding import LLAMACPP_FILE_TYPES, LLAMACPP_QUANTISED, LLAMACPP_STATES
 
 STATES = {"auto": "float16", "float16": "float16", "float32": "float32"}
@@ -20,6 +23,8 @@ STATES = {"auto": "float16", "float16": "float16", "float32": "float32"}
 _GGML = {"float32": 0, "float16": 1}
 READ_AT_ONCE = 512
 """Tokens in one pass of the model; bounds its memory."""
+FACTORS = re.compile(r"(^|\.)rope_factors_(long|short)\b")
+"""Tensors of LongRoPE: one for the model, or one for each layer."""
 _REMEDY = "give engine torch, or another file"
 
 
@@ -123,7 +128,7 @@ def opened(file: Path, name: str, states: str) -> GGUFModel:
     except Exception as error:
         reason = reason_of(lambda: _loaded(file)) or " ".join(str(error).split())[:200]
         raise ModelError(expected, reason, _REMEDY) from error
-    if (other := _unusable(model)) is not None:
+    if (other := _unusable(model) or _scaled_by_length(model, file)) is not None:
         raise ModelError(f"a causal language model at {name!r}, for engine llamacpp", other, _REMEDY)
     return model
 
@@ -154,6 +159,21 @@ def _unusable(model: GGUFModel) -> str | None:
     if native.is_recurrent() or native.is_hybrid():
         return "a model whose layers have other states than keys and values"
     return None if model.context_size > 0 else "no context length"
+
+
+def _scaled_by_length(model: GGUFModel, file: Path) -> str | None:
+    """LongRoPE: llama.cpp chooses its factors by the size of a context, which here depends on all rows.
+
+    Files of Phi state no type of scaling, but have the factors as tensors.
+    """
+    scaling = model._stated(f"{model._stated('general.architecture')}.rope.scaling.type")
+    try:
+        tensors = {name for part in gguf_parts(file) for name in tensor_shapes(part)}
+    except (OSError, ValueError) as error:
+        return f"a header that cannot be read: {error}"
+    if scaling == "longrope" or any(FACTORS.search(name) for name in tensors):
+        return "LongRoPE, whose positions depend on the length of everything that is read"
+    return None
 
 
 def same_tokens(model: GGUFModel, texts: Sequence[str], tokens: Sequence[tuple[int, ...]]) -> bool:

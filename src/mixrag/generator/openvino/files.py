@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,7 +24,7 @@ from mixrag.generator.openvino.states import NotConvertibleError, States
 from mixrag.generator.openvino.weights import compress
 from mixrag.utils.atomic import remove, replace_atomically
 from mixrag.utils.hashing import file_digest
-from mixrag.utils.memory import available_memory, weights_in
+from mixrag.utils.memory import available_disk, available_memory, weights_in
 from mixrag.utils.user_cache import cache_folder
 
 logger = logging.getLogger("mixrag.generator")
@@ -174,9 +173,8 @@ def _check_space(original: Any, weights: str, folder: Path) -> None:
     """Refuse where the converted model would not fit."""
     bits = {"int8": 1.1, "bfloat16": 2.1, "float32": 4.1}[weights]
     needed = bits * sum(each.numel() for each in original.parameters())
-    place = next(each for each in folder.parents if each.exists())
     try:
-        free = shutil.disk_usage(place).free
+        free, place = available_disk(folder.parent)
     except OSError as error:
         raise _no_cache(str(error)) from error
     if free < needed:
