@@ -66,6 +66,11 @@ class _Behind:
     name: str
 
     @property
+    def rounding(self) -> None:
+        """Not known: numbers are those that the server returned, which it may have rounded."""
+        return
+
+    @property
     def vocabulary_size(self) -> int:
         """V, of the tokenizer."""
         return self.texts.vocabulary_size
@@ -277,6 +282,8 @@ class LlamaCppGenerator(BaseGenerator):
         return torch.stack([found[row] for row in rows])
 
     says_more = True
+    rounding = None
+    """Not known: numbers are those that the server returned, which it may have rounded."""
 
     def log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:
         """See ``Generator.log_likelihood``: all places in one batch, whole ones where a list lacks the token."""
