@@ -25,7 +25,7 @@ from mixrag.generator.remote.ollama import Ollama, ProbedLists, probe_lists
 from mixrag.generator.remote.pieces import PieceTexts
 from mixrag.generator.remote.probe import check_tokenizer, probe
 from mixrag.generator.remote.sglang import SGLang
-from mixrag.generator.remote.text_writer import CHATS, TextWriter
+from mixrag.generator.remote.text_writer import CHATS, TextWriter, check_arguments
 from mixrag.generator.tokenizer import SAMPLES, loaded_tokenizer
 from mixrag.utils.quiet import quiet_libraries
 from mixrag.utils.text import printable_name
@@ -71,11 +71,14 @@ def connect(
     if kind == "ollama":
         found: Remote = _with_pieces(client, address, model, prompts)
     elif kind in CHATS:
-        found = TextWriter(client, address, kind, model, prompts, Capabilities(kind, model))
+        reason = "OpenAI's chat interface is not probed: it scores no given text, and continues no answer begun"
+        found = TextWriter(client, address, kind, model, prompts, Capabilities(kind, model, reason=reason))
     else:
         own = _tokenizer(tokenizer, address, model, hub or {})
         stops = stated_stops(address.model if tokenizer is None else tokenizer, hub or {})
         found = _with_tokens(client, address, kind, card, prompts, own, stops)
+    if kind == "ollama" or isinstance(found, TextWriter):
+        check_arguments(kind, prompts)
     logger.info("%s", found.capabilities.describe())
     return found
 
