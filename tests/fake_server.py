@@ -46,6 +46,8 @@ class FakeServer:
     """Whether the stop token is among the tokens that were written."""
     pieces: Sequence[str] = ()
     """The text of each token, where they are named by it (Ollama); none: no log-probabilities."""
+    includes_bias: bool = False
+    """Whether the probabilities are those after ``logit_bias`` (llama.cpp)."""
     key: str | None = None
     requests: list[tuple[str, Any, dict[str, str]]] = field(default_factory=list)
 
@@ -63,6 +65,7 @@ class FakeServer:
             "/props": lambda _: {"default_generation_settings": {"n_ctx": self.context}},
             "/v1/chat/completions": self._chat,
             "/api/chat": self._ollama,
+            "/api/show": lambda _: {"model_info": {"tokenizer.ggml.tokens": self._show()}},
         }
         if path not in steps:
             raise Refusal(404, {"detail": "Not Found"})
@@ -185,11 +188,16 @@ class FakeServer:
 
     def _completion(self, document: Any) -> Any:
         table = self.next_token(tuple(document["prompt"]))
+        biased = table.clone()
+        for token, bias in document["logit_bias"]:
+            biased[token] += bias
+        shown = biased.log_softmax(0) if self.includes_bias else table
+        drawn = int(biased.argmax())
         most = min(document["n_probs"], self.largest)
-        entries = [
-            {"id": v, "token": "", "bytes": [], "logprob": _json(p)} for v, p in self._top(table, most).items()
-        ]
-        return {"content": "", "completion_probabilities": [{**entries[0], "top_logprobs": entries}]}
+        entry = {"token": "", "bytes": []}
+        entries = [{**entry, "id": v, "logprob": _json(p)} for v, p in self._top(shown, most).items()]
+        own = {**entry, "id": drawn, "logprob": _json(float(shown[drawn]))}
+        return {"content": "", "completion_probabilities": [{**own, "top_logprobs": entries}]}
 
     def _said(self, document: Any) -> str:
         content = document["messages"][-1]["content"]
@@ -219,6 +227,9 @@ class FakeServer:
             row, text = (*row, drawn), text + self.pieces[drawn]
         found = {"message": {"content": text}, "done_reason": reason, "done": True}
         return {**found, "logprobs": entries} if entries else found
+
+    def _show(self) -> list[str]:
+        return list(self.pieces)
 
     def _piece(self, token: int, value: float) -> Any:
         piece = self.pieces[token]

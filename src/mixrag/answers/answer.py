@@ -271,7 +271,7 @@ def build_answer(
         generators=generators,
         empty_threshold=None if given else empty_threshold(settings),
         guaranteed_only=settings.guaranteed_only and not given,
-        rounding=mixture.rounding,
+        rounding=mixture.stated_rounding,
         log_interval=scored.log_interval if mixture.rounding else None,
         notices=retrieval.notices,
     )

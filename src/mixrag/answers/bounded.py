@@ -38,7 +38,7 @@ class IntervalAnswer:
     greedy: bool
     """Whether each token is certainly the most probable next one of the mixture."""
     certified: bool
-    """Whether certainly no other answer is more probable."""
+    """Whether certainly no other answer is more probable, by the numbers that the server returned."""
     components: tuple[IntervalComponent, ...]
     tokens: tuple[int, ...]
     """Ids of the answer's tokens; of a server that names them by text, numbers of its own."""
@@ -66,6 +66,7 @@ class IntervalAnswer:
             "log_interval": [*self.log_interval],
             "greedy": self.greedy,
             "certified": self.certified,
+            "rounding": None,
             "finished": self.finished,
             "no_probability": None if self.log_prob is not None else self.reason,
             "model": self.model,

@@ -81,7 +81,7 @@ class Decision:
     switch: float
     switch_at: SwitchAt
     question_likelihood: float
-    rounding: float
+    rounding: float | None
     """As ``Answer.rounding``."""
     notices: tuple[str, ...] = ()
     """As ``Answer.notices``."""
@@ -223,7 +223,7 @@ def decision(mixture: Mixture, retrieval: Retrieval, settings: Settings, labels:
         switch=mixture.switch,
         switch_at=mixture.switch_at,
         question_likelihood=mixture.question_likelihood,
-        rounding=mixture.rounding,
+        rounding=mixture.stated_rounding,
         notices=retrieval.notices,
     )
 

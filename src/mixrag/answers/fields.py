@@ -232,9 +232,11 @@ class AnswerFields:
     generators: Mapping[str, Contribution] | None = field(default=None, hash=False)
     """What the language model and the extractive reader each contribute to ``best_guess`` (to the span of a list),
     where the generator is a mixture of both; None where there is but one."""
-    rounding: float = 0.0
+    rounding: float | None = 0.0
     """How far the log-odds of a token may be from those that the language model has in float32, by measurement
-    (docs/reference/models.md#rounding); certificates and bounds allow for it. 0 in float32."""
+    (docs/reference/models.md#rounding); certificates and bounds allow for it. 0 in float32.
+    None for a model behind a server: certificates and bounds are about the numbers that it returned, and what it
+    rounded is not known."""
     log_interval: tuple[float, float] | None = None
     """Between what ``log_prob`` lies without ``rounding``; None where there is none."""
     notices: tuple[str, ...] = ()

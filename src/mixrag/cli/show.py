@@ -136,7 +136,8 @@ def _in_interval(found: IntervalAnswer) -> None:
         else f"{lower:.4g} <= p(answer | question) <= {upper:.4g}"
     )
     console.print(Text(shown, style="bold"), soft_wrap=True)
-    said = "certainly no other answer is more probable" if found.certified else _greedy_words(found)
+    certain = "by the numbers that the server returned, certainly no other answer is more probable"
+    said = certain if found.certified else _greedy_words(found)
     console.print(Text(said if found.finished else f"{said}; cut off"), soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     table.add_column("prior", justify="right")
@@ -239,7 +240,8 @@ def _remarks(found: Answer) -> list[str]:
 
 def _certificate(found: Answer) -> str:
     if found.certified:
-        return f"certified: no answer is more probable{', rounding included' if found.rounding else ''}"
+        more = ", by the numbers that the server returned" if found.rounding is None else ""
+        return f"certified: no answer is more probable{', rounding included' if found.rounding else more}"
     return f"not certified as the best{'; --dtype float32 has no rounding to allow for' if found.rounding else ''}"
 
 

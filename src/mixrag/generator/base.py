@@ -90,7 +90,7 @@ class BaseGenerator(TokenizerMethods, ABC):
         self.stop_token = self.tokens.turn_end({end}) or end
         self.stop_tokens = frozenset({end, self.stop_token})
 
-    rounding = 0.0
+    rounding: float | None = 0.0
     """How far the log-odds of a next token may be from those without rounding; set it for a model in bfloat16."""
 
     @abstractmethod

@@ -38,7 +38,7 @@ from mixrag.generator.protocol import (
     can_join,
 )
 from mixrag.generator.questions import start_with_question
-from mixrag.generator.rounding import rounding_of
+from mixrag.generator.rounding import stated_rounding
 from mixrag.generator.token_bytes import token_bytes
 
 ROWS = 32
@@ -146,9 +146,9 @@ class CopyingGenerator:
         return self.generator.context_size
 
     @property
-    def rounding(self) -> float:
+    def rounding(self) -> float | None:
         """That of the language model: log-odds between the tokens that are allowed move by no more."""
-        return rounding_of(self.generator)
+        return stated_rounding(self.generator)
 
     @property
     def prefix_cache(self) -> object:

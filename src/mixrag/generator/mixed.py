@@ -33,7 +33,7 @@ from mixrag.generator.protocol import (
     can_join,
 )
 from mixrag.generator.questions import start_with_question
-from mixrag.generator.rounding import rounding_of
+from mixrag.generator.rounding import stated_rounding
 from mixrag.probability import log_mixed_tokens, log_normalise
 
 NAMES = ("language-model", "extractive")
@@ -167,12 +167,12 @@ class MixedGenerator:
         return self.language_model.context_size
 
     @property
-    def rounding(self) -> float:
+    def rounding(self) -> float | None:
         """That of the language model: the log-odds of a next token move by no more under the weights as they are.
 
         What rounding of earlier tokens does to these weights is not in it.
         """
-        return rounding_of(self.language_model)
+        return stated_rounding(self.language_model)
 
     @property
     def prefix_cache(self) -> object:

@@ -27,8 +27,14 @@ LLAMACPP_STATES = BY_DTYPE[torch.float16]
 
 
 def rounding_of(generator: Any) -> float:
-    """h of a generator; 0 for one that does not say: its numbers are taken as they are."""
-    return float(getattr(generator, "rounding", 0.0))
+    """h of a generator; 0 for one that does not say, or does not know: its numbers are taken as they are."""
+    return stated_rounding(generator) or 0.0
+
+
+def stated_rounding(generator: Any) -> float | None:
+    """h of a generator, as it says; None for a model behind a server, which may have rounded in ways not known."""
+    stated = getattr(generator, "rounding", 0.0)
+    return None if stated is None else float(stated)
 
 
 def rounding_of_model(model: Any) -> float:

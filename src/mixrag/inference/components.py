@@ -13,7 +13,7 @@ from torch import Tensor
 from mixrag.config.settings import SwitchAt
 from mixrag.corpus.passage import Passage
 from mixrag.generator.protocol import Generator, Prompt, QuestionReader
-from mixrag.generator.rounding import rounding_of
+from mixrag.generator.rounding import rounding_of, stated_rounding
 from mixrag.inference.empty_answer import EmptyAnswers, read_prompts
 from mixrag.inference.sentence_switch import ends_at, sentence_ends
 from mixrag.probability import (
@@ -129,6 +129,11 @@ class WeightedComponents:
     def rounding(self) -> float:
         """h of ``probability.rounding``: how far rounding moves the log-odds of the generator's next token."""
         return rounding_of(self.generator)
+
+    @property
+    def stated_rounding(self) -> float | None:
+        """``rounding``; None where it is not known."""
+        return stated_rounding(self.generator)
 
     def shifted_log_prior(self, log_odds: float) -> Tensor:
         """(K,) an end of the interval of ``log_prior`` without rounding: the upper one for h, the lower for -h."""

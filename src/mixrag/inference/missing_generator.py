@@ -14,7 +14,7 @@ class MissingGenerator:
 
     name: str
     stop_tokens: frozenset[int]
-    rounding: float = 0.0
+    rounding: float | None = 0.0
 
     @property
     def vocabulary_size(self) -> int:

@@ -57,7 +57,7 @@ class Mixture(WeightedComponents):
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the language model: a pickle has a ``MissingGenerator`` in its place."""
-        without = MissingGenerator(self.generator.name, self.generator.stop_tokens, self.rounding)
+        without = MissingGenerator(self.generator.name, self.generator.stop_tokens, self.stated_rounding)
         derived = ("reweighted_log_prior", "log_prior", "outside")
         own = {name: value for name, value in self.__dict__.items() if name not in derived}
         return {**own, "generator": without, "unconditioned_log_prior": self.unconditioned_log_prior.clone()}

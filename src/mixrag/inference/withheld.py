@@ -20,8 +20,8 @@ class WithoutRows:
     """The texts of a language model, which does not read prompts here; see ``Generator`` for each member."""
 
     generator: Generator
-    rounding: float
-    """See ``rounding_of``; the largest of all models that read a part."""
+    rounding: float | None
+    """See ``stated_rounding``; the largest of all models that read a part."""
 
     def __getattr__(self, name: str) -> Any:
         """Names, tokens and texts are the model's own."""
@@ -61,7 +61,8 @@ def scored_from(mixture: Mixture, answers: Sequence[tuple[int, ...]], read: Read
         answers: tokens of each, with their end.
         read: of all K components.
     """
-    found = replace(mixture, generator=WithoutRows(mixture.generator, read.rounding))
+    rounding = None if mixture.stated_rounding is None else read.rounding
+    found = replace(mixture, generator=WithoutRows(mixture.generator, rounding))
     found._note(read.empty if mixture.empty_answer else None, read.log_question)
     return [_scored(found, tokens, read, place) for place, tokens in enumerate(answers)]
 

@@ -28,24 +28,28 @@ class Listed:
     Attributes:
         log_probs: log p of the tokens that are listed.
         log_rest: what log p of any other token is at most.
+        log_slack: by how much log p of a listed token may be larger; 0 where it is exact.
     """
 
-    __slots__ = ("log_probs", "log_rest")
+    __slots__ = ("log_probs", "log_rest", "log_slack")
 
-    def __init__(self, log_probs: dict[int, float], log_rest: float) -> None:
-        self.log_probs, self.log_rest = log_probs, log_rest
+    def __init__(self, log_probs: dict[int, float], log_rest: float, log_slack: float = 0.0) -> None:
+        self.log_probs, self.log_rest, self.log_slack = log_probs, log_rest, log_slack
 
     def __repr__(self) -> str:
         """As it is made."""
-        return f"Listed({self.log_probs}, {self.log_rest})"
+        slack = f", {self.log_slack}" if self.log_slack else ""
+        return f"Listed({self.log_probs}, {self.log_rest}{slack})"
 
     def upper(self, token: int) -> float:
-        """What log p of a token is at most: itself where it is listed."""
-        return self.log_probs.get(token, self.log_rest)
+        """What log p of a token is at most: itself where it is listed and exact."""
+        own = self.log_probs.get(token)
+        return self.log_rest if own is None else min(0.0, own + self.log_slack)
 
     def with_others(self, other: Listed) -> Listed:
         """What both say of one distribution; of a token that both list, the first."""
-        return Listed({**other.log_probs, **self.log_probs}, min(self.log_rest, other.log_rest))
+        slack = max((each.log_slack for each in (self, other) if each.log_probs), default=0.0)
+        return Listed({**other.log_probs, **self.log_probs}, min(self.log_rest, other.log_rest), slack)
 
 
 def listed(log_probs: dict[int, float], given: int | None = None, slack: float = SLACK) -> Listed:

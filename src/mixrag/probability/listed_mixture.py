@@ -72,7 +72,9 @@ def next_token(log_weights: Interval, lists: list[Listed]) -> NextToken:
 
 
 def token_interval(lists: list[Listed] | tuple[Listed, ...], token: int) -> Interval:
-    """Between what log p(token | x, z_j, y_<t) lies: both ends are equal where component j lists it."""
+    """Between what log p(token | x, z_j, y_<t) lies: both ends are equal where component j lists it
+    exactly.
+    """
     lower = [each.log_probs.get(token, NEG_INF) for each in lists]
     upper = [each.upper(token) for each in lists]
     return torch.tensor(lower, dtype=torch.float64), torch.tensor(upper, dtype=torch.float64)
@@ -107,9 +109,11 @@ def _share(log_own: Tensor, log_others: Tensor) -> Tensor:
 
 
 def _table(lists: list[Listed] | tuple[Listed, ...], tokens: list[int], rest: float | None) -> Tensor:
-    """(K, C + 1) probabilities; ``rest`` is the logarithm for what is not listed, None its bound."""
+    """(K, C + 1) lower ends with ``rest`` as the logarithm for what is not listed; upper ends where it is None."""
     rows = []
     for each in lists:
-        other = each.log_rest if rest is None else rest
-        rows.append([*(each.log_probs.get(token, other) for token in tokens), other])
+        if rest is None:
+            rows.append([*map(each.upper, tokens), each.log_rest])
+        else:
+            rows.append([*(each.log_probs.get(token, rest) for token in tokens), rest])
     return torch.tensor(rows, dtype=torch.float64).exp()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+RETURNED = "for the numbers that the server returned, which it may have rounded"
+"""What exact numbers and certificates are about."""
+
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
@@ -40,18 +43,18 @@ class Capabilities:
         where = f"{self.model} on {self.server or 'a server of unknown kind'}"
         checked = "the same tokenizer" if self.tokenizer_checked else "a tokenizer that could not be compared"
         if self.whole:
-            return f"{where}: whole next-token distributions, {checked}; everything is exact"
+            return f"{where}: whole next-token distributions, {checked}; everything is exact {RETURNED}"
         if self.given_text:
             listed = f"the {self.top} most probable next tokens" if self.top else "no list of next tokens"
             return (
-                f"{where}: log-probabilities of given texts, {listed}, {checked}; probabilities are exact, "
-                "and the most probable answer is certified where the list allows it"
+                f"{where}: log-probabilities of given texts, {listed}, {checked}; probabilities are exact "
+                f"{RETURNED}, and the most probable answer is certified where the list allows it"
             )
         if self.listed:
             same = f", {checked}" if self.token_ids else ""
             return (
                 f"{where}: the {self.top} most probable next tokens{same}; probabilities are intervals, and each "
-                "token is certified where the lists allow it"
+                f"token is certified where the lists allow it, {RETURNED}"
             )
         because = f" ({self.reason})" if self.reason else ""
         return f"{where}: text alone{because}; answers have no probability"

@@ -20,11 +20,12 @@ from mixrag.generator.remote.documents import part
 from mixrag.generator.remote.engine import Engine
 from mixrag.generator.remote.generator import ListingGenerator, LlamaCppGenerator, RemoteGenerator, TokenizedTexts
 from mixrag.generator.remote.llamacpp import LlamaCpp
+from mixrag.generator.remote.masked import MaskedEngine, MaskedLister
 from mixrag.generator.remote.ollama import Ollama, ProbedLists, probe_lists
 from mixrag.generator.remote.pieces import PieceTexts
 from mixrag.generator.remote.probe import check_tokenizer, probe
 from mixrag.generator.remote.sglang import SGLang
-from mixrag.generator.remote.text_writer import CHATS, TextWriter
+from mixrag.generator.remote.text_writer import CHATS, TextWriter, check_arguments
 from mixrag.generator.tokenizer import SAMPLES, loaded_tokenizer
 from mixrag.utils.quiet import quiet_libraries
 from mixrag.utils.text import printable_name
@@ -70,11 +71,14 @@ def connect(
     if kind == "ollama":
         found: Remote = _with_pieces(client, address, model, prompts)
     elif kind in CHATS:
-        found = TextWriter(client, address, kind, model, prompts, Capabilities(kind, model))
+        reason = "OpenAI's chat interface is not probed: it scores no given text, and continues no answer begun"
+        found = TextWriter(client, address, kind, model, prompts, Capabilities(kind, model, reason=reason))
     else:
         own = _tokenizer(tokenizer, address, model, hub or {})
         stops = stated_stops(address.model if tokenizer is None else tokenizer, hub or {})
         found = _with_tokens(client, address, kind, card, prompts, own, stops)
+    if kind == "ollama" or isinstance(found, TextWriter):
+        check_arguments(kind, prompts)
     logger.info("%s", found.capabilities.describe())
     return found
 
@@ -141,7 +145,9 @@ def _with_pieces(client: Client, address: Address, model: str, template: PromptT
         return writer
     engine = probed.engine
     texts = PieceTexts(engine.pieces, engine.stops, template)
-    return ListingGenerator(engine, texts, found, writer.name, writer)
+    never = tuple(engine.pieces.number(marker.encode()) for marker in engine.thought_markers())
+    lister = MaskedLister(engine, never, engine.stops) if never else engine
+    return ListingGenerator(lister, texts, found, writer.name, writer)
 
 
 def stated_stops(source: Any, hub: Mapping[str, Any]) -> frozenset[int]:
@@ -182,6 +188,9 @@ def _with_tokens(
         server = LlamaCpp(client, address.root, tokens.plain(["a"])[0][-1])
         checked = check_tokenizer(server.tokenize, tokens.plain)
         context = server.context_size()
+        if server.returns_forced(row, tokens.plain(["b"])[0][-1]):
+            reason = "its probabilities are those after a token was forced (logit_bias), not the model's"
+            return TextWriter(client, address, kind, model, template, Capabilities(kind, model, reason=reason))
         vocabulary = server.next_log_probs([row]).shape[-1]
         whole = Capabilities(
             kind,
@@ -221,7 +230,10 @@ def _with_tokens(
         reason=probed.reason,
     )
     texts = TokenizedTexts(tokens, stops)
+    never, ends = tokens.never, texts.stop_tokens
     if probed.given_text:
-        return RemoteGenerator(probed.engine, texts, found, name)
+        scoring = MaskedEngine(probed.engine, never, ends) if never else probed.engine
+        return RemoteGenerator(scoring, texts, found, name)
     writer = TextWriter(client, address, kind, model, template, found)
-    return ListingGenerator(engine, texts, found, name, writer) if probed.listed else writer
+    lister = MaskedLister(engine, never, ends) if never else engine
+    return ListingGenerator(lister, texts, found, name, writer) if probed.listed else writer

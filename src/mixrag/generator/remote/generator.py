@@ -20,8 +20,10 @@ from mixrag.generator.questions import teacher_forced
 from mixrag.generator.remote.capabilities import Capabilities
 from mixrag.generator.remote.documents import unexpected
 from mixrag.generator.remote.engine import Engine, Lister
-from mixrag.generator.remote.llamacpp import LlamaCpp
+from mixrag.generator.remote.llamacpp import MOST_DIFFERENCE, LlamaCpp
+from mixrag.generator.remote.masked import NEGLIGIBLE, unlisted_mass, without_listed
 from mixrag.generator.remote.text_writer import TextWriter
+from mixrag.generator.thoughts import without_tokens
 from mixrag.probability import Listed
 
 LISTED = 100
@@ -62,6 +64,11 @@ class _Behind:
     texts: Texts
     capabilities: Capabilities
     name: str
+
+    @property
+    def rounding(self) -> None:
+        """Not known: numbers are those that the server returned, which it may have rounded."""
+        return
 
     @property
     def vocabulary_size(self) -> int:
@@ -118,13 +125,14 @@ class _Behind:
         rows = _continued(prompts, answers)
         distinct = [*dict.fromkeys(rows)]
         found = self.engine.write(distinct, 1, self.capabilities.top)
-        known = {row: self._first(row, each) for row, each in zip(distinct, found, strict=True)}
+        known = {row: each.known[0] for row, each in zip(distinct, found, strict=True) if each.known}
+        if unsaid := [row for row in distinct if row not in known]:
+            known |= zip(unsaid, self._unsaid(unsaid), strict=True)
         return [known[row] for row in rows]
 
-    def _first(self, row: tuple[int, ...], written: Written) -> Listed:
-        if not written.known:
-            raise unexpected("the probability of the token that ends an answer", "none")
-        return written.known[0]
+    def _unsaid(self, rows: Sequence[tuple[int, ...]]) -> Sequence[Listed]:
+        """Of rows after which the server wrote nothing, or a token with which it gave no exact list."""
+        raise unexpected("the probability of the token that ends an answer", "none")
 
 
 @dataclass(frozen=True)
@@ -178,10 +186,10 @@ class RemoteGenerator(_Behind):
             found.append(longer)
         return found
 
-    def _first(self, row: tuple[int, ...], written: Written) -> Listed:
-        if written.known:
-            return written.known[0]
-        return self.engine.read([(*row, self.answer_tokens("")[-1])], [1], self.capabilities.top)[0][0]
+    def _unsaid(self, rows: Sequence[tuple[int, ...]]) -> Sequence[Listed]:
+        end = self.answer_tokens("")[-1]
+        read = self.engine.read([(*row, end) for row in rows], [1] * len(rows), self.capabilities.top)
+        return [each[0] for each in read]
 
     def _whole(self, written: Written, max_tokens: int) -> Written:
         """Up to the first stop token; with one where the server stopped, and did not say by which."""
@@ -267,10 +275,15 @@ class LlamaCppGenerator(BaseGenerator):
     def next_log_probs(self, rows: Sequence[tuple[int, ...]]) -> Tensor:
         """See ``BaseGenerator.next_log_probs``."""
         distinct = [*dict.fromkeys(rows)]
-        found = dict(zip(distinct, self.engine.next_log_probs(distinct), strict=True))
+        tables = self.engine.next_log_probs(distinct)
+        if self.tokens.never:
+            tables = without_tokens(tables, self.tokens.never).log_softmax(-1)
+        found = dict(zip(distinct, tables, strict=True))
         return torch.stack([found[row] for row in rows])
 
     says_more = True
+    rounding = None
+    """Not known: numbers are those that the server returned, which it may have rounded."""
 
     def log_likelihood(self, prompts: Sequence[Prompt], answer: Sequence[int]) -> Tensor:
         """See ``Generator.log_likelihood``: all places in one batch, whole ones where a list lacks the token."""
@@ -293,7 +306,29 @@ class LlamaCppGenerator(BaseGenerator):
         rows = _continued(prompts, answers)
         distinct = [*dict.fromkeys(rows)]
         found = dict(zip(distinct, self.engine.next_listed(distinct, LISTED), strict=True))
+        if self.tokens.never:
+            found = self._without_thoughts(found)
         return [found[row] for row in rows]
+
+    def _without_thoughts(self, found: dict[tuple[int, ...], Listed]) -> dict[tuple[int, ...], Listed]:
+        """The lists given that no thought is opened or closed; whole ones where the server does not say enough."""
+        never = self.tokens.never
+        asked = [
+            (row, token)
+            for row, each in found.items()
+            if unlisted_mass(each, never) > NEGLIGIBLE
+            for token in never
+            if token not in each.log_probs
+        ]
+        said, unsaid = dict(found), dict[tuple[int, ...], None]()
+        for (row, token), value in zip(asked, self.engine.log_probs_of(asked), strict=True):
+            if value is None or value > found[row].log_rest + MOST_DIFFERENCE:
+                unsaid[row] = None
+            else:
+                said[row] = Listed({**said[row].log_probs, token: value}, found[row].log_rest)
+        tables = self.next_log_probs([*unsaid]) if unsaid else ()
+        whole = {row: _whole_list(table) for row, table in zip(unsaid, tables, strict=True)}
+        return {row: whole.get(row) or without_listed(each, never) for row, each in said.items()}
 
     def next_longer(
         self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]]

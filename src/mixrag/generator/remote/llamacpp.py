@@ -17,6 +17,8 @@ from mixrag.probability import Listed
 T = TypeVar("T")
 EVERY = 10**6
 """More tokens than a vocabulary has."""
+MOST_DIFFERENCE = 0.5
+"""Of one log-probability, asked for in two ways; the order of additions differs, the model does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class LlamaCpp:
         Raises:
             ServerError: the server returned only a part of the vocabulary.
         """
-        return torch.stack(self._asked(rows, EVERY, _table))
+        return torch.stack(self._asked([(row, self.plain) for row in rows], EVERY, _table))
 
     def next_listed(self, rows: Sequence[tuple[int, ...]], count: int) -> list[Listed]:
         """The ``count`` most probable next tokens of each of R rows.
@@ -43,12 +45,36 @@ class LlamaCpp:
         Raises:
             ServerError: the server returned something else.
         """
-        return self._asked(rows, count, lambda document: distribution(_entries(document), None))
+        forced = [(row, self.plain) for row in rows]
+        return self._asked(forced, count, lambda document: distribution(_entries(document), None))
 
-    def _asked(self, rows: Sequence[tuple[int, ...]], count: int, read: Callable[[object], T]) -> list[T]:
-        asked: dict[str, object] = {"n_predict": 1, "n_probs": count, "temperature": 0, "cache_prompt": True}
-        asked |= {"logit_bias": [[self.plain, 100.0]], "post_sampling_probs": False}
-        requests = [Request(f"{self.root}/completion", {**asked, "prompt": [*row]}) for row in rows]
+    def log_probs_of(self, asked: Sequence[tuple[tuple[int, ...], int]]) -> list[float | None]:
+        """log p(token | row) of each row and token; None where the server does not say it.
+
+        Raises:
+            ServerError: the server returned something else.
+        """
+        found = self._asked(asked, 1, _drawn) if asked else []
+        return [value if token == own else None for (_, own), (token, value) in zip(asked, found, strict=True)]
+
+    def returns_forced(self, row: tuple[int, ...], other: int) -> bool:
+        """Whether the probabilities that come are those after a token was forced, ``plain`` or the other one.
+
+        Raises:
+            ServerError: as ``next_log_probs``.
+        """
+        one, two = self._asked([(row, self.plain), (row, other)], EVERY, _table)
+        pair = torch.tensor([self.plain, other])
+        return not bool(((one[pair] - two[pair]).abs() <= MOST_DIFFERENCE).all())
+
+    def _asked(
+        self, forced: Sequence[tuple[tuple[int, ...], int]], count: int, read: Callable[[object], T]
+    ) -> list[T]:
+        """What is read of the answer for each row, after which the server is made to draw a token."""
+        common: dict[str, object] = {"n_predict": 1, "n_probs": count, "temperature": 0, "cache_prompt": True}
+        common["post_sampling_probs"] = False
+        documents = [{**common, "prompt": [*row], "logit_bias": [[token, 100.0]]} for row, token in forced]
+        requests = [Request(f"{self.root}/completion", each) for each in documents]
         return self.client.all(requests, lambda document, _: read(document))
 
     def tokenize(self, text: str) -> tuple[int, ...] | None:
@@ -68,6 +94,12 @@ def _entries(document: object) -> dict[int, float]:
     if len(found) != len(entries):
         raise unexpected("different tokens in a list", "one token twice")
     return found
+
+
+def _drawn(document: object) -> tuple[int, float]:
+    """The token that was drawn, and its log-probability."""
+    drawn = part(document, dict, "completion_probabilities", 0)
+    return part(drawn, int, "id"), log_prob(part(drawn, object, "logprob"))
 
 
 def _table(document: object) -> Tensor:

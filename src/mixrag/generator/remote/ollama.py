@@ -15,9 +15,10 @@ from typing import Any
 
 from mixrag.errors import ServerError
 from mixrag.generator.protocol import Written
-from mixrag.generator.remote.client import Client, Request
+from mixrag.generator.remote.client import Client, Request, reason_of
 from mixrag.generator.remote.documents import distribution, log_prob, part, unexpected
 from mixrag.generator.remote.pieces import Pieces
+from mixrag.generator.thoughts import MARKERS
 from mixrag.probability import Listed
 
 COLD: dict[str, Any] = {"temperature": 0}
@@ -62,6 +63,22 @@ class Ollama:
             if len(lists) == len(rows):
                 return [_first(lists[at]) for at in range(len(rows))]
         raise unexpected("the log-probabilities of next tokens", "none")
+
+    def thought_markers(self) -> list[str]:
+        """Tokens of the model that open or close a thought; all that are known where it does not say which it has.
+
+        Raises:
+            ServerError: the server cannot be reached, is busy, or lets nobody in.
+        """
+        markers = [marker for pair in MARKERS for marker in pair]
+        try:
+            shown = self.client.one(f"{self.root}/api/show", {"model": self.model, "verbose": True})
+            named = part(shown, list, "model_info", "tokenizer.ggml.tokens")
+        except ServerError as error:
+            reason_of(error)
+            return markers
+        vocabulary = {each for each in named if isinstance(each, str)}
+        return [marker for marker in markers if marker in vocabulary] if vocabulary else markers
 
     def request(self, messages: list[dict[str, str]], options: dict[str, Any], count: int | None) -> Request:
         """A request for a message; without a count no log-probabilities are asked for."""
