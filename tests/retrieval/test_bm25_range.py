@@ -66,6 +66,14 @@ def test_the_range_is_reached() -> None:
     assert bm25(before[0], before + others, {"a": 1.0}) - old == pytest.approx(found.above, rel=1e-5)
 
 
+def test_a_very_long_passage_makes_all_others_short() -> None:
+    """More of the change comes from the mean length than frequencies could make."""
+    before: list[Passage] = [["a", "b"], *([["b", "c"]] * 6)]
+    found = change_of_bm25([AskedWord("a", 1.0, 1)], (7, 14), (1, 1000), tolerant=False)
+    change = bm25(before[0], [*before, ["c"] * 1000], {"a": 1.0}) - bm25(before[0], before, {"a": 1.0})
+    assert 2.2 * (math.log(9 / 1.5) - math.log(8 / 1.5)) < change <= found.above
+
+
 def test_of_nothing_known_nothing_is_bounded() -> None:
     assert {*UNKNOWN} == {math.inf}
     found = change_of_bm25([AskedWord("a", 1.0, 0)], (0, 0), (2, 9), tolerant=False)

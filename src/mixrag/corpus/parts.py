@@ -1,8 +1,8 @@
 """Parts of a corpus: which files belong to part i of n, decided by each machine for itself.
 
 A file belongs to a part by a hash of its path below the folder that was named, so that machines which see the same
-folder, wherever it is mounted, agree without talking, and a file that changes stays in its part. The path counts in
-its composed form (NFC), since one machine may see an accent as a character of its own where another does not.
+folder, wherever it is mounted, agree without talking, and a file that changes stays in its part. The path counts
+in its composed form (NFC), since one machine may see an accent as a character of its own where another does not.
 """
 
 from __future__ import annotations
