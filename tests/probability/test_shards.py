@@ -16,6 +16,8 @@ from mixrag.probability import (
     log_union,
     log_unseen,
     normalised_prior,
+    outside_with_others,
+    shifted_share,
     smallest_k,
     union_places,
     union_prior,
@@ -149,3 +151,51 @@ def test_empty_shards_have_no_mass() -> None:
     assert log_union(nothing).tolist() == [-math.inf] * 2
     with pytest.raises(ValueError, match="at least one"):
         union_prior([torch.empty(0), torch.empty(0)], nothing, 3, null=0.0)
+
+
+few = st.lists(st.floats(-4.0, 4.0), max_size=4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(few.filter(bool), few, few, NULLS, st.floats(0.0, 2.0), st.floats(0.0, 2.0), st.data())
+def test_others_that_change_all_scores_are_within_their_bounds(
+    inside: list[float],
+    rest: list[float],
+    others: list[float],
+    null: float | None,
+    below: float,
+    above: float,
+    data: st.DataObject,
+) -> None:
+    """Whatever scores the passages get within the shift, and others up to their sum."""
+    slack = data.draw(st.floats(0.0, 1.0))
+    every = math.log(math.fsum(map(math.exp, inside + rest)))
+    log_z = torch.tensor([[every - slack, every + slack]], dtype=torch.float64)
+    most = torch.tensor([log_unseen(len(others), max(others, default=0.0))], dtype=torch.float64)
+    log_inside = torch.tensor(inside, dtype=torch.float64).logsumexp(0)
+    low, high = outside_with_others(log_inside, log_z, most, null=null, below=below, above=above).tolist()
+    shifts = data.draw(st.lists(st.floats(-below, above), min_size=8, max_size=8))
+    moved = [math.exp(score + shift) for score, shift in zip(inside + rest, shifts, strict=False)]
+    stays = math.fsum(moved[: len(inside)]) + (0.0 if null is None else math.exp(null))
+    goes = math.fsum(moved[len(inside) :]) + math.fsum(map(math.exp, others))
+    assert low - 1e-12 <= goes / (goes + stays) <= high + 1e-12
+
+
+def test_others_whose_scores_or_shift_have_no_bound() -> None:
+    log_z, none = torch.tensor([[1.0, 1.0]]).double(), torch.tensor([[-math.inf, -math.inf]]).double()
+    log_inside = torch.tensor(0.0).double()
+    anything = torch.tensor([log_unseen(None, None)]).double()
+    assert outside_with_others(log_inside, log_z, none).tolist() == pytest.approx([1 - math.exp(-1)] * 2)
+    assert outside_with_others(log_inside, log_z, anything)[1] == 1.0
+    unbounded = outside_with_others(log_inside, log_z, none, null=0.0, below=math.inf, above=math.inf)
+    assert unbounded.tolist() == [0.0, 1.0]
+    alone = outside_with_others(log_z[0, 0], log_z, none, below=math.inf, above=math.inf)
+    assert alone.tolist() == [0.0, 0.0], "nobody else is there, whatever the scores"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
+def test_a_share_whose_odds_are_shifted(share: float) -> None:
+    for shift in (-1.5, 0.0, 2.0):
+        odds = share * math.exp(shift)
+        assert shifted_share(share, shift) == pytest.approx(odds / (odds + 1 - share))
+    assert shifted_share(0.2, math.inf) == 1.0 and shifted_share(0.2, -math.inf) == 0.0

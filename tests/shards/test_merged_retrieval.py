@@ -15,7 +15,8 @@ from mixrag import Settings
 from mixrag.errors import StoreEmptyError
 from mixrag.probability import mass_outside, normalised_prior, passage_scores, smallest_k
 from mixrag.retrieval.lexical import AskedWord
-from mixrag.retrieval.merged_shards import Answers, Missing, merged
+from mixrag.retrieval.merged_shards import merged
+from mixrag.retrieval.shards.answers import Answers, Missing
 from mixrag.retrieval.shards.exchange import ShardDescription, ShardReply, Statistics
 from mixrag.retrieval.shards.known import Known
 from mixrag.retrieval.shards.words import asked_of_all, largest_bm25
@@ -77,7 +78,7 @@ def reply(passages: Passages, k: int, share: float, slack: tuple[float, float] |
 def answers(shards: list[Passages], k: int, share: float, slack: Any = (0.0, 0.0), **options: Any) -> Answers:
     replies = {s: reply(each, k, share, slack) for s, each in enumerate(shards)}
     names = [Named(f"shard {s}") for s in range(len(shards) + 3)]
-    return Answers(names, replies, **{"missing": {}, "words": [], "collection": (1, 1), **options})  # type: ignore[arg-type]
+    return Answers(names, replies, **{"missing": {}, "asked": [], "words": [], "collection": (1, 1), **options})  # type: ignore[arg-type]
 
 
 numbers = st.floats(-2.0, 2.0)
@@ -142,18 +143,17 @@ def test_bounds_of_shards_bound_the_mass_outside(
 def test_a_missing_shard_is_within_its_bound(
     shards: list[Passages], k: int, share: float, data: st.DataObject
 ) -> None:
-    """Of passages as good as any with these words and this norm."""
+    """Of passages as good as any with these words, whose frequencies it gave before, and this norm."""
     words = [AskedWord("a", 1.0, 3), AskedWord("b", 0.5, 40)]
     collection = 100, 1000
     most = largest_bm25(words, collection[0])
     lost = data.draw(st.lists(st.tuples(st.floats(-3.0, 3.0), st.floats(0.0, most)), min_size=1, max_size=4))
-    missing = {len(shards): Missing("gone", "it is gone", description(len(lost)))}
+    missing = {len(shards): Missing("gone", "it is gone", description(len(lost)), counted=True)}
     given_ = answers(shards, k, share, missing=missing, words=words, collection=collection)
     asked = Settings(k=k, lexical=share, lexical_temperature=2.0)
     found = merged(given_, asked, TEMPERATURE, LENGTH)
-    used = share if given_.matches else 0.0
-    known = scores([each for own in shards for each in own], used)
-    theirs = scores(lost, used).logsumexp(0)
+    known = scores([each for own in shards for each in own], share)
+    theirs = scores(lost, share).logsumexp(0)
     assert found.outside is None and found.outside_bounds is not None
     inside = known.sort(descending=True).values[:k].logsumexp(0)
     low, high = found.outside_bounds

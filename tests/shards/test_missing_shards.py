@@ -170,7 +170,7 @@ def test_a_late_shard_is_missing(opened: Open, here: str, there: str, monkeypatc
         monkeypatch.setattr(late, "search", lambda request: waiting.wait(20))
         found = rag.passages(QUESTION)
         waiting.set()
-        assert "no answer within 0.3 s" in found.notices[0] and there in found.notices[0]
+        assert "no answer within 0." in found.notices[0] and there in found.notices[0]
         monkeypatch.undo()
         assert rag.passages(QUESTION).notices == ()  # it is back
 

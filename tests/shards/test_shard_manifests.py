@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,17 @@ def test_a_part_is_of_the_path_below_the_folder_alone(name: list[str], of: int) 
     for root in (Path("/srv/acts"), Path("/mnt/elsewhere")):
         owners.append([n for n in range(1, of + 1) if Part(n, of).has(root.joinpath(*name), root)])
     assert owners[0] == owners[1] and len(owners[0]) == 1
+
+
+@given(st.lists(st.text("aéüợが한", min_size=1, max_size=6), min_size=1, max_size=3), st.integers(1, 7))
+def test_a_part_does_not_depend_on_how_accents_are_written(name: list[str], of: int) -> None:
+    """Of a name that one machine sees decomposed, the composed form counts."""
+    root, owners = Path("/srv/acts"), []
+    for form in ("NFC", "NFD"):
+        path = root.joinpath(*(unicodedata.normalize(form, each) for each in name))
+        owners.append([n for n in range(1, of + 1) if Part(n, of).has(path, root)])
+    written = hashlib.sha256(unicodedata.normalize("NFC", "/".join(name)).encode()).digest()
+    assert owners == [[int.from_bytes(written[:8], "big") % of + 1]] * 2
 
 
 @pytest.mark.parametrize(

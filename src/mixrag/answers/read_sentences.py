@@ -23,7 +23,7 @@ from mixrag.corpus.splitters.protocol import Offsets
 from mixrag.corpus.splitters.sentences import ends_sentence, sentences
 from mixrag.corpus.splitters.words import count_words
 from mixrag.generator.sentences import sentence_key
-from mixrag.probability import log_normalise
+from mixrag.probability import log_normalise, shifted_share
 from mixrag.retrieval.retriever import Retrieval
 
 FEWEST_WORDS, FEWEST_UNENDED = 5, 9
@@ -127,21 +127,24 @@ def given_a_passage(retrieval: Retrieval, count: int) -> Retrieval:
     null = 0.0 if retrieval.log_null is None else float(torch.tensor(retrieval.log_null).exp())
     read = float(log_prior[:count].exp().sum())
 
-    def outside(before: float) -> float:
+    def outside(before: float, shift: float = 0.0) -> float:
         """From the mass outside under the full normaliser, where the null component has a part of it."""
-        inside = (1.0 - before) * listed / (listed + null)
-        return max(0.0, 1.0 - read / listed * inside / (inside + before))
+        inside = (1.0 - before) * shifted_share(listed / (listed + null), -shift)
+        if inside + before == 0.0:
+            return 1.0
+        return max(0.0, 1.0 - shifted_share(read / listed, -shift) * inside / (inside + before))
 
-    bounds = retrieval.outside_bounds
+    bounds, shift = retrieval.outside_bounds, retrieval.shift
     return Retrieval(
         passages=retrieval.passages[:count],
         log_prior=log_normalise(log_prior[:count], 0),
         inner_products=retrieval.inner_products[:count],
         outside=None if retrieval.outside is None else outside(retrieval.outside),
         temperature=retrieval.temperature,
-        outside_bounds=None if bounds is None else (outside(bounds[0]), outside(bounds[1])),
+        outside_bounds=None if bounds is None else (outside(bounds[0], -shift), outside(bounds[1], shift)),
         notices=retrieval.notices,
         missing=retrieval.missing,
+        shift=shift,
     )
 
 

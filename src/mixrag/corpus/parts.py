@@ -1,7 +1,8 @@
 """Parts of a corpus: which files belong to part i of n, decided by each machine for itself.
 
 A file belongs to a part by a hash of its path below the folder that was named, so that machines which see the same
-folder, wherever it is mounted, agree without talking, and a file that changes stays in its part.
+folder, wherever it is mounted, agree without talking, and a file that changes stays in its part. The path counts
+in its composed form (NFC), since one machine may see an accent as a character of its own where another does not.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from mixrag.corpus.store.sources import composed
 from mixrag.errors import SettingError
 
 MOST = 10_000
@@ -48,7 +50,7 @@ class Part:
         [3]
         """
         relative = path.name if path == root else path.relative_to(root).as_posix()
-        digest = hashlib.sha256(relative.encode("utf-8", "surrogatepass")).digest()
+        digest = hashlib.sha256(composed(relative).encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:8], "big") % self.of == self.number - 1
 
     def __str__(self) -> str:

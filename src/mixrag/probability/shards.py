@@ -7,6 +7,9 @@ and word frequencies that are common to all (``prior.py``):
     L_s ≤ Z_s ≤ U_s for all s            Σ_s L_s ≤ Z ≤ Σ_s U_s           bounds add, too
     0 ≤ Z_s ≤ M_s e^b                    of a shard that gave nothing, whose scores are at most b
 
+Where the passages of the last kind also change the scores of the others, by between -δ and +η, the sums of these
+lie between e^-δ and e^η times what they were.
+
 The k best passages of all are among the k best of each shard, so that the mixture over the union is that of
 one store. A passage that is in two shards is two passages here, each with its share.
 
@@ -22,7 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mixrag.probability.logspace import NEG_INF, log_sum
+from mixrag.probability.logspace import NEG_INF, log_difference, log_sum
 from mixrag.probability.prior import mass_outside, normalised_prior, smallest_k
 
 
@@ -124,7 +127,73 @@ def largest_share(log_z: Tensor, shard: int, null: float | None = None) -> float
     """
     others = [float(low) for s, (low, _) in enumerate(log_z.tolist()) if s != shard]
     rest = log_sum(torch.tensor([*others, NEG_INF if null is None else null], dtype=torch.float64), 0)
-    own = float(log_z[shard, 1])
-    if own == NEG_INF:
+    return _share(float(log_z[shard, 1]), float(rest))
+
+
+def outside_with_others(
+    log_inside: Tensor,
+    log_z: Tensor,
+    log_others: Tensor,
+    *,
+    null: float | None = None,
+    below: float = 0.0,
+    above: float = 0.0,
+) -> Tensor:
+    """(2,) bounds on ε when shards that gave nothing are there, which may change the scores of all passages.
+
+        (R e^-δ) / (R e^-δ + I e^η + n) <= ε <= (R e^η + Σ_s U_s) / (R e^η + Σ_s U_s + I e^-δ + n)
+
+    I is the sum over the components and R = Σ_t Z_t - I that over the other passages of the shards that answered.
+
+    Args:
+        log_inside: () log I.
+        log_z: (S, 2) bounds on log Z_t of the shards that answered.
+        log_others: (S', 2) bounds on log Z_s of the others, when they are there.
+        null: b; None for no null component.
+        below: δ >= 0; may be infinite.
+        above: η >= 0; may be infinite.
+    """
+    rest = log_difference(log_union(log_z), log_inside.double().expand(2)).tolist()
+    stays = NEG_INF if null is None else null
+    high = _log_add(_moved(rest[1], above), float(log_union(log_others)[1]))
+    inside = float(log_inside)
+    return torch.tensor(
+        [
+            _share(_moved(rest[0], -below), _log_add(_moved(inside, above), stays)),
+            _share(high, _log_add(_moved(inside, -below), stays)),
+        ],
+        dtype=torch.float64,
+    )
+
+
+def shifted_share(share: float, shift: float) -> float:
+    """A share whose log-odds move by ``shift``, which may be infinite; all and nothing stay.
+
+    >>> shifted_share(0.5, math.log(3.0))
+    0.75
+    """
+    if share <= 0.0 or share >= 1.0:
+        return share
+    return float(torch.sigmoid(torch.tensor(math.log(share / (1.0 - share)) + shift, dtype=torch.float64)))
+
+
+def _moved(log_x: float, shift: float) -> float:
+    """log(x e^shift); nothing stays nothing, and what is unbounded may become anything."""
+    if log_x == NEG_INF:
+        return NEG_INF
+    return shift if math.isinf(shift) else log_x + shift
+
+
+def _log_add(log_x: float, log_y: float) -> float:
+    return float(
+        torch.logaddexp(torch.tensor(log_x, dtype=torch.float64), torch.tensor(log_y, dtype=torch.float64))
+    )
+
+
+def _share(log_own: float, log_rest: float) -> float:
+    """x / (x + y), also of what is 0 or unbounded: 0 of nothing, else 1 of what is unbounded."""
+    if log_own == NEG_INF:
         return 0.0
-    return 1.0 if own == math.inf else float(torch.sigmoid(own - rest))
+    if log_own == math.inf:
+        return 1.0
+    return float(torch.sigmoid(torch.tensor(log_own - log_rest, dtype=torch.float64)))

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 
 from mixrag.errors import QuestionError
-from mixrag.probability import log_sum
+from mixrag.probability import log_sum, shifted_share
 from mixrag.retrieval.retriever import Retrieval
 
 
@@ -38,6 +38,7 @@ def leave_out(found: Retrieval, ids: Collection[str]) -> Retrieval:
         raise QuestionError("a passage that is not left out", "none", "leave out fewer")
     share = math.exp(float(log_sum(found.log_prior[removed], 0)) - log_total)
     bounds = found.outside_bounds
+    least, most = shifted_share(share, -found.shift), shifted_share(share, found.shift)
     return replace(
         found,
         passages=tuple(found.passages[i] for i in left.tolist()),
@@ -46,7 +47,7 @@ def leave_out(found: Retrieval, ids: Collection[str]) -> Retrieval:
         withheld=tuple(found.withheld[i] for i in left.tolist()) if found.withheld else (),
         log_null=None if found.log_null is None else found.log_null - log_rest,
         outside=None if found.outside is None else _outside(found.outside, share),
-        outside_bounds=None if bounds is None else (_outside(bounds[0], share), _outside(bounds[1], share)),
+        outside_bounds=None if bounds is None else (_outside(bounds[0], least), _outside(bounds[1], most)),
     )
 
 

@@ -4,54 +4,26 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from mixrag.config.settings import Settings
 from mixrag.corpus import Passage
 from mixrag.errors import ShardMissingError, StoreEmptyError
-from mixrag.probability import UnionPrior, largest_share, log_unseen, passage_scores, union_prior
-from mixrag.retrieval.lexical import AskedWord
+from mixrag.probability import UnionPrior, log_unseen, union_prior
+from mixrag.retrieval.missing_mass import (
+    Asked,
+    MissingMass,
+    known_log_z,
+    lexical_weights,
+    log_z_of,
+    missing_mass,
+    scores_of,
+)
 from mixrag.retrieval.retriever import Retrieval
-from mixrag.retrieval.shards.exchange import ShardDescription, ShardReply
-from mixrag.retrieval.shards.protocol import Shard, Withheld
-from mixrag.retrieval.shards.words import largest_bm25
-
-
-@dataclass(frozen=True)
-class Missing:
-    """A shard that did not answer."""
-
-    name: str
-    reason: str
-    description: ShardDescription | None
-    """The last that is known of it."""
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What the shards said to one question."""
-
-    shards: Sequence[Shard]
-    replies: Mapping[int, ShardReply]
-    missing: Mapping[int, Missing]
-    words: Sequence[AskedWord]
-    """Of the question, with their frequencies over the shards that said them."""
-    collection: tuple[int, int]
-    """Passages and words of those shards."""
-
-    @property
-    def matches(self) -> bool:
-        """Whether any passage that the filter lets through shares a word with the question; else λ is 0."""
-        return any(reply.matches for reply in self.replies.values())
-
-    @property
-    def count(self) -> int:
-        """Passages that the filter lets through, in the shards that answered."""
-        return sum(reply.count for reply in self.replies.values())
+from mixrag.retrieval.shards.answers import Answers
+from mixrag.retrieval.shards.protocol import Withheld
 
 
 def merged(answers: Answers, settings: Settings, temperature: float, length: float) -> Retrieval:
@@ -68,16 +40,12 @@ def merged(answers: Answers, settings: Settings, temperature: float, length: flo
         ShardMissingError: none in the shards that answered.
     """
     _check_any(answers, settings)
-    order = [*answers.replies]
-    lexical = settings.lexical if answers.matches else 0.0
-    scores = [_scores(answers.replies[s], settings, temperature, lexical) for s in order]
-    bounds = [
-        _bounds(answers.replies[s], own, matches=answers.matches) for s, own in zip(order, scores, strict=True)
-    ]
-    bounded = all(each is not None for each in bounds)
-    unseen = [_unseen(answers, each, settings, temperature, lexical, length) for each in answers.missing.values()]
-    known = [_known(each, own) for each, own in zip(bounds, scores, strict=True)]
-    log_z = torch.tensor([*known, *unseen], dtype=torch.float64)
+    asked, order = Asked(settings, temperature, length), [*answers.replies]
+    lexical = lexical_weights(answers, settings)[0]
+    scores = [scores_of(answers.replies[s], asked, lexical) for s in order]
+    bounds = [log_z_of(answers.replies[s], own, asked, lexical) for s, own in zip(order, scores, strict=True)]
+    known = [known_log_z(each, own) for each, own in zip(bounds, scores, strict=True)]
+    log_z = torch.tensor([*known, *(log_unseen(None, None) for _ in answers.missing)], dtype=torch.float64)
     products = [torch.tensor(answers.replies[s].inner_products, dtype=torch.float64) for s in order]
     full, uniform = settings.normaliser == "full", settings.weights == "uniform"
     found = union_prior(
@@ -90,12 +58,14 @@ def merged(answers: Answers, settings: Settings, temperature: float, length: flo
         max_outside=settings.max_outside,
         ties=products,
     )
-    outside, outside_bounds = _outside(answers, found, bounded=bounded or bool(unseen))
+    places = [(order[s], place) for s, place in found.places]
+    lost = missing_mass(answers, asked, _by_shard(places)) if answers.missing else None
+    outside, outside_bounds = _outside(answers, found, lost, bounded=None not in bounds)
     if uniform and not full and outside != 0.0:
         # Of a prior over these passages alone, the mass of others is not defined.
         outside, outside_bounds = None, None
-    passages, withheld = _passages(answers, [(order[s], place) for s, place in found.places])
-    shares = [largest_share(log_z, len(order) + at, settings.null) for at in range(len(unseen))]
+    passages, withheld = _passages(answers, places)
+    notices = [] if lost is None else _missing_notices(answers, lost.shares, lexical=settings.lexical > 0.0)
     return Retrieval(
         passages=passages,
         log_prior=found.log_prior,
@@ -104,9 +74,10 @@ def merged(answers: Answers, settings: Settings, temperature: float, length: flo
         outside=outside,
         temperature=temperature,
         outside_bounds=outside_bounds,
-        notices=(*_missing_notices(answers, shares, settings), *_duplicate_notice(passages)),
+        notices=(*notices, *_duplicate_notice(passages)),
         withheld=withheld,
         missing=tuple(each.name for each in answers.missing.values()),
+        shift=0.0 if lost is None else lost.shift,
     )
 
 
@@ -122,55 +93,23 @@ def _check_any(answers: Answers, settings: Settings) -> None:
     raise StoreEmptyError("passages in the store", found, remedy)
 
 
-def _scores(reply: ShardReply, settings: Settings, temperature: float, lexical: float) -> Tensor:
-    bm25 = None if reply.bm25 is None or lexical == 0.0 else torch.tensor(reply.bm25, dtype=torch.float64)
-    return passage_scores(
-        torch.tensor(reply.inner_products, dtype=torch.float64),
-        temperature,
-        bm25=bm25,
-        lexical=lexical,
-        lexical_temperature=settings.lexical_temperature,
-    )
-
-
-def _bounds(reply: ShardReply, scores: Tensor, *, matches: bool) -> tuple[float, float] | None:
-    """Bounds on log Z_s; None where the shard has none."""
-    if not reply.count:
-        return -math.inf, -math.inf
-    found = reply.log_z_dense if reply.bm25 is not None and not matches else reply.log_z
-    if found is None:
-        return None
-    # Rounding must not make the sum over all passages smaller than that over the best of them.
-    least = float(scores.logsumexp(0)) if len(scores) == reply.count else -math.inf
-    return max(found[0], least), max(found[1], least)
-
-
-def _known(bounds: tuple[float, float] | None, scores: Tensor) -> tuple[float, float]:
-    return bounds if bounds is not None else (float(scores.logsumexp(0)), math.inf)
-
-
-def _unseen(
-    answers: Answers, missing: Missing, settings: Settings, temperature: float, lexical: float, length: float
-) -> tuple[float, float]:
-    """Bounds on log Z_s of a shard that gave nothing, by its passages and the largest score that one can have."""
-    known = missing.description
-    if known is None or known.largest_norm is None:
-        return log_unseen(None, None)
-    dense = (1.0 - lexical) * known.largest_norm * length / temperature
-    words = 0.0
-    if lexical > 0.0:
-        words = lexical * largest_bm25(answers.words, answers.collection[0]) / settings.lexical_temperature
-    return log_unseen(known.passages, dense + words)
+def _by_shard(places: Sequence[tuple[int, int]]) -> dict[int, list[int]]:
+    found = dict[int, list[int]]()
+    for s, place in places:
+        found.setdefault(s, []).append(place)
+    return found
 
 
 def _outside(
-    answers: Answers, found: UnionPrior, *, bounded: bool
+    answers: Answers, found: UnionPrior, lost: MissingMass | None, *, bounded: bool
 ) -> tuple[float | None, tuple[float, float] | None]:
     """ε, or bounds on it, or neither."""
+    if lost is not None:
+        return None, lost.outside
     low, high = found.outside.tolist()
     if len(found.places) == answers.count:
-        # Nothing is left in the shards that answered, whatever rounding says.
-        return (0.0, None) if not answers.missing else (None, (0.0, high))
+        # Nothing is left, whatever rounding says.
+        return 0.0, None
     if low == high:
         return low, None
     return None, ((low, high) if bounded else None)
@@ -192,17 +131,26 @@ def _passages(
     return tuple(passages), tuple(withheld) if any(withheld) else ()
 
 
-def _missing_notices(answers: Answers, shares: Sequence[float], settings: Settings) -> list[str]:
+def _missing_notices(answers: Answers, shares: Sequence[float], *, lexical: bool) -> list[str]:
     found = []
     for missing, share in zip(answers.missing.values(), shares, strict=True):
         known = missing.description
         passages = "its passages are" if known is None else f"its {known.passages} passages are"
-        most = f"at most {share:.4g}" if share < 0.999 else f"at most 1 - {1.0 - share:.2g}"
-        most = "any part" if share == 1.0 else most
         said = f"shard {missing.name} is missing ({missing.reason}): {passages} not among these; they may have "
-        said += f"{most} of the prior mass"
-        found.append(said + ("; word frequencies are those of the others" if settings.lexical > 0.0 else ""))
+        said += f"{_at_most(share)} of the prior mass with all shards"
+        words = ", and those that it last gave" if missing.counted else ""
+        found.append(said + (f"; word frequencies are those of the others{words}" if lexical else ""))
     return found
+
+
+def _at_most(share: float) -> str:
+    """The share in words, never rounded down."""
+    if share >= 1.0:
+        return "any part"
+    if share < 0.999:
+        return f"at most {math.ceil(share * 10_000) / 10_000:g}"
+    unit = 10.0 ** (math.floor(math.log10(1.0 - share)) - 1)
+    return f"at most 1 - {math.floor((1.0 - share) / unit) * unit:.2g}"
 
 
 def _duplicate_notice(passages: Sequence[Passage]) -> list[str]:

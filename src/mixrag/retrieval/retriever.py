@@ -54,6 +54,9 @@ class Retrieval:
     """(K,) for the passages whose owner gives likelihoods alone; empty where there is none."""
     missing: tuple[str, ...] = ()
     """Names of the shards that did not answer."""
+    shift: float = 0.0
+    """By how much the log-odds between two of these components may differ from those with all shards, where one is
+    missing whose words are unknown; infinite where nothing bounds it."""
 
     @classmethod
     def from_scores(
@@ -232,6 +235,7 @@ def checked_retrieval(found: Any, retriever: Any) -> Retrieval:
         found.outside_bounds,
         found.notices,
         missing=found.missing,
+        shift=found.shift,
     )
 
 

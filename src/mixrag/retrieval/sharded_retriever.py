@@ -5,8 +5,8 @@ added up and remembered for as long as the shard stays in one state, and then fo
 products and BM25, and its log Z. ``probability/shards.py`` has what becomes of them.
 
 A shard that is down or late is named, and its part of the prior is unknown, or bounded where its passages and
-their largest norm are known. BM25 then takes frequencies from the other shards. Nothing depends on the clocks of
-machines.
+their largest norm are known (``missing_mass.py``). BM25 then takes frequencies from the other shards, and from the
+missing one what it gave before in its last state. Nothing depends on the clocks of machines.
 """
 
 from __future__ import annotations
@@ -33,13 +33,14 @@ from mixrag.errors import (
 )
 from mixrag.retrieval.encoders import CompleteEncoder
 from mixrag.retrieval.lexical import AskedWord
-from mixrag.retrieval.merged_shards import Answers, Missing, merged
+from mixrag.retrieval.merged_shards import merged
 from mixrag.retrieval.retriever import Retrieval
+from mixrag.retrieval.shards.answers import Answers, Missing
 from mixrag.retrieval.shards.exchange import SearchRequest, ShardDescription, Statistics, StatisticsRequest, made
 from mixrag.retrieval.shards.known import Known
 from mixrag.retrieval.shards.protocol import Shard, ShardChangedError, ShardRefusedError
 from mixrag.retrieval.shards.side_by_side import side_by_side
-from mixrag.retrieval.shards.words import asked_of_all
+from mixrag.retrieval.shards.words import asked_of_all, counted_words
 from mixrag.utils.arrays import Vectors
 from mixrag.utils.turns import turn
 
@@ -182,11 +183,13 @@ class ShardedRetriever:
 
     def _answers(self, question: str, settings: Settings, vector: Vectors, encoder: CompleteEncoder) -> Answers:
         end, missing = time.monotonic() + self.seconds, dict[int, str]()
-        words, collection, states = list[AskedWord](), (0, 0), dict[int, str]()
+        every, words, states = list[AskedWord](), list[AskedWord](), dict[int, str]()
+        collection = 0, 0
         if settings.lexical > 0.0:
             asked = asked_words(question)
             statistics = self._statistics([*asked], settings, missing)
             self._check({s: each.shard for s, each in statistics.items()}, encoder)
+            every = counted_words(asked, [*statistics.values()])
             words = asked_of_all(asked, [*statistics.values()], tolerant=settings.typos)
             described = [each.shard for each in statistics.values()]
             collection = sum(each.passages for each in described), sum(each.words or 0 for each in described)
@@ -222,8 +225,11 @@ class ShardedRetriever:
             raise ShardMissingError(needed, f"no {self.shards[s].name} ({reason})", remedy)
         if missing and self._complete:
             raise self._incomplete(*next(iter(missing.items())))
-        absent = {s: Missing(self.shards[s].name, why, self._known[s].description) for s, why in missing.items()}
-        return Answers(self.shards, replies, absent, words, collection)
+        absent = {
+            s: Missing(self.shards[s].name, why, self._known[s].description, counted=s in states)
+            for s, why in missing.items()
+        }
+        return Answers(self.shards, replies, absent, every, words, collection)
 
     def _statistics(
         self, words: Sequence[str], settings: Settings, missing: dict[int, str]

@@ -29,8 +29,16 @@ def asked_of_all(asked: Mapping[str, float], found: Sequence[Statistics], *, tol
     return [*chosen.values()]
 
 
+def counted_words(asked: Mapping[str, float], found: Sequence[Statistics]) -> list[AskedWord]:
+    """All words of a question as they are, with their frequencies over these shards, which may be 0."""
+    return [
+        AskedWord(word, weight, sum(each.frequencies.get(word, 0) for each in found))
+        for word, weight in asked.items()
+    ]
+
+
 def largest_bm25(words: Sequence[AskedWord], passages: int) -> float:
-    """No passage whatever has a larger BM25: each word repeated without end, in the shortest passage."""
+    """No passage of counted shards has a larger BM25: each word without end, in the shortest passage."""
     return sum(each.weight * inverse_frequency(passages, each.frequency) * (K1 + 1.0) for each in words)
 
 
