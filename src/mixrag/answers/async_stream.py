@@ -9,13 +9,14 @@ from typing import Self
 from mixrag.answers.answer import Answer
 from mixrag.answers.stream import Stream, StreamedToken
 from mixrag.errors import StreamClosedError
+from mixrag.utils.cancellation import Cancellation
 
 
 class AsyncStream(AsyncIterator[StreamedToken]):
     """``Stream`` for ``async for``; ``answer`` is there once the tokens have been taken.
 
     Retrieval and every token run in a worker thread, one after the other, so that the event loop is free. Where
-    the task is cancelled, the token being computed is the last.
+    the task is cancelled, the token being computed is the last, and requests to other machines end at once.
     """
 
     def __init__(self, open_stream: Callable[[], Stream]) -> None:
@@ -23,6 +24,7 @@ class AsyncStream(AsyncIterator[StreamedToken]):
         self._stream: Stream | None = None
         self._error: Exception | None = None
         self._closed = False
+        self._opening = Cancellation()
 
     def __aiter__(self) -> Self:
         """The tokens not yet taken."""
@@ -52,7 +54,7 @@ class AsyncStream(AsyncIterator[StreamedToken]):
             raise StreamClosedError("a stream that is open", "one closed before its first token", "ask again")
         if self._stream is None:
             try:
-                self._stream = await asyncio.to_thread(self._open)
+                self._stream = await asyncio.to_thread(self._opening.run, self._open)
             except asyncio.CancelledError:
                 self.close()
                 raise
@@ -84,8 +86,9 @@ class AsyncStream(AsyncIterator[StreamedToken]):
         return self.answer
 
     def close(self) -> None:
-        """End the stream after the token that is being computed."""
+        """End the stream after the token that is being computed; requests to other machines end at once."""
         self._closed = True
+        self._opening.cancel()
         if self._stream is not None:
             self._stream.close()
 

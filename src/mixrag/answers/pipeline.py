@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
@@ -46,6 +45,7 @@ from mixrag.retrieval.retriever import Retrieval, checked_retrieval
 from mixrag.retrieval.shards.exchange import Likelihoods, LikelihoodsRequest
 from mixrag.retrieval.shards.protocol import ShardChangedError
 from mixrag.utils.arguments import list_given
+from mixrag.utils.cancellation import in_thread
 from mixrag.utils.text import is_unicode
 
 
@@ -130,7 +130,8 @@ class Pipeline(OpenStore):
     async def aask(self, question: str, **changes: Any) -> Answer:
         """As ``ask``, in a worker thread: ``await rag.aask(question)``.
 
-        Where the task is cancelled, work stops after the token that is being computed.
+        Where the task is cancelled, work stops after the token that is being computed, and requests to a server of
+        language models are ended.
         """
         return await self.astream(question, **changes).result()
 
@@ -299,8 +300,8 @@ class Pipeline(OpenStore):
         return decision(self._condition(question, retrieval, settings), retrieval, settings, labels)
 
     async def adecide(self, question: str, labels: Sequence[str] = PREDICATE, **changes: Any) -> Decision:
-        """As ``decide``, in a worker thread."""
-        return await asyncio.to_thread(self.decide, question, labels, **changes)
+        """As ``decide``, in a worker thread; where the task is cancelled, requests to other machines end."""
+        return await in_thread(self.decide, question, labels, **changes)
 
     def _score_extract(self, question: str, answer: str, retrieval: Retrieval, settings: Settings) -> Answer:
         found = extract_of(answer, question, retrieval, self._sentence_scores(question, settings))

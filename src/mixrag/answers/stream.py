@@ -17,6 +17,7 @@ from mixrag.inference.length import longest_answer
 from mixrag.inference.mixture import Mixture
 from mixrag.inference.protocol import DecodedToken, Decoder, DecoderResult
 from mixrag.retrieval.retriever import Retrieval
+from mixrag.utils.cancellation import Cancellation
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class Stream(Iterator[StreamedToken]):
         self._error: BaseException | None = None
         self._closed = False
         self._running = threading.Lock()
+        self._cancellation = Cancellation()
         self._tokens = self._run()
 
     def __iter__(self) -> Self:
@@ -75,7 +77,7 @@ class Stream(Iterator[StreamedToken]):
             if self._closed and self._answer is None:
                 raise self._closed_error()
             try:
-                return next(self._tokens)
+                return self._cancellation.run(next, self._tokens)
             except StopIteration:
                 raise
             except BaseException as error:
@@ -119,9 +121,11 @@ class Stream(Iterator[StreamedToken]):
     def close(self) -> None:
         """End the stream after the token that is being decided, and let go of what it holds in memory.
 
+        Requests to a server of language models, and to shards, end at once.
         May be called from another thread, more than once, and after the end, where it changes nothing.
         """
         self._closed = True
+        self._cancellation.cancel()
         if self._running.acquire(blocking=False):
             try:
                 self._tokens.close()

@@ -230,6 +230,15 @@ def lists_tokens(generator: object) -> TypeGuard[TokenLister]:
     return hasattr(generator, "next_listed") and hasattr(generator, "next_longer")
 
 
+QUESTIONS_AT_A_TIME = 16
+"""That are decoded side by side by a model behind a server, which has its own limit of requests at a time."""
+
+
+def side_by_side(generator: Generator) -> int:
+    """How many questions may be decoded in threads of their own: several where a server computes."""
+    return 1 if getattr(generator, "capabilities", None) is None else QUESTIONS_AT_A_TIME
+
+
 class QuestionReader(Protocol):
     """A generator that reads the question after the passages, and so gives it a probability.
 

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, cast
 
 import torch
 
 from mixrag.errors import SettingError
 from mixrag.generator.branch_mixing import mixes_branches
-from mixrag.generator.protocol import AnswerWriter, lists_tokens, writes_answers
+from mixrag.generator.protocol import AnswerWriter, lists_tokens, side_by_side, writes_answers
 from mixrag.inference.engine_mixing import mixed_inside
 from mixrag.inference.mixture import Mixture, ScoredAnswer
 from mixrag.inference.protocol import DecodedToken, Decoder, DecoderResult
 from mixrag.inference.token_mixing import TokenMixing
 from mixrag.probability import Listed, log_most_elsewhere
+from mixrag.utils.concurrently import concurrently
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +38,10 @@ class Candidates:
         yield best_candidate(mixture, max_tokens)
 
     def decode_batch(self, mixtures: Sequence[Mixture], max_tokens: int) -> Iterator[DecoderResult]:
-        """See ``BatchDecoder.decode_batch``; one question after the other."""
-        for mixture in mixtures:
-            yield best_candidate(mixture, max_tokens)
+        """See ``BatchDecoder.decode_batch``; a server is asked for several questions at a time."""
+        if mixtures:
+            work = (partial(best_candidate, mixture, max_tokens) for mixture in mixtures)
+            yield from concurrently(work, side_by_side(mixtures[0].generator))
 
 
 def decoder_on(mixture: Mixture, decoder: Decoder, name: object) -> Decoder:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
 
 from mixrag.errors import ModelError
-from mixrag.generator.protocol import TokenLister
+from mixrag.generator.protocol import TokenLister, side_by_side
 from mixrag.inference.mixture import Mixture, ScoredAnswer
 from mixrag.inference.protocol import DecodedToken, DecoderResult
 from mixrag.probability import (
@@ -32,6 +32,7 @@ from mixrag.probability import (
     posterior_interval,
     token_interval,
 )
+from mixrag.utils.concurrently import concurrently
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +137,14 @@ class TokenMixing:
         yield DecoderResult((found.scored(),), certified=found.certified)
 
     def decode_batch(self, mixtures: Sequence[Mixture], max_tokens: int) -> Iterator[DecoderResult]:
-        """See ``BatchDecoder.decode_batch``; one question after the other."""
-        for mixture in mixtures:
-            *_, result = self.decode(mixture, max_tokens)
-            yield cast(DecoderResult, result)
+        """See ``BatchDecoder.decode_batch``; a server is asked for several questions at a time."""
+        if mixtures:
+            work = (partial(self._whole, mixture, max_tokens) for mixture in mixtures)
+            yield from concurrently(work, side_by_side(mixtures[0].generator))
+
+    def _whole(self, mixture: Mixture, max_tokens: int) -> DecoderResult:
+        *_, result = self.decode(mixture, max_tokens)
+        return cast(DecoderResult, result)
 
 
 def bounded_answer(mixture: Mixture, max_tokens: int) -> BoundedAnswer:

@@ -22,7 +22,6 @@ over the network unless ``HAYSTACK_TELEMETRY_ENABLED=False`` is set in the envir
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -31,6 +30,7 @@ from mixrag.answers.answer import Answer
 from mixrag.errors import SettingError
 from mixrag.integrations.common import checked, cited, described, retrieved, stated
 from mixrag.rag import RAG
+from mixrag.utils.cancellation import in_thread
 from mixrag.utils.extras import missing_package
 
 try:
@@ -109,7 +109,7 @@ class MixragRetriever(_Component):
     @component.output_types(documents=list[Document])
     async def run_async(self, query: str, settings: dict[str, Any] | None = None) -> dict[str, Any]:
         """As ``run``, in a thread."""
-        return await asyncio.to_thread(self.run, query, settings)
+        return await in_thread(self.run, query, settings)
 
 
 @component
@@ -133,7 +133,7 @@ class MixragAnswerer(_Component):
     @component.output_types(answers=list[GeneratedAnswer])
     async def run_async(self, query: str, settings: dict[str, Any] | None = None) -> dict[str, Any]:
         """As ``run``, in a thread."""
-        return await asyncio.to_thread(self.run, query, settings)
+        return await in_thread(self.run, query, settings)
 
 
 def _document(text: str, metadata: dict[str, Any]) -> Document:

@@ -17,7 +17,6 @@ The retriever takes the place of an index's own: ``RetrieverQueryEngine.from_arg
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +24,7 @@ from pydantic import Field, field_validator
 
 from mixrag.answers.answer import Answer
 from mixrag.integrations.common import checked, cited, described, retrieved, stated
+from mixrag.utils.cancellation import in_thread
 from mixrag.utils.extras import missing_package
 
 try:
@@ -66,7 +66,7 @@ class MixragRetriever(BaseRetriever):
         return [_node(text, metadata) for text, metadata in retrieved(found)]
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return await asyncio.to_thread(self._retrieve, query_bundle)
+        return await in_thread(self._retrieve, query_bundle)
 
 
 class MixragQueryEngine(CustomQueryEngine):
@@ -92,7 +92,7 @@ class MixragQueryEngine(CustomQueryEngine):
 
     async def acustom_query(self, query_str: str) -> Response:
         """As ``custom_query``, in a thread."""
-        return await asyncio.to_thread(self.custom_query, query_str)
+        return await in_thread(self.custom_query, query_str)
 
 
 def _node(text: str, metadata: dict[str, Any]) -> NodeWithScore:

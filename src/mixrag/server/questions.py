@@ -22,6 +22,7 @@ from mixrag.server.batches import ROWS, Batches, InBatch
 from mixrag.server.errors import TimeLimitError
 from mixrag.server.waiting import FairQueue, Place
 from mixrag.server.watch import Watch, WatchedByAll
+from mixrag.utils.cancellation import Cancellation
 
 T = TypeVar("T")
 
@@ -65,7 +66,8 @@ class Questions:
         """What a function returns, run by a thread of the queue.
 
         Args:
-            work: the function. Once begun it ends, whatever becomes of its client.
+            work: the function. Once begun it ends, whatever becomes of its client; its requests to other machines
+                end with the client.
             client: who asks, for fairness between clients.
             seconds: longest time for it, waiting included; None: that of the limits.
 
@@ -74,17 +76,22 @@ class Questions:
             ClosingError: the server is about to stop.
             TimeLimitError: it took too long; it ends in the background.
         """
+        cancellation = Cancellation()
         limit = self.limits.seconds if seconds is None else seconds
         deadline = time.monotonic() + limit
         place = self._queue.enter(client)
         try:
             await self._begun(place, deadline)
-            future = self._threads.submit(work)
+            future = self._threads.submit(cancellation.run, work)
         except BaseException:
             place.leave()
             raise
         future.add_done_callback(lambda _: place.leave())
-        return await self._within(future, deadline, limit)
+        try:
+            return await self._within(future, deadline, limit)
+        except (asyncio.CancelledError, TimeLimitError):
+            cancellation.cancel()
+            raise
 
     def ask(self, rag: RAG, question: str, changes: Mapping[str, Any], client: str = "") -> Asked:
         """An answer under way; nothing runs before its first token or ``answer`` is awaited.
@@ -138,6 +145,7 @@ class Asked(AsyncIterator[StreamedToken]):
         self._working: Future[Any] | None = None
         self._decoder: InBatch | None = None
         self._closed = False
+        self._cancellation = Cancellation()
         self._watched = WatchedByAll([watch.asked(rag) for watch in questions.watches])
 
     async def stream(self) -> Stream:
@@ -192,8 +200,12 @@ class Asked(AsyncIterator[StreamedToken]):
         return await self.made(lambda answer: answer.explain())
 
     def close(self) -> None:
-        """End it: it leaves the batch after the token that is being computed. More than once is as once."""
+        """End it: it leaves the batch after the token that is being computed, and its requests end at once.
+
+        More than once is as once.
+        """
         self._closed = True
+        self._cancellation.cancel()
         if self._decoder is not None:
             self._decoder.cancel()
         if self._stream is not None:
@@ -234,7 +246,7 @@ class Asked(AsyncIterator[StreamedToken]):
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         self._check_open()
-        self._working = self._questions._threads.submit(work)
+        self._working = self._questions._threads.submit(self._cancellation.run, work)
         try:
             return await self._questions._within(self._working, self._deadline, self._questions.limits.seconds)
         except BaseException as error:

@@ -7,6 +7,7 @@ environment are used. The key is sent in one header, and stands in no message.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import json
 import logging
 import os
@@ -23,6 +24,7 @@ from typing import Any, TypeVar
 import httpx2
 
 from mixrag.errors import ServerError, SettingError
+from mixrag.utils.cancellation import cancelled, check_cancelled, ending
 from mixrag.utils.text import printable_name
 
 T = TypeVar("T")
@@ -166,7 +168,8 @@ class Client:
     ) -> list[Any]:
         """The JSON that each of several requests is answered with, in their order.
 
-        Where one fails, or the caller is interrupted, the others are ended.
+        Where one fails, the caller is interrupted, or its ``Cancellation`` is cancelled, the others are ended:
+        those under way are aborted, and neither those that wait nor repetitions are sent.
 
         Args:
             requests: sent side by side.
@@ -175,7 +178,9 @@ class Client:
 
         Raises:
             ServerError: the server cannot be reached, is too slow, refuses, or answers with anything but JSON.
+            StreamClosedError: the question was cancelled.
         """
+        check_cancelled()
         return self._run(self._all(requests, read))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -185,7 +190,10 @@ class Client:
                 self._start()
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            return future.result()
+            with ending(future.cancel):
+                return future.result()
+        except concurrent.futures.CancelledError:
+            raise cancelled() from None
         except BaseException:
             future.cancel()
             raise

@@ -25,6 +25,9 @@ from mixrag.utils.text import printable_name
 
 Reply = TypeVar("Reply", bound=BaseModel)
 CONNECT_SECONDS = 5.0
+REQUESTS = 256
+"""To one shard at a time: more than there are questions under way, so that none waits for another question's. The
+shard has a queue of its own, and the time of ``side_by_side`` ends what waits."""
 
 
 class RemoteShard:
@@ -50,9 +53,10 @@ class RemoteShard:
         self._seconds = seconds
         # The time limit is that of a shard: a server that is busy for longer is missing.
         connect = min(CONNECT_SECONDS, seconds)
-        limits = Limits(answer=seconds, connect=connect, patience=seconds, first_pause=0.2)
+        limits = Limits(answer=seconds, connect=connect, patience=seconds, first_pause=0.2, requests=REQUESTS)
         self._client = Client(self.root, key, limits, transport)
-        reading = Limits(answer=LIKELIHOOD_SECONDS, connect=connect, patience=LIKELIHOOD_SECONDS)
+        limit = LIKELIHOOD_SECONDS
+        reading = Limits(answer=limit, connect=connect, patience=limit, requests=REQUESTS)
         self._reading = Client(self.root, key, reading, transport)
 
     def statistics(self, request: StatisticsRequest) -> Statistics:
