@@ -129,6 +129,12 @@ def discard(directory: Path) -> None:
         (directory / FOLDER / "index.json").unlink(missing_ok=True)
 
 
+def is_current(directory: Path, corpus: VectorSource) -> bool:
+    """Whether the files say that they are of this state of the corpus; they are not looked into."""
+    manifest = _manifest(directory / FOLDER)
+    return manifest is not None and (manifest.state, manifest.encoder) == (corpus.state, corpus.encoder)
+
+
 def describe_persistent(directory: Path, state: str) -> str | None:
     """The description of an index that is up to date, without loading its vectors; None where there is none."""
     manifest = _manifest(directory / FOLDER)
@@ -141,7 +147,7 @@ def describe_persistent(directory: Path, state: str) -> str | None:
 
 def _load(folder: Path, corpus: VectorSource) -> IVFIndex | None:
     manifest = _manifest(folder)
-    if manifest is None or (manifest.state, manifest.encoder) != (corpus.state, corpus.encoder):
+    if manifest is None or not is_current(folder.parent, corpus):
         return None
     found = _try_open(folder, manifest)
     return found if found is not None and _is_of(found, corpus) else None

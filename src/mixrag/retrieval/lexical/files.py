@@ -97,6 +97,13 @@ def postings_of(store: Store) -> Parts:
         return Parts(NONE, inverted(store.words()), None)
 
 
+def is_current(store: Store) -> bool:
+    """Whether the file says that it is of this state of the store; it is not looked into."""
+    with suppress(*_DAMAGED):
+        return _manifest(store.cache_directory / FOLDER).state == store.state
+    return False
+
+
 def _load(folder: Path, store: Store) -> Parts | None:
     with suppress(*_DAMAGED):
         manifest = _manifest(folder)
