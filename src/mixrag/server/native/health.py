@@ -30,8 +30,8 @@ async def ready(service: WithService, response: Response) -> dict[str, Any]:
     """Which stores have their models in memory and their index open; status 503 until all have.
 
     A store whose models could not be loaded, or whose index could not be opened, is "failed"; a question to it
-    says why. Of a store in shards `shards` has each of them, with the passages that it last said it has, and, where it
-    did not answer the last time, why.
+    says why. Of a store in shards `shards` has each of them, with the passages that it last said it has, and,
+    where it did not answer the last time, why.
     """
     stores = {each.name: _state(service, each) for each in service.stores}
     states = set(stores.values())
