@@ -131,6 +131,29 @@ def test_the_life_of_a_store(shell: Shell) -> None:
     assert info["passages"] == 1 and [Path(d["document"]).name for d in info["contents"]] == ["cod.txt"]
 
 
+def test_index_writes_the_index_files_of_a_large_store(shell: Shell, monkeypatch) -> None:
+    """So that no question waits for them; interrupted, the same command goes on where it was."""
+    monkeypatch.setattr("mixrag.retrieval.index.choice.FLAT_LIMIT", 2)
+    monkeypatch.setattr("mixrag.retrieval.lexical.opening.FILE_LIMIT", 2)
+    with monkeypatch.context() as patched:
+        patched.setattr("mixrag.retrieval.index.persistence.build_ivf", mock.Mock(side_effect=KeyboardInterrupt))
+        report = json.loads(shell("index", shell.files, "--json", code=130))
+    assert (report["passages"], report["embedded"]) == (3, 3) and "same command resumes" in shell.errors
+    again = shell.json("index", shell.files)
+    assert (again["unchanged"], again["embedded"]) == (3, 0) and "updat" not in shell.errors
+    assert (shell.store / "index" / "index.json").exists() and (shell.store / "words" / "words.json").exists()
+    (shell.files / "hen.html").write_text("Hens lay more eggs during summer.")
+    shell("index", shell.files)
+    assert "updating the index files of 3 passages" in shell.errors and "updated the index files" in shell.errors
+    shell("index", shell.files)
+    assert "updat" not in shell.errors, "nothing is due"
+    with monkeypatch.context() as patched:
+        for name in ("index.persistence._updated", "lexical.files._rebuilt"):
+            patched.setattr(f"mixrag.retrieval.{name}", None)
+        assert "visits" in shell.json("info")["index"]
+        assert len(shell.json("passages", QUESTION, "-k", "2", "--lexical", "0.5")["passages"]) == 2
+
+
 def test_the_contract_of_ask(indexed: Shell) -> None:
     found = indexed.json("ask", QUESTION, "-k", "2", "--null", "1")
     assert {"question", "answer", "log_prob", "normaliser", "switch", "passages", "tokens"} <= set(found)

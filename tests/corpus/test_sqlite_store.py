@@ -1,3 +1,5 @@
+import hashlib
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -5,7 +7,7 @@ import pytest
 
 from fake_corpus import check_sound, content, run
 from made_documents import put, split
-from mixrag.corpus import Store
+from mixrag.corpus import Counts, Store
 from mixrag.errors import (
     StoreBusyError,
     StoreCorruptError,
@@ -126,3 +128,36 @@ def test_documents_from_memory_are_records_of_one_file(store):
     assert rows == [("memory:", "a")] and not Path("memory:").is_absolute()
     store.delete(["a"])
     assert store.query("SELECT * FROM files") == []
+
+
+# state
+
+
+def test_a_copy_that_is_changed_otherwise_is_another_store(tmp_path):
+    """As after a backup was restored: it counts changes and passages as the lost files did."""
+    with Store.open(tmp_path / "store", create=True) as store:
+        put(store, split(["Imprint"], "1"))
+    shutil.copytree(tmp_path / "store", tmp_path / "backup")
+    with Store.open(tmp_path / "store") as store, Store.open(tmp_path / "backup") as backup:
+        assert store.state == backup.state, "they are equal"
+        put(store, split(["quarries"], "2"), split(["Licence"], "3"))
+        put(backup, split(["fisheries"], "2"), split(["Licence"], "3"))
+        assert (store.generation, store.counts()) == (backup.generation, backup.counts())
+        assert store.state != backup.state
+
+
+def test_a_store_of_an_older_version_has_a_state_before_and_after_its_next_change(tmp_path):
+    with Store.open(tmp_path / "store", create=True) as store:
+        put(store, split(["one", "two"], "1"))
+        with store.transaction() as db:
+            db.execute("DELETE FROM meta WHERE key = 'change'")
+        before = store.state
+        ends = [(1, split(["one"]).passages[0].text_hash), (2, split(["two"]).passages[0].text_hash)]
+        formula = repr((1, Counts(1, 2, 1), ends)).encode()
+        assert before == store.state == hashlib.sha256(formula).hexdigest()[:16], "so that its index serves"
+        put(store, split(["three"], "2"))
+        assert store.state != before
+        after = store.state
+        with store.transaction() as db:  # an older version counts changes, and gives them no number
+            db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'generation'")
+        assert store.state != after

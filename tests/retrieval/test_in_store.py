@@ -10,7 +10,16 @@ import pytest
 
 from made_documents import put, split, vectors_of
 from mixrag.corpus import Store
-from mixrag.retrieval.index import ExactIndex, InStoreIndex, choice, describe_index, in_store, open_index
+from mixrag.retrieval.index import (
+    ExactIndex,
+    InStoreIndex,
+    choice,
+    describe_index,
+    in_store,
+    index_is_due,
+    open_index,
+)
+from mixrag.retrieval.lexical import open_lexical, opening, postings_are_due
 from mixrag.utils.arrays import Rows, Vectors
 
 TEXTS = [f"text {i}" for i in range(50)]
@@ -67,3 +76,19 @@ def test_it_is_chosen_for_large_stores_unless_another_index_is_asked_for(
     assert opened.description == "an engine, refined by exact products, over 50 passages"
     assert isinstance(open_index(store, "exact"), ExactIndex)
     assert not isinstance(open_index(store, "faiss"), InStoreIndex)
+
+
+def test_files_are_due_where_many_passages_are_searched_with_them(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not index_is_due(store, "auto") and not postings_are_due(store), "few passages"
+    monkeypatch.setattr(choice, "FLAT_LIMIT", 10)
+    monkeypatch.setattr(opening, "FILE_LIMIT", 10)
+    assert not index_is_due(store, "auto") and not postings_are_due(store), "an engine of its own"
+    monkeypatch.setattr(store, "own_search", None)
+    assert index_is_due(store, "auto") and index_is_due(store, "faiss") and postings_are_due(store)
+    assert not index_is_due(store, "exact") and not index_is_due(store, ExactIndex)
+    open_index(store, "auto"), open_lexical(store)
+    assert not index_is_due(store, "auto") and not postings_are_due(store), "they are there"
+    put(store, split(["one more"], "another"))
+    assert index_is_due(store, "auto") and postings_are_due(store)

@@ -6,12 +6,14 @@ import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
 import pytest
 
 from mixrag.corpus import Document, WordSplitter, add_documents
+from mixrag.corpus.store import locks
 from mixrag.corpus.store.sqlite.store import SqliteStore as Store
 from mixrag.retrieval.lexical import LexicalIndex, files, inverted, open_lexical, opening
 from words_encoder import WordsEncoder
@@ -258,3 +260,18 @@ def test_words_with_typing_errors(store: Store, question: str, expected: str) ->
     assert mine.tolist() == right.tolist()
     if question != expected:
         assert not index.scores(question)[1].any()
+
+
+def test_it_waits_while_another_process_writes_the_file(store: Store, monkeypatch, reads: Reads) -> None:
+    monkeypatch.setattr(locks, "WAIT_SECONDS", 0.02)
+    folder, waiting, opened = store.cache_directory / files.FOLDER, Event(), list[LexicalIndex]()
+    monkeypatch.setattr(files._logger, "warning", lambda _: waiting.set())
+    folder.mkdir()
+    with locks.exclusive(folder / "lock", 1.0):
+        opening_it = Thread(target=lambda: opened.append(open_lexical(store)))
+        opening_it.start()
+        assert waiting.wait(30)
+        files._rebuilt(folder, store)
+    opening_it.join(30)
+    assert reads.after == [-1], "all words are read once"
+    check(store, *opened)

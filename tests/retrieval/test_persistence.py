@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +14,8 @@ import faiss
 import numpy as np
 import pytest
 
+from mixrag.corpus.store import locks
+from mixrag.errors import StoreError
 from mixrag.retrieval.index import (
     DamagedIndexError,
     ExactIndex,
@@ -350,3 +356,53 @@ def test_a_manifest_cannot_name_files_elsewhere(tmp_path: Path) -> None:
     path.write_text(json.dumps(manifest))
     open_persistent(tmp_path, there.corpus("one"))
     assert there.reads == [-1, -1]
+
+
+def test_it_waits_while_another_builds(tmp_path: Path, monkeypatch, caplog) -> None:
+    """However long that takes, and says so once; the files that the other wrote are then used."""
+    monkeypatch.setattr(locks, "WAIT_SECONDS", 0.02)
+    there, second = source(), source()
+    waiting, said = threading.Event(), logging.getLogger("mixrag.retrieval")
+    monkeypatch.setattr(said, "warning", lambda message: (waiting.set(), caplog.records.append(message)))
+    (tmp_path / "index").mkdir()
+    with ThreadPoolExecutor(1) as pool:
+        with locks.exclusive(tmp_path / "index" / "lock", 1.0):
+            opening = pool.submit(open_persistent, tmp_path, second.corpus("one"))
+            assert waiting.wait(30)
+            time.sleep(0.2)  # ten times as long as one wait
+            assert not opening.done()
+            persistence._rebuilt(tmp_path / "index", there.corpus("one"))
+        second.check(opening.result(60))
+    assert second.reads == [], "the other one has built it"
+    assert caplog.records == [f"waiting for a process that builds {tmp_path / 'index'}"]
+
+
+def test_an_error_in_time_under_the_lock_is_no_wait(tmp_path: Path, monkeypatch, caplog) -> None:
+    """A folder on another machine may time out; that is a folder that cannot be written."""
+
+    def timed_out(*_: object) -> int:
+        raise TimeoutError("Connection timed out")
+
+    monkeypatch.setattr(persistence, "_write_lines", timed_out)
+    with caplog.at_level("WARNING", "mixrag"):
+        there = source()
+        there.check(open_persistent(tmp_path, there.corpus("one")))
+    assert "cannot be stored" in caplog.text and "Connection timed out" in caplog.text
+
+
+@pytest.mark.parametrize("free", [3000 * 12 * 4, None])
+def test_an_index_that_does_not_fit_into_memory_is_refused(tmp_path: Path, monkeypatch, free: int | None) -> None:
+    (tmp_path / "index").write_text("a file where the folder should be")
+    there = source()
+    monkeypatch.setattr(persistence, "available_memory", lambda: free)
+    if free is None:  # a system that does not say
+        there.check(open_persistent(tmp_path, there.corpus("one")))
+        return
+    with pytest.raises(StoreError) as caught:
+        open_persistent(tmp_path, there.corpus("one"))
+    message = str(caught.value)
+    assert "\n" not in message and str(tmp_path / "index") in message and "make room on that disk" in message
+    assert "File exists" in message and "of memory" in message
+    assert there.reads == [-1], "one vector is read, for its size"
+    monkeypatch.setattr(persistence, "available_memory", lambda: 2 * 3000 * 12 * 4)
+    there.check(open_persistent(tmp_path, there.corpus("one")))

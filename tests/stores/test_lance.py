@@ -340,6 +340,42 @@ def test_what_the_index_finds_has_exact_products(store: LanceStore, monkeypatch:
     assert set(exact[:10].tolist()) == set(rows[np.argsort(-(every[:300] @ every[0]))[:10]].tolist())
 
 
+def test_the_index_is_trained_again_as_the_store_grows(
+    store: LanceStore, lance_backend: LanceBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LanceDB adds what comes to the partitions of the beginning, whatever their number has become."""
+    monkeypatch.setattr(tables, "INDEXED", 300)
+
+    def grown_to(count: int) -> str:
+        """Which index there is with so many vectors."""
+        with store.writing():
+            have = store.counts().passages
+            texts = [f"text {number}" for number in range(have, count)]
+            drawn = np.random.default_rng(count).standard_normal((len(texts), 16)).astype("<f4")
+            store.claim_encoder("drawn-1")
+            store.add_vectors(EncoderRecord("drawn", "drawn-1", 16), [text_hash(each) for each in texts], drawn)
+            store.put([split(texts, str(count))])
+            store.finish("none")
+        table = store.vector_table(store.now)
+        assert table is not None
+        return "".join(each.index_uuid for each in table[1].list_indices())
+
+    assert grown_to(300) == "" and store.now.settings["trained"] == {}
+    first = grown_to(400)
+    assert first and [*store.now.settings["trained"].values()] == [400]
+    assert grown_to(1500) == first
+    old = store.vector_table(store.now)
+    second = grown_to(1600)
+    assert second != first and [*store.now.settings["trained"].values()] == [1600]
+    assert old is not None and old[1].list_indices()[0].index_uuid == first, "snapshots keep theirs"
+    with lance_backend.reopen() as again:
+        assert isinstance(again, LanceStore) and [*again.now.settings["trained"].values()] == [1600]
+    with store.writing(), store.transaction() as change:  # as an older version leaves it
+        change.set(trained={})
+    assert grown_to(1601) not in (first, second), "what it was trained on is not known"
+    assert [*store.now.settings["trained"].values()] == [1601]
+
+
 # errors
 
 

@@ -324,6 +324,34 @@ def test_what_readers_watch(store: Store, backend: Backend) -> None:
     backend.another().destroy()
 
 
+def test_stores_that_count_the_same_have_different_states(store: Store, backend: Backend) -> None:
+    """Documents of a kind often begin and end with the same pages."""
+    with backend.another().open() as other:
+        assert other.state != store.state, "also empty ones"
+        for each, text in ((store, "quarries"), (other, "fisheries")):
+            put(each, split(["Imprint"], "1"), split([text], "2"), split(["Licence"], "3"))
+        assert (store.generation, store.counts()) == (other.generation, other.counts())
+        assert other.state != store.state
+    backend.another().destroy()
+
+
+def test_a_state_does_not_come_back(store: Store, backend: Backend) -> None:
+    put(store, split(["one"], "1"))
+    seen = [store.state]
+    for text in ("two", "one", "two"):
+        put(store, split([text], "1"))
+        seen.append(store.state)
+    store.delete(["1"])
+    seen.append(store.state)
+    assert len(set(seen)) == 5
+    put_again = store.state
+    with store.writing():
+        store.finish("none")
+    assert store.state == put_again, "nothing that is searched has changed"
+    with backend.reopen() as again:
+        assert again.state == put_again
+
+
 def test_one_writer_at_a_time(store: Store, backend: Backend) -> None:
     with backend.reopen(timeout=0.1) as second:
         with store.writing():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -44,7 +46,8 @@ from mixrag.generator.mixed import language_model_of
 from mixrag.generator.precompute import FOLDER as PRECOMPUTED
 from mixrag.generator.precompute import Precomputed, attach, files_and_bytes, precompute
 from mixrag.retrieval.encoders import CompleteEncoder, configured_encoder
-from mixrag.retrieval.index import IndexChoice, check_index_choice, describe_index
+from mixrag.retrieval.index import IndexChoice, check_index_choice, describe_index, index_is_due, open_index
+from mixrag.retrieval.lexical import open_lexical, postings_are_due
 from mixrag.retrieval.retriever import Retriever
 from mixrag.retrieval.sharded_retriever import ShardedRetriever
 from mixrag.retrieval.shards.exchange import MOST_PASSAGES, Share
@@ -55,6 +58,7 @@ from mixrag.utils.arguments import bytes_given, list_given
 from mixrag.utils.plugins import check_plugin
 from mixrag.utils.progress import Progress
 
+_logger = logging.getLogger("mixrag.retrieval")
 _LOADING = RLock()
 """Taken while a model is loaded: transformers cannot load two at a time, whichever pipelines they are for."""
 
@@ -350,6 +354,47 @@ class OpenStore(StoreContents):
         with naming_the_bundle(self.model):
             self._snapshots.open()
         return self._snapshots
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a question has to wait neither for models nor for an index of the store or of shards here."""
+        return self.is_loaded and (self._given_retriever is not None or self._snapshots.is_open)
+
+    def make_ready(self) -> None:
+        """Load the models and open the indexes now, which the first questions would do.
+
+        Without files next to a store of many passages this builds them: half an hour for ten million.
+
+        Raises:
+            ModelError: a model cannot be loaded.
+            StoreError: an index cannot be opened; EncoderMismatchError where its vectors are of another encoder.
+        """
+        _ = self.generator, self.encoder
+        if self._given_retriever is None:
+            self._snapshots.open_all()
+
+    def update_index_files(self) -> bool:
+        """Write what is due of the approximate index and of the postings of a large store; whether anything was.
+
+        Up to 50,000 passages there are no such files, and a backend that searches itself has its own. Lines at
+        the beginning and at the end are logged.
+
+        Raises:
+            SettingError: a store in shards.
+            StoreError: the files cannot be written, and there is too little memory to do without.
+        """
+        self.check_one_store()
+        with self.store.snapshot():
+            index, words = index_is_due(self.store, self.index_kind), postings_are_due(self.store)
+            if index or words:
+                began, passages = time.monotonic(), self.store.counts().passages
+                _logger.info("updating the index files of %d passages", passages)
+                if index:
+                    open_index(self.store, self.index_kind)
+                if words:
+                    open_lexical(self.store)
+                _logger.info("updated the index files in %.0f s", time.monotonic() - began)
+        return index or words
 
     def precompute(self, max_bytes: int = 4 * 2**30, progress: Progress | None = None) -> Precomputed:
         """Let the language model read the passages ahead of any question, into files next to the store.

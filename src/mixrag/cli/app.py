@@ -58,21 +58,25 @@ def index(
     chosen = options.made(IndexingSettings)
     if not paths and not chosen.re_embed:
         raise SourceError("files or folders to index", "none", "run: mixrag index PATH --store DIR")
-    with options.open(create=True) as rag, reporting(quiet=json) as progress:
-        report = rag.index(
-            paths or [],
-            splitter=splitter_named(chosen.splitter, chosen.context),
-            reembed=chosen.re_embed,
-            shard=chosen.shard,
-            max_bytes=int(chosen.max_mb * 2**20),
-            limits=ParseLimits(
-                chosen.parse_seconds, chosen.parse_mb, chosen.ocr_language if chosen.ocr == "auto" else ""
-            ),
-            ray=chosen.ray,
-            ray_encoders=chosen.ray_encoders,
-            progress=progress,
-        )
-    show_reports.index_report(report, as_json=json)
+    with options.open(create=True) as rag:
+        with reporting(quiet=json) as progress:
+            report = rag.index(
+                paths or [],
+                splitter=splitter_named(chosen.splitter, chosen.context),
+                reembed=chosen.re_embed,
+                shard=chosen.shard,
+                max_bytes=int(chosen.max_mb * 2**20),
+                limits=ParseLimits(
+                    chosen.parse_seconds, chosen.parse_mb, chosen.ocr_language if chosen.ocr == "auto" else ""
+                ),
+                ray=chosen.ray,
+                ray_encoders=chosen.ray_encoders,
+                progress=progress,
+            )
+        show_reports.index_report(report, as_json=json)
+        # After the report: what it says is stored, whatever becomes of files that can be built again.
+        with reporting(quiet=json):
+            rag.update_index_files()
     if report.skipped:
         raise typer.Exit(SKIPPED)
 

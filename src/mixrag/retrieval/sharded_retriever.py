@@ -38,6 +38,7 @@ from mixrag.retrieval.retriever import Retrieval
 from mixrag.retrieval.shards.answers import Answers, Missing
 from mixrag.retrieval.shards.exchange import SearchRequest, ShardDescription, Statistics, StatisticsRequest, made
 from mixrag.retrieval.shards.known import Known
+from mixrag.retrieval.shards.local import LocalShard
 from mixrag.retrieval.shards.protocol import Shard, ShardChangedError, ShardRefusedError
 from mixrag.retrieval.shards.side_by_side import side_by_side
 from mixrag.retrieval.shards.words import asked_of_all, counted_words
@@ -76,6 +77,22 @@ class ShardedRetriever:
     def open(self) -> None:
         """Load the encoder, and check that it is that of all shards which answer. Raises as ``retrieve``."""
         self._check(self.descriptions(), self._encoder())
+
+    def open_all(self) -> None:
+        """Open index and words of the shards of this machine; one where that fails is missing, and named."""
+        for shard, known in zip(self.shards, self._known, strict=True):
+            if isinstance(shard, LocalShard):
+                try:
+                    shard.open()
+                except StoreError as error:
+                    known.missing = f"expected {error.expected}, found {error.found}"
+                    _logger.warning("shard %s is missing: %s", shard.name, known.missing)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a question finds index and words open, in each shard of this machine that is not missing."""
+        here = ((s, k) for s, k in zip(self.shards, self._known, strict=True) if isinstance(s, LocalShard))
+        return all(shard.is_open or known.missing is not None for shard, known in here)
 
     def descriptions(self, *, refusals: bool = False) -> dict[int, ShardDescription]:
         """What the shards that answer say of themselves, by their place.

@@ -58,6 +58,15 @@ class SnapshotRetriever:
         with self.snapshots.opened(partial(self._check, self._encoder())):
             pass
 
+    def open_all(self) -> None:
+        """``open``, and the index of words, which the first question that needs it would open."""
+        self.snapshots.open(partial(self._check, self._encoder()))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a question finds index and words open."""
+        return self.snapshots.are_open
+
     def _check(self, encoder: CompleteEncoder) -> None:
         check_encoder(self.store, encoder.name, encoder.fingerprint)
 

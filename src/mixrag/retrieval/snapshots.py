@@ -33,6 +33,11 @@ class Opened:
         self._lexical: LexicalIndex | None = None
         self._lock = Lock()
 
+    @property
+    def has_words(self) -> bool:
+        """Whether the index of words is open."""
+        return self._lexical is not None
+
     def lexical(self) -> LexicalIndex:
         """The index of words; to be called in a snapshot of that state."""
         with self._lock:
@@ -107,6 +112,15 @@ class Snapshots:
                         check()
                         opened = self._open()
             yield opened
+
+    def open(self, check: Callable[[], None] = lambda: None) -> None:
+        """Open index and words now, so that no question waits for them. ``check`` as in ``run``."""
+        self.run(lambda opened: opened.lexical(), check)
+
+    @property
+    def are_open(self) -> bool:
+        """Whether index and words are open, be it of a state that the store was in before."""
+        return self._opened is not None and self._opened.has_words
 
     def _current(self) -> Opened | None:
         opened = self._opened

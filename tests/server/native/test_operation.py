@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from threading import Event
 from typing import Any
 
 import pytest
@@ -15,11 +16,13 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from served import QUESTION
+from served import QUESTION, wait_until
 
 from mixrag import RAG
 from mixrag.config.model_config import ModelConfig
-from mixrag.errors import ModelError
+from mixrag.errors import ModelError, StoreError
+from mixrag.retrieval.index import choice
+from mixrag.retrieval.lexical import opening
 from mixrag.server.app import make_app
 from mixrag.server.native.health import load_models
 from mixrag.server.service import Service
@@ -32,6 +35,7 @@ def ask(client: TestClient, **more: Any) -> Any:
 
 def test_health(client: TestClient, rag: RAG, monkeypatch: pytest.MonkeyPatch) -> None:
     assert client.get("/health").json()["status"] == "ok"
+    wait_until(lambda: client.get("/health/ready").status_code == 200)
     ready = client.get("/health/ready")
     assert (ready.status_code, ready.json()["stores"]) == (200, {"demo": "ready"})
     monkeypatch.setattr(rag, "_generator", None)
@@ -43,12 +47,49 @@ def test_models_that_cannot_be_loaded_are_said_to_be(service: Service, monkeypat
     def refuse(_: RAG) -> None:
         raise ModelError("a model", "none", "install it")
 
-    monkeypatch.setattr("mixrag.server.native.health._load", refuse)
-    monkeypatch.setattr(RAG, "is_loaded", False)
+    monkeypatch.setattr(RAG, "make_ready", refuse)
+    monkeypatch.setattr(RAG, "is_ready", False)
     asyncio.run(load_models(service))
     with TestClient(make_app(service), base_url="http://127.0.0.1") as client:
         found = client.get("/health/ready")
     assert (found.status_code, found.json()) == (503, {"status": "failed", "stores": {"demo": "failed"}})
+
+
+def test_a_store_is_ready_when_its_index_is_open(
+    service: Service, rag: RAG, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is built before any question; until then the store is loading, though its models are there."""
+    monkeypatch.setattr(choice, "FLAT_LIMIT", 1)
+    monkeypatch.setattr(opening, "FILE_LIMIT", 1)
+    begun, go_on, real = Event(), Event(), choice.open_persistent
+
+    def slow(*arguments: Any) -> Any:
+        begun.set()
+        assert go_on.wait(60)
+        return real(*arguments)
+
+    monkeypatch.setattr(choice, "open_persistent", slow)
+    with TestClient(make_app(service), base_url="http://127.0.0.1") as client:
+        try:
+            assert begun.wait(60) and rag.is_loaded
+            assert client.get("/health/ready").json() == {"status": "loading", "stores": {"demo": "loading"}}
+        finally:
+            go_on.set()
+        wait_until(lambda: client.get("/health/ready").status_code == 200)
+        written = rag.store.cache_directory
+        assert (written / "index" / "index.json").exists() and (written / "words" / "words.json").exists()
+        monkeypatch.setattr(choice, "open_persistent", None)  # the question finds it open
+        assert ask(client).status_code == 200
+
+
+def test_an_index_that_cannot_be_opened_is_said_to_be(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> Any:
+        raise StoreError("room for an index", "none", "make some")
+
+    monkeypatch.setattr("mixrag.retrieval.snapshots.open_index", refuse)
+    with TestClient(make_app(service), base_url="http://127.0.0.1") as client:
+        wait_until(lambda: client.get("/health/ready").json()["status"] == "failed")
+        assert client.get("/health/ready").json()["stores"] == {"demo": "failed"}
 
 
 SECRET = "no-such-folder-of-models"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+WAIT_SECONDS = 5.0
+"""A wait of this length cannot be interrupted, for SQLite does the waiting; ``awaited`` repeats it."""
 
 
 class DamagedLockError(OSError):
@@ -46,3 +49,29 @@ def exclusive(path: Path, timeout: float) -> Iterator[None]:
         yield
     finally:
         lock.close()
+
+
+@contextmanager
+def awaited(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """``exclusive``, but waiting as long as the holder lives: the lock of one that dies is free.
+
+    Args:
+        path: the file.
+        waiting: called once, if the lock is not free within ``WAIT_SECONDS``.
+
+    Raises:
+        DamagedLockError: see ``exclusive``.
+        OSError: see ``exclusive``.
+    """
+    with ExitStack() as held:
+        said = False
+        while True:
+            try:
+                # Entered here, so that a TimeoutError of what is done under the lock is not taken for one of it.
+                held.enter_context(exclusive(path, WAIT_SECONDS))
+                break
+            except TimeoutError:
+                if not said:
+                    waiting()
+                said = True
+        yield

@@ -6,6 +6,7 @@ from mixrag.retrieval.index.choice import (
     IndexKind,
     check_index_choice,
     describe_index,
+    index_is_due,
     index_name,
     open_index,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "describe_persistent",
     "discard",
     "exact_products",
+    "index_is_due",
     "index_name",
     "open_index",
     "open_persistent",

@@ -11,7 +11,12 @@ from mixrag.retrieval.index.exact import ExactIndex
 from mixrag.retrieval.index.faiss_flat import FLAT_LIMIT, build_faiss
 from mixrag.retrieval.index.in_store import InStoreIndex
 from mixrag.retrieval.index.ivf import clusters_for
-from mixrag.retrieval.index.persistence import VectorSource, describe_persistent, open_persistent
+from mixrag.retrieval.index.persistence import (
+    VectorSource,
+    describe_persistent,
+    is_current,
+    open_persistent,
+)
 from mixrag.retrieval.index.plugin import completed_index
 from mixrag.retrieval.index.protocol import CompleteIndex, Index
 from mixrag.utils.arrays import Rows, Vectors
@@ -62,10 +67,17 @@ def open_index(store: Store, choice: IndexChoice) -> CompleteIndex:
         return build_faiss(*store.vectors())
     if choice == "auto" and store.own_search is not None:
         return InStoreIndex(store, passages)
-    fingerprint = "" if store.encoder is None else store.encoder.fingerprint
-    return open_persistent(
-        store.cache_directory, VectorSource(store.state, fingerprint, store.marks, store.vectors_of)
-    )
+    return open_persistent(store.cache_directory, _vectors_of(store))
+
+
+def index_is_due(store: Store, choice: IndexChoice) -> bool:
+    """Whether ``open_index`` would write an index into files, which takes long, before it returns one."""
+    passages = store.counts().passages
+    if callable(choice) or _is_exact(passages, choice) or passages <= FLAT_LIMIT:
+        return False
+    if choice == "auto" and store.own_search is not None:
+        return False
+    return not is_current(store.cache_directory, _vectors_of(store))
 
 
 def describe_index(passages: int, choice: IndexChoice, store: Store | None = None) -> str:
@@ -87,6 +99,11 @@ def describe_index(passages: int, choice: IndexChoice, store: Store | None = Non
 def index_name(choice: IndexChoice) -> str:
     """The name of a choice; of a builder, that of its function or class."""
     return str(getattr(choice, "__name__", type(choice).__name__)) if callable(choice) else choice
+
+
+def _vectors_of(store: Store) -> VectorSource:
+    fingerprint = "" if store.encoder is None else store.encoder.fingerprint
+    return VectorSource(store.state, fingerprint, store.marks, store.vectors_of)
 
 
 def _is_exact(passages: int, kind: IndexKind) -> bool:

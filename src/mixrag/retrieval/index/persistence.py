@@ -26,11 +26,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mixrag.corpus.store.locks import exclusive
+from mixrag.corpus.store.locks import awaited
+from mixrag.errors import StoreError
 from mixrag.retrieval.index.cluster_stats import Clusters, ClusterStats
 from mixrag.retrieval.index.ivf import IVFIndex, build_ivf, extended
 from mixrag.utils.arrays import Rows, Vectors
 from mixrag.utils.atomic import write_atomically
+from mixrag.utils.memory import available_memory
 
 FOLDER = "index"
 FORMAT = 2
@@ -38,7 +40,8 @@ GROWTH = 2.0
 """An index is trained again when the corpus has grown to so many times what it was trained on."""
 REMOVED = 0.2
 """And when this share of its lines are of passages that were removed."""
-_LOCK_SECONDS = 600.0
+_IN_MEMORY = 1.25
+"""Memory that building takes, over the vectors' own: codes, statistics and a sample of the vectors."""
 _MANIFEST_BYTES = 2**16
 """More is no manifest."""
 _SAMPLE = 16
@@ -86,8 +89,11 @@ class _Manifest:
 def open_persistent(directory: Path, corpus: VectorSource) -> IVFIndex:
     """The index of a corpus, from the files in ``directory``; they are brought up to date first.
 
-    Where they cannot be written the index is built in memory, and a line is logged: that costs time, not the
-    answer.
+    While another process does that, this waits. Where the files cannot be written the index is built in memory,
+    and a line is logged: that costs time, not the answer.
+
+    Raises:
+        StoreError: the files cannot be written, and there is too little memory to build the index there.
     """
     folder = directory / FOLDER
     found = _load(folder, corpus)
@@ -95,19 +101,38 @@ def open_persistent(directory: Path, corpus: VectorSource) -> IVFIndex:
         return found
     try:
         folder.mkdir(exist_ok=True)
-        with exclusive(folder / "lock", _LOCK_SECONDS):
+        with awaited(folder / "lock", lambda: _logger.warning(f"waiting for a process that builds {folder}")):
             return _load(folder, corpus) or _updated(folder, corpus)
     except OSError as error:
-        reason = " ".join(str(error).split())
-        _logger.warning(f"the index cannot be stored and is built at every start: {reason}; see to {folder}")
-        rows, _ = corpus.marks()
-        return build_ivf(rows, corpus.vectors_of(rows))
+        return _built_in_memory(folder, corpus, " ".join(str(error).split()))
+
+
+def _built_in_memory(folder: Path, corpus: VectorSource, reason: str) -> IVFIndex:
+    """The index without files; ``reason`` says why there are none."""
+    rows, _ = corpus.marks()
+    dimension = corpus.vectors_of(rows[:1]).shape[1]
+    needed, free = int(_IN_MEMORY * 4 * len(rows) * dimension), available_memory()
+    if free is not None and needed > free:
+        expected = f"an index of {len(rows)} passages in {folder}, or {needed / 1e9:.1f} GB of memory for it"
+        found = f"{reason}, and {free / 1e9:.1f} GB"
+        raise StoreError(expected, found, "make room on that disk, and let mixrag write there")
+    _logger.warning(f"the index cannot be stored and is built at every start: {reason}; see to {folder}")
+    vectors = np.empty((len(rows), dimension), np.float32)
+    for start in range(0, len(rows), _BLOCK):  # a store that reads all at once has them twice meanwhile
+        vectors[start : start + _BLOCK] = corpus.vectors_of(rows[start : start + _BLOCK])
+    return build_ivf(rows, vectors)
 
 
 def discard(directory: Path) -> None:
     """Let the index be built again when it is next opened."""
     with suppress(OSError):
         (directory / FOLDER / "index.json").unlink(missing_ok=True)
+
+
+def is_current(directory: Path, corpus: VectorSource) -> bool:
+    """Whether the files say that they are of this state of the corpus; they are not looked into."""
+    manifest = _manifest(directory / FOLDER)
+    return manifest is not None and (manifest.state, manifest.encoder) == (corpus.state, corpus.encoder)
 
 
 def describe_persistent(directory: Path, state: str) -> str | None:
@@ -122,7 +147,7 @@ def describe_persistent(directory: Path, state: str) -> str | None:
 
 def _load(folder: Path, corpus: VectorSource) -> IVFIndex | None:
     manifest = _manifest(folder)
-    if manifest is None or (manifest.state, manifest.encoder) != (corpus.state, corpus.encoder):
+    if manifest is None or not is_current(folder.parent, corpus):
         return None
     found = _try_open(folder, manifest)
     return found if found is not None and _is_of(found, corpus) else None

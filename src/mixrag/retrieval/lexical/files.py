@@ -11,6 +11,7 @@ them leads to new ones.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import zlib
@@ -23,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mixrag.corpus import Store
-from mixrag.corpus.store.locks import exclusive
+from mixrag.corpus.store.locks import awaited
 from mixrag.retrieval.lexical.postings import Postings, inverted
 from mixrag.utils.atomic import write_atomically
 
@@ -33,7 +34,7 @@ ADDED = 0.1
 """The file is written again when so many passages have come since, as a share of those in it,"""
 REMOVED = 0.2
 """or this share of them is gone."""
-_LOCK_SECONDS = 600.0
+_logger = logging.getLogger("mixrag.retrieval")
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, MemoryError)
 """What reading a damaged file raises."""
 _ALIGNMENT = 64
@@ -78,7 +79,8 @@ class _Manifest:
 def postings_of(store: Store) -> Parts:
     """The postings of the store's passages, from the file where it serves; a new one is written where it does not.
 
-    Where it cannot be written all is counted in memory: that costs time, not the answer.
+    While another process writes it, this waits. Where it cannot be written all is counted in memory: that costs
+    time, not the answer.
 
     Raises:
         StoreCorruptError: the words of passages cannot be read.
@@ -89,10 +91,17 @@ def postings_of(store: Store) -> Parts:
         return found
     try:
         folder.mkdir(exist_ok=True)
-        with exclusive(folder / "lock", _LOCK_SECONDS):
+        with awaited(folder / "lock", lambda: _logger.warning(f"waiting for a process that builds {folder}")):
             return _load(folder, store) or _rebuilt(folder, store)
     except OSError:
         return Parts(NONE, inverted(store.words()), None)
+
+
+def is_current(store: Store) -> bool:
+    """Whether the file says that it is of this state of the store; it is not looked into."""
+    with suppress(*_DAMAGED):
+        return _manifest(store.cache_directory / FOLDER).state == store.state
+    return False
 
 
 def _load(folder: Path, store: Store) -> Parts | None:

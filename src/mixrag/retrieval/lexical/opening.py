@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mixrag.corpus import Store
-from mixrag.retrieval.lexical.files import NONE, Parts, postings_of
+from mixrag.retrieval.lexical.files import NONE, Parts, is_current, postings_of
 from mixrag.retrieval.lexical.index import LexicalIndex
 from mixrag.retrieval.lexical.postings import inverted
 from mixrag.retrieval.lexical.typos import Vocabulary
@@ -26,3 +26,12 @@ def open_lexical(store: Store) -> LexicalIndex:
         else:
             parts = Parts(NONE, inverted(store.words()), None)
         return LexicalIndex(*parts, store.term_ids, lambda: Vocabulary(store.terms()))
+
+
+def postings_are_due(store: Store) -> bool:
+    """Whether ``open_lexical`` would count words that are in no file, which takes long for many passages.
+
+    Of a store that searches its vectors itself (``Store.own_search``) it is left to whoever asks: the file
+    would be in the cache of this machine, and others ask it too.
+    """
+    return store.own_search is None and store.counts().passages > FILE_LIMIT and not is_current(store)

@@ -64,6 +64,15 @@ class LocalShard:
         self.name, self.store, self.share = name, store, share
         self._snapshots, self._reader, self._most = snapshots, reader, most
 
+    def open(self) -> None:
+        """Open index and words now, so that no question waits for them."""
+        self._snapshots.open()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a question finds index and words open."""
+        return self._snapshots.are_open
+
     def statistics(self, request: StatisticsRequest) -> Statistics:
         """See ``Shard.statistics``; what is shared without documents has no words of them."""
         with self._without_paths():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -47,8 +48,8 @@ class Transaction:
         self.set(encoders=encoders)
 
     def bump(self) -> None:
-        """Count one more change of passages or encoder."""
-        self.set(generation=self.draft.settings["generation"] + 1)
+        """Count one more change of passages or encoder, which is also given a random number (``state``)."""
+        self.set(generation=self.draft.settings["generation"] + 1, change=secrets.token_hex(8))
 
 
 class LanceBase(Store):

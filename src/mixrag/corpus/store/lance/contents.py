@@ -27,7 +27,9 @@ class ContentReads(PassageReads):
     def state(self) -> str:
         """See ``Store.state``."""
         settings = self.now.settings
-        found = (settings["store"], settings["generation"], settings["encoder"])
+        found = [settings["store"], settings["generation"], settings["encoder"]]
+        # Random, new with each change, for a copy that is changed otherwise counts the same. Old stores have none.
+        found += [settings["change"]] if "change" in settings else []
         return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
 
     @property

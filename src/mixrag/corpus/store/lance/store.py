@@ -267,7 +267,8 @@ class LanceStore(VectorReads, ContentReads):
             self._known_hashes = None
             self.tables.delete(table, "_rowid", orphans.tolist())
         self._tidy(change, table, found.table, found.version)
-        self.tables.index(table)
+        trained_on = self.tables.index(table, change.draft.settings.get("trained", {}).get(found.table, 0))
+        change.set(trained={found.table: trained_on} if trained_on else {})
         change.pin(found.table, table.version)
 
     def _drop_tables(self, change: Transaction) -> None:

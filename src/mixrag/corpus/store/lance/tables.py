@@ -40,6 +40,9 @@ _REFINED = 20_000
 """Vectors that a query reads at most, but for two of each one asked for."""
 INDEXED = 50_000
 """Up to so many vectors are scanned; beyond, they get an index."""
+GROWTH = 4
+"""It is made anew when there are so many times the vectors that it was trained on: LanceDB adds those that come to
+the partitions there are, whose number and centres stay, so that each of them grows."""
 
 
 def pyarrow() -> Any:
@@ -201,15 +204,27 @@ class Tables:
             table.optimize(cleanup_older_than=_EVER)
             table.optimize(cleanup_older_than=_age_of_needless(table.list_versions(), needed))
 
-    def index(self, table: Any) -> bool:
-        """Give many vectors an index; whether it was due."""
+    def index(self, table: Any, trained_on: int) -> int:
+        """Give many vectors an index, in the place of one that was trained on far fewer.
+
+        Args:
+            table: at its latest version.
+            trained_on: how many vectors there were when its index was made; 0: not known, or it has none.
+
+        Returns:
+            How many there were when the index that it has now was made; 0 where it has none, or as before.
+        """
         with self.place.errors():
-            if table.count_rows() <= INDEXED or table.list_indices():
-                return False
+            rows = table.count_rows()
+            has_one = bool(table.list_indices())
+            # Which an older version has made is not noted: at least beyond so many.
+            if rows <= INDEXED or (has_one and rows < GROWTH * max(trained_on, INDEXED)):
+                return trained_on if has_one else 0
             from lancedb.index import IvfPq
 
-            table.create_index("vector", config=IvfPq(distance_type="dot"))
-        return True
+            # Versions that snapshots have open keep theirs.
+            table.create_index("vector", config=IvfPq(distance_type="dot"), replace=True)
+        return int(rows)
 
     def near(self, table: Any, question: Vectors, k: int) -> Rows:
         """Ids, as Lance gives them, of the rows with the k largest inner products, or most of them.

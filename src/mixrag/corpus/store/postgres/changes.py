@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -115,8 +116,12 @@ def drop_unused(db: Database, documents: Collection[int]) -> tuple[int, list[byt
 
 
 def bump_generation(db: Database) -> None:
-    """Count one more change of the passages, by which readers see that what they have read is stale."""
+    """Count one more change of the passages, by which readers see that what they have read is stale.
+
+    The change is also given a random number: a copy that is changed otherwise counts the same.
+    """
     db.execute("UPDATE meta SET value = (value::bigint + 1)::text WHERE key = 'generation'")
+    set_meta(db, "change", secrets.token_hex(8))
 
 
 def set_meta(db: Database, key: str, value: str) -> None:

@@ -165,9 +165,12 @@ class PostgresStore(LookUps, FilterQueries, VectorQueries, NearestQueries, SqlSt
         found = self.query(
             "SELECT (SELECT value FROM meta WHERE key = 'id'), (SELECT value FROM meta WHERE key = 'generation'),"
             " (SELECT min(id) FROM passages), (SELECT max(id) FROM passages),"
-            " (SELECT text_hash FROM passages ORDER BY id DESC LIMIT 1)"
+            " (SELECT text_hash FROM passages ORDER BY id DESC LIMIT 1),"
+            " (SELECT value FROM meta WHERE key = 'change')"
         )
-        return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
+        *older, change = found[0]
+        of = [tuple(older)] if change is None else found  # None: an older version made the last change
+        return hashlib.sha256(repr(of).encode()).hexdigest()[:16]
 
     def digest(self) -> str:
         """See ``Store.digest``."""

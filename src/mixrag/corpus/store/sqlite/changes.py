@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import sqlite3
 from collections.abc import Iterable
 
@@ -103,8 +104,12 @@ def remove_from_memory(db: sqlite3.Connection, ids: Iterable[str]) -> Removed:
 
 
 def bump_generation(db: sqlite3.Connection) -> None:
-    """Count one more change of the passages, by which readers see that what they have read is stale."""
+    """Count one more change of the passages, by which readers see that what they have read is stale.
+
+    The change is also given a random number: a copy that is changed otherwise counts the same.
+    """
     db.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'generation'")
+    set_meta(db, "change", secrets.token_hex(8))
 
 
 def set_meta(db: sqlite3.Connection, key: str, value: str) -> None:

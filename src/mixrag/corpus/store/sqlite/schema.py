@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -211,6 +212,7 @@ def _initialise(connection: sqlite3.Connection) -> None:
         if _is_blank(connection):  # another process may have come first
             for statement in _SCHEMA.split(";\n"):
                 connection.execute(statement)
+            connection.execute("INSERT INTO meta VALUES ('change', ?)", (secrets.token_hex(8),))
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")

@@ -99,12 +99,19 @@ class SqliteStore(LookUps, VectorQueries, EncoderChanges, SqlStore):
 
     @property
     def state(self) -> str:
-        """See ``Store.state``."""
+        """See ``Store.state``; a copy of the files has the same until either is changed."""
+        found = dict(self.query("SELECT key, value FROM meta WHERE key IN ('change', 'generation')"))
+        # The generation is part of it for the sake of older versions, which count changes without a random number.
+        of = (found["change"], found["generation"]) if "change" in found else self._ends()
+        return hashlib.sha256(repr(of).encode()).hexdigest()[:16]
+
+    def _ends(self) -> tuple[Any, ...]:
+        """What the state is of in a store that an older version made and nothing has changed since."""
         ends = self.query(
             "SELECT id, text_hash FROM passages WHERE id = (SELECT min(id) FROM passages)"
             " OR id = (SELECT max(id) FROM passages) ORDER BY id"
         )
-        return hashlib.sha256(repr((self.generation, self.counts(), ends)).encode()).hexdigest()[:16]
+        return self.generation, self.counts(), ends
 
     def digest(self) -> str:
         """See ``Store.digest``."""
