@@ -1,4 +1,4 @@
-"""From the start of ``mixrag ask`` to its end, in a new process, once the model is converted: OpenVINO beside torch.
+"""From the start of ``mixrag ask`` to its end, in a new process, with a converted model: OpenVINO beside torch.
 
     python benchmarks/first_answer.py [--rounds 5]
 
@@ -47,7 +47,18 @@ def main() -> None:
 
 def asked(store: Path, engine: str) -> None:
     """One process."""
-    command = [sys.executable, "-m", "mixrag", "ask", QUESTION, "--store", str(store), "--engine", engine, "--quiet"]
+    command = [
+        sys.executable,
+        "-m",
+        "mixrag",
+        "ask",
+        QUESTION,
+        "--store",
+        str(store),
+        "--engine",
+        engine,
+        "--quiet",
+    ]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
     if done.returncode not in (0, 4):  # 4: withheld
         raise SystemExit(f"mixrag ask ended with {done.returncode}")

@@ -1,7 +1,7 @@
 """Work that is given up: what waits for another machine on its behalf ends at once.
 
 A ``Cancellation`` applies to what runs inside of it, in this thread; ``contextvars.copy_context`` carries it
-to other threads, as ``asyncio.to_thread`` does. Computations in this process look at nothing of it, and end as before.
+to other threads, as ``asyncio.to_thread`` does. Computations in this process do not look at it, and end as before.
 """
 
 from __future__ import annotations
