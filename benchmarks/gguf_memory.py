@@ -132,7 +132,7 @@ KINDS = ("anonymous", "file")
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="*", default=["small", "large"], choices=[*SHAPES])
+    parser.add_argument("--sizes", nargs="*", default=["small"], choices=[*SHAPES])
     parser.add_argument("--formats", nargs="*", default=["Q4_0", "Q4_1", "Q8_0"])
     parser.add_argument("--folder", default=None)
     parser.add_argument("--measure", default=None, help=argparse.SUPPRESS)

@@ -58,6 +58,7 @@ def test_score_is_that_of_the_model_in_this_process(shell: Shell, there: list[st
 def test_the_contract_of_ask_is_that_of_other_models(shell: Shell, there: list[str]) -> None:
     found = shell.json("ask", QUESTION, "-k", "3", *there)
     assert found["certified"] in (True, False)
+    assert found["rounding"] is None and found["log_interval"] is None
     assert sum(token["log_prob"] for token in found["tokens"]) == pytest.approx(found["log_prob"])
     assert sum(passage["posterior"] for passage in found["passages"]) == pytest.approx(1.0)
     assert "".join(token["text"] for token in found["tokens"]) == found["answer"]
@@ -93,6 +94,7 @@ def test_lists_of_next_tokens_give_an_interval(shell: Shell, server: FakeServer,
     lower, upper = found["log_interval"]
     assert (lower is None or lower <= upper) and upper <= 0.0
     assert found["probability"] is None or lower == upper
+    assert found["rounding"] is None
     assert found["greedy"] in (True, False) and found["certified"] in (True, False)
     for each in found["components"]:
         assert 0.0 <= each["posterior"][0] <= each["posterior"][1] <= 1.0

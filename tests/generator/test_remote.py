@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -16,6 +17,7 @@ from fake_server import FakeServer, Refusal, listening, random_model
 from mixrag.errors import MixragError, ModelError, ServerError, SettingError
 from mixrag.generator import load_generator
 from mixrag.generator.base import BaseGenerator
+from mixrag.generator.copying import CopyingGenerator
 from mixrag.generator.remote.capabilities import Capabilities
 from mixrag.generator.remote.client import Client, Limits
 from mixrag.generator.remote.completions import Completions
@@ -105,6 +107,18 @@ def test_llama_cpp_gives_whole_distributions_and_every_decoder() -> None:
 def test_a_part_of_the_vocabulary_is_not_taken_for_all_of_it() -> None:
     with pytest.raises(ServerError, match="whole vocabulary"):
         remote(fake("llamacpp", largest=100))
+
+
+@pytest.mark.parametrize("dialect", ["vllm", "llamacpp"])
+def test_what_a_server_rounds_is_not_known(dialect: str) -> None:
+    found = remote(fake(dialect, largest=10**6 if dialect == "llamacpp" else 20))
+    there = mixture(found)
+    assert there.stated_rounding is None
+    assert mixture(CopyingGenerator(found)).stated_rounding is None
+    assert there.rounding == 0.0
+    assert "which it may have rounded" in found.capabilities.describe()
+    assert pickle.loads(pickle.dumps(there)).stated_rounding is None  # noqa: S301
+    assert mixture(Local(model())).stated_rounding == 0.0
 
 
 @pytest.mark.parametrize("dialect", ["vllm", "sglang"])

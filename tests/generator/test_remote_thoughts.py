@@ -42,13 +42,13 @@ def never() -> list[int]:
 
 
 def thinking(likely: float = 8.0) -> Any:
-    """A model whose most probable next token opens a thought, and whose unlikely ones close it."""
+    """A model whose most probable next token opens a thought, and another one closes it."""
     random = random_model(len(tokenizer()), scale=2.0)
 
     def next_token(row: tuple[int, ...]) -> Tensor:
         logits = random(row).clone()
         logits[never()[0]] = logits.max() + likely * (len(row) % 2)
-        logits[never()[1]] = logits.min()
+        logits[never()[1]] = logits.topk(30).values[-1]  # not among the 20 that are listed
         return logits.log_softmax(0)
 
     return next_token
