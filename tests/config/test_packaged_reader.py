@@ -35,6 +35,7 @@ def test_it_is_there_with_its_card_and_small(reader: Path) -> None:
         "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
+        "confidence-int8.json",
         "confidence.json",
         "mixrag.json",
     }
@@ -72,9 +73,9 @@ def test_it_brings_prompt_and_retrieval_settings(reader: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("engine", ["torch"])
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_its_confidence_is_that_of_the_default(reader: Path, engine: Any) -> None:
-    """With another reader, prompt or default setting it would have to be fitted anew."""
+    """With another reader, prompt or default setting they would have to be fitted anew: one for each engine."""
     given = ModelConfig(engine=engine)
     trained = bundle_for(given, None)
     assert trained is not None and trained.folder == reader
@@ -93,7 +94,7 @@ def test_training_that_starts_from_it_keeps_its_prompt(reader: Path) -> None:
 
 def test_it_names_no_path_of_the_machine_that_made_it(reader: Path) -> None:
     texts = [path.read_text(encoding="utf-8") for path in reader.iterdir() if path.suffix in (".md", ".json")]
-    assert len(texts) == 4 and not any(re.search(r"(?<![\w.])/[a-z]\w*/", text) for text in texts)
+    assert len(texts) == 5 and not any(re.search(r"(?<![\w.])/[a-z]\w*/", text) for text in texts)
 
 
 @pytest.mark.slow
