@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -46,8 +44,8 @@ from mixrag.generator.mixed import language_model_of
 from mixrag.generator.precompute import FOLDER as PRECOMPUTED
 from mixrag.generator.precompute import Precomputed, attach, files_and_bytes, precompute
 from mixrag.retrieval.encoders import CompleteEncoder, configured_encoder
-from mixrag.retrieval.index import IndexChoice, check_index_choice, describe_index, index_is_due, open_index
-from mixrag.retrieval.lexical import open_lexical, postings_are_due
+from mixrag.retrieval.index import IndexChoice, check_index_choice, describe_index
+from mixrag.retrieval.index_files import update_index_files
 from mixrag.retrieval.retriever import Retriever
 from mixrag.retrieval.sharded_retriever import ShardedRetriever
 from mixrag.retrieval.shards.exchange import MOST_PASSAGES, Share
@@ -58,7 +56,6 @@ from mixrag.utils.arguments import bytes_given, list_given
 from mixrag.utils.plugins import check_plugin
 from mixrag.utils.progress import Progress
 
-_logger = logging.getLogger("mixrag.retrieval")
 _LOADING = RLock()
 """Taken while a model is loaded: transformers cannot load two at a time, whichever pipelines they are for."""
 
@@ -374,27 +371,14 @@ class OpenStore(StoreContents):
             self._snapshots.open_all()
 
     def update_index_files(self) -> bool:
-        """Write what is due of the approximate index and of the postings of a large store; whether anything was.
-
-        Up to 50,000 passages there are no such files, and a backend that searches itself has its own. Lines at
-        the beginning and at the end are logged.
+        """``retrieval.index_files.update_index_files`` of this store.
 
         Raises:
             SettingError: a store in shards.
             StoreError: the files cannot be written, and there is too little memory to do without.
         """
         self.check_one_store()
-        with self.store.snapshot():
-            index, words = index_is_due(self.store, self.index_kind), postings_are_due(self.store)
-            if index or words:
-                began, passages = time.monotonic(), self.store.counts().passages
-                _logger.info("updating the index files of %d passages", passages)
-                if index:
-                    open_index(self.store, self.index_kind)
-                if words:
-                    open_lexical(self.store)
-                _logger.info("updated the index files in %.0f s", time.monotonic() - began)
-        return index or words
+        return update_index_files(self.store, self.index_kind)
 
     def precompute(self, max_bytes: int = 4 * 2**30, progress: Progress | None = None) -> Precomputed:
         """Let the language model read the passages ahead of any question, into files next to the store.
