@@ -26,6 +26,7 @@ from mixrag.generator.openvino.runtime import core, openvino
 from mixrag.inference.stepwise import most_probable
 from side_by_side import Row, alternately, seconds, show, use_processor_time
 
+WEIGHTS = "weights in bfloat16"
 CHANGES: Mapping[str, Mapping[str, Any]] = {
     "keys and values in eight bits": {"KV_CACHE_PRECISION": "u8"},
     "keys and values in float16": {"KV_CACHE_PRECISION": "f16"},
@@ -56,6 +57,9 @@ def main() -> None:
     ours = loaded(options.dtype, "openvino")
     for k in options.rows:
         show([*parts(ours, k, options.rounds)])
+    if any(each in WEIGHTS for each in options.only):
+        other = loaded("bfloat16", "openvino")
+        show([beside(WEIGHTS, other, ours, k, options.rounds) for k in options.rows])
     for name, changes in CHANGES.items():
         if any(each in name for each in options.only):
             try:
@@ -71,7 +75,7 @@ def main() -> None:
 def changed(changes: Mapping[str, Any]) -> Iterator[None]:
     """Compile with other options meanwhile."""
 
-    def compiled(file: Any, weights: str, activations: str, threads: int) -> Any:
+    def compiled(file: Any, weights: str, activations: str, threads: int, remembered: Any = None) -> Any:
         return core().compile_model(file, "CPU", {**compile_options(weights, activations, threads), **changes})
 
     module: Any = files

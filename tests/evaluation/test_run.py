@@ -9,6 +9,7 @@ import os
 import statistics
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,22 +37,35 @@ ITEMS = 60
 SYSTEMS = ("closed-book", "best-passage", "concat", "uniform", "token", "sequence")
 
 
-@pytest.fixture
-def rag(tmp_path: Path) -> Iterator[Counting]:
+@contextmanager
+def opened(root: Path) -> Iterator[Counting]:
     """A document for each item, which names its price."""
-    folder = tmp_path / "files"
+    folder = root / "files"
     folder.mkdir()
     for i in range(ITEMS):
         number = WORDS[i % 2]
         (folder / f"item{i}.txt").write_text(f"The licence for item{i} costs {number} crowns.")
-    store = Store.open(tmp_path / "store", create=True)
+    store = Store.open(root / "store", create=True)
     settings = Settings(k=3, temperature=0.05, max_tokens=4)
     encoder = WordsEncoder(dimension=4096)  # no two of the words share a position
-    with Counting(
-        store, encoder=encoder, generator=TableGenerator(WORDS, distribution), settings=settings
-    ) as opened:
-        opened.index([folder])
-        yield opened
+    with Counting(store, encoder=encoder, generator=TableGenerator(WORDS, distribution), settings=settings) as rag:
+        rag.index([folder])
+        yield rag
+
+
+@pytest.fixture
+def rag(tmp_path: Path) -> Iterator[Counting]:
+    with opened(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run of all systems wrote."""
+    root = tmp_path_factory.mktemp("whole")
+    with opened(root) as rag:
+        run(rag, root)
+    return root
 
 
 def pairs(path: Path, count: int = ITEMS, wrong: int = 3, name: str = "pairs.jsonl") -> Path:
@@ -107,10 +121,9 @@ def report(path: Path) -> dict[str, Any]:
     return found
 
 
-def test_every_mean_is_that_of_the_records(rag: Counting, tmp_path: Path) -> None:
-    run(rag, tmp_path / "run")
-    rows = [json.loads(line) for line in (tmp_path / "run" / "out" / "answers.jsonl").read_text().splitlines()]
-    written = report(tmp_path / "run")
+def test_every_mean_is_that_of_the_records(whole: Path) -> None:
+    rows = [json.loads(line) for line in (whole / "out" / "answers.jsonl").read_text().splitlines()]
+    written = report(whole)
     assert set(written["systems"]) == set(SYSTEMS)
     for name, system in written["systems"].items():
         own = [row for row in rows if row["system"].split()[0] == name]
@@ -130,9 +143,8 @@ def test_every_mean_is_that_of_the_records(rag: Counting, tmp_path: Path) -> Non
     assert written["retrieval"]["recall@1"] == pytest.approx(statistics.fmean(row["rank"] == 1 for row in own))
 
 
-def test_gains_and_differences_are_paired(rag: Counting, tmp_path: Path) -> None:
-    run(rag, tmp_path / "run")
-    written = report(tmp_path / "run")
+def test_gains_and_differences_are_paired(whole: Path) -> None:
+    written = report(whole)
     systems = written["systems"]
     assert [(gain["from"], gain["to"]) for gain in written["gains"]] == [
         ("closed-book", "uniform"),
@@ -444,9 +456,8 @@ def test_names_and_answers_cannot_steer_the_pages(rag: Counting, tmp_path: Path)
     assert "\\<script\\>" in (tmp_path / "run" / "out" / "report.md").read_text()
 
 
-def test_pages_and_pictures_show_what_the_document_says(rag: Counting, tmp_path: Path) -> None:
-    run(rag, tmp_path / "run")
-    out, written = tmp_path / "run" / "out", report(tmp_path / "run")
+def test_pages_and_pictures_show_what_the_document_says(whole: Path) -> None:
+    out, written = whole / "out", report(whole)
     page, markdown = html.fromstring((out / "report.html").read_text()), (out / "report.md").read_text()
     scores = {row[0].text: [cell.text for cell in row] for row in page.xpath("(//table)[1]/tbody/tr")}
     for name, system in written["systems"].items():

@@ -87,6 +87,24 @@ def test_scores_with_the_settings_of_the_packaged_reader(opened: Open, tmp_path:
             compared(whole, both, address, answer, 1e-4)
 
 
+def test_rounding_that_an_owner_does_not_know_is_not_known_of_the_answer(tmp_path: Path) -> None:
+    """As of a model behind a server, whose numbers may be rounded."""
+    plain = opener(scripted(LAWS))
+
+    def open_(location: str | Path, **options: Any) -> RAG:
+        rag = plain(location, **options)
+        if Path(location).name == "theirs":
+            rag._generator = scripted(LAWS)
+            object.__setattr__(rag._generator, "rounding", None)
+        return rag
+
+    with federation(open_, tmp_path, settings=Settings(lexical=0.5, max_tokens=8)) as (whole, both, _):
+        scored = both.score(QUESTION, "nine crowns")
+        assert scored.log_prob == pytest.approx(whole.score(QUESTION, "nine crowns").log_prob, abs=1e-9)
+        assert scored.rounding is None
+        assert whole.score(QUESTION, "nine crowns").rounding == 0.0
+
+
 def compared(whole: RAG, both: RAG, address: str, answer: str, within: float) -> None:
     a, b = whole.score(QUESTION, answer), both.score(QUESTION, answer)
     assert b.log_prob == pytest.approx(a.log_prob, abs=within)

@@ -9,10 +9,13 @@ one (``Settings.empty_answer``), its p(∅ | x) over the same passages is given 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import torch
 
 from mixrag.answers.fields import AnswerSentence
 from mixrag.answers.read_sentences import ReadSentences, Scores, Sentence, read_sentences
+from mixrag.config.settings import Settings
 from mixrag.corpus.words import words
 from mixrag.generator.sentences import EXTRACT, SentenceGenerator, sentence_key
 from mixrag.inference.mixture import Mixture, ScoredAnswer, condition
@@ -59,6 +62,16 @@ def extract_of(text: str, question: str, retrieval: Retrieval, scores: Scores) -
     read = read_sentences(retrieval, scores)
     keys = parts_of(text, read.mass)
     return None if keys is None else _extract(question, read, [_best(read, key) for key in keys])
+
+
+def has_sentences(retrieval: Retrieval) -> bool:
+    """Whether a passage may be right: there is one, and the null component has not all of the prior."""
+    return bool((retrieval.log_prior > -torch.inf).any())
+
+
+def settings_of_sentences(settings: Settings) -> Settings:
+    """The settings of the mixture over sentences, where others are set for the language model's."""
+    return replace(settings, normaliser="top-k", null=None, group=1, switch=0.0, empty_answer=False)
 
 
 def chosen(read: ReadSentences) -> list[Sentence]:

@@ -206,6 +206,19 @@ class FederatedCandidates:
         yield DecoderResult(tuple(answers), pruned=written.pruned)
 
 
+def settings_of(request: LikelihoodsRequest, own: Settings) -> Settings:
+    """Those under which an owner reads its passages: of whoever asks, where likelihoods depend on them."""
+    return replace(
+        own,
+        group=1,
+        copy=request.copied,
+        max_tokens=request.reserve,
+        empty_answer=request.empty_answer,
+        question_likelihood=0.0,
+        language_model_weight=request.language_model_weight,
+    )
+
+
 def likelihoods_of(
     generator: Generator, fingerprint: str, mixture: Mixture, request: LikelihoodsRequest
 ) -> Likelihoods:
@@ -227,7 +240,7 @@ def likelihoods_of(
     return Likelihoods(
         generator=public_name(generator.name),
         fingerprint=fingerprint,
-        rounding=mixture.rounding,
+        rounding=mixture.stated_rounding,
         tables=[_finite(table).tolist() for table in read.tables],
         log_empty=None if read.empty is None else _finite(read.empty.log_empty).tolist(),
         log_answered=None if read.empty is None else _finite(read.empty.log_answered).tolist(),

@@ -25,6 +25,9 @@ from mixrag.inference.protocol import DecodedToken, Decoder, DecoderResult
 from mixrag.inference.yes_no import YesNo, share_of_first
 from mixrag.pairs.matching import normalise
 
+BATCHED = frozenset[Kind]({"span", "list"})
+"""What a language model writes: several questions may be one batch."""
+
 Reader = Callable[[], Mixture]
 """The language model's mixture over the passages of an extract, with an empty answer."""
 
@@ -81,6 +84,11 @@ def asked_kind(question: str, settings: Settings) -> Kind:
     """The kind that the settings name, or that the question asks for. Without passages there is no extract."""
     kind = kind_of(question) if settings.kind == "auto" else settings.kind
     return "span" if kind == "extract" and settings.k == 0 else kind
+
+
+def settings_of_kind(kind: Kind, settings: Settings) -> Settings:
+    """The settings for a kind of answer: neither "yes" nor "no" need be a word of the passage."""
+    return replace(settings, copy=False) if kind == "yes-no" else settings
 
 
 def in_kind(

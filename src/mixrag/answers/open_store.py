@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import RLock
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,10 +13,11 @@ from mixrag.answers.applied_calibration import guarantee_for
 from mixrag.answers.confidence import ConfidenceMap, calibrated_engine, calibrations_for
 from mixrag.answers.guarantee import Guarantee
 from mixrag.answers.own_retriever import opened_store, own_retriever
-from mixrag.answers.store_contents import StoreContents, checked_splitter, naming_the_bundle
+from mixrag.answers.store_contents import checked_splitter, naming_the_bundle
+from mixrag.answers.store_models import StoreModels
 from mixrag.config.command_settings import StoreConfig
-from mixrag.config.engine_choice import engine_in_words, engine_of
-from mixrag.config.model_config import ModelConfig, bundle_for, completed, defaults, models_digest
+from mixrag.config.engine_choice import engine_in_words
+from mixrag.config.model_config import ModelConfig, bundle_for, completed, defaults
 from mixrag.config.schema import made
 from mixrag.config.settings import Settings
 from mixrag.corpus import (
@@ -30,20 +30,13 @@ from mixrag.corpus import (
     Store,
     StructureSplitter,
 )
-from mixrag.errors import (
-    MissingPackageError,
-    ModelError,
-    ModelLoadError,
-    ServerError,
-    SettingError,
-)
-from mixrag.generator import Generator, load_configured
+from mixrag.errors import SettingError
+from mixrag.generator import Generator
 from mixrag.generator.devices import one_dtype
-from mixrag.generator.fingerprint import generator_fingerprint
 from mixrag.generator.mixed import language_model_of
 from mixrag.generator.precompute import FOLDER as PRECOMPUTED
-from mixrag.generator.precompute import Precomputed, attach, files_and_bytes, precompute
-from mixrag.retrieval.encoders import CompleteEncoder, configured_encoder
+from mixrag.generator.precompute import Precomputed, files_and_bytes, precompute
+from mixrag.retrieval.encoders import CompleteEncoder
 from mixrag.retrieval.index import IndexChoice, check_index_choice, describe_index
 from mixrag.retrieval.index_files import update_index_files
 from mixrag.retrieval.retriever import Retriever
@@ -55,9 +48,6 @@ from mixrag.retrieval.snapshot_retriever import SnapshotRetriever
 from mixrag.utils.arguments import bytes_given, list_given
 from mixrag.utils.plugins import check_plugin
 from mixrag.utils.progress import Progress
-
-_LOADING = RLock()
-"""Taken while a model is loaded: transformers cannot load two at a time, whichever pipelines they are for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +72,7 @@ class Info:
     """Files of passages that language models have read ahead, and their bytes."""
 
 
-class OpenStore(StoreContents):
+class OpenStore(StoreModels):
     """A store of passages, an encoder and a language model; ``Pipeline`` adds the questions."""
 
     def __init__(
@@ -102,21 +92,14 @@ class OpenStore(StoreContents):
         splitter: Splitter | None = None,
         sharing: OpenStore | None = None,
     ) -> None:
-        self.store = store
-        self.models = models or ModelConfig()
-        self.settings = settings or Settings()
+        super().__init__(
+            store, models, settings, encoder=encoder, generator=generator, calibration=calibration, sharing=sharing
+        )
         self.model = model
         self.index_kind = check_index_choice(index)
-        several = () if calibration is None else calibration
-        self.calibrations = (several,) if isinstance(several, ConfidenceMap) else tuple(several)
         self.guarantee = guarantee
-        self._known: dict[Callable[[ModelConfig], str], tuple[ModelConfig, str, str]] = {}
         self._documents: tuple[int, str] | None = None
-        self._encoder = encoder
-        self._generator = generator
         self._copying: tuple[Generator, Generator] | None = None
-        self._sharing = sharing if sharing is not None and sharing.models == self.models else None
-        self._given: dict[str, Any] = {"encoder": encoder, "generator": generator}
         self._given_retriever = None if retriever is None else check_plugin(retriever, Retriever, "retriever")
         self._snapshots = own_retriever(store, lambda: self.encoder, lambda: self.index_kind)
         self._parsers = tuple(list_given(parsers, "parsers"))
@@ -254,91 +237,6 @@ class OpenStore(StoreContents):
         self.close()
 
     @property
-    def calibration(self) -> ConfidenceMap | None:
-        """The calibration of the models in use; where there is none, the first of those there are."""
-        if len(self.calibrations) < 2:
-            return next(iter(self.calibrations), None)
-        own = ("", self.models_digest)
-        return next((each for each in self.calibrations if each.models in own), self.calibrations[0])
-
-    @calibration.setter
-    def calibration(self, calibration: ConfidenceMap | None) -> None:
-        self.calibrations = () if calibration is None else (calibration,)
-
-    @property
-    def models_digest(self) -> str:
-        """A digest of the models and the prompt in use, to which a calibration belongs."""
-        return self._digest(models_digest)
-
-    @property
-    def generator_fingerprint(self) -> str:
-        """What the language model is known by to those who ask over several stores; it is loaded first."""
-        _ = self.generator  # an engine of auto is known for certain then
-        if (given := self._given_generator) is not None:
-            return generator_fingerprint(replace(self.models, generator=given))
-        return self._digest(generator_fingerprint)
-
-    @property
-    def _given_generator(self) -> Any:
-        """The object that was given as language model, here or to the store that models are shared with."""
-        given = self._given["generator"]
-        return self._sharing._given_generator if given is None and self._sharing is not None else given
-
-    def _digest(self, of: Callable[[ModelConfig], str]) -> str:
-        """Computed again where the models or their engine change, not at every question: it reads files."""
-        models, engine = self.models, engine_of(self.models)
-        known = self._known.get(of)
-        if known is None or known[0] is not models or known[1] != engine:
-            known = models, engine, of(models)
-            self._known[of] = known
-        return known[2]
-
-    def given(self, role: str) -> Any:
-        """The model of a role (generator, tokenizer, encoder, question_encoder): object, name, path or None."""
-        given = self._given.get(role)
-        return getattr(self.models, role) if given is None else given
-
-    @property
-    def encoder(self) -> CompleteEncoder:
-        """The encoder, loaded at first use."""
-        if self._encoder is None:
-            with _LOADING:
-                return self._load_encoder()
-        return self._encoder
-
-    def _load_encoder(self) -> CompleteEncoder:
-        if self._encoder is None and self._sharing is not None and self._encoded_as(self._sharing):
-            self._encoder = self._sharing.encoder
-        if self._encoder is None:  # no other thread has loaded it meanwhile
-            stored = self.store.encoder
-            with _of_loading():
-                self._encoder = configured_encoder(self.models, stored.fingerprint if stored else None)
-        return self._encoder
-
-    def _encoded_as(self, other: OpenStore) -> bool:
-        """Whether the vectors of both stores, where there are any, come from the same encoder."""
-        own, theirs = self.store.encoder, other.store.encoder
-        return own is None or (theirs is not None and own.fingerprint == theirs.fingerprint)
-
-    @property
-    def generator(self) -> Generator:
-        """The language model, loaded at first use."""
-        if self._generator is None:
-            with _LOADING:
-                return self._load_generator()
-        return self._generator
-
-    def _load_generator(self) -> Generator:
-        if self._generator is None and self._sharing is not None:
-            self._generator = self._sharing.generator
-        if self._generator is None:  # no other thread has loaded it meanwhile
-            with _of_loading():
-                generator = load_configured(self.models, self.settings.language_model_weight)
-            attach(generator, self.store.cache_directory)
-            self._generator = generator
-        return self._generator
-
-    @property
     def is_loaded(self) -> bool:
         """Whether the models that a question needs are in memory."""
         return self._generator is not None and (self._encoder is not None or self._given_retriever is not None)
@@ -449,14 +347,3 @@ class OpenStore(StoreContents):
         """
         found = self._snapshots
         return found.complete() if isinstance(found, ShardedRetriever) else nullcontext()
-
-
-@contextmanager
-def _of_loading() -> Iterator[None]:
-    """Say of a model's error that it came of loading it; a missing package and a server say more themselves."""
-    try:
-        yield
-    except (MissingPackageError, ServerError):
-        raise
-    except ModelError as error:
-        raise ModelLoadError(error.expected, error.found, error.remedy) from error

@@ -12,41 +12,41 @@ import torch
 from mixrag.answers.answer import Answer, answer_of, build_answer
 from mixrag.answers.applied_calibration import AppliedCalibration, apply_calibration
 from mixrag.answers.async_stream import AsyncStream
-from mixrag.answers.bounded import IntervalAnswer, interval_answer
+from mixrag.answers.bounded import IntervalAnswer
 from mixrag.answers.decision import PREDICATE, Decision, checked_labels, decision, label_tokens
-from mixrag.answers.extract import Extract, extract, extract_of
-from mixrag.answers.federated import FederatedCandidates, Federation, likelihoods_of
-from mixrag.answers.in_kind import Reader, asked_kind, extract_answer, in_kind
+from mixrag.answers.extract import Extract, extract, extract_of, has_sentences, settings_of_sentences
+from mixrag.answers.federated import FederatedCandidates, Federation, likelihoods_of, settings_of
+from mixrag.answers.in_kind import BATCHED, Reader, asked_kind, extract_answer, in_kind, settings_of_kind
+from mixrag.answers.inexact import bounded_or_written, checked_inexact
 from mixrag.answers.kinds import Kind
 from mixrag.answers.open_store import OpenStore
+from mixrag.answers.question import check_text
 from mixrag.answers.read_sentences import Scores
 from mixrag.answers.sentence_scores import sentence_scores
 from mixrag.answers.store_contents import naming_the_bundle
 from mixrag.answers.stream import Stream
-from mixrag.answers.written import NOT_CONTINUED, WrittenAnswer, written_answer
+from mixrag.answers.written import WrittenAnswer, written_answer
 from mixrag.config.server_address import is_remote
 from mixrag.config.settings import Settings
-from mixrag.errors import ModelError, QuestionError, SettingError
+from mixrag.errors import QuestionError, SettingError
 from mixrag.generator import Generator
 from mixrag.generator.mixed import MixedGenerator, copying
+from mixrag.generator.protocol import QUESTIONS_AT_A_TIME
 from mixrag.generator.remote.capabilities import Capabilities
-from mixrag.generator.remote.generator import ListingGenerator
-from mixrag.generator.remote.ollama import NotContinued
 from mixrag.generator.remote.text_writer import TextWriter
 from mixrag.inference.answer_distribution import AnswerDistribution, answer_distribution
 from mixrag.inference.candidates import decoder_on
 from mixrag.inference.decoders import decode_all, decoder_for
-from mixrag.inference.length import leaving_room, longest_answer, reserved
+from mixrag.inference.length import leaving_room, reserved
 from mixrag.inference.mixture import Mixture, condition
 from mixrag.inference.protocol import Decoder
-from mixrag.inference.token_mixing import bounded_answer
 from mixrag.retrieval.left_out import leave_out
 from mixrag.retrieval.retriever import Retrieval, checked_retrieval
 from mixrag.retrieval.shards.exchange import Likelihoods, LikelihoodsRequest
 from mixrag.retrieval.shards.protocol import ShardChangedError
 from mixrag.utils.arguments import list_given
 from mixrag.utils.cancellation import in_thread
-from mixrag.utils.text import is_unicode
+from mixrag.utils.concurrently import concurrently
 
 
 class Pipeline(OpenStore):
@@ -115,12 +115,12 @@ class Pipeline(OpenStore):
         if any(retrieval.withheld):
             return self._federated_stream(question, retrieval, settings, decoder)
         kind = self._kind(question, settings)
-        if kind == "extract" and _has_sentences(retrieval):
+        if kind == "extract" and has_sentences(retrieval):
             extracted = extract(question, retrieval, self._sentence_scores(question, settings))
             chosen = in_kind(kind, decoder, extracted, self._reader(question, extracted, settings))
-            mixture, retrieval, settings = extracted.mixture, extracted.retrieval, _of_sentences(settings)
+            mixture, retrieval, settings = extracted.mixture, extracted.retrieval, settings_of_sentences(settings)
         else:
-            settings = _of_kind(kind, settings)
+            settings = settings_of_kind(kind, settings)
             mixture = self._condition(question, retrieval, settings)
             chosen = in_kind(kind, decoder_on(mixture, decoder, settings.decoder))
             calibration = self._applied_calibration(asked)  # now that it is certain what runs the model
@@ -143,22 +143,22 @@ class Pipeline(OpenStore):
         """Answer several questions, in their order, in less time than one by one.
 
         Where the decoder batches (greedy and beam, without ``samples``) the passages of several questions are one
-        batch of the language model; other decoders, and answers of any length, go question by question.
+        batch of the language model. Decisions between yes and no, extracts, and answers of any length go question
+        by question, of a model behind a server several at a time; those of other decoders one after the other.
         Probabilities are those of ``ask`` up to the order of additions, in bfloat16 up to ``Answer.rounding``.
         Raises as ``ask`` does.
         """
         settings, questions = self._settings(changes), list_given(questions, "questions")
         decoder = decoder_for(settings)
-        if not decoder.batches or settings.max_tokens == "all":
+        if not decoder.batches:
             return [self.ask(question, **changes) for question in questions]
-        kinds = [self._kind(_check_text(question, "a question"), settings) for question in questions]
-        asked = zip(questions, kinds, strict=True)
-        written = [(question, kind) for question, kind in asked if kind in ("span", "list")]
-        batch = iter(self._ask_batch(written, settings, decoder))
-        return [
-            next(batch) if kind in ("span", "list") else self.ask(question, **changes)
-            for question, kind in zip(questions, kinds, strict=True)
-        ]
+        kinds = [self._kind(check_text(question, "a question"), settings) for question in questions]
+        asked = [*zip(questions, kinds, strict=True)]
+        batched = frozenset[Kind]() if settings.max_tokens == "all" else BATCHED
+        batch = iter(self._ask_batch([each for each in asked if each[1] in batched], settings, decoder))
+        singly = (partial(self.ask, question, **changes) for question, kind in asked if kind not in batched)
+        alone = concurrently(singly, 1 if self.server is None else QUESTIONS_AT_A_TIME)
+        return [next(batch if kind in batched else alone) for kind in kinds]
 
     def _ask_batch(self, asked: Sequence[tuple[str, Kind]], settings: Settings, decoder: Decoder) -> list[Answer]:
         """Answers that the language model writes side by side."""
@@ -199,23 +199,13 @@ class Pipeline(OpenStore):
             ModelError: the language model gives probabilities: ``ask`` it.
             QuestionError, SettingError, StoreEmptyError, ServerError: as ``ask``.
         """
-        settings, generator = self._settings(changes), self.generator
-        if not isinstance(generator, TextWriter | ListingGenerator):
-            raise ModelError(
-                "a server that gives no exact probabilities", generator.name, "use ask, which gives them"
-            )
+        settings = self._settings(changes)
+        generator = checked_inexact(self.generator, settings)
         retrieval = self._retrieve(question, settings)
         if isinstance(generator, TextWriter):
             return written_answer(generator, question, retrieval, settings)
-        for name in ("empty_answer", "copy"):
-            if getattr(settings, name):
-                found = f"{name} with {generator.capabilities.describe()}"
-                raise SettingError("settings that need no whole distributions", found, "switch it off")
         mixture = self._condition(question, retrieval, settings)
-        try:
-            return interval_answer(bounded_answer(mixture, longest_answer(settings.max_tokens, mixture)))
-        except NotContinued:
-            return written_answer(generator.writer, question, retrieval, settings, NOT_CONTINUED)
+        return bounded_or_written(generator, mixture, retrieval, settings)
 
     def likelihoods(self, request: LikelihoodsRequest) -> Likelihoods:
         """How probable given answers are after passages of this store, for whoever asks over several stores.
@@ -229,15 +219,7 @@ class Pipeline(OpenStore):
             if self.store.state != request.state:
                 raise ShardChangedError(self.store.name)
             passages = tuple(self.store.passages(request.rows))
-        settings = replace(
-            self.settings,
-            group=1,
-            copy=request.copied,
-            max_tokens=request.reserve,
-            empty_answer=request.empty_answer,
-            question_likelihood=0.0,
-            language_model_weight=request.language_model_weight,
-        )
+        settings = settings_of(request, self.settings)
         nothing = torch.zeros(len(passages), dtype=torch.float64)
         retrieval = Retrieval(passages, nothing, nothing)
         generator, mixture = self._generator_for(settings), self._condition(request.question, retrieval, settings)
@@ -263,17 +245,17 @@ class Pipeline(OpenStore):
             QuestionError: where an extract is asked for, a text that is no sentences of the passages.
         """
         settings = self._settings(changes)
-        _check_text(question, "a question")
-        _check_text(answer, "an answer", empty=True)
+        check_text(question, "a question")
+        check_text(answer, "an answer", empty=True)
         retrieval = self._retrieve(question, settings)
         kind: Kind = "span" if any(retrieval.withheld) else self._kind(question, settings)
         # No confidence: it is fitted on answers that the system itself gave.
-        if kind == "extract" and _has_sentences(retrieval):
+        if kind == "extract" and has_sentences(retrieval):
             return self._score_extract(question, answer, retrieval, settings)
         tokens = self.generator.answer_tokens(answer)
         # The answer is given: the prompt must leave room for all of it.
         longest = leaving_room(settings.max_tokens, len(tokens), self.generator)
-        settings = replace(_of_kind(kind, settings), max_tokens=longest)
+        settings = replace(settings_of_kind(kind, settings), max_tokens=longest)
         if any(retrieval.withheld):
             (scored,) = self._federation(question, retrieval, settings).scored([tokens])
         else:
@@ -293,7 +275,7 @@ class Pipeline(OpenStore):
             QuestionError: fewer than two labels, or two that are one answer; else as ``ask``.
         """
         labels, settings = checked_labels(labels), replace(self._settings(changes), copy=False)
-        _check_text(question, "a question")
+        check_text(question, "a question")
         retrieval = self._retrieve(question, settings)
         longest = max(map(len, label_tokens(self.generator, labels)))
         settings = replace(settings, max_tokens=leaving_room(settings.max_tokens, longest, self.generator))
@@ -309,7 +291,7 @@ class Pipeline(OpenStore):
             expected = "sentences of the passages, since the question asks for an extract"
             shown = repr(answer if len(answer) <= 60 else f"{answer[:59]}…")
             raise QuestionError(expected, shown, "score it as a span (kind='span', --kind span)")
-        scored = build_answer(found.scored, found.retrieval, _of_sentences(settings), given=True)
+        scored = build_answer(found.scored, found.retrieval, settings_of_sentences(settings), given=True)
         return extract_answer(found, scored, self._reader(question, found, settings))
 
     @property
@@ -325,7 +307,7 @@ class Pipeline(OpenStore):
 
     def kind(self, question: str, **changes: Any) -> Kind:
         """The kind of answer that a question is asked for: what ``Settings.kind`` says, "auto" decided."""
-        return self._kind(_check_text(question, "a question"), self._settings(changes))
+        return self._kind(check_text(question, "a question"), self._settings(changes))
 
     def _applied_calibration(self, settings: Settings) -> AppliedCalibration | None:
         if self.calibration is None:
@@ -373,7 +355,7 @@ class Pipeline(OpenStore):
         return replace(self.settings, **changes)
 
     def _retrieve(self, question: str, settings: Settings) -> Retrieval:
-        _check_text(question, "a question")
+        check_text(question, "a question")
         if settings.k == 0:
             nothing = torch.empty(0, dtype=torch.float64)
             return Retrieval((), nothing, nothing, log_null=0.0, outside=None, temperature=1.0)
@@ -414,28 +396,3 @@ class Pipeline(OpenStore):
             empty_answer=settings.empty_answer,
             question_likelihood=settings.question_likelihood,
         )
-
-
-def _has_sentences(retrieval: Retrieval) -> bool:
-    """Whether a passage may be right: there is one, and the null component has not all of the prior."""
-    return bool((retrieval.log_prior > -torch.inf).any())
-
-
-def _of_sentences(settings: Settings) -> Settings:
-    """The settings of the mixture over sentences, where others are set for the language model's."""
-    return replace(settings, normaliser="top-k", null=None, group=1, switch=0.0, empty_answer=False)
-
-
-def _of_kind(kind: Kind, settings: Settings) -> Settings:
-    """The settings for a kind of answer: neither "yes" nor "no" need be a word of the passage."""
-    return replace(settings, copy=False) if kind == "yes-no" else settings
-
-
-def _check_text(text: str, name: str, *, empty: bool = False) -> str:
-    if not isinstance(text, str):
-        raise QuestionError(f"{name} as a text", type(text).__name__, "give a str")
-    if not empty and not text.strip():
-        raise QuestionError(name, "an empty one", "ask something")
-    if not is_unicode(text):
-        raise QuestionError(f"{name} in UTF-8", "other bytes", "write it in a UTF-8 terminal")
-    return text

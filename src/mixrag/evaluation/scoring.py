@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from mixrag.answers.signals import Signals, form_of
 from mixrag.errors import PairsError, QuestionError
 from mixrag.evaluation.records import each_pair, with_filter
 from mixrag.evaluation.relevance import first_relevant, relevant
+from mixrag.generator.protocol import questions_at_a_time
 from mixrag.inference.mixture import Mixture
 from mixrag.pairs.matching import contains, exact_match, f1
 from mixrag.pairs.pairs import Pair
+from mixrag.utils.concurrently import concurrently
 from mixrag.utils.progress import Progress
 
 ASKED_AT_ONCE = 16
@@ -154,9 +157,11 @@ def score_together(
         seconds = (time.perf_counter() - start) / len(pairs)
     except QuestionError:  # which does not say whose it is
         return [score_pair(rag, pair, changes, recall_k) for pair in pairs]
-    return [
-        _record(rag, pair, answer, seconds, asked, recall_k) for pair, answer in zip(pairs, answers, strict=True)
-    ]
+    work = (
+        partial(_record, rag, pair, answer, seconds, asked, recall_k)
+        for pair, answer in zip(pairs, answers, strict=True)
+    )
+    return [*concurrently(work, questions_at_a_time(rag.generator))]
 
 
 @contextmanager

@@ -231,11 +231,11 @@ def lists_tokens(generator: object) -> TypeGuard[TokenLister]:
 
 
 QUESTIONS_AT_A_TIME = 16
-"""That are decoded side by side by a model behind a server, which has its own limit of requests at a time."""
+"""Of a model behind a server, which has its own limit of requests at a time."""
 
 
-def side_by_side(generator: Generator) -> int:
-    """How many questions may be decoded in threads of their own: several where a server computes."""
+def questions_at_a_time(generator: Generator) -> int:
+    """How many questions may be answered in threads of their own: several where a server computes."""
     return 1 if getattr(generator, "capabilities", None) is None else QUESTIONS_AT_A_TIME
 
 

@@ -16,7 +16,7 @@ import torch
 
 from mixrag.errors import SettingError
 from mixrag.generator.branch_mixing import mixes_branches
-from mixrag.generator.protocol import AnswerWriter, lists_tokens, side_by_side, writes_answers
+from mixrag.generator.protocol import AnswerWriter, lists_tokens, questions_at_a_time, writes_answers
 from mixrag.inference.engine_mixing import mixed_inside
 from mixrag.inference.mixture import Mixture, ScoredAnswer
 from mixrag.inference.protocol import DecodedToken, Decoder, DecoderResult
@@ -41,7 +41,7 @@ class Candidates:
         """See ``BatchDecoder.decode_batch``; a server is asked for several questions at a time."""
         if mixtures:
             work = (partial(best_candidate, mixture, max_tokens) for mixture in mixtures)
-            yield from concurrently(work, side_by_side(mixtures[0].generator))
+            yield from concurrently(work, questions_at_a_time(mixtures[0].generator))
 
 
 def decoder_on(mixture: Mixture, decoder: Decoder, name: object) -> Decoder:

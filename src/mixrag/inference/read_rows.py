@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mixrag.generator.protocol import Generator, Prompt, QuestionReader
-from mixrag.generator.rounding import rounding_of
+from mixrag.generator.rounding import stated_rounding
 from mixrag.inference.empty_answer import EmptyAnswers, read_prompts
 from mixrag.inference.read_together import read_together, shares_rows
 
@@ -25,8 +25,8 @@ class ReadRows:
     """What the rows give to ∅; None where it was not asked for."""
     log_question: Tensor | None
     """(K,) log p(x | z_j); None where it was not asked for."""
-    rounding: float = 0.0
-    """h of the model (``generator.rounding``)."""
+    rounding: float | None = 0.0
+    """h of the model, as it says (``generator.rounding.stated_rounding``)."""
 
 
 def read_rows(
@@ -46,7 +46,7 @@ def read_rows(
         empty: also find p(∅ | x, z_j), which needs whole distributions of the first token.
         question: also find p(x | z_j).
     """
-    rounding = rounding_of(generator)
+    rounding = stated_rounding(generator)
     if shares_rows(generator):
         read = read_together(generator, prompts, answers, question=question)
         return ReadRows(read.tables, read.empty if empty else None, read.log_question, rounding)
@@ -81,5 +81,6 @@ def joined(parts: Sequence[tuple[Sequence[int], ReadRows]], rows: int) -> ReadRo
     found = None
     if empty:
         found = EmptyAnswers(placed([e.log_empty for e in empty]), placed([e.log_answered for e in empty]))
-    rounding = max(each.rounding for each in read)
+    known = [each.rounding for each in read if each.rounding is not None]
+    rounding = max(known) if len(known) == len(read) else None
     return ReadRows(tables, found, placed(question) if question else None, rounding)

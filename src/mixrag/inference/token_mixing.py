@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mixrag.errors import ModelError
-from mixrag.generator.protocol import TokenLister, side_by_side
+from mixrag.generator.protocol import TokenLister, questions_at_a_time
 from mixrag.inference.mixture import Mixture, ScoredAnswer
 from mixrag.inference.protocol import DecodedToken, DecoderResult
 from mixrag.probability import (
@@ -140,7 +140,7 @@ class TokenMixing:
         """See ``BatchDecoder.decode_batch``; a server is asked for several questions at a time."""
         if mixtures:
             work = (partial(self._whole, mixture, max_tokens) for mixture in mixtures)
-            yield from concurrently(work, side_by_side(mixtures[0].generator))
+            yield from concurrently(work, questions_at_a_time(mixtures[0].generator))
 
     def _whole(self, mixture: Mixture, max_tokens: int) -> DecoderResult:
         *_, result = self.decode(mixture, max_tokens)

@@ -21,7 +21,7 @@ class WithoutRows:
 
     generator: Generator
     rounding: float | None
-    """See ``stated_rounding``; the largest of all models that read a part."""
+    """See ``stated_rounding``; the largest of all models that read a part, None where one of them is not known."""
 
     def __getattr__(self, name: str) -> Any:
         """Names, tokens and texts are the model's own."""

@@ -228,8 +228,8 @@ class Likelihoods(Exchanged):
     generator: Name
     fingerprint: State
     """Of that model with its adapter and prompt, and int8 (``generator.fingerprint``)."""
-    rounding: Annotated[float, Field(ge=0, le=1e6)] = 0.0
-    """h of that model (``generator.rounding``)."""
+    rounding: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    """h of that model, where it is known (``generator.rounding.stated_rounding``)."""
     tables: list[list[list[Number]]]
     """(A, K, T)"""
     log_empty: list[Number] | None
