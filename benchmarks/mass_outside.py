@@ -6,7 +6,8 @@
 Without a store: the synthetic vectors of ``vectors.py``, whose constants were fitted to real ones. With a store:
 questions of the pairs, and for each its best passage with others of the store at random; by the dense prior and
 by the hybrid one (λ = 0.5, word frequencies of the whole store), with the
-temperature of the readers. All is exact: every inner product is computed.
+temperature of the readers. All is exact: every inner product is computed. A size above that of the store is
+simulated: to all its passages come others, each with the score of one of them drawn at random, but for the best.
 
 Median over the questions of ε, the prior mass under the full normaliser of all but the best k passages
 (``probability/prior.py``), and the median of the smallest k for ε <= 0.5 and 0.1, of the best 1,000. ε is also
@@ -68,16 +69,19 @@ def of_store(options: argparse.Namespace, sizes: Sequence[int]) -> None:
     for prior, share in (("dense", 0.0), ("hybrid", 0.5)):
         scores = passage_scores(products, temperature, bm25=bm25, lexical=share)
         scores = scores.sort(-1, descending=True).values
-        for size in [*(each for each in sizes if each < every), every]:
+        for size in sorted({*sizes, every}):
             parts = torch.stack([subset(each, size) for each in scores])
             best = parts.sort(-1, descending=True).values[:, :DEPTH]
             print(line(size, prior, best, log_sum(parts, -1)), flush=True)
 
 
 def subset(scores: Tensor, size: int) -> Tensor:
-    """The best passage of a question and others at random."""
-    others = np.random.default_rng(SEED).choice(len(scores) - 1, size - 1, replace=False) + 1
-    return torch.cat([scores[:1], scores[torch.from_numpy(others)]])
+    """The best passage of a question and others at random; of more than there are all, and some of them again."""
+    drawn, others = np.random.default_rng(SEED), scores[1:]
+    if size > len(scores):
+        return torch.cat([scores, others[torch.from_numpy(drawn.integers(len(others), size=size - len(scores)))]])
+    chosen = drawn.choice(len(others), size - 1, replace=False)
+    return torch.cat([scores[:1], others[torch.from_numpy(chosen)]])
 
 
 def scored(asked: Vectors, passages: Iterable[Vectors], temperature: float) -> tuple[Tensor, Tensor]:
