@@ -2,10 +2,10 @@
 
     python benchmarks/http_shards.py [--shards 1,2,4,8,16] [--passages 10000] [--questions 100]
 
-Synthetic passages of 30 words, as in ``scale.py``; each shard has its own. All servers are one other process of this
-machine, so that they wait for each other: the time on the clock is that of a machine with all shards. Processor
-time is that of this process alone, encoding not in it: what one who asks needs for each shard, wherever it is.
-Beside them the same shards as folders of this process. Answers are compared: the same passages and scores.
+Synthetic passages of 30 words, as in ``scale.py``; each shard has its own. All servers are one other process of
+this machine, so that they wait for each other: the time on the clock is that of a machine with all shards.
+Processor time is that of this process alone, encoding not in it: what who asks needs for each shard, wherever it
+is. Beside them the same shards as folders of this process. Both must find the same passages with the same prior.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def main() -> None:
         whole = corpus(options.passages * len(stores), options.questions + WARM)
         for number, store in enumerate(stores):
             write(store, whole, number, options.passages)
-        print("| shards | prior | servers, ms | p95 | processor ms | folders, ms | processor ms |\n|" + " --- |" * 7)
+        print(
+            "| shards | prior | servers, ms | p95 | processor ms | folders, ms | processor ms |\n|" + " --- |" * 7
+        )
         with servers(stores) as addresses:
             for count in counts:
                 for prior, lexical in PRIORS.items():

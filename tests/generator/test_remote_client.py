@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import logging
 import pickle
 import socket
@@ -15,10 +16,12 @@ from typing import Any
 import httpx2
 import pytest
 
+from listening import wait_until
 from mixrag.config.bundle import Bundle, read_bundle, write_bundle
 from mixrag.config.model_config import ModelConfig, completed
 from mixrag.config.server_address import Address, address_of, is_remote
 from mixrag.errors import ServerError, SettingError
+from mixrag.generator.remote import event_loop
 from mixrag.generator.remote.client import Client, Key, Limits, Request
 
 URL = "http://server.test/v1"
@@ -306,9 +309,30 @@ def test_a_client_works_after_a_fork() -> None:
     """The thread of its requests is not there any more."""
     found, _ = client(lambda _: httpx2.Response(200, json={"done": 1}))
     found.one(f"{URL}/x")
-    loop, found._thread = found._loop, threading.Thread()  # as a fork leaves it
-    loop.call_soon_threadsafe(loop.stop)
-    assert found.one(f"{URL}/x") == {"done": 1}
+    loop = event_loop.running_loop()
+    event_loop._RUNNING[:] = [(threading.Thread(), loop)]  # as a fork leaves it
+    try:
+        assert found.one(f"{URL}/x") == {"done": 1}
+        assert event_loop.running_loop() is not loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+
+
+def test_all_clients_share_a_thread_and_close_what_they_opened() -> None:
+    closed = list[int]()
+
+    class Transport(httpx2.MockTransport):
+        async def aclose(self) -> None:
+            closed.append(1)
+
+    several = [Client(URL, transport=Transport(lambda _: httpx2.Response(200, json={}))) for _ in range(3)]
+    for each in several:
+        each.one(f"{URL}/x")
+    assert [thread.name for thread in threading.enumerate()].count("mixrag-remote") == 1
+    del each
+    several.clear()
+    gc.collect()
+    wait_until(lambda: len(closed) == 3)
 
 
 def test_it_runs_inside_of_an_event_loop() -> None:

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import httpx2
 
 from mixrag.errors import ServerError, SettingError
+from mixrag.generator.remote.event_loop import close_in, running_loop
 from mixrag.utils.cancellation import cancelled, check_cancelled, ending
 from mixrag.utils.text import printable_name
 
@@ -150,8 +151,7 @@ class Client:
         self._key, self._transport, self._pause = key, transport, pause
         self._origin = _origin(httpx2.URL(url))
         self._starting = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._http: httpx2.AsyncClient | None = None
         self._free: asyncio.Semaphore
 
@@ -184,11 +184,12 @@ class Client:
         return self._run(self._all(requests, read))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run in the thread of this client, so that callers need no event loop, and may have one."""
+        """Run in the thread of all clients, so that callers need no event loop, and may have one."""
         with self._starting:
-            if self._thread is None or not self._thread.is_alive():  # no thread outlives a fork
-                self._start()
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            loop = running_loop()
+            if self._loop is not loop:
+                self._start(loop)
+        future = asyncio.run_coroutine_threadsafe(work, loop)
         try:
             with ending(future.cancel):
                 return future.result()
@@ -198,23 +199,19 @@ class Client:
             future.cancel()
             raise
 
-    def _start(self) -> None:
-        self._loop, self._http = asyncio.new_event_loop(), None
-        self._free = asyncio.Semaphore(self.limits.requests)
-        self._thread = threading.Thread(target=_serve, args=(self._loop,), name="mixrag-remote", daemon=True)
-        self._thread.start()
-        weakref.finalize(self, self._loop.call_soon_threadsafe, self._loop.stop).atexit = False
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        own = self.limits
+        http = httpx2.AsyncClient(
+            timeout=httpx2.Timeout(own.answer, connect=own.connect, pool=None),
+            limits=httpx2.Limits(max_connections=own.requests),
+            follow_redirects=False,
+            trust_env=False,
+            transport=self._transport,
+        )
+        self._loop, self._http, self._free = loop, http, asyncio.Semaphore(own.requests)
+        weakref.finalize(self, close_in, loop, http).atexit = False
 
     async def _all(self, requests: Sequence[Request], read: Callable[[Any, int], Any]) -> list[Any]:
-        if self._http is None:
-            own = self.limits
-            self._http = httpx2.AsyncClient(
-                timeout=httpx2.Timeout(own.answer, connect=own.connect, pool=None),
-                limits=httpx2.Limits(max_connections=own.requests),
-                follow_redirects=False,
-                trust_env=False,
-                transport=self._transport,
-            )
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._taken(each, at, read)) for at, each in enumerate(requests)]
@@ -229,6 +226,7 @@ class Client:
         waited, pause = 0.0, self.limits.first_pause
         while True:
             async with self._free:
+                check_cancelled()  # what waited here for another request is ended after that one
                 began = time.monotonic()
                 answer = await self._sent(request)
                 waited += time.monotonic() - began
@@ -346,13 +344,6 @@ class _Later:
     error: ServerError
     after: float | None = None
     """Seconds after which the server wants to be asked again."""
-
-
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
-    try:
-        loop.run_forever()
-    finally:
-        loop.close()
 
 
 def _raise(error: Exception) -> Any:
