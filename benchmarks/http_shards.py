@@ -35,9 +35,9 @@ from mixrag.server.app import make_app
 from mixrag.server.service import Service
 from mixrag.server.stores import Served, Stores
 from mixrag.utils.arrays import Vectors
-from scale import ASKED, SEED, blocks, made_questions
+from scale import SEED, blocks, made_questions
 from scale_engines import PER_DOCUMENT, Corpus, Drawn, Stored
-from words import Vocabulary
+from words import ASKED, Vocabulary
 
 WARM, WORDS, DEADLINE = 10, 30, 120.0
 PRIORS = {"dense": 0.0, "hybrid": 0.5}
