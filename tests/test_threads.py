@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from mixrag import RAG, Document, Generator, Settings
-from mixrag.answers import open_store
+from mixrag.answers import store_models
 from mixrag.corpus import Passage, Store
 from mixrag.errors import StoreError
 from mixrag.retrieval.index import choice
@@ -165,8 +165,8 @@ def test_each_model_is_loaded_once_and_never_two_at_a_time(
 
         return load
 
-    monkeypatch.setattr(open_store, "configured_encoder", loading("encoder", WordsEncoder()))
-    monkeypatch.setattr(open_store, "load_configured", loading("generator", tiny_generator("llama-chat")))
+    monkeypatch.setattr(store_models, "configured_encoder", loading("encoder", WordsEncoder()))
+    monkeypatch.setattr(store_models, "load_configured", loading("generator", tiny_generator("llama-chat")))
     rags = [RAG.open(tmp_path / str(i), create=True) for i in range(2)]
     asked = [(rag, name) for rag in rags for name in ("encoder", "generator")] * 4
     with ThreadPoolExecutor(len(asked)) as pool:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mixrag import RAG
-from mixrag.answers import open_store
+from mixrag.answers import store_models
 from mixrag.config.command_settings import ServerSettings
 from mixrag.corpus import Store
 from mixrag.generator.fingerprint import generator_fingerprint
@@ -39,8 +39,8 @@ class Loads:
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> Loads:
     found = Loads()
-    monkeypatch.setattr(open_store, "load_configured", found.generator)
-    monkeypatch.setattr(open_store, "configured_encoder", found.encoder)
+    monkeypatch.setattr(store_models, "load_configured", found.generator)
+    monkeypatch.setattr(store_models, "configured_encoder", found.encoder)
     return found
 
 

@@ -247,7 +247,7 @@ def test_warnings_of_the_library_reach_a_person(indexed: Shell, monkeypatch: pyt
     def warning(*given: object, **options: object) -> None:
         logging.getLogger("mixrag.generator").warning("the driver\nis old")
 
-    monkeypatch.setattr("mixrag.answers.open_store.attach", warning)
+    monkeypatch.setattr("mixrag.answers.store_models.attach", warning)
     for command in (["ask", QUESTION], ["score", QUESTION, "nine"]):
         indexed(*command)
         assert "mixrag: the driver is old" in indexed.errors.splitlines()
@@ -553,7 +553,7 @@ def test_a_trained_folder_is_asked(shell: Shell, model: Path, monkeypatch: pytes
     (model / "prompt.toml").write_text('header = "READ THIS:\\n"')
     shell.models["ask"] = by_hand
     query = ["--temperature", "0.5", "--prompt", model / "prompt.toml"]
-    with mock.patch("mixrag.answers.open_store.configured_encoder", side_effect=_with_questions_of(model)):
+    with mock.patch("mixrag.answers.store_models.configured_encoder", side_effect=_with_questions_of(model)):
         same = shell.json("ask", QUESTION, *query)
     assert same["log_prob"] == pytest.approx(found["log_prob"], abs=1e-4)
     assert shell.json("ask", QUESTION, *query)["log_prob"] != pytest.approx(found["log_prob"], abs=1e-4)

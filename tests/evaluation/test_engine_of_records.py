@@ -9,7 +9,7 @@ import pytest
 
 from evaluation.test_scoring import WORDS, distribution
 from mixrag import RAG, ModelConfig
-from mixrag.answers import open_store
+from mixrag.answers import store_models
 from mixrag.config import engine_choice
 from mixrag.corpus import Store
 from mixrag.evaluation.records import identity
@@ -25,7 +25,7 @@ def test_the_engine_is_known_before_the_first_record(tmp_path: Path, monkeypatch
     monkeypatch.delenv("MIXRAG_ENGINE", raising=False)
     monkeypatch.setattr(engine_choice, "_found", {})
     monkeypatch.setattr(engine_choice, "installed", lambda package: True)
-    monkeypatch.setattr(open_store, "load_configured", load)
+    monkeypatch.setattr(store_models, "load_configured", load)
     models = ModelConfig(engine="auto", generator="some/model", device="cpu")
     with RAG(Store.open(tmp_path / "store", create=True), encoder=WordsEncoder(), models=models) as rag:
         assert rag.info().engine == "openvino, weights int8"

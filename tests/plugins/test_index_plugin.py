@@ -57,7 +57,7 @@ def open_rag(tmp_path: Path) -> Callable[..., RAG]:
 def test_the_how_to_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     # The packaged encoder takes seconds to load, and this page is about something else.
-    monkeypatch.setattr("mixrag.answers.open_store.configured_encoder", lambda *given, **options: WordsEncoder())
+    monkeypatch.setattr("mixrag.answers.store_models.configured_encoder", lambda *given, **options: WordsEncoder())
     found = run_page("own-index.md")
     printed = capsys.readouterr().out.splitlines()
     assert "eel" in printed[0] and printed[-1] == "None" and len(found["found"].passages) == 2

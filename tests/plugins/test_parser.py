@@ -59,7 +59,7 @@ def documents(rag: RAG) -> list[str]:
 def test_the_how_to_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
     # The packaged encoder takes seconds to load, and this page is about something else.
-    monkeypatch.setattr("mixrag.answers.open_store.configured_encoder", lambda *given, **options: WordsEncoder())
+    monkeypatch.setattr("mixrag.answers.store_models.configured_encoder", lambda *given, **options: WordsEncoder())
     run_page("own-parser.md")
     skipped, title = capsys.readouterr().out.splitlines()
     assert "broken.eml expected a file that parser 'email:1' can read; found AttributeError" in skipped

@@ -41,7 +41,7 @@ def texts(rag: RAG) -> list[str]:
 def test_the_how_to_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
     # The packaged encoder takes seconds to load, and this page is about something else.
-    monkeypatch.setattr("mixrag.answers.open_store.configured_encoder", lambda *given, **options: WordsEncoder())
+    monkeypatch.setattr("mixrag.answers.store_models.configured_encoder", lambda *given, **options: WordsEncoder())
     run_page("own-splitter.md")
     assert capsys.readouterr().out.splitlines() == [
         "78 112 Hens lay fewer eggs during winter.",
