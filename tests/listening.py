@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -11,11 +12,12 @@ import uvicorn
 
 
 class listening:
-    """Serve an application on a free port of loopback."""
+    """Serve an application on a free port of loopback, or on a socket, which stays open for a next server."""
 
-    def __init__(self, app: Any, config: uvicorn.Config | None = None) -> None:
+    def __init__(self, app: Any, config: uvicorn.Config | None = None, at: socket.socket | None = None) -> None:
         self._server = uvicorn.Server(config or uvicorn.Config(app, port=0, log_level="warning"))
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        sockets = None if at is None else [at.dup()]  # the server closes its own
+        self._thread = threading.Thread(target=self._server.run, args=(sockets,), daemon=True)
 
     def __enter__(self) -> str:
         """Start; the address, such as http://127.0.0.1:40123."""

@@ -233,17 +233,17 @@ def test_it_is_not_offered_where_there_is_nothing_to_say(
         (1e-3, 1e-12, "It would be more than a million times less probable."),
     ],
 )
-def test_a_change_in_words(tab: Page, now: float, then: float, said: str) -> None:
+def test_a_change_in_words(functions: Page, now: float, then: float, said: str) -> None:
     script = "async (a) => (await import('/page/change.js')).becomes(...a)"
-    assert tab.evaluate(script, [now, then]) == said
+    assert functions.evaluate(script, [now, then]) == said
 
 
 @pytest.mark.parametrize(
     ("a", "b", "equal"),
     [("The nine crowns.", "nine Crowns", True), ("nine", "four", False), ("", "…", True), ("a", "b", False)],
 )
-def test_answers_are_equal_but_for_case_articles_and_marks(tab: Page, a: str, b: str, equal: bool) -> None:
-    assert tab.evaluate("async (a) => (await import('/page/change.js')).same(...a)", [a, b]) is equal
+def test_answers_are_equal_but_for_case_articles_and_marks(functions: Page, a: str, b: str, equal: bool) -> None:
+    assert functions.evaluate("async (a) => (await import('/page/change.js')).same(...a)", [a, b]) is equal
 
 
 def test_the_key_c_opens_and_closes_it(tab: Page) -> None:

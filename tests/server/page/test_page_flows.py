@@ -272,7 +272,7 @@ def test_a_key_is_asked_for_once_and_stays_in_the_tab(tab: Page) -> None:
             route.fulfill(status=401, json={"error": {"message": "a key is needed", "code": "no_key"}})  # type: ignore[attr-defined]
 
     tab.route("**/v1/**", guard)
-    tab.goto("/")
+    tab.reload()
     key = tab.get_by_label("API key")
     expect(key).to_be_visible()
     assert violations(tab) == ""
@@ -291,7 +291,7 @@ def test_a_key_is_asked_for_once_and_stays_in_the_tab(tab: Page) -> None:
 def test_models_that_are_being_loaded_are_said_to_be(tab: Page) -> None:
     loading = {"status": "loading", "stores": {"demo": "loading"}}
     tab.route("**/health/ready", lambda route: route.fulfill(status=503, json=loading))
-    tab.goto("/")
+    tab.reload()
     about = tab.locator("#about")
     expect(about).to_contain_text("3 documents (3 passages) in demo. The models are being loaded")
     tab.unroute("**/health/ready")

@@ -31,7 +31,7 @@ def guard(tab: Page) -> Guard:
     """The page, with the key "right" given to it."""
     found = Guard("right")
     tab.route("**/v1/**", found)
-    tab.goto("/")
+    tab.reload()
     give(tab, "right")
     return found
 

@@ -60,8 +60,8 @@ def test_what_is_not_there_is_said_to_be(tab: Page, fragment: str, said: str) ->
 @pytest.mark.parametrize(
     "fragment", ["", "#", "#help", "#store=demo", "#document=", "#%", "#document=x&page=-1&offset=1e9"]
 )
-def test_other_fragments_are_no_links_and_no_errors(tab: Page, fragment: str) -> None:
-    found = tab.evaluate("async (a) => (await import('/page/links.js')).linkedPlace(a)", fragment)
+def test_other_fragments_are_no_links_and_no_errors(functions: Page, fragment: str) -> None:
+    found = functions.evaluate("async (a) => (await import('/page/links.js')).linkedPlace(a)", fragment)
     assert found is None or (found["page"], found["offset"]) == (None, None)
 
 

@@ -104,15 +104,15 @@ def test_a_server_that_is_gone_is_said_to_be(tab: Page) -> None:
         "x\u00a0y.md",
     ],
 )
-def test_names_are_as_the_server_has_them(tab: Page, name: str) -> None:
-    assert tab.evaluate(f"async (a) => ({MODULE}).storedName(a)", name) == safe_name(name)
+def test_names_are_as_the_server_has_them(functions: Page, name: str) -> None:
+    assert functions.evaluate(f"async (a) => ({MODULE}).storedName(a)", name) == safe_name(name)
 
 
 @pytest.mark.parametrize(
     ("sizes", "limit", "batches"), [([1] * 101, 1000, [100, 1]), ([60, 30, 50, 10], 85, [1, 2, 1]), ([], 1, [])]
 )
 def test_a_request_has_no_more_files_and_bytes_than_it_may(
-    tab: Page, sizes: list[int], limit: int, batches: list[int]
+    functions: Page, sizes: list[int], limit: int, batches: list[int]
 ) -> None:
     script = f"""async ([sizes, limit]) => {{
         const {{ planned }} = {MODULE};
@@ -120,12 +120,12 @@ def test_a_request_has_no_more_files_and_bytes_than_it_may(
         const plan = planned(files, {{ files: 100, file_bytes: 1e9, bytes: limit }});
         return [plan.batches.map((each) => each.length), plan.left];
     }}"""
-    counts, left = tab.evaluate(script, [sizes, limit * 1_000_000 + 100_000])
+    counts, left = functions.evaluate(script, [sizes, limit * 1_000_000 + 100_000])
     assert left == []
     assert counts == batches or (len(sizes) > 100 and sum(counts) == 101)
 
 
-def test_a_folder_that_is_dropped_is_read(tab: Page) -> None:
+def test_a_folder_that_is_dropped_is_read(functions: Page) -> None:
     script = f"""async () => {{
         const {{ filesOf, nameOf }} = {MODULE};
         const file = (name) => ({{ name, isDirectory: false, file: (take) => take(new File(["x"], name)) }});
@@ -139,4 +139,4 @@ def test_a_folder_that_is_dropped_is_read(tab: Page) -> None:
         const items = entries.map((entry) => ({{ webkitGetAsEntry: () => entry }}));
         return (await filesOf({{ items, files: [] }})).map(nameOf);
     }}"""
-    assert tab.evaluate(script) == ["docs/a.md", "docs/deep/b.md", "c.md"]
+    assert functions.evaluate(script) == ["docs/a.md", "docs/deep/b.md", "c.md"]
