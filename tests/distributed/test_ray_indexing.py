@@ -28,6 +28,8 @@ from words_encoder import WordsEncoder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.usefixtures("cluster")]
 HOME = os.getpid()
+ONE: dict[str, Any] = {"ray": "auto", "ray_encoders": 1}
+"""Where neither the number of encoders nor that of their threads matters: each is a process that imports torch."""
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +123,7 @@ def test_file_at_which_readers_die(tmp_path: Path, folder: Path) -> None:
     (folder / "x.own").write_text("poison")
     (folder / "y.own").write_text("harmless")
     parser = DyingParser(home=HOME)
-    report, found = indexed(tmp_path / "ray", folder, WordsEncoder(), parsers=[parser], ray="auto")
+    report, found = indexed(tmp_path / "ray", folder, WordsEncoder(), parsers=[parser], **ONE)
     assert [each.reason for each in report.skipped if each.path.endswith("x.own")] == [str(died())]
     assert len(report.skipped) == 3
     (folder / "x.own").unlink()
@@ -129,9 +131,12 @@ def test_file_at_which_readers_die(tmp_path: Path, folder: Path) -> None:
 
 
 def test_text_at_which_encoders_die(tmp_path: Path, folder: Path) -> None:
+    for number in range(10, 40):  # fewer texts are halved less often, and each half costs processes
+        (folder / f"{number}.txt").unlink()
     (folder / "x.txt").write_text("poison")
     encoder = DyingEncoder(home=HOME)
-    report, found = indexed(tmp_path / "ray", folder, encoder, ray="auto")
+    report, found = indexed(tmp_path / "ray", folder, encoder, **ONE)
+    assert report.passages > 8
     assert [each.reason for each in report.skipped if each.path.endswith("x.txt")] == [REFUSED]
     (folder / "x.txt").unlink()
     assert found == indexed(tmp_path / "one", folder, encoder)[1]
@@ -139,10 +144,10 @@ def test_text_at_which_encoders_die(tmp_path: Path, folder: Path) -> None:
 
 def test_errors_of_workers_are_one_line(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(ClusterError, match="RuntimeError: no memory for this; look") as failed:
-        indexed(tmp_path / "a", folder, FailingEncoder(home=HOME), ray="auto")
+        indexed(tmp_path / "a", folder, FailingEncoder(home=HOME), **ONE)
     assert "\n" not in str(failed.value)
     errors = []
-    for name, options in (("b", {}), ("c", {"ray": "auto"})):
+    for name, options in (("b", {}), ("c", ONE)):
         with pytest.raises(PluginError) as raised:
             indexed(tmp_path / name, folder, WordsEncoder(), splitter=FailingSplitter(), **options)
         errors.append(str(raised.value))
