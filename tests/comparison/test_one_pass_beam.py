@@ -15,7 +15,6 @@ from mixrag.inference.components import Component
 from mixrag.inference.mixture import Mixture
 from one_pass_beam import Outcome, Random, T, V, outcome
 
-
 drawn_outcome = cache(outcome)
 """The second test repeats the mixtures of the first."""
 
