@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,6 @@ from mixrag.utils.extras import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK = (
@@ -209,5 +208,6 @@ def _png(panels: int, fill: Fill) -> bytes:
     fill([figure.add_subplot(1, panels, place + 1) for place in range(panels)])
     content = io.BytesIO()
     # Not savefig, which draws everything twice for the same bytes.
-    cast("FigureCanvasAgg", figure.canvas).print_png(content, metadata={"Software": None})
+    canvas: Any = figure.canvas
+    canvas.print_png(content, metadata={"Software": None})
     return content.getvalue()
