@@ -27,9 +27,23 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shell(tmp_path: Path, encoder: Path, tiny_folder: Callable[[str], Path]) -> Shell:
-    found = Shell(tmp_path, encoder, tiny_folder("llama-chat"))
+    return with_all_models(tmp_path, encoder, tiny_folder)
+
+
+def with_all_models(folder: Path, encoder: Path, tiny_folder: Callable[[str], Path]) -> Shell:
+    found = Shell(folder, encoder, tiny_folder("llama-chat"))
     found.models |= dict.fromkeys(("train", "eval"), found.models["ask"])
     found.models["clozes"] = found.models["index"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory, encoder: Path, tiny_folder: Callable[[str], Path]) -> Shell:
+    """With a store and pairs, for commands that are refused before they do anything."""
+    found = with_all_models(tmp_path_factory.mktemp("stored"), encoder, tiny_folder)
+    found("index", found.files)
+    pairs = found.folder / "pairs.jsonl"
+    pairs.write_text(json.dumps({"question": QUESTION, "answers": ["nine crowns"]}))
     return found
 
 
@@ -59,36 +73,32 @@ def hide(monkeypatch: pytest.MonkeyPatch) -> Hide:
 
 
 @pytest.mark.parametrize("package", EXTRAS["eval"])
-def test_eval_asks_for_its_extra_before_any_question(shell: Shell, hide: Hide, package: str) -> None:
-    shell("index", shell.files)
+def test_eval_asks_for_its_extra_before_any_question(stored: Shell, hide: Hide, package: str) -> None:
     hide(package)
-    pairs = shell.folder / "pairs.jsonl"
-    pairs.write_text(json.dumps({"question": QUESTION, "answers": ["nine crowns"]}))
-    told = shell.refused("eval", pairs, "--out", shell.folder / "report")
+    told = stored.refused("eval", stored.folder / "pairs.jsonl", "--out", stored.folder / "report")
     assert f"the package {package} for an evaluation" in told and 'run: pip install "mixrag[eval]"' in told
-    assert not (shell.folder / "report").exists()
+    assert not (stored.folder / "report").exists()
 
 
 @pytest.mark.parametrize("package", EXTRAS["train"])
-def test_train_asks_for_its_extra_before_the_first_step(shell: Shell, hide: Hide, package: str) -> None:
-    shell("index", shell.files)
+def test_train_asks_for_its_extra_before_the_first_step(stored: Shell, hide: Hide, package: str) -> None:
     hide(package)
-    pairs = shell.folder / "pairs.jsonl"
-    pairs.write_text(json.dumps({"question": QUESTION, "answers": ["nine crowns"]}))
-    assert shell("train", pairs, "--out", shell.folder / "trained", "--steps", "1", code=1) == ""
-    line = shell.errors.strip().split("\n")[-1]  # after what is being loaded
+    assert (
+        stored("train", stored.folder / "pairs.jsonl", "--out", stored.folder / "trained", "--steps", "1", code=1)
+        == ""
+    )
+    line = stored.errors.strip().split("\n")[-1]  # after what is being loaded
     assert line.startswith("mixrag: expected ")
     assert f"the package {package} for training" in line and 'run: pip install "mixrag[train]"' in line
-    assert not (shell.folder / "trained").exists()
+    assert not (stored.folder / "trained").exists()
 
 
-def test_clozes_ask_for_the_list_of_words(shell: Shell, hide: Hide) -> None:
+def test_clozes_ask_for_the_list_of_words(stored: Shell, hide: Hide) -> None:
     from mixrag.training import clozes
 
-    shell("index", shell.files)
     hide("sklearn")
     clozes._function_words.cache_clear()
-    told = shell.refused("clozes", "--out", shell.folder / "clozes.jsonl")
+    told = stored.refused("clozes", "--out", stored.folder / "clozes.jsonl")
     assert 'run: pip install "mixrag[train]"' in told
 
 

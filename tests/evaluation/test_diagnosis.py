@@ -455,17 +455,17 @@ def test_the_packaged_models_are_diagnosed_on_the_demo_corpus(tmp_path: Path) ->
     trustees = "Who presides over the trustees of Tarravoe's Public Pension Fund?"
     with RAG.open(tmp_path / "store", create=True, models=ModelConfig(device="cpu")) as rag:
         rag.index([DEMO], splitter=WordSplitter(100))
-        found = diagnose(rag, founder, ["Osric Penhallow"])
+        found = diagnose(rag, founder, ["Osric Penhallow"], k=3)
         assert found.right and found.failed is None and found.retrieved.rank == 1
-        assert diagnose(rag, wool, ["Ossery Farm"]).indexed.location.place == "split"
+        assert diagnose(rag, wool, ["Ossery Farm"], k=3).indexed.location.place == "split"
         ranked = rag.passages(bailiff, k="all").passages
         rank = next(rank for rank, passage in enumerate(ranked, 1) if "Gideon Starling" in passage.text)
         low = diagnose(rag, bailiff, ["Gideon Starling"], k=rank - 1)
         assert rank > 1 and (low.failed, low.retrieved.rank) == ("retrieved", rank)
-        assert diagnose(rag, excess, ["350 talms"]).failed is None
+        assert diagnose(rag, excess, ["350 talms"], k=3).failed is None
         assert diagnose(rag, trustees, ["Bettany Crowle"], lexical=0.0).failed == "weighted"
         rag.remove([DEMO / "finance" / "dunmarret-credit-union-rules.txt"])
-        gone = diagnose(rag, founder, ["Osric Penhallow"])
+        gone = diagnose(rag, founder, ["Osric Penhallow"], k=3)
         assert gone.failed == "indexed" and gone.indexed.location.place == "absent"
 
 

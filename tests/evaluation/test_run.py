@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import math
@@ -9,10 +10,11 @@ import os
 import statistics
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -24,6 +26,7 @@ from mixrag.answers.confidence import ConfidenceMap, read_calibration
 from mixrag.config.command_settings import EvaluationSettings
 from mixrag.corpus import Store
 from mixrag.errors import MixragError, PairsError, SettingError
+from mixrag.evaluation import plots
 from mixrag.evaluation.analysis import Evaluation, outcomes
 from mixrag.evaluation.calibration import confidences_of, rights
 from mixrag.evaluation.proportions import wilson
@@ -64,7 +67,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run of all systems wrote."""
     root = tmp_path_factory.mktemp("whole")
     with opened(root) as rag:
-        run(rag, root)
+        run(rag, root, drawn=True)
     return root
 
 
@@ -103,12 +106,18 @@ class Notices(logging.Handler):
         logging.getLogger("mixrag").setLevel(self.before)
 
 
-def run(rag: RAG, path: Path, **changes: Any) -> tuple[Evaluation, list[str]]:
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
+
+
+def run(rag: RAG, path: Path, *, drawn: bool = False, **changes: Any) -> tuple[Evaluation, list[str]]:
+    """Not ``drawn``, each picture is one pixel: drawing takes most of the time of a run."""
     notices = Notices()
     given = changes.pop("pairs", None) or (pairs(path),)
     chosen = {"systems": SYSTEMS, **changes}
     out = chosen.pop("out", path / "out")
-    with notices:
+    with notices, nullcontext() if drawn else mock.patch.object(plots, "_png", return_value=PIXEL):
         found = evaluate(rag, EvaluationRequest(given, out, EvaluationSettings(**chosen)))
     return found, notices.lines
 
@@ -314,7 +323,8 @@ def test_pairs_without_an_answer_are_asked_as_questions_that_the_documents_do_no
 
 
 def test_distractors_are_added_for_every_system_that_reads_passages(rag: Counting, tmp_path: Path) -> None:
-    run(rag, tmp_path / "run", systems=("closed-book", "concat", "sequence"), distractors=(1, 5))
+    systems, count = ("closed-book", "concat", "sequence"), 15
+    run(rag, tmp_path / "run", drawn=True, systems=systems, distractors=(1, 5), questions=count)
     written = report(tmp_path / "run")["distractors"]
     assert set(written) == {"random", "adversarial"}
     for systems in written.values():
@@ -344,7 +354,7 @@ def test_pairs_that_are_too_few_say_how_many_are_needed(
     rag: Counting, tmp_path: Path, count: int, wrong: int, told: str
 ) -> None:
     few = pairs(tmp_path / "few", count, wrong)
-    _, notices = run(rag, tmp_path / "few", pairs=(few,))
+    _, notices = run(rag, tmp_path / "few", pairs=(few,), drawn=count == 1, systems=("closed-book", "sequence"))
     assert any(told in notice for notice in notices)
     written = report(tmp_path / "few")
     assert written["confidence"]["method"] is None and written["notices"]
@@ -361,7 +371,7 @@ def test_impossible_answers_leave_no_nan_in_any_report(rag: Counting, tmp_path: 
         )
 
     deaf = RAG(rag.store, encoder=rag.encoder, generator=TableGenerator(WORDS, never), settings=rag.settings)
-    run(deaf, tmp_path / "run", systems=("closed-book", "sequence"))
+    run(deaf, tmp_path / "run", drawn=True, systems=("closed-book", "sequence"))
     system, out = report(tmp_path / "run")["systems"]["sequence"], tmp_path / "run" / "out"
     assert system["nll"] is None and system["exact_match"] == 0.0
     cells = [cell.text_content().lower() for cell in html.fromstring((out / "report.html").read_text()).iter("td")]

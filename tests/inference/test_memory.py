@@ -14,7 +14,7 @@ from mixrag import RAG, Generator, Settings
 from mixrag.corpus import Store
 from words_encoder import WordsEncoder
 
-QUESTIONS, ROOM = 1000, 40 * 2**20
+QUESTIONS, ROOM = 1000, 16 * 2**20
 """Asked in all, and by how much the process may grow after the first fifth of them."""
 
 
@@ -31,7 +31,7 @@ def test_a_thousand_questions_under_a_small_budget(
         )
     generator = replace(tiny_generator("llama"), prefix_cache_bytes=2**18)  # type: ignore[type-var]
     store = Store.open(tmp_path / "store", create=True)
-    with RAG(store, encoder=WordsEncoder(), generator=generator, settings=Settings(max_tokens=3)) as rag:
+    with RAG(store, encoder=WordsEncoder(), generator=generator, settings=Settings(k=2, max_tokens=3)) as rag:
         rag.index([folder])
         process, sizes = psutil.Process(), []
         for number in range(QUESTIONS):
