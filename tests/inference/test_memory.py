@@ -14,7 +14,7 @@ from mixrag import RAG, Generator, Settings
 from mixrag.corpus import Store
 from words_encoder import WordsEncoder
 
-QUESTIONS, ROOM = 1000, 16 * 2**20
+QUESTIONS, ROOM = 1000, 24 * 2**20
 """Asked in all, and by how much the process may grow after the first fifth of them."""
 
 
