@@ -179,7 +179,7 @@ def test_whatever_the_files_hold_the_store_decides(with_index: Path, damaged: st
 
 @pytest.mark.parametrize("damaged", ["codes-*", "cells-*"])
 def test_a_change_inside_codes_or_arrays_is_noticed(with_index: Path, damaged: str) -> None:
-    there, more = source(), source(3100)
+    more = source(3100)
     (path,) = (with_index / "index").glob(damaged)
     path.write_bytes(changed_inside(path.read_bytes()))
     more.check(open_persistent(with_index, more.corpus("two")))
@@ -249,7 +249,7 @@ def test_a_manifest_of_something_else_is_made_anew(with_index: Path, content) ->
 
 
 def test_codes_that_name_a_file_of_their_own_are_made_anew(with_index: Path) -> None:
-    there, more, victim = source(), source(3100), with_index / "precious"
+    more, victim = source(3100), with_index / "precious"
     victim.write_bytes(b"precious " * 200_000)
     (path,) = (with_index / "index").glob("codes-*")
     cells = faiss.read_index(str(path)).nlist
