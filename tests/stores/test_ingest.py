@@ -1,6 +1,5 @@
 import os
-import subprocess
-import sys
+import signal
 import time
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from fake_corpus import FakeEncoder, check_sound, content, run
 from mixrag.corpus import ParserRegistry, SentenceSplitter, Store, WordSplitter, ingest
 from mixrag.corpus.parsers.isolation import Worker
 from mixrag.errors import EncoderMismatchError, ModelError, SourceError
+from store_backends import SqliteBackend
+from warm_process import running
 
 
 def words(tag, count=12):
@@ -346,40 +347,39 @@ def test_interrupted_run_resumes_without_recomputing(store, folder):
     check_sound(store)
 
 
-KILLED = """
-import sys, time
-sys.path[:0] = sys.argv[3].split(":")
-from pathlib import Path
-from fake_corpus import FakeEncoder, run
-from mixrag.corpus import Store
 class Slow(FakeEncoder):
+    def __init__(self, messages):
+        super().__init__()
+        self.messages = messages
+
     def __call__(self, texts):
-        print("batch", flush=True)
+        self.messages.send("batch")
         time.sleep(0.01)
         return super().__call__(texts)
-with Store.open(sys.argv[1], create=True) as store:
-    print("open", flush=True)
-    run(store, Path(sys.argv[2]), encoder=Slow(), batch=2)
-"""
+
+
+def index_slowly(messages, location, folder):
+    """In the process that is killed."""
+    with Store.open(location, create=True) as store:
+        messages.send("open")
+        run(store, folder, encoder=Slow(messages), batch=2)
 
 
 @pytest.mark.parametrize("seconds", [0, 0.02, 0.1, 0.2, 0.4, 0.6])
-def test_kill_9_leaves_a_store_that_opens_and_resumes(backend, folder, seconds):
+def test_kill_9_leaves_a_store_that_opens_and_resumes(backend, folder, tmp_path, seconds):
     for i in range(40):
         (folder / f"{i}.md").write_text(f"# Title {i}\n" + words(f"w{i}x", 20))
-    path = ":".join([str(Path(__file__).parent), *sys.path])
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, backend.location, str(folder), path], stdout=subprocess.PIPE
-    )
-    assert process.stdout.readline() == b"open\n"
     written = seconds >= 0.2
-    for _ in range(2 * written):  # when the second batch is embedded, the first is in the store
-        assert process.stdout.readline() == b"batch\n"
-    time.sleep(seconds)
-    process.kill()
-    process.wait()
-    process.stdout.close()
-    with backend.reopen() as store, backend.another().open() as fresh:
+    with running(index_slowly, backend.location, folder) as (process, messages):
+        assert messages.recv() == "open"
+        for _ in range(2 * written):  # when the second batch is embedded, the first is in the store
+            assert messages.recv() == "batch"
+        time.sleep(seconds)
+        process.kill()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
+    # What a fresh store of this backend holds is what one of files holds, which is sooner made.
+    with backend.reopen() as store, SqliteBackend(tmp_path, "fresh").open() as fresh:
         total = run(fresh, folder).embedded
         hashes = set(fresh.text_hashes(fresh.rows_where({})))
         missing = len(store.missing_vectors("fake-1", hashes))
@@ -427,7 +427,7 @@ def test_any_history_equals_a_fresh_index(backend, tmp_path_factory):
 def check_history(backend, folder, history):
     (folder / "sub").mkdir()
     (folder / "keep.txt").write_text("keep this file")
-    first, second = backend.another(), backend.another().another()
+    first, second = backend.another(), SqliteBackend(folder.parent, f"{folder.name}-fresh")
     try:
         with first.open() as store, second.open() as fresh:
             for step in history:

@@ -1,8 +1,7 @@
 """Documents from memory: what is taken and refused, the guarantees of files, the format of the store."""
 
 import json
-import subprocess
-import sys
+import signal
 import time
 import uuid
 from pathlib import Path
@@ -21,6 +20,8 @@ from mixrag.corpus import (
     documents_of_texts,
 )
 from mixrag.errors import EncoderMismatchError, SourceError
+from store_backends import SqliteBackend
+from warm_process import running
 
 
 def words(tag, count=12):
@@ -281,16 +282,17 @@ def test_texts_that_do_not_fit_together_are_refused(columns, message):
 
 def test_a_long_iterable_is_read_piece_by_piece(store):
     """So that memory stays bounded: what was read first is in the store before the end is read."""
-    seen = []
+    seen = {}
 
     def documents():
         with Store.open(store.location) as reader:
             for i in range(1200):
-                seen.append(reader.counts().documents)
+                if i in {0, 511, 600, 1199}:  # counting takes long in a bucket
+                    seen[i] = reader.counts().documents
                 yield Document(f"text {i}", id=str(i))
 
     add(store, documents())
-    assert seen[511] == 0 and seen[600] == 512 and store.counts().documents == 1200
+    assert seen == {0: 0, 511: 0, 600: 512, 1199: 1024} and store.counts().documents == 1200
 
 
 def test_many_ids_of_one_content_are_written_piece_by_piece(store):
@@ -357,39 +359,36 @@ def test_another_encoder_is_refused_and_reembedding_keeps_the_documents(store):
     check_sound(store)
 
 
-KILLED = """
-import sys, time
-sys.path[:0] = sys.argv[2].split(":")
-from fake_corpus import FakeEncoder
-from test_memory_documents import add, Document
-from mixrag.corpus import Store
 class Slow(FakeEncoder):
     def __call__(self, texts):
         time.sleep(0.01)
         return super().__call__(texts)
-def documents():
-    print("open", flush=True)
+
+
+def updated_documents():
     for i in range(2000):
         yield Document(f"text {i}", id=str(i % 700))
-with Store.open(sys.argv[1], create=True) as store:
-    add(store, documents(), Slow(), batch=8)
-"""
+
+
+def add_slowly(messages, location):
+    """In the process that is killed."""
+    with Store.open(location, create=True) as store:
+        messages.send("open")
+        add(store, updated_documents(), Slow(), batch=8)
 
 
 @pytest.mark.parametrize("seconds", [0, 0.3, 1.0])
-def test_kill_9_leaves_a_store_that_opens_and_resumes(backend, seconds):
-    path = ":".join([str(Path(__file__).parent), *sys.path])
-    command = [sys.executable, "-c", KILLED, backend.location, path]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    assert process.stdout.readline() == b"open\n"
-    time.sleep(seconds)
-    process.kill()
-    process.wait()
-    process.stdout.close()
-    documents = [Document(f"text {i}", id=str(i % 700)) for i in range(2000)]
-    with backend.reopen() as store, backend.another().open() as fresh:
-        add(store, documents)
-        add(fresh, documents)
+def test_kill_9_leaves_a_store_that_opens_and_resumes(backend, tmp_path, seconds):
+    with running(add_slowly, backend.location) as (process, messages):
+        assert messages.recv() == "open"
+        time.sleep(seconds)
+        process.kill()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
+    # What a fresh store of this backend holds is what one of files holds, which is sooner made.
+    with backend.reopen() as store, SqliteBackend(tmp_path, "fresh").open() as fresh:
+        add(store, updated_documents())
+        add(fresh, updated_documents())
         assert content(store) == content(fresh) and store.counts().documents == 700
         check_sound(store)
 
