@@ -47,8 +47,10 @@ ANSWERS = 0.63
 """Answers a second by both packaged readers on two cores, many at once: ``benchmarks/answering.py``."""
 EXACT = "sqlite-exact"
 """Its largest measured row has the time of an exact scan, which grows in proportion."""
-ASKER_MS = 0.5
-"""Assumed: of the asking process for each request to a shard and its reply."""
+ASKER_MS = 3.0
+"""Measured (http_shards.py): processor time of the asking process for each request to a shard and its reply."""
+REQUESTS_HYBRID = 2
+"""To each shard: word frequencies, then the search; a dense search is one."""
 MONTH = 730.0
 """Hours."""
 CORES = 2
@@ -222,7 +224,7 @@ def latency_table(rows: Sequence[Measured], sizes: Sequence[int], options: argpa
         # Where the median of hybrid queries alone was measured, they are taken to spread as dense ones do.
         high = row.hybrid_p95 or hybrid * row.p95 / row.p50
         dense = slowest_of(count, (row.p50, row.p95), 1)
-        both = slowest_of(count, (hybrid, high), 2)
+        both = slowest_of(count, (hybrid, high), REQUESTS_HYBRID)
         timed = (QUESTION_MS, row.p50, row.p95, hybrid, high, *dense, *both)
         measured = f"{row.passages:,}, {row.words}"
         cells.append([f"{n:,}", f"{count:,}", measured, *(f"{each:,.1f}" for each in timed)])
@@ -239,7 +241,9 @@ def cost_table(rows: Sequence[Measured], sizes: Sequence[int], options: argparse
     cells = []
     for n in sizes:
         row = nearest(rows, options.backend, min(n, options.shard), options.words)
-        searched = 1e6 * shards(n, options.shard) * (row.hybrid or row.p50) / 1000 / HOUR * options.core_hour
+        count = shards(n, options.shard)
+        asked = count * REQUESTS_HYBRID * ASKER_MS if count > 1 else 0.0
+        searched = 1e6 * (count * (row.hybrid or row.p50) + asked) / 1000 / HOUR * options.core_hour
         amounts = (n * size / 1e9 * options.gb_month, searched, answers, *models)
         cells.append([f"{n:,}", *(f"${amount:,.2f}" for amount in amounts)])
     return table(heads, cells)
