@@ -340,6 +340,15 @@ def test_what_the_index_finds_has_exact_products(store: LanceStore, monkeypatch:
     assert set(exact[:10].tolist()) == set(rows[np.argsort(-(every[:300] @ every[0]))[:10]].tolist())
 
 
+@pytest.mark.parametrize(
+    ("k", "rows", "read"), [(26, 1000, 260), (26, 100_000, 494), (26, 10**6, 4992), (26, 10**8, 19_994)]
+)
+def test_a_search_reads_more_vectors_where_there_are_more(k: int, rows: int, read: int) -> None:
+    """Else it misses the more of the nearest ones, the more vectors there are."""
+    assert k * tables.refinement(k, rows) == read
+    assert 15_000 * tables.refinement(15_000, rows) == 30_000, "two of each one asked for in any case"
+
+
 def test_the_index_is_trained_again_as_the_store_grows(
     store: LanceStore, lance_backend: LanceBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:

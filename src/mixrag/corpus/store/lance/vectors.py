@@ -112,7 +112,7 @@ class VectorReads(PassageReads):
             total = len(rows) if allowed is None else len(allowed)
             asked = k + 16 if allowed is None else int((k + 16) * len(rows) / max(total, 1))
             while asked <= max(_WIDEST, 2 * k):
-                near = rows[places.passages(np.unique(self.tables.near(found[1], question, asked)))]
+                near = rows[places.passages(np.unique(self.tables.near(found[1], question, asked, len(rows))))]
                 near = near if allowed is None else near[np.isin(near, allowed)]
                 if len(near) >= min(k, total):
                     return near
