@@ -22,7 +22,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -58,8 +57,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         stores = [Path(folder) / f"shard-{number}" for number in range(max(counts))]
         whole = corpus(options.passages * len(stores), options.questions + WARM)
+        vectors, documents = np.concatenate([*whole.blocks()]), [*whole.documents()]
         for number, store in enumerate(stores):
-            write(store, whole, number, options.passages)
+            first = number * options.passages
+            own = documents[first // PER_DOCUMENT : (first + options.passages) // PER_DOCUMENT]
+            write(store, own, vectors[first : first + options.passages], whole)
         print(
             "| shards | prior | servers, ms | p95 | processor ms | folders, ms | processor ms |\n|" + " --- |" * 7
         )
@@ -79,22 +81,17 @@ def corpus(passages: int, questions: int) -> Corpus:
     return Corpus(passages, WORDS, partial(blocks, passages), found)
 
 
-def write(store: Path, whole: Corpus, number: int, passages: int) -> None:
-    """One shard: its documents, and the vectors in their places."""
-    documents = range(number * passages // PER_DOCUMENT, (number + 1) * passages // PER_DOCUMENT)
-
-    def own_blocks() -> Iterator[Vectors]:
-        vectors = (vector for block in whole.blocks() for vector in block)
-        yield np.stack([*islice(vectors, number * passages, (number + 1) * passages)])
+def write(store: Path, documents: Sequence[Document], vectors: Vectors, whole: Corpus) -> None:
+    """One shard: its documents, and the vectors of their passages."""
 
     class Part(Corpus):
-        """The documents of one shard."""
+        """What one shard has."""
 
         def documents(self) -> Iterator[Document]:
-            """Those of the whole corpus that it has."""
-            return islice(whole.documents(), documents.start, documents.stop)
+            """Its own."""
+            return iter(documents)
 
-    with Stored(store, Part(passages, WORDS, own_blocks, whole.questions)) as built:
+    with Stored(store, Part(len(vectors), WORDS, lambda: iter([vectors]), whole.questions)) as built:
         built.write()
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
@@ -32,6 +34,19 @@ def running(target: Callable[..., None], *arguments: Any) -> Iterator[tuple[Fork
         process.kill()
         process.join()
         ours.close()
+
+
+def kill_after(seconds: float, said: Sequence[str], target: Callable[..., None], *arguments: Any) -> list[str]:
+    """Call ``target`` in a process that is killed so many seconds after it has said this; what else it said."""
+    with running(target, *arguments) as (process, messages):
+        for each in said:
+            assert messages.recv() == each
+        time.sleep(seconds)
+        process.kill()
+        found = sent_until_the_end(messages)
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
+    return found
 
 
 def _called(environment: dict[str, str], target: Callable[..., None], *arguments: Any) -> None:

@@ -57,9 +57,9 @@ def test_a_gain_on_other_pairs_sets_the_weight() -> None:
 
 def test_of_noise_nothing_is_learnt() -> None:
     """The best β on these very pairs is often above 0; what it gains on others is chance."""
-    found = [fit_question_likelihood(tables(seed, 0.0)) for seed in range(12)]
-    assert sum(each.fitted > 0.0 for each in found) >= 4
-    assert not any(each.weight > 0.0 for each in found)
+    found = [fit_question_likelihood(tables(seed, 0.0)) for seed in range(30)]
+    assert sum(each.fitted > 0.0 for each in found) >= 10
+    assert sum(each.weight > 0.0 for each in found) <= 2
     assert all(each.weight in (0.0, each.fitted) for each in found)
 
 

@@ -1,5 +1,4 @@
 import os
-import signal
 import time
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from mixrag.corpus import ParserRegistry, SentenceSplitter, Store, WordSplitter,
 from mixrag.corpus.parsers.isolation import Worker
 from mixrag.errors import EncoderMismatchError, ModelError, SourceError
 from store_backends import SqliteBackend
-from warm_process import running
+from warm_process import kill_after
 
 
 def words(tag, count=12):
@@ -370,14 +369,8 @@ def test_kill_9_leaves_a_store_that_opens_and_resumes(backend, folder, tmp_path,
     for i in range(40):
         (folder / f"{i}.md").write_text(f"# Title {i}\n" + words(f"w{i}x", 20))
     written = seconds >= 0.2
-    with running(index_slowly, backend.location, folder) as (process, messages):
-        assert messages.recv() == "open"
-        for _ in range(2 * written):  # when the second batch is embedded, the first is in the store
-            assert messages.recv() == "batch"
-        time.sleep(seconds)
-        process.kill()
-        process.join()
-    assert process.exitcode == -signal.SIGKILL
+    # When the second batch is embedded, the first is in the store.
+    kill_after(seconds, ["open", *["batch"] * (2 * written)], index_slowly, backend.location, folder)
     # What a fresh store of this backend holds is what one of files holds, which is sooner made.
     with backend.reopen() as store, SqliteBackend(tmp_path, "fresh").open() as fresh:
         total = run(fresh, folder).embedded

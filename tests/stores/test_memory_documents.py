@@ -1,7 +1,6 @@
 """Documents from memory: what is taken and refused, the guarantees of files, the format of the store."""
 
 import json
-import signal
 import time
 import uuid
 from pathlib import Path
@@ -21,7 +20,7 @@ from mixrag.corpus import (
 )
 from mixrag.errors import EncoderMismatchError, SourceError
 from store_backends import SqliteBackend
-from warm_process import running
+from warm_process import kill_after
 
 
 def words(tag, count=12):
@@ -379,12 +378,7 @@ def add_slowly(messages, location):
 
 @pytest.mark.parametrize("seconds", [0, 0.3, 1.0])
 def test_kill_9_leaves_a_store_that_opens_and_resumes(backend, tmp_path, seconds):
-    with running(add_slowly, backend.location) as (process, messages):
-        assert messages.recv() == "open"
-        time.sleep(seconds)
-        process.kill()
-        process.join()
-    assert process.exitcode == -signal.SIGKILL
+    kill_after(seconds, ["open"], add_slowly, backend.location)
     # What a fresh store of this backend holds is what one of files holds, which is sooner made.
     with backend.reopen() as store, SqliteBackend(tmp_path, "fresh").open() as fresh:
         add(store, updated_documents())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
 import threading
 import time
 from multiprocessing.connection import Connection
@@ -12,7 +11,7 @@ from fake_corpus import check_sound
 from made_documents import file, put, split, texts_in
 from mixrag.corpus import Store
 from store_backends import Backend
-from warm_process import running, sent_until_the_end
+from warm_process import kill_after, running, sent_until_the_end
 
 
 def write(messages: Connection, location: str, name: str, number: int) -> None:
@@ -55,13 +54,7 @@ def test_kill_9_loses_nothing_that_was_reported_done(backend: Backend) -> None:
 
 def check_kill_9(backend: Backend, seconds: float) -> None:
     backend.open().close()
-    with running(write, backend.location, "w", 10_000) as (process, messages):
-        assert messages.recv() == "open"
-        time.sleep(seconds)
-        process.kill()
-        done = [line.split() for line in sent_until_the_end(messages)]
-        process.join()
-    assert process.exitcode == -signal.SIGKILL
+    done = [line.split() for line in kill_after(seconds, ["open"], write, backend.location, "w", 10_000)]
     put_, gone = ({int(n) for verb, n in done if verb == word} for word in ("put", "deleted"))
     with backend.reopen(timeout=10) as store:
         found = documents_of(store, "w")

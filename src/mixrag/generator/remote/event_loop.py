@@ -7,20 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
-from typing import Any, Protocol
+
+import httpx2
 
 _STARTING = threading.Lock()
 _RUNNING: list[tuple[threading.Thread, asyncio.AbstractEventLoop]] = []
-"""The last one."""
-
-
-class Closable(Protocol):
-    """What is closed by a coroutine."""
-
-    def aclose(self) -> Coroutine[Any, Any, None]:
-        """Close it."""
-        ...
+"""At most one."""
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
@@ -34,10 +26,10 @@ def running_loop() -> asyncio.AbstractEventLoop:
         return _RUNNING[-1][1]
 
 
-def close_in(loop: asyncio.AbstractEventLoop, resource: Closable) -> None:
-    """Close something that belongs to a loop, unless that has ended.
+def close_in(loop: asyncio.AbstractEventLoop, client: httpx2.AsyncClient) -> None:
+    """Close a client of a loop, unless that has ended.
 
     It takes no lock, since it is called while garbage is collected, in any thread.
     """
     if any(each is loop and thread.is_alive() for thread, each in _RUNNING):
-        asyncio.run_coroutine_threadsafe(resource.aclose(), loop)
+        asyncio.run_coroutine_threadsafe(client.aclose(), loop)
