@@ -15,6 +15,7 @@ def ask(tab: Page, question: str) -> None:
     tab.get_by_label("Ask your documents").fill(question)
     tab.keyboard.press("Enter")
     expect(tab.locator("#after")).to_be_visible(timeout=20_000)
+    expect(tab.locator("#send")).to_be_visible()
 
 
 def violations(tab: Page) -> str:

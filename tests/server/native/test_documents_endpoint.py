@@ -232,16 +232,20 @@ def test_a_full_disk_while_a_file_arrives(client: TestClient, rag: RAG, monkeypa
     assert left_behind(rag) == [] and client_answers(client)
 
 
-def test_a_full_disk_while_it_is_indexed(client: TestClient, rag: RAG) -> None:
-    pages = int(rag.store.query("PRAGMA page_count")[0][0])
-    for connection in rag.store._connections._idle:
+def test_a_full_disk_while_it_is_indexed(client: TestClient, rag: RAG, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages, take = int(rag.store.query("PRAGMA page_count")[0][0]), rag.store._connections._take
+
+    def limited() -> Any:
+        connection = take()
         connection.execute(f"PRAGMA max_page_count = {pages}")  # what SQLite calls a full disk
+        return connection
+
+    monkeypatch.setattr(rag.store._connections, "_take", limited)
     text = "\n\n".join(f"Paragraph {n} of a long file about nothing at all." for n in range(3000))
     found = upload(client, ("long.txt", text))
     assert (found.status_code, found.json()["error"]["code"]) == (507, "disk_full"), found.text
     assert client_answers(client)
-    for connection in rag.store._connections._idle:
-        connection.execute("PRAGMA max_page_count = 1000000")
+    pages = 1_000_000
     assert upload(client, ("dog.txt", DOG)).json()["files"][0]["stored"]
     stored = {each["document"] for each in listed(client)["data"] if each["uploaded"]}
     assert stored == {str(each) for each in left_behind(rag)} and listed(client)["pending"] == []

@@ -88,7 +88,7 @@ def test_the_keyboard_alone_is_enough(tab: Page) -> None:
     assert tab.locator("#question").input_value() == f"{COD}\n"
     tab.keyboard.press("Backspace")
     tab.keyboard.press("Enter")
-    expect(tab.locator("#after")).to_be_visible()
+    expect(tab.locator("#send")).to_be_visible()
     order = []
     for _ in range(7):
         tab.keyboard.press("Tab")

@@ -264,6 +264,17 @@ def test_an_answer_can_be_stopped(tab: Page) -> None:
     expect(tab.get_by_role("button", name="Ask", exact=True)).to_be_visible()
 
 
+def test_asking_and_stopping_by_their_buttons_keeps_the_focus(tab: Page) -> None:
+    tab.route("**/v1/answers", lambda route: None)  # it never comes
+    tab.get_by_label("Ask your documents").fill(COD)
+    tab.keyboard.press("Tab")
+    tab.keyboard.press("Enter")
+    expect(tab.get_by_role("button", name="Stop")).to_be_focused()
+    tab.keyboard.press("Enter")
+    expect(tab.locator("#answer")).to_have_text("Stopped.")
+    expect(tab.get_by_role("button", name="Ask", exact=True)).to_be_focused()
+
+
 def test_a_key_is_asked_for_once_and_stays_in_the_tab(tab: Page) -> None:
     def guard(route: object) -> None:
         if route.request.headers.get("authorization") == "Bearer right":  # type: ignore[attr-defined]

@@ -144,8 +144,7 @@ function begin(written, asked, stopper, instead) {
   byId("result").hidden = false;
   byId("result").classList.add("running");
   byId("after").hidden = byId("details").hidden = true;
-  byId("send").hidden = true;
-  byId("stop").hidden = false;
+  replaceButton(byId("send"), byId("stop"));
   write("");
   fill(byId("asked"), written);
   showRewritten(byId("rewritten"), written, asked.question, askExactly);
@@ -226,8 +225,15 @@ function end() {
   state.running = null;
   byId("result").classList.remove("running");
   byId("answer").setAttribute("aria-busy", "false");
-  byId("send").hidden = false;
-  byId("stop").hidden = true;
+  replaceButton(byId("stop"), byId("send"));
+}
+
+/** One button in the place of another, which gives it its focus: hidden with it, the focus would be lost. */
+function replaceButton(old, other) {
+  const focused = document.activeElement === old;
+  other.hidden = false;
+  if (focused) other.focus();
+  old.hidden = true;
 }
 
 function problem(message) {
