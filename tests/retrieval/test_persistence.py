@@ -177,11 +177,18 @@ def test_whatever_the_files_hold_the_store_decides(with_index: Path, damaged: st
     assert there.reads == [-1]
 
 
+def one_bit_changed(content: bytes) -> bytes:
+    """In a code, which may be any number."""
+    place = len(content) // 2
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
 @pytest.mark.parametrize("damaged", ["codes-*", "cells-*"])
-def test_a_change_inside_codes_or_arrays_is_noticed(with_index: Path, damaged: str) -> None:
+@pytest.mark.parametrize("change", [changed_inside, one_bit_changed])
+def test_a_change_inside_codes_or_arrays_is_noticed(with_index: Path, damaged: str, change) -> None:
     more = source(3100)
     (path,) = (with_index / "index").glob(damaged)
-    path.write_bytes(changed_inside(path.read_bytes()))
+    path.write_bytes(change(path.read_bytes()))
     more.check(open_persistent(with_index, more.corpus("two")))
     assert more.reads == [-1]
 

@@ -13,6 +13,7 @@ import pytest
 
 from fake_corpus import FakeEncoder
 from mixrag.corpus import Store
+from mixrag.corpus.store.lance import lease
 from moto_server import environment, serving
 from postgres_server import PostgresBackend, PostgresServer
 from store_backends import Backend, LanceBackend, S3Backend, SqliteBackend
@@ -50,6 +51,12 @@ def s3_backend(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     yield S3Backend(name)
     bucket.objects.delete()
     bucket.delete()
+
+
+@pytest.fixture
+def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock of a process that was killed is free after a second: no other process writes."""
+    monkeypatch.setattr(lease, "LEASE", 1.0)
 
 
 @pytest.fixture

@@ -364,6 +364,7 @@ def index_slowly(messages, location, folder):
         run(store, folder, encoder=Slow(messages), batch=2)
 
 
+@pytest.mark.usefixtures("short_lease")
 @pytest.mark.parametrize("seconds", [0, 0.02, 0.1, 0.2, 0.4, 0.6])
 def test_kill_9_leaves_a_store_that_opens_and_resumes(backend, folder, tmp_path, seconds):
     for i in range(40):

@@ -376,6 +376,7 @@ def add_slowly(messages, location):
         add(store, updated_documents(), Slow(), batch=8)
 
 
+@pytest.mark.usefixtures("short_lease")
 @pytest.mark.parametrize("seconds", [0, 0.3, 1.0])
 def test_kill_9_leaves_a_store_that_opens_and_resumes(backend, tmp_path, seconds):
     kill_after(seconds, ["open"], add_slowly, backend.location)

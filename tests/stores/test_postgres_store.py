@@ -118,6 +118,24 @@ def test_large_stores_are_searched_by_the_database(store: Store, monkeypatch: py
         assert again.nearest(question, 10, even).tolist() == store.nearest(question, 10, even).tolist()
 
 
+@pytest.mark.parametrize(
+    ("options", "megabytes"), [("effective_cache_size%3D6GB", 3072), ("maintenance_work_mem%3D5GB", 5120)]
+)
+def test_memory_for_the_graph_is_what_the_server_has(store: Store, options: str, megabytes: int) -> None:
+    with open_store(f"{store.location}&options=-c%20{options}") as other:
+        assert other._memory() == megabytes * 1024
+
+
+def test_a_graph_that_does_not_fit_into_memory_is_announced(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(nearest, "INDEXED_FROM", 100)
+    monkeypatch.setattr(nearest.NearestQueries, "_memory", lambda _: 100)
+    with caplog.at_level(logging.WARNING, "mixrag"):
+        many(store, 1000)
+    assert "allow more by maintenance_work_mem" in caplog.text and graphs(store) == ["vectors_hnsw_1"]
+
+
 def test_filters_never_leave_too_few(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nearest, "INDEXED_FROM", 100)
     many(store, 1000)

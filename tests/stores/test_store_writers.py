@@ -7,6 +7,8 @@ import threading
 import time
 from multiprocessing.connection import Connection
 
+import pytest
+
 from fake_corpus import check_sound
 from made_documents import file, put, split, texts_in
 from mixrag.corpus import Store
@@ -46,6 +48,7 @@ def test_two_processes_that_write_lose_nothing(store: Store, backend: Backend) -
     check_sound(store)
 
 
+@pytest.mark.usefixtures("short_lease")
 def test_kill_9_loses_nothing_that_was_reported_done(backend: Backend) -> None:
     for seed in range(max(2, round(6 * backend.trials))):
         check_kill_9(backend, random.Random(seed).uniform(0, 0.6))

