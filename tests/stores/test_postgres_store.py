@@ -136,6 +136,21 @@ def test_a_graph_that_does_not_fit_into_memory_is_announced(
     assert "allow more by maintenance_work_mem" in caplog.text and graphs(store) == ["vectors_hnsw_1"]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "count", "expected"),
+    [(30, 60_000, 100), (30, 1_000_000, 500), (30, 10**8, 1000), (450, 60_000, 900), (10_000, 1, 1000)],
+)
+def test_a_search_keeps_more_candidates_in_a_larger_graph(wanted: int, count: int, expected: int) -> None:
+    assert nearest.candidates(wanted, count) == expected
+
+
+def test_the_size_of_the_graph_is_known(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nearest, "INDEXED_FROM", 100)
+    many(store, 1000)
+    graph = store._graph()
+    assert graph is not None and graph.count == 1000
+
+
 def test_filters_never_leave_too_few(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nearest, "INDEXED_FROM", 100)
     many(store, 1000)
