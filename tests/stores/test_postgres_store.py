@@ -6,8 +6,10 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 
 from made_documents import DIMENSION, file, put, split, texts_in, vectors_of
@@ -134,6 +136,27 @@ def test_a_graph_that_does_not_fit_into_memory_is_announced(
     with caplog.at_level(logging.WARNING, "mixrag"):
         many(store, 1000)
     assert "allow more by maintenance_work_mem" in caplog.text and graphs(store) == ["vectors_hnsw_1"]
+
+
+@pytest.mark.parametrize(("kind", "share"), [("DiskFull", 1.0), ("OutOfMemory", 0.0)])
+def test_without_shared_memory_one_process_makes_the_graph(
+    store: Store, monkeypatch: pytest.MonkeyPatch, kind: str, share: float
+) -> None:
+    create, calls = nearest.NearestQueries._create, []
+
+    def failing(self: Any, *arguments: Any, workers: bool) -> None:
+        calls.append((arguments[-1], workers))
+        if workers:
+            raise StoreError("memory", "none", "add some") from getattr(psycopg.errors, kind)()
+        create(self, *arguments, workers=workers)
+
+    monkeypatch.setattr(nearest, "INDEXED_FROM", 100)
+    monkeypatch.setattr(nearest.NearestQueries, "_create", failing)
+    many(store, 1000)
+    needed = calls[0][0]
+    assert (
+        needed > 0 and calls == [(needed, True), (needed * share, False)] and graphs(store) == ["vectors_hnsw_1"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -149,13 +149,15 @@ class NearestQueries(SqlStore):
                 needed / 2**20,
                 allowed / 2**20,
             )
+        memory = min(needed, allowed)
         try:
-            self._create(encoder, dimension, type_, min(needed, allowed), workers=True)
+            self._create(encoder, dimension, type_, memory, workers=True)
         except StoreError as error:
-            if not isinstance(error.__cause__, psycopg.errors.DiskFull | psycopg.errors.OutOfMemory):
+            full = isinstance(error.__cause__, psycopg.errors.DiskFull)
+            if not full and not isinstance(error.__cause__, psycopg.errors.OutOfMemory):
                 raise
             # Parallel workers need shared memory, of which containers often have 64 MB.
-            self._create(encoder, dimension, type_, 0, workers=False)
+            self._create(encoder, dimension, type_, memory if full else 0, workers=False)
         with self.transaction() as db:
             db.execute("ANALYZE passages, vectors")
         _logger.info("made the index (HNSW) in %.0f s", time.monotonic() - began)
