@@ -132,7 +132,7 @@ def table(heads: Sequence[str], cells: Iterable[Sequence[str]]) -> list[str]:
 
 
 def of_passage(rows: Sequence[Measured], backend: str, words: int) -> float:
-    """Bytes of a passage in a store, by the line through the measured numbers of words, at 100,000 passages.
+    """Bytes of a passage in the largest store that was measured; those of a further word from 100,000 passages.
 
     Raises:
         SystemExit: the backend was not measured with two numbers of words at that size.
@@ -145,7 +145,9 @@ def of_passage(rows: Sequence[Measured], backend: str, words: int) -> float:
         )
     low, high = min(at), max(at)
     slope = (at[high] - at[low]) / (high - low)
-    return at[low] + slope * (words - low)
+    measured = [row for row in rows if row.engine == backend]
+    largest = max(measured, key=lambda row: (row.passages, -abs(row.words - words)))
+    return 1e6 * largest.megabytes / largest.passages + slope * (words - largest.words)
 
 
 def is_measured(rows: Sequence[Measured], backend: str) -> bool:

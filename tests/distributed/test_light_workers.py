@@ -1,4 +1,4 @@
-"""Workers import no more than what they were sent needs: there are as many of them as processors."""
+"""A worker imports only what its work needs: there are as many workers as processors."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def test_an_own_encoder_needs_no_torch(tmp_path: Path) -> None:
     sent.write_bytes(pickle.dumps((PortableReading((), ParseLimits(), splitting), portable_encoder(encoder))))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", WORKER, str(sent)]
-    found = subprocess.run(command, capture_output=True, text=True, env=environment)
+    found = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert (found.stdout.strip(), found.returncode) == ("(1, 256) []", 0), found.stderr

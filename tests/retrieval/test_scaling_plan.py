@@ -18,6 +18,8 @@ def test_bytes_of_a_passage_lie_on_the_line_through_two_measured_numbers_of_word
     rows = [row(megabytes=400.0), row(words=100, megabytes=540.0), row(passages=1000, words=60, megabytes=1.0)]
     assert of_passage(rows, "sqlite", 30) == pytest.approx(4000.0)
     assert of_passage(rows, "sqlite", 65) == pytest.approx(4700.0)
+    larger = row(passages=1_000_000, megabytes=3000.0)
+    assert of_passage([*rows, larger], "sqlite", 65) == pytest.approx(3700.0), "its files of fixed size count less"
     with pytest.raises(SystemExit, match="found \\[30\\]; run"):
         of_passage(rows[:1], "sqlite", 100)
 

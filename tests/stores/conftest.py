@@ -55,8 +55,9 @@ def s3_backend(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lock of a process that was killed is free after a second: no other process writes."""
+    """The lock of a process that was killed is free after a second: no other one writes."""
     monkeypatch.setattr(lease, "LEASE", 1.0)
+    monkeypatch.setattr(lease, "_RENEWED", 0.25)
 
 
 @pytest.fixture

@@ -172,6 +172,9 @@ def test_the_size_of_the_graph_is_known(store: Store, monkeypatch: pytest.Monkey
     many(store, 1000)
     graph = store._graph()
     assert graph is not None and graph.count == 1000
+    many(store, 3000)
+    grown = store._graph()
+    assert grown is not None and grown.count == 3000
 
 
 def test_filters_never_leave_too_few(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -268,7 +268,9 @@ def test_asking_and_stopping_by_their_buttons_keeps_the_focus(tab: Page) -> None
     tab.route("**/v1/answers", lambda route: None)  # it never comes
     tab.get_by_label("Ask your documents").fill(COD)
     tab.keyboard.press("Tab")
-    tab.keyboard.press("Enter")
+    tab.keyboard.down("Enter")
+    tab.keyboard.down("Enter")  # held down
+    tab.keyboard.up("Enter")
     expect(tab.get_by_role("button", name="Stop")).to_be_focused()
     tab.keyboard.press("Enter")
     expect(tab.locator("#answer")).to_have_text("Stopped.")

@@ -65,12 +65,16 @@ def _checked(encoder: CompleteEncoder, fingerprint: str, threads: int | None) ->
         expected = f"the encoder of fingerprint {fingerprint[:12]} on a worker"
         remedy = "install the same versions of its packages on all machines"
         raise ClusterError(expected, encoder.fingerprint[:12], remedy)
-    # An encoder without torch does not need it here either.
-    torch: Any = sys.modules.get("torch")
-    if threads is not None and torch is not None:
-        torch.set_num_threads(threads)
 
     def encode(texts: list[str]) -> Vectors:
+        _limit_threads(threads)
         return encoder.encode_passages(texts)
 
     return encode
+
+
+def _limit_threads(threads: int | None) -> None:
+    """Of torch, where it is imported: an encoder without it does not need it here either."""
+    torch: Any = sys.modules.get("torch")
+    if threads is not None and torch is not None and torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)

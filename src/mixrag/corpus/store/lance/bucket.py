@@ -114,7 +114,7 @@ class BucketPlace(Place):
 
     def explain(self, error: Exception) -> StoreError:
         """See ``Place.explain``; LanceDB does not say why in one line, so the server is asked once more."""
-        if not type(error).__module__.startswith(("botocore", "boto3")):
+        if not type(error).__module__.startswith("botocore"):
             try:
                 self.objects.ask()
             except Exception as reason:

@@ -20,9 +20,9 @@ def _botocore(module: str) -> Any:
 
 
 @cache
-def _loader() -> Any:
-    """It reads what botocore knows of all services of AWS: 0.3 s of a processor, once in a process."""
-    return _botocore("loaders").create_loader()
+def _loader(path: str | None) -> Any:
+    """What reads, once in a process, what botocore knows of all services of AWS."""
+    return _botocore("loaders").create_loader(path)
 
 
 class Objects:
@@ -31,7 +31,7 @@ class Objects:
     def __init__(self, bucket: str, prefix: str) -> None:
         config = _botocore("config").Config
         session = _botocore("session").get_session()
-        session.register_component("data_loader", _loader())
+        session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
         self.bucket, self.prefix = bucket, prefix
         self.client: Any = session.create_client("s3", config=config(**_SETTINGS))
         self.endpoint = str(self.client.meta.endpoint_url)

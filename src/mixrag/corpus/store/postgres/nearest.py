@@ -70,7 +70,11 @@ class NearestQueries(SqlStore):
             "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('vectors')"
         )
         for encoder, dimension, count in encoders:
-            if count <= INDEXED_FROM or self._indexed(encoder) is not None:
+            indexed = self._indexed(encoder)
+            if indexed is not None and owned == [(True,)] and count > 1.1 * indexed:
+                with self.transaction() as db:
+                    db.execute("ANALYZE vectors")  # searches look further in a larger graph
+            if count <= INDEXED_FROM or indexed is not None:
                 continue
             if owned != [(True,)]:
                 _logger.warning("only the owner of %s can make its index: until then searches read all", self.name)
@@ -143,13 +147,13 @@ class NearestQueries(SqlStore):
         allowed = self._memory()
         if needed > allowed:
             _logger.warning(
-                "the index in %s needs %.1f GB of memory and may use %.1f: what is beyond takes ten times as"
-                " long; allow more by maintenance_work_mem, in the location or on the server",
+                "the index in %s needs %.1f GB of memory and may use %.1f: what is beyond takes several times"
+                " as long; allow more by maintenance_work_mem, in the location or on the server",
                 self.name,
                 needed / 2**20,
                 allowed / 2**20,
             )
-        memory = min(needed, allowed)
+        memory = min(needed * 5 // 4, allowed)  # parallel workers reserve all of it at once
         try:
             self._create(encoder, dimension, type_, memory, workers=True)
         except StoreError as error:
@@ -180,8 +184,11 @@ class NearestQueries(SqlStore):
             sql.Literal(encoder),
         )
         with self.transaction() as db:
-            query = "SELECT set_config('maintenance_work_mem', greatest(setting::bigint, %s)::text, true)"
-            db.execute(f"{query} FROM pg_settings WHERE name = 'maintenance_work_mem'", (kilobytes,))
+            if kilobytes:
+                query = (
+                    "SELECT set_config(name, greatest(least(%s, max_val::bigint), min_val::bigint)::text, true)"
+                )
+                db.execute(f"{query} FROM pg_settings WHERE name = 'maintenance_work_mem'", (kilobytes,))
             if not workers:
                 db.execute("SET LOCAL max_parallel_maintenance_workers = 0")
             db.execute(statement)
@@ -204,8 +211,8 @@ class NearestQueries(SqlStore):
 def candidates(wanted: int, count: int) -> int:
     """How many candidates a search of the graph keeps (``ef_search``): the more vectors, the more for one recall.
 
-    Of 200 questions with 10 best each, 100 candidates find 0.973 among 100,000 vectors and 0.830 among a million,
-    where 500 find 0.95 (``benchmarks/scale.py``).
+    pgvector alone finds with 100 candidates 0.975 of the ten best of 100,000 vectors and 0.830 of those of a
+    million, a store with 500 candidates 0.952 of those (``benchmarks/scale.py``).
     """
     return min(_MOST_CANDIDATES, max(100, 2 * wanted, count // 2000))
 

@@ -232,7 +232,7 @@ function end() {
 function replaceButton(old, other) {
   const focused = document.activeElement === old;
   other.hidden = false;
-  if (focused) other.focus();
+  if (focused) (other.disabled ? byId("question") : other).focus();
   old.hidden = true;
 }
 
@@ -353,6 +353,8 @@ function forget() {
 function listen() {
   listenToQuestion(ask, () => conversation.turns.at(-1)?.written);
   byId("stop").addEventListener("click", () => state.running?.abort());
+  // Enter held down on "Ask" is not "Stop" as well, which has the focus next.
+  for (const name of ["send", "stop"]) byId(name).addEventListener("keydown", (event) => event.repeat && event.preventDefault());
   byId("store").addEventListener("change", (event) => guarded(choose(event.target.value)));
   byId("preset").addEventListener("change", (event) => guarded(choosePreset(event.target.value)));
   byId("new").addEventListener("click", newConversation);
