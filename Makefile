@@ -5,9 +5,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STORE := demo/store
 
-# One thread for each test process: torch's threads would otherwise wait for one another. Three of them on two cores,
-# since many tests wait for a server, a browser or another process.
-TEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 3 --dist worksteal
+# One thread for each of the two test processes: torch's threads would otherwise wait for one another.
+TEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .PHONY: install demo test test-fast bench check docs format constraints clean
 

@@ -125,8 +125,11 @@ from mixrag.cli import main
 sys.argv = ["mixrag", *{arguments}]
 main()
 """
-# sentence-transformers, a part of the core, brings these two itself.
-HIDDEN = {module.split(".")[0] for modules in EXTRAS.values() for module in modules} - {"sklearn", "scipy"}
+# sentence-transformers, a part of the core, brings sklearn and scipy itself; boto3 is there for tests alone, and
+# accelerate imports it where it finds it.
+HIDDEN = {module.split(".")[0] for modules in EXTRAS.values() for module in modules} - {"sklearn", "scipy"} | {
+    "boto3"
+}
 
 
 def core_alone(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -82,7 +82,7 @@ def test_in_the_dark_the_ground_is_dark_and_the_text_light(tab: Page) -> None:
 
 
 def test_the_keyboard_alone_is_enough(tab: Page) -> None:
-    assert focused(tab) == "question"
+    expect(tab.locator("#question")).to_be_focused()
     tab.keyboard.type(COD)
     tab.keyboard.press("Shift+Enter")
     assert tab.locator("#question").input_value() == f"{COD}\n"
@@ -97,9 +97,9 @@ def test_the_keyboard_alone_is_enough(tab: Page) -> None:
     assert order == ["send", "new", *answer, "Passage 1: open cod.txt"]
     tab.keyboard.press("Enter")
     expect(tab.locator("#reader mark").first).to_be_visible()
-    assert focused(tab) == "reader-title"
+    expect(tab.locator("#reader-title")).to_be_focused()
     tab.keyboard.press("Escape")
-    assert focused(tab) == "Passage 1: open cod.txt"
+    expect(tab.get_by_label("Passage 1: open cod.txt")).to_be_focused()
 
 
 def test_single_keys_are_shortcuts_outside_of_fields(tab: Page) -> None:
