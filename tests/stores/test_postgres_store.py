@@ -154,9 +154,14 @@ def test_without_shared_memory_one_process_makes_the_graph(
     monkeypatch.setattr(nearest.NearestQueries, "_create", failing)
     many(store, 1000)
     needed = calls[0][0]
-    assert (
-        needed > 0 and calls == [(needed, True), (needed * share, False)] and graphs(store) == ["vectors_hnsw_1"]
-    )
+    assert needed > 0 and calls == [(needed, True), (needed * share, False)]
+    assert graphs(store) == ["vectors_hnsw_1"]
+
+
+def test_a_graph_takes_no_more_memory_than_the_server_can_have(store: Store) -> None:
+    many(store, 100)
+    store._create(1, DIMENSION, "vector", 2**40, workers=True)
+    assert graphs(store) == ["vectors_hnsw_1"]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ _REFINED = 20_000
 """Vectors that a query reads at most, but for two of each one asked for."""
 _ONE_OF = 200
 """A query reads one of so many vectors at least: where ten of each one asked for are refined, the nearest ones are
-missed the more, the more vectors there are (0.94 of the ten best of 100,000 are found so, 0.72 of a million)."""
+missed the more, the more vectors there are."""
 INDEXED = 50_000
 """Up to so many vectors are scanned; beyond, they get an index."""
 GROWTH = 4

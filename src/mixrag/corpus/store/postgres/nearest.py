@@ -68,19 +68,19 @@ class NearestQueries(SqlStore):
         )
         owned = self.query(
             "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('vectors')"
-        )
+        ) == [(True,)]
         for encoder, dimension, count in encoders:
             indexed = self._indexed(encoder)
-            if indexed is not None and owned == [(True,)] and count > 1.1 * indexed:
+            if indexed is not None and owned and count > 1.1 * indexed:
                 with self.transaction() as db:
                     db.execute("ANALYZE vectors")  # searches look further in a larger graph
             if count <= INDEXED_FROM or indexed is not None:
                 continue
-            if owned != [(True,)]:
+            if not owned:
                 _logger.warning("only the owner of %s can make its index: until then searches read all", self.name)
                 return
             self._make_graph(encoder, dimension, count)
-        if owned == [(True,)]:
+        if owned:
             self._drop_other_graphs([_graph_name(encoder) for encoder, _, _ in encoders])
 
     def _graph(self) -> _Graph | None:
@@ -168,11 +168,11 @@ class NearestQueries(SqlStore):
 
     def _memory(self) -> int:
         """Kilobytes that making a graph may use: half of what the server was told to have for caches."""
-        query = "SELECT pg_size_bytes(current_setting(%s)) / 1024"
-        caches, allowed = (
-            int(self.query(query, (name,))[0][0]) for name in ("effective_cache_size", "maintenance_work_mem")
+        ((caches, allowed),) = self.query(
+            "SELECT pg_size_bytes(current_setting('effective_cache_size')),"
+            " pg_size_bytes(current_setting('maintenance_work_mem'))"
         )
-        return max(_MEMORY, caches // 2, allowed)
+        return int(max(_MEMORY, caches // 2048, allowed // 1024))
 
     def _create(self, encoder: int, dimension: int, type_: str, kilobytes: int, *, workers: bool) -> None:
         statement = sql.SQL(
